@@ -1,0 +1,268 @@
+//! Names of things. `FromStr` is the only door: a value of these types is always well formed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Longest label: leaves room for the plant's domain within 253 bytes (design-details, B10).
+pub const MAX_LABEL: usize = 40;
+/// Longest DNS name (RFC 1035, section 2.3.4).
+pub const MAX_DOMAIN: usize = 253;
+/// Labels under the plant's domain that belong to Touchstone itself.
+pub const RESERVED_LABELS: [&str; 3] = ["control", "margo", "www"];
+
+/// A name is not well formed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Not one DNS label.
+    #[error("`{0}` is no {1}: use 1 to 40 of a-z, 0-9 and -, not at the ends")]
+    Label(String, &'static str),
+    /// A label that Touchstone uses itself.
+    #[error("`{0}` is reserved; choose another {1}")]
+    Reserved(String, &'static str),
+    /// Not a DNS domain.
+    #[error(
+        "`{0}` is no plant domain: use lower-case DNS labels with dots, at most 160 characters, for example plant.example"
+    )]
+    Domain(String),
+    /// Not a SPIFFE ID of this plant's form.
+    #[error("`{0}` is no device's SPIFFE ID; it looks like spiffe://<zone>.<plant>/device/<name>")]
+    SpiffeId(String),
+}
+
+fn is_label(text: &str, max: usize) -> bool {
+    let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+    (1..=max).contains(&text.len())
+        && text.as_bytes().iter().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $reserved:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text of the name.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                if !is_label(text, MAX_LABEL) {
+                    return Err(NameError::Label(text.chars().take(80).collect(), $what));
+                }
+                if $reserved && RESERVED_LABELS.contains(&text) {
+                    return Err(NameError::Reserved(text.to_owned(), $what));
+                }
+                Ok(Self(text.to_owned()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+label!(
+    /// The name of a device: one DNS label, unique in the plant.
+    DeviceName, "device name", false
+);
+label!(
+    /// The name of a zone: one DNS label under the plant's domain.
+    ZoneName, "zone name", true
+);
+label!(
+    /// The name of a service that devices of a zone offer.
+    ServiceName, "service name", false
+);
+label!(
+    /// A product that golden releases are made for.
+    ProductName, "product name", false
+);
+
+/// The plant's own domain, for example `plant.example`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PlantDomain(String);
+
+impl PlantDomain {
+    /// The domain's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The trust domain of a zone: `<zone>.<plant>`.
+    #[must_use]
+    pub fn trust_domain(&self, zone: &ZoneName) -> TrustDomain {
+        TrustDomain(format!("{zone}.{}", self.0))
+    }
+
+    /// The DNS name of the broker's TLS certificate, whatever address it is reached at.
+    #[must_use]
+    pub fn broker_name(&self) -> String {
+        format!("broker.control.{}", self.0)
+    }
+}
+
+impl FromStr for PlantDomain {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        // Two labels of 40, their dots and this many bytes stay within 253.
+        const MAX_PLANT: usize = 160;
+        let well_formed = text.len() <= MAX_PLANT && text.split('.').all(|label| is_label(label, 63));
+        well_formed
+            .then(|| Self(text.to_owned()))
+            .ok_or_else(|| NameError::Domain(text.chars().take(80).collect()))
+    }
+}
+
+impl fmt::Display for PlantDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl Serialize for PlantDomain {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for PlantDomain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The SPIFFE trust domain of a zone (SPIFFE-ID, section 2.1).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TrustDomain(String);
+
+impl TrustDomain {
+    /// The trust domain's text, without scheme.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The SPIFFE ID of a device: `spiffe://<trust domain>/device/<name>`.
+    #[must_use]
+    pub fn device(&self, name: &DeviceName) -> SpiffeId {
+        SpiffeId { trust_domain: self.clone(), device: name.clone() }
+    }
+}
+
+impl fmt::Display for TrustDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The SPIFFE ID of a device in a zone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SpiffeId {
+    trust_domain: TrustDomain,
+    device: DeviceName,
+}
+
+impl SpiffeId {
+    /// The device.
+    #[must_use]
+    pub const fn device(&self) -> &DeviceName {
+        &self.device
+    }
+
+    /// The trust domain of its zone.
+    #[must_use]
+    pub const fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// The DNS name of the device: `<name>.<zone>.<plant>`.
+    #[must_use]
+    pub fn dns_name(&self) -> String {
+        format!("{}.{}", self.device, self.trust_domain)
+    }
+
+    /// Reads the SPIFFE ID of a device of this plant; the path is matched segment by segment, so a
+    /// workload below a device is not the device.
+    pub fn parse(text: &str, plant: &PlantDomain) -> Result<(ZoneName, Self), NameError> {
+        let refuse = || NameError::SpiffeId(text.chars().take(300).collect());
+        let rest = text.strip_prefix("spiffe://").ok_or_else(refuse)?;
+        let mut segments = rest.split('/');
+        let (domain, kind, name) = match (segments.next(), segments.next(), segments.next(), segments.next())
+        {
+            (Some(domain), Some(kind), Some(name), None) => (domain, kind, name),
+            _ => return Err(refuse()),
+        };
+        let zone =
+            domain.strip_suffix(plant.as_str()).and_then(|zone| zone.strip_suffix('.')).ok_or_else(refuse)?;
+        let zone: ZoneName = zone.parse().map_err(|_| refuse())?;
+        let name: DeviceName = name.parse().map_err(|_| refuse())?;
+        if kind != "device" {
+            return Err(refuse());
+        }
+        let id = plant.trust_domain(&zone).device(&name);
+        Ok((zone, id))
+    }
+}
+
+impl fmt::Display for SpiffeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "spiffe://{}/device/{}", self.trust_domain, self.device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_and_malformed_labels_are_refused() {
+        for bad in ["", "-a", "a-", "A", "a.b", "a_b", "control", &"a".repeat(41)] {
+            assert!(bad.parse::<ZoneName>().is_err(), "{bad}");
+        }
+        assert!("control".parse::<DeviceName>().is_ok());
+    }
+
+    #[test]
+    fn a_workload_is_not_its_device() {
+        let plant: PlantDomain = "plant.example".parse().unwrap();
+        let (zone, id) = SpiffeId::parse("spiffe://cell-3.plant.example/device/press-7", &plant).unwrap();
+        assert_eq!((zone.as_str(), id.dns_name().as_str()), ("cell-3", "press-7.cell-3.plant.example"));
+        for bad in [
+            "spiffe://cell-3.plant.example/device/press-7/workload/x",
+            "spiffe://cell-3.plant.example/device/",
+            "spiffe://a.b.plant.example/device/press-7",
+            "spiffe://cell-3plant.example/device/press-7",
+            "https://cell-3.plant.example/device/press-7",
+        ] {
+            assert!(SpiffeId::parse(bad, &plant).is_err(), "{bad}");
+        }
+    }
+}
