@@ -15,6 +15,7 @@
 
 pub mod budget;
 pub mod digest;
+pub mod eventlog;
 pub mod id;
 pub mod reader;
 pub mod time;
