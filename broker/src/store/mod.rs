@@ -19,6 +19,7 @@ mod txn;
 
 pub mod memory;
 pub mod record;
+pub mod sled;
 
 #[cfg(test)]
 mod conformance;
