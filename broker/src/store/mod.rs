@@ -1,7 +1,8 @@
 //! The store room: everything the broker must not forget.
 //!
 //! For: one small port, [`Store`], in front of every backend: `get`, `scan`, `transact`, `watch`, and
-//! `replace_all` for a restore. Records are small JSON values ([`record`]).
+//! `replace_all` for a restore. Records are small JSON values ([`record`]); anything larger is a
+//! content-addressed file beside them ([`blobs`]).
 //!
 //! Promises: a transaction is applied whole or not at all, and only if everything it expects still
 //! holds; when `transact` answers, the change survives `kill -9` and a power cut; a reader never sees a
@@ -17,6 +18,7 @@ mod feed;
 mod limit;
 mod txn;
 
+pub mod blobs;
 pub mod memory;
 pub mod record;
 pub mod sled;
