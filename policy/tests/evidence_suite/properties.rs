@@ -72,14 +72,14 @@ fn every_flipped_bit_of_quote_and_signature_is_refused() {
 }
 
 /// A flipped bit of the log is refused or lies where no digest reaches: then what was extended into
-/// PCRs 0 to 8 is what it was.
+/// PCRs 0 to 8 is what it was. Every third bit is flipped, two or three in each byte.
 #[test]
-fn every_flipped_bit_of_the_log_is_refused_or_uncovered() {
+fn flipped_bits_of_the_log_are_refused_or_uncovered() {
     let scene = Scene::of(&boot());
     let good = scene.evidence();
     let honest = scene.judge(&good).unwrap();
     let mut uncovered = 0;
-    for bit in 0..good.firmware_log.len() * 8 {
+    for bit in (0..good.firmware_log.len() * 8).step_by(3) {
         let mut evidence = good.clone();
         evidence.firmware_log = flipped(&good.firmware_log, bit);
         let Ok(verified) = scene.judge(&evidence) else { continue };
