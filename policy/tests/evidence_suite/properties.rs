@@ -3,9 +3,10 @@
 use policy::eventlog::event::describe;
 use policy::eventlog::replay::replay_all;
 use policy::eventlog::tcg::EventLog;
+use policy::reader::ReadError;
 use policy::tpm::attest::Attest;
 use policy::tpm::pcr::PcrIndex;
-use policy::tpm::public::{AttestationKey, EkPublic, Name, Public};
+use policy::tpm::public::{AttestationKey, EkPublic, Name, Public, PublicError};
 use policy::tpm::signature::Signature;
 use proptest::prelude::*;
 
@@ -100,6 +101,10 @@ fn public_areas_round_trip() {
     let public = Key::new().public(AK_ATTRIBUTES);
     let parsed = Public::parse(&public).unwrap();
     assert_eq!(parsed.as_bytes(), public);
+    let mut surplus = public.clone();
+    surplus.push(0);
+    let error = Public::parse(&surplus).unwrap_err();
+    assert!(matches!(error, PublicError::Structure(ReadError::TrailingBytes { .. })), "{error:?}");
     let sized = crate::rig::tpm2b(&public);
     assert_eq!(Public::parse_2b(&sized).unwrap(), parsed);
     assert!(Public::parse_2b(&[sized, vec![0]].concat()).is_err());
