@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod boots;
 #[cfg(test)]
+mod credential;
+#[cfg(test)]
 mod identity;
 #[cfg(test)]
 mod keys;

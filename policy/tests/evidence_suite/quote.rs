@@ -2,6 +2,7 @@
 
 use policy::evidence::verify::{EvidenceError, SecureBoot};
 use policy::evidence::{HardwareProof, Quote};
+use policy::reader::ReadError;
 use policy::tpm::alg::{HashAlg, HashValue};
 use policy::tpm::attest::AttestError;
 use policy::tpm::clock::ClockInfo;
@@ -181,4 +182,31 @@ fn row_25_an_oversize_attest_is_refused_unread() {
     evidence.quote.attest.resize(1025, 0);
     let error = scene.judge(&evidence).unwrap_err();
     assert!(matches!(error, EvidenceError::Quote(AttestError::Structure(_))), "{error}");
+}
+
+#[test]
+fn surplus_bytes_are_refused_even_when_signed() {
+    let mut scene = Scene::of(&boot());
+    scene.attest.body.push(0);
+    let EvidenceError::Quote(AttestError::Structure(error)) = scene.verify().unwrap_err() else {
+        panic!("refused for another reason")
+    };
+    assert!(matches!(error, ReadError::TrailingBytes { what: "TPMS_ATTEST", left: 1, .. }), "{error}");
+
+    let scene = Scene::of(&boot());
+    let mut evidence = scene.evidence();
+    evidence.quote.signature.push(0);
+    let EvidenceError::Signature(SignatureError::Structure(error)) = scene.judge(&evidence).unwrap_err()
+    else {
+        panic!("refused for another reason")
+    };
+    assert!(matches!(error, ReadError::TrailingBytes { what: "TPMT_SIGNATURE", left: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_refused_selection_is_shown_as_people_write_it() {
+    let mut scene = Scene::of(&boot());
+    scene.attest.body = quote_info(&[(0x000b, [0x81, 0, 1]), (0x0012, [1, 0, 0])], &[0; 32]);
+    let text = scene.verify().unwrap_err().to_string();
+    assert!(text.contains("covers [sha256:{0, 7, 16}, 0x0012:{0}]"), "{text}");
 }
