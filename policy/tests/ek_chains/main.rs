@@ -1,0 +1,7 @@
+//! EK chains: of real TPMs, of a software TPM, and forged in every way that came to mind.
+
+mod forge;
+mod forged;
+mod properties;
+mod swtpm;
+mod vectors;
