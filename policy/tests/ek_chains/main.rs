@@ -2,6 +2,7 @@
 
 mod forge;
 mod forged;
+mod openssl;
 mod properties;
 mod swtpm;
 mod vectors;
