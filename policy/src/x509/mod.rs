@@ -2,13 +2,13 @@
 //!
 //! Manufacturers' certificates bend the rules: RDN sets out of DER order (Nuvoton), serial numbers with a
 //! leading zero (STMicroelectronics), keys typed id-RSAES-OAEP, critical certificatePolicies. So this module
-//! keeps the raw slices: names are compared as bytes, signatures are verified over the TBS bytes as received,
-//! and nothing is ever re-encoded. A library that decodes into owned types and encodes again to verify breaks
+//! keeps the raw slices: signatures are verified over the TBS bytes as received, and no signed byte is ever
+//! encoded again. A library that decodes into owned types and encodes again to verify breaks
 //! on exactly these files.
 //!
 //! The reader is our own ([`der`], on the bounded [`crate::reader`]) and not the `der` crate: that one decodes
-//! into typed values and refuses sets out of order and serials with leading zeros, and its errors do not name
-//! the field. `x509-cert` is used for display only.
+//! into values of its own, in which a set is sorted and a number has no leading zero, so what it encodes again
+//! is not what was signed; and its errors do not name the field. `x509-cert` is used for display only.
 //!
 //! Not promised: general X.509. There are no name constraints, no policies, no revocation, and only the
 //! algorithms that TPM manufacturers use.

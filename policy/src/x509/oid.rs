@@ -62,9 +62,9 @@ pub const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x23];
 /// extKeyUsage, 2.5.29.37 (RFC 5280, section 4.2.1.12)
 pub const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 
-/// tcg-kp-EKCertificate, 2.23.133.8.1 (TCG EK Credential Profile 2.5, section 3.2.16)
+/// tcg-kp-EKCertificate, 2.23.133.8.1 (TCG EK Credential Profile, extended key usage)
 pub const TCG_EK_CERTIFICATE: &[u8] = &[0x67, 0x81, 0x05, 0x08, 0x01];
-/// tcg-at-tpmManufacturer, 2.23.133.2.1 (TCG EK Credential Profile 2.5, section 3.1.2)
+/// tcg-at-tpmManufacturer, 2.23.133.2.1 (TCG EK Credential Profile, subject alternative name)
 pub const TCG_TPM_MANUFACTURER: &[u8] = &[0x67, 0x81, 0x05, 0x02, 0x01];
 /// tcg-at-tpmModel, 2.23.133.2.2
 pub const TCG_TPM_MODEL: &[u8] = &[0x67, 0x81, 0x05, 0x02, 0x02];

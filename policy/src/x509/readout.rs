@@ -18,7 +18,7 @@ pub const MAX_READOUT: usize = 2 * MAX_CERTIFICATE;
 pub const FILL: [u8; 3] = [0xff, 0x00, 0x11];
 
 /// Tag TCG_TAG_PCCLIENT_STORED_CERT (TCG PC Client Specific Implementation Specification for Conventional
-/// BIOS, section 7.3.2).
+/// BIOS, TCG_PCCLIENT_STORED_CERT).
 const STORED_CERT: [u8; 2] = [0x10, 0x01];
 /// Type TCG_FULL_CERT in that header.
 const FULL_CERT_TYPE: u8 = 0;

@@ -60,6 +60,16 @@ pub enum EndorsementError {
         /// The key identifier that the certificate names, in hex.
         key_id: String,
     },
+    /// Authorities that issued each other, and no root.
+    #[error(
+        "the chain of the EK certificate runs in a circle: the only certificates of issuer `{issuer}` of `{certificate}` are below it; add a self-signed one"
+    )]
+    Circle {
+        /// The certificate at which the chain came back to itself.
+        certificate: String,
+        /// The issuer's name (RFC 4514).
+        issuer: String,
+    },
     /// A signature does not hold.
     #[error("`{certificate}` is not properly signed by `{issuer}`")]
     Signature {

@@ -29,14 +29,15 @@ pub use path::{MAX_CHAIN, MAX_EXTRA_INTERMEDIATES, MAX_SIGNATURES};
 pub use roots::{Added, MAX_BUNDLE, RootError, RootStore};
 pub use tcg::{FirmwareVersion, Manufacturer};
 
-/// At which time the certificates of a chain must be valid.
+/// At which time the certificates of a chain must not have ended; all must have begun by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ValidityPolicy {
     /// Now. The strict choice.
     #[default]
     AtTime,
     /// When the EK certificate began: for manufacturers whose certificates ended before their TPMs did. An EK
-    /// does not get worse with the date; the certificate still has to have begun.
+    /// does not get worse with the date. The price: who steals the key of an authority that has ended can make
+    /// EK certificates that begin before its end.
     AtLeafNotBefore,
 }
 
@@ -176,16 +177,12 @@ pub fn endorse(
     let leaf = Certificate::parse(&der).map_err(EndorsementError::Parse)?;
     let (key, identity) = profile::verify_leaf(&leaf)?;
 
-    let begin = leaf.validity().not_before;
-    if at < begin {
-        return Err(EndorsementError::NotYetValid { certificate: leaf.label(), not_before: begin, at });
-    }
-    let at = match policy {
+    let alive_at = match policy {
         ValidityPolicy::AtTime => at,
-        ValidityPolicy::AtLeafNotBefore => begin,
+        ValidityPolicy::AtLeafNotBefore => leaf.validity().not_before,
     };
     let extras = path::unwrap_extras(extra_intermediates)?;
-    let found = path::walk(&leaf, &extras, roots, at)?;
+    let found = path::walk(&leaf, &extras, roots, profile::When { now: at, alive_at })?;
     Ok(EndorsedEk {
         digest: key.digest(),
         key,

@@ -1,15 +1,14 @@
 //! From an EK certificate up to an anchor: a bounded depth-first walk.
 //!
-//! An issuer is found by the bytes of its name and by its key identifier, judged by its profile, and believed
+//! An issuer is found by its name and by its key identifier, judged by its profile, and believed
 //! when the signature over the TBS bytes holds. Every step up costs a signature that held, so the signature
 //! budget bounds the whole walk, also through sets of authorities that sign each other.
 
 use std::borrow::Cow;
 
 use super::error::EndorsementError;
-use super::profile;
+use super::profile::{self, When};
 use super::roots::{Role, RootStore, authority_key_id, key_ids_agree};
-use crate::time::UnixTime;
 use crate::x509::signature::{self, SignatureError};
 use crate::x509::{Certificate, name, readout};
 
@@ -44,27 +43,27 @@ pub(super) fn unwrap_extras<'a>(extras: &[&'a [u8]]) -> Result<Vec<Cow<'a, [u8]>
         .collect()
 }
 
-/// Walks from `leaf` up to an anchor; every certificate of the chain must be valid at `at`.
+/// Walks from `leaf` up to an anchor; every certificate of the chain must be valid as `when` says.
 pub(super) fn walk<'s>(
     leaf: &Certificate<'s>,
     extras: &'s [Cow<'s, [u8]>],
     roots: &'s RootStore,
-    at: UnixTime,
+    when: When,
 ) -> Result<Found<'s>, EndorsementError> {
-    profile::verify_validity(leaf, at)?;
+    profile::verify_validity(leaf, when)?;
     let mut parsed = Vec::new();
     for (number, extra) in (1..).zip(extras) {
         let malformed = |source| EndorsementError::IntermediateParse { number, source };
         parsed.push(Certificate::parse(extra).map_err(malformed)?);
     }
-    let mut walk = Walk { roots, extras: parsed, at, signatures_left: MAX_SIGNATURES };
+    let mut walk = Walk { roots, extras: parsed, when, signatures_left: MAX_SIGNATURES };
     walk.climb(&mut vec![leaf.clone()])
 }
 
 struct Walk<'s> {
     roots: &'s RootStore,
     extras: Vec<Certificate<'s>>,
-    at: UnixTime,
+    when: When,
     signatures_left: usize,
 }
 
@@ -82,7 +81,7 @@ impl<'s> Walk<'s> {
             return Err(EndorsementError::TooLong);
         }
         let candidates = self.candidates(&subject, chain)?;
-        let mut refusal: Option<EndorsementError> = None;
+        let mut refusal = None;
         for candidate in candidates {
             match self.try_issuer(&subject, candidate, chain) {
                 Ok(found) => return Ok(found),
@@ -99,33 +98,44 @@ impl<'s> Walk<'s> {
         subject: &Certificate<'s>,
         chain: &[Certificate<'s>],
     ) -> Result<Vec<Candidate<'s>>, EndorsementError> {
-        let trusted = self.roots.issuers(subject.issuer()).map(|(certificate, role, label)| Candidate {
-            certificate,
-            role,
-            label,
-        });
-        let sent = self.extras.iter().filter(|extra| extra.subject() == subject.issuer());
+        let named = self.namesakes_of_issuer(subject);
+        if named.is_empty() {
+            return Err(unknown_issuer(subject));
+        }
+        let keyed = named.into_iter().filter(|candidate| key_ids_agree(subject, &candidate.certificate));
+        let keyed: Vec<_> = keyed.collect();
+        if keyed.is_empty() {
+            return Err(EndorsementError::IssuerKey {
+                certificate: subject.label(),
+                issuer: name::text(subject.issuer()),
+                key_id: authority_key_id(subject).map(hex::encode).unwrap_or_default(),
+            });
+        }
+        let fresh = |candidate: &Candidate<'s>| {
+            chain.iter().all(|earlier| earlier.der() != candidate.certificate.der())
+        };
+        let candidates: Vec<_> = keyed.into_iter().filter(fresh).collect();
+        if candidates.is_empty() {
+            return Err(EndorsementError::Circle {
+                certificate: subject.label(),
+                issuer: name::text(subject.issuer()),
+            });
+        }
+        Ok(candidates)
+    }
+
+    /// Everybody with the name of the issuer of `subject`: the trusted first, then those the device sent.
+    fn namesakes_of_issuer(&self, subject: &Certificate<'s>) -> Vec<Candidate<'s>> {
+        let issuer = name::comparable(subject.issuer());
+        let trusted = self.roots.issuers(&issuer);
+        let trusted = trusted.map(|(certificate, role, label)| Candidate { certificate, role, label });
+        let sent = self.extras.iter().filter(|extra| name::comparable(extra.subject()) == issuer);
         let sent = sent.map(|extra| Candidate {
             certificate: extra.clone(),
             role: Role::Intermediate,
-            label: "the device",
+            label: "sent by the device",
         });
-        let named: Vec<_> = trusted.chain(sent).collect();
-        let known = !named.is_empty();
-        let fresh = |candidate: &Candidate<'s>| {
-            chain.iter().all(|earlier| earlier.der() != candidate.certificate.der())
-                && key_ids_agree(subject, &candidate.certificate)
-        };
-        let candidates: Vec<_> = named.into_iter().filter(fresh).collect();
-        match (candidates.is_empty(), known, authority_key_id(subject)) {
-            (false, ..) => Ok(candidates),
-            (true, true, Some(key_id)) => Err(EndorsementError::IssuerKey {
-                certificate: subject.label(),
-                issuer: name::text(subject.issuer()),
-                key_id: hex::encode(key_id),
-            }),
-            _ => Err(unknown_issuer(subject)),
-        }
+        trusted.chain(sent).collect()
     }
 
     /// Judges one candidate as the issuer of `subject`, and goes on from it unless the chain ends there.
@@ -138,7 +148,7 @@ impl<'s> Walk<'s> {
         let issuer = &candidate.certificate;
         let below = chain.len().saturating_sub(1);
         profile::verify_authority(issuer, below)?;
-        profile::verify_validity(issuer, self.at)?;
+        profile::verify_validity(issuer, self.when)?;
         self.verify_signature(subject, &candidate)?;
         if candidate.role == Role::Anchor {
             return Ok(Found {

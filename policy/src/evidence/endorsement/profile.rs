@@ -1,9 +1,9 @@
-//! What each certificate of a chain must be (RFC 5280, section 4.2; TCG EK Credential Profile 2.5, section 3.2):
+//! What each certificate of a chain must be (RFC 5280, section 4.2; TCG EK Credential Profile):
 //! the EK certificate, and the authorities above it.
 
 use super::error::EndorsementError;
 use super::tcg::TpmIdentity;
-use crate::time::UnixTime;
+use crate::time::{UnixTime, Validity};
 use crate::x509::der::DerError;
 use crate::x509::extension::{self, BasicConstraints, KeyUsage};
 use crate::x509::spki::{Curve, SubjectKey, modulus_bits};
@@ -18,7 +18,7 @@ const UNDERSTOOD: [&[u8]; 5] = [
     oid::EXTENDED_KEY_USAGE,
     oid::CERTIFICATE_POLICIES,
 ];
-/// Sizes of RSA EKs in bits (TCG EK Credential Profile 2.5, appendix B: templates L-1, H-1, H-6, H-7); the upper
+/// Sizes of RSA EKs in bits (TCG EK Credential Profile, default templates L-1, H-1, H-6, H-7); the upper
 /// bound keeps a stranger's key from costing much.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 /// 65537, the exponent of every EK template.
@@ -69,16 +69,33 @@ pub(super) fn verify_authority(authority: &Certificate<'_>, below: usize) -> Res
     }
 }
 
+/// What a certificate's validity is held against. The two times differ when expiry is judged at manufacture:
+/// manufacturers replace the certificates of their authorities, so the one at hand may have begun long after an
+/// EK certificate of its making.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct When {
+    /// Certificates must have begun by now.
+    pub(super) now: UnixTime,
+    /// Certificates must not have ended before this.
+    pub(super) alive_at: UnixTime,
+}
+
 /// Holds a certificate's validity against a time.
-pub(super) fn verify_validity(certificate: &Certificate<'_>, at: UnixTime) -> Result<(), EndorsementError> {
-    let validity = certificate.validity();
-    if at < validity.not_before {
-        let not_before = validity.not_before;
-        return Err(EndorsementError::NotYetValid { certificate: certificate.label(), not_before, at });
+pub(super) fn verify_validity(certificate: &Certificate<'_>, when: When) -> Result<(), EndorsementError> {
+    let Validity { not_before, not_after } = certificate.validity();
+    if when.now < not_before {
+        return Err(EndorsementError::NotYetValid {
+            certificate: certificate.label(),
+            not_before,
+            at: when.now,
+        });
     }
-    if at > validity.not_after {
-        let not_after = validity.not_after;
-        return Err(EndorsementError::Expired { certificate: certificate.label(), not_after, at });
+    if when.alive_at > not_after {
+        return Err(EndorsementError::Expired {
+            certificate: certificate.label(),
+            not_after,
+            at: when.alive_at,
+        });
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::x509::der::{self, DerError};
 use crate::x509::pem::{self, PemError};
 use crate::x509::signature::{self, SignatureError};
-use crate::x509::{Certificate, extension, oid};
+use crate::x509::{Certificate, extension, name, oid};
 
 /// Largest file of certificates in bytes: all known manufacturers together have less than 1 MiB.
 pub const MAX_BUNDLE: usize = 8 * 1024 * 1024;
@@ -70,7 +70,7 @@ struct Item {
     role: Role,
 }
 
-/// The trusted certificates of TPM manufacturers, found by the bytes of their subject.
+/// The trusted certificates of TPM manufacturers, found by their subject.
 #[derive(Debug, Clone, Default)]
 pub struct RootStore {
     by_subject: BTreeMap<Vec<u8>, Vec<Item>>,
@@ -110,7 +110,7 @@ impl RootStore {
         self.by_subject.values().flatten().filter(|item| item.role == role).count()
     }
 
-    /// The certificates with this subject, anchors first.
+    /// The certificates with this subject, given in its comparable form; anchors first.
     pub(super) fn issuers<'s>(
         &'s self,
         subject: &[u8],
@@ -135,7 +135,7 @@ impl RootStore {
             let number = index.saturating_add(1);
             let malformed = |source| RootError::Malformed { label: label.to_owned(), number, source };
             let certificate = Certificate::parse(&der).map_err(malformed)?;
-            let (subject, role) = (certificate.subject().to_vec(), role_of(&certificate));
+            let (subject, role) = (name::comparable(certificate.subject()), role_of(&certificate));
             items.push((subject, Item { der, label: label.to_owned(), role }));
         }
         let mut added = Added::default();
@@ -177,7 +177,8 @@ fn split(label: &str, bytes: &[u8]) -> Result<Vec<Vec<u8>>, RootError> {
 /// by an algorithm that is not verified here, as SHA-1 on old roots, is taken for its own: nothing rests on an
 /// anchor's signature, only on the administrator who added it.
 fn role(certificate: &Certificate<'_>) -> Role {
-    if certificate.subject() != certificate.issuer() || !key_ids_agree(certificate, certificate) {
+    let [subject, issuer] = [certificate.subject(), certificate.issuer()].map(name::comparable);
+    if subject != issuer || !key_ids_agree(certificate, certificate) {
         return Role::Intermediate;
     }
     match signature::verify(certificate, certificate) {

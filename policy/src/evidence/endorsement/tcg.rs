@@ -1,4 +1,4 @@
-//! What an EK certificate says about its TPM (TCG EK Credential Profile 2.5, section 3.1.2): manufacturer,
+//! What an EK certificate says about its TPM (TCG EK Credential Profile): manufacturer,
 //! model and firmware version, three attributes of a directoryName in subjectAltName.
 //!
 //! These are the manufacturer's words at the time of manufacture. They are as good as the chain above them.
@@ -15,7 +15,7 @@ const MAX_MODEL: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Manufacturer(pub [u8; 4]);
 
-/// Names of the TCG Vendor ID Registry (version 1.06), and of software TPMs.
+/// Names of the TCG TPM Vendor ID Registry, and of software TPMs.
 const NAMES: [(Manufacturer, &str); 25] = [
     (Manufacturer::AMD, "AMD"),
     (Manufacturer(*b"ANT\0"), "Ant Group"),
@@ -102,7 +102,7 @@ pub struct FirmwareVersion {
 
 impl FirmwareVersion {
     /// The version in the upper half of `firmwareVersion` of a quote, which is
-    /// `TPM_PT_FIRMWARE_VERSION_1` (TPM 2.0 Part 2, 10.12.12). It is obfuscated unless the signing key is in
+    /// `TPM_PT_FIRMWARE_VERSION_1` (TPM 2.0 Part 2, TPMS_ATTEST). It is obfuscated unless the signing key is in
     /// the endorsement or platform hierarchy.
     #[must_use]
     pub const fn from_attest(firmware_version: u64) -> Self {
