@@ -19,6 +19,7 @@ pub mod eventlog;
 pub mod evidence;
 pub mod id;
 pub mod reader;
+pub mod reference;
 pub mod time;
 pub mod tpm;
 pub mod x509;
