@@ -9,6 +9,7 @@ pub mod dsse;
 pub mod event_type;
 pub mod hash_text;
 pub mod keys;
+pub mod learn;
 pub mod manifest;
 pub mod release;
 pub mod state;
