@@ -24,3 +24,4 @@ pub mod reference;
 pub mod time;
 pub mod tpm;
 pub mod x509;
+pub mod zone;

@@ -67,6 +67,11 @@ pub struct AttestationResult {
 }
 
 impl AttestationResult {
+    #[cfg(test)]
+    pub(crate) const fn for_tests(record: AppraisalRecord, policy: ZonePolicy) -> Self {
+        Self { record, policy }
+    }
+
     /// What was found.
     #[must_use]
     pub const fn record(&self) -> &AppraisalRecord {
