@@ -48,6 +48,11 @@ impl Trusted {
     pub fn would_refuse(&self) -> &[Finding] {
         &self.would_refuse
     }
+
+    #[cfg(test)]
+    pub(crate) const fn for_tests(zone: ZoneName) -> Self {
+        Self { zone, release: None, would_refuse: Vec::new() }
+    }
 }
 
 /// The decision of a zone about a device.
