@@ -160,8 +160,14 @@ pub enum ReplaceError {
         /// The failure that stopped it.
         why: String,
     },
-    /// Writing failed on the way: the next start shows whether the old or the new content stands.
-    #[error("the restore failed while writing ({why}); check the disk, restart the broker, restore again")]
+    /// The new content could not be written.
+    #[error("the new content could not be written ({why}); nothing was restored: check the disk")]
+    Unwritten {
+        /// What the backend said.
+        why: String,
+    },
+    /// Putting the new content in place failed: the next start shows whether the old or the new one stands.
+    #[error("the restore failed at its last step ({why}); check the disk, restart the broker, restore again")]
     OutcomeUnknown {
         /// What the backend said.
         why: String,
