@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The Touchstone attestor: proves what a device booted and delivers its certificates.
+
+pub mod tpm;
