@@ -7,11 +7,13 @@
 //! use these keys, so device permissions (group tss) are the wall. libtss2 opens the TPM without close-on-exec:
 //! whoever starts a program from this process has to close what it inherits, or the program holds the TPM as well.
 //!
-//! [`EsapiTpm`] is the port on libtss2 and the only user of that library.
+//! [`EsapiTpm`] is the port on libtss2 and the only user of that library, [`TpmHandle`] gives it a thread of its
+//! own.
 //!
 //! libtss2 writes its own complaints to standard error unless `TSS2_LOG=all+NONE` is in the environment when
 //! the process starts. Nothing here changes the environment: the service's unit file sets it.
 
+mod actor;
 mod address;
 mod certificate;
 mod error;
@@ -23,6 +25,7 @@ mod wire;
 
 use zeroize::Zeroizing;
 
+pub use actor::{COMMAND_DEADLINE, KEY_GENERATION_DEADLINE, QUEUE_LENGTH, TpmHandle};
 pub use address::{TpmAddress, TpmAddressError};
 pub use error::{Operation, TpmError, TpmFault};
 pub use esapi::EsapiTpm;
@@ -30,7 +33,7 @@ pub use key_blob::{IdentityKeyBlob, KeyBlobError};
 pub use pcr::{PCR_COUNT, PcrBank, PcrIndex, PcrIndexError, PcrSelection, PcrValue};
 pub use template::EkTemplate;
 
-/// What the attestor asks of its TPM. Synchronous.
+/// What the attestor asks of its TPM. Synchronous: [`TpmHandle`] is the door for async code.
 pub trait Tpm: Send {
     /// The endorsement keys for which the TPM holds a certificate; if it holds none, those of the low range.
     fn endorsement(&mut self) -> Result<Endorsement, TpmError>;
