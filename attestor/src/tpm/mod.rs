@@ -8,7 +8,7 @@
 //! whoever starts a program from this process has to close what it inherits, or the program holds the TPM as well.
 //!
 //! [`EsapiTpm`] is the port on libtss2 and the only user of that library, [`TpmHandle`] gives it a thread of its
-//! own.
+//! own, and [`TpmIdentityKey`] makes one of its keys usable by rustls and rcgen.
 //!
 //! libtss2 writes its own complaints to standard error unless `TSS2_LOG=all+NONE` is in the environment when
 //! the process starts. Nothing here changes the environment: the service's unit file sets it.
@@ -18,6 +18,7 @@ mod address;
 mod certificate;
 mod error;
 mod esapi;
+mod identity;
 mod key_blob;
 mod pcr;
 mod template;
@@ -29,6 +30,7 @@ pub use actor::{COMMAND_DEADLINE, KEY_GENERATION_DEADLINE, QUEUE_LENGTH, TpmHand
 pub use address::{TpmAddress, TpmAddressError};
 pub use error::{Operation, TpmError, TpmFault};
 pub use esapi::EsapiTpm;
+pub use identity::TpmIdentityKey;
 pub use key_blob::{IdentityKeyBlob, KeyBlobError};
 pub use pcr::{PCR_COUNT, PcrBank, PcrIndex, PcrIndexError, PcrSelection, PcrValue};
 pub use template::EkTemplate;
