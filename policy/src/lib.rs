@@ -14,7 +14,9 @@
 //! an answer reached anybody.
 
 pub mod digest;
+pub mod evidence;
 pub mod id;
 pub mod reader;
 pub mod time;
 pub mod tpm;
+pub mod x509;

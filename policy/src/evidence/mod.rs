@@ -1,0 +1,3 @@
+//! Evidence and what stands behind it.
+
+pub mod endorsement;
