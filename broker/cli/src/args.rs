@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::command::{audit, authority, backup, completion, conduit, device, golden, token, zone};
+use crate::command::{audit, authority, backup, completion, conduit, device, golden, inspect, token, zone};
 use crate::exit;
 
 const EXAMPLES: &str = "\
@@ -85,6 +85,9 @@ pub(crate) enum Command {
     Backup(backup::BackupArgs),
     /// Replace the broker's state by a backup; every device must attest again
     Restore(backup::RestoreArgs),
+    /// Read evidence and certificates offline
+    #[command(subcommand)]
+    Inspect(inspect::InspectCommand),
     /// Print the completion script of a shell
     Completion(completion::CompletionArgs),
 }

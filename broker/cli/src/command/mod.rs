@@ -7,6 +7,7 @@ pub(crate) mod completion;
 pub(crate) mod conduit;
 pub(crate) mod device;
 pub(crate) mod golden;
+pub(crate) mod inspect;
 mod status;
 pub(crate) mod token;
 pub(crate) mod zone;
@@ -28,6 +29,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Report> {
         Command::Audit(command) => audit::run(command, session).await,
         Command::Backup(args) => backup::backup(args, session).await,
         Command::Restore(args) => backup::restore(args, session).await,
+        Command::Inspect(command) => inspect::run(command, session),
         Command::Completion(args) => completion::run(&args),
     }
 }
