@@ -13,7 +13,9 @@
 //! What this crate does not promise: it does not fetch anything, remember anything, or know whether
 //! an answer reached anybody.
 
+pub mod budget;
 pub mod digest;
+pub mod eventlog;
 pub mod evidence;
 pub mod id;
 pub mod reader;
