@@ -20,6 +20,7 @@ use tonic::{Code, Status};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
+use crate::watched::{LastAlert, Watched};
 
 /// How long a connection may take: several round trips over a slow plant network.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,9 +53,11 @@ pub(crate) async fn connect(context: &Context, patience: Patience) -> Result<Adm
     if patience == Patience::Call {
         endpoint = endpoint.timeout(CALL_TIMEOUT);
     }
-    let mut once = Some(TokioIo::new(stream));
+    let alert = LastAlert::default();
+    let mut once = Some(TokioIo::new(Watched::new(stream, alert.clone())));
+    // Called again when the connection is lost: then there is only the reason to tell.
     let connector = tower::service_fn(move |_| {
-        let stream = once.take().ok_or_else(|| io::Error::other("the broker closed the connection"));
+        let stream = once.take().ok_or_else(|| alert.error());
         async move { stream }
     });
     let channel = endpoint.connect_with_connector(connector).await.map_err(internal)?;
@@ -116,19 +119,21 @@ fn not_accepted(alert: &str) -> Failure {
     .next("admin.pem in the context folder may be expired or revoked; ask an owner for another")
 }
 
-/// The TLS error below an error, if there is one.
-fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    let mut current = Some(error);
+/// The TLS error that an I/O error wraps, if it does.
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// The name of the TLS alert behind a failed call. HTTP/2 keeps only the text of what ended its
+/// connection, so the text is what is looked for.
+fn alert_behind(status: &Status) -> Option<String> {
+    const RECEIVED: &str = "received fatal alert: ";
+    let mut current = StdError::source(status);
     while let Some(error) = current {
-        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return Some(tls);
+        if let Some((_, alert)) = error.to_string().split_once(RECEIVED) {
+            return Some(alert.chars().take_while(char::is_ascii_alphanumeric).collect());
         }
-        // std's io::Error hides what it wraps from `source`, so it is opened by hand.
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        current = match wrapped {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
+        current = error.source();
     }
     None
 }
@@ -139,8 +144,8 @@ pub(crate) fn failed(status: &Status) -> Failure {
         return Failure::denied(denial);
     }
     // In TLS 1.3 a server refuses a client's certificate after the handshake, within the first call.
-    if let Some(rustls::Error::AlertReceived(alert)) = StdError::source(status).and_then(tls_error) {
-        return not_accepted(&format!("{alert:?}"));
+    if let Some(alert) = alert_behind(status) {
+        return not_accepted(&alert);
     }
     let transport = StdError::source(status).is_some();
     let what = if status.message().is_empty() { status.code().description() } else { status.message() };
