@@ -13,6 +13,7 @@
 //! What this crate does not promise: it does not fetch anything, remember anything, or know whether
 //! an answer reached anybody.
 
+pub mod budget;
 pub mod digest;
 pub mod id;
 pub mod reader;

@@ -64,6 +64,15 @@ impl<'a> Reader<'a> {
         Self { rest: bytes, offset: 0 }
     }
 
+    /// Starts at the first byte of a structure that is at most `limit` bytes long.
+    pub fn at_most(bytes: &'a [u8], limit: usize, what: &'static str) -> Result<Self, ReadError> {
+        if bytes.len() <= limit {
+            return Ok(Self::new(bytes));
+        }
+        let number = |n| u64::try_from(n).unwrap_or(u64::MAX);
+        Err(ReadError::TooLarge { offset: 0, what, found: number(bytes.len()), limit: number(limit) })
+    }
+
     /// Offset of the next byte from the start of the outermost buffer.
     #[must_use]
     pub const fn offset(&self) -> usize {
@@ -185,6 +194,12 @@ mod tests {
         let mut reader = Reader::new(&[0, 4, 1]);
         let error = reader.tpm2b(64, "nonce").unwrap_err();
         assert_eq!(error.to_string(), "offset 2: nonce needs 4 bytes, 1 are left");
+    }
+
+    #[test]
+    fn a_structure_above_its_bound_is_refused_before_it_is_read() {
+        let error = Reader::at_most(&[0; 3], 2, "pair").unwrap_err();
+        assert_eq!(error, ReadError::TooLarge { offset: 0, what: "pair", found: 3, limit: 2 });
     }
 
     #[test]

@@ -1,0 +1,40 @@
+//! How much a peer may make us read. Every bound is a named constant with its reason.
+//!
+//! A bound is compared before memory is taken for what it bounds, so hostile bytes cost at most a
+//! small multiple of their own length.
+
+/// Longest firmware event log in bytes. Of 116 collected logs the largest are 256 KiB, padding
+/// included (the area that ACPI reserves); four times that leaves room for firmware to come.
+pub const MAX_EVENT_LOG_BYTES: usize = 1024 * 1024;
+
+/// Most events in a firmware log. Collected logs hold at most a few hundred; an event takes at
+/// least 16 bytes in the log and about ten times that in memory.
+pub const MAX_EVENTS: usize = 10_000;
+
+/// Most banks that a log's header may list: `HASH_COUNT` of the TPM reference code is 16 at most
+/// (TPM 2.0 Part 2, 10.9.7, `TPML_PCR_SELECTION`).
+pub const MAX_BANKS: u32 = 16;
+
+/// Longest digest of any bank in bytes: SHA-512 and SHA3-512.
+pub const MAX_DIGEST_BYTES: usize = 64;
+
+/// Longest `TPMT_PUBLIC` in bytes: an RSA 4096 key with a SHA-512 policy takes less than 700.
+pub const MAX_PUBLIC_BYTES: usize = 1024;
+
+/// Longest `TPMS_ATTEST` in bytes: with every variable part at its bound a quote takes about 350.
+pub const MAX_ATTEST_BYTES: usize = 1024;
+
+/// Longest `TPMT_SIGNATURE` in bytes: RSA 4096 takes 518.
+pub const MAX_SIGNATURE_BYTES: usize = 1024;
+
+/// Longest RSA modulus in bytes: RSA 4096, the largest key of the TCG EK Credential Profile (H-7).
+pub const MAX_RSA_BYTES: usize = 512;
+
+/// Longest coordinate of an elliptic curve point in bytes: P-521.
+pub const MAX_COORDINATE_BYTES: usize = 66;
+
+/// Longest `TPM2B_NAME` in bytes: algorithm id and a SHA-512 digest.
+pub const MAX_NAME_BYTES: usize = 2 + MAX_DIGEST_BYTES;
+
+/// Longest description of an event in characters; descriptions are for people and lines wrap.
+pub const MAX_DESCRIPTION: usize = 200;
