@@ -1,0 +1,226 @@
+//! One thread owns the TPM; everyone else holds a [`TpmHandle`].
+//!
+//! Promises: one command at a time; a bounded queue; the caller's deadline holds, counted from the call; a
+//! command whose caller has given up before its turn is not begun.
+//! Does not promise: that a command is stopped. libtss2 cannot cancel one, so a stuck command keeps the thread,
+//! every later caller's error names it, and [`TpmHandle::occupation`] lets the watchdog restart the process. A
+//! second thread is never started: two users of one TPM would be worse than none.
+
+use std::{
+    fmt, io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::oneshot,
+    task::block_in_place,
+    time::timeout_at,
+};
+
+use super::{
+    Attestation, Credential, EkTemplate, Endorsement, IdentityKeyBlob, Operation, PcrBank, PcrIndex,
+    PcrSelection, PcrValue, Secret, Tpm, TpmError, TpmFault,
+};
+
+/// Commands that may wait. On slow hardware (0.2 s each) the last of them is served after 13 s, before its
+/// caller gives up.
+pub const QUEUE_LENGTH: usize = 64;
+/// Deadline for verbs that make no RSA key: the kernel itself gives such commands 2 s to 20 s.
+pub const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
+/// Deadline for [`TpmHandle::endorsement`] and [`TpmHandle::activate`], which may derive RSA keys: the kernel gives
+/// TPM2_CreatePrimary up to 5 min.
+pub const KEY_GENERATION_DEADLINE: Duration = Duration::from_secs(300);
+
+/// A door to the TPM for many users. When the last one is dropped the thread ends.
+#[derive(Clone)]
+pub struct TpmHandle {
+    queue: SyncSender<Job>,
+    occupation: Arc<Mutex<Option<(Operation, Instant)>>>,
+    deadline: Duration,
+}
+
+struct Job {
+    operation: Operation,
+    deadline: Instant,
+    work: Work,
+}
+
+type Work = Box<dyn FnOnce(&mut dyn Tpm) + Send>;
+
+impl TpmHandle {
+    /// Starts the owner thread. The handle's deadline is [`COMMAND_DEADLINE`].
+    pub fn start(tpm: impl Tpm + 'static) -> io::Result<Self> {
+        let (queue, jobs) = sync_channel(QUEUE_LENGTH);
+        let occupation = Arc::new(Mutex::new(None));
+        let shared = Arc::clone(&occupation);
+        thread::Builder::new().name("tpm".to_owned()).spawn(move || serve(tpm, &jobs, &shared))?;
+        Ok(Self { queue, occupation, deadline: COMMAND_DEADLINE })
+    }
+
+    /// The same TPM with another deadline for each call.
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
+    /// What the TPM is doing and since when; None while it is idle.
+    pub fn occupation(&self) -> Option<(Operation, Duration)> {
+        let occupation = *self.occupation.lock().unwrap_or_else(PoisonError::into_inner);
+        occupation.map(|(operation, since)| (operation, since.elapsed()))
+    }
+
+    /// Runs a batch of verbs with nothing of this process in between. `operation` names the batch in errors.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        batch: impl FnOnce(&mut dyn Tpm) -> Result<T, TpmError> + Send + 'static,
+    ) -> Result<T, TpmError> {
+        let (reply, answer) = oneshot::channel();
+        // A caller that has gone does not want its answer.
+        let deadline = self.submit(operation, move |tpm| drop(reply.send(batch(tpm))))?;
+        match timeout_at(deadline.into(), answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(self.unanswered(operation, deadline)),
+            Err(_) => Err(self.too_late(operation)),
+        }
+    }
+
+    /// The same for synchronous callers, such as a rustls signer.
+    ///
+    /// It cannot deadlock: the owner thread needs no task of the runtime to make progress. On a worker of a
+    /// multi-thread runtime the worker's other tasks move elsewhere meanwhile; on a current-thread runtime they
+    /// wait.
+    pub fn run_blocking<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        batch: impl FnOnce(&mut dyn Tpm) -> Result<T, TpmError> + Send + 'static,
+    ) -> Result<T, TpmError> {
+        let (reply, answer) = sync_channel(1);
+        let deadline = self.submit(operation, move |tpm| drop(reply.send(batch(tpm))))?;
+        let wait = || answer.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        match off_the_worker(wait) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Disconnected) => Err(self.unanswered(operation, deadline)),
+            Err(RecvTimeoutError::Timeout) => Err(self.too_late(operation)),
+        }
+    }
+
+    fn submit(
+        &self,
+        operation: Operation,
+        work: impl FnOnce(&mut dyn Tpm) + Send + 'static,
+    ) -> Result<Instant, TpmError> {
+        let deadline = Instant::now() + self.deadline;
+        match self.queue.try_send(Job { operation, deadline, work: Box::new(work) }) {
+            Ok(()) => Ok(deadline),
+            Err(TrySendError::Full(_)) => {
+                Err(operation.failed(TpmFault::QueueFull { waiting: QUEUE_LENGTH }))
+            }
+            Err(TrySendError::Disconnected(_)) => Err(operation.failed(TpmFault::ThreadEnded)),
+        }
+    }
+
+    /// The job was dropped: passed over because it was late, or lost with the thread.
+    fn unanswered(&self, operation: Operation, deadline: Instant) -> TpmError {
+        if Instant::now() < deadline {
+            operation.failed(TpmFault::ThreadEnded)
+        } else {
+            self.too_late(operation)
+        }
+    }
+
+    fn too_late(&self, operation: Operation) -> TpmError {
+        operation.failed(TpmFault::Deadline { deadline: self.deadline, occupied: self.occupation() })
+    }
+}
+
+/// One method for each verb of the port.
+impl TpmHandle {
+    /// See [`Tpm::endorsement`].
+    pub async fn endorsement(&self) -> Result<Endorsement, TpmError> {
+        self.run(Operation::ReadEndorsement, |tpm| tpm.endorsement()).await
+    }
+
+    /// See [`Tpm::attestation_key`].
+    pub async fn attestation_key(&self) -> Result<Vec<u8>, TpmError> {
+        self.run(Operation::DeriveAttestationKey, |tpm| tpm.attestation_key()).await
+    }
+
+    /// See [`Tpm::activate`].
+    pub async fn activate(&self, key: EkTemplate, credential: Credential) -> Result<Secret, TpmError> {
+        self.run(Operation::ActivateCredential, move |tpm| tpm.activate(key, &credential)).await
+    }
+
+    /// See [`Tpm::read_pcrs`].
+    pub async fn read_pcrs(&self, bank: PcrBank, selection: PcrSelection) -> Result<Vec<PcrValue>, TpmError> {
+        self.run(Operation::ReadPcrs, move |tpm| tpm.read_pcrs(bank, selection)).await
+    }
+
+    /// See [`Tpm::extend`].
+    pub async fn extend(&self, pcr: PcrIndex, bank: PcrBank, digest: Vec<u8>) -> Result<(), TpmError> {
+        self.run(Operation::ExtendPcr, move |tpm| tpm.extend(pcr, bank, &digest)).await
+    }
+
+    /// See [`Tpm::quote`].
+    pub async fn quote(
+        &self,
+        qualifying_data: Vec<u8>,
+        bank: PcrBank,
+        selection: PcrSelection,
+    ) -> Result<Attestation, TpmError> {
+        self.run(Operation::Quote, move |tpm| tpm.quote(&qualifying_data, bank, selection)).await
+    }
+
+    /// See [`Tpm::create_identity_key`].
+    pub async fn create_identity_key(&self) -> Result<IdentityKeyBlob, TpmError> {
+        self.run(Operation::CreateIdentityKey, |tpm| tpm.create_identity_key()).await
+    }
+
+    /// See [`Tpm::certify`].
+    pub async fn certify(
+        &self,
+        key: IdentityKeyBlob,
+        qualifying_data: Vec<u8>,
+    ) -> Result<Attestation, TpmError> {
+        self.run(Operation::CertifyIdentityKey, move |tpm| tpm.certify(&key, &qualifying_data)).await
+    }
+
+    /// See [`Tpm::sign_digest`].
+    pub async fn sign_digest(&self, key: IdentityKeyBlob, digest: [u8; 32]) -> Result<Vec<u8>, TpmError> {
+        self.run(Operation::SignDigest, move |tpm| tpm.sign_digest(&key, &digest)).await
+    }
+}
+
+impl fmt::Debug for TpmHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TpmHandle").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+fn serve(mut tpm: impl Tpm, jobs: &Receiver<Job>, occupation: &Mutex<Option<(Operation, Instant)>>) {
+    let occupy = |state| *occupation.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    for job in jobs {
+        if job.deadline <= Instant::now() {
+            continue;
+        }
+        occupy(Some((job.operation, Instant::now())));
+        (job.work)(&mut tpm);
+        tpm.release();
+        occupy(None);
+    }
+}
+
+fn off_the_worker<T>(wait: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => block_in_place(wait),
+        _ => wait(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
