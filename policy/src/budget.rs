@@ -8,7 +8,7 @@
 pub const MAX_EVENT_LOG_BYTES: usize = 1024 * 1024;
 
 /// Most events in a firmware log. Collected logs hold at most a few hundred; an event takes at
-/// least 16 bytes in the log and about ten times that in memory.
+/// least 16 bytes in the log and less than ten times that in memory.
 pub const MAX_EVENTS: usize = 10_000;
 
 /// Most banks that a log's header may list: `HASH_COUNT` of the TPM reference code is 16 at most

@@ -15,6 +15,8 @@
 
 pub mod budget;
 pub mod digest;
+pub mod eventlog;
+pub mod evidence;
 pub mod id;
 pub mod reader;
 pub mod time;

@@ -73,6 +73,12 @@ impl<'a> Reader<'a> {
         Err(ReadError::TooLarge { offset: 0, what, found: number(bytes.len()), limit: number(limit) })
     }
 
+    /// Starts at the first byte of `bytes`, which lies at `offset` of the outermost buffer.
+    #[must_use]
+    pub const fn within(bytes: &'a [u8], offset: usize) -> Self {
+        Self { rest: bytes, offset }
+    }
+
     /// Offset of the next byte from the start of the outermost buffer.
     #[must_use]
     pub const fn offset(&self) -> usize {

@@ -4,8 +4,11 @@
 //! attestation types (NV, creation, time, audit) are refused by name, because a signature over one
 //! of them must never pass for a quote (checklist row 2).
 
+use std::fmt;
+
+use super::alg::HashAlg;
 use super::clock::ClockInfo;
-use super::pcr::PcrSelection;
+use super::pcr::{PcrIndex, PcrSelection};
 use crate::budget::{MAX_ATTEST_BYTES, MAX_BANKS, MAX_DIGEST_BYTES, MAX_NAME_BYTES};
 use crate::reader::{ReadError, Reader};
 
@@ -79,7 +82,7 @@ pub struct QuoteInfo<'a> {
 }
 
 /// `TPMS_PCR_SELECTION` as quoted; the bank may be one that this crate cannot compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct QuotedSelection {
     /// `TPM_ALG_ID` of the bank.
     pub bank: u16,
@@ -92,6 +95,19 @@ impl QuotedSelection {
     #[must_use]
     pub const fn of(selection: &PcrSelection) -> Self {
         Self { bank: selection.bank.id(), bitmap: selection.bitmap() }
+    }
+}
+
+impl fmt::Debug for QuotedSelection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match HashAlg::from_id(self.bank) {
+            Some(bank) => PcrSelection::from_bitmap(bank, self.bitmap).fmt(f),
+            None => {
+                write!(f, "{:#06x}:", self.bank)?;
+                let any_bank = PcrSelection::from_bitmap(HashAlg::Sha256, self.bitmap);
+                f.debug_set().entries(any_bank.iter().map(PcrIndex::number)).finish()
+            }
+        }
     }
 }
 

@@ -1,0 +1,6 @@
+//! Logs of what was measured: parsed, described and replayed. Nothing here is believed until a
+//! quote confirms it.
+
+pub mod event;
+pub mod replay;
+pub mod tcg;

@@ -1,0 +1,90 @@
+//! Recorded boots: their logs must replay to the PCRs that the TPM held, and verify.
+
+use std::path::{Path, PathBuf};
+
+use policy::evidence::verify::{EvidenceError, GrammarError, SecureBoot};
+use policy::tpm::alg::{HashAlg, HashValue};
+use policy::tpm::pcr::PcrValues;
+
+use crate::rig::{Scene, pcr, pcrs_after};
+
+#[expect(clippy::disallowed_methods, reason = "tests read recorded logs")]
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// PCRs 0 to 15 from lines `sha256:<index>:<hex>`.
+fn recorded_pcrs(text: &str) -> PcrValues {
+    let mut values = PcrValues::new(HashAlg::Sha256);
+    for line in text.lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [bank, index, digits] = fields[..] else { panic!("{line} is not bank:index:value") };
+        let index: u32 = index.parse().unwrap();
+        if bank == "sha256" && index < 16 {
+            values.set(pcr(index), HashValue::from_hex(HashAlg::Sha256, &digits.to_lowercase()).unwrap());
+        }
+    }
+    values
+}
+
+#[test]
+fn our_own_boots_verify() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/measured-boot");
+    let Ok(boots) = folder.read_dir() else {
+        println!("skipped: no recorded boots");
+        return;
+    };
+    let mut seen = 0;
+    for boot in boots {
+        let boot = boot.unwrap().path();
+        let log = read(&boot.join("eventlog.bin"));
+        let pcrs = recorded_pcrs(&String::from_utf8(read(&boot.join("pcrs.txt"))).unwrap());
+        let verified =
+            Scene::with(pcrs, log).verify().unwrap_or_else(|e| panic!("{}: {e:?}", boot.display()));
+        assert!(!verified.events(pcr(4)).is_empty(), "{}", boot.display());
+        seen += 1;
+    }
+    assert!(seen > 0, "{} is empty", folder.display());
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests find recorded logs")]
+fn third_party() -> Option<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
+    let folder = std::env::var("TOUCHSTONE_VECTORS").map_or(here, PathBuf::from).join("eventlogs");
+    folder.is_dir().then_some(folder)
+}
+
+/// Logs of real machines satisfy the grammar; what is refused is refused for what it lacks.
+#[test]
+fn real_machines_satisfy_the_grammar() {
+    let Some(folder) = third_party() else {
+        println!("skipped: no third-party vectors");
+        return;
+    };
+    for (name, expected) in [
+        ("go-attestation-coreos-36", Ok(SecureBoot::Disabled)),
+        ("go-attestation-crypto-agile", Ok(SecureBoot::Disabled)),
+        ("go-attestation-ubuntu-2104", Ok(SecureBoot::Disabled)),
+        ("ibmtss-dell1", Ok(SecureBoot::Enabled)),
+        ("ibmtss-hp1", Ok(SecureBoot::Enabled)),
+        ("ibmtss-sm1", Ok(SecureBoot::Enabled)),
+        ("ibmtss-ubuntu1", Ok(SecureBoot::Disabled)),
+        ("tpm2-tools-arch-linux", Ok(SecureBoot::Disabled)),
+        ("tpm2-tools-bootorder", Ok(SecureBoot::Disabled)),
+        ("tpm2-tools-gce-ubuntu-2104", Ok(SecureBoot::Disabled)),
+        ("tpm2-tools-moklisttrusted", Ok(SecureBoot::Enabled)),
+        ("tpm2-tools-sd-boot-fedora37", Ok(SecureBoot::Disabled)),
+        ("go-attestation-sb-cert", Err(GrammarError::NoSeparator { pcr: pcr(0) })),
+        ("tpm2-tools-uefivar", Err(GrammarError::NoSeparator { pcr: pcr(0) })),
+    ] {
+        let bytes = read(&folder.join(format!("{name}.bin")));
+        let log = policy::eventlog::tcg::EventLog::parse(&bytes).unwrap();
+        let replay = policy::eventlog::replay::replay(&log, HashAlg::Sha256).unwrap();
+        let mut pcrs = pcrs_after(&[], HashAlg::Sha256, 0);
+        for (index, value) in replay.values().iter().filter(|(index, _)| index.number() < 16) {
+            pcrs.set(index, *value);
+        }
+        let verdict = Scene::with(pcrs, bytes.clone()).verify().map(|verified| verified.secure_boot());
+        assert_eq!(verdict, expected.map_err(EvidenceError::Grammar), "{name}");
+    }
+}
