@@ -1,9 +1,15 @@
 //! The Touchstone attestor: proves what a device booted and delivers its certificates.
 
+pub mod client;
 pub mod config;
 pub(crate) mod durable;
+pub mod join_token;
+pub mod plant;
 pub mod ports;
+pub mod role;
+pub mod svid;
 #[cfg(feature = "test-util")]
 pub mod testing;
 pub mod tpm;
+pub mod trust;
 pub mod tss2_key;
