@@ -2,11 +2,14 @@
 
 pub mod client;
 pub mod config;
+pub mod deliver;
 pub(crate) mod durable;
 pub mod join_token;
 pub mod plant;
 pub mod ports;
 pub mod role;
+pub mod state;
+pub mod status;
 pub mod svid;
 #[cfg(feature = "test-util")]
 pub mod testing;
