@@ -4,6 +4,7 @@ pub mod client;
 pub mod config;
 pub mod deliver;
 pub(crate) mod durable;
+pub mod evidence;
 pub mod join_token;
 pub mod plant;
 pub mod ports;
