@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The Touchstone broker: verifies evidence and issues certificates.
+
+pub mod store;

@@ -21,3 +21,4 @@ pub mod id;
 pub mod reader;
 pub mod time;
 pub mod tpm;
+pub mod x509;

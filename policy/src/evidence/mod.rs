@@ -4,6 +4,7 @@
 //! [`verify::VerifiedEvidence`]: fresh, signed by the attestation key it was asked of, and explained
 //! by its log. Whether what was booted is good is appraised elsewhere.
 
+pub mod endorsement;
 mod grammar;
 pub mod identity;
 pub mod verify;

@@ -1,0 +1,332 @@
+//! Content-addressed files beside the records: event logs, evidence, anything above a value's 4 KiB.
+//!
+//! For: `blobs/ab/cdef...`, named by the SHA-256 of their bytes. Put the blob first, then the record that
+//! names it; a blob that no record names is swept by whoever owns the records.
+//! Promises: when `put` answers, the file survives a power cut; `fetch` gives exactly the bytes that were
+//! put, or refuses; a crash leaves no half-written blob under a digest's name.
+//! Does not promise: a lock. One process uses a folder, the one that holds the store beside it.
+
+use super::{Digest, DigestError};
+use std::{
+    ffi::OsStr,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use thiserror::Error;
+
+/// Largest blob in bytes: a 50,000-record IMA list is about 10 MiB.
+pub const MAX_BLOB: usize = 16 << 20;
+
+/// Begins the name of a file that is still being written.
+const TEMPORARY: &str = "tmp-";
+
+/// Hex digits of the digest that name the subfolder.
+const SHARD_DIGITS: usize = 2;
+
+/// The folder of blobs.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    folder: Arc<PathBuf>,
+    /// Numbers the temporary files.
+    written: Arc<AtomicU64>,
+}
+
+/// A file or folder operation that the system refused.
+#[derive(Debug, Error)]
+#[error("cannot {action} {path:?}; check the disk and that the path belongs to the broker's user")]
+pub struct BlobIoError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Why a blob was not put.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PutError {
+    /// The blob is over [`MAX_BLOB`].
+    #[error("a blob has {length} bytes, at most {MAX_BLOB} are allowed; split it into chunks")]
+    TooLarge {
+        /// Bytes of the blob.
+        length: usize,
+    },
+    /// The system refused.
+    #[error(transparent)]
+    Io(BlobIoError),
+}
+
+/// Why a blob was not fetched.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// There is no such blob.
+    #[error("there is no blob {path:?}; it was removed, or the backup that was restored lacks it")]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is over what the caller takes.
+    #[error("blob {path:?} has more than the {max} bytes this use allows; it was stored for another use")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Bytes the caller takes.
+        max: usize,
+    },
+    /// The content is not what was put.
+    #[error("blob {path:?} does not have the digest it is named by; restore the file from the last backup")]
+    Altered {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error(transparent)]
+    Io(BlobIoError),
+}
+
+impl Blobs {
+    /// Opens the folder `blobs` below `root`, or creates it, and removes what a crash left half written.
+    pub fn open(root: &Path) -> Result<Self, BlobIoError> {
+        let folder = root.join("blobs");
+        create_private(&folder)?;
+        sync_folder(root)?;
+        for entry in entries(&folder)? {
+            if entry.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()))
+            {
+                fs::remove_file(&entry).map_err(failed("remove", &entry))?;
+            }
+        }
+        Ok(Self { folder: Arc::new(folder), written: Arc::default() })
+    }
+
+    /// Stores `bytes` and gives their digest. Putting what is there already changes nothing.
+    pub async fn put(&self, bytes: Vec<u8>) -> Result<Digest, PutError> {
+        let blobs = self.clone();
+        let path = self.folder.to_path_buf();
+        let done = tokio::task::spawn_blocking(move || blobs.put_now(&bytes)).await;
+        done.map_err(|ended| PutError::Io(failed("write below", &path)(ended.into())))?
+    }
+
+    /// The blob named `digest`, if it has at most `max` bytes and still has that digest.
+    pub async fn fetch(&self, digest: Digest, max: usize) -> Result<Vec<u8>, FetchError> {
+        let blobs = self.clone();
+        let path = self.path(&digest);
+        let done = tokio::task::spawn_blocking(move || blobs.fetch_now(&digest, max)).await;
+        done.map_err(|ended| FetchError::Io(failed("read", &path)(ended.into())))?
+    }
+
+    /// Every blob there is, in no order; 32 bytes of memory each.
+    pub async fn list(&self) -> Result<Vec<Digest>, BlobIoError> {
+        let blobs = self.clone();
+        let done = tokio::task::spawn_blocking(move || blobs.list_now()).await;
+        done.map_err(|ended| failed("list", &self.folder)(ended.into()))?
+    }
+
+    /// Removes a blob; removing what is not there is no error. Not durable by itself: after a power cut the
+    /// blob may be there again, which a later sweep mends.
+    pub async fn remove(&self, digest: Digest) -> Result<(), BlobIoError> {
+        let path = self.path(&digest);
+        match tokio::fs::remove_file(&path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        let name = digest.to_string();
+        let (shard, rest) = name.split_at(SHARD_DIGITS);
+        self.folder.join(shard).join(rest)
+    }
+
+    fn put_now(&self, bytes: &[u8]) -> Result<Digest, PutError> {
+        if bytes.len() > MAX_BLOB {
+            return Err(PutError::TooLarge { length: bytes.len() });
+        }
+        let digest = Digest::of(bytes);
+        let path = self.path(&digest);
+        let shard = path.parent().unwrap_or(&self.folder);
+        // A file that was altered since is written anew.
+        if self.fetch_now(&digest, bytes.len()).is_err() {
+            self.write(bytes, shard, &path).map_err(PutError::Io)?;
+        }
+        // Also for a file that was there: whoever renamed it may not have come to this line yet.
+        sync_folder(shard).map_err(PutError::Io)?;
+        Ok(digest)
+    }
+
+    fn write(&self, bytes: &[u8], shard: &Path, path: &Path) -> Result<(), BlobIoError> {
+        create_private(shard)?;
+        sync_folder(&self.folder)?;
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.folder.join(format!("{TEMPORARY}{number}"));
+        let written = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+        written.map_err(|error| {
+            // What cannot be removed now is removed at the next open.
+            let _ = fs::remove_file(&temporary);
+            failed("write", path)(error)
+        })
+    }
+
+    fn fetch_now(&self, digest: &Digest, max: usize) -> Result<Vec<u8>, FetchError> {
+        let path = self.path(digest);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(FetchError::Missing { path });
+            }
+            Err(error) => return Err(FetchError::Io(failed("read", &path)(error))),
+            Ok(file) => file,
+        };
+        // One byte more than allowed tells a file that is too large from one that fits.
+        let limit = u64::try_from(max.min(MAX_BLOB)).unwrap_or(u64::MAX).saturating_add(1);
+        let mut bytes = Vec::new();
+        file.take(limit)
+            .read_to_end(&mut bytes)
+            .map_err(|error| FetchError::Io(failed("read", &path)(error)))?;
+        if bytes.len() > max.min(MAX_BLOB) {
+            return Err(FetchError::TooLarge { path, max });
+        }
+        if Digest::of(&bytes) != *digest {
+            return Err(FetchError::Altered { path });
+        }
+        Ok(bytes)
+    }
+
+    fn list_now(&self) -> Result<Vec<Digest>, BlobIoError> {
+        let mut digests = Vec::new();
+        for shard in entries(&self.folder)?.into_iter().filter(|path| path.is_dir()) {
+            // Files of other names are not ours to list.
+            digests.extend(entries(&shard)?.iter().filter_map(|path| named(&shard, path).ok()));
+        }
+        Ok(digests)
+    }
+}
+
+/// The digest that a file's place stands for.
+fn named(shard: &Path, path: &Path) -> Result<Digest, DigestError> {
+    let text = |path: &Path| path.file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
+    format!("{}{}", text(shard), text(path)).parse()
+}
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> BlobIoError + use<'a> {
+    move |source| BlobIoError { action, path: path.to_owned(), source }
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, BlobIoError> {
+    let listed = fs::read_dir(folder).and_then(|found| found.map(|entry| Ok(entry?.path())).collect());
+    listed.map_err(failed("list", folder))
+}
+
+fn create_private(folder: &Path) -> Result<(), BlobIoError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("create", folder))
+}
+
+fn sync_folder(folder: &Path) -> Result<(), BlobIoError> {
+    File::open(folder).and_then(|file| file.sync_all()).map_err(failed("sync", folder))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use tempfile::TempDir;
+
+    fn open() -> (TempDir, Blobs) {
+        let root = TempDir::new().unwrap();
+        let blobs = Blobs::open(root.path()).unwrap();
+        (root, blobs)
+    }
+
+    #[tokio::test]
+    async fn put_fetch_list_remove() {
+        let (root, blobs) = open();
+        let digest = blobs.put(b"abc".to_vec()).await.unwrap();
+        assert_eq!(digest, Digest::of(b"abc"));
+        assert_eq!(blobs.put(b"abc".to_vec()).await.unwrap(), digest, "idempotent");
+        let other = blobs.put(Vec::new()).await.unwrap();
+        assert_eq!(blobs.fetch(digest, 3).await.unwrap(), b"abc");
+        assert_eq!(blobs.fetch(other, 0).await.unwrap(), b"");
+
+        let path =
+            root.path().join("blobs/ba/7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        assert_eq!(mode(&root.path().join("blobs")), 0o700);
+
+        let mut listed = blobs.list().await.unwrap();
+        listed.sort();
+        let mut expected = [digest, other];
+        expected.sort();
+        assert_eq!(listed, expected);
+
+        blobs.remove(digest).await.unwrap();
+        blobs.remove(digest).await.unwrap();
+        let error = blobs.fetch(digest, 3).await.unwrap_err();
+        assert!(matches!(&error, FetchError::Missing { path: named } if *named == path), "{error}");
+        assert_eq!(blobs.list().await.unwrap(), [other]);
+    }
+
+    #[tokio::test]
+    async fn altered_file_is_refused_by_name_and_mended_by_put() {
+        let (_root, blobs) = open();
+        let digest = blobs.put(b"abc".to_vec()).await.unwrap();
+        let path = blobs.path(&digest);
+        for altered in ["abd", "ab", ""] {
+            fs::write(&path, altered).unwrap();
+            let error = blobs.fetch(digest, 9).await.unwrap_err();
+            assert!(matches!(&error, FetchError::Altered { path: named } if *named == path), "{error}");
+        }
+        blobs.put(b"abc".to_vec()).await.unwrap();
+        assert_eq!(blobs.fetch(digest, 9).await.unwrap(), b"abc");
+    }
+
+    #[tokio::test]
+    async fn sizes_are_bounded() {
+        let (_root, blobs) = open();
+        let digest = blobs.put(b"abc".to_vec()).await.unwrap();
+        let error = blobs.fetch(digest, 2).await.unwrap_err();
+        assert!(matches!(error, FetchError::TooLarge { max: 2, .. }), "{error}");
+        let length = MAX_BLOB + 1;
+        let error = blobs.put(vec![0; length]).await.unwrap_err();
+        assert!(matches!(error, PutError::TooLarge { length: named } if named == length), "{error}");
+        let digest = blobs.put(vec![0; MAX_BLOB]).await.unwrap();
+        assert_eq!(blobs.fetch(digest, usize::MAX).await.unwrap().len(), MAX_BLOB);
+    }
+
+    #[tokio::test]
+    async fn half_written_files_are_removed_at_open_and_strangers_not_listed() {
+        let (root, blobs) = open();
+        let digest = blobs.put(b"abc".to_vec()).await.unwrap();
+        let temporary = root.path().join("blobs/tmp-7");
+        fs::write(&temporary, "ab").unwrap();
+        fs::write(blobs.path(&digest).with_file_name("README"), "not a blob").unwrap();
+        let blobs = Blobs::open(root.path()).unwrap();
+        assert!(!temporary.exists());
+        assert_eq!(blobs.list().await.unwrap(), [digest]);
+    }
+
+    #[tokio::test]
+    async fn failures_name_the_path() {
+        let (root, blobs) = open();
+        let digest = Digest::of(b"abc");
+        fs::write(root.path().join("blobs/ba"), "a file where a folder should be").unwrap();
+        let error = blobs.put(b"abc".to_vec()).await.unwrap_err();
+        assert!(
+            error.to_string().starts_with("cannot create ") && error.to_string().contains("blobs/ba"),
+            "{error}"
+        );
+        let error = blobs.fetch(digest, 9).await.unwrap_err();
+        assert!(matches!(&error, FetchError::Io(_)), "{error}");
+    }
+}
