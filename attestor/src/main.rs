@@ -1,2 +1,97 @@
-//! Placeholder.
-fn main() {}
+//! The daemon touchstone-attestor: command line, runtime, exit code.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use attestor::commands::{self, CommandError, Format};
+use attestor::config::DEFAULT_FILE;
+use attestor::telemetry;
+use attestor::tpm::TpmAddress;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Proves with the TPM what this device booted, and delivers its certificates to local software.
+#[derive(Parser)]
+#[command(name = "touchstone-attestor", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon: enroll, attest, renew and deliver until stopped.
+    Run {
+        /// Configuration file.
+        #[arg(long, default_value = DEFAULT_FILE)]
+        config: PathBuf,
+    },
+    /// Show where this device stands. Exit code 0: trusted or holding; 1: anything else.
+    Status {
+        /// Configuration file.
+        #[arg(long, default_value = DEFAULT_FILE)]
+        config: PathBuf,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Show who this device is by its TPM, for an administrator to register. Needs no broker.
+    Identify {
+        /// Address of the TPM, for example device:/dev/tpmrm0.
+        #[arg(long, conflicts_with = "config")]
+        tpm: Option<TpmAddress>,
+        /// Configuration file that names the TPM.
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl From<Output> for Format {
+    fn from(output: Output) -> Self {
+        match output {
+            Output::Text => Self::Text,
+            Output::Json => Self::Json,
+        }
+    }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    let result = execute(Arguments::parse().command).await;
+    match result {
+        Ok((text, code)) => {
+            // A reader that has gone has seen enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::from(code)
+        }
+        Err(error) => {
+            eprintln!("touchstone-attestor: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+async fn execute(command: Command) -> Result<(String, u8), CommandError> {
+    match command {
+        Command::Run { config } => {
+            telemetry::start();
+            commands::run(&config).await.map(|()| (String::new(), 0))
+        }
+        Command::Status { config, output } => commands::status(&config, output.into()),
+        Command::Identify { tpm, config, output } => {
+            commands::identify(tpm, config, output.into()).await.map(|text| (text, 0))
+        }
+    }
+}

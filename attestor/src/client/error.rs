@@ -1,0 +1,106 @@
+//! Why a call to the broker failed, in words that tell the network from the certificate from the verdict.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use proto::v1::Denial;
+use tonic::{Code, Status};
+
+use crate::config::BrokerAddress;
+
+/// Longest text taken from a foreign status, in characters.
+const MAX_TEXT: usize = 200;
+
+/// A call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Nobody answers.
+    #[error("the broker at {broker} does not answer: {reason}; mend the network or start the broker")]
+    Unreachable {
+        /// Where it should be.
+        broker: BrokerAddress,
+        /// What the network said.
+        reason: String,
+    },
+    /// Somebody answers, but not the plant's broker.
+    #[error(
+        "{broker} is not the broker of this plant ({name}): {reason}; correct `broker`, `plant` or `plant_root` in \
+         the configuration, or the clock"
+    )]
+    NotTheBroker {
+        /// Where it was looked for.
+        broker: BrokerAddress,
+        /// The name it must prove.
+        name: String,
+        /// What TLS said.
+        reason: String,
+    },
+    /// The device's own TLS settings cannot be used.
+    #[error("TLS cannot be set up: {0}; reinstall the attestor")]
+    Tls(rustls::Error),
+    /// The broker refused, with its reason.
+    #[error("the broker refused: {}", .0.message)]
+    Denied(Box<Denial>),
+    /// The broker failed without a reason of ours.
+    #[error("the broker at {broker} failed with {code:?}: {message}; see its log")]
+    Failed {
+        /// The broker.
+        broker: BrokerAddress,
+        /// The gRPC code.
+        code: Code,
+        /// Its message.
+        message: String,
+    },
+}
+
+impl CallError {
+    pub(super) fn unreachable(broker: &BrokerAddress, error: &dyn Error) -> Self {
+        Self::Unreachable { broker: broker.clone(), reason: innermost(error) }
+    }
+
+    pub(super) fn late(broker: &BrokerAddress, deadline: Duration) -> Self {
+        let reason = format!("nothing within {} s", deadline.as_secs());
+        Self::Unreachable { broker: broker.clone(), reason }
+    }
+
+    pub(super) fn handshake(broker: &BrokerAddress, name: &str, error: io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(tls) => {
+                Self::NotTheBroker { broker: broker.clone(), name: name.to_owned(), reason: tls.to_string() }
+            }
+            None => Self::unreachable(broker, &error),
+        }
+    }
+
+    pub(super) fn from_status(broker: &BrokerAddress, status: &Status) -> Self {
+        if let Some(denial) = proto::denial::from_status(status) {
+            return Self::Denied(Box::new(denial));
+        }
+        let message: String = status.message().chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect();
+        let broker = broker.clone();
+        match status.code() {
+            // What tonic makes of a broken connection.
+            Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded => {
+                let reason = status.source().map_or(message, innermost);
+                Self::Unreachable { broker, reason }
+            }
+            code => Self::Failed { broker, code, message },
+        }
+    }
+
+    /// Whether the broker was not there, rather than against it.
+    #[must_use]
+    pub const fn is_absence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::NotTheBroker { .. } | Self::Tls(_))
+    }
+}
+
+/// tonic and hyper wrap the reason in layers that all say "transport error".
+fn innermost(error: &dyn Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string().chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
+}

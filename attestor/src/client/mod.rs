@@ -1,0 +1,181 @@
+//! The broker, as the device calls it.
+//!
+//! Promises: every call has a deadline and a bound on what it reads; the broker is believed only under the pinned
+//! plant root and the plant's name for it, whatever address it is reached at; a refusal comes back as the
+//! broker's structured [`Denial`].
+//! Does not promise that what a broker says is right: answers are verified where they are used.
+
+mod error;
+mod tls;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use proto::v1::attestation_client::AttestationClient;
+use proto::v1::enrollment_client::EnrollmentClient;
+use proto::v1::watch_client::WatchClient;
+use proto::v1::{
+    BeginAttestationRequest, BeginAttestationResponse, BeginEnrollmentRequest, BeginEnrollmentResponse,
+    CompleteRequest, CompleteResponse, WatchEvent, WatchRequest,
+};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::config::BrokerAddress;
+use crate::plant::PlantRoot;
+use crate::ports::Clock;
+
+pub use error::CallError;
+pub use tls::Credentials;
+
+/// Longest message of the broker in bytes: a trust set and some certificates.
+pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+/// Time for TCP and TLS, with a slow TPM signing in the handshake.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
+/// Time for one call; the broker verifies and commits well below a second, a queue may hold it longer.
+const CALL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Calls the broker of one plant. Each exchange has a connection of its own: a device calls every few minutes.
+#[derive(Debug, Clone)]
+pub struct BrokerClient {
+    address: BrokerAddress,
+    name: ServerName<'static>,
+    authority: String,
+    root: PlantRoot,
+    clock: Arc<dyn Clock>,
+}
+
+/// The plant's name gives no TLS server name. Names of [`policy::id::PlantDomain`] always do.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no TLS server name; correct `plant` in the configuration")]
+pub struct BrokerNameError(String);
+
+impl BrokerClient {
+    /// A client for the broker at `address` whose TLS name is `name`, under the pinned `root`.
+    pub fn new(
+        address: BrokerAddress,
+        name: String,
+        root: PlantRoot,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, BrokerNameError> {
+        let server = ServerName::try_from(name.clone()).map_err(|_| BrokerNameError(name.clone()))?;
+        Ok(Self { address, name: server, authority: name, root, clock })
+    }
+
+    /// Opens a connection for enrollment and attestation.
+    pub async fn connect(&self) -> Result<Connection, CallError> {
+        let config = tls::anonymous(&self.root, Arc::clone(&self.clock)).map_err(CallError::Tls)?;
+        Ok(Connection { channel: self.open(config).await?, broker: self.address.clone() })
+    }
+
+    /// Opens the stream of what the broker has to tell this device. `trust_sequence` is the set it has.
+    pub async fn watch(
+        &self,
+        credentials: Credentials,
+        trust_sequence: u64,
+    ) -> Result<Streaming<WatchEvent>, CallError> {
+        let config =
+            tls::identified(&self.root, Arc::clone(&self.clock), credentials).map_err(CallError::Tls)?;
+        let mut client = WatchClient::new(self.open(config).await?).max_decoding_message_size(MAX_MESSAGE);
+        // Only the answer to the request has a deadline; the stream lives, its heartbeats are watched.
+        bounded(&self.address, client.watch(WatchRequest { trust_sequence })).await
+    }
+
+    async fn open(&self, config: Arc<ClientConfig>) -> Result<Channel, CallError> {
+        let stream = match timeout(CONNECT_DEADLINE, self.handshake(config)).await {
+            Ok(stream) => stream?,
+            Err(_) => return Err(CallError::late(&self.address, CONNECT_DEADLINE)),
+        };
+        // The TLS below is ours, so the scheme only names the protocol inside.
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.authority))
+            .map_err(|error| CallError::unreachable(&self.address, &error))?;
+        let mut stream = Some(TokioIo::new(stream));
+        let connector = tower::service_fn(move |_| {
+            let stream = stream.take().ok_or_else(|| std::io::Error::other("the connection ended"));
+            async move { stream }
+        });
+        let connected = endpoint.connect_with_connector(connector).await;
+        connected.map_err(|error| CallError::unreachable(&self.address, &error))
+    }
+
+    async fn handshake(&self, config: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, CallError> {
+        let tcp = TcpStream::connect((self.address.host.as_str(), self.address.port))
+            .await
+            .map_err(|error| CallError::unreachable(&self.address, &error))?;
+        // Requests are small and wait for each other.
+        tcp.set_nodelay(true).map_err(|error| CallError::unreachable(&self.address, &error))?;
+        TlsConnector::from(config)
+            .connect(self.name.clone(), tcp)
+            .await
+            .map_err(|error| CallError::handshake(&self.address, &self.authority, error))
+    }
+}
+
+/// An open connection for one exchange.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    channel: Channel,
+    broker: BrokerAddress,
+}
+
+impl Connection {
+    /// Asks for a credential challenge.
+    pub async fn begin_enrollment(
+        &self,
+        request: BeginEnrollmentRequest,
+    ) -> Result<BeginEnrollmentResponse, CallError> {
+        let mut client = self.enrollment();
+        bounded(&self.broker, client.begin(request)).await
+    }
+
+    /// Answers a credential challenge.
+    pub async fn complete_enrollment(&self, request: CompleteRequest) -> Result<CompleteResponse, CallError> {
+        let mut client = self.enrollment();
+        bounded(&self.broker, client.complete(request)).await
+    }
+
+    /// Asks for a challenge under the bound AK.
+    pub async fn begin_attestation(
+        &self,
+        request: BeginAttestationRequest,
+    ) -> Result<BeginAttestationResponse, CallError> {
+        let mut client = self.attestation();
+        bounded(&self.broker, client.begin(request)).await
+    }
+
+    /// Answers a challenge under the bound AK.
+    pub async fn complete_attestation(
+        &self,
+        request: CompleteRequest,
+    ) -> Result<CompleteResponse, CallError> {
+        let mut client = self.attestation();
+        bounded(&self.broker, client.complete(Request::new(request))).await
+    }
+
+    fn enrollment(&self) -> EnrollmentClient<Channel> {
+        EnrollmentClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    fn attestation(&self) -> AttestationClient<Channel> {
+        AttestationClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    }
+}
+
+async fn bounded<T>(
+    broker: &BrokerAddress,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, CallError> {
+    match timeout(CALL_DEADLINE, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(CallError::from_status(broker, &status)),
+        Err(_) => Err(CallError::late(broker, CALL_DEADLINE)),
+    }
+}

@@ -1,0 +1,77 @@
+//! The commands of `touchstone-attestor`.
+
+mod identify;
+mod run;
+mod status;
+
+use crate::config::ConfigError;
+use crate::evidence::ProverError;
+use crate::plant::PlantRootError;
+use crate::renewal::driver::DriverError;
+use crate::state::LoadStateError;
+use crate::status::ReadStatusError;
+
+pub use identify::{Identity, identify};
+pub use run::run;
+pub use status::status;
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines, with a schema number.
+    Json,
+}
+
+/// A command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The plant root it names cannot be pinned.
+    #[error(transparent)]
+    PlantRoot(#[from] PlantRootError),
+    /// The plant gives no name for the broker.
+    #[error(transparent)]
+    BrokerName(#[from] crate::client::BrokerNameError),
+    /// There is no TPM that can be used.
+    #[error(transparent)]
+    Tpm(#[from] ProverError),
+    /// The state cannot be used.
+    #[error(transparent)]
+    State(#[from] LoadStateError),
+    /// There is no status.
+    #[error(transparent)]
+    Status(#[from] ReadStatusError),
+    /// The daemon ended by itself.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// The system refused a thread, a signal handler or the output.
+    #[error("the system refused {what}: {source}; see its limits and log")]
+    System {
+        /// What was asked of it.
+        what: &'static str,
+        /// Its reason.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl CommandError {
+    /// The exit code, after sysexits.h: EX_USAGE for what the operator wrote, EX_UNAVAILABLE for the TPM.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::PlantRoot(_) | Self::BrokerName(_) => 64,
+            Self::Tpm(_) => 69,
+            Self::State(_) | Self::Status(_) | Self::Driver(_) | Self::System { .. } => 1,
+        }
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> CommandError {
+    move |source| CommandError::System { what, source }
+}

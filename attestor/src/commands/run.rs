@@ -1,0 +1,60 @@
+//! `touchstone-attestor run`: the daemon.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{CommandError, system};
+use crate::client::BrokerClient;
+use crate::config::Config;
+use crate::deliver::FileSink;
+use crate::evidence::Prover;
+use crate::plant::PlantRoot;
+use crate::ports::{Clock, FlooredClock, System};
+use crate::renewal::{Attester, driver};
+use crate::state::Keeper;
+use crate::tpm::{EsapiTpm, TpmHandle};
+
+/// Runs the daemon until SIGTERM or SIGINT.
+pub async fn run(config: &Path) -> Result<(), CommandError> {
+    let config = Config::load(config)?;
+    let stop = stop_signal()?;
+    let attester = Arc::new(assemble(config).await?);
+    tracing::info!(
+        broker = %attester.config.broker,
+        tpm = %attester.config.tpm,
+        endorsement_key = attester.prover.endorsement_key().template.name(),
+        "the attestor runs"
+    );
+    driver::run(attester, stop).await?;
+    tracing::info!("the attestor stopped");
+    Ok(())
+}
+
+async fn assemble(config: Config) -> Result<Attester, CommandError> {
+    let root = PlantRoot::load(&config.plant_root)?;
+    let keeper = Keeper::load(&config.state, &config.plant, &root)?;
+    let floor = keeper.read(|state| state.clock_floor);
+    let clock = Arc::new(FlooredClock::new(System::default(), floor));
+    let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone())).map_err(system("a thread for the TPM"))?;
+    let prover = Prover::new(tpm, config.firmware_log.clone()).await?;
+    let name = config.plant.broker_name();
+    let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
+    let client = BrokerClient::new(config.broker.clone(), name, root.clone(), tls_clock)?;
+    let sink = FileSink::new(config.deliver.clone());
+    let entropy = Arc::new(System::default());
+    Ok(Attester { config, root, keeper, prover, client, sink, clock, entropy })
+}
+
+fn stop_signal() -> Result<impl Future<Output = ()>, CommandError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("a signal handler"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("a signal handler"))?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,260 @@
+//! What the attestor is told: one TOML file, validated before the TPM or the network is touched.
+//!
+//! All faults are reported at once, each with its key and the remedy. Relative paths are relative to the folder
+//! of the file.
+
+mod raw;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
+
+use self::raw::{Raw, RawService};
+use crate::durable;
+use crate::tpm::TpmAddress;
+
+/// Where the configuration is unless told otherwise.
+pub const DEFAULT_FILE: &str = "/etc/touchstone/attestor.toml";
+/// Longest configuration file in bytes: far more than all keys at their bounds take.
+const MAX_FILE: u64 = 64 * 1024;
+/// Most zones one device is in: a gateway joins a few, and each costs two keys and two certificates.
+pub const MAX_ZONES: usize = 16;
+/// Most services one device offers; a statement with this many stays under 2 KiB.
+const MAX_SERVICES: usize = 32;
+/// Most declared properties.
+const MAX_INVENTORY: usize = 32;
+/// Longest name and value of a declared property in bytes.
+const MAX_PROPERTY: usize = 256;
+
+/// A valid configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the broker is.
+    pub broker: BrokerAddress,
+    /// The plant, which decides the broker's TLS name.
+    pub plant: PlantDomain,
+    /// File with the pinned plant root, the only anchor for the broker.
+    pub plant_root: PathBuf,
+    /// The TPM.
+    pub tpm: TpmAddress,
+    /// Folder of what survives a restart.
+    pub state: PathBuf,
+    /// Folder that local software reads certificates and trust files from.
+    pub deliver: PathBuf,
+    /// The name it asks for.
+    pub device: Option<DeviceName>,
+    /// The zones it asks for.
+    pub zones: Vec<ZoneName>,
+    /// File with a join token.
+    pub join_token_file: Option<PathBuf>,
+    /// The firmware's event log.
+    pub firmware_log: PathBuf,
+    /// Services that it offers to others.
+    pub services: Vec<Service>,
+    /// Declared properties for the inventory.
+    pub inventory: BTreeMap<String, String>,
+}
+
+/// A service that the device offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its name, which conduits use.
+    pub name: ServiceName,
+    /// Its TCP port.
+    pub port: u16,
+}
+
+/// Host and port of the broker. The host only routes: the name that is checked comes from the plant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerAddress {
+    /// DNS name or IP address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for BrokerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// The text is no `host:port`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no address of a broker; write host:port, for example broker.plant.example:8443")]
+pub struct BrokerAddressError(String);
+
+impl FromStr for BrokerAddress {
+    type Err = BrokerAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = || BrokerAddressError(text.chars().take(80).collect());
+        let (host, port) = text.rsplit_once(':').ok_or_else(refuse)?;
+        let host = match host.strip_prefix('[') {
+            Some(inner) => inner.strip_suffix(']').ok_or_else(refuse)?,
+            None if host.contains(':') => return Err(refuse()),
+            None => host,
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || ".-:_".contains(c);
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(refuse)?;
+        match !host.is_empty() && host.chars().all(plain) {
+            true => Ok(Self { host: host.to_owned(), port }),
+            false => Err(refuse()),
+        }
+    }
+}
+
+/// The configuration cannot be used: every fault that was found.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    file: PathBuf,
+    faults: Vec<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cannot be used: {}", self.file.display(), self.faults.join("; "))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads and validates a configuration file.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let fail = |faults| ConfigError { file: file.to_owned(), faults };
+        let bytes = durable::read_bounded(file, MAX_FILE)
+            .map_err(|error| fail(vec![format!("{error}; write it or name another with --config")]))?;
+        let text = String::from_utf8(bytes).map_err(|_| fail(vec!["it is no UTF-8 text".to_owned()]))?;
+        let base = file.parent().unwrap_or(Path::new("/"));
+        Self::parse(base, &text).map_err(fail)
+    }
+
+    /// The configuration that `text` means in the folder `base`, or all its faults.
+    pub fn parse(base: &Path, text: &str) -> Result<Self, Vec<String>> {
+        let raw: Raw = toml::from_str(text).map_err(|error| vec![one_line(&error)])?;
+        let mut faults = Faults(Vec::new());
+        let config = interpret(base, &raw, &mut faults);
+        match (config, faults.0) {
+            (Some(config), faults) if faults.is_empty() => Ok(config),
+            (_, faults) => Err(faults),
+        }
+    }
+}
+
+fn one_line(error: &toml::de::Error) -> String {
+    let lines: Vec<&str> = error.message().lines().map(str::trim).collect();
+    lines.join(", ")
+}
+
+/// Collects every fault instead of stopping at the first.
+struct Faults(Vec<String>);
+
+impl Faults {
+    fn add(&mut self, key: &str, fault: impl fmt::Display) {
+        self.0.push(format!("{key}: {fault}"));
+    }
+
+    fn required<'a>(&mut self, key: &str, value: Option<&'a String>, example: &str) -> Option<&'a str> {
+        if value.is_none() {
+            self.add(key, format_args!("missing; write for example {key} = \"{example}\""));
+        }
+        value.map(String::as_str)
+    }
+
+    fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, key: &str, text: &str) -> Option<T> {
+        text.parse().map_err(|error: T::Err| self.add(key, error)).ok()
+    }
+
+    fn bounded(&mut self, key: &str, count: usize, most: usize) {
+        if count > most {
+            self.add(key, format_args!("{count} entries; at most {most} are read"));
+        }
+    }
+}
+
+fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
+    let broker = faults.required("broker", raw.broker.as_ref(), "broker.plant.example:8443");
+    let broker = broker.and_then(|text| faults.parsed("broker", text));
+    let plant = faults.required("plant", raw.plant.as_ref(), "plant.example");
+    let plant = plant.and_then(|text| faults.parsed("plant", text));
+    let root = faults.required("plant_root", raw.plant_root.as_ref(), "/etc/touchstone/plant-root.pem");
+    let tpm = raw.tpm.as_deref().unwrap_or("device:/dev/tpmrm0");
+    let tpm = faults.parsed("tpm", tpm);
+    let device = raw.device.as_deref().map(|name| faults.parsed("device", name));
+    let zones = interpret_zones(&raw.zones, faults);
+    let services = interpret_services(&raw.services, faults);
+    interpret_inventory(&raw.inventory, faults);
+    let path = |text: Option<&str>, default: &str| base.join(text.unwrap_or(default));
+    Some(Config {
+        broker: broker?,
+        plant: plant?,
+        plant_root: base.join(root?),
+        tpm: tpm?,
+        state: path(raw.state.as_deref(), "/var/lib/touchstone-attestor"),
+        deliver: path(raw.deliver.as_deref(), "/run/touchstone"),
+        device: device.flatten(),
+        zones,
+        join_token_file: raw.join_token_file.as_deref().map(|file| base.join(file)),
+        firmware_log: path(raw.firmware_log.as_deref(), "/sys/kernel/security/tpm0/binary_bios_measurements"),
+        services,
+        inventory: raw.inventory.clone(),
+    })
+}
+
+fn interpret_zones(raw: &[String], faults: &mut Faults) -> Vec<ZoneName> {
+    faults.bounded("zones", raw.len(), MAX_ZONES);
+    let mut zones: Vec<ZoneName> = Vec::new();
+    for text in raw.iter().take(MAX_ZONES) {
+        let Some(zone) = faults.parsed("zones", text) else { continue };
+        match zones.contains(&zone) {
+            true => faults.add("zones", format_args!("`{zone}` is listed twice; remove one")),
+            false => zones.push(zone),
+        }
+    }
+    zones
+}
+
+fn interpret_services(raw: &[RawService], faults: &mut Faults) -> Vec<Service> {
+    faults.bounded("service", raw.len(), MAX_SERVICES);
+    let mut services: Vec<Service> = Vec::new();
+    for service in raw.iter().take(MAX_SERVICES) {
+        let name = faults.required("service.name", service.name.as_ref(), "opcua");
+        let name: Option<ServiceName> = name.and_then(|text| faults.parsed("service.name", text));
+        let port = service.port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+        if port.is_none() {
+            faults.add("service.port", "missing or not within 1 to 65535; write for example port = 4840");
+        }
+        let (Some(name), Some(port)) = (name, port) else { continue };
+        match services.iter().any(|other| other.name == name) {
+            true => faults.add("service.name", format_args!("`{name}` is listed twice; remove one")),
+            false => services.push(Service { name, port }),
+        }
+    }
+    services
+}
+
+fn interpret_inventory(raw: &BTreeMap<String, String>, faults: &mut Faults) {
+    faults.bounded("inventory", raw.len(), MAX_INVENTORY);
+    for (name, value) in raw.iter().take(MAX_INVENTORY) {
+        let printable = |text: &str| {
+            !text.is_empty() && text.len() <= MAX_PROPERTY && !text.chars().any(char::is_control)
+        };
+        if !printable(name) || !printable(value) {
+            let name: String = name.chars().filter(|c| !c.is_control()).take(40).collect();
+            faults.add(
+                &format!("inventory.{name}"),
+                format_args!("write 1 to {MAX_PROPERTY} bytes of printable text"),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! The configuration's faults, and what a good one means.
+
+use super::*;
+
+const LEAST: &str = r#"
+broker = "127.0.0.1:8443"
+plant = "plant.example"
+plant_root = "plant-root.pem"
+"#;
+
+fn faults(text: &str) -> Vec<String> {
+    Config::parse(Path::new("/etc/touchstone"), text).unwrap_err()
+}
+
+#[test]
+fn the_least_configuration_has_the_documented_defaults() {
+    let config = Config::parse(Path::new("/etc/touchstone"), LEAST).unwrap();
+    assert_eq!(config.plant_root, Path::new("/etc/touchstone/plant-root.pem"));
+    assert_eq!(config.tpm.to_string(), "device:/dev/tpmrm0");
+    assert_eq!(config.state, Path::new("/var/lib/touchstone-attestor"));
+    assert_eq!(config.deliver, Path::new("/run/touchstone"));
+    assert_eq!(config.broker.to_string(), "127.0.0.1:8443");
+}
+
+#[test]
+fn a_full_configuration_is_read() {
+    let text = format!(
+        "{LEAST}{}",
+        r#"
+tpm = "swtpm:host=127.0.0.1,port=2321"
+state = "/s"
+deliver = "/d"
+device = "press-1"
+zones = ["press", "cell-3"]
+join_token_file = "token"
+firmware_log = "log"
+[[service]]
+name = "opcua"
+port = 4840
+[inventory]
+model = "X"
+"#
+    );
+    let config = Config::parse(Path::new("/etc"), &text).unwrap();
+    assert_eq!(config.device.unwrap().as_str(), "press-1");
+    assert_eq!(config.zones.len(), 2);
+    assert_eq!(config.join_token_file.unwrap(), Path::new("/etc/token"));
+    assert_eq!(config.services, [Service { name: "opcua".parse().unwrap(), port: 4840 }]);
+    assert_eq!(config.inventory["model"], "X");
+}
+
+#[test]
+fn all_faults_are_reported_at_once_each_with_its_key() {
+    let found = faults(
+        r#"
+broker = "nowhere"
+tpm = "tpm0"
+device = "Press 1"
+zones = ["a", "a", "www"]
+[[service]]
+name = "opcua"
+port = 70000
+[inventory]
+model = ""
+"#,
+    );
+    let keys: Vec<&str> = found.iter().map(|fault| fault.split(':').next().unwrap()).collect();
+    let expected = [
+        "broker",
+        "plant",
+        "plant_root",
+        "tpm",
+        "device",
+        "zones",
+        "zones",
+        "service.port",
+        "inventory.model",
+    ];
+    assert_eq!(keys, expected, "{found:#?}");
+}
+
+#[test]
+fn a_missing_key_comes_with_an_example() {
+    assert_eq!(faults("")[1], "plant: missing; write for example plant = \"plant.example\"");
+}
+
+#[test]
+fn an_unknown_key_is_refused_by_name() {
+    let found = faults(&format!("{LEAST}\ntmp = \"device:/dev/tpmrm0\"\n"));
+    assert!(found[0].contains("unknown field `tmp`"), "{found:?}");
+}
+
+#[test]
+fn the_error_is_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("attestor.toml");
+    std::fs::write(&file, "broker = 1\n").unwrap();
+    let error = Config::load(&file).unwrap_err().to_string();
+    assert!(error.lines().count() == 1 && error.contains("attestor.toml cannot be used"), "{error}");
+}
+
+#[test]
+fn broker_addresses_are_strict() {
+    for good in ["broker:1", "[::1]:8443", "10.0.0.1:65535", "broker.plant.example:8443"] {
+        assert_eq!(good.parse::<BrokerAddress>().unwrap().to_string(), good);
+    }
+    for bad in ["", ":1", "broker", "broker:0", "broker:65536", "::1:8443", "[::1:1", "a/b:1", "https://b:1"]
+    {
+        assert!(bad.parse::<BrokerAddress>().is_err(), "{bad}");
+    }
+}

@@ -1,0 +1,76 @@
+//! From the state to files: which file holds what.
+//!
+//! ```text
+//! <zone>/caller.pem|key  <zone>/listener.pem|key          chain, leaf first; TSS2 PRIVATE KEY
+//! <zone>/services/<service>/inbound.pem|crl               authorities that may open it here, and their CRLs
+//! <zone>/services/<service>/outbound.pem|crl              authorities of those that offer it
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use pem::{EncodeConfig, LineEnding, Pem};
+
+use super::{Content, Delivery};
+use crate::role::Seat;
+use crate::state::State;
+use crate::tss2_key::{self, WriteKeyError};
+
+/// Everybody may read certificates and CRLs.
+const PUBLIC: u32 = 0o644;
+/// Keys are for the owner and the group of the software that serves TLS.
+const KEY: u32 = 0o640;
+
+/// The state is not fit to be delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    /// There is no key for a certificate, or another one.
+    #[error(
+        "the certificate for {0} does not belong to the device's key; nothing is delivered until it is renewed"
+    )]
+    KeyMismatch(Seat),
+    /// A key cannot be written.
+    #[error("the key for {seat} cannot be written as a file")]
+    Key {
+        /// What it is for.
+        seat: Seat,
+        /// Why.
+        #[source]
+        source: WriteKeyError,
+    },
+}
+
+impl Delivery {
+    /// What software is given in this state; None if there is no certificate, or no trust set yet.
+    pub fn compose(state: &State) -> Result<Option<Self>, ComposeError> {
+        let Some(trust) = state.trust.as_ref().filter(|_| !state.svids.is_empty()) else { return Ok(None) };
+        let mut delivery = Self::default();
+        for (seat, svid) in &state.svids {
+            let key = state.keys.get(seat).filter(|key| key.point() == svid.point());
+            let key = key.ok_or_else(|| ComposeError::KeyMismatch(seat.clone()))?;
+            let key =
+                tss2_key::write(key).map_err(|source| ComposeError::Key { seat: seat.clone(), source })?;
+            let stem = Path::new(seat.zone.as_str()).join(seat.role.name());
+            let chain = svid.chain().iter().map(Vec::as_slice);
+            delivery.add(stem.with_extension("pem"), armour("CERTIFICATE", chain), PUBLIC);
+            delivery.add(stem.with_extension("key"), key, KEY);
+        }
+        for (file, authorities) in trust.files().filter(|(file, _)| state.zones.contains(&file.zone)) {
+            let service = Path::new(file.zone.as_str()).join("services").join(file.service.as_str());
+            let stem = service.join(file.direction.name());
+            let certificates = authorities.iter().map(|authority| authority.certificate.as_slice());
+            let crls = authorities.iter().map(|authority| authority.crl.as_slice());
+            delivery.add(stem.with_extension("pem"), armour("CERTIFICATE", certificates), PUBLIC);
+            delivery.add(stem.with_extension("crl"), armour("X509 CRL", crls), PUBLIC);
+        }
+        Ok(Some(delivery))
+    }
+
+    pub(super) fn add(&mut self, path: PathBuf, text: String, mode: u32) {
+        self.files.insert(path, Content { bytes: text.into_bytes(), mode });
+    }
+}
+
+fn armour<'a>(label: &str, blocks: impl Iterator<Item = &'a [u8]>) -> String {
+    let blocks: Vec<Pem> = blocks.map(|der| Pem::new(label, der)).collect();
+    pem::encode_many_config(&blocks, EncodeConfig::new().set_line_ending(LineEnding::LF))
+}

@@ -1,0 +1,45 @@
+//! Delivery: certificates, keys and trust files for local software, as one whole.
+//!
+//! Promises: a [`Delivery`] holds only certificates together with the very keys they certify, and every trust file
+//! together with its CRLs; a [`FileSink`] shows software either the old delivery or the new one, never a mixture,
+//! also across a power cut; what was delivered stays when attestor or broker are away.
+//! Does not promise that software reads its files again: that is for reload hooks.
+
+mod compose;
+mod files;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use policy::digest::Digest;
+
+pub use compose::ComposeError;
+pub use files::{FileSink, InstallError};
+
+/// What is delivered: paths below the generation's folder, contents and modes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Delivery {
+    files: BTreeMap<PathBuf, Content>,
+}
+
+/// One file. Key files are no secrets outside this TPM, yet only the group that serves TLS needs them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Content {
+    bytes: Vec<u8>,
+    mode: u32,
+}
+
+impl Delivery {
+    /// A digest of all paths, contents and modes.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut flat = Vec::new();
+        for (path, content) in &self.files {
+            let path = Digest::of(path.as_os_str().as_encoded_bytes());
+            flat.extend(path.0);
+            flat.extend(Digest::of(&content.bytes).0);
+            flat.extend(content.mode.to_be_bytes());
+        }
+        Digest::of(&flat)
+    }
+}

@@ -1,0 +1,164 @@
+//! Evidence: the answer to a challenge. Statement, quote, certified keys and logs, bound to one another.
+//!
+//! Promises: the statement is encoded once and hashed as sent; quote and Certify carry the qualifying data of
+//! exactly this challenge and this statement (design-details, A3); the PCR values sent are those quoted; nothing
+//! of it is logged. Does not promise that the Verifier likes it.
+
+mod challenge;
+mod prover;
+mod quote;
+mod statement;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use policy::digest::Digest;
+use proto::v1;
+
+use crate::role::Seat;
+use crate::tpm::{Attestation, IdentityKeyBlob, TpmError, TpmIdentityKey};
+
+pub use challenge::{Challenge, ChallengeError, VERSION};
+pub use prover::{Prover, ProverError};
+pub use statement::Subject;
+
+/// Label of the qualifying data of a quote.
+const QUOTE: &[u8] = b"touchstone/v1/quote";
+/// Label of the qualifying data of a certification.
+const CERTIFY: &[u8] = b"touchstone/v1/certify";
+
+/// A challenge cannot be answered.
+#[derive(Debug, thiserror::Error)]
+pub enum EvidenceError {
+    /// The challenge asks for something this attestor does not do.
+    #[error(transparent)]
+    Challenge(#[from] ChallengeError),
+    /// The TPM did not do its part.
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
+    /// PCRs changed between every read and quote.
+    #[error(
+        "the PCRs changed during each of {attempts} quotes; something extends them without pause, find it with \
+         tpm2_pcrread, or let it finish"
+    )]
+    PcrsInMotion {
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The firmware log cannot be read.
+    #[error(
+        "the firmware log {} cannot be read: {source}; give the attestor's user permission, or correct firmware_log",
+        file.display()
+    )]
+    FirmwareLog {
+        /// The file.
+        file: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A certificate request could not be made.
+    #[error("the certificate request for {seat} was not signed by the TPM; see the lines before")]
+    Request {
+        /// What it is for.
+        seat: Seat,
+        /// Why.
+        #[source]
+        source: rcgen::Error,
+    },
+}
+
+/// SHA-256(label ‖ SHA-256(sealed challenge) ‖ SHA-256(statement)).
+#[must_use]
+pub fn qualifying_data(label: &[u8], sealed: &[u8], statement: &[u8]) -> Digest {
+    Digest::of_parts(&[label, &Digest::of(sealed).0, &Digest::of(statement).0])
+}
+
+/// A key with its certificate request.
+struct RequestedKey {
+    seat: Seat,
+    key: IdentityKeyBlob,
+    request: Vec<u8>,
+}
+
+/// Answers a challenge. `secret` is the opened credential, empty for a bound AK.
+pub async fn answer(
+    prover: &Prover,
+    challenge: &Challenge,
+    subject: &Subject,
+    keys: &BTreeMap<Seat, IdentityKeyBlob>,
+    secret: &[u8],
+) -> Result<v1::CompleteRequest, EvidenceError> {
+    let firmware_log = prover.firmware_log()?;
+    let requested = request_all(prover, keys).await?;
+    let statement = statement::encode(prover, challenge, subject, &requested, &firmware_log);
+    let quoted = quote::take(prover, challenge, &statement, &requested).await?;
+    let identity_keys = requested.into_iter().zip(quoted.certifications);
+    Ok(v1::CompleteRequest {
+        sealed: challenge.sealed().to_vec(),
+        statement,
+        credential_secret: secret.to_vec(),
+        ek_public: prover.endorsement_key().public.clone(),
+        ek_certificate: prover.endorsement_key().certificate.clone().unwrap_or_default(),
+        ak_public: prover.attestation_key().to_vec(),
+        ek_chain: prover.endorsement().chain.clone(),
+        quote: quoted.quote.attest,
+        quote_signature: quoted.quote.signature,
+        pcr_values: quoted.pcr_values,
+        identity_keys: identity_keys.map(|(key, certified)| to_wire(key, certified)).collect(),
+        firmware_log,
+    })
+}
+
+async fn request_all(
+    prover: &Prover,
+    keys: &BTreeMap<Seat, IdentityKeyBlob>,
+) -> Result<Vec<RequestedKey>, EvidenceError> {
+    let mut requested = Vec::new();
+    for (seat, key) in keys {
+        let signer = TpmIdentityKey::new(prover.tpm().clone(), key.clone());
+        // Only its key and its signature count: the broker writes names itself.
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        match params.serialize_request(&signer) {
+            Ok(request) => requested.push(RequestedKey {
+                seat: seat.clone(),
+                key: key.clone(),
+                request: request.der().to_vec(),
+            }),
+            Err(source) => {
+                // rcgen's error has no room for the TPM's reason, which decides whether the key is lost.
+                prover.tpm().sign_digest(key.clone(), Digest::of(b"").0).await?;
+                return Err(EvidenceError::Request { seat: seat.clone(), source });
+            }
+        }
+    }
+    Ok(requested)
+}
+
+fn to_wire(requested: RequestedKey, certified: Attestation) -> v1::IdentityKey {
+    v1::IdentityKey {
+        zone: requested.seat.zone.to_string(),
+        role: requested.seat.role.to_wire().into(),
+        public: requested.key.public().to_vec(),
+        csr: requested.request,
+        certify: certified.attest,
+        certify_signature: certified.signature,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn qualifying_data_binds_label_challenge_and_statement() {
+        let made = qualifying_data(QUOTE, b"sealed", b"statement");
+        let by_hand =
+            [b"touchstone/v1/quote".as_slice(), &Digest::of(b"sealed").0, &Digest::of(b"statement").0]
+                .concat();
+        assert_eq!(made, Digest::of(&by_hand));
+        assert_ne!(made, qualifying_data(CERTIFY, b"sealed", b"statement"));
+        assert_ne!(made, qualifying_data(QUOTE, b"sealeds", b"tatement"));
+    }
+}

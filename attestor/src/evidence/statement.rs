@@ -1,0 +1,110 @@
+//! The statement: what the device says of itself, in the bytes that quote and Certify bind.
+
+use std::collections::BTreeMap;
+
+use policy::digest::Digest;
+use policy::id::{DeviceName, ZoneName};
+use policy::time::UnixTime;
+use policy::tpm::alg::HashAlg;
+use policy::tpm::public::Name;
+use prost::Message;
+use proto::v1;
+
+use super::challenge::VERSION;
+use super::{Challenge, Prover, RequestedKey};
+use crate::config::Service;
+use crate::durable;
+use crate::join_token::JoinToken;
+
+/// Where Linux says which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Longest boot id in bytes: a UUID and a line end.
+const MAX_BOOT_ID: u64 = 64;
+
+/// Who states, and what.
+#[derive(Debug)]
+pub struct Subject {
+    /// Why.
+    pub purpose: v1::Purpose,
+    /// The name it has, or asks for.
+    pub device: Option<DeviceName>,
+    /// The zones it has, or asks for.
+    pub zones: Vec<ZoneName>,
+    /// The services it offers.
+    pub services: Vec<Service>,
+    /// Declared properties.
+    pub inventory: BTreeMap<String, String>,
+    /// A join token, at enrollment.
+    pub token: Option<JoinToken>,
+    /// Serial number of a certificate it holds, or empty.
+    pub held_serial: Vec<u8>,
+    /// SHA-256 of the pinned plant root's key.
+    pub pinned_root: Digest,
+    /// Its clock.
+    pub now: UnixTime,
+}
+
+/// Encodes the statement, once: these bytes are hashed and sent.
+pub(super) fn encode(
+    prover: &Prover,
+    challenge: &Challenge,
+    subject: &Subject,
+    keys: &[RequestedKey],
+    firmware_log: &[u8],
+) -> Vec<u8> {
+    let (ek_name, ak_name) = (prover.endorsement_key_name(), prover.attestation_key_name());
+    let prove = |token: &JoinToken| token.prove(challenge.sealed(), &ek_name, &ak_name);
+    let statement = v1::Statement {
+        version: VERSION,
+        versions_offered: vec![VERSION],
+        purpose: subject.purpose.into(),
+        device: subject.device.as_ref().map(ToString::to_string).unwrap_or_default(),
+        zones: subject.zones.iter().map(ToString::to_string).collect(),
+        identity_keys: keys.iter().map(stated_key).collect(),
+        pcr_bank: challenge.bank_id(),
+        pcr_mask: challenge.mask(),
+        logs: stated_log(firmware_log).into_iter().collect(),
+        boot_id: boot_id(),
+        claims: subject.inventory.iter().map(claim).collect(),
+        services: subject.services.iter().map(service).collect(),
+        join_token_proof: subject.token.as_ref().map(prove).unwrap_or_default(),
+        join_token_id: subject.token.as_ref().map(|token| token.id().to_owned()).unwrap_or_default(),
+        held_serial: subject.held_serial.clone(),
+        pinned_root: subject.pinned_root.0.to_vec(),
+        device_time: subject.now.0,
+        other_ek_certificates: prover.other_certificates().map(<[u8]>::to_vec).collect(),
+        ek_name,
+        ak_name,
+    };
+    statement.encode_to_vec()
+}
+
+fn stated_key(key: &RequestedKey) -> v1::StatedKey {
+    v1::StatedKey {
+        zone: key.seat.zone.to_string(),
+        role: key.seat.role.to_wire().into(),
+        // The identity key template says SHA-256 (tpm/template.rs).
+        name: Name::of(HashAlg::Sha256, key.key.public_area()).to_bytes(),
+        csr_digest: Digest::of(&key.request).0.to_vec(),
+    }
+}
+
+fn stated_log(log: &[u8]) -> Option<v1::StatedLog> {
+    let length = u64::try_from(log.len()).ok().filter(|length| *length != 0)?;
+    let digest = Digest::of(log).0.to_vec();
+    Some(v1::StatedLog { kind: v1::LogKind::Firmware.into(), digest, offset: 0, length })
+}
+
+fn claim((name, value): (&String, &String)) -> v1::Claim {
+    v1::Claim { name: name.clone(), value: value.clone() }
+}
+
+fn service(service: &Service) -> v1::OfferedService {
+    v1::OfferedService { name: service.name.to_string(), port: service.port.into() }
+}
+
+/// Empty where the kernel does not say: the broker then has the TPM's reset counter alone.
+fn boot_id() -> String {
+    let read = durable::read_bounded(BOOT_ID.as_ref(), MAX_BOOT_ID).unwrap_or_default();
+    String::from_utf8(read).unwrap_or_default().trim().to_owned()
+}

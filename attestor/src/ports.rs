@@ -1,0 +1,116 @@
+//! What the attestor asks of the world besides TPM, files and broker: the time and random numbers.
+//!
+//! Both are ports, so that tests state them; nothing else in this crate reads the wall clock or draws a random
+//! number. Waiting is measured by the runtime's monotonic clock and needs no port.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use policy::time::UnixTime;
+
+/// The wall clock: used for validity and for people, never for order.
+pub trait Clock: fmt::Debug + Send + Sync {
+    /// Now.
+    fn now(&self) -> UnixTime;
+}
+
+/// Where jitter comes from.
+pub trait Entropy: fmt::Debug + Send + Sync {
+    /// A new random number. It spreads load and protects nothing.
+    fn jitter(&self) -> Jitter;
+}
+
+/// A random fraction, from 0 to just under 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jitter(pub u16);
+
+impl Jitter {
+    /// This fraction of `span`.
+    #[must_use]
+    pub fn of(self, span: Duration) -> Duration {
+        span.mul_f64(f64::from(self.0) / 65_536.0)
+    }
+}
+
+/// Clock and random numbers of the operating system.
+#[derive(Debug, Default)]
+pub struct System(SystemRandom);
+
+impl Clock for System {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    fn now(&self) -> UnixTime {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        UnixTime(since.map_or(0, |elapsed| elapsed.as_secs()))
+    }
+}
+
+impl Entropy for System {
+    fn jitter(&self) -> Jitter {
+        let mut bytes = [0; 2];
+        match self.0.fill(&mut bytes) {
+            Ok(()) => Jitter(u16::from_be_bytes(bytes)),
+            // Without random numbers nothing else works either; the middle is as good as any.
+            Err(_) => Jitter(u16::MAX / 2),
+        }
+    }
+}
+
+/// A clock that never shows less than the last time the broker signed (design-details, D4): a box without a
+/// battery starts in 1970, when no certificate is valid yet. The system's own clock is left alone.
+#[derive(Debug)]
+pub struct FlooredClock<C> {
+    clock: C,
+    floor: AtomicU64,
+}
+
+impl<C: Clock> FlooredClock<C> {
+    /// `clock`, but never before `floor`.
+    pub const fn new(clock: C, floor: UnixTime) -> Self {
+        Self { clock, floor: AtomicU64::new(floor.0) }
+    }
+
+    /// Raises the floor; a lower one changes nothing.
+    pub fn raise(&self, floor: UnixTime) {
+        self.floor.fetch_max(floor.0, Ordering::Relaxed);
+    }
+}
+
+impl<C: Clock> Clock for FlooredClock<C> {
+    fn now(&self) -> UnixTime {
+        self.clock.now().max(UnixTime(self.floor.load(Ordering::Relaxed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Fixed(u64);
+
+    impl Clock for Fixed {
+        fn now(&self) -> UnixTime {
+            UnixTime(self.0)
+        }
+    }
+
+    #[test]
+    fn a_clock_without_battery_starts_at_the_floor() {
+        let clock = FlooredClock::new(Fixed(0), UnixTime(1000));
+        assert_eq!(clock.now(), UnixTime(1000));
+        clock.raise(UnixTime(900));
+        assert_eq!(clock.now(), UnixTime(1000));
+        clock.raise(UnixTime(1100));
+        assert_eq!(clock.now(), UnixTime(1100));
+        assert_eq!(FlooredClock::new(Fixed(2000), UnixTime(1000)).now(), UnixTime(2000));
+    }
+
+    #[test]
+    fn jitter_stays_below_the_whole() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(Jitter(0).of(hour), Duration::ZERO);
+        assert!(Jitter(u16::MAX).of(hour) < hour);
+    }
+}

@@ -1,0 +1,232 @@
+//! What the broker answered, taken over: verified, saved, delivered, in this order.
+//!
+//! Promises: nothing is delivered that was not verified and saved; an answer is adopted whole or not at all, but
+//! for an outdated trust set, in whose place the newer one stays.
+
+use std::time::Duration;
+
+use policy::id::{DeviceName, NameError, ZoneName};
+use policy::time::UnixTime;
+use proto::v1;
+use proto::v1::complete_response::Outcome as Answer;
+
+use super::attester::Attester;
+use super::machine::{DEFAULT_REATTEST_EVERY, Outcome};
+use crate::config::MAX_ZONES;
+use crate::deliver::{ComposeError, Delivery, InstallError};
+use crate::role::{Role, Seat};
+use crate::state::{SaveStateError, State};
+use crate::status::Refusal;
+use crate::svid::{Asked, HeldSvid, SvidError};
+use crate::trust::{Expected, TrustError, TrustSet};
+
+/// An answer is not adopted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AdoptError {
+    /// A certificate is not what was asked for.
+    #[error(transparent)]
+    Svid(#[from] SvidError),
+    /// The trust set is not to be trusted.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// A name is malformed.
+    #[error("the broker's answer is malformed: {0}; update broker and attestor to the same release")]
+    Name(#[from] NameError),
+    /// Something is missing or does not fit.
+    #[error("the broker's answer is malformed: {0}; update broker and attestor to the same release")]
+    Malformed(&'static str),
+    /// It could not be saved.
+    #[error(transparent)]
+    Save(#[from] SaveStateError),
+    /// It could not be delivered.
+    #[error(transparent)]
+    Deliver(#[from] DeliverError),
+}
+
+/// The state is saved but software does not see it yet.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DeliverError {
+    /// There is nothing that may be delivered.
+    #[error(transparent)]
+    Compose(#[from] ComposeError),
+    /// The files could not be written.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+}
+
+impl Attester {
+    /// Takes over the broker's answer.
+    pub(super) fn adopt(&self, answer: Answer) -> Result<Outcome, AdoptError> {
+        match answer {
+            Answer::Issued(issued) => self.adopt_certificates(issued),
+            Answer::Pending(pending) => self.adopt_place(&pending),
+        }
+    }
+
+    fn adopt_certificates(&self, issued: v1::Issued) -> Result<Outcome, AdoptError> {
+        let now = self.now();
+        let device: DeviceName = issued.device.parse()?;
+        let zones = parse_zones(&issued.zones)?;
+        let svids = self.accept_all(issued.svids, &device, &zones, now)?;
+        let trust = self.accept_trust(issued.trust, &device, now)?;
+        if !issued.would_refuse.is_empty() {
+            tracing::warn!(
+                findings = issued.would_refuse.len(),
+                "this zone only observes; enforcing would have refused this device: see `touchstone device why`"
+            );
+        }
+        self.keeper.update(|state| {
+            state.device = Some(device.clone());
+            state.svids.retain(|_, svid| now <= svid.not_after());
+            state.svids.extend(svids);
+            state.keep_zones(zones);
+            state.last_attestation = Some(now);
+            state.refusal = None;
+            take_trust(state, trust);
+            learn_time(state);
+        })?;
+        self.deliver()?;
+        Ok(self.keeper.read(|state| issued_outcome(state, now)))
+    }
+
+    /// Every certificate must be one that was asked for; one of them must be there.
+    fn accept_all(
+        &self,
+        svids: Vec<v1::Svid>,
+        device: &DeviceName,
+        zones: &[ZoneName],
+        now: UnixTime,
+    ) -> Result<Vec<(Seat, HeldSvid)>, AdoptError> {
+        let plant = &self.config.plant;
+        let mut accepted = Vec::new();
+        for svid in svids {
+            let role =
+                Role::from_wire(svid.role()).ok_or(AdoptError::Malformed("a certificate has no role"))?;
+            let seat = Seat { zone: svid.zone.parse()?, role };
+            let key = self.keeper.read(|state: &State| state.keys.get(&seat).cloned());
+            let key = key.filter(|_| zones.contains(&seat.zone));
+            let key = key.ok_or(AdoptError::Malformed("a certificate is for no key of this device"))?;
+            let asked = Asked { seat: &seat, point: key.point(), plant, device };
+            let held = HeldSvid::accept(svid.chain, &asked, now)?;
+            accepted.push((seat, held));
+        }
+        match accepted.is_empty() {
+            true => Err(AdoptError::Malformed("it holds no certificate")),
+            false => Ok(accepted),
+        }
+    }
+
+    fn accept_trust(
+        &self,
+        trust: Option<v1::SignedTrustSet>,
+        device: &DeviceName,
+        now: UnixTime,
+    ) -> Result<Option<TrustSet>, AdoptError> {
+        let (floor, held) = self.keeper.read(|state| (state.trust_sequence, state.trust.is_some()));
+        let Some(signed) = trust else {
+            let missing = AdoptError::Malformed("it holds no trust set");
+            return if held { Ok(None) } else { Err(missing) };
+        };
+        let expected = Expected { root: &self.root, plant: &self.config.plant, device, floor };
+        match TrustSet::verify(signed, &expected, now) {
+            Ok(set) => Ok(Some(set)),
+            Err(error @ TrustError::Older { .. }) if held => {
+                tracing::error!(%error, "the trust set is refused; the newer one stays in force");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn adopt_place(&self, pending: &v1::Pending) -> Result<Outcome, AdoptError> {
+        let retry_after = Duration::from_secs(pending.retry_after_seconds.into());
+        if pending.zones.is_empty() {
+            return Ok(Outcome::Pending { retry_after, keys_missing: false });
+        }
+        let (device, zones) = (pending.device.parse()?, parse_zones(&pending.zones)?);
+        let keys_missing = self.keeper.update(|state| {
+            state.device = Some(device);
+            state.keep_zones(zones);
+            state.lacks_keys()
+        })?;
+        match keys_missing {
+            true => Ok(Outcome::Pending { retry_after, keys_missing }),
+            false => Err(AdoptError::Malformed("it asks for keys that it was given")),
+        }
+    }
+
+    /// Takes over a trust set that came through Watch.
+    pub(super) fn adopt_trust(&self, signed: v1::SignedTrustSet) -> Result<(), AdoptError> {
+        let (device, floor) = self.keeper.read(|state| (state.device.clone(), state.trust_sequence));
+        let device = device.ok_or(AdoptError::Malformed("it is for a device without a name"))?;
+        let expected = Expected { root: &self.root, plant: &self.config.plant, device: &device, floor };
+        let trust = TrustSet::verify(signed, &expected, self.now())?;
+        self.keeper.update(|state| {
+            take_trust(state, Some(trust));
+            learn_time(state);
+        })?;
+        Ok(self.deliver()?)
+    }
+
+    /// Keeps a refusal for the status; `lost`: the certificates were revoked.
+    pub(super) fn adopt_refusal(&self, denial: &v1::Denial, lost: bool) -> Result<(), SaveStateError> {
+        let refusal = Refusal::new(denial, self.now());
+        self.keeper.update(|state| {
+            state.refusal = Some(refusal);
+            if lost {
+                // What software was given stays: whether a machine stops is the operator's choice.
+                state.svids.clear();
+            }
+        })
+    }
+
+    /// Forgets keys that this TPM cannot use any more, with their certificates.
+    pub(super) fn forget_keys(&self) -> Result<(), SaveStateError> {
+        self.keeper.update(|state| {
+            state.keys.clear();
+            state.svids.clear();
+        })
+    }
+
+    /// Shows software what the state holds, if it may be shown.
+    pub(super) fn deliver(&self) -> Result<(), DeliverError> {
+        self.clock.raise(self.keeper.read(|state| state.clock_floor));
+        let Some(delivery) = self.keeper.read(Delivery::compose)? else { return Ok(()) };
+        if self.sink.install(&delivery)? {
+            let sequence = self.keeper.read(|state| state.trust_sequence);
+            tracing::info!(trust.sequence = sequence, dir = %self.sink.dir().display(), "delivered");
+        }
+        Ok(())
+    }
+}
+
+fn parse_zones(zones: &[String]) -> Result<Vec<ZoneName>, AdoptError> {
+    match zones.len() {
+        0 => Err(AdoptError::Malformed("it names no zone")),
+        1..=MAX_ZONES => Ok(zones.iter().map(|zone| zone.parse()).collect::<Result<_, _>>()?),
+        _ => Err(AdoptError::Malformed("it names more zones than a device can be in")),
+    }
+}
+
+fn take_trust(state: &mut State, trust: Option<TrustSet>) {
+    if let Some(trust) = trust {
+        state.trust_sequence = trust.sequence();
+        state.trust = Some(trust);
+    }
+}
+
+/// Times that the plant's authorities signed: the clock was not earlier (design-details, D4).
+fn learn_time(state: &mut State) {
+    let signed = state.svids.values().map(HeldSvid::not_before);
+    let signed = signed.chain(state.trust.as_ref().map(TrustSet::issued_at));
+    state.clock_floor = signed.fold(state.clock_floor, UnixTime::max);
+}
+
+fn issued_outcome(state: &State, now: UnixTime) -> Outcome {
+    let reattest_every = state.trust.as_ref().and_then(|trust| trust.reattest_every(&state.zones));
+    Outcome::Issued {
+        reattest_every: reattest_every.unwrap_or(DEFAULT_REATTEST_EVERY),
+        lifetime: Duration::from_secs(state.first_end().map_or(0, |end| end.since(now))),
+        keys_missing: state.lacks_keys(),
+    }
+}

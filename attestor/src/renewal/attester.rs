@@ -1,0 +1,59 @@
+//! The device in its role as Attester (RFC 9334): everything that exchanges with the broker need.
+
+use std::sync::Arc;
+
+use policy::time::UnixTime;
+
+use crate::client::{BrokerClient, Credentials};
+use crate::config::Config;
+use crate::deliver::FileSink;
+use crate::evidence::Prover;
+use crate::plant::PlantRoot;
+use crate::ports::{Clock, Entropy, FlooredClock, System};
+use crate::role::Role;
+use crate::state::{Keeper, State};
+use crate::tpm::TpmIdentityKey;
+
+/// All parts of the device; made once, shared by driver and exchanges.
+#[derive(Debug)]
+pub struct Attester {
+    /// What it is told.
+    pub config: Config,
+    /// What it believes.
+    pub root: PlantRoot,
+    /// What it remembers.
+    pub keeper: Keeper,
+    /// What it proves itself with.
+    pub prover: Prover,
+    /// Whom it asks.
+    pub client: BrokerClient,
+    /// Where it delivers.
+    pub sink: FileSink,
+    /// The time.
+    pub clock: Arc<FlooredClock<System>>,
+    /// Jitter.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Attester {
+    /// The time.
+    pub(super) fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
+    /// A caller certificate that has not ended, with its key in the TPM: what Watch is opened with.
+    pub(super) fn credentials(&self) -> Option<Credentials> {
+        let now = self.now();
+        let found = self.keeper.read(|state: &State| {
+            let valid = state.svids.iter().filter(|(seat, svid)| {
+                seat.role == Role::Caller && (svid.not_before()..=svid.not_after()).contains(&now)
+            });
+            let (seat, svid) = valid.max_by_key(|(_, svid)| svid.not_after())?;
+            Some((svid.chain().to_vec(), state.keys.get(seat)?.clone()))
+        });
+        found.map(|(chain, key)| Credentials {
+            chain,
+            key: TpmIdentityKey::new(self.prover.tpm().clone(), key),
+        })
+    }
+}

@@ -1,0 +1,267 @@
+//! The loop around the machine: waits, exchanges, listens, and keeps the status true.
+//!
+//! Promises: one exchange at a time; an answer that arrived is adopted whole before the loop ends; on an orderly
+//! stop the last status says so. A TPM that hangs for good ends the loop, so that the service is restarted.
+
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::v1::complete_response::Outcome as Answer;
+use proto::v1::{Denial, DenialReason};
+use tokio::sync::{mpsc, watch as latest};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::Instrument;
+
+use super::adopt::AdoptError;
+use super::attester::Attester;
+use super::exchange::{self, ExchangeError};
+use super::machine::{Effect, Exchange, Input, Machine, Memory, Outcome};
+use super::report::Reporter;
+use super::watch::{self, News};
+use crate::client::{CallError, Credentials};
+use crate::status::{ALIVE_EVERY, remedy};
+use crate::tpm::{KEY_GENERATION_DEADLINE, Operation};
+
+/// Time after which a command that the TPM still works on will never end (design-details, G6): twice the longest.
+const STUCK: Duration = KEY_GENERATION_DEADLINE.saturating_mul(2);
+
+/// The loop cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The TPM does not come back.
+    #[error("for {} s the TPM has been asked to {operation}; restarting, if it stays so restart the machine", since.as_secs())]
+    TpmStuck {
+        /// What it does.
+        operation: Operation,
+        /// For how long.
+        since: Duration,
+    },
+}
+
+type InFlight = Pin<Box<dyn Future<Output = Result<Answer, ExchangeError>> + Send>>;
+
+/// Runs until `stop` is ready.
+pub async fn run(attester: Arc<Attester>, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
+    let (sender, mut news) = mpsc::channel(watch::QUEUE);
+    let mut driver = Driver::new(attester);
+    let listener = watch::follow(Arc::clone(&driver.attester), driver.credentials.subscribe(), sender);
+    let listener = tokio::spawn(listener);
+    let mut alive = interval(Duration::from_secs(ALIVE_EVERY));
+    alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tokio::pin!(stop);
+    driver.start();
+    let ended = loop {
+        let (timer, in_flight) = (driver.timer, &mut driver.in_flight);
+        tokio::select! {
+            () = &mut stop => break Ok(()),
+            result = finished(in_flight) => driver.finish(result),
+            () = elapsed(timer) => driver.input(Input::TimerFired),
+            Some(item) = news.recv() => driver.hear(item),
+            _ = alive.tick() => if let Err(error) = driver.stay_alive() { break Err(error) },
+        }
+    };
+    listener.abort();
+    driver.report(true);
+    ended
+}
+
+async fn finished(in_flight: &mut Option<InFlight>) -> Result<Answer, ExchangeError> {
+    match in_flight {
+        Some(exchange) => exchange.await,
+        None => pending().await,
+    }
+}
+
+async fn elapsed(timer: Option<Instant>) {
+    match timer {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+struct Driver {
+    attester: Arc<Attester>,
+    machine: Machine,
+    reporter: Reporter,
+    credentials: latest::Sender<Option<Credentials>>,
+    timer: Option<Instant>,
+    in_flight: Option<InFlight>,
+}
+
+impl Driver {
+    fn new(attester: Arc<Attester>) -> Self {
+        let now = attester.now();
+        let memory = attester.keeper.read(|state| Memory {
+            bound: state.device.is_some(),
+            certified: state.first_end().is_some_and(|end| now <= end),
+            refused: state.refusal.is_some(),
+        });
+        let (credentials, _) = latest::channel(None);
+        let (machine, reporter) = (Machine::new(memory), Reporter::new(now));
+        Self { attester, machine, reporter, credentials, timer: None, in_flight: None }
+    }
+
+    /// A delivery that a power cut interrupted is completed before anything is asked.
+    fn start(&mut self) {
+        if let Err(error) = self.attester.deliver() {
+            tracing::error!(%error, "what the device holds is not delivered");
+            self.reporter.problem = Some(error.to_string());
+        }
+        self.credentials.send_replace(self.attester.credentials());
+        self.input(Input::Started);
+    }
+
+    fn input(&mut self, input: Input) {
+        let jitter = self.attester.entropy.jitter();
+        match self.machine.step(input, jitter) {
+            Some(Effect::Begin(exchange)) => {
+                self.timer = None;
+                self.in_flight = Some(self.begin(exchange));
+            }
+            Some(Effect::Wait(wait)) => {
+                tracing::debug!(seconds = wait.as_secs_f64(), "waiting");
+                self.timer = Some(Instant::now() + wait);
+            }
+            None => {}
+        }
+        self.report(false);
+    }
+
+    fn begin(&self, exchange: Exchange) -> InFlight {
+        let attester = Arc::clone(&self.attester);
+        let device = attester.keeper.read(|state| state.device.as_ref().map(ToString::to_string));
+        let span = tracing::info_span!("exchange", kind = ?exchange, device.id = device);
+        Box::pin(async move { exchange::run(&attester, exchange).await }.instrument(span))
+    }
+
+    fn finish(&mut self, result: Result<Answer, ExchangeError>) {
+        self.in_flight = None;
+        self.reporter.problem = None;
+        let outcome = match result {
+            Ok(answer) => {
+                self.reporter.reachable = true;
+                self.attester.adopt(answer).unwrap_or_else(|error| self.not_adopted(&error))
+            }
+            Err(error) => self.failed(&error),
+        };
+        if let Outcome::Issued { .. } = outcome {
+            tracing::info!(verdict = "trusted", "the broker issued certificates");
+            self.credentials.send_replace(self.attester.credentials());
+        }
+        self.input(Input::Finished(outcome));
+    }
+
+    fn not_adopted(&mut self, error: &AdoptError) -> Outcome {
+        tracing::error!(%error, "the broker's answer is not taken");
+        self.reporter.problem = Some(error.to_string());
+        Outcome::Failed
+    }
+
+    fn failed(&mut self, error: &ExchangeError) -> Outcome {
+        match error {
+            ExchangeError::Call { at_begin, call: CallError::Denied(denial) } => {
+                self.reporter.reachable = true;
+                self.denied(*at_begin, denial)
+            }
+            ExchangeError::Call { call, .. } => {
+                self.reporter.reachable = !call.is_absence();
+                self.reporter.problem = Some(call.to_string());
+                tracing::warn!(error = %call, "not attested");
+                match call.is_absence() {
+                    true => Outcome::Unreachable,
+                    false => Outcome::Failed,
+                }
+            }
+            other => {
+                tracing::error!(error = %other, "not attested");
+                self.reporter.problem = Some(other.to_string());
+                if other.keys_are_lost() {
+                    self.saved(self.attester.forget_keys());
+                }
+                Outcome::Failed
+            }
+        }
+    }
+
+    fn denied(&mut self, at_begin: bool, denial: &Denial) -> Outcome {
+        let reason = denial.reason();
+        tracing::warn!(
+            verdict = "refused",
+            reason = reason.as_str_name(),
+            findings = denial.findings.len(),
+            "{}; what to do: {}",
+            denial.message.escape_debug(),
+            remedy(reason)
+        );
+        let verdict = match reason {
+            DenialReason::TryLater | DenialReason::MustReattest => false,
+            // Of a bound device: the broker forgot it, and it enrolls again.
+            DenialReason::NotFound | DenialReason::NotAdmitted => !(at_begin && self.machine.is_bound()),
+            _ => true,
+        };
+        if verdict {
+            self.saved(self.attester.adopt_refusal(denial, false));
+        }
+        let retry_after = Duration::from_secs(denial.retry_after_seconds.into());
+        Outcome::Denied { at_begin, reason, retry_after }
+    }
+
+    fn hear(&mut self, item: News) {
+        match item {
+            News::Opened => {
+                (self.reporter.watching, self.reporter.reachable) = (true, true);
+                self.input(Input::BrokerHeard);
+            }
+            News::Closed => {
+                self.reporter.watching = false;
+                self.report(false);
+            }
+            News::Trust(signed) => {
+                if let Err(error) = self.attester.adopt_trust(*signed) {
+                    tracing::error!(%error, "a trust set is not taken");
+                    self.reporter.problem = Some(error.to_string());
+                }
+                self.report(false);
+            }
+            News::AttestNow(reason) => {
+                tracing::info!(reason = %reason.escape_debug(), "the broker asks for proof now");
+                self.input(Input::AttestNow);
+            }
+            News::TrustLost(denial) => {
+                let reason = denial.reason();
+                tracing::error!(
+                    verdict = "refused",
+                    reason = reason.as_str_name(),
+                    "the certificates were revoked: {}; what to do: {}",
+                    denial.message.escape_debug(),
+                    remedy(reason)
+                );
+                self.saved(self.attester.adopt_refusal(&denial, true));
+                self.credentials.send_replace(None);
+                self.input(Input::TrustLost);
+            }
+        }
+    }
+
+    fn saved(&mut self, result: Result<(), crate::state::SaveStateError>) {
+        if let Err(error) = result {
+            tracing::error!(%error, "the state is not saved");
+            self.reporter.problem = Some(error.to_string());
+        }
+    }
+
+    fn stay_alive(&mut self) -> Result<(), DriverError> {
+        self.report(false);
+        match self.attester.prover.tpm().occupation() {
+            Some((operation, since)) if since > STUCK => Err(DriverError::TpmStuck { operation, since }),
+            _ => Ok(()),
+        }
+    }
+
+    fn report(&mut self, stopped: bool) {
+        let standing = self.machine.standing();
+        self.reporter.write(&self.attester, standing, stopped);
+    }
+}

@@ -1,0 +1,179 @@
+//! One exchange with the broker: a challenge, the answer, the verdict.
+//!
+//! Promises: a key is on disk before the broker hears of it; the credential secret and the join token's secret
+//! leave the device only as the protocol says. Does not adopt anything: that is for `adopt`.
+
+use std::collections::BTreeMap;
+
+use policy::id::{DeviceName, ZoneName};
+use proto::v1;
+use proto::v1::complete_response::Outcome;
+
+use super::attester::Attester;
+use super::machine::Exchange;
+use crate::client::{CallError, Connection};
+use crate::evidence::{self, Challenge, EvidenceError, Subject, VERSION};
+use crate::join_token::JoinToken;
+use crate::role::Seat;
+use crate::state::{SaveStateError, State};
+use crate::svid::HeldSvid;
+use crate::tpm::{Credential, IdentityKeyBlob, TpmError, TpmFault};
+
+/// An exchange gave no answer that could be adopted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExchangeError {
+    /// The broker refused or did not answer.
+    #[error("{call}")]
+    Call {
+        /// It was the first call: no evidence was looked at.
+        at_begin: bool,
+        /// Why.
+        call: CallError,
+    },
+    /// The device could not prove itself.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    /// A new key could not be saved.
+    #[error(transparent)]
+    Save(#[from] SaveStateError),
+    /// The broker's answer holds neither certificates nor a reason.
+    #[error("the broker's answer is empty; update broker and attestor to the same release")]
+    Empty,
+    /// The state has no name to attest under.
+    #[error("the device has no name yet; it enrolls first")]
+    Nameless,
+}
+
+impl From<TpmError> for ExchangeError {
+    fn from(error: TpmError) -> Self {
+        Self::Evidence(error.into())
+    }
+}
+
+impl ExchangeError {
+    /// The identity keys belong to a TPM that is gone or was cleared.
+    pub(super) fn keys_are_lost(&self) -> bool {
+        let Self::Evidence(EvidenceError::Tpm(error)) = self else { return false };
+        matches!(error.fault, TpmFault::KeyOfAnotherTpm | TpmFault::ParentMissing { .. })
+    }
+}
+
+fn at_begin(call: CallError) -> ExchangeError {
+    ExchangeError::Call { at_begin: true, call }
+}
+
+fn at_complete(call: CallError) -> ExchangeError {
+    ExchangeError::Call { at_begin: false, call }
+}
+
+/// Runs an exchange to its end.
+pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Outcome, ExchangeError> {
+    let connection = attester.client.connect().await.map_err(at_begin)?;
+    let response = match exchange {
+        Exchange::Enroll => enroll(attester, &connection).await?,
+        Exchange::Renew | Exchange::OnDemand => attest(attester, &connection, exchange).await?,
+    };
+    response.outcome.ok_or(ExchangeError::Empty)
+}
+
+async fn enroll(attester: &Attester, connection: &Connection) -> Result<v1::CompleteResponse, ExchangeError> {
+    let prover = &attester.prover;
+    let request = v1::BeginEnrollmentRequest {
+        versions: vec![VERSION],
+        ek_public: prover.endorsement_key().public.clone(),
+        ek_certificate: prover.endorsement_key().certificate.clone().unwrap_or_default(),
+        ak_public: prover.attestation_key().to_vec(),
+    };
+    let begun = connection.begin_enrollment(request).await.map_err(at_begin)?;
+    let challenge = Challenge::parse(begun.challenge).map_err(EvidenceError::from)?;
+    let credential =
+        Credential { id_object: begun.credential_blob, encrypted_secret: begun.encrypted_secret };
+    let template = prover.endorsement_key().template;
+    let tpm = prover.tpm().with_deadline(crate::tpm::KEY_GENERATION_DEADLINE);
+    let secret = tpm.activate(template, credential).await?;
+    let known = Known::of(attester);
+    let subject = Subject { token: join_token(attester), ..known.subject(attester, Exchange::Enroll) };
+    let keys = keys_for(attester, &known.zones).await?;
+    let request = evidence::answer(prover, &challenge, &subject, &keys, &secret).await?;
+    connection.complete_enrollment(request).await.map_err(at_complete)
+}
+
+async fn attest(
+    attester: &Attester,
+    connection: &Connection,
+    exchange: Exchange,
+) -> Result<v1::CompleteResponse, ExchangeError> {
+    let prover = &attester.prover;
+    let known = Known::of(attester);
+    let device = known.device.as_ref().ok_or(ExchangeError::Nameless)?;
+    let request = v1::BeginAttestationRequest {
+        versions: vec![VERSION],
+        device: device.to_string(),
+        ak_name: prover.attestation_key_name(),
+        purpose: exchange.purpose().into(),
+    };
+    let begun = connection.begin_attestation(request).await.map_err(at_begin)?;
+    let challenge = Challenge::parse(begun.challenge).map_err(EvidenceError::from)?;
+    let keys = keys_for(attester, &known.zones).await?;
+    let subject = known.subject(attester, exchange);
+    let request = evidence::answer(prover, &challenge, &subject, &keys, &[]).await?;
+    connection.complete_attestation(request).await.map_err(at_complete)
+}
+
+/// What the device knows of itself when an exchange begins.
+struct Known {
+    device: Option<DeviceName>,
+    zones: Vec<ZoneName>,
+    held_serial: Vec<u8>,
+}
+
+impl Known {
+    fn of(attester: &Attester) -> Self {
+        attester.keeper.read(|state: &State| Self {
+            device: state.device.clone(),
+            zones: state.zones.clone(),
+            held_serial: state.svids.values().next().map(HeldSvid::serial).unwrap_or_default().to_vec(),
+        })
+    }
+
+    fn subject(&self, attester: &Attester, exchange: Exchange) -> Subject {
+        let config = &attester.config;
+        let asked = if self.zones.is_empty() { &config.zones } else { &self.zones };
+        Subject {
+            purpose: exchange.purpose(),
+            device: self.device.clone().or_else(|| config.device.clone()),
+            zones: asked.clone(),
+            services: config.services.clone(),
+            inventory: config.inventory.clone(),
+            token: None,
+            held_serial: self.held_serial.clone(),
+            pinned_root: attester.root.spki_digest(),
+            now: attester.now(),
+        }
+    }
+}
+
+/// A token that cannot be read is no reason to stay away: an administrator can still admit the device.
+fn join_token(attester: &Attester) -> Option<JoinToken> {
+    let file = attester.config.join_token_file.as_ref()?;
+    JoinToken::load(file).inspect_err(|error| tracing::warn!(%error, "enrolling without a join token")).ok()
+}
+
+/// The keys for these zones; missing ones are made and saved first.
+async fn keys_for(
+    attester: &Attester,
+    zones: &[ZoneName],
+) -> Result<BTreeMap<Seat, IdentityKeyBlob>, ExchangeError> {
+    let mut keys = attester.keeper.read(|state: &State| state.keys.clone());
+    keys.retain(|seat, _| zones.contains(&seat.zone));
+    for seat in Seat::of_zones(zones) {
+        if keys.contains_key(&seat) {
+            continue;
+        }
+        let key = attester.prover.tpm().create_identity_key().await?;
+        tracing::info!(zone = %seat.zone, role = %seat.role, "made an identity key in the TPM");
+        attester.keeper.update(|state| state.keys.insert(seat.clone(), key.clone()))?;
+        keys.insert(seat, key);
+    }
+    Ok(keys)
+}

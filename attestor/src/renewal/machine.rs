@@ -1,0 +1,344 @@
+//! When to prove oneself: the renewal loop as a pure machine. Inputs come in with a random number, what to do
+//! next comes out; it knows no clock, no network and no TPM.
+//!
+//! Promises: after every input either one exchange is in flight or one timer runs, so the device never falls
+//! silent; never two exchanges at once; a failure is never answered by more than one exchange before the next
+//! wait; "attest now" is answered at once, also when it comes while an exchange is in flight.
+//! Does not promise: that a certificate is still valid. The driver compares its end with the clock.
+
+use std::time::Duration;
+
+use proto::v1::{DenialReason, Purpose};
+
+use crate::ports::Jitter;
+
+/// How often a device proves itself until a zone has said so (design, section 3).
+pub const DEFAULT_REATTEST_EVERY: Duration = Duration::from_secs(15 * 60);
+/// First wait after a failure.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+/// Shortest time between two attestations that a zone or a certificate's life can ask for.
+const LEAST_PERIOD: Duration = Duration::from_secs(1);
+/// Longest time between two attestations: a slip of the broker must not silence a device for good.
+const MOST_PERIOD: Duration = Duration::from_secs(24 * 3600);
+/// Most that the broker can put a device off, for the same reason.
+const MOST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// Time over which the devices of a plant spread their first attestation after the broker came back.
+const RETURN_SPREAD: Duration = Duration::from_secs(10);
+
+/// An exchange with the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exchange {
+    /// By the credential challenge: the broker does not know the AK.
+    Enroll,
+    /// By the bound AK, on the device's own schedule.
+    Renew,
+    /// By the bound AK, because the broker asked for it.
+    OnDemand,
+}
+
+impl Exchange {
+    /// The purpose on the wire.
+    #[must_use]
+    pub const fn purpose(self) -> Purpose {
+        match self {
+            Self::Enroll => Purpose::Enroll,
+            Self::Renew => Purpose::Renew,
+            Self::OnDemand => Purpose::OnDemand,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// The attestor starts.
+    Started,
+    /// The last [`Effect::Wait`] is over.
+    TimerFired,
+    /// The broker asks for proof, through Watch.
+    AttestNow,
+    /// The exchange in flight ended.
+    Finished(Outcome),
+    /// The broker revoked the certificates.
+    TrustLost,
+    /// The broker answers again, seen by Watch.
+    BrokerHeard,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Certificates were issued and delivered.
+    Issued {
+        /// The shortest interval of the device's zones.
+        reattest_every: Duration,
+        /// How long the first of the certificates to end still lives.
+        lifetime: Duration,
+        /// A zone has no certificate yet because the device had no key for it.
+        keys_missing: bool,
+    },
+    /// Authentic, but there is no certificate yet.
+    Pending {
+        /// When the broker wants to be asked again; zero: it does not say.
+        retry_after: Duration,
+        /// Zones were given, and the device makes keys for them; otherwise people decide.
+        keys_missing: bool,
+    },
+    /// The broker said no.
+    Denied {
+        /// The first of the two calls was denied: the broker did not look at evidence.
+        at_begin: bool,
+        /// Why.
+        reason: DenialReason,
+        /// When the broker wants to be asked again; zero: it does not say.
+        retry_after: Duration,
+    },
+    /// The broker did not answer.
+    Unreachable,
+    /// The device could not do its part: TPM, disk, or an answer that does not hold.
+    Failed,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Begin this exchange; there is no other in flight.
+    Begin(Exchange),
+    /// Give [`Input::TimerFired`] after this long; replaces an earlier wait.
+    Wait(Duration),
+}
+
+/// Where the device stands, as far as the machine knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing heard yet.
+    Starting,
+    /// The last attestation was good.
+    Trusted,
+    /// It has certificates, but the last attestation got no answer.
+    Holding,
+    /// An administrator must admit it.
+    Pending,
+    /// The broker refused it or revoked its certificates.
+    Refused,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Enrolling,
+    Attesting,
+    /// Waits for the next turn of its schedule.
+    Holding,
+    /// Waits after a failure; `away` if the broker did not answer.
+    Backoff {
+        away: bool,
+    },
+}
+
+/// What a restart knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// The broker knows this device and its AK.
+    pub bound: bool,
+    /// There are certificates that have not ended.
+    pub certified: bool,
+    /// The last verdict was a refusal.
+    pub refused: bool,
+}
+
+/// The renewal loop.
+#[derive(Debug)]
+pub struct Machine {
+    phase: Phase,
+    bound: bool,
+    certified: bool,
+    standing: Standing,
+    reattest_every: Duration,
+    failures: u32,
+    /// The broker asked for proof and no exchange began since.
+    demanded: bool,
+    /// An exchange followed another without a wait; the next failure waits.
+    repeated: bool,
+}
+
+impl Machine {
+    /// A machine that waits for [`Input::Started`].
+    #[must_use]
+    pub const fn new(memory: Memory) -> Self {
+        Self {
+            phase: Phase::Idle,
+            bound: memory.bound,
+            certified: memory.certified,
+            standing: if memory.refused { Standing::Refused } else { Standing::Starting },
+            reattest_every: DEFAULT_REATTEST_EVERY,
+            failures: 0,
+            demanded: false,
+            repeated: false,
+        }
+    }
+
+    /// Where the device stands.
+    #[must_use]
+    pub const fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Whether the broker is believed to know this device and its AK.
+    #[must_use]
+    pub const fn is_bound(&self) -> bool {
+        self.bound
+    }
+
+    /// Takes an input; None if nothing changes.
+    pub fn step(&mut self, input: Input, jitter: Jitter) -> Option<Effect> {
+        match (input, self.phase) {
+            (Input::Finished(outcome), Phase::Enrolling | Phase::Attesting) => {
+                Some(self.finish(outcome, jitter))
+            }
+            (Input::Started, Phase::Idle) => Some(self.begin()),
+            (Input::TimerFired, Phase::Holding | Phase::Backoff { .. }) => {
+                self.repeated = false;
+                Some(self.begin())
+            }
+            (Input::AttestNow, Phase::Enrolling | Phase::Attesting | Phase::Idle) => {
+                self.demanded = true;
+                None
+            }
+            (Input::AttestNow, Phase::Holding | Phase::Backoff { .. }) => {
+                self.demanded = true;
+                self.repeated = false;
+                Some(self.begin())
+            }
+            (Input::TrustLost, phase) => self.lose_trust(phase, jitter),
+            (Input::BrokerHeard, Phase::Backoff { away: true }) => {
+                self.failures = 0;
+                self.phase = Phase::Backoff { away: false };
+                Some(Effect::Wait(LEAST_PERIOD + jitter.of(RETURN_SPREAD)))
+            }
+            (
+                Input::Started | Input::TimerFired | Input::BrokerHeard | Input::Finished(_),
+                Phase::Idle | Phase::Enrolling | Phase::Attesting | Phase::Holding | Phase::Backoff { .. },
+            ) => None,
+        }
+    }
+
+    fn begin(&mut self) -> Effect {
+        let demanded = std::mem::take(&mut self.demanded);
+        let (phase, exchange) = match (self.bound, demanded) {
+            (false, _) => (Phase::Enrolling, Exchange::Enroll),
+            (true, false) => (Phase::Attesting, Exchange::Renew),
+            (true, true) => (Phase::Attesting, Exchange::OnDemand),
+        };
+        self.phase = phase;
+        Effect::Begin(exchange)
+    }
+
+    fn finish(&mut self, outcome: Outcome, jitter: Jitter) -> Effect {
+        match outcome {
+            Outcome::Issued { reattest_every, lifetime, keys_missing } => {
+                self.bound = true;
+                self.certified = true;
+                self.standing = Standing::Trusted;
+                self.failures = 0;
+                self.reattest_every = reattest_every.clamp(LEAST_PERIOD, MOST_PERIOD);
+                match keys_missing {
+                    true => self.repeat_or_back_off(Duration::ZERO, jitter),
+                    false => self.hold(lifetime, jitter),
+                }
+            }
+            Outcome::Pending { keys_missing: true, retry_after } => {
+                self.bound = true;
+                self.repeat_or_back_off(retry_after, jitter)
+            }
+            Outcome::Pending { keys_missing: false, retry_after } => {
+                self.bound = false;
+                self.standing = Standing::Pending;
+                self.back_off(retry_after, jitter)
+            }
+            Outcome::Denied { at_begin, reason, retry_after } => {
+                self.deny(at_begin, reason, retry_after, jitter)
+            }
+            Outcome::Unreachable | Outcome::Failed => {
+                if self.certified && self.standing != Standing::Refused {
+                    self.standing = Standing::Holding;
+                }
+                let effect = self.back_off(Duration::ZERO, jitter);
+                self.mark_away(outcome == Outcome::Unreachable);
+                effect
+            }
+        }
+    }
+
+    fn deny(&mut self, at_begin: bool, reason: DenialReason, after: Duration, jitter: Jitter) -> Effect {
+        let forgotten = matches!(reason, DenialReason::NotFound | DenialReason::NotAdmitted);
+        if self.phase == Phase::Attesting && at_begin && forgotten {
+            self.bound = false;
+            return self.repeat_or_back_off(after, jitter);
+        }
+        match reason {
+            // No verdict on the device: the challenge was overtaken, or the broker is busy.
+            DenialReason::MustReattest => self.repeat_or_back_off(after, jitter),
+            DenialReason::TryLater => self.back_off(after, jitter),
+            _ => {
+                self.standing = Standing::Refused;
+                self.back_off(after, jitter)
+            }
+        }
+    }
+
+    fn lose_trust(&mut self, phase: Phase, jitter: Jitter) -> Option<Effect> {
+        self.certified = false;
+        self.standing = Standing::Refused;
+        self.failures = 0;
+        match phase {
+            Phase::Idle | Phase::Enrolling | Phase::Attesting => None,
+            Phase::Holding | Phase::Backoff { .. } => Some(self.back_off(Duration::ZERO, jitter)),
+        }
+    }
+
+    /// The next turn of the schedule: the zone's interval, and at latest a third of the certificate's life.
+    fn hold(&mut self, lifetime: Duration, jitter: Jitter) -> Effect {
+        if self.demanded {
+            return self.begin();
+        }
+        self.repeated = false;
+        self.phase = Phase::Holding;
+        let period = self.reattest_every.min(lifetime / 3).max(LEAST_PERIOD);
+        Effect::Wait(period - jitter.of(period / 5))
+    }
+
+    /// Another exchange at once, but only one: the second in a row waits its turn.
+    fn repeat_or_back_off(&mut self, retry_after: Duration, jitter: Jitter) -> Effect {
+        match self.repeated {
+            true => self.back_off(retry_after, jitter),
+            false => {
+                self.repeated = true;
+                self.begin()
+            }
+        }
+    }
+
+    fn back_off(&mut self, retry_after: Duration, jitter: Jitter) -> Effect {
+        if self.demanded && !self.repeated {
+            self.repeated = true;
+            return self.begin();
+        }
+        let doubled = FIRST_BACKOFF.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
+        let own = doubled.min(self.reattest_every);
+        self.failures = self.failures.saturating_add(1).min(31);
+        self.phase = Phase::Backoff { away: false };
+        let own = own / 2 + jitter.of(own / 2);
+        let asked = retry_after.min(MOST_RETRY_AFTER);
+        Effect::Wait(own.max(asked + jitter.of(asked / 10)))
+    }
+
+    fn mark_away(&mut self, away: bool) {
+        if let Phase::Backoff { .. } = self.phase {
+            self.phase = Phase::Backoff { away };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

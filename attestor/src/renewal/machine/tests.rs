@@ -1,0 +1,246 @@
+//! Single transitions by hand, the promises of the module header by property.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const NONE: Jitter = Jitter(0);
+const MOST: Jitter = Jitter(u16::MAX);
+const BOUND: Memory = Memory { bound: true, certified: true, refused: false };
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn issued(keys_missing: bool) -> Input {
+    let (reattest_every, lifetime) = (seconds(900), seconds(12 * 3600));
+    Input::Finished(Outcome::Issued { reattest_every, lifetime, keys_missing })
+}
+
+fn denied(at_begin: bool, reason: DenialReason, retry_after: u64) -> Input {
+    Input::Finished(Outcome::Denied { at_begin, reason, retry_after: seconds(retry_after) })
+}
+
+fn started(memory: Memory) -> Machine {
+    let mut machine = Machine::new(memory);
+    machine.step(Input::Started, NONE).unwrap();
+    machine
+}
+
+fn wait(effect: Option<Effect>) -> Duration {
+    match effect {
+        Some(Effect::Wait(wait)) => wait,
+        other => panic!("expected a wait, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_new_device_enrolls_makes_keys_for_its_zones_and_holds() {
+    let mut machine = Machine::new(Memory::default());
+    assert_eq!(machine.step(Input::Started, NONE), Some(Effect::Begin(Exchange::Enroll)));
+    let given = Input::Finished(Outcome::Pending { retry_after: Duration::ZERO, keys_missing: true });
+    assert_eq!(machine.step(given, NONE), Some(Effect::Begin(Exchange::Renew)));
+    assert_eq!(wait(machine.step(issued(false), NONE)), seconds(900));
+    assert_eq!(machine.standing(), Standing::Trusted);
+}
+
+#[test]
+fn a_short_certificate_shortens_the_schedule_to_a_third_of_its_life() {
+    let mut machine = started(BOUND);
+    let outcome =
+        Outcome::Issued { reattest_every: seconds(900), lifetime: seconds(300), keys_missing: false };
+    assert_eq!(wait(machine.step(Input::Finished(outcome), NONE)), seconds(100));
+}
+
+#[test]
+fn a_device_that_waits_for_people_asks_when_the_broker_says_and_enrolls_again() {
+    let mut machine = started(Memory::default());
+    let waits = Input::Finished(Outcome::Pending { retry_after: seconds(30), keys_missing: false });
+    assert_eq!(wait(machine.step(waits, NONE)), seconds(30));
+    assert_eq!(machine.standing(), Standing::Pending);
+    assert_eq!(machine.step(Input::TimerFired, NONE), Some(Effect::Begin(Exchange::Enroll)));
+}
+
+#[test]
+fn a_forgotten_device_enrolls_at_once_but_not_in_circles() {
+    for reason in [DenialReason::NotFound, DenialReason::NotAdmitted] {
+        let mut machine = started(BOUND);
+        let forgotten = denied(true, reason, 0);
+        assert_eq!(machine.step(forgotten, NONE), Some(Effect::Begin(Exchange::Enroll)));
+        let given = Input::Finished(Outcome::Pending { retry_after: Duration::ZERO, keys_missing: true });
+        wait(machine.step(given, NONE));
+    }
+}
+
+#[test]
+fn not_admitted_at_enrollment_is_a_refusal() {
+    let mut machine = started(Memory::default());
+    wait(machine.step(denied(false, DenialReason::NotAdmitted, 0), NONE));
+    assert_eq!(machine.standing(), Standing::Refused);
+}
+
+#[test]
+fn attest_now_is_answered_at_once_and_also_after_an_exchange_in_flight() {
+    let mut machine = started(BOUND);
+    assert_eq!(machine.step(Input::AttestNow, NONE), None);
+    assert_eq!(machine.step(issued(false), NONE), Some(Effect::Begin(Exchange::OnDemand)));
+    wait(machine.step(issued(false), NONE));
+    assert_eq!(machine.step(Input::AttestNow, NONE), Some(Effect::Begin(Exchange::OnDemand)));
+}
+
+#[test]
+fn an_absent_broker_means_holding_only_with_certificates() {
+    let mut machine = started(BOUND);
+    wait(machine.step(Input::Finished(Outcome::Unreachable), NONE));
+    assert_eq!(machine.standing(), Standing::Holding);
+    let mut machine = started(Memory::default());
+    wait(machine.step(Input::Finished(Outcome::Unreachable), NONE));
+    assert_eq!(machine.standing(), Standing::Starting);
+}
+
+#[test]
+fn a_refusal_outlasts_an_absent_broker_and_a_restart() {
+    let mut machine = started(Memory { refused: true, ..BOUND });
+    wait(machine.step(Input::Finished(Outcome::Unreachable), NONE));
+    assert_eq!(machine.standing(), Standing::Refused);
+    wait(machine.step(Input::TimerFired, NONE).and_then(|_| machine.step(issued(false), NONE)));
+    assert_eq!(machine.standing(), Standing::Trusted);
+}
+
+#[test]
+fn a_busy_broker_changes_no_verdict_and_its_delay_is_kept() {
+    let mut machine = started(BOUND);
+    wait(machine.step(issued(false), NONE));
+    machine.step(Input::TimerFired, NONE);
+    assert_eq!(wait(machine.step(denied(true, DenialReason::TryLater, 20), NONE)), seconds(20));
+    assert_eq!(machine.standing(), Standing::Trusted);
+}
+
+#[test]
+fn backoff_doubles_up_to_the_zones_interval() {
+    let mut machine = started(BOUND);
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        waits.push(wait(machine.step(Input::Finished(Outcome::Unreachable), MOST)).as_secs_f64().round());
+        machine.step(Input::TimerFired, NONE);
+    }
+    assert_eq!(waits, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 900.0, 900.0]);
+}
+
+#[test]
+fn a_broker_that_came_back_is_asked_soon() {
+    let mut machine = started(BOUND);
+    for _ in 0..10 {
+        machine.step(Input::Finished(Outcome::Unreachable), MOST);
+        machine.step(Input::TimerFired, NONE);
+    }
+    machine.step(Input::Finished(Outcome::Unreachable), MOST);
+    assert!(wait(machine.step(Input::BrokerHeard, MOST)) <= seconds(11));
+    assert_eq!(machine.step(Input::BrokerHeard, MOST), None, "the wait is not pushed on");
+}
+
+#[test]
+fn lost_trust_is_a_refusal_and_asks_again() {
+    let mut machine = started(BOUND);
+    wait(machine.step(issued(false), NONE));
+    assert!(wait(machine.step(Input::TrustLost, MOST)) <= seconds(1));
+    assert_eq!(machine.standing(), Standing::Refused);
+    machine.step(Input::TimerFired, NONE);
+    wait(machine.step(Input::Finished(Outcome::Unreachable), NONE));
+    assert_eq!(machine.standing(), Standing::Refused, "what was revoked does not hold");
+}
+
+fn any_duration() -> impl Strategy<Value = Duration> {
+    prop_oneof![0..10_u64, 0..100_000_u64, any::<u64>()].prop_map(Duration::from_secs)
+}
+
+fn any_outcome() -> impl Strategy<Value = Outcome> {
+    let reason = (0..15_i32).prop_map(|n| DenialReason::try_from(n).unwrap());
+    prop_oneof![
+        (any_duration(), any_duration(), any::<bool>()).prop_map(
+            |(reattest_every, lifetime, keys_missing)| {
+                Outcome::Issued { reattest_every, lifetime, keys_missing }
+            }
+        ),
+        (any_duration(), any::<bool>())
+            .prop_map(|(retry_after, keys_missing)| Outcome::Pending { retry_after, keys_missing }),
+        (any::<bool>(), reason, any_duration()).prop_map(|(at_begin, reason, retry_after)| {
+            Outcome::Denied { at_begin, reason, retry_after }
+        }),
+        Just(Outcome::Unreachable),
+        Just(Outcome::Failed),
+    ]
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    prop_oneof![
+        4 => any_outcome().prop_map(Input::Finished),
+        4 => Just(Input::TimerFired),
+        1 => Just(Input::AttestNow),
+        1 => Just(Input::TrustLost),
+        1 => Just(Input::BrokerHeard),
+        1 => Just(Input::Started),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn one_exchange_or_one_timer_always_runs(
+        bound: bool, certified: bool, refused: bool,
+        inputs in prop::collection::vec((any_input(), any::<u16>()), 1..200),
+    ) {
+        let mut machine = Machine::new(Memory { bound, certified, refused });
+        prop_assert!(matches!(machine.step(Input::Started, NONE), Some(Effect::Begin(_))));
+        let (mut in_flight, mut in_a_row) = (true, 1);
+        for (input, jitter) in inputs {
+            // The world gives no answer to what was not asked, and rings no timer that does not run.
+            let impossible = match input {
+                Input::Finished(_) => !in_flight,
+                Input::TimerFired => in_flight,
+                _ => false,
+            };
+            if impossible {
+                prop_assert_eq!(machine.step(input, Jitter(jitter)), None);
+                continue;
+            }
+            if input == Input::AttestNow || input == Input::TimerFired {
+                in_a_row = 0;
+            }
+            match machine.step(input, Jitter(jitter)) {
+                Some(Effect::Begin(exchange)) => {
+                    prop_assert!(!in_flight || matches!(input, Input::Finished(_)), "two at once");
+                    prop_assert_eq!(exchange == Exchange::Enroll, !machine.is_bound());
+                    in_flight = true;
+                    in_a_row += 1;
+                    prop_assert!(in_a_row <= 3, "no wait between exchanges");
+                }
+                Some(Effect::Wait(wait)) => {
+                    in_flight = false;
+                    prop_assert!(wait >= Duration::from_millis(500), "{:?}", wait);
+                    prop_assert!(wait <= MOST_PERIOD.max(MOST_RETRY_AFTER + MOST_RETRY_AFTER / 10));
+                }
+                None => prop_assert!(in_flight || !matches!(input, Input::Finished(_) | Input::TimerFired)),
+            }
+        }
+    }
+
+    #[test]
+    fn a_good_attestation_is_followed_by_the_next_in_time(
+        every in 1..86_400_u64, life in 3..1_000_000_u64, jitter: u16,
+    ) {
+        let mut machine = started(BOUND);
+        let outcome = Outcome::Issued {
+            reattest_every: seconds(every), lifetime: seconds(life), keys_missing: false,
+        };
+        let wait = wait(machine.step(Input::Finished(outcome), Jitter(jitter)));
+        let latest = seconds(every).min(seconds(life) / 3).max(LEAST_PERIOD);
+        prop_assert!(wait <= latest && wait >= latest * 4 / 5);
+    }
+
+    #[test]
+    fn the_brokers_delay_is_kept(retry_after in 0..3600_u64, jitter: u16) {
+        let mut machine = started(BOUND);
+        let input = denied(false, DenialReason::Quarantined, retry_after);
+        prop_assert!(wait(machine.step(input, Jitter(jitter))) >= seconds(retry_after));
+    }
+}

@@ -1,0 +1,14 @@
+//! Renewal is re-attestation: when to prove oneself, how, and what to do with the answer.
+//!
+//! [`machine`] decides, [`driver`] waits and calls, `exchange` speaks with the broker, `adopt` takes what it
+//! answers, `watch` listens for what it has to tell, `report` writes the status.
+
+mod adopt;
+mod attester;
+pub mod driver;
+mod exchange;
+pub mod machine;
+mod report;
+mod watch;
+
+pub use attester::Attester;

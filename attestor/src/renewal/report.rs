@@ -1,0 +1,92 @@
+//! The status file, kept true while the driver runs.
+
+use std::io;
+
+use policy::time::UnixTime;
+
+use super::attester::Attester;
+use super::machine::Standing;
+use crate::role::Seat;
+use crate::state::State;
+use crate::status::{BrokerStatus, CertificateStatus, SCHEMA, Status, Word};
+use crate::svid::HeldSvid;
+
+/// What the driver knows beyond state and machine.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    word: Word,
+    since: UnixTime,
+    /// The broker answered the last time it was asked.
+    pub(super) reachable: bool,
+    /// The Watch stream is open.
+    pub(super) watching: bool,
+    /// What went wrong here at the last try.
+    pub(super) problem: Option<String>,
+}
+
+impl Reporter {
+    pub(super) const fn new(now: UnixTime) -> Self {
+        Self { word: Word::Starting, since: now, reachable: false, watching: false, problem: None }
+    }
+
+    /// Writes the status. A failure is logged: a device works without being looked at.
+    pub(super) fn write(&mut self, attester: &Attester, standing: Standing, stopped: bool) {
+        let now = attester.now();
+        let word = word(standing);
+        if word != self.word {
+            (self.word, self.since) = (word, now);
+            tracing::info!(verdict = word.as_str(), "the device is now {}", word.as_str());
+        }
+        let status = attester.keeper.read(|state| self.status(attester, state, now, stopped)).at(now);
+        if let Err(error) = ensure_dir(attester).and_then(|()| status.write(attester.sink.dir())) {
+            let dir = attester.sink.dir().display();
+            tracing::error!(%error, "the status cannot be written to {dir}; free space or correct its owner");
+        }
+    }
+
+    fn status(&self, attester: &Attester, state: &State, now: UnixTime, stopped: bool) -> Status {
+        Status {
+            schema: SCHEMA,
+            device: state.device.clone().or_else(|| attester.config.device.clone()),
+            zones: state.zones.clone(),
+            state: self.word,
+            since: self.since,
+            certificates: state.svids.iter().map(|(seat, svid)| certificate(seat, svid, now)).collect(),
+            last_attestation: state.last_attestation,
+            broker: BrokerStatus {
+                address: attester.config.broker.to_string(),
+                reachable: self.reachable,
+                watching: self.watching,
+            },
+            denial: state.refusal.clone(),
+            problem: self.problem.clone(),
+            trust_sequence: state.trust_sequence,
+            written_at: now,
+            stopped,
+        }
+    }
+}
+
+fn ensure_dir(attester: &Attester) -> io::Result<()> {
+    crate::durable::make_dir(attester.sink.dir(), 0o755)
+}
+
+const fn word(standing: Standing) -> Word {
+    match standing {
+        Standing::Starting => Word::Starting,
+        Standing::Trusted => Word::Trusted,
+        Standing::Holding => Word::Holding,
+        Standing::Pending => Word::Pending,
+        Standing::Refused => Word::Refused,
+    }
+}
+
+fn certificate(seat: &Seat, svid: &HeldSvid, now: UnixTime) -> CertificateStatus {
+    CertificateStatus {
+        zone: seat.zone.clone(),
+        role: seat.role,
+        serial: hex::encode(svid.serial()),
+        not_after: svid.not_after(),
+        hours_left: svid.not_after().since(now) / 3600,
+    }
+}

@@ -1,0 +1,142 @@
+//! The Watch stream: what the broker has to tell this device between attestations.
+//!
+//! Promises: while there is a certificate, a stream is open or about to be opened again; three missed heartbeats
+//! count as a broken stream. Does not act on what it hears: that is for the driver.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::v1::watch_event::Event;
+use proto::v1::{Denial, SignedTrustSet, WatchEvent};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tonic::Streaming;
+
+use super::attester::Attester;
+use crate::client::{CallError, Credentials};
+use crate::state::State;
+
+/// Silence after which the stream is taken for broken: three heartbeats of 30 s (design-details, D5).
+const SILENCE: Duration = Duration::from_secs(90);
+/// First and longest wait before the stream is opened again.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const MOST_BACKOFF: Duration = Duration::from_secs(60);
+/// News that may wait for the driver, which takes each within milliseconds.
+pub(super) const QUEUE: usize = 16;
+
+/// What was heard.
+#[derive(Debug)]
+pub(super) enum News {
+    /// The broker answers, the stream is open.
+    Opened,
+    /// The stream ended or broke.
+    Closed,
+    /// A new trust set.
+    Trust(Box<SignedTrustSet>),
+    /// The broker asks for proof, for this reason.
+    AttestNow(String),
+    /// The certificates were revoked.
+    TrustLost(Box<Denial>),
+}
+
+/// Opens the stream whenever there are credentials, until the driver is gone.
+pub(super) async fn follow(
+    attester: Arc<Attester>,
+    mut credentials: watch::Receiver<Option<Credentials>>,
+    news: mpsc::Sender<News>,
+) {
+    let mut backoff = FIRST_BACKOFF;
+    loop {
+        let held = credentials.borrow_and_update().clone();
+        let Some(held) = held else {
+            if credentials.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let sequence = attester.keeper.read(|state: &State| state.trust_sequence);
+        match attester.client.watch(held, sequence).await {
+            Ok(stream) => {
+                let heard = listen(&attester, stream, &mut credentials, &news).await;
+                if news.send(News::Closed).await.is_err() {
+                    return;
+                }
+                if heard {
+                    backoff = FIRST_BACKOFF;
+                }
+            }
+            Err(error) => report(&error),
+        }
+        let wait = backoff / 2 + attester.entropy.jitter().of(backoff / 2);
+        backoff = (backoff * 2).min(MOST_BACKOFF);
+        tokio::select! {
+            () = sleep(wait) => {}
+            changed = credentials.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn report(error: &CallError) {
+    match error {
+        CallError::Unreachable { .. } => tracing::debug!(%error, "the watch stream cannot be opened"),
+        _ => tracing::warn!(%error, "the watch stream cannot be opened"),
+    }
+}
+
+/// Passes events on until the stream ends; true if there was one.
+async fn listen(
+    attester: &Attester,
+    mut stream: Streaming<WatchEvent>,
+    credentials: &mut watch::Receiver<Option<Credentials>>,
+    news: &mpsc::Sender<News>,
+) -> bool {
+    let mut heard = false;
+    if news.send(News::Opened).await.is_err() {
+        return heard;
+    }
+    loop {
+        let message = tokio::select! {
+            message = timeout(SILENCE, stream.message()) => message,
+            // With new credentials the stream lives on as long as its own; without any it ends.
+            changed = credentials.changed() => match changed.is_ok() && credentials.borrow().is_some() {
+                true => continue,
+                false => return heard,
+            },
+        };
+        let event = match message {
+            Ok(Ok(Some(WatchEvent { event }))) => event,
+            Ok(Ok(None)) => return heard,
+            Ok(Err(status)) => {
+                tracing::debug!(code = ?status.code(), "the watch stream broke");
+                return heard;
+            }
+            Err(_) => {
+                tracing::warn!("nothing heard from the broker for {} s; watching anew", SILENCE.as_secs());
+                return heard;
+            }
+        };
+        heard = true;
+        let item = match event {
+            Some(Event::Trust(set)) => News::Trust(Box::new(set)),
+            Some(Event::AttestNow(demand)) => News::AttestNow(demand.reason),
+            Some(Event::TrustLost(lost)) => News::TrustLost(Box::new(lost.denial.unwrap_or_default())),
+            Some(Event::Heartbeat(beat)) => {
+                let held = attester.keeper.read(|state: &State| state.trust_sequence);
+                if beat.trust_sequence > held {
+                    tracing::info!(
+                        held,
+                        newer = beat.trust_sequence,
+                        "a trust set was missed; watching anew"
+                    );
+                    return false;
+                }
+                continue;
+            }
+            // An event of a newer broker.
+            None => continue,
+        };
+        if news.send(item).await.is_err() {
+            return heard;
+        }
+    }
+}

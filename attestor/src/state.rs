@@ -1,0 +1,150 @@
+//! What survives a restart: the name, the keys, the certificates, the trust set and what was learnt of time.
+//!
+//! Promises: the file is replaced whole and synced before [`Keeper::update`] returns, so what the broker was told
+//! about a key is never forgotten; nothing in it is believed that the daemon would not believe from the broker.
+//! Does not promise secrecy of the keys: they open in this TPM only.
+
+mod stored;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use policy::id::{DeviceName, PlantDomain, ZoneName};
+use policy::time::UnixTime;
+
+use crate::durable;
+use crate::plant::PlantRoot;
+use crate::role::Seat;
+use crate::status::Refusal;
+use crate::svid::HeldSvid;
+use crate::tpm::IdentityKeyBlob;
+use crate::trust::TrustSet;
+
+/// Name of the file in the state folder.
+const FILE: &str = "state.json";
+/// Longest state file in bytes: a trust set at its bound in base64, and room for keys and certificates.
+const MAX_FILE: u64 = 32 * 1024 * 1024;
+
+/// What the daemon remembers.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// The name under which the broker knows this device; None: it has to enroll.
+    pub device: Option<DeviceName>,
+    /// The zones it was given.
+    pub zones: Vec<ZoneName>,
+    /// Its identity keys.
+    pub keys: BTreeMap<Seat, IdentityKeyBlob>,
+    /// Its certificates, each for the key of the same seat.
+    pub svids: BTreeMap<Seat, HeldSvid>,
+    /// The trust set it enforces.
+    pub trust: Option<TrustSet>,
+    /// Highest sequence of a trust set seen; kept when the set itself is gone.
+    pub trust_sequence: u64,
+    /// The last time that the broker signed; the clock is never taken to be earlier.
+    pub clock_floor: UnixTime,
+    /// When the last good attestation was.
+    pub last_attestation: Option<UnixTime>,
+    /// The last verdict, if it was a refusal.
+    pub refusal: Option<Refusal>,
+}
+
+impl State {
+    /// The first moment at which a certificate ends; None without certificates.
+    #[must_use]
+    pub fn first_end(&self) -> Option<UnixTime> {
+        self.svids.values().map(HeldSvid::not_after).min()
+    }
+
+    /// The zones of this device for which it has no key yet.
+    #[must_use]
+    pub fn lacks_keys(&self) -> bool {
+        Seat::of_zones(&self.zones).any(|seat| !self.keys.contains_key(&seat))
+    }
+
+    /// Forgets keys and certificates of zones that the device is no longer in.
+    pub fn keep_zones(&mut self, zones: Vec<ZoneName>) {
+        self.keys.retain(|seat, _| zones.contains(&seat.zone));
+        self.svids.retain(|seat, _| zones.contains(&seat.zone));
+        self.zones = zones;
+    }
+}
+
+/// The state file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadStateError {
+    /// The system does not give it.
+    #[error(
+        "the state file {} cannot be read: {source}; run the attestor as the user who owns it",
+        file.display()
+    )]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Its content does not hold together.
+    #[error(
+        "the state file {} is corrupt: {reason}; delete it, the device enrolls again by its TPM",
+        file.display()
+    )]
+    Corrupt {
+        /// The file.
+        file: PathBuf,
+        /// What does not hold.
+        reason: String,
+    },
+}
+
+/// The state could not be saved.
+#[derive(Debug, thiserror::Error)]
+#[error("the state file {} cannot be written: {source}; free space or correct its owner", file.display())]
+pub struct SaveStateError {
+    file: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+/// The state in memory and on disk, always the same.
+#[derive(Debug)]
+pub struct Keeper {
+    file: PathBuf,
+    state: Mutex<State>,
+}
+
+impl Keeper {
+    /// Loads the state of the folder `dir`, which is made if it is missing. No file is an empty state.
+    pub fn load(dir: &Path, plant: &PlantDomain, root: &PlantRoot) -> Result<Self, LoadStateError> {
+        let file = dir.join(FILE);
+        let unreadable = |source| LoadStateError::Unreadable { file: file.clone(), source };
+        durable::make_dir(dir, 0o700).map_err(unreadable)?;
+        let state = match durable::read_bounded(&file, MAX_FILE) {
+            Ok(bytes) => stored::parse(&bytes, plant, root)
+                .map_err(|reason| LoadStateError::Corrupt { file: file.clone(), reason })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => State::default(),
+            Err(source) => return Err(unreadable(source)),
+        };
+        Ok(Self { file, state: Mutex::new(state) })
+    }
+
+    /// Looks at the state.
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the state; on an error it is as before, in memory and on disk.
+    pub fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> Result<T, SaveStateError> {
+        let mut held = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = held.clone();
+        let value = change(&mut next);
+        durable::replace(&self.file, &stored::write(&next), 0o600)
+            .map_err(|source| SaveStateError { file: self.file.clone(), source })?;
+        *held = next;
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests;

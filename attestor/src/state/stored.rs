@@ -1,0 +1,139 @@
+//! The state file, version 1: JSON with binary values in base64.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use policy::id::{DeviceName, PlantDomain, ZoneName};
+use policy::time::UnixTime;
+use serde::{Deserialize, Serialize};
+
+use super::State;
+use crate::plant::PlantRoot;
+use crate::role::Seat;
+use crate::status::Refusal;
+use crate::svid::{Asked, HeldSvid};
+use crate::tpm::IdentityKeyBlob;
+use crate::trust::{Expected, TrustSet};
+
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    version: u32,
+    device: Option<DeviceName>,
+    zones: Vec<ZoneName>,
+    keys: Vec<StoredKey>,
+    svids: Vec<StoredSvid>,
+    trust: Option<Binary>,
+    trust_sequence: u64,
+    clock_floor: UnixTime,
+    last_attestation: Option<UnixTime>,
+    refusal: Option<Refusal>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredKey {
+    seat: Seat,
+    public: Binary,
+    private: Binary,
+    parent: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredSvid {
+    seat: Seat,
+    chain: Vec<Binary>,
+}
+
+/// Bytes as base64.
+#[derive(Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Binary(Vec<u8>);
+
+impl TryFrom<String> for Binary {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        STANDARD.decode(text).map(Self)
+    }
+}
+
+impl From<Binary> for String {
+    fn from(binary: Binary) -> Self {
+        STANDARD.encode(binary.0)
+    }
+}
+
+impl Clone for Binary {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+pub(super) fn write(state: &State) -> Vec<u8> {
+    let keys = state.keys.iter().map(|(seat, key)| StoredKey {
+        seat: seat.clone(),
+        public: Binary(key.public().to_vec()),
+        private: Binary(key.private().to_vec()),
+        parent: key.parent(),
+    });
+    let svids = state.svids.iter().map(|(seat, svid)| StoredSvid {
+        seat: seat.clone(),
+        chain: svid.chain().iter().cloned().map(Binary).collect(),
+    });
+    let stored = Stored {
+        version: VERSION,
+        device: state.device.clone(),
+        zones: state.zones.clone(),
+        keys: keys.collect(),
+        svids: svids.collect(),
+        trust: state.trust.as_ref().map(|trust| Binary(trust.to_bytes())),
+        trust_sequence: state.trust_sequence,
+        clock_floor: state.clock_floor,
+        last_attestation: state.last_attestation,
+        refusal: state.refusal.clone(),
+    };
+    // Structs, strings and numbers: there is nothing in it that JSON cannot say.
+    serde_json::to_vec_pretty(&stored).unwrap_or_default()
+}
+
+pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Result<State, String> {
+    let stored: Stored = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if stored.version != VERSION {
+        return Err(format!("it has version {}, and this attestor reads {VERSION}", stored.version));
+    }
+    let mut state = State {
+        device: stored.device,
+        zones: stored.zones,
+        trust_sequence: stored.trust_sequence,
+        clock_floor: stored.clock_floor,
+        last_attestation: stored.last_attestation,
+        refusal: stored.refusal,
+        ..State::default()
+    };
+    for key in stored.keys {
+        let blob = IdentityKeyBlob::parse(key.public.0, key.private.0, key.parent);
+        state.keys.insert(key.seat, blob.map_err(|error| error.to_string())?);
+    }
+    let Some(device) = &state.device else {
+        return match stored.svids.is_empty() && stored.trust.is_none() {
+            true => Ok(state),
+            false => Err("it has certificates but no device name".to_owned()),
+        };
+    };
+    for svid in stored.svids {
+        let key = state.keys.get(&svid.seat).ok_or("a certificate in it has no key")?;
+        let asked = Asked { seat: &svid.seat, point: key.point(), plant, device };
+        let chain = svid.chain.into_iter().map(|der| der.0).collect();
+        let held = HeldSvid::recall(chain, &asked).map_err(|error| error.to_string())?;
+        state.svids.insert(svid.seat, held);
+    }
+    if let Some(trust) = stored.trust {
+        let expected = Expected { root, plant, device, floor: 0 };
+        let trust = TrustSet::recall(&trust.0, &expected).map_err(|error| error.to_string())?;
+        state.trust = Some(trust);
+    }
+    Ok(state)
+}

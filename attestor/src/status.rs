@@ -1,0 +1,285 @@
+//! What the device says of itself to people and monitors on the spot: `status.json` beside the trust files.
+//!
+//! Promises: the file is replaced whole; it never calls a device trusted whose certificates have ended; a reader
+//! sees when the attestor that wrote it stopped. Does not promise authenticity: it is for people at the device,
+//! peers look at certificates.
+
+mod words;
+
+use std::path::Path;
+
+use policy::id::{DeviceName, ZoneName};
+use policy::time::UnixTime;
+use proto::v1;
+use serde::{Deserialize, Serialize};
+
+use crate::durable;
+use crate::role::Role;
+
+pub use words::remedy;
+
+/// Name of the file in the delivery folder.
+pub const FILE: &str = "status.json";
+/// Version of its form.
+pub const SCHEMA: u32 = 1;
+/// Seconds between two writes of an unchanged status, so that a reader sees that the writer lives.
+pub const ALIVE_EVERY: u64 = 30;
+/// Seconds after which an old status means that its writer is gone.
+const STALE_AFTER: u64 = 3 * ALIVE_EVERY;
+/// Longest status file in bytes: findings are bounded below, the rest is small.
+const MAX_FILE: u64 = 1024 * 1024;
+/// Most findings kept of one refusal; a technician starts with the first.
+const MAX_FINDINGS: usize = 64;
+/// Longest text taken from the broker, in characters.
+const MAX_TEXT: usize = 500;
+
+/// What `touchstone-attestor status` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The name of the device, the one it asks for while it has none.
+    pub device: Option<DeviceName>,
+    /// Its zones.
+    pub zones: Vec<ZoneName>,
+    /// Where it stands.
+    pub state: Word,
+    /// Since when.
+    pub since: UnixTime,
+    /// Its certificates.
+    pub certificates: Vec<CertificateStatus>,
+    /// When its last good attestation was.
+    pub last_attestation: Option<UnixTime>,
+    /// The broker, as seen from here.
+    pub broker: BrokerStatus,
+    /// The last refusal, until an attestation is good again.
+    pub denial: Option<Refusal>,
+    /// What went wrong on the device itself at the last try, and what to do.
+    pub problem: Option<String>,
+    /// Sequence of the trust set that is delivered; 0: none.
+    pub trust_sequence: u64,
+    /// When this was written.
+    pub written_at: UnixTime,
+    /// The attestor stopped in order after writing this.
+    pub stopped: bool,
+}
+
+/// Where the device stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Word {
+    /// Nothing is known yet.
+    Starting,
+    /// The last attestation was good.
+    Trusted,
+    /// The certificates hold, but the last attestation got no answer.
+    Holding,
+    /// An administrator must admit the device.
+    Pending,
+    /// The broker refused it, or its certificates have ended.
+    Refused,
+}
+
+impl Word {
+    /// The word in lower case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Trusted => "trusted",
+            Self::Holding => "holding",
+            Self::Pending => "pending",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// One certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// Its zone.
+    pub zone: ZoneName,
+    /// Its role.
+    pub role: Role,
+    /// Its serial number, hex.
+    pub serial: String,
+    /// Last second at which it holds.
+    pub not_after: UnixTime,
+    /// Whole hours left when this was written or read.
+    pub hours_left: u64,
+}
+
+/// The broker, as seen from the device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerStatus {
+    /// Host and port.
+    pub address: String,
+    /// It answered the last time it was asked.
+    pub reachable: bool,
+    /// The Watch stream is open.
+    pub watching: bool,
+}
+
+/// A refusal as the broker gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Its reason, such as `REFERENCE_MISMATCH`.
+    pub reason: String,
+    /// The broker's sentence.
+    pub message: String,
+    /// What to do about it at the device.
+    pub remedy: String,
+    /// When it came.
+    pub at: UnixTime,
+    /// What the appraisal found.
+    pub findings: Vec<FindingStatus>,
+}
+
+/// One finding of an appraisal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindingStatus {
+    /// The claim that it counts against.
+    pub claim: String,
+    /// The PCR.
+    pub pcr: Option<u32>,
+    /// Position of the event in the log, from 0.
+    pub event: Option<u32>,
+    /// TCG name of the event's type.
+    pub event_type: String,
+    /// What the golden release calls it.
+    pub subject: String,
+    /// Hex digests that would be accepted.
+    pub expected: Vec<String>,
+    /// Hex digest that was seen; empty: none.
+    pub seen: String,
+    /// The golden release it was compared with.
+    pub release: String,
+    /// One sentence.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal that came at `at`.
+    #[must_use]
+    pub fn new(denial: &v1::Denial, at: UnixTime) -> Self {
+        let reason = denial.reason();
+        Self {
+            reason: reason.as_str_name().trim_start_matches("DENIAL_REASON_").to_owned(),
+            message: text(&denial.message),
+            remedy: remedy(reason).to_owned(),
+            at,
+            findings: denial.findings.iter().take(MAX_FINDINGS).map(FindingStatus::new).collect(),
+        }
+    }
+}
+
+impl FindingStatus {
+    fn new(finding: &v1::Finding) -> Self {
+        Self {
+            claim: text(&finding.claim),
+            pcr: finding.pcr,
+            event: finding.event,
+            event_type: text(&finding.event_type),
+            subject: text(&finding.subject),
+            expected: finding.expected.iter().take(8).map(|digest| text(digest)).collect(),
+            seen: text(&finding.seen),
+            release: text(&finding.release),
+            message: text(&finding.message),
+        }
+    }
+}
+
+/// Text of a peer, made fit for a terminal.
+fn text(raw: &str) -> String {
+    raw.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
+}
+
+/// The status cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadStatusError {
+    /// There is none.
+    #[error(
+        "there is no status at {file}: the attestor has not run here; start it with systemctl start \
+         touchstone-attestor, or name its configuration with --config"
+    )]
+    Missing {
+        /// The file.
+        file: String,
+    },
+    /// The system does not give it.
+    #[error("the status {file} cannot be read: {source}; run this as a user who may")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not a status of this version.
+    #[error("the status {file} is malformed: {reason}; restart the attestor, which writes it anew")]
+    Malformed {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Status {
+    /// Writes it into the delivery folder.
+    pub fn write(&self, dir: &Path) -> std::io::Result<()> {
+        let mut json = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
+        json.push(b'\n');
+        durable::replace(&dir.join(FILE), &json, 0o644)
+    }
+
+    /// Reads it from the delivery folder and brings the hours up to `now`.
+    pub fn read(dir: &Path, now: UnixTime) -> Result<Self, ReadStatusError> {
+        let path = dir.join(FILE);
+        let file = path.display().to_string();
+        let bytes = match durable::read_bounded(&path, MAX_FILE) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(ReadStatusError::Missing { file });
+            }
+            Err(source) => return Err(ReadStatusError::Unreadable { file, source }),
+        };
+        let status: Self = serde_json::from_slice(&bytes)
+            .map_err(|error| ReadStatusError::Malformed { file, reason: error.to_string() })?;
+        Ok(status.at(now))
+    }
+
+    /// The same status at a later time: hours are counted again, and no ended certificate is trusted.
+    #[must_use]
+    pub fn at(mut self, now: UnixTime) -> Self {
+        for certificate in &mut self.certificates {
+            certificate.hours_left = certificate.not_after.since(now) / 3600;
+        }
+        if let (Word::Trusted | Word::Holding, Some(end)) = (self.state, self.first_end())
+            && end < now
+        {
+            self.state = Word::Refused;
+            self.since = end;
+            self.problem.get_or_insert_with(|| words::ended(end));
+        }
+        self
+    }
+
+    /// When the first certificate ends.
+    #[must_use]
+    pub fn first_end(&self) -> Option<UnixTime> {
+        self.certificates.iter().map(|certificate| certificate.not_after).min()
+    }
+
+    /// Whether the attestor that wrote it still ran `now`.
+    #[must_use]
+    pub fn is_live(&self, now: UnixTime) -> bool {
+        !self.stopped && now.since(self.written_at) <= STALE_AFTER
+    }
+
+    /// The status in words, for people.
+    #[must_use]
+    pub fn describe(&self, now: UnixTime) -> String {
+        words::describe(self, now)
+    }
+}

@@ -1,0 +1,121 @@
+//! The status in words that a technician can act on.
+
+use std::fmt::Write;
+
+use policy::time::UnixTime;
+use proto::v1::DenialReason;
+
+use super::{FindingStatus, Refusal, Status, Word};
+
+/// What to do at the device about a refusal. Exhaustive: a new reason must choose its words.
+#[must_use]
+pub const fn remedy(reason: DenialReason) -> &'static str {
+    match reason {
+        DenialReason::Unspecified => "see the broker's log",
+        DenialReason::Malformed => "update attestor and broker to the same release",
+        DenialReason::MustReattest | DenialReason::TryLater => "nothing: the device asks again by itself",
+        DenialReason::EvidenceInvalid => {
+            "restart the device; if it stays so, its firmware log or TPM is faulty: replace the device"
+        }
+        DenialReason::ReferenceMismatch => {
+            "bring back the approved firmware, kernel or image, or have an engineer approve the new one with \
+             `touchstone golden learn`"
+        }
+        DenialReason::NotAdmitted => {
+            "have an administrator run `touchstone device admit`, or put a join token on the device"
+        }
+        DenialReason::Quarantined => {
+            "find out why with `touchstone device why`; an administrator ends it with `touchstone device readmit`"
+        }
+        DenialReason::Retired => "take the device out of the plant, or have an administrator admit it anew",
+        DenialReason::ClockSkew => "set the clock of the device, or mend its time source",
+        DenialReason::Conflict => {
+            "another TPM holds this name: choose another `device`, or have an administrator run \
+             `touchstone device replace`"
+        }
+        DenialReason::UnsupportedVersion => "update the attestor",
+        DenialReason::NotEndorsed => {
+            "give the output of `touchstone-attestor identify` to an administrator, who registers it with \
+             `touchstone device import`"
+        }
+        DenialReason::NotPermitted => "correct `zones` in attestor.toml, or ask an administrator for them",
+        DenialReason::NotFound => "nothing: the device enrolls again by itself",
+    }
+}
+
+pub(super) fn ended(end: UnixTime) -> String {
+    format!(
+        "the certificates ended at {end} and the broker gave no new ones; bring the network to the broker back, \
+         the device renews by itself"
+    )
+}
+
+pub(super) fn describe(status: &Status, now: UnixTime) -> String {
+    let mut out = String::new();
+    let name = status.device.as_ref().map_or("(no name yet)", |device| device.as_str());
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{name}: {} since {}", headline(status, now), status.since);
+    if !status.is_live(now) {
+        let _ = writeln!(
+            out,
+            "  the attestor does not run (last sign {}); start it: systemctl start touchstone-attestor",
+            status.written_at
+        );
+    }
+    for certificate in &status.certificates {
+        let _ = writeln!(
+            out,
+            "  certificate   {} {}, until {} ({} h left)",
+            certificate.zone, certificate.role, certificate.not_after, certificate.hours_left
+        );
+    }
+    if let Some(at) = status.last_attestation {
+        let _ = writeln!(out, "  attested      {at}");
+    }
+    let reachable = if status.broker.reachable { "answers" } else { "does not answer" };
+    let watching = if status.broker.watching { ", watching" } else { "" };
+    let _ = writeln!(out, "  broker        {} {reachable}{watching}", status.broker.address);
+    if let Some(refusal) = &status.denial {
+        describe_refusal(&mut out, refusal);
+    }
+    if let Some(problem) = &status.problem {
+        let _ = writeln!(out, "  problem       {problem}");
+    }
+    out
+}
+
+fn headline(status: &Status, now: UnixTime) -> String {
+    match (status.state, status.first_end()) {
+        (Word::Holding, Some(end)) => {
+            format!("trusted (broker away, {} h left)", end.since(now) / 3600)
+        }
+        (Word::Pending, _) => "pending (an administrator must admit it)".to_owned(),
+        (word, _) => word.as_str().to_owned(),
+    }
+}
+
+fn describe_refusal(out: &mut String, refusal: &Refusal) {
+    let _ = writeln!(out, "  refused       {} at {}: {}", refusal.reason, refusal.at, refusal.message);
+    for finding in &refusal.findings {
+        let _ = writeln!(out, "                {}", describe_finding(finding));
+    }
+    let _ = writeln!(out, "  what to do    {}", refusal.remedy);
+}
+
+fn describe_finding(finding: &FindingStatus) -> String {
+    let mut out = String::new();
+    if let Some(pcr) = finding.pcr {
+        let _ = write!(out, "PCR {pcr} ");
+    }
+    if let Some(event) = finding.event {
+        let _ = write!(out, "event {event} {} ", finding.event_type);
+    }
+    let _ = write!(out, "{}: {}", finding.subject, finding.message);
+    if !finding.expected.is_empty() {
+        let _ = write!(out, " (expected {})", finding.expected.join(" or "));
+    }
+    if !finding.seen.is_empty() {
+        let _ = write!(out, " (seen {})", finding.seen);
+    }
+    out
+}

@@ -1,0 +1,19 @@
+//! Logs: one line for each thing that a technician or an auditor may ask about, to standard error.
+//!
+//! Fields have fixed names: `device.id`, `zone`, `verdict`, `reason`. Evidence is never logged.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// Environment variable with the filter, for example `debug` or `attestor=debug`.
+pub const FILTER: &str = "TOUCHSTONE_LOG";
+
+/// Starts logging. A filter that cannot be read is the default, `info`.
+pub fn start() {
+    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new("info"));
+    let stderr = std::io::stderr;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    // Only the first start of a process counts; tests start many.
+    let _ = log.with_ansi(stderr().is_terminal()).try_init();
+}

@@ -1,0 +1,95 @@
+//! What a trust set says, read strictly: its names become file names, its indices choose whom to believe.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use policy::id::{NameError, ZoneName};
+use policy::time::UnixTime;
+use prost::Message;
+use proto::v1;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+
+use super::{Authority, Direction, Expected, TrustError, TrustFile, TrustSet};
+use crate::config::MAX_ZONES;
+use crate::role::Role;
+
+/// Most authorities in a set: two for each of the zones a device could meet, twice while they rotate.
+const MAX_AUTHORITIES: usize = 1024;
+/// Most trust files: two for each service of each zone.
+const MAX_FILES: usize = 4096;
+
+pub(super) fn parse(signed: v1::SignedTrustSet, expected: &Expected<'_>) -> Result<TrustSet, TrustError> {
+    let set = v1::TrustSet::decode(signed.trust_set.as_slice())
+        .map_err(|error| TrustError::Malformed(error.to_string()))?;
+    if set.device != expected.device.as_str() {
+        let named = set.device.chars().take(80).collect();
+        return Err(TrustError::OtherDevice { named, device: expected.device.clone() });
+    }
+    let bounded = set.authorities.len() <= MAX_AUTHORITIES
+        && set.files.len() <= MAX_FILES
+        && set.timings.len() <= MAX_ZONES;
+    if !bounded {
+        return Err(malformed("it has more authorities, files or zones than any device"));
+    }
+    let nobody = authority(&signed.nobody_certificate, &signed.nobody_crl, "of nobody")?;
+    let authorities = set
+        .authorities
+        .iter()
+        .map(|found| authority(&found.certificate, &found.crl, &found.zone))
+        .collect::<Result<_, _>>()?;
+    let files = set.files.iter().map(|found| file(found, &set)).collect::<Result<Vec<_>, _>>()?;
+    let places: BTreeSet<_> = files.iter().map(|file| (&file.zone, &file.service, file.direction)).collect();
+    if places.len() != files.len() {
+        return Err(malformed("a trust file is listed twice"));
+    }
+    let reattest_every = set.timings.iter().map(interval).collect::<Result<_, _>>()?;
+    let (sequence, issued_at) = (set.sequence, UnixTime(set.issued_at));
+    Ok(TrustSet { signed, sequence, issued_at, authorities, files, nobody, reattest_every })
+}
+
+fn malformed(what: &str) -> TrustError {
+    TrustError::Malformed(what.to_owned())
+}
+
+fn interval(timing: &v1::ZoneTiming) -> Result<(ZoneName, Duration), TrustError> {
+    let zone = timing.zone.parse().map_err(|error: NameError| TrustError::Malformed(error.to_string()))?;
+    Ok((zone, Duration::from_secs(timing.reattest_every_seconds.into())))
+}
+
+fn authority(certificate: &[u8], crl: &[u8], zone: &str) -> Result<Authority, TrustError> {
+    let zone: String = zone.chars().take(80).collect();
+    webpki::anchor_from_trusted_cert(&CertificateDer::from(certificate))
+        .map_err(|_| TrustError::Malformed(format!("the authority {zone} cannot be read")))?;
+    // One CRL missing beside its authority, and OpenSSL refuses every peer (design-details, B7).
+    webpki::BorrowedCertRevocationList::from_der(CertificateRevocationListDer::from(crl).as_ref())
+        .map_err(|_| TrustError::Malformed(format!("the CRL of the authority {zone} cannot be read")))?;
+    Ok(Authority { certificate: certificate.to_vec(), crl: crl.to_vec() })
+}
+
+fn file(found: &v1::TrustFile, set: &v1::TrustSet) -> Result<TrustFile, TrustError> {
+    let name = |error: NameError| TrustError::Malformed(error.to_string());
+    let (direction, believed) = match found.direction() {
+        v1::Direction::Inbound => (Direction::Inbound, Role::Caller),
+        v1::Direction::Outbound => (Direction::Outbound, Role::Listener),
+        v1::Direction::Unspecified => return Err(malformed("a trust file has no direction")),
+    };
+    let mut authorities = Vec::new();
+    for index in &found.authorities {
+        let index = usize::try_from(*index).map_err(|_| malformed("an index is too large"))?;
+        let authority = set
+            .authorities
+            .get(index)
+            .ok_or_else(|| malformed("a trust file names an authority that is not in the set"))?;
+        // A caller's authority in an outbound file would turn a one-way conduit round (design-details, B1).
+        if Role::from_wire(authority.role()) != Some(believed) {
+            return Err(malformed("a trust file believes an authority of the other direction"));
+        }
+        authorities.push(index);
+    }
+    Ok(TrustFile {
+        zone: found.zone.parse().map_err(name)?,
+        service: found.service.parse().map_err(name)?,
+        direction,
+        authorities,
+    })
+}

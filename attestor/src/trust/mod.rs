@@ -1,0 +1,211 @@
+//! The trust set: which authorities each service of this device believes, signed under the plant root.
+//!
+//! Promises: a [`TrustSet`] was signed by an issuing certificate of the pinned plant, is for this device, is not
+//! older than the last one, and every index, name and certificate in it can be used.
+//! Does not promise: that it is the newest there is. Only the broker knows, and says so through Watch.
+
+mod content;
+mod signature;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
+use policy::time::UnixTime;
+use prost::Message;
+use proto::v1::SignedTrustSet;
+
+use crate::plant::PlantRoot;
+
+pub use signature::SignatureFault;
+
+/// Longest trust set in bytes: some hundred authorities with CRLs of a few thousand entries. It travels in one
+/// message, see [`crate::client::MAX_MESSAGE`].
+pub const MAX_TRUST_SET: usize = 12 * 1024 * 1024;
+
+/// A verified trust set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrustSet {
+    signed: SignedTrustSet,
+    sequence: u64,
+    issued_at: UnixTime,
+    authorities: Vec<Authority>,
+    files: Vec<TrustFile>,
+    nobody: Authority,
+    reattest_every: BTreeMap<ZoneName, Duration>,
+}
+
+/// An authority with its CRL, DER.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// The authority's certificate.
+    pub certificate: Vec<u8>,
+    /// Its CRL.
+    pub crl: Vec<u8>,
+}
+
+/// Who may be at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Direction {
+    /// Others open connections to the service of this device.
+    Inbound,
+    /// This device opens connections to the service of others.
+    Outbound,
+}
+
+impl Direction {
+    /// The direction in lower case, as files are named.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// The authorities that one direction of one service believes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustFile {
+    /// The device's zone that the file is for.
+    pub zone: ZoneName,
+    /// The service.
+    pub service: ServiceName,
+    /// The direction.
+    pub direction: Direction,
+    /// Indices into the set's authorities, all of them valid.
+    authorities: Vec<usize>,
+}
+
+/// A trust set is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// It exceeds its bound.
+    #[error(
+        "the trust set has {length} bytes; at most {MAX_TRUST_SET} are read: the plant has too many conduits"
+    )]
+    TooLong {
+        /// Its length.
+        length: usize,
+    },
+    /// It is not signed under the plant root.
+    #[error(
+        "the trust set is not the plant's: {0}; the broker may not be the plant's, tell its administrator"
+    )]
+    NotSigned(SignatureFault),
+    /// It cannot be read.
+    #[error("the trust set is malformed: {0}; the broker is newer than this attestor or faulty")]
+    Malformed(String),
+    /// It was made for another device.
+    #[error("the trust set is for device `{named}`, and this is `{device}`; tell the broker's administrator")]
+    OtherDevice {
+        /// Whom it is for.
+        named: String,
+        /// Who this is.
+        device: DeviceName,
+    },
+    /// It is older than the last one.
+    #[error(
+        "the trust set has sequence {sequence}, and {floor} was seen before; an old broker or backup runs: \
+         restore it with a new plant epoch"
+    )]
+    Older {
+        /// Its sequence.
+        sequence: u64,
+        /// The highest seen.
+        floor: u64,
+    },
+}
+
+/// What a trust set is compared with.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'a> {
+    /// The pinned root.
+    pub root: &'a PlantRoot,
+    /// The plant's domain, which authorities' zones belong to.
+    pub plant: &'a PlantDomain,
+    /// This device.
+    pub device: &'a DeviceName,
+    /// The highest sequence seen.
+    pub floor: u64,
+}
+
+impl TrustSet {
+    /// Verifies a trust set that the broker sent.
+    pub fn verify(
+        signed: SignedTrustSet,
+        expected: &Expected<'_>,
+        now: UnixTime,
+    ) -> Result<Self, TrustError> {
+        let set = Self::open(signed, expected, Some(now))?;
+        match set.sequence < expected.floor {
+            true => Err(TrustError::Older { sequence: set.sequence, floor: expected.floor }),
+            false => Ok(set),
+        }
+    }
+
+    /// Verifies the device's own stored trust set, whose issuing certificate may have ended since.
+    pub fn recall(bytes: &[u8], expected: &Expected<'_>) -> Result<Self, TrustError> {
+        let signed =
+            SignedTrustSet::decode(bytes).map_err(|error| TrustError::Malformed(error.to_string()))?;
+        Self::open(signed, expected, None)
+    }
+
+    fn open(
+        signed: SignedTrustSet,
+        expected: &Expected<'_>,
+        now: Option<UnixTime>,
+    ) -> Result<Self, TrustError> {
+        let length = signed.encoded_len();
+        if length > MAX_TRUST_SET {
+            return Err(TrustError::TooLong { length });
+        }
+        let issuer = signature::verify(&signed, expected.root).map_err(TrustError::NotSigned)?;
+        let set = content::parse(signed, expected)?;
+        if let Some(now) = now {
+            // A device without a clock of its own learns the time from what it verifies.
+            issuer.holds_at(now.max(set.issued_at)).map_err(TrustError::NotSigned)?;
+        }
+        Ok(set)
+    }
+
+    /// Plant epoch and number; higher is newer.
+    #[must_use]
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// When the broker signed it.
+    #[must_use]
+    pub const fn issued_at(&self) -> UnixTime {
+        self.issued_at
+    }
+
+    /// The bytes to keep; [`TrustSet::recall`] reads them.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.signed.encode_to_vec()
+    }
+
+    /// The shortest interval at which one of these zones wants proof; None if none of them says so.
+    #[must_use]
+    pub fn reattest_every(&self, zones: &[ZoneName]) -> Option<Duration> {
+        zones.iter().filter_map(|zone| self.reattest_every.get(zone)).min().copied()
+    }
+
+    /// The trust files, each with the authorities it believes: at least one, the authority that nobody holds the
+    /// key of if there is no other. An empty file would make some software not start, or not check.
+    pub fn files(&self) -> impl Iterator<Item = (&TrustFile, Vec<&Authority>)> {
+        self.files.iter().map(|file| {
+            let mut authorities: Vec<&Authority> =
+                file.authorities.iter().filter_map(|index| self.authorities.get(*index)).collect();
+            if authorities.is_empty() {
+                authorities.push(&self.nobody);
+            }
+            (file, authorities)
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,102 @@
+//! Who signed a trust set: the plant root signs the issuing certificate, that signs the set.
+
+use policy::time::UnixTime;
+use proto::v1::SignedTrustSet;
+use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm};
+use webpki::EndEntityCert;
+use webpki::aws_lc_rs::{ECDSA_P256_SHA256, ECDSA_P384_SHA384};
+use x509_cert::Certificate;
+use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::der::{Decode, Encode};
+use x509_cert::ext::pkix::BasicConstraints;
+
+use crate::plant::PlantRoot;
+
+/// What the signature covers before the set itself.
+const LABEL: &[u8] = b"touchstone/v1/trust-set\0";
+/// ecdsa-with-SHA256 and ecdsa-with-SHA384 (RFC 5758, section 3.2): the algorithms of a plant root.
+const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
+const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
+
+/// Why a trust set is not the plant's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureFault {
+    /// The issuing certificate cannot be read.
+    #[error("its issuing certificate cannot be read")]
+    Certificate,
+    /// Another root signed the issuing certificate.
+    #[error("its issuing certificate is not signed by the pinned plant root")]
+    OtherRoot,
+    /// The certificate under the root is no authority.
+    #[error("its signer is no issuing authority of the plant")]
+    NoAuthority,
+    /// The issuing certificate does not hold at this time.
+    #[error("its issuing certificate holds from {not_before} to {not_after}, and the time is {at}")]
+    Time {
+        /// First second.
+        not_before: UnixTime,
+        /// Last second.
+        not_after: UnixTime,
+        /// The time in question.
+        at: UnixTime,
+    },
+    /// The set was changed, or somebody else signed it.
+    #[error("its signature does not hold")]
+    Signature,
+}
+
+/// An issuing certificate of the plant whose signature over the set holds.
+#[derive(Debug)]
+pub(super) struct Issuer {
+    not_before: UnixTime,
+    not_after: UnixTime,
+}
+
+impl Issuer {
+    pub(super) fn holds_at(&self, at: UnixTime) -> Result<(), SignatureFault> {
+        let Self { not_before, not_after } = *self;
+        match (not_before..=not_after).contains(&at) {
+            true => Ok(()),
+            false => Err(SignatureFault::Time { not_before, not_after, at }),
+        }
+    }
+}
+
+pub(super) fn verify(signed: &SignedTrustSet, root: &PlantRoot) -> Result<Issuer, SignatureFault> {
+    let issuer = verify_issuer(&signed.issuing_certificate, root)?;
+    let message = [LABEL, &signed.trust_set].concat();
+    let der = CertificateDer::from(signed.issuing_certificate.as_slice());
+    let signer = EndEntityCert::try_from(&der).map_err(|_| SignatureFault::Certificate)?;
+    signer
+        .verify_signature(ECDSA_P256_SHA256, &message, &signed.signature)
+        .map_err(|_| SignatureFault::Signature)?;
+    Ok(issuer)
+}
+
+/// webpki builds paths to leaves only, and this certificate is an authority: its one link is verified here.
+fn verify_issuer(der: &[u8], root: &PlantRoot) -> Result<Issuer, SignatureFault> {
+    let certificate = Certificate::from_der(der).map_err(|_| SignatureFault::Certificate)?;
+    let tbs = certificate.tbs_certificate();
+    let signed = tbs.to_der().map_err(|_| SignatureFault::Certificate)?;
+    let signature = certificate.signature().as_bytes().ok_or(SignatureFault::Certificate)?;
+    let algorithm = algorithm(certificate.signature_algorithm().oid).ok_or(SignatureFault::OtherRoot)?;
+    let root = EndEntityCert::try_from(root.certificate()).map_err(|_| SignatureFault::OtherRoot)?;
+    root.verify_signature(algorithm, &signed, signature).map_err(|_| SignatureFault::OtherRoot)?;
+    match tbs.get_extension::<BasicConstraints>() {
+        Ok(Some((_, BasicConstraints { ca: true, .. }))) => {}
+        _ => return Err(SignatureFault::NoAuthority),
+    }
+    let validity = tbs.validity();
+    Ok(Issuer {
+        not_before: UnixTime(validity.not_before.to_unix_duration().as_secs()),
+        not_after: UnixTime(validity.not_after.to_unix_duration().as_secs()),
+    })
+}
+
+fn algorithm(oid: ObjectIdentifier) -> Option<&'static dyn SignatureVerificationAlgorithm> {
+    match oid {
+        ECDSA_SHA256 => Some(ECDSA_P256_SHA256),
+        ECDSA_SHA384 => Some(ECDSA_P384_SHA384),
+        _ => None,
+    }
+}

@@ -1,0 +1,187 @@
+//! Refusals of trust sets, each by its reason.
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use proto::v1;
+use rcgen::{BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyPair};
+use rcgen::{KeyIdMethod, KeyUsagePurpose, SerialNumber};
+
+use super::*;
+
+/// A plant in miniature: a root, an issuing authority, and trust sets signed by it.
+pub(crate) struct Plant {
+    pub(crate) root: PlantRoot,
+    issuing_key: KeyPair,
+    issuing: Vec<u8>,
+    pub(crate) domain: PlantDomain,
+}
+
+pub(crate) const NOW: UnixTime = UnixTime(1_790_000_000);
+
+fn authority_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2040, 1, 1);
+    params
+}
+
+/// A self-signed authority and its empty CRL.
+pub(crate) fn zone_authority(name: &str) -> (Vec<u8>, Vec<u8>) {
+    let (key, params) = (KeyPair::generate().unwrap(), authority_params(name));
+    let certificate = params.self_signed(&key).unwrap();
+    let crl = CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2020, 1, 1),
+        next_update: rcgen::date_time_ymd(2040, 1, 1),
+        crl_number: SerialNumber::from(1_u64),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let crl = crl.signed_by(&Issuer::new(params, key)).unwrap();
+    (certificate.der().to_vec(), crl.der().to_vec())
+}
+
+impl Plant {
+    pub(crate) fn new() -> Self {
+        Self::with_issuing(|_| {})
+    }
+
+    fn with_issuing(change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let (root_key, issuing_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let root_params = authority_params("plant root");
+        let root = root_params.self_signed(&root_key).unwrap();
+        let mut params = authority_params("issuing");
+        change(&mut params);
+        let issuer = Issuer::from_params(&root_params, &root_key);
+        let issuing = params.signed_by(&issuing_key, &issuer).unwrap().der().to_vec();
+        let root = PlantRoot::pin(root.der()).unwrap();
+        let domain = "plant.example".parse().unwrap();
+        Self { root, issuing_key, issuing, domain }
+    }
+
+    pub(crate) fn sign(&self, set: &v1::TrustSet) -> SignedTrustSet {
+        let trust_set = set.encode_to_vec();
+        let message = [b"touchstone/v1/trust-set\0".as_slice(), &trust_set].concat();
+        let key = self.issuing_key.serialize_der();
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &key).unwrap();
+        let signature = key.sign(&SystemRandom::new(), &message).unwrap().as_ref().to_vec();
+        let (nobody_certificate, nobody_crl) = zone_authority("nobody");
+        let issuing_certificate = self.issuing.clone();
+        SignedTrustSet { trust_set, signature, issuing_certificate, nobody_certificate, nobody_crl }
+    }
+
+    fn refusal(&self, signed: SignedTrustSet, floor: u64) -> TrustError {
+        let device = "press-1".parse().unwrap();
+        let expected = Expected { root: &self.root, plant: &self.domain, device: &device, floor };
+        TrustSet::verify(signed, &expected, NOW).unwrap_err()
+    }
+}
+
+/// A set for press-1 that lets `cell` call its service opcua, and lets it call nobody.
+pub(crate) fn set() -> v1::TrustSet {
+    let (certificate, crl) = zone_authority("cell caller 1");
+    let role = v1::Role::Caller.into();
+    let authority = v1::Authority { zone: "cell".into(), role, generation: 1, certificate, crl };
+    let file = |direction: v1::Direction, authorities| v1::TrustFile {
+        zone: "press".into(),
+        service: "opcua".into(),
+        direction: direction.into(),
+        authorities,
+    };
+    v1::TrustSet {
+        sequence: 7,
+        issued_at: NOW.0,
+        authorities: vec![authority],
+        files: vec![file(v1::Direction::Inbound, vec![0]), file(v1::Direction::Outbound, Vec::new())],
+        timings: vec![v1::ZoneTiming {
+            zone: "press".into(),
+            reattest_every_seconds: 60,
+            outlive_broker_seconds: 28_800,
+            silent_after_seconds: 180,
+        }],
+        device: "press-1".into(),
+    }
+}
+
+#[test]
+fn a_good_set_is_taken_and_an_empty_direction_believes_nobody() {
+    let plant = Plant::new();
+    let device = "press-1".parse().unwrap();
+    let expected = Expected { root: &plant.root, plant: &plant.domain, device: &device, floor: 7 };
+    let signed = plant.sign(&set());
+    let trust = TrustSet::verify(signed.clone(), &expected, NOW).unwrap();
+    let files: Vec<_> = trust.files().map(|(file, found)| (file.direction, found.len())).collect();
+    assert_eq!(files, [(Direction::Inbound, 1), (Direction::Outbound, 1)]);
+    let outbound = trust.files().nth(1).unwrap().1;
+    assert_eq!(outbound[0].certificate, signed.nobody_certificate);
+    let late = NOW.plus(40 * 365 * 86_400);
+    assert!(matches!(
+        TrustSet::verify(signed, &expected, late),
+        Err(TrustError::NotSigned(SignatureFault::Time { .. }))
+    ));
+    let zones = ["press", "cell"].map(|zone| zone.parse().unwrap());
+    assert_eq!(trust.reattest_every(&zones), Some(Duration::from_secs(60)));
+    assert_eq!(TrustSet::recall(&trust.to_bytes(), &expected).unwrap(), trust);
+}
+
+#[test]
+fn an_older_set_is_refused() {
+    let plant = Plant::new();
+    assert!(matches!(plant.refusal(plant.sign(&set()), 8), TrustError::Older { sequence: 7, floor: 8 }));
+}
+
+#[test]
+fn a_changed_set_and_a_foreign_signer_are_refused_by_reason() {
+    let (plant, other) = (Plant::new(), Plant::new());
+    let fault = |signed| match plant.refusal(signed, 0) {
+        TrustError::NotSigned(fault) => fault,
+        other => panic!("{other}"),
+    };
+    let mut changed = plant.sign(&set());
+    changed.trust_set.push(0);
+    assert_eq!(fault(changed), SignatureFault::Signature);
+    assert_eq!(fault(other.sign(&set())), SignatureFault::OtherRoot);
+    let stolen = SignedTrustSet { issuing_certificate: plant.issuing.clone(), ..other.sign(&set()) };
+    assert_eq!(fault(stolen), SignatureFault::Signature);
+    let torn = SignedTrustSet { issuing_certificate: vec![0x30], ..plant.sign(&set()) };
+    assert_eq!(fault(torn), SignatureFault::Certificate);
+}
+
+#[test]
+fn a_certificate_of_the_root_that_is_no_authority_signs_no_trust() {
+    let plant = Plant::with_issuing(|params| params.is_ca = IsCa::ExplicitNoCa);
+    let refusal = plant.refusal(plant.sign(&set()), 0);
+    assert!(matches!(refusal, TrustError::NotSigned(SignatureFault::NoAuthority)), "{refusal}");
+}
+
+#[test]
+fn a_set_for_another_device_is_refused() {
+    let plant = Plant::new();
+    let other = v1::TrustSet { device: "press-2".into(), ..set() };
+    let refusal = plant.refusal(plant.sign(&other), 0);
+    assert!(matches!(refusal, TrustError::OtherDevice { named, .. } if named == "press-2"));
+}
+
+#[test]
+fn what_cannot_be_used_is_malformed() {
+    let plant = Plant::new();
+    let refuse = |change: fn(&mut v1::TrustSet)| {
+        let mut bad = set();
+        change(&mut bad);
+        match plant.refusal(plant.sign(&bad), 0) {
+            TrustError::Malformed(what) => what,
+            other => panic!("{other}"),
+        }
+    };
+    assert!(refuse(|set| set.files[0].authorities = vec![1]).contains("not in the set"));
+    assert!(refuse(|set| set.files[1].authorities = vec![0]).contains("other direction"));
+    assert!(refuse(|set| set.files[0].service = "../../etc".into()).contains("service name"));
+    assert!(refuse(|set| set.files[0].zone = "..".into()).contains("zone name"));
+    assert!(refuse(|set| set.files[0].direction = 0).contains("no direction"));
+    assert!(refuse(|set| set.files.push(set.files[0].clone())).contains("twice"));
+    assert!(refuse(|set| set.authorities[0].crl.clear()).contains("CRL"));
+    assert!(refuse(|set| set.authorities[0].certificate.truncate(40)).contains("authority"));
+}
