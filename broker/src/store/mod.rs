@@ -13,7 +13,6 @@
 
 mod chain;
 mod commit;
-mod digest;
 mod feed;
 mod limit;
 mod txn;
@@ -29,11 +28,11 @@ mod conformance;
 pub use chain::{
     AUDIT_PREFIX, AuditRecord, BrokerId, BrokerIdError, ChainError, ChainHead, ChainVerifier, verify_chain,
 };
-pub use digest::{Digest, DigestError};
 pub use feed::{Change, Watch, WatchEvent};
 pub use limit::{
     LimitError, MAX_AUDIT_ENTRY, MAX_KEY, MAX_REVISION, MAX_SCAN, MAX_TXN_BYTES, MAX_TXN_KEYS, MAX_VALUE,
 };
+pub use policy::digest::Digest;
 pub use txn::{Expect, Txn, TxnError, Write};
 
 use async_trait::async_trait;

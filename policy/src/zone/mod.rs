@@ -7,3 +7,8 @@ pub mod admission;
 pub mod authorize;
 pub mod model;
 pub mod trust;
+
+pub use admission::{Admission, Trusted, decide};
+pub use authorize::authorize;
+pub use model::{Conduit, IntraZone, NameConstraint, Segmentation, Timing, Zone};
+pub use trust::{AuthorityRef, Believed, Direction, Placement, Role, TrustFile, compile};
