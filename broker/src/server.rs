@@ -21,7 +21,7 @@ use crate::grpc::{connection, device::Devices, health, peer::Anchors, watch::Wat
 use crate::hub::{Hub, moves_trust};
 use crate::init::{id_file, kek_file};
 use crate::plant::{KeysError, Plant, PlantKeys};
-use crate::ports::System;
+use crate::ports::{Clock, System};
 use crate::secrets::{KekError, SecretKey};
 use crate::session::{Refusal, complete::commit};
 use crate::store::blobs::{BlobIoError, Blobs};
@@ -115,11 +115,11 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
     let kek = SecretKey::load(&kek_file(dir))?;
     let store: Arc<dyn Store> = Arc::new(SledStore::open(dir, broker_id(dir)?)?);
     let keys = PlantKeys::open(store.as_ref(), &kek).await?;
-    let system = Arc::new(System::default());
+    let clock: Arc<dyn Clock> = Arc::new(System::default());
     Ok(Arc::new(Plant {
         blobs: Blobs::open(dir)?,
-        clock: Arc::clone(&system) as _,
-        entropy: system,
+        clock,
+        entropy: Arc::new(System::default()),
         keys: ArcSwap::from_pointee(keys),
         issuers: IssuerCache::default(),
         golden: GoldenCache::default(),
@@ -265,7 +265,7 @@ async fn edges(plant: Arc<Plant>) {
         tokio::time::sleep(LOOK).await;
         let now = plant.now();
         let edge = trust::view(&plant).await.ok().and_then(|view| view.next_edge(last));
-        if !edge.is_some_and(|edge| edge <= now) {
+        if edge.is_none_or(|edge| edge > now) {
             continue;
         }
         match raise(&plant).await {
