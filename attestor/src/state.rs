@@ -62,6 +62,20 @@ impl State {
         Seat::of_zones(&self.zones).any(|seat| !self.keys.contains_key(&seat))
     }
 
+    /// The places without a certificate, or with one that has lived a third of its life: these ask for a new
+    /// one (design, section 3).
+    #[must_use]
+    pub fn due(&self, now: UnixTime) -> Vec<Seat> {
+        let fresh = |svid: &HeldSvid| now < svid.not_before().plus(svid.not_after().since(svid.not_before()) / 3);
+        Seat::of_zones(&self.zones).filter(|seat| !self.svids.get(seat).is_some_and(fresh)).collect()
+    }
+
+    /// Whether a place of this device has no certificate.
+    #[must_use]
+    pub fn lacks_certificates(&self) -> bool {
+        Seat::of_zones(&self.zones).any(|seat| !self.svids.contains_key(&seat))
+    }
+
     /// Forgets keys and certificates of zones that the device is no longer in.
     pub fn keep_zones(&mut self, zones: Vec<ZoneName>) {
         self.keys.retain(|seat, _| zones.contains(&seat.zone));

@@ -75,11 +75,12 @@ impl Attester {
                 "this zone only observes; enforcing would have refused this device: see `touchstone device why`"
             );
         }
-        let nothing_came = svids.is_empty();
         self.keeper.update(|state| {
             state.device = Some(device.clone());
-            state.svids.retain(|_, svid| now <= svid.not_after());
             state.svids.extend(svids);
+            state.svids.retain(|_, svid| {
+                now <= svid.not_after() && issued.valid_serials.iter().any(|serial| serial == svid.serial())
+            });
             state.keep_zones(zones);
             state.last_attestation = Some(now);
             state.refusal = None;
@@ -87,7 +88,7 @@ impl Attester {
             learn_time(state);
         })?;
         self.deliver()?;
-        Ok(self.keeper.read(|state| issued_outcome(state, nothing_came, now)))
+        Ok(self.keeper.read(|state| issued_outcome(state, now)))
     }
 
     /// Every certificate must be one that was asked for. None is an answer too: the device has a place, and
@@ -221,11 +222,11 @@ fn learn_time(state: &mut State) {
     state.clock_floor = signed.fold(state.clock_floor, UnixTime::max);
 }
 
-fn issued_outcome(state: &State, nothing_came: bool, now: UnixTime) -> Outcome {
+fn issued_outcome(state: &State, now: UnixTime) -> Outcome {
     let reattest_every = state.trust.as_ref().and_then(|trust| trust.reattest_every(&state.zones));
     Outcome::Issued {
         reattest_every: reattest_every.unwrap_or(DEFAULT_REATTEST_EVERY),
         lifetime: Duration::from_secs(state.first_end().map_or(0, |end| end.since(now))),
-        incomplete: nothing_came || state.lacks_keys(),
+        incomplete: state.lacks_certificates(),
     }
 }

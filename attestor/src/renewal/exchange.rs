@@ -93,7 +93,7 @@ async fn enroll(attester: &Attester, connection: &Connection) -> Result<v1::Comp
     let secret = tpm.activate(template, credential).await?;
     let known = Known::of(attester);
     let subject = Subject { token: join_token(attester), ..known.subject(attester, Exchange::Enroll) };
-    let keys = keys_for(attester, &known.zones).await?;
+    let keys = due_keys(attester).await?;
     let request = evidence::answer(prover, &challenge, &subject, &keys, &secret).await?;
     connection.complete_enrollment(request).await.map_err(at_complete)
 }
@@ -114,7 +114,7 @@ async fn attest(
     };
     let begun = connection.begin_attestation(request).await.map_err(at_begin)?;
     let challenge = Challenge::parse(begun.challenge).map_err(EvidenceError::from)?;
-    let keys = keys_for(attester, &known.zones).await?;
+    let keys = due_keys(attester).await?;
     let subject = known.subject(attester, exchange);
     let request = evidence::answer(prover, &challenge, &subject, &keys, &[]).await?;
     connection.complete_attestation(request).await.map_err(at_complete)
@@ -159,14 +159,12 @@ fn join_token(attester: &Attester) -> Option<JoinToken> {
     JoinToken::load(file).inspect_err(|error| tracing::warn!(%error, "enrolling without a join token")).ok()
 }
 
-/// The keys for these zones; missing ones are made and saved first.
-async fn keys_for(
-    attester: &Attester,
-    zones: &[ZoneName],
-) -> Result<BTreeMap<Seat, IdentityKeyBlob>, ExchangeError> {
-    let mut keys = attester.keeper.read(|state: &State| state.keys.clone());
-    keys.retain(|seat, _| zones.contains(&seat.zone));
-    for seat in Seat::of_zones(zones) {
+/// The keys that ask for a certificate now; missing ones are made and saved first.
+async fn due_keys(attester: &Attester) -> Result<BTreeMap<Seat, IdentityKeyBlob>, ExchangeError> {
+    let now = attester.now();
+    let (mut keys, due) = attester.keeper.read(|state: &State| (state.keys.clone(), state.due(now)));
+    keys.retain(|seat, _| due.contains(seat));
+    for seat in due {
         if keys.contains_key(&seat) {
             continue;
         }
