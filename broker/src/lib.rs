@@ -1,3 +1,24 @@
 //! The Touchstone broker: verifies evidence and issues certificates.
+//!
+//! Rooms, outermost first: `grpc` converts and calls; `session` is the one way to a certificate;
+//! `trust` computes what devices believe; `golden` holds the releases; `ca` and `authority` sign;
+//! `store` remembers. What is decided is decided in the `policy` crate.
 
+pub mod audit;
+pub mod authority;
+pub mod ca;
+pub mod config;
+mod files;
+pub mod golden;
+pub mod grpc;
+pub mod hub;
+pub mod init;
+pub mod plant;
+pub mod ports;
+pub mod record;
+pub mod secrets;
+pub mod server;
+pub mod session;
 pub mod store;
+pub mod tls;
+pub mod trust;

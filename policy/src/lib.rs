@@ -13,12 +13,17 @@
 //! What this crate does not promise: it does not fetch anything, remember anything, or know whether
 //! an answer reached anybody.
 
+pub mod appraisal;
 pub mod budget;
 pub mod digest;
 pub mod eventlog;
 pub mod evidence;
+pub mod grant;
 pub mod id;
 pub mod reader;
+pub mod reference;
+pub mod renewal;
 pub mod time;
 pub mod tpm;
 pub mod x509;
+pub mod zone;

@@ -4,6 +4,7 @@
 //! Version 1 is kept for years: fields are added, never changed or reused. The generated code is
 //! committed, so building needs no protoc; a test proves that it is what the contract says.
 
+pub mod convert;
 pub mod denial;
 
 /// Generated messages, clients and servers.

@@ -6,7 +6,8 @@
 //! put, or refuses; a crash leaves no half-written blob under a digest's name.
 //! Does not promise: a lock. One process uses a folder, the one that holds the store beside it.
 
-use super::{Digest, DigestError};
+use super::Digest;
+use policy::digest::ParseDigestError;
 use std::{
     ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions},
@@ -139,7 +140,7 @@ impl Blobs {
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
-        let name = digest.to_string();
+        let name = digest.hex();
         let (shard, rest) = name.split_at(SHARD_DIGITS);
         self.folder.join(shard).join(rest)
     }
@@ -208,7 +209,7 @@ impl Blobs {
 }
 
 /// The digest that a file's place stands for.
-fn named(shard: &Path, path: &Path) -> Result<Digest, DigestError> {
+fn named(shard: &Path, path: &Path) -> Result<Digest, ParseDigestError> {
     let text = |path: &Path| path.file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
     format!("{}{}", text(shard), text(path)).parse()
 }

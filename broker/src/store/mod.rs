@@ -13,7 +13,6 @@
 
 mod chain;
 mod commit;
-mod digest;
 mod feed;
 mod limit;
 mod txn;
@@ -29,11 +28,11 @@ mod conformance;
 pub use chain::{
     AUDIT_PREFIX, AuditRecord, BrokerId, BrokerIdError, ChainError, ChainHead, ChainVerifier, verify_chain,
 };
-pub use digest::{Digest, DigestError};
 pub use feed::{Change, Watch, WatchEvent};
 pub use limit::{
     LimitError, MAX_AUDIT_ENTRY, MAX_KEY, MAX_REVISION, MAX_SCAN, MAX_TXN_BYTES, MAX_TXN_KEYS, MAX_VALUE,
 };
+pub use policy::digest::Digest;
 pub use txn::{Expect, Txn, TxnError, Write};
 
 use async_trait::async_trait;
@@ -160,8 +159,14 @@ pub enum ReplaceError {
         /// The failure that stopped it.
         why: String,
     },
-    /// Writing failed on the way: the next start shows whether the old or the new content stands.
-    #[error("the restore failed while writing ({why}); check the disk, restart the broker, restore again")]
+    /// The new content could not be written.
+    #[error("the new content could not be written ({why}); nothing was restored: check the disk")]
+    Unwritten {
+        /// What the backend said.
+        why: String,
+    },
+    /// Putting the new content in place failed: the next start shows whether the old or the new one stands.
+    #[error("the restore failed at its last step ({why}); check the disk, restart the broker, restore again")]
     OutcomeUnknown {
         /// What the backend said.
         why: String,

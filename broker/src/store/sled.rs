@@ -11,12 +11,14 @@
 //! Costs: a stored value has 8 bytes more than the caller's. Readers need no copy of the store in memory:
 //! only keys of the commit under way keep their former value until it is durable.
 //!
-//! Layout below the root: `db/` is sled's, `db.created` says that there once was a store. A store room of
+//! Layout below the root: `db-<n>/` is sled's, `db.current` says which one counts. The folder of
 //! [`super::blobs`] may share the root.
 
 mod committer;
 mod damage;
+mod database;
 mod open;
+mod place;
 mod view;
 
 #[cfg(test)]

@@ -171,6 +171,15 @@ impl Txn {
 pub(super) struct BoundedTxn(Txn);
 
 impl BoundedTxn {
+    /// Bytes of the keys and values it writes; audit entries are counted as given.
+    pub(super) fn bytes(&self) -> usize {
+        let writes = self.0.writes.iter().map(|write| match write {
+            Write::Put { key, value } => key.len().saturating_add(value.len()),
+            Write::Delete { key } => key.len(),
+        });
+        writes.chain(self.0.audit.iter().map(Vec::len)).sum()
+    }
+
     /// Compares everything the transaction expects with the versions `version_of` finds.
     pub(super) fn compare(
         &self,

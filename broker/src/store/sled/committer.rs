@@ -6,7 +6,8 @@
 
 use super::{
     damage::contained,
-    open::{CURRENT, POSITION, tree_name},
+    database::{Database, Fault, POSITION, encoded},
+    place::Place,
     view::{SharedView, read, stored},
 };
 use crate::store::{
@@ -14,15 +15,18 @@ use crate::store::{
     commit::{Commit, Journal, Position, Replacement},
     feed::Feed,
     limit::LimitError,
-    record,
     txn::BoundedTxn,
 };
-use std::{io, sync::Arc};
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 /// Jobs that may wait, and the most that share one sync: about 20 ms of work on a slow disk. Callers beyond
 /// it wait before they enter.
 pub(super) const QUEUE: usize = 512;
+
+/// Bytes of writes after which no further transaction joins the sync. With the largest transaction on top and
+/// sled writing about four times what it is given, that stays below half a segment of its log.
+pub(super) const GROUP_BYTES: usize = 256 << 10;
 
 /// The health record, out of every reader's sight.
 const HEALTH: &str = "\0health";
@@ -34,6 +38,16 @@ pub(super) enum Job {
     Probe { answer: oneshot::Sender<Result<(), ProbeError>> },
 }
 
+impl Job {
+    /// Bytes it writes before the sync of its group.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Transact { txn, .. } => txn.bytes(),
+            Self::Replace { .. } | Self::Probe { .. } => 0,
+        }
+    }
+}
+
 /// What waits for the sync of its group.
 enum Pending {
     Applied { revision: Revision, keys: Vec<String>, answer: oneshot::Sender<Result<Revision, TxnError>> },
@@ -41,16 +55,10 @@ enum Pending {
     Probed { answer: oneshot::Sender<Result<(), ProbeError>> },
 }
 
-/// Makes everything that was applied durable.
-pub(super) type Sync = Box<dyn FnMut() -> io::Result<()> + Send>;
-
 /// The writer of the store.
 pub(super) struct Committer {
-    pub(super) db: ::sled::Db,
-    pub(super) sync: Sync,
-    /// Number of the current tree.
-    pub(super) number: u64,
-    pub(super) tree: ::sled::Tree,
+    pub(super) place: Place,
+    pub(super) database: Database,
     pub(super) journal: Journal,
     pub(super) view: SharedView,
     pub(super) feed: Arc<Feed>,
@@ -64,10 +72,13 @@ impl Committer {
     /// Serves jobs until every sender is gone.
     pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         while let Some(first) = jobs.blocking_recv() {
+            let mut bytes = first.bytes();
             let mut group = vec![first];
             while group.len() < QUEUE
+                && bytes < GROUP_BYTES
                 && let Ok(job) = jobs.try_recv()
             {
+                bytes = bytes.saturating_add(job.bytes());
                 group.push(job);
             }
             self.serve(group);
@@ -114,7 +125,8 @@ impl Committer {
     }
 
     fn read(&self, key: &str) -> Result<Option<crate::store::Versioned>, ReadError> {
-        contained(|| read(&self.tree, key)).map_err(|why| ReadError::Unreadable { key: key.to_owned(), why })
+        contained(|| read(&self.database.tree, key))
+            .map_err(|why| ReadError::Unreadable { key: key.to_owned(), why })
     }
 
     fn write(&self, commit: Commit) -> Result<(), String> {
@@ -130,7 +142,7 @@ impl Committer {
         }
         batch.insert(POSITION, encoded(&commit.position)?);
         self.view.shield(former);
-        contained(|| self.tree.apply_batch(batch))
+        contained(|| self.database.tree.apply_batch(batch))
     }
 
     /// Makes the group durable, shows it, and answers.
@@ -176,8 +188,7 @@ impl Committer {
 
     /// The sync that stands between applying and answering.
     fn make_durable(&mut self) {
-        let sync = &mut self.sync;
-        if let Err(why) = contained(sync) {
+        if let Err(why) = contained(&mut self.database.sync) {
             self.poison = Some(why);
         }
     }
@@ -186,76 +197,70 @@ impl Committer {
         if self.poison.is_some() {
             return;
         }
-        if let Err(why) = contained(|| self.tree.insert(HEALTH, &self.syncs.to_be_bytes())) {
+        if let Err(why) = contained(|| self.database.tree.insert(HEALTH, &self.syncs.to_be_bytes())) {
             self.poison = Some(why);
         }
     }
 
     fn read_health(&self) -> Result<(), ProbeError> {
-        match contained(|| self.tree.get(HEALTH)) {
+        match contained(|| self.database.tree.get(HEALTH)) {
             Ok(Some(found)) if *found == self.syncs.to_be_bytes() => Ok(()),
             Ok(_) => Err(ProbeError { why: "the health record was written but is not there".to_owned() }),
             Err(why) => Err(ProbeError { why }),
         }
     }
 
-    /// Replaces the content: the new tree is durable before the pointer to it is, and the old tree is
-    /// dropped at the next open.
+    /// Replaces the content: a new database is durable before the pointer to it is, and the old one is
+    /// removed at the next open. Nothing of the old one is touched, because sled does not survive a power
+    /// cut while it drops or writes much at once.
     fn replace(&mut self, content: Content, past: Revision) -> Result<Revision, ReplaceError> {
         if let Some(why) = &self.poison {
             return Err(ReplaceError::Poisoned { why: why.clone() });
         }
         let mut replacement = self.journal.replace(past)?;
-        let number = self.number.saturating_add(1);
-        let tree = self.fill(number, content, &mut replacement)?;
+        let (place, database) = self.fill(content, &mut replacement)?;
         let revision = replacement.revision;
         let position = self.journal.replaced(replacement);
-        if let Err(why) = self.flip(number, &tree, &position) {
+        if let Err(why) = self.turn_to(place, database, &position) {
             self.poison = Some(why.clone());
             return Err(ReplaceError::OutcomeUnknown { why });
         }
-        self.number = number;
-        self.tree = tree.clone();
         self.journal.adopt(position);
-        self.view.show(tree);
+        self.view.show(self.database.tree.clone());
         self.feed.reset(revision);
         Ok(revision)
     }
 
-    /// A new tree with the content. On a fault of the content the tree is forgotten.
+    /// A new database with the content.
     fn fill(
-        &mut self,
-        number: u64,
+        &self,
         content: Content,
         replacement: &mut Replacement,
-    ) -> Result<::sled::Tree, ReplaceError> {
-        let name = tree_name(number);
-        let filled = contained(|| {
-            // A restore that was abandoned before may have left a part.
-            self.db.drop_tree(&name)?;
-            let tree = self.db.open_tree(&name)?;
-            Ok::<_, ::sled::Error>(insert_all(&tree, content, replacement)?.map(|()| tree))
-        });
-        match filled {
-            Ok(Ok(tree)) => Ok(tree),
-            Ok(Err(fault)) => Err(fault),
-            Err(why) => {
-                self.poison = Some(why.clone());
-                Err(ReplaceError::OutcomeUnknown { why })
-            }
-        }
+    ) -> Result<(Place, Database), ReplaceError> {
+        let unwritten = |why| ReplaceError::Unwritten { why };
+        let place = self.place.next().map_err(|error| unwritten(error.to_string()))?;
+        let database = Database::open(&place.folder()).map_err(|fault| {
+            unwritten(match fault {
+                Fault::Taken => "another process uses the new folder".to_owned(),
+                Fault::Io(error) => error.to_string(),
+                Fault::Damaged(why) => why,
+            })
+        })?;
+        contained(|| insert_all(&database.tree, content, replacement)).map_err(unwritten)??;
+        Ok((place, database))
     }
 
-    fn flip(&mut self, number: u64, tree: &::sled::Tree, position: &Position) -> Result<(), String> {
-        let position = encoded(position)?;
-        let (db, sync) = (&self.db, &mut self.sync);
-        contained(|| {
-            tree.insert(POSITION, position)?;
-            sync()?;
-            db.insert(CURRENT, &number.to_be_bytes())?;
-            sync()?;
-            Ok::<_, ::sled::Error>(())
-        })
+    fn turn_to(
+        &mut self,
+        mut place: Place,
+        mut database: Database,
+        position: &Position,
+    ) -> Result<(), String> {
+        database.seal(position)?;
+        place.point().map_err(|error| error.to_string())?;
+        self.place = place;
+        self.database = database;
+        Ok(())
     }
 }
 
@@ -278,9 +283,4 @@ fn insert_all(
         }
     }
     Ok(Ok(()))
-}
-
-/// The stored form of the position.
-pub(super) fn encoded(position: &Position) -> Result<Vec<u8>, String> {
-    record::encode(position).map_err(|error| error.to_string())
 }

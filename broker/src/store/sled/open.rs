@@ -2,20 +2,20 @@
 
 use super::{
     SledStore,
-    committer::{Committer, QUEUE, Sync, encoded},
+    committer::{Committer, QUEUE},
     damage::contained,
+    database::{Database, Fault},
+    place::Place,
     view::SharedView,
 };
 use crate::store::{
     BrokerId,
     commit::{Journal, Position},
     feed::Feed,
-    record,
 };
 use std::{
-    fs::{self, DirBuilder, File},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -24,33 +24,11 @@ use std::{
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-/// Memory for sled's pages.
-const CACHE_BYTES: u64 = 64 << 20;
-
 /// sled frees its lock only when its last thread has ended, shortly after the store is dropped.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Pause between two tries for the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-
-/// In sled's default tree: number of the tree that holds the content.
-pub(super) const CURRENT: &str = "current";
-
-/// In each content tree: the position, out of every reader's sight.
-pub(super) const POSITION: &str = "\0position";
-
-const TREE_PREFIX: &str = "data-";
-
-/// Says that a store was created here, so that a store which lost its content is not taken for a new one.
-const CREATED: &str = "db.created";
-
-const CREATED_TEXT: &str = "A Touchstone store was created in the folder db beside this file.\n\
-    If that folder is gone or empty, the store is lost: restore the last backup into a new folder.\n";
-
-/// Name of the content tree `number`.
-pub(super) fn tree_name(number: u64) -> String {
-    format!("{TREE_PREFIX}{number}")
-}
 
 /// Why the store did not open. Nothing was changed.
 #[derive(Debug, Error)]
@@ -104,6 +82,7 @@ impl OpenError {
         let folder = folder.to_owned();
         match source.kind() {
             io::ErrorKind::PermissionDenied => Self::NotPermitted { folder, source },
+            io::ErrorKind::InvalidData => Self::Damaged { folder, why: source.to_string() },
             _ => Self::Io { folder, source },
         }
     }
@@ -118,34 +97,32 @@ impl SledStore {
     ///
     /// Blocks: it reads sled's log, and waits up to two seconds for a former owner to free the lock.
     pub fn open(root: &Path, broker: BrokerId) -> Result<Self, OpenError> {
-        let folder = root.join("db");
-        create_private(&folder).map_err(|error| OpenError::io(&folder, error))?;
-        refuse_exposed(&folder)?;
-        let db = open_sled(&folder)?;
-        let sync = full_sync(&db, &folder).map_err(|error| OpenError::io(&folder, error))?;
-        Self::start(root, broker, db, sync)
+        let place = Place::find(root).map_err(|error| OpenError::io(root, error))?;
+        let database = open_database(&place)?;
+        Self::start(place, database, broker)
     }
 
-    /// Recovers the content of `db` and starts the committer; `sync` is given so that tests can fail it.
+    /// Begins a new start of `broker` on an open database.
     pub(super) fn start(
-        root: &Path,
+        mut place: Place,
+        mut database: Database,
         broker: BrokerId,
-        db: ::sled::Db,
-        mut sync: Sync,
     ) -> Result<Self, OpenError> {
-        let folder = root.join("db");
-        let found = Content::find(&db, root.join(CREATED).exists()).map_err(OpenError::damaged(&folder))?;
-        contained(&mut sync).map_err(OpenError::damaged(&folder))?;
-        mark_created(root, &folder).map_err(|error| OpenError::io(&folder, error))?;
+        let folder = place.folder();
+        let counts = place.confirm().map_err(|error| OpenError::io(&folder, error))?;
+        counts.ok_or_else(|| OpenError::Taken { folder: folder.clone() })?;
+        let position = recover(&place, &mut database).map_err(OpenError::damaged(&folder))?;
+        if !place.created {
+            place.point().map_err(|error| OpenError::io(&folder, error))?;
+        }
+        place.sweep().map_err(|error| OpenError::io(&folder, error))?;
 
-        let journal = Journal::open(broker, found.position);
+        let journal = Journal::open(broker, position);
         let feed = Arc::new(Feed::new(journal.position().revision));
-        let view = SharedView::new(found.tree.clone());
+        let view = SharedView::new(database.tree.clone());
         let committer = Committer {
-            db,
-            sync,
-            number: found.number,
-            tree: found.tree,
+            place,
+            database,
             journal,
             view: view.clone(),
             feed: Arc::clone(&feed),
@@ -161,124 +138,49 @@ impl SledStore {
     }
 }
 
-/// The content tree that counts.
-struct Content {
-    number: u64,
-    tree: ::sled::Tree,
-    position: Position,
-}
-
-impl Content {
-    /// Finds the current content, or begins an empty one if there never was any; drops what an earlier
-    /// restore replaced or left half done.
-    fn find(db: &::sled::Db, created: bool) -> Result<Self, String> {
-        let pointer = contained(|| db.get(CURRENT))?;
-        let number = match &pointer {
-            Some(bytes) => u64::from_be_bytes(
-                bytes.as_ref().try_into().map_err(|_| "the pointer to its content is damaged".to_owned())?,
-            ),
-            None if created => return Err("its content is gone".to_owned()),
-            None => 1,
-        };
-        let name = tree_name(number);
-        if pointer.is_some() && !db.tree_names().iter().any(|tree| tree == name.as_bytes()) {
-            return Err(format!("its content {name} is gone"));
+/// Where the store stands; a new store is given its first position.
+fn recover(place: &Place, database: &mut Database) -> Result<Position, String> {
+    match database.position()? {
+        Some(position) => {
+            // What a killed broker left unsynced must be durable before anyone sees it.
+            contained(&mut database.sync)?;
+            Ok(position)
         }
-        let tree = contained(|| db.open_tree(&name))?;
-        let position = match contained(|| tree.get(POSITION))? {
-            Some(bytes) => record::decode(POSITION, &bytes).map_err(|error| error.to_string())?,
-            None if pointer.is_some() => return Err("its revision is gone".to_owned()),
-            None => begin(db, &tree)?,
-        };
-        drop_others(db, &name)?;
-        Ok(Self { number, tree, position })
-    }
-}
-
-fn begin(db: &::sled::Db, tree: &::sled::Tree) -> Result<Position, String> {
-    let position = Position::default();
-    let bytes = encoded(&position)?;
-    contained(|| {
-        tree.insert(POSITION, bytes)?;
-        db.insert(CURRENT, &1_u64.to_be_bytes())
-    })?;
-    Ok(position)
-}
-
-fn drop_others(db: &::sled::Db, current: &str) -> Result<(), String> {
-    for name in db.tree_names() {
-        if name.starts_with(TREE_PREFIX.as_bytes()) && name != current.as_bytes() {
-            contained(|| db.drop_tree(&name))?;
+        None if place.created => Err("its content is gone".to_owned()),
+        None => {
+            let position = Position::default();
+            database.seal(&position)?;
+            Ok(position)
         }
     }
-    Ok(())
 }
 
-/// Creates the folder for this user only.
-pub(super) fn create_private(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+/// Opens the database of `place`, with patience for the lock.
+pub(super) fn open_database(place: &Place) -> Result<Database, OpenError> {
+    let folder = place.folder();
+    refuse_unfit(&folder, place.created)?;
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match Database::open(&folder) {
+            Ok(database) => return Ok(database),
+            Err(Fault::Taken) if Instant::now() < deadline => thread::sleep(LOCK_PAUSE),
+            Err(Fault::Taken) => return Err(OpenError::Taken { folder }),
+            Err(Fault::Io(error)) => return Err(OpenError::io(&folder, error)),
+            Err(Fault::Damaged(why)) => return Err(OpenError::Damaged { folder, why }),
+        }
+    }
 }
 
-fn refuse_exposed(folder: &Path) -> Result<(), OpenError> {
-    let metadata = fs::metadata(folder).map_err(|error| OpenError::io(folder, error))?;
+fn refuse_unfit(folder: &Path, created: bool) -> Result<(), OpenError> {
+    let metadata = match fs::metadata(folder) {
+        Err(error) if created && error.kind() == io::ErrorKind::NotFound => {
+            return Err(OpenError::damaged(folder)("the folder is gone".to_owned()));
+        }
+        found => found.map_err(|error| OpenError::io(folder, error))?,
+    };
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(OpenError::Exposed { folder: folder.to_owned(), mode });
     }
     Ok(())
-}
-
-/// Opens sled's files, with patience for the lock.
-pub(super) fn open_sled(folder: &Path) -> Result<::sled::Db, OpenError> {
-    let config = ::sled::Config::new().path(folder).cache_capacity(CACHE_BYTES);
-    let deadline = Instant::now() + LOCK_PATIENCE;
-    loop {
-        let mut refused = None;
-        let opened = contained(|| {
-            config.open().inspect_err(|error| {
-                if let ::sled::Error::Io(error) = error {
-                    refused = Some(io::Error::new(error.kind(), error.to_string()));
-                }
-            })
-        });
-        match (opened, refused) {
-            (Ok(db), _) => return Ok(db),
-            (Err(_), Some(error)) if !is_lock(&error) => return Err(OpenError::io(folder, error)),
-            (Err(_), Some(_)) if Instant::now() < deadline => thread::sleep(LOCK_PAUSE),
-            (Err(_), Some(_)) => return Err(OpenError::Taken { folder: folder.to_owned() }),
-            (Err(why), None) => return Err(OpenError::damaged(folder)(why)),
-        }
-    }
-}
-
-/// sled 0.34.7 reports the WouldBlock of its lock as an error of kind Other with this text.
-fn is_lock(error: &io::Error) -> bool {
-    error.to_string().contains("could not acquire lock")
-}
-
-/// Makes the files of a new store durable, and gives the sync that makes its content so.
-///
-/// sled's `flush` writes its log but never syncs it (`sync_file_range` has no barrier). The descriptor is
-/// our own, so a write error is reported to us even if sled's own thread was told of it before.
-pub(super) fn full_sync(db: &::sled::Db, folder: &Path) -> io::Result<Sync> {
-    let file = File::open(folder.join("db"))?;
-    file.sync_all()?;
-    File::open(folder.join("conf"))?.sync_all()?;
-    File::open(folder)?.sync_all()?;
-    let db = db.clone();
-    Ok(Box::new(move || {
-        db.flush()?;
-        file.sync_data()
-    }))
-}
-
-fn mark_created(root: &Path, folder: &Path) -> io::Result<()> {
-    let path = root.join(CREATED);
-    if !path.exists() {
-        let mut file = File::create(path)?;
-        file.write_all(CREATED_TEXT.as_bytes())?;
-        file.sync_all()?;
-    }
-    File::open(folder)?.sync_all()?;
-    File::open(root)?.sync_all()
 }

@@ -1,14 +1,12 @@
 //! The conformance suite on sled, and what only sled can get wrong.
 
-use super::{
-    open::{create_private, full_sync, open_sled},
-    *,
-};
+use super::{database::Sync, open::open_database, place::Place, *};
 use crate::store::conformance::{Bench, broker, suite};
 use std::{
+    collections::BTreeSet,
     fs::{self, File, Permissions},
     io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -27,13 +25,12 @@ fn reopen(root: &Path) -> SledStore {
 
 suite!(TempDir::new().unwrap());
 
-/// A store whose sync is `sync`, given the true one.
-fn open_with(root: &Path, wrap: impl FnOnce(committer::Sync) -> committer::Sync) -> SledStore {
-    let folder = root.join("db");
-    create_private(&folder).unwrap();
-    let db = open_sled(&folder).unwrap();
-    let sync = full_sync(&db, &folder).unwrap();
-    SledStore::start(root, broker(), db, wrap(sync)).unwrap()
+/// A store whose sync is `wrap` of the true one.
+fn open_with(root: &Path, wrap: impl FnOnce(Sync) -> Sync) -> SledStore {
+    let place = Place::find(root).unwrap();
+    let mut database = open_database(&place).unwrap();
+    database.sync = wrap(database.sync);
+    SledStore::start(place, database, broker()).unwrap()
 }
 
 #[tokio::test]
@@ -141,16 +138,29 @@ fn taken_store_is_named_and_freed_by_drop() {
     let root = TempDir::new().unwrap();
     let store = reopen(root.path());
     let error = SledStore::open(root.path(), broker()).unwrap_err();
-    assert!(matches!(&error, OpenError::Taken { folder } if *folder == root.path().join("db")), "{error}");
+    assert!(matches!(&error, OpenError::Taken { folder } if *folder == root.path().join("db-1")), "{error}");
     drop(store);
     reopen(root.path());
+}
+
+#[test]
+fn folder_that_was_replaced_while_waiting_for_its_lock_is_not_used() {
+    let root = TempDir::new().unwrap();
+    drop(reopen(root.path()));
+    let place = Place::find(root.path()).unwrap();
+    let database = open_database(&place).unwrap();
+    let mut restored = place.next().unwrap();
+    restored.point().unwrap();
+    let error = SledStore::start(place, database, broker()).unwrap_err();
+    assert!(matches!(&error, OpenError::Taken { .. }), "{error}");
+    assert!(restored.folder().exists(), "the other's content is not swept away");
 }
 
 #[test]
 fn folder_that_others_can_read_is_refused() {
     let root = TempDir::new().unwrap();
     drop(reopen(root.path()));
-    let folder = root.path().join("db");
+    let folder = root.path().join("db-1");
     assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
     fs::set_permissions(&folder, Permissions::from_mode(0o750)).unwrap();
     let error = SledStore::open(root.path(), broker()).unwrap_err();
@@ -163,7 +173,7 @@ fn missing_permission_and_other_faults_differ() {
     let denied = OpenError::io(root.path(), io::Error::from(io::ErrorKind::PermissionDenied));
     assert!(matches!(&denied, OpenError::NotPermitted { .. }), "{denied}");
     assert!(denied.to_string().contains("give the folder and its files to the broker's user"), "{denied}");
-    fs::write(root.path().join("db"), "a file where the folder should be").unwrap();
+    fs::write(root.path().join("db-1"), "a file where the folder should be").unwrap();
     let error = SledStore::open(root.path(), broker()).unwrap_err();
     assert!(matches!(&error, OpenError::Io { .. }), "{error}");
 }
@@ -174,11 +184,22 @@ async fn store_that_lost_its_content_is_not_taken_for_a_new_one() {
     let store = reopen(root.path());
     store.transact(Txn::new().put("a", "1")).await.unwrap();
     drop(store);
-    fs::remove_dir_all(root.path().join("db")).unwrap();
-    let error = SledStore::open(root.path(), broker()).unwrap_err();
-    assert!(matches!(&error, OpenError::Damaged { why, .. } if why == "its content is gone"), "{error}");
-    assert!(error.to_string().contains("touchstone restore"), "{error}");
-    assert!(error.to_string().contains("never delete its snap.* files"), "{error}");
+    let folder = root.path().join("db-1");
+    let lost = |reason: &str| {
+        let error = SledStore::open(root.path(), broker()).unwrap_err();
+        assert!(matches!(&error, OpenError::Damaged { why, .. } if why == reason), "{error}");
+        assert!(error.to_string().contains("touchstone restore"), "{error}");
+        assert!(error.to_string().contains("never delete its snap.* files"), "{error}");
+    };
+    fs::remove_dir_all(&folder).unwrap();
+    lost("the folder is gone");
+    fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
+    lost("its content is gone");
+    fs::write(root.path().join("db.current"), "").unwrap();
+    lost("db.current holds no number");
+    fs::remove_file(root.path().join("db.current")).unwrap();
+    fs::rename(&folder, root.path().join("db-2")).unwrap();
+    lost("db.current is missing, so it is unknown which folder counts");
 }
 
 #[tokio::test]
@@ -189,7 +210,7 @@ async fn garbled_file_is_damage_not_a_panic() {
         store.transact(Txn::new().put(format!("k/{n}"), vec![7; 4000])).await.unwrap();
     }
     drop(store);
-    let file = root.path().join("db/db");
+    let file = root.path().join("db-1/db");
     let length = fs::metadata(&file).unwrap().len();
     let garbled = vec![0xa5; usize::try_from(length).unwrap()];
     fs::write(&file, garbled).unwrap();
@@ -199,7 +220,7 @@ async fn garbled_file_is_damage_not_a_panic() {
 }
 
 #[tokio::test]
-async fn replaced_tree_is_dropped_at_the_next_open() {
+async fn replaced_content_is_removed_at_the_next_open() {
     let root = TempDir::new().unwrap();
     let store = reopen(root.path());
     store.transact(Txn::new().put("a", "1")).await.unwrap();
@@ -210,9 +231,6 @@ async fn replaced_tree_is_dropped_at_the_next_open() {
     drop(store);
     let store = reopen(root.path());
     assert_eq!(store.scan("", None, 9).await.unwrap().len(), 1);
-    drop(store);
-    let db = open_sled(&root.path().join("db")).unwrap();
-    let mut names = db.tree_names();
-    names.sort();
-    assert_eq!(names, ["__sled__default", "data-3"].map(::sled::IVec::from));
+    let names = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<BTreeSet<_>>(), BTreeSet::from(["db-3", "db.current"].map(Into::into)));
 }

@@ -1,0 +1,215 @@
+//! The connection to the broker: TLS 1.3 under the plant root, with the administrator's certificate.
+
+use std::error::Error as StdError;
+use std::io::{self, Cursor};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use proto::v1::admin_client::AdminClient;
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::{Failure, Result};
+
+/// How long a connection may take: several round trips over a slow plant network.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one call may take: a forecast for a whole fleet is the slowest.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long to wait for the broker to speak first, and for how many bytes: its SETTINGS are fewer.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
+const GREETING: usize = 1024;
+/// Largest answer: a page of devices with all their findings stays far below.
+const MAX_ANSWER: usize = 32 * 1024 * 1024;
+
+/// How long to wait for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// One question, one answer.
+    Call,
+    /// A stream as long as the data is.
+    Stream,
+}
+
+/// Connects to the broker of the context.
+pub(crate) async fn connect(context: &Context, patience: Patience) -> Result<AdminClient<Channel>> {
+    let dialled = tokio::time::timeout(CONNECT_TIMEOUT, dial(context)).await;
+    let stream = dialled.unwrap_or_else(|_| {
+        let limit = CONNECT_TIMEOUT.as_secs();
+        Err(unreachable(&context.address, &format!("no answer within {limit} s")))
+    })?;
+    let internal = |e: tonic::transport::Error| Failure::new(Exit::Internal, format!("connection: {e}"));
+    let origin = format!("https://{}", context.plant.broker_name())
+        .parse()
+        .map_err(|e| Failure::unusable(format!("{}: no plant name: {e}", context.plant)))?;
+    let mut endpoint = Endpoint::from_static("http://broker").origin(origin);
+    if patience == Patience::Call {
+        endpoint = endpoint.timeout(CALL_TIMEOUT);
+    }
+    let mut once = Some(TokioIo::new(stream));
+    let connector = tower::service_fn(move |_| {
+        let stream = once.take().ok_or_else(|| io::Error::other("the broker closed the connection"));
+        async move { stream }
+    });
+    let channel = endpoint.connect_with_connector(connector).await.map_err(internal)?;
+    Ok(AdminClient::new(channel).max_decoding_message_size(MAX_ANSWER))
+}
+
+async fn dial(context: &Context) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>> {
+    let tcp = TcpStream::connect(&context.address)
+        .await
+        .map_err(|e| unreachable(&context.address, &e.to_string()))?;
+    tcp.set_nodelay(true).map_err(|e| unreachable(&context.address, &e.to_string()))?;
+    let name = context.plant.broker_name();
+    let server = ServerName::try_from(name.clone())
+        .map_err(|e| Failure::unusable(format!("`{name}` is no DNS name: {e}")))?;
+    let connector = TlsConnector::from(Arc::new(tls_config(context)?));
+    let stream = connector.connect(server, tcp).await.map_err(|e| tls_failure(context, &e))?;
+    greeted(stream).await.map_err(|e| tls_failure(context, &e))
+}
+
+/// Waits for the first bytes of the broker, and gives them back in front of the stream.
+///
+/// In TLS 1.3 a server refuses a client's certificate when the client already thinks the handshake
+/// done. Who speaks at once loses the reason: the server closes, and the reset that answers the
+/// client's bytes takes the unread alert with it. An HTTP/2 server begins with its SETTINGS (RFC 9113,
+/// section 3.4), so the first thing to come is either these or the alert.
+async fn greeted(mut stream: TlsStream<TcpStream>) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin> {
+    let mut first = Vec::with_capacity(GREETING);
+    match tokio::time::timeout(GREETING_TIMEOUT, stream.read_buf(&mut first)).await {
+        Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(Err(error)) => return Err(error),
+        // A server that waits for the client may be a relay: the first call will tell.
+        Ok(Ok(_)) | Err(_) => {}
+    }
+    let (read, write) = tokio::io::split(stream);
+    Ok(tokio::io::join(Cursor::new(first).chain(read), write))
+}
+
+fn tls_config(context: &Context) -> Result<ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    for root in &context.plant_root {
+        roots.add(root.clone()).map_err(|e| Failure::unusable(format!("plant-root.pem: {e}")))?;
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| Failure::new(Exit::Internal, format!("TLS 1.3: {e}")))?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(context.chain.clone(), context.key.clone_key())
+        .map_err(|e| Failure::unusable(format!("admin.pem and admin.key: {e}")))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // One command, one connection: nothing to resume, and a resumed session skips verification.
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+fn unreachable(address: &str, why: &str) -> Failure {
+    Failure::new(Exit::Unreachable, format!("the broker at {address} cannot be reached: {why}"))
+        .next("is touchstone-broker running, and is the address right (--address, TOUCHSTONE_ADDRESS)?")
+}
+
+fn tls_failure(context: &Context, error: &io::Error) -> Failure {
+    match tls_error(error) {
+        Some(rustls::Error::AlertReceived(alert)) => not_accepted(&format!("{alert:?}")),
+        Some(rustls::Error::InvalidCertificate(why)) => Failure::new(
+            Exit::Unreachable,
+            format!("the server at {} is not the broker of {}: {why}", context.address, context.plant),
+        )
+        .next("check the address; plant-root.pem in the context folder must be this plant's"),
+        _ => unreachable(&context.address, &error.to_string()),
+    }
+}
+
+fn not_accepted(alert: &str) -> Failure {
+    Failure::new(
+        Exit::NotPermitted,
+        format!("the broker does not accept this administrator's certificate ({alert})"),
+    )
+    .next("admin.pem in the context folder may be expired or revoked; ask an owner for another")
+}
+
+/// The TLS error that an I/O error wraps, if it does.
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// What a refused or failed call means to the person who made it.
+pub(crate) fn failed(status: &Status) -> Failure {
+    if let Some(denial) = proto::denial::from_status(status) {
+        return Failure::denied(denial);
+    }
+    let transport = StdError::source(status).is_some();
+    let what = if status.message().is_empty() { status.code().description() } else { status.message() };
+    match status.code() {
+        _ if transport => unreachable_call(what),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => unreachable_call(what),
+        Code::PermissionDenied | Code::Unauthenticated => {
+            Failure::new(Exit::NotPermitted, what).next("ask an administrator whose certificate allows it")
+        }
+        Code::InvalidArgument | Code::OutOfRange => Failure::new(Exit::UnusableInput, what),
+        Code::NotFound
+        | Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::ResourceExhausted => Failure::new(Exit::Negative, what),
+        Code::Unimplemented => {
+            Failure::new(Exit::Internal, format!("the broker does not know this call: {what}"))
+                .next("update the broker; `touchstone status` shows its version")
+        }
+        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => {
+            Failure::new(Exit::Internal, format!("the broker reported an internal error: {what}"))
+                .next("its log says more: journalctl -u touchstone-broker")
+        }
+    }
+}
+
+fn unreachable_call(what: &str) -> Failure {
+    Failure::new(Exit::Unreachable, format!("the broker did not answer: {what}"))
+        .next("is touchstone-broker running? its log says more: journalctl -u touchstone-broker")
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::{Denial, DenialReason};
+
+    use super::*;
+
+    #[test]
+    fn statuses_choose_their_exit_code() {
+        let exits = [
+            (Status::unavailable("x"), Exit::Unreachable),
+            (Status::deadline_exceeded("x"), Exit::Unreachable),
+            (Status::permission_denied("x"), Exit::NotPermitted),
+            (Status::invalid_argument("x"), Exit::UnusableInput),
+            (Status::not_found("x"), Exit::Negative),
+            (Status::internal("x"), Exit::Internal),
+        ];
+        for (status, exit) in exits {
+            assert_eq!(failed(&status).exit(), exit, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_denial_goes_before_the_code() {
+        let denial = Denial {
+            reason: DenialReason::TryLater.into(),
+            message: "the broker starts up".to_owned(),
+            retry_after_seconds: 5,
+            ..Denial::default()
+        };
+        let failure = failed(&proto::denial::to_status(&denial));
+        assert_eq!(failure.exit(), Exit::Unreachable);
+        assert_eq!(failure.text(), "touchstone: the broker starts up\ntry again in 5 s\n");
+    }
+}

@@ -1,0 +1,208 @@
+//! `touchstone conduit`: which zone may open which service of another.
+
+use clap::{Args, Subcommand};
+use policy::id::{ServiceName, ZoneName};
+use policy::time::UnixTime;
+use proto::v1::{AllowConduitRequest, CloseConduitRequest, Conduit, ListConduitsRequest};
+use serde::Serialize;
+
+use crate::args::DryRun;
+use crate::client::failed;
+use crate::failure::Result;
+use crate::output::table::Table;
+use crate::output::{Page, Report, Sentence, Session, View, words};
+
+/// Verbs of `conduit`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConduitCommand {
+    /// Let one zone open one service of another
+    Allow(AllowArgs),
+    /// Take that back; sessions that are open are not cut
+    Close(CloseArgs),
+    /// Every conduit
+    List,
+}
+
+/// Who may open what.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: touchstone conduit allow --from cell-3 --to historian --service opcua")]
+pub(crate) struct AllowArgs {
+    #[command(flatten)]
+    ends: Ends,
+    /// When it closes by itself, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    until: Option<UnixTime>,
+    /// Accept that the opening zone is in observe and so not appraised
+    #[arg(long)]
+    accept_observed: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// Which conduit.
+#[derive(Debug, Args)]
+pub(crate) struct CloseArgs {
+    #[command(flatten)]
+    ends: Ends,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+#[derive(Debug, Args)]
+struct Ends {
+    /// Zone that opens connections
+    #[arg(long, value_name = "ZONE")]
+    from: ZoneName,
+    /// Zone that offers the service
+    #[arg(long, value_name = "ZONE")]
+    to: ZoneName,
+    /// Name of the service
+    #[arg(long, value_name = "SERVICE")]
+    service: ServiceName,
+}
+
+impl From<Ends> for Conduit {
+    fn from(ends: Ends) -> Self {
+        Self {
+            from: ends.from.to_string(),
+            to: ends.to.to_string(),
+            service: ends.service.to_string(),
+            ..Self::default()
+        }
+    }
+}
+
+/// A conduit as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ConduitView {
+    from: String,
+    to: String,
+    service: String,
+    until: Option<String>,
+    accept_observed: bool,
+    #[serde(skip)]
+    ends: u64,
+}
+
+impl From<Conduit> for ConduitView {
+    fn from(conduit: Conduit) -> Self {
+        Self {
+            from: conduit.from,
+            to: conduit.to,
+            service: conduit.service,
+            until: words::json_time(conduit.expires_at),
+            accept_observed: conduit.accept_observed,
+            ends: conduit.expires_at,
+        }
+    }
+}
+
+impl ConduitView {
+    /// The table of conduits.
+    pub(crate) fn table(conduits: &[Self], page: &Page) -> String {
+        let mut table = Table::new(["FROM", "TO", "SERVICE", "ENDS", "NOTE"]);
+        for conduit in conduits {
+            let note = if conduit.accept_observed { "from a zone in observe" } else { "-" };
+            table.row([
+                conduit.from.clone(),
+                conduit.to.clone(),
+                conduit.service.clone(),
+                words::left(conduit.ends, page.now),
+                note.to_owned(),
+            ]);
+        }
+        table.text("no conduits; what no conduit allows is refused", page.colour)
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Conduits {
+    conduits: Vec<ConduitView>,
+}
+
+impl View for Conduits {
+    fn text(&self, page: &Page) -> String {
+        ConduitView::table(&self.conduits, page)
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Changed {
+    dry_run: bool,
+    conduit: ConduitView,
+    affected: Vec<String>,
+}
+
+/// Runs a verb.
+pub(crate) async fn run(command: ConduitCommand, session: &Session) -> Result<Report> {
+    match command {
+        ConduitCommand::Allow(args) => allow(args, session).await,
+        ConduitCommand::Close(args) => close(args, session).await,
+        ConduitCommand::List => {
+            let mut client = session.client().await?;
+            let answer = client.list_conduits(ListConduitsRequest {}).await.map_err(|s| failed(&s))?;
+            let conduits = answer.into_inner().conduits.into_iter().map(Into::into).collect();
+            session.report(&Conduits { conduits })
+        }
+    }
+}
+
+async fn allow(args: AllowArgs, session: &Session) -> Result<Report> {
+    let dry_run = args.dry_run.dry_run;
+    let conduit = Conduit {
+        expires_at: args.until.map_or(0, |until| until.0),
+        accept_observed: args.accept_observed,
+        ..args.ends.into()
+    };
+    let request = AllowConduitRequest { conduit: Some(conduit.clone()), dry_run };
+    let answer = session.client().await?.allow_conduit(request).await.map_err(|s| failed(&s))?;
+    let verb = if dry_run { "would be allowed to open" } else { "may open" };
+    changed(session, conduit, dry_run, verb, answer.into_inner().affected)
+}
+
+async fn close(args: CloseArgs, session: &Session) -> Result<Report> {
+    let dry_run = args.dry_run.dry_run;
+    let conduit = Conduit::from(args.ends);
+    let request = CloseConduitRequest { conduit: Some(conduit.clone()), dry_run };
+    let answer = session.client().await?.close_conduit(request).await.map_err(|s| failed(&s))?;
+    let verb = if dry_run { "would no longer be allowed to open" } else { "may no longer open" };
+    changed(session, conduit, dry_run, verb, answer.into_inner().affected)
+}
+
+fn changed(
+    session: &Session,
+    conduit: Conduit,
+    dry_run: bool,
+    verb: &str,
+    affected: Vec<String>,
+) -> Result<Report> {
+    let text = format!(
+        "{} {verb} {} of {}; trust files change on {}: {}",
+        conduit.from,
+        conduit.service,
+        conduit.to,
+        words::count(affected.len(), "device"),
+        words::list(&affected)
+    );
+    session.report(&Sentence { text, fields: Changed { dry_run, conduit: conduit.into(), affected } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conduit_from_observe_and_one_that_ends_are_marked() {
+        let conduit = Conduit {
+            from: "lab".to_owned(),
+            to: "historian".to_owned(),
+            service: "opcua".to_owned(),
+            expires_at: 10_000,
+            accept_observed: true,
+        };
+        let text = ConduitView::table(&[conduit.into()], &Page::plain(100));
+        assert!(text.contains("lab   historian  opcua    in 2 h  from a zone in observe"), "{text}");
+        let none = ConduitView::table(&[], &Page::plain(100));
+        assert_eq!(none, "no conduits; what no conduit allows is refused\n");
+    }
+}

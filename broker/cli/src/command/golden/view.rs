@@ -1,0 +1,76 @@
+//! Releases as people and programs see them.
+
+use proto::v1::Release;
+use serde::Serialize;
+
+use crate::output::table::Table;
+use crate::output::{Page, View, words};
+
+/// A release that the broker knows.
+#[derive(Debug, Serialize)]
+pub(super) struct ReleaseView {
+    pub(super) product: String,
+    pub(super) version: String,
+    pub(super) counter: u64,
+    pub(super) state: String,
+    until: Option<String>,
+    pub(super) digest: String,
+    pub(super) signers: Vec<String>,
+    applied_at: Option<String>,
+    applied_by: Option<String>,
+    #[serde(skip)]
+    applied: u64,
+    #[serde(skip)]
+    ends: u64,
+}
+
+impl From<Release> for ReleaseView {
+    fn from(release: Release) -> Self {
+        Self {
+            product: release.product,
+            version: release.version,
+            counter: release.counter,
+            state: release.state,
+            until: words::json_time(release.until),
+            digest: words::digest(&release.digest),
+            signers: release.signers,
+            applied_at: words::json_time(release.applied_at),
+            applied_by: (!release.applied_by.is_empty()).then_some(release.applied_by),
+            applied: release.applied_at,
+            ends: release.until,
+        }
+    }
+}
+
+/// Every release.
+#[derive(Debug, Serialize)]
+pub(super) struct Releases {
+    releases: Vec<ReleaseView>,
+}
+
+impl From<Vec<Release>> for Releases {
+    fn from(releases: Vec<Release>) -> Self {
+        Self { releases: releases.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl View for Releases {
+    fn text(&self, page: &Page) -> String {
+        let mut table =
+            Table::new(["RELEASE", "STATE", "ENDS", "COUNTER", "APPLIED", "BY", "SIGNED BY", "DIGEST"]);
+        for release in &self.releases {
+            let signers: Vec<_> = release.signers.iter().map(|signer| words::short(signer)).collect();
+            table.row([
+                format!("{}@{}", release.product, release.version),
+                release.state.clone(),
+                words::left(release.ends, page.now),
+                release.counter.to_string(),
+                words::age(release.applied, page.now),
+                words::or_dash(release.applied_by.as_deref().unwrap_or_default()),
+                words::list(&signers),
+                words::short(&release.digest),
+            ]);
+        }
+        table.text("no golden releases; `touchstone golden learn` writes the first", page.colour)
+    }
+}

@@ -1,0 +1,130 @@
+//! `touchstone inspect eventlog`: a firmware event log, replayed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use policy::budget::MAX_EVENT_LOG_BYTES;
+use policy::eventlog::event::describe;
+use policy::eventlog::replay::replay_all;
+use policy::eventlog::tcg::{Event, EventLog, EventLogError, Format};
+use policy::tpm::alg::HashAlg;
+use policy::tpm::pcr::PcrValues;
+use serde::Serialize;
+
+use crate::failure::{Failure, Result, chain};
+use crate::file;
+use crate::output::table::Table;
+use crate::output::{Page, Report, Session, View, words};
+
+/// Which log, and how much of it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 read, 2 malformed: one line names the offset and what is wrong.
+With --events, each line is: position, PCR, type, SHA-256 digest, description; separated by tabs,
+- for what is not there. Descriptions are what the log says of itself; nothing vouches for them.")]
+pub(crate) struct EventlogArgs {
+    /// Log as /sys/kernel/security/tpm0/binary_bios_measurements has it
+    file: PathBuf,
+    /// Every event instead of the PCRs
+    #[arg(long)]
+    events: bool,
+}
+
+/// PCR values by PCR.
+type Pcrs = BTreeMap<u8, String>;
+
+/// What the log amounts to.
+#[derive(Debug, Serialize)]
+struct LogView {
+    format: &'static str,
+    events: usize,
+    startup_locality: Option<u8>,
+    pcrs: BTreeMap<&'static str, Pcrs>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_list: Option<Vec<EventView>>,
+}
+
+#[derive(Debug, Serialize)]
+struct EventView {
+    position: usize,
+    pcr: Option<u8>,
+    #[serde(rename = "type")]
+    event_type: String,
+    sha256: Option<String>,
+    description: Option<String>,
+}
+
+impl LogView {
+    fn new(log: &EventLog<'_>, with_events: bool) -> Self {
+        let pcrs = replay_all(log).iter().map(|values| (values.bank().name(), pcrs_of(values))).collect();
+        Self {
+            format: match log.format() {
+                Format::CryptoAgile => "crypto-agile",
+                Format::Sha1 => "tcg1.2",
+            },
+            events: log.events().len(),
+            startup_locality: log.startup_locality(),
+            pcrs,
+            event_list: with_events.then(|| log.events().iter().map(EventView::from).collect()),
+        }
+    }
+}
+
+fn pcrs_of(values: &PcrValues) -> Pcrs {
+    values.iter().map(|(pcr, value)| (pcr.number(), hex::encode(value.as_bytes()))).collect()
+}
+
+impl From<&Event<'_>> for EventView {
+    fn from(event: &Event<'_>) -> Self {
+        Self {
+            position: event.position,
+            pcr: event.pcr.map(|pcr| pcr.number()),
+            event_type: event.event_type.to_string(),
+            sha256: event.digest(HashAlg::Sha256).map(|digest| hex::encode(digest.as_bytes())),
+            description: describe(event),
+        }
+    }
+}
+
+impl EventView {
+    fn line(&self) -> String {
+        let pcr = self.pcr.map_or_else(|| "-".to_owned(), |pcr| pcr.to_string());
+        let sha256 = self.sha256.as_deref().unwrap_or("-");
+        let description = words::visible(self.description.as_deref().unwrap_or("-"));
+        format!("{}\t{pcr}\t{}\t{sha256}\t{description}\n", self.position, self.event_type)
+    }
+}
+
+impl View for LogView {
+    fn text(&self, page: &Page) -> String {
+        if let Some(events) = &self.event_list {
+            return events.iter().map(EventView::line).collect();
+        }
+        let mut table = Table::new(["BANK", "PCR", "VALUE"]);
+        for (bank, pcrs) in &self.pcrs {
+            for (pcr, value) in pcrs {
+                table.row([(*bank).to_owned(), pcr.to_string(), value.clone()]);
+            }
+        }
+        let locality = self.startup_locality.map_or_else(|| "none".to_owned(), |at| at.to_string());
+        let events = words::count(self.events, "event");
+        let table = table.text("no event extends a PCR", page.colour);
+        format!("{} log, {events}, startup locality {locality}\n\n{table}", self.format)
+    }
+}
+
+/// Replays the log; a malformed one is told in one line.
+pub(super) fn run(args: &EventlogArgs, session: &Session) -> Result<Report> {
+    let refuse = |why: String| Failure::unusable(format!("{}: {why}", args.file.display()));
+    let limit = u64::try_from(MAX_EVENT_LOG_BYTES).unwrap_or(u64::MAX);
+    let bytes = file::read_up_to(&args.file, limit)?;
+    if bytes.len() > MAX_EVENT_LOG_BYTES {
+        return Err(refuse(format!("offset {limit}: the log goes on, at most {limit} bytes are read")));
+    }
+    let log = EventLog::parse(&bytes).map_err(|error| match error {
+        EventLogError::Empty => refuse(format!("offset 0: {error}")),
+        error => refuse(chain(&error)),
+    })?;
+    session.report(&LogView::new(&log, args.events))
+}

@@ -1,0 +1,35 @@
+//! One file for each noun: its arguments, its calls, its views.
+
+pub(crate) mod audit;
+pub(crate) mod authority;
+pub(crate) mod backup;
+pub(crate) mod completion;
+pub(crate) mod conduit;
+pub(crate) mod device;
+pub(crate) mod golden;
+pub(crate) mod inspect;
+mod status;
+pub(crate) mod token;
+pub(crate) mod zone;
+
+use crate::args::Command;
+use crate::failure::Result;
+use crate::output::{Report, Session};
+
+/// Runs one command.
+pub(crate) async fn run(command: Command, session: &Session) -> Result<Report> {
+    match command {
+        Command::Status => status::run(session).await,
+        Command::Device(command) => device::run(command, session).await,
+        Command::Token(command) => token::run(command, session).await,
+        Command::Golden(command) => golden::run(command, session).await,
+        Command::Zone(command) => zone::run(command, session).await,
+        Command::Conduit(command) => conduit::run(command, session).await,
+        Command::Authority(command) => authority::run(command, session).await,
+        Command::Audit(command) => audit::run(command, session).await,
+        Command::Backup(args) => backup::backup(args, session).await,
+        Command::Restore(args) => backup::restore(args, session).await,
+        Command::Inspect(command) => inspect::run(command, session),
+        Command::Completion(args) => completion::run(&args),
+    }
+}

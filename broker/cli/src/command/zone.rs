@@ -1,0 +1,351 @@
+//! `touchstone zone`: who gets certificates, and how often they prove themselves.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand, ValueEnum};
+use policy::id::{ProductName, ZoneName};
+use proto::v1::{CreateZoneRequest, GetZoneRequest, GetZoneResponse, ListZonesRequest, Zone, ZoneTiming};
+use serde::Serialize;
+
+use super::conduit::ConduitView;
+use crate::args::{DryRun, Span};
+use crate::client::failed;
+use crate::failure::Result;
+use crate::output::table::Table;
+use crate::output::{Page, Report, Sentence, Session, View, words};
+
+/// Verbs of `zone`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ZoneCommand {
+    /// Make a zone with its two authorities
+    Create(CreateArgs),
+    /// Every zone
+    List,
+    /// One zone: its numbers, its conduits, its devices
+    Show {
+        /// Name of the zone
+        name: ZoneName,
+    },
+}
+
+/// What the zone is like.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  touchstone zone create cell-3 --product edge
+  touchstone zone create lab --mode observe --least executables=warning --token-admits")]
+pub(crate) struct CreateArgs {
+    /// Name of the zone: a-z, 0-9 and -, at most 40
+    name: ZoneName,
+    /// Whether what is not golden is refused or only recorded
+    #[arg(long, value_enum, default_value_t = Mode::Enforce)]
+    mode: Mode,
+    /// Product whose golden releases the zone accepts; may repeat
+    #[arg(long = "product", value_name = "PRODUCT")]
+    products: Vec<ProductName>,
+    /// How often a device proves itself
+    #[arg(long, value_name = "TIME", default_value = "15m")]
+    reattest_every: Span,
+    /// How long everything runs without the broker; certificates live 1.5 times as long
+    #[arg(long, value_name = "TIME", default_value = "8h")]
+    outlive_broker: Span,
+    /// Silence of a device that is worth an alert [default: 3 times --reattest-every]
+    #[arg(long, value_name = "TIME")]
+    silent_after: Option<Span>,
+    /// Whether devices of the zone may open each other's services
+    #[arg(long, value_enum, default_value_t = IntraZone::Deny)]
+    intra_zone: IntraZone,
+    /// A join token admits even when it is bound to no TPM
+    #[arg(long)]
+    token_admits: bool,
+    /// DNS name constraint of the zone's authorities; mbedTLS peers cannot read a critical one
+    #[arg(long, value_enum, default_value_t = NameConstraint::Critical)]
+    name_constraint: NameConstraint,
+    /// The worst that is accepted for a claim, for example executables=affirming; may repeat
+    #[arg(long = "least", value_name = "CLAIM=TIER")]
+    least: Vec<Least>,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// What a zone does with a device that is not golden.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mode {
+    /// Records what enforcing would have refused
+    Observe,
+    /// Refuses
+    Enforce,
+}
+
+/// Traffic inside the zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum IntraZone {
+    /// Devices of the zone open each other's services
+    Allow,
+    /// They do not
+    Deny,
+}
+
+/// The constraint in the authorities' certificates (RFC 5280, section 4.2.1.10).
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum NameConstraint {
+    /// Marked critical
+    Critical,
+    /// Not marked critical
+    NonCritical,
+    /// None
+    Off,
+}
+
+/// The least a zone accepts for a claim (AR4SI, section 2.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Least {
+    claim: String,
+    tier: String,
+}
+
+impl FromStr for Least {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        const CLAIMS: [&str; 8] = [
+            "instance-identity",
+            "configuration",
+            "executables",
+            "file-system",
+            "hardware",
+            "runtime-opaque",
+            "storage-opaque",
+            "sourced-data",
+        ];
+        const TIERS: [&str; 2] = ["affirming", "warning"];
+        let (claim, tier) = text.split_once('=').unwrap_or((text, ""));
+        if !CLAIMS.contains(&claim) {
+            return Err(format!("`{claim}` is no claim; use one of {}", CLAIMS.join(", ")));
+        }
+        if !TIERS.contains(&tier) {
+            return Err(format!("`{tier}` is no tier; write {claim}=affirming or {claim}=warning"));
+        }
+        Ok(Self { claim: claim.to_owned(), tier: tier.to_owned() })
+    }
+}
+
+fn written(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+impl From<CreateArgs> for Zone {
+    fn from(args: CreateArgs) -> Self {
+        let silent = args.silent_after.map_or(args.reattest_every.0.saturating_mul(3), |span| span.0);
+        Self {
+            name: args.name.to_string(),
+            mode: written(args.mode),
+            timing: Some(ZoneTiming {
+                zone: args.name.to_string(),
+                reattest_every_seconds: args.reattest_every.0,
+                outlive_broker_seconds: args.outlive_broker.0,
+                silent_after_seconds: silent,
+            }),
+            intra_zone: args.intra_zone == IntraZone::Allow,
+            products: args.products.iter().map(ToString::to_string).collect(),
+            token_admits: args.token_admits,
+            name_constraint: written(args.name_constraint),
+            least: args.least.into_iter().map(|least| (least.claim, least.tier)).collect(),
+        }
+    }
+}
+
+/// A zone as it is shown.
+#[derive(Debug, Serialize)]
+struct ZoneView {
+    name: String,
+    mode: String,
+    reattest_every_seconds: u32,
+    outlive_broker_seconds: u32,
+    silent_after_seconds: u32,
+    intra_zone: &'static str,
+    products: Vec<String>,
+    token_admits: bool,
+    name_constraint: String,
+    least: BTreeMap<String, String>,
+}
+
+impl From<Zone> for ZoneView {
+    fn from(zone: Zone) -> Self {
+        let timing = zone.timing.unwrap_or_default();
+        Self {
+            name: zone.name,
+            mode: zone.mode,
+            reattest_every_seconds: timing.reattest_every_seconds,
+            outlive_broker_seconds: timing.outlive_broker_seconds,
+            silent_after_seconds: timing.silent_after_seconds,
+            intra_zone: if zone.intra_zone { "allow" } else { "deny" },
+            products: zone.products,
+            token_admits: zone.token_admits,
+            name_constraint: zone.name_constraint,
+            least: zone.least.into_iter().collect(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Zones {
+    zones: Vec<ZoneView>,
+}
+
+impl View for Zones {
+    fn text(&self, page: &Page) -> String {
+        let mut table =
+            Table::new(["ZONE", "MODE", "PRODUCTS", "REATTEST EVERY", "OUTLIVES BROKER", "INSIDE"]);
+        for zone in &self.zones {
+            table.row([
+                zone.name.clone(),
+                zone.mode.clone(),
+                words::list(&zone.products),
+                words::span(zone.reattest_every_seconds.into()),
+                words::span(zone.outlive_broker_seconds.into()),
+                zone.intra_zone.to_owned(),
+            ]);
+        }
+        table.text("no zones; `touchstone zone create NAME` makes one", page.colour)
+    }
+}
+
+/// One zone with what hangs on it.
+#[derive(Debug, Serialize)]
+struct ZonePage {
+    #[serde(flatten)]
+    zone: ZoneView,
+    devices: u32,
+    certificate_seconds: u32,
+    conduits: Vec<ConduitView>,
+}
+
+impl From<GetZoneResponse> for ZonePage {
+    fn from(answer: GetZoneResponse) -> Self {
+        Self {
+            zone: answer.zone.unwrap_or_default().into(),
+            devices: answer.devices,
+            certificate_seconds: answer.certificate_seconds,
+            conduits: answer.conduits.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl View for ZonePage {
+    fn text(&self, page: &Page) -> String {
+        let zone = &self.zone;
+        let least: Vec<_> = zone.least.iter().map(|(claim, tier)| format!("{claim}={tier}")).collect();
+        let lines = [
+            ("zone", zone.name.clone()),
+            ("mode", zone.mode.clone()),
+            ("devices", self.devices.to_string()),
+            ("products", words::list(&zone.products)),
+            ("least", words::list(&least)),
+            ("reattest every", words::span(zone.reattest_every_seconds.into())),
+            ("outlives broker", words::span(zone.outlive_broker_seconds.into())),
+            ("silent after", words::span(zone.silent_after_seconds.into())),
+            ("certificates live", words::span(self.certificate_seconds.into())),
+            ("inside the zone", zone.intra_zone.to_owned()),
+            ("token admits", if zone.token_admits { "yes" } else { "no" }.to_owned()),
+            ("name constraint", zone.name_constraint.clone()),
+        ];
+        let mut text = String::new();
+        for (label, value) in lines {
+            let _ = writeln!(text, "{label:<18} {}", words::visible(&value));
+        }
+        text.push('\n');
+        text.push_str(&ConduitView::table(&self.conduits, page));
+        text
+    }
+}
+
+/// Runs a verb.
+pub(crate) async fn run(command: ZoneCommand, session: &Session) -> Result<Report> {
+    match command {
+        ZoneCommand::Create(args) => create(args, session).await,
+        ZoneCommand::List => {
+            let mut client = session.client().await?;
+            let answer = client.list_zones(ListZonesRequest {}).await.map_err(|s| failed(&s))?;
+            let zones = answer.into_inner().zones.into_iter().map(Into::into).collect();
+            session.report(&Zones { zones })
+        }
+        ZoneCommand::Show { name } => {
+            let request = GetZoneRequest { name: name.to_string() };
+            let answer = session.client().await?.get_zone(request).await.map_err(|s| failed(&s))?;
+            session.report(&ZonePage::from(answer.into_inner()))
+        }
+    }
+}
+
+async fn create(args: CreateArgs, session: &Session) -> Result<Report> {
+    let dry_run = args.dry_run.dry_run;
+    let request = CreateZoneRequest { zone: Some(args.into()), dry_run };
+    let answer = session.client().await?.create_zone(request).await.map_err(|s| failed(&s))?;
+    let zone = ZoneView::from(answer.into_inner().zone.unwrap_or_default());
+    let verb = if dry_run { "would be made" } else { "is made" };
+    let text = format!(
+        "zone {} {verb}: {}, proves itself every {}, outlives the broker by {}",
+        zone.name,
+        zone.mode,
+        words::span(zone.reattest_every_seconds.into()),
+        words::span(zone.outlive_broker_seconds.into()),
+    );
+    session.report(&Sentence { text, fields: Created { dry_run, zone } })
+}
+
+#[derive(Serialize)]
+struct Created {
+    dry_run: bool,
+    zone: ZoneView,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn create(line: &str) -> Zone {
+        let words = ["touchstone", "zone", "create"].into_iter().chain(line.split(' '));
+        match Cli::try_parse_from(words).unwrap().command {
+            Command::Zone(ZoneCommand::Create(args)) => args.into(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_zone_enforces_and_denies_unless_told() {
+        let zone = create("cell-3 --product edge");
+        assert_eq!((zone.mode.as_str(), zone.intra_zone, zone.token_admits), ("enforce", false, false));
+        assert_eq!(zone.name_constraint, "critical");
+        let timing = zone.timing.unwrap();
+        assert_eq!(
+            (timing.reattest_every_seconds, timing.outlive_broker_seconds, timing.silent_after_seconds),
+            (900, 28_800, 2_700)
+        );
+    }
+
+    #[test]
+    fn every_option_reaches_the_request() {
+        let zone = create(
+            "lab --mode observe --product edge --product plc --reattest-every 2s --outlive-broker 15m \
+             --silent-after 10s --intra-zone allow --token-admits --name-constraint non-critical \
+             --least executables=affirming --least hardware=warning",
+        );
+        assert_eq!((zone.mode.as_str(), zone.intra_zone, zone.token_admits), ("observe", true, true));
+        assert_eq!(zone.products, ["edge", "plc"]);
+        assert_eq!(zone.name_constraint, "non-critical");
+        assert_eq!(zone.least["hardware"], "warning");
+        assert_eq!(zone.timing.unwrap().silent_after_seconds, 10);
+    }
+
+    #[test]
+    fn an_unknown_claim_or_tier_is_refused_by_name() {
+        assert!("kernel=affirming".parse::<Least>().unwrap_err().contains("`kernel` is no claim"));
+        assert!("hardware=good".parse::<Least>().unwrap_err().contains("`good` is no tier"));
+    }
+}

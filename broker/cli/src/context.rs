@@ -1,0 +1,145 @@
+//! The context folder: which plant, where its broker is, and who the administrator is.
+//!
+//! `touchstone-broker init` makes it. Keys in it must be readable by their owner only.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use policy::id::PlantDomain;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde::Deserialize;
+
+use crate::args::Global;
+use crate::failure::{Failure, Result};
+use crate::file;
+
+/// The bits of "group and others may do something with this file".
+const OTHERS: u32 = 0o077;
+
+/// An opened context folder.
+pub(crate) struct Context {
+    /// Name of the plant; the broker's certificate is for a name below it.
+    pub(crate) plant: PlantDomain,
+    /// `host:port` that is dialled.
+    pub(crate) address: String,
+    /// The only trust anchors: the plant root.
+    pub(crate) plant_root: Vec<CertificateDer<'static>>,
+    /// The administrator's certificate, leaf first.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// The administrator's key.
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("plant", &self.plant).field("address", &self.address).finish()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ContextFile {
+    plant: PlantDomain,
+    address: String,
+}
+
+impl Context {
+    /// Opens the folder that the command line, the environment or the default names.
+    pub(crate) fn open(global: &Global) -> Result<Self> {
+        let folder = folder(global)?;
+        let path = folder.join("context.toml");
+        let text = fs::read_to_string(&path).map_err(|e| {
+            Failure::unusable(format!("{}: {e}", path.display())).next(
+                "name the context folder with --context or TOUCHSTONE_CONTEXT; `touchstone-broker init` makes one",
+            )
+        })?;
+        let written: ContextFile =
+            toml::from_str(&text).map_err(|e| Failure::unusable(file::toml_fault(&path, &text, &e)))?;
+        Ok(Self {
+            plant: written.plant,
+            address: global.address.clone().unwrap_or(written.address),
+            plant_root: read_certificates(&folder.join("plant-root.pem"))?,
+            chain: read_certificates(&folder.join("admin.pem"))?,
+            key: read_tls_key(&folder.join("admin.key"))?,
+        })
+    }
+
+    /// The file in the context folder with the key that signs golden releases.
+    pub(crate) fn release_key(global: &Global) -> Result<PathBuf> {
+        Ok(folder(global)?.join("release.key"))
+    }
+}
+
+fn folder(global: &Global) -> Result<PathBuf> {
+    if let Some(folder) = &global.context {
+        return Ok(folder.clone());
+    }
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let config = variable("XDG_CONFIG_HOME").or_else(|| variable("HOME").map(|home| home.join(".config")));
+    config.map(|config| config.join("touchstone/context")).ok_or_else(|| {
+        Failure::unusable("there is no context folder: neither XDG_CONFIG_HOME nor HOME is set")
+            .next("name it with --context or TOUCHSTONE_CONTEXT")
+    })
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let bytes = file::read(path)?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|e| Failure::unusable(format!("{}: not a certificate in PEM: {e}", path.display())))?;
+    if certificates.is_empty() {
+        return Err(Failure::unusable(format!("{}: holds no certificate", path.display()))
+            .next("copy it again from the folder that `touchstone-broker init` made"));
+    }
+    Ok(certificates)
+}
+
+fn read_tls_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
+    Ok(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(read_key(path)?)))
+}
+
+/// The DER of a PKCS#8 private key in PEM that only its owner may read.
+pub(crate) fn read_key(path: &Path) -> Result<Vec<u8>> {
+    let metadata = fs::metadata(path).map_err(|e| Failure::unusable(format!("{}: {e}", path.display())))?;
+    if metadata.permissions().mode() & OTHERS != 0 {
+        return Err(Failure::unusable(format!("{}: this private key is readable by others", path.display()))
+            .next(format!("chmod 600 {}", path.display())));
+    }
+    let key = PrivatePkcs8KeyDer::from_pem_slice(&file::read(path)?).map_err(|e| {
+        Failure::unusable(format!("{}: not a PKCS#8 private key in PEM: {e}", path.display()))
+    })?;
+    Ok(key.secret_pkcs8_der().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Exit;
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.key");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let failure = read_key(&path).unwrap_err();
+        assert_eq!(failure.exit(), Exit::UnusableInput);
+        assert!(failure.text().contains("readable by others\nchmod 600 /"), "{}", failure.text());
+    }
+
+    #[test]
+    fn a_context_file_with_a_fault_names_file_line_and_field() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("context.toml"), "plant = \"plant.example\"\nadress = \"x:1\"\n")
+            .unwrap();
+        let global = Global { context: Some(folder.path().to_owned()), ..Global::default() };
+        let text = Context::open(&global).unwrap_err().text();
+        assert!(
+            text.contains("context.toml") && text.contains("line 2") && text.contains("adress"),
+            "{text}"
+        );
+    }
+}

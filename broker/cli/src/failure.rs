@@ -1,0 +1,160 @@
+//! Why a command did not do what it says: one line of what, one line of what to do next.
+
+use std::fmt::Write as _;
+
+use proto::v1::{Denial, DenialReason};
+
+use crate::exit::Exit;
+use crate::output::finding::Finding;
+use crate::output::words;
+
+/// Result of a command's steps.
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+/// What is told to the person at the terminal, and the exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    what: String,
+    findings: Vec<Finding>,
+    next: Option<String>,
+}
+
+impl Failure {
+    /// A failure in one line.
+    pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Self { exit, what: what.into(), findings: Vec::new(), next: None }
+    }
+
+    /// A file or value that cannot be used.
+    pub(crate) fn unusable(what: impl Into<String>) -> Self {
+        Self::new(Exit::UnusableInput, what)
+    }
+
+    /// Adds the line that says what to do next.
+    pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// A structured refusal of the broker.
+    pub(crate) fn denied(denial: Denial) -> Self {
+        let next = match (denial.retry_after_seconds, denial.reason()) {
+            (0, DenialReason::NotPermitted) => {
+                Some("ask an administrator whose certificate allows it".to_owned())
+            }
+            (0, DenialReason::ClockSkew) => Some(format!(
+                "the broker's clock says {}; set this machine's clock",
+                words::rfc3339(denial.broker_time)
+            )),
+            (0, _) => None,
+            (seconds, _) => Some(format!("try again in {}", words::span(u64::from(seconds)))),
+        };
+        Self {
+            exit: exit_of(denial.reason()),
+            what: denial.message,
+            findings: denial.findings.into_iter().map(Finding::from).collect(),
+            next,
+        }
+    }
+
+    /// How the program ends.
+    #[cfg(test)]
+    pub(crate) const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Writes the lines to standard error.
+    pub(crate) fn print(&self) -> Exit {
+        eprint!("{}", self.text());
+        self.exit
+    }
+
+    /// The lines: what, the findings, what next.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("touchstone: {}\n", words::visible(&self.what));
+        for finding in &self.findings {
+            text.push_str(&finding.text());
+        }
+        if let Some(next) = &self.next {
+            let _ = writeln!(text, "{}", words::visible(next));
+        }
+        text
+    }
+}
+
+/// An error and what is behind it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// Exhaustive: a new reason must choose its exit code.
+const fn exit_of(reason: DenialReason) -> Exit {
+    match reason {
+        DenialReason::Unspecified => Exit::Internal,
+        DenialReason::Malformed | DenialReason::UnsupportedVersion => Exit::UnusableInput,
+        DenialReason::NotPermitted => Exit::NotPermitted,
+        DenialReason::TryLater => Exit::Unreachable,
+        DenialReason::MustReattest
+        | DenialReason::EvidenceInvalid
+        | DenialReason::ReferenceMismatch
+        | DenialReason::NotAdmitted
+        | DenialReason::Quarantined
+        | DenialReason::Retired
+        | DenialReason::ClockSkew
+        | DenialReason::Conflict
+        | DenialReason::NotEndorsed
+        | DenialReason::NotFound => Exit::Negative,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_shows_message_findings_and_when_to_retry() {
+        let failure = Failure::denied(Denial {
+            reason: DenialReason::ReferenceMismatch.into(),
+            message: "press-7 does not match edge@1.4".to_owned(),
+            findings: vec![proto::v1::Finding {
+                pcr: Some(4),
+                event: Some(23),
+                event_type: "EV_EFI_BOOT_SERVICES_APPLICATION".to_owned(),
+                subject: "kernel".to_owned(),
+                expected: vec!["aa".repeat(32)],
+                seen: "bb".repeat(32),
+                ..proto::v1::Finding::default()
+            }],
+            retry_after_seconds: 90,
+            ..Denial::default()
+        });
+        assert_eq!(failure.exit(), Exit::Negative);
+        let text = failure.text();
+        for part in ["touchstone: press-7 does not match", "PCR 4, event 23", "kernel", "try again in 90 s"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(text.contains(&format!("expected sha256:{}", "aa".repeat(32))), "{text}");
+        assert!(text.contains(&format!("seen     sha256:{}", "bb".repeat(32))), "{text}");
+    }
+
+    #[test]
+    fn reasons_choose_their_exit_code() {
+        assert_eq!(exit_of(DenialReason::NotPermitted), Exit::NotPermitted);
+        assert_eq!(exit_of(DenialReason::TryLater), Exit::Unreachable);
+        assert_eq!(exit_of(DenialReason::NotFound), Exit::Negative);
+        assert_eq!(exit_of(DenialReason::Malformed), Exit::UnusableInput);
+    }
+
+    #[test]
+    fn a_message_cannot_steer_the_terminal() {
+        let text = Failure::unusable("bad\u{1b}[2Jname\n").text();
+        assert_eq!(text, "touchstone: bad\\u{1b}[2Jname\\u{a}\n");
+    }
+}

@@ -1,0 +1,210 @@
+//! A broker that says what a test told it, over real TLS, and remembers what it was asked.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its broker has failed")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use futures::stream::{self, BoxStream, StreamExt};
+use prost::Message;
+use proto::v1::admin_server::{Admin, AdminServer};
+use proto::v1::{self, BackupChunk, Denial, DenialReason, RestoreChunk};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::server::WebPkiClientVerifier;
+use tempfile::TempDir;
+use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::pki::{Authority, Purpose};
+use crate::tool::{self, Ran};
+
+/// Bytes between TLS and HTTP/2; any number works.
+const PIPE: usize = 64 * 1024;
+
+/// Answers by call, first to last; each is an encoded message or a denial.
+type Script = BTreeMap<&'static str, VecDeque<Result<Vec<u8>, Denial>>>;
+
+/// A call and its encoded request.
+type Asked = (&'static str, Vec<u8>);
+
+#[derive(Clone, Default)]
+struct Desk {
+    script: Arc<Mutex<Script>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Desk {
+    fn answer<T: Message + Default>(&self, call: &'static str, request: &impl Message) -> Result<T, Status> {
+        self.asked.lock().unwrap().push((call, request.encode_to_vec()));
+        let answer = self.script.lock().unwrap().get_mut(call).and_then(VecDeque::pop_front);
+        match answer {
+            Some(Ok(bytes)) => Ok(T::decode(bytes.as_slice()).unwrap()),
+            Some(Err(denial)) => Err(proto::denial::to_status(&denial)),
+            None => Err(Status::internal(format!("the test has no answer for {call}"))),
+        }
+    }
+}
+
+macro_rules! scripted {
+    ($($call:ident: $request:ident => $response:ident,)*) => {
+        #[tonic::async_trait]
+        impl Admin for Desk {
+            $(async fn $call(&self, request: Request<v1::$request>) -> Result<Response<v1::$response>, Status> {
+                self.answer(stringify!($call), request.get_ref()).map(Response::new)
+            })*
+
+            type BackupStream = BoxStream<'static, Result<BackupChunk, Status>>;
+
+            async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+                let chunk: BackupChunk = self.answer("backup", request.get_ref())?;
+                Ok(Response::new(stream::iter([Ok(chunk.clone()), Ok(chunk)]).boxed()))
+            }
+
+            async fn restore(&self, request: Request<Streaming<RestoreChunk>>) -> Result<Response<v1::RestoreResponse>, Status> {
+                let mut whole = RestoreChunk::default();
+                let mut chunks = request.into_inner();
+                while let Some(chunk) = chunks.message().await? {
+                    whole.data.extend(chunk.data);
+                    whole.revoked_serials.extend(chunk.revoked_serials);
+                }
+                self.answer("restore", &whole).map(Response::new)
+            }
+        }
+    };
+}
+
+scripted! {
+    get_status: GetStatusRequest => GetStatusResponse,
+    list_devices: ListDevicesRequest => ListDevicesResponse,
+    get_device: GetDeviceRequest => GetDeviceResponse,
+    import_devices: ImportDevicesRequest => ImportDevicesResponse,
+    admit_device: AdmitDeviceRequest => AdmitDeviceResponse,
+    quarantine_device: QuarantineDeviceRequest => QuarantineDeviceResponse,
+    readmit_device: ReadmitDeviceRequest => ReadmitDeviceResponse,
+    attest_device: AttestDeviceRequest => AttestDeviceResponse,
+    create_token: CreateTokenRequest => CreateTokenResponse,
+    learn_release: LearnReleaseRequest => LearnReleaseResponse,
+    apply_release: ApplyReleaseRequest => ApplyReleaseResponse,
+    list_releases: ListReleasesRequest => ListReleasesResponse,
+    get_release: GetReleaseRequest => GetReleaseResponse,
+    create_zone: CreateZoneRequest => CreateZoneResponse,
+    list_zones: ListZonesRequest => ListZonesResponse,
+    get_zone: GetZoneRequest => GetZoneResponse,
+    allow_conduit: AllowConduitRequest => AllowConduitResponse,
+    close_conduit: CloseConduitRequest => CloseConduitResponse,
+    list_conduits: ListConduitsRequest => ListConduitsResponse,
+    list_authorities: ListAuthoritiesRequest => ListAuthoritiesResponse,
+    list_audit_events: ListAuditEventsRequest => ListAuditEventsResponse,
+}
+
+/// The broker with an administrator's context folder for it.
+pub(crate) struct FakeBroker {
+    desk: Desk,
+    folder: TempDir,
+    // Held so that the server runs as long as the broker is there.
+    _runtime: Runtime,
+}
+
+impl FakeBroker {
+    /// Starts a broker of plant.example on a free port.
+    pub(crate) fn start() -> Self {
+        let root = Authority::new("plant root");
+        let (desk, runtime) = (Desk::default(), Runtime::new().unwrap());
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = AdminServer::new(desk.clone());
+        let connections = connections(listener, acceptor(&root));
+        runtime
+            .spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(connections));
+
+        let broker = Self { desk, folder: tempfile::tempdir().unwrap(), _runtime: runtime };
+        let context = format!("plant = \"plant.example\"\naddress = \"{address}\"\n");
+        fs::write(broker.path("context.toml"), context).unwrap();
+        broker.trust(&root);
+        broker.become_admin_of(&root);
+        broker
+    }
+
+    /// A file in the context folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Makes the administrator pin `root`.
+    pub(crate) fn trust(&self, root: &Authority) {
+        fs::write(self.path("plant-root.pem"), root.pem()).unwrap();
+    }
+
+    /// Gives the administrator a certificate of `root`.
+    pub(crate) fn become_admin_of(&self, root: &Authority) {
+        let admin = root.issue("admin", Purpose::Client);
+        fs::write(self.path("admin.pem"), &admin.certificate).unwrap();
+        fs::write(self.path("admin.key"), &admin.key).unwrap();
+        fs::set_permissions(self.path("admin.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Adds an answer.
+    pub(crate) fn answers(&self, call: &'static str, message: &impl Message) -> &Self {
+        self.push(call, Ok(message.encode_to_vec()))
+    }
+
+    /// Adds a refusal.
+    pub(crate) fn denies(&self, call: &'static str, reason: DenialReason, message: &str) -> &Self {
+        let message = message.to_owned();
+        self.push(call, Err(Denial { reason: reason.into(), message, ..Denial::default() }))
+    }
+
+    fn push(&self, call: &'static str, answer: Result<Vec<u8>, Denial>) -> &Self {
+        self.desk.script.lock().unwrap().entry(call).or_default().push_back(answer);
+        self
+    }
+
+    /// The requests of one call, in order.
+    pub(crate) fn asked<T: Message + Default>(&self, call: &str) -> Vec<T> {
+        let asked = self.desk.asked.lock().unwrap();
+        let of_call = asked.iter().filter(|(name, _)| *name == call);
+        of_call.map(|(_, request)| T::decode(request.as_slice()).unwrap()).collect()
+    }
+
+    /// Runs `touchstone` with this broker's context.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+        let context = self.folder.path().to_str().unwrap();
+        tool::run(&[&["--context", context], arguments].concat())
+    }
+}
+
+fn acceptor(root: &Authority) -> TlsAcceptor {
+    let server = root.issue("broker.control.plant.example", Purpose::Server);
+    let provider = Arc::new(default_provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(root.store()), Arc::clone(&provider));
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_client_cert_verifier(clients.build().unwrap())
+        .with_single_cert(server.chain(), server.private_key())
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Accepted connections without their TLS; one whose handshake fails is passed over.
+fn connections(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+) -> BoxStream<'static, std::io::Result<DuplexStream>> {
+    let accept = |(listener, acceptor): (TcpListener, TlsAcceptor)| async move {
+        loop {
+            let (tcp, _) = listener.accept().await.ok()?;
+            let Ok(mut tls) = acceptor.accept(tcp).await else { continue };
+            let (near, mut far) = tokio::io::duplex(PIPE);
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut tls, &mut far).await });
+            return Some((Ok(near), (listener, acceptor)));
+        }
+    };
+    stream::unfold((listener, acceptor), accept).boxed()
+}

@@ -1,0 +1,89 @@
+//! `touchstone inspect ek`, run as a program on certificates of real TPMs.
+
+use crate::tool::{self, Ran, vectors};
+
+/// A time at which every certificate of the collection is valid.
+const THEN: &str = "2023-06-01T00:00:00Z";
+
+fn inspect(file: &str, rest: &[&str]) -> Option<Ran> {
+    let vectors = vectors()?;
+    let (file, roots) = (vectors.join("ek").join(file), vectors.join("ek-roots"));
+    let paths = ["inspect", "ek", file.to_str()?, "--roots", roots.to_str()?, "-o", "json"];
+    Some(tool::run(&[&paths, rest].concat()))
+}
+
+#[test]
+fn every_form_of_certificate_chains_to_its_manufacturer() {
+    let cases = [
+        ("google-vtpm-ecc.pem", "ecc", 256, "Google"),
+        ("google-vtpm-rsa.pem", "rsa", 2048, "Google"),
+        ("infineon-rsa-029.der", "rsa", 2048, "Infineon"),
+        ("nuvoton-set-order.der", "rsa", 2048, "Nuvoton"),
+        ("stm-06-critical-policies.der", "rsa", 2048, "STMicroelectronics"),
+    ];
+    for (file, kind, bits, manufacturer) in cases {
+        let Some(ran) = inspect(file, &["--at", THEN]) else { return };
+        assert_eq!(ran.code, 0, "{file}: {ran:?}");
+        let json = ran.json();
+        assert_eq!((&json["schema"], &json["chains"]), (&1.into(), &true.into()), "{file}");
+        assert_eq!((&json["key_type"], &json["key_size"]), (&kind.into(), &bits.into()), "{file}");
+        assert_eq!(json["manufacturer"], manufacturer, "{file}");
+        assert!(json["root"].is_string() && json["reason"].is_null(), "{file}");
+        assert!(json["ek_digest"].as_str().unwrap().starts_with("sha256:"), "{file}");
+    }
+}
+
+#[test]
+fn a_header_is_taken_off_and_sha_1_is_named() {
+    let Some(ran) = inspect("stm-rsaes-oaep-7-byte-header.bin", &["--at", THEN]) else { return };
+    assert_eq!(ran.code, 3, "{ran:?}");
+    let json = ran.json();
+    assert_eq!((&json["key_type"], &json["key_size"]), (&"rsa".into(), &2048.into()));
+    assert!(json["reason"].as_str().unwrap().contains("signed with SHA-1"), "{json}");
+}
+
+#[test]
+fn a_missing_issuer_is_named() {
+    let Some(ran) = inspect("nv-trailing-padding.bin", &["--at", THEN]) else { return };
+    assert_eq!(ran.code, 3, "{ran:?}");
+    let reason = ran.json()["reason"].as_str().unwrap().to_owned();
+    assert!(
+        reason.contains("Nuvoton TPM Root CA 2010") && reason.contains("not among the roots"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn the_time_decides() {
+    let file = "stm-rsaes-oaep-7-byte-header.bin";
+    let Some(ran) = inspect(file, &["--at", "2025-01-01T00:00:00Z"]) else { return };
+    assert_eq!(ran.code, 3, "{ran:?}");
+    let json = ran.json();
+    assert!(json["reason"].as_str().unwrap().contains("expired at 2024-02-23T00:00:00Z"), "{json}");
+    assert_eq!(json["root"], serde_json::Value::Null);
+}
+
+#[test]
+fn what_is_no_certificate_is_unreadable() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ek");
+    std::fs::write(&file, [0xff; 1600]).unwrap();
+    let path = file.to_str().unwrap();
+    let ran = tool::run(&["inspect", "ek", path, "--roots", path]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("the NV index is empty"), "{ran:?}");
+    let ran = tool::run(&["inspect", "ek", "/nonexistent/ek", "--roots", path]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
+}
+
+#[test]
+fn roots_that_are_no_certificates_are_named_and_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let note = folder.path().join("README");
+    std::fs::write(&note, "no certificate").unwrap();
+    let Some(ran) = inspect("google-vtpm-ecc.pem", &["--at", THEN, "--roots", note.to_str().unwrap()]) else {
+        return;
+    };
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stderr.starts_with("skipped: ") && ran.stderr.contains("README"), "{ran:?}");
+}

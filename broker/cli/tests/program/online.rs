@@ -1,0 +1,158 @@
+//! Commands that ask a broker, run as a program against one that says what the test told it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use proto::v1::*;
+
+use crate::fake_broker::FakeBroker;
+use crate::pki::Authority;
+
+#[test]
+fn status_ends_with_1_when_something_needs_a_person() {
+    let broker = FakeBroker::start();
+    let attention = Attention { subject: "press-7".to_owned(), ..Attention::default() };
+    let quiet = GetStatusResponse { plant: "plant.example".to_owned(), ..GetStatusResponse::default() };
+    broker.answers("get_status", &quiet);
+    broker.answers("get_status", &GetStatusResponse { attention: vec![attention], ..quiet.clone() });
+    let ran = broker.run(&["status"]);
+    assert_eq!((ran.code, ran.stdout.contains("Nothing needs you.")), (0, true), "{ran:?}");
+    let ran = broker.run(&["status", "-o", "json"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert_eq!(ran.json()["needs_you"][0]["subject"], "press-7");
+}
+
+#[test]
+fn a_refusal_is_told_in_the_brokers_words() {
+    let broker = FakeBroker::start();
+    broker.denies("get_device", DenialReason::NotFound, "there is no device press-9");
+    broker.denies("quarantine_device", DenialReason::NotPermitted, "viewers quarantine nobody");
+    let ran = broker.run(&["device", "show", "press-9"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (3, "touchstone: there is no device press-9\n"), "{ran:?}");
+    let ran = broker.run(&["device", "quarantine", "press-9", "--reason", "x"]);
+    assert_eq!(ran.code, 5, "{ran:?}");
+    assert!(ran.stderr.starts_with("touchstone: viewers quarantine nobody\nask an administrator"), "{ran:?}");
+    // No answer in the script is an internal error of the broker.
+    assert_eq!(broker.run(&["zone", "list"]).code, 70);
+}
+
+#[test]
+fn another_server_is_not_the_broker() {
+    let broker = FakeBroker::start();
+    broker.trust(&Authority::new("another plant's root"));
+    let ran = broker.run(&["status"]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.stderr.contains("is not the broker of plant.example"), "{ran:?}");
+}
+
+#[test]
+fn a_certificate_that_the_broker_does_not_know_is_5() {
+    let broker = FakeBroker::start();
+    broker.become_admin_of(&Authority::new("another plant's root"));
+    let ran = broker.run(&["status"]);
+    assert_eq!(ran.code, 5, "{ran:?}");
+    assert!(ran.stderr.contains("does not accept this administrator's certificate"), "{ran:?}");
+}
+
+#[test]
+fn a_list_is_asked_page_by_page() {
+    let broker = FakeBroker::start();
+    let page = |name: &str, next: &str| ListDevicesResponse {
+        devices: vec![Device { name: name.to_owned(), ..Device::default() }],
+        next: next.to_owned(),
+    };
+    broker.answers("list_devices", &page("press-1", "press-1"));
+    broker.answers("list_devices", &page("press-2", ""));
+    let ran = broker.run(&["device", "list", "--zone", "cell-3", "-o", "json"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(ran.json()["devices"][1]["name"], "press-2");
+    let asked: Vec<ListDevicesRequest> = broker.asked("list_devices");
+    assert_eq!((asked[0].zone.as_str(), asked[1].after.as_str()), ("cell-3", "press-1"));
+}
+
+#[test]
+fn a_token_stands_alone_on_standard_output() {
+    let broker = FakeBroker::start();
+    let answer = CreateTokenResponse { token: "tst1.id.secret".to_owned(), expires_at: 4_000_000_000 };
+    broker.answers("create_token", &answer);
+    let ran = broker.run(&["token", "create", "--zone", "cell-3", "--for", "2h"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "tst1.id.secret\n"), "{ran:?}");
+    assert!(ran.stderr.contains("to join cell-3"), "{ran:?}");
+    assert_eq!(broker.asked::<CreateTokenRequest>("create_token")[0].lifetime_seconds, 7_200);
+}
+
+#[test]
+fn apply_shows_the_forecast_before_it_changes_anything() {
+    let broker = FakeBroker::start();
+    let file = broker.path("edge.dsse.json");
+    fs::write(&file, "{}").unwrap();
+    let forecast = Forecast {
+        device: "press-7".to_owned(),
+        before: "trusted".to_owned(),
+        after: "refused".to_owned(),
+        ..Forecast::default()
+    };
+    let answer = ApplyReleaseResponse { release: "edge@1.5".to_owned(), forecast: vec![forecast] };
+    broker.answers("apply_release", &answer).answers("apply_release", &answer);
+    let ran = broker.run(&["golden", "apply", file.to_str().unwrap(), "--yes"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(
+        ran.stdout.contains("1 would lose trust") && ran.stdout.ends_with("edge@1.5 is active\n"),
+        "{ran:?}"
+    );
+    let asked: Vec<ApplyReleaseRequest> = broker.asked("apply_release");
+    assert_eq!(asked.iter().map(|request| request.dry_run).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(asked[1].envelope, b"{}");
+}
+
+#[test]
+fn a_dry_run_says_so_to_the_broker() {
+    let broker = FakeBroker::start();
+    let answer = AllowConduitResponse { affected: vec!["press-7".to_owned(), "hist-1".to_owned()] };
+    broker.answers("allow_conduit", &answer);
+    let line =
+        ["conduit", "allow", "--from", "cell-3", "--to", "historian", "--service", "opcua", "--dry-run"];
+    let ran = broker.run(&line);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(
+        ran.stdout,
+        "cell-3 would be allowed to open opcua of historian; trust files change on 2 devices: press-7, hist-1\n"
+    );
+    assert!(broker.asked::<AllowConduitRequest>("allow_conduit")[0].dry_run);
+}
+
+#[test]
+fn devices_are_imported_with_the_zones_and_name_of_the_command_line() {
+    let broker = FakeBroker::start();
+    let file = broker.path("identity.json");
+    fs::write(&file, format!(r#"{{"schema":1,"ek_digest":"sha256:{}"}}"#, "ab".repeat(32))).unwrap();
+    broker.answers("import_devices", &ImportDevicesResponse { created: 1, unchanged: 0 });
+    let file = file.to_str().unwrap();
+    let ran = broker.run(&["device", "import", file, "--zone", "cell-3", "--name", "press-7"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "1 registered, 0 already known\n"), "{ran:?}");
+    let asked = broker.asked::<ImportDevicesRequest>("import_devices").remove(0).devices.remove(0);
+    assert_eq!(
+        (asked.name.as_str(), asked.zones, asked.ek_digest),
+        ("press-7", vec!["cell-3".to_owned()], vec![0xab; 32])
+    );
+}
+
+#[test]
+fn a_backup_goes_out_and_comes_back_whole() {
+    let broker = FakeBroker::start();
+    let (file, revoked) = (broker.path("plant.backup"), broker.path("revoked"));
+    fs::write(&revoked, "0A:FF # press-7\n").unwrap();
+    let chunk = BackupChunk { data: vec![7; 300_000] };
+    broker.answers("backup", &chunk);
+    broker.answers("restore", &RestoreResponse { plant_epoch: 2, records: 5, ..RestoreResponse::default() });
+    let (path, revoked) = (file.to_str().unwrap(), revoked.to_str().unwrap());
+    let ran = broker.run(&["backup", "--out", path]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let ran = broker.run(&["restore", path, "--revoked", revoked, "--yes"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("plant epoch 2 begins and every device attests again"), "{ran:?}");
+    let asked: Vec<RestoreChunk> = broker.asked("restore");
+    assert_eq!(asked[0].data, vec![7; 600_000]);
+    assert_eq!(asked[0].revoked_serials, ["0aff"]);
+}

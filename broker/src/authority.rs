@@ -1,0 +1,119 @@
+//! The two authorities of each zone: made with the zone, opened when they sign.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use policy::id::ZoneName;
+use policy::time::{UnixTime, Validity};
+use policy::zone::{NameConstraint, Role};
+
+use crate::ca::{AuthorityKey, CaError, Issuer, profile};
+use crate::plant::Plant;
+use crate::ports::EntropyError;
+use crate::record::zone::{AuthorityRecord, AuthorityState, authority_key, authority_prefix};
+use crate::record::{Held, RecordError, list};
+use crate::secrets::OpenError;
+
+/// How long an authority lives: longer than any plant stays dark, rotated long before.
+const LIFETIME: u64 = 10 * 365 * 86_400;
+
+/// An authority cannot be made or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// The certificate library refused.
+    #[error("an authority of zone {zone} cannot be used")]
+    Ca {
+        /// The zone.
+        zone: ZoneName,
+        /// Why.
+        source: CaError,
+    },
+    /// No random bytes.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Its key does not open.
+    #[error(
+        "the key {key} does not open under this broker's key-encryption key; put back the `secrets` folder that belongs to this store"
+    )]
+    Wrapped {
+        /// The record's key.
+        key: String,
+        /// What the cipher said.
+        source: OpenError,
+    },
+    /// A zone without an active authority.
+    #[error("zone {0} has no active authority; restore the last backup")]
+    None(ZoneName),
+}
+
+/// Opened authorities, by record key.
+#[derive(Debug, Default)]
+pub struct IssuerCache(Mutex<HashMap<String, Arc<Issuer>>>);
+
+impl IssuerCache {
+    /// Forgets every key, after a restore.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// A new authority of generation `generation`, active, not stored yet.
+pub fn prepare(
+    plant: &Plant,
+    zone: &ZoneName,
+    role: Role,
+    generation: u32,
+    constraint: NameConstraint,
+    now: UnixTime,
+) -> Result<AuthorityRecord, AuthorityError> {
+    let ca = |source| AuthorityError::Ca { zone: zone.clone(), source };
+    let validity = Validity { not_before: now.minus(plant.config.backdate), not_after: now.plus(LIFETIME) };
+    let key = AuthorityKey::generate().map_err(ca)?;
+    let domain = plant.domain().trust_domain(zone);
+    let params = profile::zone_authority(&domain, role, generation, constraint, validity, plant.serial()?)
+        .map_err(ca)?;
+    let certificate = key.self_signed(&params).map_err(ca)?;
+    let name = authority_key(zone, role, generation);
+    let wrapped_key = plant.kek.seal(plant.entropy.as_ref(), name.as_bytes(), &key.to_pkcs8())?;
+    Ok(AuthorityRecord {
+        zone: zone.clone(),
+        role,
+        generation,
+        certificate: certificate.into(),
+        wrapped_key: wrapped_key.into(),
+        not_after: validity.not_after,
+        state: AuthorityState::Active,
+    })
+}
+
+/// The authority that signs for this zone and role today.
+pub async fn active(
+    plant: &Plant,
+    zone: &ZoneName,
+    role: Role,
+) -> Result<Held<AuthorityRecord>, AuthorityError> {
+    let all: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), &authority_prefix(zone, role)).await?;
+    all.into_iter()
+        .rev()
+        .find(|held| held.record.state == AuthorityState::Active)
+        .ok_or_else(|| AuthorityError::None(zone.clone()))
+}
+
+/// The authority's key, opened once and kept.
+pub fn issuer(plant: &Plant, held: &Held<AuthorityRecord>) -> Result<Arc<Issuer>, AuthorityError> {
+    let mut cache = plant.issuers.0.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(issuer) = cache.get(&held.key) {
+        return Ok(Arc::clone(issuer));
+    }
+    let ca = |source| AuthorityError::Ca { zone: held.record.zone.clone(), source };
+    let wrapped = |source| AuthorityError::Wrapped { key: held.key.clone(), source };
+    let key = plant.kek.open(held.key.as_bytes(), &held.record.wrapped_key.0).map_err(wrapped)?;
+    let key = AuthorityKey::from_pkcs8(&key).map_err(ca)?;
+    let issuer = Issuer::new(held.record.certificate.0.clone(), held.record.not_after, key).map_err(ca)?;
+    let issuer = Arc::new(issuer);
+    cache.insert(held.key.clone(), Arc::clone(&issuer));
+    Ok(issuer)
+}

@@ -1,0 +1,107 @@
+//! What the broker is told: one TOML file in its folder, validated before any port opens.
+//!
+//! All faults are reported at once, each with its key and the remedy.
+
+mod raw;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use self::raw::Raw;
+
+/// Name of the configuration file in the broker's folder.
+pub const FILE: &str = "broker.toml";
+
+/// A valid configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The broker's folder: store, blobs, secrets.
+    pub dir: PathBuf,
+    /// Where it listens. Port 0 takes a free one; `address` in the folder names it.
+    pub listen: SocketAddr,
+    /// Files and folders with certificates of TPM manufacturers.
+    pub tpm_roots: Vec<PathBuf>,
+    /// Connections that may be open at once.
+    pub max_connections: usize,
+    /// Devices that may wait for an administrator at once.
+    pub max_pending: usize,
+    /// Seconds by which certificates are backdated, for clocks that run late.
+    pub backdate: u64,
+}
+
+/// The configuration cannot be used: every fault that was found.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    file: PathBuf,
+    faults: Vec<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cannot be used:", self.file.display())?;
+        self.faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads `broker.toml` of the broker's folder `dir`.
+    pub fn load(dir: &Path) -> Result<Self, ConfigError> {
+        let file = dir.join(FILE);
+        let text = std::fs::read_to_string(&file).map_err(|error| ConfigError {
+            file: file.clone(),
+            faults: vec![format!("{error}; run `touchstone-broker init --dir {}` first", dir.display())],
+        })?;
+        Self::parse(dir, &text).map_err(|faults| ConfigError { file, faults })
+    }
+
+    /// The configuration that `text` means for the folder `dir`, or all its faults.
+    pub fn parse(dir: &Path, text: &str) -> Result<Self, Vec<String>> {
+        let raw: Raw = toml::from_str(text).map_err(|error| vec![error.to_string()])?;
+        let mut faults = Vec::new();
+        let listen = raw.listen.parse().unwrap_or_else(|_| {
+            faults.push(format!("listen: `{}` is no address; write for example 0.0.0.0:8443", raw.listen));
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        });
+        let mut within = |key: &str, value: u64, low: u64, high: u64| {
+            if !(low..=high).contains(&value) {
+                faults.push(format!("limits.{key}: {value} is not within {low} to {high}"));
+            }
+        };
+        within("connections", u64::try_from(raw.limits.connections).unwrap_or(u64::MAX), 16, 1_000_000);
+        within("pending_devices", u64::try_from(raw.limits.pending_devices).unwrap_or(u64::MAX), 1, 100_000);
+        within("not_before_skew_seconds", raw.limits.not_before_skew_seconds, 0, 300);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            listen,
+            tpm_roots: raw.tpm_roots.iter().map(|path| dir.join(path)).collect(),
+            max_connections: raw.limits.connections,
+            max_pending: raw.limits.pending_devices,
+            backdate: raw.limits.not_before_skew_seconds,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_faults_are_reported_at_once() {
+        let text = "listen = \"here\"\n[limits]\nconnections = 1\n";
+        let faults = Config::parse(Path::new("/b"), text).unwrap_err();
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(faults[0].starts_with("listen:") && faults[1].starts_with("limits.connections:"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let faults = Config::parse(Path::new("/b"), "listen = \"127.0.0.1:0\"\nlisten2 = 1\n").unwrap_err();
+        assert!(faults[0].contains("listen2"), "{faults:?}");
+    }
+}

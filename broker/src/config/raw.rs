@@ -1,0 +1,29 @@
+//! The configuration file as it is written. [`super::Config`] is what it means.
+
+use serde::Deserialize;
+
+/// `broker.toml`, key for key.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    pub(super) listen: String,
+    #[serde(default)]
+    pub(super) tpm_roots: Vec<String>,
+    #[serde(default)]
+    pub(super) limits: Limits,
+}
+
+/// Bounds that a plant may set.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub(super) connections: usize,
+    pub(super) pending_devices: usize,
+    pub(super) not_before_skew_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 20_000, pending_devices: 1_000, not_before_skew_seconds: 300 }
+    }
+}

@@ -1,0 +1,40 @@
+//! Files whose mode and durability matter.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Writes a new file that only its owner may read, synced to disk. An existing file is replaced whole.
+pub(crate) fn write_secret(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_whole(file, bytes, 0o600)
+}
+
+/// Writes a new file that everybody may read, synced to disk. An existing file is replaced whole.
+pub(crate) fn write_public(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_whole(file, bytes, 0o644)
+}
+
+fn write_whole(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let fresh = file.with_file_name(name);
+    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
+    out.write_all(bytes)?;
+    out.sync_all()?;
+    std::fs::rename(&fresh, file)?;
+    match file.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Makes a folder that only its owner may enter.
+pub(crate) fn make_private_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Whether anybody but the owner may read `file`.
+pub(crate) fn readable_by_others(file: &Path) -> io::Result<bool> {
+    Ok(std::fs::metadata(file)?.mode() & 0o077 != 0)
+}

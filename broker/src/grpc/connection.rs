@@ -1,0 +1,145 @@
+//! Connections: how many, how long, and who is on each.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use policy::time::UnixTime;
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+
+use super::peer::{Anchors, Peer};
+use crate::plant::Plant;
+use crate::tls::Tls;
+
+/// A handshake takes a few round trips; a TPM that signs slowly needs a second or two more.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Connections that may wait between accept and service.
+const BACKLOG: usize = 64;
+/// Pause after an accept that failed, out of file descriptors say: the next would fail at once too.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A TLS connection with its peer. It ends when the peer's certificate does.
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+    end: Option<Pin<Box<Sleep>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// What handlers learn of a connection.
+#[derive(Debug, Clone)]
+pub struct ConnectionInfo {
+    /// Who is on the other end.
+    pub peer: Peer,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = ConnectionInfo;
+
+    fn connect_info(&self) -> ConnectionInfo {
+        ConnectionInfo { peer: self.peer.clone() }
+    }
+}
+
+/// What every handshake needs.
+#[derive(Clone)]
+struct Door {
+    acceptor: TlsAcceptor,
+    tls: Arc<Tls>,
+    plant: Arc<Plant>,
+}
+
+/// Accepts connections for ever, each handshake in a task of its own.
+pub fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    tls: Arc<Tls>,
+    plant: Arc<Plant>,
+) -> ReceiverStream<io::Result<Connection>> {
+    let (send, receive) = mpsc::channel(BACKLOG);
+    let permits = Arc::new(Semaphore::new(plant.config.max_connections));
+    let door = Door { acceptor, tls, plant };
+    tokio::spawn(async move {
+        while !send.is_closed() {
+            let (tcp, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                tracing::warn!(peer.addr = %address, "too many connections; this one is closed");
+                continue;
+            };
+            let (door, send) = (door.clone(), send.clone());
+            tokio::spawn(async move {
+                match handshake(tcp, &door, permit).await {
+                    Ok(connection) => drop(send.send(Ok(connection)).await),
+                    Err(error) => tracing::info!(peer.addr = %address, %error, "a TLS handshake failed"),
+                }
+            });
+        }
+    });
+    ReceiverStream::new(receive)
+}
+
+async fn handshake(tcp: TcpStream, door: &Door, permit: OwnedSemaphorePermit) -> io::Result<Connection> {
+    tcp.set_nodelay(true)?;
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took longer than 10 s");
+    let stream = tokio::time::timeout(HANDSHAKE, door.acceptor.accept(tcp)).await.map_err(late)??;
+    let now = door.plant.now();
+    let peer = peer(&door.tls.anchors.load(), stream.get_ref().1.peer_certificates(), now)?;
+    let end = match &peer {
+        Peer::Anonymous => None,
+        Peer::Device(device) => Some(device.not_after),
+        Peer::Administrator(administrator) => Some(administrator.not_after),
+    };
+    let end = end.map(|end| Box::pin(tokio::time::sleep(Duration::from_secs(end.since(now)))));
+    Ok(Connection { stream, peer, end, _permit: permit })
+}
+
+fn peer(anchors: &Anchors, certificates: Option<&[CertificateDer<'_>]>, now: UnixTime) -> io::Result<Peer> {
+    let Some((leaf, chain)) = certificates.and_then(<[_]>::split_first) else { return Ok(Peer::Anonymous) };
+    anchors.identify(leaf, chain, now).map_err(io::Error::other)
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(end) = &mut self.end
+            && end.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::Error::other("the client certificate ended")));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

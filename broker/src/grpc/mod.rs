@@ -1,0 +1,8 @@
+//! The gRPC services: thin. Each handler converts, calls one room and converts back.
+
+pub mod connection;
+pub mod device;
+pub mod health;
+pub mod peer;
+pub mod status;
+pub mod watch;

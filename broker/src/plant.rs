@@ -1,0 +1,142 @@
+//! The running plant: store, clock, keys. Every service works on one [`Plant`].
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use policy::evidence::endorsement::RootStore;
+use policy::id::PlantDomain;
+use policy::time::UnixTime;
+
+use crate::authority::IssuerCache;
+use crate::ca::{AuthorityKey, CaError, Issuer, Serial};
+use crate::config::Config;
+use crate::golden::GoldenCache;
+use crate::ports::{Clock, Entropy, EntropyError, random};
+use crate::record::plant::{self as records, ISSUING, PLANT, SEALING};
+use crate::record::{Held, RecordError, fetch, list};
+use crate::secrets::{OpenError, SecretKey};
+use crate::store::Store;
+use crate::store::blobs::Blobs;
+use crate::trust::ViewCache;
+
+/// The plant's keys, opened. Replaced whole by a restore.
+#[derive(Debug)]
+pub struct PlantKeys {
+    /// The plant's domain.
+    pub domain: PlantDomain,
+    /// Its random id.
+    pub plant_id: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Certificate of the plant root, DER.
+    pub root: Vec<u8>,
+    /// Certificate of the authority whose key nobody kept, DER.
+    pub nobody: Vec<u8>,
+    /// Its CRL, DER.
+    pub nobody_crl: Vec<u8>,
+    /// Id of the key that challenges are sealed under.
+    pub sealing_id: u32,
+    /// That key.
+    pub sealing: SecretKey,
+    /// The issuing key.
+    pub issuing: Issuer,
+}
+
+/// The plant's keys cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A record that `init` writes is not there.
+    #[error("the store holds no {0}; run `touchstone-broker init`, or restore the last backup")]
+    Missing(&'static str),
+    /// The key-encryption key is another one.
+    #[error(
+        "the {what} does not open under this broker's key-encryption key; put back the `secrets` folder that belongs to this store"
+    )]
+    Wrapped {
+        /// Which key.
+        what: &'static str,
+        /// What the cipher said.
+        source: OpenError,
+    },
+    /// The issuing certificate cannot be used.
+    #[error("the issuing key cannot be used")]
+    Issuing(#[source] CaError),
+}
+
+impl PlantKeys {
+    /// Reads and opens the keys that the store holds.
+    pub async fn open(store: &dyn Store, kek: &SecretKey) -> Result<Self, KeysError> {
+        let plant: Held<records::Plant> =
+            fetch(store, PLANT.to_owned()).await?.ok_or(KeysError::Missing("plant"))?;
+        let issuing: Held<records::Issuing> =
+            fetch(store, ISSUING.to_owned()).await?.ok_or(KeysError::Missing("issuing key"))?;
+        let sealing: Held<records::Sealing> =
+            list(store, SEALING).await?.pop().ok_or(KeysError::Missing("sealing key"))?;
+        let wrapped = |what| move |source| KeysError::Wrapped { what, source };
+        let key =
+            kek.open(ISSUING.as_bytes(), &issuing.record.wrapped_key.0).map_err(wrapped("issuing key"))?;
+        let key = AuthorityKey::from_pkcs8(&key).map_err(KeysError::Issuing)?;
+        let issuer = Issuer::new(issuing.record.certificate.0, issuing.record.not_after, key);
+        let seal =
+            kek.open(SEALING.as_bytes(), &sealing.record.wrapped_key.0).map_err(wrapped("sealing key"))?;
+        Ok(Self {
+            domain: plant.record.domain,
+            plant_id: plant.record.id,
+            epoch: plant.record.epoch,
+            root: plant.record.root.0,
+            nobody: plant.record.nobody.0,
+            nobody_crl: plant.record.nobody_crl.0,
+            sealing_id: sealing.record.id,
+            sealing: SecretKey::from_bytes(&seal).ok_or(KeysError::Missing("sealing key"))?,
+            issuing: issuer.map_err(KeysError::Issuing)?,
+        })
+    }
+}
+
+/// Everything that a service needs.
+pub struct Plant {
+    /// What must not be forgotten.
+    pub store: Arc<dyn Store>,
+    /// Evidence, results and envelopes by digest.
+    pub blobs: Blobs,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub entropy: Arc<dyn Entropy>,
+    /// The key that stored keys are wrapped under.
+    pub kek: SecretKey,
+    /// The plant's keys.
+    pub keys: ArcSwap<PlantKeys>,
+    /// Opened authority keys.
+    pub issuers: IssuerCache,
+    /// Golden values that were read last.
+    pub golden: GoldenCache,
+    /// What trust sets are made of, as read last.
+    pub views: ViewCache,
+    /// Certificates of TPM manufacturers.
+    pub roots: RootStore,
+    /// What the broker was told.
+    pub config: Config,
+}
+
+impl Plant {
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
+    /// A fresh certificate serial.
+    pub fn serial(&self) -> Result<Serial, EntropyError> {
+        random(self.entropy.as_ref()).map(Serial::from_random)
+    }
+
+    /// The plant's domain.
+    #[must_use]
+    pub fn domain(&self) -> PlantDomain {
+        self.keys.load().domain.clone()
+    }
+}

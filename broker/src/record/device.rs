@@ -1,0 +1,364 @@
+//! Devices, their TPMs and certificates, tokens, and those that wait for an administrator.
+
+use std::collections::BTreeMap;
+
+use policy::digest::Digest;
+use policy::id::{DeviceName, ZoneName};
+use policy::time::{UnixTime, Validity};
+use policy::zone::Role;
+use serde::{Deserialize, Serialize};
+
+use super::Bytes;
+use crate::store::record::Record;
+
+/// Prefix of devices.
+pub const DEVICE: &str = "device/";
+/// Prefix of the last attestation of each device.
+pub const ATTESTED: &str = "attested/";
+/// Prefix of TPMs, by EK digest.
+pub const EK: &str = "ek/";
+/// Prefix of TPMs that wait for an administrator.
+pub const PENDING: &str = "pending/";
+/// Prefix of join tokens.
+pub const TOKEN: &str = "token/";
+/// Prefix of certified keys.
+pub const KEY: &str = "key/";
+
+/// Prefix of the certificates that a device holds.
+pub const HELD: &str = "held/";
+/// Prefix of inventories.
+pub const INVENTORY: &str = "inventory/";
+
+/// Inventory values of one device, each at most [`MAX_VALUE`] bytes: a record has at most 4 KiB.
+pub const MAX_INVENTORY: usize = 16;
+/// Longest inventory name or value in bytes.
+pub const MAX_VALUE: usize = 48;
+/// Services that one device may offer.
+pub const MAX_SERVICES: usize = 16;
+/// Certificates of one zone and role that a device may hold at once. It replaces one after a third of
+/// its life, so an honest device holds three.
+pub const MAX_HELD: usize = 4;
+/// Zones that one device may be in: a gateway joins a few, never many.
+pub const MAX_ZONES: usize = 8;
+
+/// Where an inventory value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// An administrator or a supplier's list says so.
+    Vouched,
+    /// The device says so.
+    Declared,
+    /// Bound to verified evidence.
+    Attested,
+}
+
+/// A property of a device.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InventoryValue {
+    /// The value.
+    pub value: String,
+    /// Where it comes from.
+    pub source: Source,
+    /// Since when.
+    pub at: UnixTime,
+}
+
+/// An attestation key that is bound to the device's EK.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BoundAk {
+    /// TPMT_PUBLIC.
+    pub public: Bytes,
+    /// Its Name.
+    pub name: Bytes,
+    /// When it was activated.
+    pub since: UnixTime,
+}
+
+/// A certificate that the device holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldCertificate {
+    /// Caller or listener.
+    pub role: Role,
+    /// Generation of the authority that signed it.
+    pub generation: u32,
+    /// Serial, hex.
+    pub serial: String,
+    /// Digest of the certified key.
+    pub spki: Digest,
+    /// When it holds.
+    pub validity: Validity,
+}
+
+/// The certificates of one zone that were issued to a device and have not ended.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct HeldCertificates {
+    /// Oldest first.
+    pub certificates: Vec<HeldCertificate>,
+}
+
+impl Record for HeldCertificates {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "held certificates";
+}
+
+/// What is known of a device besides what it proves, by name of the property.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Inventory {
+    /// At most [`MAX_INVENTORY`] values.
+    pub values: BTreeMap<String, InventoryValue>,
+}
+
+impl Record for Inventory {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "inventory";
+}
+
+/// What an administrator decided about a device. Trust is not stored here: it is the last
+/// attestation's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Admission {
+    /// May attest.
+    Admitted,
+    /// Retired for good.
+    Retired,
+}
+
+/// A device of the plant. Its name belongs to one EK.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Device {
+    /// Its name.
+    pub name: DeviceName,
+    /// Its zones, in order.
+    pub zones: Vec<ZoneName>,
+    /// Digest of its EK.
+    pub ek: Digest,
+    /// The attestation key, once it was activated.
+    pub ak: Option<BoundAk>,
+    /// May it attest at all.
+    pub admission: Admission,
+    /// Who or what admitted it.
+    pub admitted_by: String,
+    /// When.
+    pub admitted_at: UnixTime,
+    /// Attestations that were committed; a challenge is used once because this rises (A1).
+    pub counter: u64,
+    /// Services it offers: name and port.
+    pub services: BTreeMap<String, u16>,
+    /// Raised by an administrator's "attest now".
+    pub asked: u64,
+    /// What `asked` was at the last attestation: while it is less, the device is told.
+    pub answered: u64,
+    /// Set when counters of the TPM may have gone back for a known reason: the next attestation sets
+    /// them anew (A8).
+    pub clock_excused: bool,
+}
+
+impl Record for Device {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "device";
+}
+
+/// What was decided about an attestation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// Every zone trusts it.
+    Trusted,
+    /// A zone in observe would have refused it.
+    WouldRefuse,
+    /// An enforcing zone refused it.
+    Refused,
+    /// It did not answer "attest now" in time.
+    Silent,
+}
+
+impl Decision {
+    /// The decision as commands show it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted",
+            Self::WouldRefuse => "would-refuse",
+            Self::Refused => "refused",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+/// The last verified attestation of a device; the full result and the evidence are blobs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attested {
+    /// When.
+    pub at: UnixTime,
+    /// What was decided.
+    pub decision: Decision,
+    /// Verdict of the appraisal, for lists.
+    pub verdict: String,
+    /// The release that matched, or the closest.
+    pub release: Option<String>,
+    /// Blob of the appraisal results, JSON.
+    pub result: Digest,
+    /// Blob of the evidence, as `CompleteRequest`.
+    pub evidence: Digest,
+    /// Revision of the golden values that it was appraised under.
+    pub golden: u64,
+    /// TPM reset counter.
+    pub reset_count: u32,
+    /// TPM restart counter.
+    pub restart_count: u32,
+    /// TPM clock, ms.
+    pub clock: u64,
+    /// TPM firmware version.
+    pub firmware_version: u64,
+}
+
+impl Record for Attested {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "attestation";
+}
+
+/// Who stopped a device, and why.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// When.
+    pub at: UnixTime,
+    /// Administrator.
+    pub by: String,
+    /// For people.
+    pub reason: String,
+}
+
+/// A TPM. Quarantine and retirement are held here, so they outlive the device record (A6).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Tpm {
+    /// The device it belongs to.
+    pub device: Option<DeviceName>,
+    /// Registered by digest by an administrator, not learned from the enrollment it admits (A4).
+    pub registered: bool,
+    /// Set while it is quarantined.
+    pub quarantine: Option<Quarantine>,
+    /// Barred for good: its mainboard was replaced, or the device retired.
+    pub retired: bool,
+}
+
+impl Record for Tpm {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "TPM";
+}
+
+/// A TPM that proved itself and waits for an administrator.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Pending {
+    /// Digest of its EK.
+    pub ek: Digest,
+    /// The name it asks for.
+    pub name: Option<DeviceName>,
+    /// The zones it asks for.
+    pub zones: Vec<ZoneName>,
+    /// What its TPM is, for people.
+    pub tpm: String,
+    /// When it first asked.
+    pub since: UnixTime,
+}
+
+impl Record for Pending {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "pending device";
+}
+
+/// A one-time join token. The proof is an HMAC under the secret, so the secret itself is needed; it is
+/// stored wrapped, never hashed and never in clear.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Token {
+    /// The secret under the KEK.
+    pub wrapped_secret: Bytes,
+    /// Zones it admits to.
+    pub zones: Vec<ZoneName>,
+    /// Only this TPM may use it.
+    pub ek: Option<Digest>,
+    /// Name that the device gets.
+    pub device: Option<DeviceName>,
+    /// When it ends.
+    pub expires: UnixTime,
+    /// Who made it.
+    pub by: String,
+    /// Plant epoch it was made in: a restore voids it (A15).
+    pub epoch: u64,
+}
+
+impl Record for Token {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "join token";
+}
+
+/// Whose a certified key is: a key is never certified for two zones, roles or devices (B11).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertifiedKeyOwner {
+    /// The device.
+    pub device: DeviceName,
+    /// The zone.
+    pub zone: ZoneName,
+    /// The role.
+    pub role: Role,
+}
+
+impl Record for CertifiedKeyOwner {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "certified key";
+}
+
+/// Key of a device.
+#[must_use]
+pub fn device_key(name: &DeviceName) -> String {
+    format!("{DEVICE}{name}")
+}
+
+/// Key of a device's last attestation.
+#[must_use]
+pub fn attested_key(name: &DeviceName) -> String {
+    format!("{ATTESTED}{name}")
+}
+
+/// Prefix of the certificates that a device holds, by zone.
+#[must_use]
+pub fn held_prefix(name: &DeviceName) -> String {
+    format!("{HELD}{name}/")
+}
+
+/// Key of the certificates that a device holds in a zone.
+#[must_use]
+pub fn held_key(name: &DeviceName, zone: &ZoneName) -> String {
+    format!("{HELD}{name}/{zone}")
+}
+
+/// Key of a device's inventory.
+#[must_use]
+pub fn inventory_key(name: &DeviceName) -> String {
+    format!("{INVENTORY}{name}")
+}
+
+/// Key of a TPM.
+#[must_use]
+pub fn ek_key(ek: &Digest) -> String {
+    format!("{EK}{}", ek.hex())
+}
+
+/// Key of a pending device.
+#[must_use]
+pub fn pending_key(ek: &Digest) -> String {
+    format!("{PENDING}{}", ek.hex())
+}
+
+/// Key of a token.
+#[must_use]
+pub fn token_key(id: &str) -> String {
+    format!("{TOKEN}{id}")
+}
+
+/// Key of a certified key.
+#[must_use]
+pub fn certified_key(spki: &Digest) -> String {
+    format!("{KEY}{}", spki.hex())
+}

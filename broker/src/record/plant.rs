@@ -1,0 +1,130 @@
+//! The plant itself: its root, issuing and sealing keys, administrators, trust head.
+
+use policy::digest::Digest;
+use policy::id::PlantDomain;
+use policy::time::UnixTime;
+use serde::{Deserialize, Serialize};
+
+use super::Bytes;
+use crate::store::record::Record;
+
+/// Key of the one [`Plant`].
+pub const PLANT: &str = "plant";
+/// Key of the one [`Issuing`] that is in use.
+pub const ISSUING: &str = "issuing";
+/// Key of the [`TrustHead`].
+pub const TRUST: &str = "trust";
+/// Prefix of sealing keys.
+pub const SEALING: &str = "sealing/";
+/// Prefix of administrators.
+pub const ADMIN: &str = "admin/";
+
+/// What the plant is, since `init`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plant {
+    /// Its domain.
+    pub domain: PlantDomain,
+    /// Random id: a challenge of another plant of the same name never opens here.
+    pub id: String,
+    /// Raised by every restore; ends older challenges and orders trust sets (A15).
+    pub epoch: u64,
+    /// Certificate of the plant root, DER. Its key is in the recovery kit.
+    pub root: Bytes,
+    /// Certificate of the authority whose key nobody kept.
+    pub nobody: Bytes,
+    /// Its CRL.
+    pub nobody_crl: Bytes,
+}
+
+impl Record for Plant {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "plant";
+}
+
+/// The issuing key, wrapped.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Issuing {
+    /// Counts issuing keys.
+    pub generation: u32,
+    /// Certificate under the plant root, DER.
+    pub certificate: Bytes,
+    /// PKCS#8 under the KEK.
+    pub wrapped_key: Bytes,
+    /// When the certificate ends.
+    pub not_after: UnixTime,
+}
+
+impl Record for Issuing {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "issuing key";
+}
+
+/// A key that challenges are sealed under, wrapped (A18).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sealing {
+    /// Its id, first part of every challenge sealed under it.
+    pub id: u32,
+    /// The key under the KEK.
+    pub wrapped_key: Bytes,
+    /// When it was made.
+    pub created: UnixTime,
+}
+
+impl Record for Sealing {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "sealing key";
+}
+
+/// Raised in every transaction that changes any device's trust set.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct TrustHead {
+    /// Counts changes within the plant epoch.
+    pub n: u64,
+    /// When the last change was made.
+    pub at: UnixTime,
+}
+
+impl Record for TrustHead {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "trust head";
+}
+
+/// What an administrator may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdminRole {
+    /// Reads everything.
+    Viewer,
+    /// Golden values.
+    Engineer,
+    /// Devices, tokens, quarantine.
+    Operator,
+    /// Zones, conduits, authorities, revocation.
+    Security,
+    /// Everything, backup and restore too.
+    Owner,
+}
+
+/// An administrator. Removing the record ends the certificate's power at once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Administrator {
+    /// Name in the certificate.
+    pub name: String,
+    /// What they may do.
+    pub role: AdminRole,
+    /// Digest of the certified key.
+    pub spki: Digest,
+    /// When the certificate was made.
+    pub created: UnixTime,
+}
+
+impl Record for Administrator {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "administrator";
+}
+
+/// Key of the administrator `name`.
+#[must_use]
+pub fn admin_key(name: &str) -> String {
+    format!("{ADMIN}{name}")
+}

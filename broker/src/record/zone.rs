@@ -1,0 +1,130 @@
+//! Zones, conduits, authorities and what they revoked.
+
+use policy::id::{DeviceName, ServiceName, ZoneName};
+use policy::time::UnixTime;
+use policy::zone::{Conduit, Role, Zone};
+use serde::{Deserialize, Serialize};
+
+use super::Bytes;
+use crate::ca::Serial;
+use crate::store::record::Record;
+
+/// Prefix of zones.
+pub const ZONE: &str = "zone/";
+/// Prefix of conduits.
+pub const CONDUIT: &str = "conduit/";
+/// Prefix of authorities.
+pub const AUTHORITY: &str = "authority/";
+/// Prefix of revoked certificates.
+pub const REVOKED: &str = "revoked/";
+
+impl Record for Zone {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "zone";
+}
+
+impl Record for Conduit {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "conduit";
+}
+
+/// Where an authority is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthorityState {
+    /// In trust files, signs nothing yet.
+    Prepared,
+    /// Signs.
+    Active,
+    /// Signs nothing any more, still in trust files.
+    Old,
+    /// In no trust file.
+    Distrusted,
+}
+
+/// One generation of one of a zone's two authorities.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuthorityRecord {
+    /// The zone.
+    pub zone: ZoneName,
+    /// Caller or listener.
+    pub role: Role,
+    /// Counts the authorities of this zone and role.
+    pub generation: u32,
+    /// DER.
+    pub certificate: Bytes,
+    /// PKCS#8 under the KEK.
+    pub wrapped_key: Bytes,
+    /// When the certificate ends.
+    pub not_after: UnixTime,
+    /// Where it is in its life.
+    pub state: AuthorityState,
+}
+
+impl Record for AuthorityRecord {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "authority";
+}
+
+/// One revoked certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RevokedCertificate {
+    /// Whose it was.
+    pub device: DeviceName,
+    /// When.
+    pub at: UnixTime,
+    /// Why, for people.
+    pub reason: String,
+    /// When the certificate ends: the entry may be dropped after that.
+    pub not_after: UnixTime,
+}
+
+impl Record for RevokedCertificate {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "revocation";
+}
+
+/// The name of a role in keys and messages.
+#[must_use]
+pub const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Caller => "caller",
+        Role::Listener => "listener",
+    }
+}
+
+/// Key of a zone.
+#[must_use]
+pub fn zone_key(zone: &ZoneName) -> String {
+    format!("{ZONE}{zone}")
+}
+
+/// Key of a conduit.
+#[must_use]
+pub fn conduit_key(from: &ZoneName, to: &ZoneName, service: &ServiceName) -> String {
+    format!("{CONDUIT}{from}/{to}/{service}")
+}
+
+/// Prefix of the authorities of one zone and role.
+#[must_use]
+pub fn authority_prefix(zone: &ZoneName, role: Role) -> String {
+    format!("{AUTHORITY}{zone}/{}/", role_name(role))
+}
+
+/// Key of an authority.
+#[must_use]
+pub fn authority_key(zone: &ZoneName, role: Role, generation: u32) -> String {
+    format!("{}{generation:010}", authority_prefix(zone, role))
+}
+
+/// Prefix of what one authority revoked.
+#[must_use]
+pub fn revoked_prefix(zone: &ZoneName, role: Role, generation: u32) -> String {
+    format!("{REVOKED}{zone}/{}/{generation:010}/", role_name(role))
+}
+
+/// Key of a revoked certificate.
+#[must_use]
+pub fn revoked_key(zone: &ZoneName, role: Role, generation: u32, serial: Serial) -> String {
+    format!("{}{}", revoked_prefix(zone, role, generation), serial.hex())
+}

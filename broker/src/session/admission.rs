@@ -1,0 +1,259 @@
+//! Whose device it is: from a proven TPM to a [`Place`] in the plant.
+//!
+//! A device name belongs to one EK, and quarantine and retirement to the EK, not to the name (A6).
+//! Nothing is trusted on first use: a TPM that nobody registered needs a join token or a person.
+
+use aws_lc_rs::hmac;
+use policy::digest::Digest;
+use policy::id::{DeviceName, ZoneName};
+use policy::zone::Zone;
+
+use super::Refusal;
+use super::challenge::Purpose;
+use super::proof::Proven;
+use super::statement::TokenProof;
+use crate::plant::Plant;
+use crate::record::device::{
+    Admission, BoundAk, Device, PENDING, Pending, Token, Tpm, device_key, ek_key, pending_key, token_key,
+};
+use crate::record::zone::zone_key;
+use crate::record::{Held, fetch, list, stored};
+use crate::store::Txn;
+
+/// Where a proven TPM belongs, with the transaction that would make it so.
+#[derive(Debug)]
+pub enum Place {
+    /// A device of the plant, as it will be stored.
+    Device(Box<Placed>),
+    /// It waits for an administrator.
+    Pending {
+        /// What the administrator sees.
+        pending: Pending,
+        /// Records it.
+        txn: Txn,
+    },
+}
+
+/// A device with what its transaction expects.
+#[derive(Debug)]
+pub struct Placed {
+    /// The record as it will be stored; the counter is raised already.
+    pub device: Device,
+    /// Whether another AK was bound before: its certificates are revoked.
+    pub rebound: bool,
+    /// Compares everything that was decided on; writes all but the device itself.
+    pub txn: Txn,
+}
+
+/// Finds the place of `proven`.
+pub async fn place(plant: &Plant, proven: &Proven) -> Result<Place, Refusal> {
+    if let Some(tpm) = proven.tpm() {
+        stopped(proven.ek(), &tpm.record)?;
+        if let Some(name) = &tpm.record.device {
+            return existing(plant, proven, tpm, name).await.map(|placed| Place::Device(Box::new(placed)));
+        }
+    }
+    if proven.challenge().purpose != Purpose::Enroll {
+        return Err(Refusal::NotAdmitted("this EK belongs to no device any more; enroll again".into()));
+    }
+    match &proven.statement().token {
+        Some(token) => by_token(plant, proven, token).await,
+        None => pending(plant, proven, "no join token was given").await,
+    }
+}
+
+/// Refuses a TPM that an administrator stopped.
+fn stopped(ek: &Digest, tpm: &Tpm) -> Result<(), Refusal> {
+    let name = tpm.device.as_ref().map_or_else(|| ek.to_string(), ToString::to_string);
+    if tpm.retired {
+        return Err(Refusal::Retired(name));
+    }
+    match &tpm.quarantine {
+        Some(stop) => Err(Refusal::Quarantined {
+            device: name,
+            since: stop.at,
+            by: stop.by.clone(),
+            reason: stop.reason.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+async fn existing(
+    plant: &Plant,
+    proven: &Proven,
+    tpm: &Held<Tpm>,
+    name: &DeviceName,
+) -> Result<Placed, Refusal> {
+    let held: Held<Device> = fetch(plant.store.as_ref(), device_key(name))
+        .await?
+        .ok_or_else(|| Refusal::internal(format!("the TPM of {name} is known, the device is not")))?;
+    let challenge = proven.challenge();
+    if challenge.device.as_ref() != Some(name) || held.record.ek != *proven.ek() {
+        return Err(Refusal::MustReattest("the EK belongs to another device than the session began with"));
+    }
+    if held.record.counter != challenge.counter {
+        return Err(Refusal::MustReattest(
+            "the challenge was used already, or another one was answered since",
+        ));
+    }
+    if held.record.admission == Admission::Retired {
+        return Err(Refusal::Retired(name.to_string()));
+    }
+    let same_ak = held.record.ak.as_ref().is_some_and(|ak| ak.name.0 == challenge.ak_name.0);
+    // Another AK needs a credential that its EK opened, which only an enrollment proves (A7).
+    if !same_ak && challenge.purpose != Purpose::Enroll {
+        return Err(Refusal::MustReattest("another attestation key was bound since"));
+    }
+    let rebound = held.record.ak.is_some() && !same_ak;
+    let txn = Txn::new().unchanged(held.key.clone(), held.version).unchanged(tpm.key.clone(), tpm.version);
+    Ok(Placed { device: bind(plant, proven, held.record), rebound, txn })
+}
+
+/// The device with its AK bound, its services as stated and its counter raised.
+fn bind(plant: &Plant, proven: &Proven, mut device: Device) -> Device {
+    let (ak, public) = proven.ak();
+    let name = ak.name().to_bytes();
+    if device.ak.as_ref().is_none_or(|bound| bound.name.0 != name) {
+        device.ak = Some(BoundAk { public: public.to_vec().into(), name: name.into(), since: plant.now() });
+    }
+    device.services.clone_from(&proven.statement().services);
+    device.counter = device.counter.saturating_add(1);
+    device.answered = device.asked;
+    device
+}
+
+async fn by_token(plant: &Plant, proven: &Proven, token: &TokenProof) -> Result<Place, Refusal> {
+    let held: Option<Held<Token>> = fetch(plant.store.as_ref(), token_key(&token.id)).await?;
+    let Some(held) = held.filter(|held| valid(plant, proven, token, held)) else {
+        return Err(Refusal::NotAdmitted(
+            "the join token is unknown, used, expired, or for another TPM; ask the administrator for a new one".into(),
+        ));
+    };
+    let record = &held.record;
+    if record.ek.is_none() && !all_admit(plant, &record.zones).await? {
+        return pending(plant, proven, "its join token is bound to no TPM").await;
+    }
+    let name = record
+        .device
+        .clone()
+        .or_else(|| proven.statement().device.clone())
+        .ok_or_else(|| Refusal::malformed("state a device name: the join token gives none".to_owned()))?;
+    // Consumed in the transaction that creates the record (A5).
+    let txn = Txn::new().unchanged(held.key.clone(), held.version).delete(held.key.clone());
+    let admitted_by = format!("join token of {}", record.by);
+    let zones = record.zones.clone();
+    new_device(plant, proven, name, zones, admitted_by, txn).await
+}
+
+fn valid(plant: &Plant, proven: &Proven, token: &TokenProof, held: &Held<Token>) -> bool {
+    let record = &held.record;
+    let Ok(secret) = plant.kek.open(held.key.as_bytes(), &record.wrapped_secret.0) else { return false };
+    let mut message = proven.sealed().to_vec();
+    message.extend_from_slice(proven.ek_name());
+    message.extend_from_slice(&proven.challenge().ak_name.0);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+    hmac::verify(&key, &message, &token.proof).is_ok()
+        && plant.now() <= record.expires
+        && record.epoch == plant.keys.load().epoch
+        && record.ek.is_none_or(|ek| ek == *proven.ek())
+}
+
+async fn all_admit(plant: &Plant, zones: &[ZoneName]) -> Result<bool, Refusal> {
+    for zone in zones {
+        let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(zone)).await?;
+        if !held.is_some_and(|held| held.record.token_admits) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn new_device(
+    plant: &Plant,
+    proven: &Proven,
+    name: DeviceName,
+    zones: Vec<ZoneName>,
+    admitted_by: String,
+    txn: Txn,
+) -> Result<Place, Refusal> {
+    if proven.challenge().counter != 0 {
+        return Err(Refusal::MustReattest("the device record is gone"));
+    }
+    if fetch::<Device>(plant.store.as_ref(), device_key(&name)).await?.is_some() {
+        return Err(Refusal::Conflict(format!(
+            "the name {name} belongs to another TPM; choose another, or replace the device's TPM as an administrator"
+        )));
+    }
+    let device = Device {
+        name: name.clone(),
+        zones,
+        ek: *proven.ek(),
+        ak: None,
+        admission: Admission::Admitted,
+        admitted_by,
+        admitted_at: plant.now(),
+        counter: 0,
+        services: std::collections::BTreeMap::new(),
+        asked: 0,
+        answered: 0,
+        clock_excused: false,
+    };
+    let txn = expect_tpm(txn, proven)
+        .absent(device_key(&name))
+        .put(ek_key(proven.ek()), stored(&owned_tpm(proven, &name))?)
+        .delete(pending_key(proven.ek()));
+    let device = bind(plant, proven, device);
+    Ok(Place::Device(Box::new(Placed { device, rebound: false, txn })))
+}
+
+fn expect_tpm(txn: Txn, proven: &Proven) -> Txn {
+    match proven.tpm() {
+        Some(tpm) => txn.unchanged(tpm.key.clone(), tpm.version),
+        None => txn.absent(ek_key(proven.ek())),
+    }
+}
+
+/// The TPM's record with its device; what an administrator registered or decided stays as it is.
+fn owned_tpm(proven: &Proven, name: &DeviceName) -> Tpm {
+    let known = proven.tpm().map(|held| held.record.clone());
+    let tpm = known.unwrap_or(Tpm { device: None, registered: false, quarantine: None, retired: false });
+    Tpm { device: Some(name.clone()), ..tpm }
+}
+
+/// Lets a certified TPM wait; one that nobody vouches for is turned away and nothing is stored.
+async fn pending(plant: &Plant, proven: &Proven, why: &str) -> Result<Place, Refusal> {
+    let ek = proven.ek();
+    let registered = proven.tpm().is_some_and(|tpm| tpm.record.registered);
+    let tpm = match proven.endorsement() {
+        Ok(bound) => {
+            let ek = bound.endorsed();
+            let name = ek.manufacturer().name().map_or_else(|| ek.manufacturer().code(), str::to_owned);
+            format!("{name} {}", ek.model())
+        }
+        Err(_) if registered => "registered".to_owned(),
+        Err(error) => {
+            return Err(Refusal::NotEndorsed(format!(
+                "EK {ek} is neither certified by a trusted manufacturer ({error}) nor registered, and {why}; \
+                 register it with `touchstone device import`"
+            )));
+        }
+    };
+    let waiting: Vec<Held<Pending>> = list(plant.store.as_ref(), PENDING).await?;
+    let known = waiting.iter().find(|held| held.record.ek == *ek);
+    if known.is_none() && waiting.len() >= plant.config.max_pending {
+        return Err(Refusal::TryLater {
+            why: format!("{} devices wait for an administrator, no more are taken", waiting.len()),
+            seconds: 600,
+        });
+    }
+    let pending = Pending {
+        ek: *ek,
+        name: proven.statement().device.clone(),
+        zones: proven.statement().zones.clone(),
+        tpm,
+        since: known.map_or_else(|| plant.now(), |held| held.record.since),
+    };
+    let txn = Txn::new().put(pending_key(ek), stored(&pending)?);
+    Ok(Place::Pending { pending, txn })
+}

@@ -1,0 +1,95 @@
+//! Begin: a challenge for whoever asks, without storing anything.
+
+use policy::digest::Digest;
+use policy::id::DeviceName;
+use policy::tpm::public::{AttestationKey, EkPublic};
+use proto::v1;
+
+use super::challenge::{Challenge, Purpose, VERSION};
+use super::{Refusal, credential};
+use crate::plant::Plant;
+use crate::ports::random;
+use crate::record::device::{Device, Tpm, device_key, ek_key};
+use crate::record::{Held, fetch};
+
+/// Begins the enrollment of the TPM with this EK.
+pub async fn enrollment(
+    plant: &Plant,
+    request: &v1::BeginEnrollmentRequest,
+) -> Result<v1::BeginEnrollmentResponse, Refusal> {
+    speak(&request.versions)?;
+    let ek = EkPublic::parse(&request.ek_public).map_err(|e| Refusal::malformed(format!("EK: {e}")))?;
+    let ak =
+        AttestationKey::accept(&request.ak_public).map_err(|e| Refusal::malformed(format!("AK: {e}")))?;
+    let secret: [u8; 32] = random(plant.entropy.as_ref()).map_err(Refusal::internal)?;
+    let device = known_device(plant, &ek.digest()).await?;
+    let challenge = Challenge {
+        purpose: Purpose::Enroll,
+        counter: device.as_ref().map_or(0, |held| held.record.counter),
+        device: device.map(|held| held.record.name),
+        ek_name: ek.name().to_bytes().into(),
+        ak_name: ak.name().to_bytes().into(),
+        secret: Some(secret.to_vec().into()),
+        issued: plant.now(),
+        random: fresh(plant)?,
+    };
+    let credential = credential::make(&ek, &ak.name(), &secret, plant.entropy.as_ref())?;
+    Ok(v1::BeginEnrollmentResponse {
+        challenge: Some(seal(plant, &challenge)?),
+        credential_blob: credential.blob,
+        encrypted_secret: credential.encrypted_secret,
+    })
+}
+
+/// Begins the attestation of a device whose AK is bound.
+pub async fn attestation(
+    plant: &Plant,
+    request: &v1::BeginAttestationRequest,
+) -> Result<v1::BeginAttestationResponse, Refusal> {
+    speak(&request.versions)?;
+    let name: DeviceName =
+        request.device.parse().map_err(|e: policy::id::NameError| Refusal::malformed(e.to_string()))?;
+    let held: Held<Device> = fetch(plant.store.as_ref(), device_key(&name))
+        .await?
+        .ok_or_else(|| Refusal::NotFound(format!("there is no device {name}; it has to enroll")))?;
+    let bound = held.record.ak.as_ref().is_some_and(|ak| ak.name.0 == request.ak_name);
+    if !bound {
+        return Err(Refusal::NotFound(format!("{name} has another attestation key; it has to enroll again")));
+    }
+    let challenge = Challenge {
+        purpose: match request.purpose() {
+            v1::Purpose::OnDemand => Purpose::OnDemand,
+            v1::Purpose::Unspecified | v1::Purpose::Enroll | v1::Purpose::Renew => Purpose::Renew,
+        },
+        counter: held.record.counter,
+        device: Some(name),
+        ek_name: Vec::new().into(),
+        ak_name: request.ak_name.clone().into(),
+        secret: None,
+        issued: plant.now(),
+        random: fresh(plant)?,
+    };
+    Ok(v1::BeginAttestationResponse { challenge: Some(seal(plant, &challenge)?) })
+}
+
+fn speak(versions: &[u32]) -> Result<(), Refusal> {
+    if versions.contains(&VERSION) {
+        return Ok(());
+    }
+    Err(Refusal::Version(versions.iter().copied().take(16).collect()))
+}
+
+fn fresh(plant: &Plant) -> Result<Digest, Refusal> {
+    random(plant.entropy.as_ref()).map(Digest).map_err(Refusal::internal)
+}
+
+fn seal(plant: &Plant, challenge: &Challenge) -> Result<v1::Challenge, Refusal> {
+    challenge.seal(&plant.keys.load(), plant.entropy.as_ref(), plant.now())
+}
+
+/// The device that the TPM with this EK belongs to, if an administrator or an enrollment said so.
+async fn known_device(plant: &Plant, ek: &Digest) -> Result<Option<Held<Device>>, Refusal> {
+    let tpm: Option<Held<Tpm>> = fetch(plant.store.as_ref(), ek_key(ek)).await?;
+    let Some(name) = tpm.and_then(|held| held.record.device) else { return Ok(None) };
+    Ok(fetch(plant.store.as_ref(), device_key(&name)).await?)
+}

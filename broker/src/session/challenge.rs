@@ -1,0 +1,124 @@
+//! Challenges: the broker's memory of a session, sealed and given to the device (design-details A2).
+//!
+//! Nothing is stored, so any replica finishes what another began. A challenge is used once because it
+//! carries the device's attestation counter, which rises in the transaction that it leads to (A1).
+
+use policy::digest::Digest;
+use policy::id::DeviceName;
+use policy::time::UnixTime;
+use policy::tpm::alg::HashAlg;
+use policy::tpm::pcr::PcrSelection;
+use proto::v1;
+use serde::{Deserialize, Serialize};
+
+use super::Refusal;
+use crate::plant::PlantKeys;
+use crate::ports::Entropy;
+use crate::record::Bytes;
+
+/// Protocol version that this broker speaks.
+pub const VERSION: u32 = 1;
+/// Seconds within which a challenge must be answered: a slow TPM needs some ten (A1).
+const LIFETIME: u64 = 120;
+/// Seconds by which the clocks of brokers may differ (A1).
+const SKEW: u64 = 5;
+/// Largest sealed challenge that is looked at.
+const MAX_SEALED: usize = 4096;
+/// The one PCR bank that is asked for.
+const BANK: HashAlg = HashAlg::Sha256;
+
+/// Why the device attests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// It is not known, or its AK is not bound.
+    Enroll,
+    /// By its own schedule.
+    Renew,
+    /// Because it was told to.
+    OnDemand,
+}
+
+/// What the broker wants to know again when the answer comes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Challenge {
+    /// Why.
+    pub purpose: Purpose,
+    /// The device that the EK or the caller named; none for an unknown EK.
+    pub device: Option<DeviceName>,
+    /// Name of the EK that opens the credential; empty when the AK is bound already.
+    pub ek_name: Bytes,
+    /// Name of the AK.
+    pub ak_name: Bytes,
+    /// The secret of the credential; none when the AK is bound already.
+    pub secret: Option<Bytes>,
+    /// The record's attestation counter as read at Begin; 0 without a record.
+    pub counter: u64,
+    /// When it was made.
+    pub issued: UnixTime,
+    /// 32 random bytes: no two challenges are equal.
+    pub random: Digest,
+}
+
+impl Challenge {
+    /// The PCRs that the quote must cover, all and only (F2).
+    #[must_use]
+    pub const fn selection(&self) -> PcrSelection {
+        PcrSelection::quoted(BANK)
+    }
+
+    /// Seals the challenge for the device to bring back.
+    pub fn seal(
+        &self,
+        keys: &PlantKeys,
+        entropy: &dyn Entropy,
+        now: UnixTime,
+    ) -> Result<v1::Challenge, Refusal> {
+        let plain = serde_json::to_vec(self).map_err(Refusal::internal)?;
+        let sealed = keys.sealing.seal(entropy, &context(keys), &plain).map_err(Refusal::internal)?;
+        let mut bytes = keys.sealing_id.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&sealed);
+        let [a, b, c] = self.selection().bitmap();
+        Ok(v1::Challenge {
+            sealed: bytes,
+            version: VERSION,
+            pcr_bank: BANK.id().into(),
+            pcr_mask: u32::from_le_bytes([a, b, c, 0]),
+            broker_time: now.0,
+            expires_at: self.issued.plus(LIFETIME).0,
+        })
+    }
+
+    /// Opens a challenge that is authentic, of this plant epoch and not too old.
+    pub fn open(keys: &PlantKeys, now: UnixTime, bytes: &[u8]) -> Result<Self, Refusal> {
+        if bytes.len() > MAX_SEALED {
+            return Err(Refusal::malformed(format!(
+                "the challenge has {} bytes, at most {MAX_SEALED}",
+                bytes.len()
+            )));
+        }
+        let stale = |why| Refusal::MustReattest(why);
+        let (id, sealed) =
+            bytes.split_first_chunk::<4>().ok_or_else(|| stale("the challenge is cut short"))?;
+        if u32::from_be_bytes(*id) != keys.sealing_id {
+            return Err(stale("the challenge was made under a key that is no longer in use"));
+        }
+        let plain = keys
+            .sealing
+            .open(&context(keys), sealed)
+            .map_err(|_| stale("the challenge was not made by this plant in this epoch, or was changed"))?;
+        let challenge: Self = serde_json::from_slice(&plain).map_err(Refusal::internal)?;
+        if now > challenge.issued.plus(LIFETIME).plus(SKEW) {
+            return Err(stale("the challenge is older than 120 s"));
+        }
+        if challenge.issued > now.plus(SKEW) {
+            return Err(stale("the challenge comes from a broker whose clock is ahead of this one's"));
+        }
+        Ok(challenge)
+    }
+}
+
+/// Associated data: a challenge opens in the plant, epoch and protocol version that made it only.
+fn context(keys: &PlantKeys) -> Vec<u8> {
+    format!("touchstone/v{VERSION}/challenge {} {} {}", keys.plant_id, keys.epoch, keys.sealing_id)
+        .into_bytes()
+}

@@ -1,0 +1,274 @@
+//! Complete: proof, place, rulings, and one transaction that makes them true.
+
+use policy::appraisal::{AppraisalRecord, Finding};
+use policy::grant::Revision;
+use policy::id::{DeviceName, ZoneName};
+use policy::time::UnixTime;
+use policy::zone::Admission;
+use prost::Message;
+use proto::{convert, v1};
+
+use super::Refusal;
+use super::admission::{Place, Placed, place};
+use super::issue::{Grants, issue, revoke};
+use super::proof::{Proven, prove};
+use super::ruling::{Ruling, in_order, rule};
+use crate::audit::Event;
+use crate::golden::{self, Golden};
+use crate::plant::Plant;
+use crate::record::device::{
+    Attested, Decision, Device, Inventory, InventoryValue, MAX_INVENTORY, Pending, Source, attested_key,
+    device_key, inventory_key,
+};
+use crate::record::golden::GOLDEN;
+use crate::record::{Held, fetch, stored};
+use crate::store::{Txn, TxnError};
+use crate::trust;
+
+/// Seconds after which a device that waits for an administrator asks again.
+const ASK_AGAIN: u32 = 15;
+
+/// Completes an enrollment or attestation.
+pub async fn complete(plant: &Plant, request: v1::CompleteRequest) -> Result<v1::CompleteResponse, Refusal> {
+    let proven = prove(plant, &request).await?;
+    match place(plant, &proven).await? {
+        Place::Pending { pending, txn } => wait(plant, pending, txn).await,
+        Place::Device(placed) => decide(plant, &proven, *placed, &request).await,
+    }
+}
+
+async fn wait(plant: &Plant, pending: Pending, txn: Txn) -> Result<v1::CompleteResponse, Refusal> {
+    let event = Event::new(plant.now(), "broker", "device.pending", &pending.ek.to_string(), &pending.tpm);
+    commit(plant, txn.audit(event.entry())).await?;
+    let message = format!("an administrator must admit this device: touchstone device admit {}", pending.ek);
+    Ok(outcome(v1::complete_response::Outcome::Pending(v1::Pending {
+        device: pending.name.map(|name| name.to_string()).unwrap_or_default(),
+        ek_digest: pending.ek.0.to_vec(),
+        message,
+        retry_after_seconds: ASK_AGAIN,
+        zones: Vec::new(),
+    })))
+}
+
+const fn outcome(outcome: v1::complete_response::Outcome) -> v1::CompleteResponse {
+    v1::CompleteResponse { outcome: Some(outcome) }
+}
+
+/// Everything that one attestation came to, before it is committed.
+struct Draft {
+    device: Device,
+    rebound: bool,
+    rulings: Vec<Ruling>,
+    golden: Golden,
+    attested: Attested,
+    last: Option<Held<Attested>>,
+    now: UnixTime,
+}
+
+async fn decide(
+    plant: &Plant,
+    proven: &Proven,
+    placed: Placed,
+    request: &v1::CompleteRequest,
+) -> Result<v1::CompleteResponse, Refusal> {
+    let now = plant.now();
+    let Placed { mut device, rebound, txn } = placed;
+    let last = in_order(plant, &device, rebound, &proven.evidence().clock()).await?;
+    device.clock_excused = false;
+    let golden = golden::current(plant).await.map_err(Refusal::internal)?;
+    let rulings = rule(plant, &device, proven.evidence(), &golden, now).await?;
+    let attested = attested(plant, proven, &rulings, &golden, request, now).await?;
+    let draft = Draft { device, rebound, rulings, golden, attested, last, now };
+    match settle(plant, proven, &draft, txn).await {
+        Ok(svids) => {
+            forget(plant, draft.last.as_ref().map(|held| &held.record)).await;
+            answer(plant, &draft, svids).await
+        }
+        Err(refusal) => {
+            forget(plant, Some(&draft.attested)).await;
+            Err(refusal)
+        }
+    }
+}
+
+/// Removes blobs that no record names any more: only the last evidence of a device is kept.
+async fn forget(plant: &Plant, attested: Option<&Attested>) {
+    let Some(attested) = attested else { return };
+    for blob in [attested.evidence, attested.result] {
+        if let Err(error) = plant.blobs.remove(blob).await {
+            tracing::warn!(%error, "an old blob stays");
+        }
+    }
+}
+
+/// Stores evidence and results as blobs and sums them up.
+async fn attested(
+    plant: &Plant,
+    proven: &Proven,
+    rulings: &[Ruling],
+    golden: &Golden,
+    request: &v1::CompleteRequest,
+    now: UnixTime,
+) -> Result<Attested, Refusal> {
+    let records: Vec<&AppraisalRecord> = rulings.iter().map(|ruling| &ruling.record).collect();
+    let json = serde_json::to_vec(&records).map_err(Refusal::internal)?;
+    let evidence = plant.blobs.put(request.encode_to_vec()).await.map_err(Refusal::internal)?;
+    let result = plant.blobs.put(json).await.map_err(Refusal::internal)?;
+    let worst = rulings.iter().max_by_key(|ruling| severity(ruling.decision()));
+    let clock = proven.evidence().clock();
+    Ok(Attested {
+        at: now,
+        decision: worst.map_or(Decision::Refused, Ruling::decision),
+        verdict: worst.map_or_else(String::new, |ruling| ruling.record.verdict.to_string()),
+        release: worst
+            .and_then(|ruling| ruling.record.release.as_ref().or(ruling.record.closest.as_ref()))
+            .map(ToString::to_string),
+        result,
+        evidence,
+        golden: golden.n,
+        reset_count: clock.reset_count,
+        restart_count: clock.restart_count,
+        clock: clock.clock_ms,
+        firmware_version: proven.evidence().firmware_version(),
+    })
+}
+
+const fn severity(decision: Decision) -> u8 {
+    match decision {
+        Decision::Trusted => 0,
+        Decision::WouldRefuse => 1,
+        Decision::Silent => 2,
+        Decision::Refused => 3,
+    }
+}
+
+/// Commits the attestation with the certificates it earned and the revocations it caused.
+async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Result<Vec<v1::Svid>, Refusal> {
+    let (device, name, now) = (&draft.device, &draft.device.name, draft.now);
+    let (revoked, mut txn) =
+        revoke(plant, txn, name, |zone| draft.loses(zone), now, "integrity lost").await?;
+    let revisions = revisions(&draft.golden);
+    // A new AK ends what the old one got; the device begins anew with its next attestation.
+    let keys = if draft.rebound { &[] } else { proven.keys() };
+    let mut svids = Vec::new();
+    for ruling in &draft.rulings {
+        let Admission::Trusted(trusted) = &ruling.admission else { continue };
+        let grants = Grants { device: name, zone: &ruling.zone, trusted, revisions: &revisions };
+        let (issued, next) = issue(plant, &grants, keys, txn, now).await?;
+        svids.extend(issued);
+        txn = next;
+    }
+    txn = txn
+        .unchanged(GOLDEN, draft.golden.version)
+        .put(device_key(name), stored(device)?)
+        .put(attested_key(name), stored(&draft.attested)?);
+    txn = expect_last(txn, name, draft.last.as_ref());
+    txn = declare(plant, txn, proven, name, now).await?;
+    if revoked > 0 || services_changed(plant, device).await? {
+        txn = trust::raise(plant, txn, now).await?;
+    }
+    let event = event(name, &draft.rulings, svids.len(), revoked, now);
+    commit(plant, txn.audit(event.entry())).await?;
+    let verdict = &draft.attested.verdict;
+    tracing::info!(device.id = %name, verdict, certificates = svids.len(), revoked, "attested");
+    Ok(svids)
+}
+
+impl Draft {
+    /// Whether the device's certificates in `zone` end now.
+    fn loses(&self, zone: &ZoneName) -> bool {
+        let refused =
+            |ruling: &Ruling| ruling.zone.record.name == *zone && ruling.decision() == Decision::Refused;
+        self.rebound || !self.device.zones.contains(zone) || self.rulings.iter().any(refused)
+    }
+}
+
+fn revisions(golden: &Golden) -> Vec<Revision> {
+    vec![Revision { record: GOLDEN.to_owned(), revision: golden.version.0 }]
+}
+
+fn expect_last(txn: Txn, name: &DeviceName, last: Option<&Held<Attested>>) -> Txn {
+    match last {
+        Some(held) => txn.unchanged(held.key.clone(), held.version),
+        None => txn.absent(attested_key(name)),
+    }
+}
+
+async fn services_changed(plant: &Plant, device: &Device) -> Result<bool, Refusal> {
+    let before: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(&device.name)).await?;
+    Ok(before.map(|held| held.record.services).unwrap_or_default() != device.services)
+}
+
+/// Takes the device's claims into its inventory; what an administrator vouched for stays.
+async fn declare(
+    plant: &Plant,
+    txn: Txn,
+    proven: &Proven,
+    name: &DeviceName,
+    now: UnixTime,
+) -> Result<Txn, Refusal> {
+    let key = inventory_key(name);
+    let held: Option<Held<Inventory>> = fetch(plant.store.as_ref(), key.clone()).await?;
+    let mut inventory = held.map(|held| held.record).unwrap_or_default();
+    let mut changed = false;
+    for (claim, value) in &proven.statement().claims {
+        let known = inventory.values.get(claim);
+        let keep = known.is_some_and(|known| known.source != Source::Declared || known.value == *value);
+        if keep || (known.is_none() && inventory.values.len() >= MAX_INVENTORY) {
+            continue;
+        }
+        let value = InventoryValue { value: value.clone(), source: Source::Declared, at: now };
+        inventory.values.insert(claim.clone(), value);
+        changed = true;
+    }
+    Ok(if changed { txn.put(key, stored(&inventory)?) } else { txn })
+}
+
+fn event(name: &DeviceName, rulings: &[Ruling], issued: usize, revoked: usize, now: UnixTime) -> Event {
+    let mut text = format!("{issued} certificates issued, {revoked} revoked");
+    for ruling in rulings {
+        let decision = ruling.decision().name();
+        text.extend(["; ", ruling.zone.record.name.as_str(), " ", decision]);
+        if let Some(reason) = ruling.reasons().first() {
+            text.push_str(": ");
+            text.push_str(&reason.sentence);
+        }
+    }
+    Event::new(now, name.as_str(), "device.attest", name.as_str(), &text)
+}
+
+async fn answer(plant: &Plant, draft: &Draft, svids: Vec<v1::Svid>) -> Result<v1::CompleteResponse, Refusal> {
+    let (device, rulings) = (&draft.device, &draft.rulings);
+    if rulings.is_empty() {
+        return Err(Refusal::NotAdmitted(format!(
+            "{0} is in no zone; `touchstone device admit {0} --zone ZONE` puts it into one",
+            device.name
+        )));
+    }
+    if rulings.iter().all(|ruling| ruling.decision() == Decision::Refused) {
+        let findings: Vec<Finding> =
+            rulings.iter().flat_map(|ruling| ruling.reasons().iter().cloned()).collect();
+        let message = findings.first().map(|first| first.sentence.clone()).unwrap_or_default();
+        return Err(Refusal::ReferenceMismatch { message, findings });
+    }
+    let trust = trust::signed(plant, &device.name).await.map_err(Refusal::internal)?;
+    Ok(outcome(v1::complete_response::Outcome::Issued(v1::Issued {
+        device: device.name.to_string(),
+        svids,
+        trust: Some(trust),
+        would_refuse: rulings.iter().flat_map(Ruling::reasons).map(convert::finding).collect(),
+        broker_time: draft.now.0,
+        zones: device.zones.iter().map(ToString::to_string).collect(),
+    })))
+}
+
+/// Commits `txn`. Somebody else's change in between is no fault of the device: it begins again.
+pub(crate) async fn commit(plant: &Plant, txn: Txn) -> Result<(), Refusal> {
+    match plant.store.transact(txn).await {
+        Ok(_) => Ok(()),
+        Err(TxnError::Conflict { .. }) => {
+            Err(Refusal::MustReattest("something this decision rests on was changed at the same moment"))
+        }
+        Err(error) => Err(Refusal::internal(error)),
+    }
+}

@@ -1,0 +1,183 @@
+//! Certificates from grants, and the records that go with them.
+
+use policy::digest::Digest;
+use policy::grant::{IssuanceGrant, Revision, Subject};
+use policy::id::{DeviceName, ZoneName};
+use policy::time::UnixTime;
+use policy::zone::{Role, Trusted, Zone};
+use proto::v1;
+
+use super::proof::ProvenKey;
+use super::{Refusal, role_to_wire};
+use crate::authority;
+use crate::ca::Serial;
+use crate::plant::Plant;
+use crate::record::device::{
+    CertifiedKeyOwner, HeldCertificate, HeldCertificates, MAX_HELD, certified_key, held_key, held_prefix,
+};
+use crate::record::zone::{RevokedCertificate, revoked_key};
+use crate::record::{Held, fetch, list, stored};
+use crate::store::Txn;
+
+/// What a device is granted in one zone, and under which revisions.
+#[derive(Debug)]
+pub struct Grants<'a> {
+    /// The device.
+    pub device: &'a DeviceName,
+    /// The zone.
+    pub zone: &'a Held<Zone>,
+    /// Proof that the zone trusts it.
+    pub trusted: &'a Trusted,
+    /// Records that the decision rests on besides zone and authority: compared in the transaction.
+    pub revisions: &'a [Revision],
+}
+
+/// Issues a certificate for each of `keys` that is for this zone. The certificates are worth nothing
+/// before `txn` is committed: it records them and compares every revision.
+pub async fn issue(
+    plant: &Plant,
+    grants: &Grants<'_>,
+    keys: &[ProvenKey],
+    mut txn: Txn,
+    now: UnixTime,
+) -> Result<(Vec<v1::Svid>, Txn), Refusal> {
+    let zone = &grants.zone.record.name;
+    let mut svids = Vec::new();
+    let mut held = held(plant, grants.device, zone).await?;
+    for proven in keys.iter().filter(|key| key.zone == *zone) {
+        let (svid, certificate, next) = issue_one(plant, grants, proven, txn, now).await?;
+        txn = next;
+        held.certificates.push(certificate);
+        svids.push(svid);
+    }
+    if svids.is_empty() {
+        return Ok((svids, txn));
+    }
+    held.certificates.retain(|certificate| certificate.validity.not_after > now);
+    for role in [Role::Caller, Role::Listener] {
+        while held.certificates.iter().filter(|held| held.role == role).count() > MAX_HELD {
+            let Some(oldest) = held.certificates.iter().position(|held| held.role == role) else { break };
+            let certificate = held.certificates.remove(oldest);
+            txn = revoke_one(txn, grants.device, zone, &certificate, now, "superseded")?;
+        }
+    }
+    let txn = txn
+        .unchanged(grants.zone.key.clone(), grants.zone.version)
+        .put(held_key(grants.device, zone), stored(&held)?);
+    Ok((svids, txn))
+}
+
+async fn held(plant: &Plant, device: &DeviceName, zone: &ZoneName) -> Result<HeldCertificates, Refusal> {
+    let held: Option<Held<HeldCertificates>> = fetch(plant.store.as_ref(), held_key(device, zone)).await?;
+    Ok(held.map(|held| held.record).unwrap_or_default())
+}
+
+async fn issue_one(
+    plant: &Plant,
+    grants: &Grants<'_>,
+    proven: &ProvenKey,
+    mut txn: Txn,
+    now: UnixTime,
+) -> Result<(v1::Svid, HeldCertificate, Txn), Refusal> {
+    let zone = &grants.zone.record;
+    let authority = authority::active(plant, &zone.name, proven.role).await.map_err(Refusal::internal)?;
+    let issuer = authority::issuer(plant, &authority).map_err(Refusal::internal)?;
+    let (owner, spki) = (owner(grants, proven), proven.key.spki_digest());
+    txn = claim_key(plant, txn, &spki, &owner).await?;
+    txn = txn.unchanged(authority.key.clone(), authority.version);
+    let mut revisions = grants.revisions.to_vec();
+    revisions.push(Revision { record: grants.zone.key.clone(), revision: grants.zone.version.0 });
+    revisions.push(Revision { record: authority.key.clone(), revision: authority.version.0 });
+    let domain = plant.domain();
+    let subject = Subject { plant: &domain, device: grants.device, zone, role: proven.role };
+    let grant =
+        IssuanceGrant::new(grants.trusted, &proven.key, &subject, now, plant.config.backdate, revisions)
+            .map_err(Refusal::internal)?;
+    let serial = plant.serial().map_err(Refusal::internal)?;
+    let issued = issuer.issue(&grant, serial).map_err(Refusal::internal)?;
+    let certificate = HeldCertificate {
+        role: proven.role,
+        generation: authority.record.generation,
+        serial: serial.hex(),
+        spki,
+        validity: issued.validity,
+    };
+    let svid = v1::Svid {
+        zone: zone.name.to_string(),
+        role: role_to_wire(proven.role).into(),
+        chain: vec![issued.der],
+        not_before: issued.validity.not_before.0,
+        not_after: issued.validity.not_after.0,
+        spki_digest: spki.0.to_vec(),
+    };
+    Ok((svid, certificate, txn))
+}
+
+fn owner(grants: &Grants<'_>, proven: &ProvenKey) -> CertifiedKeyOwner {
+    CertifiedKeyOwner { device: grants.device.clone(), zone: proven.zone.clone(), role: proven.role }
+}
+
+/// Claims a key for one device, zone and role; refuses one that is claimed for another (B11).
+async fn claim_key(
+    plant: &Plant,
+    txn: Txn,
+    spki: &Digest,
+    owner: &CertifiedKeyOwner,
+) -> Result<Txn, Refusal> {
+    let key = certified_key(spki);
+    match fetch::<CertifiedKeyOwner>(plant.store.as_ref(), key.clone()).await? {
+        None => Ok(txn.absent(key.clone()).put(key, stored(owner)?)),
+        Some(held) if held.record == *owner => Ok(txn.unchanged(key, held.version)),
+        Some(held) => Err(Refusal::Conflict(format!(
+            "an identity key is certified for {} in {} already; make a new key for each zone and role",
+            held.record.device, held.record.zone
+        ))),
+    }
+}
+
+/// Revokes every certificate that `device` holds in `zones` and that has not ended. Returns how many.
+pub async fn revoke(
+    plant: &Plant,
+    mut txn: Txn,
+    device: &DeviceName,
+    zones: impl Fn(&ZoneName) -> bool,
+    now: UnixTime,
+    reason: &str,
+) -> Result<(usize, Txn), Refusal> {
+    let mut count = 0;
+    let prefix = held_prefix(device);
+    let all: Vec<Held<HeldCertificates>> = list(plant.store.as_ref(), &prefix).await?;
+    for held in all {
+        let zone = held.key.strip_prefix(&prefix).unwrap_or_default();
+        let zone: ZoneName =
+            zone.parse().map_err(|_| Refusal::internal(format!("store key {}", held.key)))?;
+        if !zones(&zone) {
+            continue;
+        }
+        for certificate in held.record.certificates.iter().filter(|held| held.validity.not_after > now) {
+            txn = revoke_one(txn, device, &zone, certificate, now, reason)?;
+            count += 1;
+        }
+        txn = txn.unchanged(held.key.clone(), held.version).delete(held.key);
+    }
+    Ok((count, txn))
+}
+
+fn revoke_one(
+    txn: Txn,
+    device: &DeviceName,
+    zone: &ZoneName,
+    certificate: &HeldCertificate,
+    now: UnixTime,
+    reason: &str,
+) -> Result<Txn, Refusal> {
+    let serial = Serial::from_hex(&certificate.serial)
+        .ok_or_else(|| Refusal::internal(format!("serial {} of {device}", certificate.serial)))?;
+    let record = RevokedCertificate {
+        device: device.clone(),
+        at: now,
+        reason: reason.to_owned(),
+        not_after: certificate.validity.not_after,
+    };
+    Ok(txn.put(revoked_key(zone, certificate.role, certificate.generation, serial), stored(&record)?))
+}

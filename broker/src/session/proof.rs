@@ -1,0 +1,253 @@
+//! From a `CompleteRequest` to [`Proven`]: everything that cryptography alone decides.
+//!
+//! Whoever holds a `Proven` knows that one TPM answered this challenge, with this statement, having
+//! booted what the log says, and that each identity key lives in that same TPM.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use policy::digest::Digest;
+use policy::evidence::endorsement::{BoundEk, ValidityPolicy, endorse};
+use policy::evidence::identity::CertifiedKey;
+use policy::evidence::verify::{Challenged, VerifiedEvidence, verify};
+use policy::evidence::{Evidence, HardwareProof, Purpose as Use, Quote, qualifying_data};
+use policy::id::ZoneName;
+use policy::tpm::alg::HashValue;
+use policy::tpm::pcr::{PcrSelection, PcrValues};
+use policy::tpm::public::{AttestationKey, EkPublic};
+use policy::zone::Role;
+use proto::v1;
+use rcgen::{CertificateSigningRequestParams, PublicKeyData};
+use rustls::pki_types::CertificateSigningRequestDer;
+
+use super::Refusal;
+use super::challenge::{Challenge, Purpose};
+use super::statement::{BoundStatement, key_purpose};
+use crate::plant::Plant;
+use crate::record::device::{MAX_ZONES, Tpm, ek_key};
+use crate::record::{Held, fetch};
+
+/// Largest CSR: a P-256 request without extensions has some 250 bytes.
+const MAX_CSR: usize = 4096;
+
+/// An identity key that is to be certified.
+#[derive(Debug)]
+pub struct ProvenKey {
+    /// The zone it is for.
+    pub zone: ZoneName,
+    /// The role it is for.
+    pub role: Role,
+    /// The key, proven to live in the device's TPM.
+    pub key: CertifiedKey,
+}
+
+/// What the TPM proved in answer to a challenge. Only [`prove`] makes it.
+#[derive(Debug)]
+pub struct Proven {
+    challenge: Challenge,
+    statement: BoundStatement,
+    ek: Digest,
+    tpm: Option<Held<Tpm>>,
+    endorsement: Result<BoundEk, String>,
+    ak: AttestationKey,
+    ak_public: Vec<u8>,
+    ek_name: Vec<u8>,
+    sealed: Vec<u8>,
+    evidence: VerifiedEvidence,
+    keys: Vec<ProvenKey>,
+}
+
+impl Proven {
+    /// The challenge that was answered.
+    pub const fn challenge(&self) -> &Challenge {
+        &self.challenge
+    }
+
+    /// What the device says of itself.
+    pub const fn statement(&self) -> &BoundStatement {
+        &self.statement
+    }
+
+    /// Digest of the EK.
+    pub const fn ek(&self) -> &Digest {
+        &self.ek
+    }
+
+    /// What the store knows of the TPM.
+    pub const fn tpm(&self) -> Option<&Held<Tpm>> {
+        self.tpm.as_ref()
+    }
+
+    /// Why no manufacturer vouches for the EK, or the endorsement.
+    pub fn endorsement(&self) -> Result<&BoundEk, &str> {
+        self.endorsement.as_ref().map_err(String::as_str)
+    }
+
+    /// The AK and its public area as it came.
+    pub fn ak(&self) -> (&AttestationKey, &[u8]) {
+        (&self.ak, &self.ak_public)
+    }
+
+    /// Name of the EK, for an enrollment.
+    pub fn ek_name(&self) -> &[u8] {
+        &self.ek_name
+    }
+
+    /// The sealed challenge as it came: join tokens are proven over it.
+    pub fn sealed(&self) -> &[u8] {
+        &self.sealed
+    }
+
+    /// What was booted.
+    pub const fn evidence(&self) -> &VerifiedEvidence {
+        &self.evidence
+    }
+
+    /// The keys to certify.
+    pub fn keys(&self) -> &[ProvenKey] {
+        &self.keys
+    }
+}
+
+/// Verifies everything that `request` claims.
+pub async fn prove(plant: &Plant, request: &v1::CompleteRequest) -> Result<Proven, Refusal> {
+    let challenge = Challenge::open(&plant.keys.load(), plant.now(), &request.sealed)?;
+    let statement = BoundStatement::bind(request, &challenge)?;
+    let ek = EkPublic::parse(&request.ek_public).map_err(|e| Refusal::malformed(format!("EK: {e}")))?;
+    let ak =
+        AttestationKey::accept(&request.ak_public).map_err(|e| Refusal::malformed(format!("AK: {e}")))?;
+    if ak.name().to_bytes() != challenge.ak_name.0 {
+        return Err(Refusal::EvidenceInvalid(
+            "the attestation key is not the one this session began with".into(),
+        ));
+    }
+    if challenge.purpose == Purpose::Enroll {
+        opened(&challenge, request, &ek)?;
+    }
+    let tpm: Option<Held<Tpm>> = fetch(plant.store.as_ref(), ek_key(&ek.digest())).await?;
+    let endorsement = endorsed(plant, request, &ek);
+    let hardware = match (&endorsement, &tpm) {
+        (Ok(_), _) => HardwareProof::Endorsed,
+        (Err(_), Some(tpm)) if tpm.record.registered => HardwareProof::Registered,
+        (Err(_), _) => HardwareProof::Unproven,
+    };
+    let evidence = verified(request, &challenge, &ak, hardware)?;
+    let keys = certified_keys(request, &ak)?;
+    Ok(Proven {
+        statement,
+        ek: ek.digest(),
+        tpm,
+        endorsement,
+        ak,
+        ak_public: request.ak_public.clone(),
+        ek_name: ek.name().to_bytes(),
+        sealed: request.sealed.clone(),
+        evidence,
+        keys,
+        challenge,
+    })
+}
+
+/// The credential was opened by the TPM of the EK that the session began with.
+fn opened(challenge: &Challenge, request: &v1::CompleteRequest, ek: &EkPublic) -> Result<(), Refusal> {
+    if ek.name().to_bytes() != challenge.ek_name.0 {
+        return Err(Refusal::EvidenceInvalid("the EK is not the one this session began with".into()));
+    }
+    let secret = challenge.secret.as_ref().map_or(&[][..], |secret| &secret.0);
+    let wrong = || Refusal::EvidenceInvalid("the credential was not opened".into());
+    if secret.is_empty() {
+        return Err(wrong());
+    }
+    // Attempts are not counted: the secret has 256 bits and a wrong proof gives no hint (A13).
+    verify_slices_are_equal(secret, &request.credential_secret).map_err(|_| wrong())
+}
+
+fn endorsed(plant: &Plant, request: &v1::CompleteRequest, ek: &EkPublic) -> Result<BoundEk, String> {
+    if request.ek_certificate.is_empty() {
+        return Err("the TPM holds no EK certificate".to_owned());
+    }
+    let chain: Vec<&[u8]> = request.ek_chain.iter().map(Vec::as_slice).collect();
+    endorse(&request.ek_certificate, &chain, &plant.roots, plant.now(), ValidityPolicy::AtTime)
+        .map_err(|error| error.to_string())?
+        .bind(&ek.digest())
+        .map_err(|error| error.to_string())
+}
+
+fn verified(
+    request: &v1::CompleteRequest,
+    challenge: &Challenge,
+    ak: &AttestationKey,
+    hardware: HardwareProof,
+) -> Result<VerifiedEvidence, Refusal> {
+    let selection = challenge.selection();
+    let evidence = Evidence {
+        quote: Quote { attest: request.quote.clone(), signature: request.quote_signature.clone() },
+        pcrs: pcr_values(&request.pcr_values, &selection)?,
+        firmware_log: request.firmware_log.clone(),
+    };
+    let challenged = Challenged {
+        ak,
+        qualifying_data: qualifying_data(Use::Quote, &request.sealed, &request.statement),
+        selection,
+        hardware,
+    };
+    verify(&evidence, &challenged).map_err(|error| Refusal::EvidenceInvalid(chain(&error)))
+}
+
+fn pcr_values(sent: &[Vec<u8>], selection: &PcrSelection) -> Result<PcrValues, Refusal> {
+    let malformed = || Refusal::malformed("send one value of the asked bank for each quoted PCR".to_owned());
+    let mut values = PcrValues::new(selection.bank);
+    let mut sent = sent.iter();
+    for pcr in selection.iter() {
+        let value =
+            sent.next().and_then(|bytes| HashValue::new(selection.bank, bytes)).ok_or_else(malformed)?;
+        values.set(pcr, value);
+    }
+    if sent.next().is_some() { Err(malformed()) } else { Ok(values) }
+}
+
+fn certified_keys(request: &v1::CompleteRequest, ak: &AttestationKey) -> Result<Vec<ProvenKey>, Refusal> {
+    if request.identity_keys.len() > MAX_ZONES * 2 {
+        return Err(Refusal::malformed(format!("at most {} identity keys are taken", MAX_ZONES * 2)));
+    }
+    let qualifying = qualifying_data(Use::Certify, &request.sealed, &request.statement);
+    let mut keys: Vec<ProvenKey> = Vec::new();
+    for sent in &request.identity_keys {
+        let (zone, role) = key_purpose(sent)?;
+        // TPM2B_PUBLIC: two bytes of length, then TPMT_PUBLIC; the parser refuses what does not fit.
+        let public = sent.public.get(2..).unwrap_or_default();
+        let key = CertifiedKey::verify(public, &sent.certify, &sent.certify_signature, ak, qualifying)
+            .map_err(|error| {
+                Refusal::EvidenceInvalid(format!("identity key for {zone}: {}", chain(&error)))
+            })?;
+        agree_with_csr(&sent.csr, &key)?;
+        if keys.iter().any(|other| (&other.zone, other.role) == (&zone, role)) {
+            return Err(Refusal::malformed(format!("two identity keys for the same role in {zone}")));
+        }
+        keys.push(ProvenKey { zone, role, key });
+    }
+    Ok(keys)
+}
+
+/// The CSR is signed by the certified key; nothing else of it is used.
+fn agree_with_csr(csr: &[u8], key: &CertifiedKey) -> Result<(), Refusal> {
+    if csr.len() > MAX_CSR {
+        return Err(Refusal::malformed(format!("a CSR has {} bytes, at most {MAX_CSR}", csr.len())));
+    }
+    let csr = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
+        .map_err(|error| Refusal::EvidenceInvalid(format!("a CSR does not hold: {error}")))?;
+    if csr.public_key.subject_public_key_info() == key.spki_der() {
+        return Ok(());
+    }
+    Err(Refusal::EvidenceInvalid("a CSR is for another key than the one that was certified".into()))
+}
+
+/// The whole chain of an error in one line: the reason is what a technician needs.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}

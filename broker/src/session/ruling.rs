@@ -1,0 +1,98 @@
+//! What each zone makes of a device's evidence.
+
+use policy::appraisal::{AppraisalRecord, Finding, appraise};
+use policy::evidence::verify::VerifiedEvidence;
+use policy::id::ZoneName;
+use policy::time::UnixTime;
+use policy::tpm::clock::{ClockInfo, ClockOrder};
+use policy::zone::{Admission, Zone, decide};
+
+use super::Refusal;
+use crate::golden::Golden;
+use crate::plant::Plant;
+use crate::record::device::{Attested, Decision, Device, attested_key};
+use crate::record::zone::zone_key;
+use crate::record::{Held, fetch};
+
+/// One zone's decision, with the record of how it came about.
+#[derive(Debug)]
+pub struct Ruling {
+    /// The zone and the version it was decided under.
+    pub zone: Held<Zone>,
+    /// What the appraisal found.
+    pub record: AppraisalRecord,
+    /// What the zone makes of it.
+    pub admission: Admission,
+}
+
+impl Ruling {
+    /// For the device's record.
+    #[must_use]
+    pub fn decision(&self) -> Decision {
+        match &self.admission {
+            Admission::Refused(_) => Decision::Refused,
+            Admission::Trusted(trusted) if trusted.would_refuse().is_empty() => Decision::Trusted,
+            Admission::Trusted(_) => Decision::WouldRefuse,
+        }
+    }
+
+    /// The reasons against the device: those it is refused for, or would be.
+    #[must_use]
+    pub fn reasons(&self) -> &[Finding] {
+        match &self.admission {
+            Admission::Refused(findings) => findings,
+            Admission::Trusted(trusted) => trusted.would_refuse(),
+        }
+    }
+}
+
+/// The decision of every zone of `device` on `evidence`.
+pub async fn rule(
+    plant: &Plant,
+    device: &Device,
+    evidence: &VerifiedEvidence,
+    golden: &Golden,
+    now: UnixTime,
+) -> Result<Vec<Ruling>, Refusal> {
+    let mut rulings = Vec::new();
+    for name in &device.zones {
+        let zone = zone(plant, name).await?;
+        let result = appraise(evidence, &golden.values, &zone.record.policy(), now);
+        rulings.push(Ruling { record: result.record().clone(), admission: decide(&result), zone });
+    }
+    Ok(rulings)
+}
+
+async fn zone(plant: &Plant, name: &ZoneName) -> Result<Held<Zone>, Refusal> {
+    fetch(plant.store.as_ref(), zone_key(name)).await?.ok_or_else(|| {
+        Refusal::NotAdmitted(format!(
+            "zone {name} does not exist; create it, or move the device to another zone"
+        ))
+    })
+}
+
+/// The last attestation of `device`, unless the TPM's counters say that this is another TPM state
+/// than the one that made it: a clone, or an unannounced TPM2_Clear (A8).
+pub async fn in_order(
+    plant: &Plant,
+    device: &Device,
+    rebound: bool,
+    clock: &ClockInfo,
+) -> Result<Option<Held<Attested>>, Refusal> {
+    let last: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(&device.name)).await?;
+    let Some(held) = &last else { return Ok(None) };
+    let before = ClockInfo {
+        clock_ms: held.record.clock,
+        reset_count: held.record.reset_count,
+        restart_count: held.record.restart_count,
+        safe: true,
+    };
+    match ClockOrder::of(&before, clock) {
+        ClockOrder::Alarm(_) if rebound || device.clock_excused => Ok(last),
+        ClockOrder::Alarm(alarm) => Err(Refusal::EvidenceInvalid(format!(
+            "clone alarm: {alarm}; if this TPM was cleared on purpose, `touchstone device readmit {}` accepts its new counters",
+            device.name
+        ))),
+        ClockOrder::Continues | ClockOrder::Rebooted => Ok(last),
+    }
+}

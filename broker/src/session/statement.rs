@@ -1,0 +1,208 @@
+//! The device's statement: checked against what came with it and what was sealed, field by field.
+//!
+//! Quote and Certify sign its digest, so whatever passes here is what the TPM vouched for (A3).
+
+use std::collections::BTreeMap;
+
+use policy::digest::Digest;
+use policy::id::{DeviceName, ServiceName, ZoneName};
+use policy::zone::Role;
+use prost::Message;
+use proto::v1;
+
+use super::challenge::{Challenge, Purpose, VERSION};
+use super::{Refusal, role_from_wire};
+use crate::record::device::{MAX_INVENTORY, MAX_SERVICES, MAX_VALUE, MAX_ZONES};
+
+/// Largest statement: a few certificates of other EKs and a page of claims.
+const MAX_STATEMENT: usize = 32 * 1024;
+
+/// What the device says of itself, well formed and agreeing with the request it came in.
+#[derive(Debug)]
+pub struct BoundStatement {
+    /// The name it has or asks for.
+    pub device: Option<DeviceName>,
+    /// The zones it asks for.
+    pub zones: Vec<ZoneName>,
+    /// Declared properties.
+    pub claims: BTreeMap<String, String>,
+    /// Services it offers.
+    pub services: BTreeMap<String, u16>,
+    /// Id and proof of a join token.
+    pub token: Option<TokenProof>,
+    /// Further EK certificates of the same TPM, DER (A6).
+    pub other_ek_certificates: Vec<Vec<u8>>,
+    /// The device's own clock.
+    pub device_time: u64,
+}
+
+/// A join token's public id and the HMAC that proves its secret.
+#[derive(Debug)]
+pub struct TokenProof {
+    /// Its id, hex.
+    pub id: String,
+    /// The HMAC.
+    pub proof: Vec<u8>,
+}
+
+impl BoundStatement {
+    /// Reads the statement of `request` and compares it with request and challenge.
+    pub fn bind(request: &v1::CompleteRequest, challenge: &Challenge) -> Result<Self, Refusal> {
+        if request.statement.len() > MAX_STATEMENT {
+            return Err(malformed(format!(
+                "it has {} bytes, at most {MAX_STATEMENT}",
+                request.statement.len()
+            )));
+        }
+        let stated = v1::Statement::decode(request.statement.as_slice())
+            .map_err(|_| malformed("it is no protobuf message of its type".to_owned()))?;
+        if stated.version != VERSION {
+            return Err(Refusal::Version(vec![stated.version]));
+        }
+        agree_with_challenge(&stated, challenge)?;
+        agree_with_keys(&stated, request)?;
+        agree_with_logs(&stated, request)?;
+        let device = optional_name(&stated.device)?;
+        if challenge.device.is_some()
+            && device.is_some()
+            && device != challenge.device
+            && challenge.purpose != Purpose::Enroll
+        {
+            return Err(mismatch("device"));
+        }
+        Ok(Self {
+            device,
+            zones: zones(&stated.zones)?,
+            claims: claims(&stated.claims)?,
+            services: services(&stated.services)?,
+            token: token(&stated),
+            other_ek_certificates: stated.other_ek_certificates,
+            device_time: stated.device_time,
+        })
+    }
+}
+
+fn malformed(why: String) -> Refusal {
+    Refusal::malformed(format!("statement: {why}"))
+}
+
+fn mismatch(field: &str) -> Refusal {
+    Refusal::EvidenceInvalid(format!("the statement's {field} is not the one of this session"))
+}
+
+fn agree_with_challenge(stated: &v1::Statement, challenge: &Challenge) -> Result<(), Refusal> {
+    let purpose = match challenge.purpose {
+        Purpose::Enroll => v1::Purpose::Enroll,
+        Purpose::Renew => v1::Purpose::Renew,
+        Purpose::OnDemand => v1::Purpose::OnDemand,
+    };
+    let [a, b, c] = challenge.selection().bitmap();
+    let mask = u32::from_le_bytes([a, b, c, 0]);
+    let bank = u32::from(challenge.selection().bank.id());
+    if stated.purpose() != purpose {
+        return Err(mismatch("purpose"));
+    }
+    if stated.ak_name != challenge.ak_name.0 {
+        return Err(mismatch("AK Name"));
+    }
+    if challenge.purpose == Purpose::Enroll && stated.ek_name != challenge.ek_name.0 {
+        return Err(mismatch("EK Name"));
+    }
+    if (stated.pcr_bank, stated.pcr_mask) != (bank, mask) {
+        return Err(mismatch("PCR selection"));
+    }
+    Ok(())
+}
+
+/// Every key of the request is stated, in the same order, with the digest of its CSR.
+fn agree_with_keys(stated: &v1::Statement, request: &v1::CompleteRequest) -> Result<(), Refusal> {
+    if stated.identity_keys.len() != request.identity_keys.len() {
+        return Err(mismatch("number of identity keys"));
+    }
+    for (said, sent) in stated.identity_keys.iter().zip(&request.identity_keys) {
+        let same = said.zone == sent.zone
+            && said.role == sent.role
+            && said.csr_digest == Digest::of(&sent.csr).0
+            && sent.public.get(2..).is_some_and(|public| said.name == name_of(public));
+        if !same {
+            return Err(mismatch("identity key"));
+        }
+    }
+    Ok(())
+}
+
+/// The Name of a public area with nameAlg SHA-256, the only one our keys have.
+fn name_of(public: &[u8]) -> Vec<u8> {
+    let mut name = vec![0x00, 0x0b];
+    name.extend_from_slice(&Digest::of(public).0);
+    name
+}
+
+/// Every log of the request is stated with its digest, offset and length, and no other.
+fn agree_with_logs(stated: &v1::Statement, request: &v1::CompleteRequest) -> Result<(), Refusal> {
+    let log = &request.firmware_log;
+    let length = u64::try_from(log.len()).unwrap_or(u64::MAX);
+    let [said] = stated.logs.as_slice() else { return Err(mismatch("list of logs")) };
+    let same = said.kind() == v1::LogKind::Firmware
+        && said.digest == Digest::of(log).0
+        && (said.offset, said.length) == (0, length);
+    if same { Ok(()) } else { Err(mismatch("firmware log")) }
+}
+
+fn optional_name(text: &str) -> Result<Option<DeviceName>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error: policy::id::NameError| malformed(error.to_string()))
+}
+
+fn zones(names: &[String]) -> Result<Vec<ZoneName>, Refusal> {
+    if names.len() > MAX_ZONES {
+        return Err(malformed(format!("it asks for {} zones, at most {MAX_ZONES}", names.len())));
+    }
+    names
+        .iter()
+        .map(|name| name.parse().map_err(|e: policy::id::NameError| malformed(e.to_string())))
+        .collect()
+}
+
+fn claims(claims: &[v1::Claim]) -> Result<BTreeMap<String, String>, Refusal> {
+    let short =
+        |text: &str| !text.is_empty() && text.len() <= MAX_VALUE && !text.chars().any(char::is_control);
+    if claims.len() > MAX_INVENTORY || !claims.iter().all(|claim| short(&claim.name) && short(&claim.value)) {
+        return Err(malformed(format!(
+            "at most {MAX_INVENTORY} claims of at most {MAX_VALUE} printable bytes are taken"
+        )));
+    }
+    Ok(claims.iter().map(|claim| (claim.name.clone(), claim.value.clone())).collect())
+}
+
+fn services(services: &[v1::OfferedService]) -> Result<BTreeMap<String, u16>, Refusal> {
+    if services.len() > MAX_SERVICES {
+        return Err(malformed(format!("it offers {} services, at most {MAX_SERVICES}", services.len())));
+    }
+    services
+        .iter()
+        .map(|service| {
+            let name: ServiceName =
+                service.name.parse().map_err(|e: policy::id::NameError| malformed(e.to_string()))?;
+            let port = u16::try_from(service.port)
+                .map_err(|_| malformed(format!("service {name} has port {}", service.port)))?;
+            Ok((name.to_string(), port))
+        })
+        .collect()
+}
+
+fn token(stated: &v1::Statement) -> Option<TokenProof> {
+    let id = stated.join_token_id.clone();
+    let well_formed = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit());
+    well_formed.then(|| TokenProof { id, proof: stated.join_token_proof.clone() })
+}
+
+/// The zone and role that a key on the wire is for.
+pub(super) fn key_purpose(key: &v1::IdentityKey) -> Result<(ZoneName, Role), Refusal> {
+    let zone = key.zone.parse().map_err(|e: policy::id::NameError| malformed(e.to_string()))?;
+    let role =
+        role_from_wire(key.role()).ok_or_else(|| malformed("an identity key has no role".to_owned()))?;
+    Ok((zone, role))
+}

@@ -1,0 +1,286 @@
+//! Trust sets: what each device is to believe, computed from zones, conduits, authorities and
+//! revocations, and signed under the plant root.
+//!
+//! Every change that can alter a trust set raises the trust head in its own transaction ([`raise`]);
+//! the head orders trust sets, and what is read under one head is kept until the next.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use policy::digest::Digest;
+use policy::id::{DeviceName, ServiceName, ZoneName};
+use policy::time::UnixTime;
+use policy::zone::{
+    AuthorityRef, Conduit, Direction, Placement, Role, Segmentation, TrustFile, Zone, compile,
+};
+use prost::Message;
+use proto::{convert, v1};
+
+use crate::authority::{self, AuthorityError};
+use crate::ca::{CaError, Revoked, Serial};
+use crate::plant::Plant;
+use crate::record::device::{DEVICE, Device, device_key};
+use crate::record::plant::{TRUST, TrustHead};
+use crate::record::zone::{
+    AUTHORITY, AuthorityRecord, AuthorityState, CONDUIT, RevokedCertificate, ZONE, revoked_prefix,
+};
+use crate::record::{Held, RecordError, fetch, list, stored};
+use crate::session::{Refusal, role_to_wire};
+use crate::store::{Revision, Txn};
+
+/// What the signature of a trust set begins with, so that it means nothing else.
+const LABEL: &[u8] = b"touchstone/v1/trust-set\0";
+
+/// A trust set cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// An authority cannot be used.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// A CRL or signature cannot be made.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// Zones and conduits contradict each other.
+    #[error("zones and conduits do not fit together: {0}")]
+    Zones(String),
+    /// No such device.
+    #[error("there is no device {0}")]
+    Device(DeviceName),
+    /// The trust head is missing.
+    #[error("the store holds no trust head; restore the last backup")]
+    Head,
+}
+
+/// An authority that is believed, with its CRL.
+#[derive(Debug)]
+struct Believed {
+    of: AuthorityRef,
+    wire: v1::Authority,
+    /// Names what is revoked, whatever the CRL's bytes: a CRL is signed anew in every view.
+    revoked: Digest,
+}
+
+/// Everything that trust sets are made of, as of one trust head.
+#[derive(Debug)]
+pub struct View {
+    version: Revision,
+    head: TrustHead,
+    zones: Segmentation,
+    offers: BTreeMap<ZoneName, BTreeSet<ServiceName>>,
+    authorities: Vec<Believed>,
+}
+
+/// The view that was read last.
+#[derive(Debug, Default)]
+pub struct ViewCache(Mutex<Option<Arc<View>>>);
+
+/// Adds a raise of the trust head to a transaction that alters trust sets.
+pub async fn raise(plant: &Plant, txn: Txn, now: UnixTime) -> Result<Txn, Refusal> {
+    let held: Held<TrustHead> = fetch(plant.store.as_ref(), TRUST.to_owned())
+        .await?
+        .ok_or_else(|| Refusal::internal(TrustError::Head))?;
+    let next = TrustHead { n: held.record.n.saturating_add(1), at: now };
+    Ok(txn.unchanged(TRUST, held.version).put(TRUST, stored(&next)?))
+}
+
+/// Zones and conduits as they stand.
+pub async fn segmentation(plant: &Plant) -> Result<Segmentation, TrustError> {
+    let zones: Vec<Held<Zone>> = list(plant.store.as_ref(), ZONE).await?;
+    let conduits: Vec<Held<Conduit>> = list(plant.store.as_ref(), CONDUIT).await?;
+    let (zones, conduits) = (zones.into_iter().map(|z| z.record), conduits.into_iter().map(|c| c.record));
+    Segmentation::new(zones.collect(), conduits.collect())
+        .map_err(|faults| TrustError::Zones(faults.to_string()))
+}
+
+/// The view of now; read again only when the trust head moved.
+pub async fn view(plant: &Plant) -> Result<Arc<View>, TrustError> {
+    let head: Held<TrustHead> =
+        fetch(plant.store.as_ref(), TRUST.to_owned()).await?.ok_or(TrustError::Head)?;
+    let known = plant.views.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(view) = known.filter(|view| view.version == head.version) {
+        return Ok(view);
+    }
+    let view = Arc::new(View {
+        version: head.version,
+        zones: segmentation(plant).await?,
+        offers: offers(plant).await?,
+        authorities: authorities(plant, &head.record).await?,
+        head: head.record,
+    });
+    *plant.views.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&view));
+    Ok(view)
+}
+
+async fn offers(plant: &Plant) -> Result<BTreeMap<ZoneName, BTreeSet<ServiceName>>, TrustError> {
+    let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
+    let mut offers: BTreeMap<ZoneName, BTreeSet<ServiceName>> = BTreeMap::new();
+    for device in devices {
+        for zone in &device.record.zones {
+            offers.entry(zone.clone()).or_default().extend(services(&device.record));
+        }
+    }
+    Ok(offers)
+}
+
+fn services(device: &Device) -> BTreeSet<ServiceName> {
+    device.services.keys().filter_map(|name| name.parse().ok()).collect()
+}
+
+async fn authorities(plant: &Plant, head: &TrustHead) -> Result<Vec<Believed>, TrustError> {
+    let records: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), AUTHORITY).await?;
+    let mut believed = Vec::new();
+    for held in records.iter().filter(|held| held.record.state != AuthorityState::Distrusted) {
+        let record = &held.record;
+        let revoked = revoked(plant, record).await?;
+        let crl = authority::issuer(plant, held)?.crl(head.n, head.at, &revoked)?;
+        believed.push(Believed {
+            of: AuthorityRef { zone: record.zone.clone(), role: record.role },
+            wire: v1::Authority {
+                zone: record.zone.to_string(),
+                role: role_to_wire(record.role).into(),
+                generation: record.generation,
+                certificate: record.certificate.0.clone(),
+                crl,
+            },
+            revoked: names(&revoked),
+        });
+    }
+    Ok(believed)
+}
+
+/// Certificates that `authority` revoked; one that ended is refused by its date and left out.
+async fn revoked(plant: &Plant, authority: &AuthorityRecord) -> Result<Vec<Revoked>, TrustError> {
+    let prefix = revoked_prefix(&authority.zone, authority.role, authority.generation);
+    let records: Vec<Held<RevokedCertificate>> = list(plant.store.as_ref(), &prefix).await?;
+    let now = plant.now();
+    Ok(records
+        .iter()
+        .filter(|held| held.record.not_after >= now)
+        .filter_map(|held| {
+            let serial = Serial::from_hex(held.key.strip_prefix(&prefix)?)?;
+            Some(Revoked { serial, at: held.record.at })
+        })
+        .collect())
+}
+
+fn names(revoked: &[Revoked]) -> Digest {
+    Digest::of(revoked.iter().map(|entry| entry.serial.hex()).collect::<Vec<_>>().join(" ").as_bytes())
+}
+
+/// A digest of what the trust set of `device` says, without sequence, date and signatures: two sets
+/// with the same content need not both be sent.
+pub async fn content(plant: &Plant, device: &DeviceName) -> Result<Digest, TrustError> {
+    let held = device_record(plant, device).await?;
+    let view = view(plant).await?;
+    let mut set = view.trust_set(&held.record, plant.keys.load().epoch, plant.now())?;
+    (set.sequence, set.issued_at) = (0, 0);
+    for authority in &mut set.authorities {
+        let revoked =
+            view.authorities.iter().find(|known| known.wire == *authority).map(|known| known.revoked);
+        authority.crl = revoked.map(|digest| digest.0.to_vec()).unwrap_or_default();
+    }
+    Ok(Digest::of(&set.encode_to_vec()))
+}
+
+async fn device_record(plant: &Plant, device: &DeviceName) -> Result<Held<Device>, TrustError> {
+    let held = fetch(plant.store.as_ref(), device_key(device)).await?;
+    held.ok_or_else(|| TrustError::Device(device.clone()))
+}
+
+/// The trust set of one device, as of now.
+pub async fn signed(plant: &Plant, device: &DeviceName) -> Result<v1::SignedTrustSet, TrustError> {
+    let held = device_record(plant, device).await?;
+    let view = view(plant).await?;
+    let keys = plant.keys.load();
+    let trust_set = view.trust_set(&held.record, keys.epoch, plant.now())?.encode_to_vec();
+    let message = [LABEL, trust_set.as_slice()].concat();
+    Ok(v1::SignedTrustSet {
+        signature: keys.issuing.sign(&message)?,
+        trust_set,
+        issuing_certificate: keys.issuing.certificate().to_vec(),
+        nobody_certificate: keys.nobody.clone(),
+        nobody_crl: keys.nobody_crl.clone(),
+    })
+}
+
+impl View {
+    /// Sequence of the trust sets made from this view (A15).
+    #[must_use]
+    pub const fn sequence(&self, epoch: u64) -> u64 {
+        (epoch << 40) | self.head.n
+    }
+
+    /// When the next conduit ends: trust sets change then without anybody's doing.
+    #[must_use]
+    pub fn next_edge(&self, now: UnixTime) -> Option<UnixTime> {
+        self.zones.conduits().iter().filter_map(|conduit| conduit.expires).filter(|end| *end > now).min()
+    }
+
+    /// The devices' trust set: every authority that one of its files names, once.
+    pub fn trust_set(&self, device: &Device, epoch: u64, now: UnixTime) -> Result<v1::TrustSet, TrustError> {
+        let mut set = v1::TrustSet {
+            sequence: self.sequence(epoch),
+            issued_at: now.0,
+            device: device.name.to_string(),
+            ..v1::TrustSet::default()
+        };
+        let mut indices: BTreeMap<usize, u32> = BTreeMap::new();
+        for zone in &device.zones {
+            let placement = Placement {
+                zone: zone.clone(),
+                offers: services(device),
+                zone_offers: self.offers.get(zone).cloned().unwrap_or_default(),
+            };
+            let files = compile(&self.zones, &placement, now)
+                .map_err(|error| TrustError::Zones(error.to_string()))?;
+            for file in &files.files {
+                let authorities = self.indices(file, &mut indices, &mut set.authorities);
+                set.files.push(wire_file(zone, file, authorities));
+            }
+            set.timings.extend(self.zones.zone(zone).map(convert::timing_to_wire));
+        }
+        Ok(set)
+    }
+
+    fn indices(
+        &self,
+        file: &TrustFile,
+        known: &mut BTreeMap<usize, u32>,
+        authorities: &mut Vec<v1::Authority>,
+    ) -> Vec<u32> {
+        let wanted: BTreeSet<&AuthorityRef> = file.believed.authorities().collect();
+        let named = self.authorities.iter().enumerate().filter(|(_, believed)| wanted.contains(&believed.of));
+        named
+            .map(|(at, believed)| {
+                *known.entry(at).or_insert_with(|| {
+                    authorities.push(believed.wire.clone());
+                    u32::try_from(authorities.len().saturating_sub(1)).unwrap_or(u32::MAX)
+                })
+            })
+            .collect()
+    }
+
+    /// Authorities that sign client certificates, DER: the Watch service accepts devices under these.
+    pub fn callers(&self) -> impl Iterator<Item = (&ZoneName, &[u8])> {
+        self.authorities
+            .iter()
+            .filter(|believed| believed.of.role == Role::Caller)
+            .map(|believed| (&believed.of.zone, believed.wire.certificate.as_slice()))
+    }
+}
+
+fn wire_file(zone: &ZoneName, file: &TrustFile, authorities: Vec<u32>) -> v1::TrustFile {
+    let direction = match file.direction {
+        Direction::Inbound => v1::Direction::Inbound,
+        Direction::Outbound => v1::Direction::Outbound,
+    };
+    v1::TrustFile {
+        zone: zone.to_string(),
+        service: file.service.to_string(),
+        direction: direction.into(),
+        authorities,
+    }
+}

@@ -1,0 +1,147 @@
+//! Crashes the embedded store on purpose: kill -9, and a power cut of the file system below it.
+//!
+//! A child process works on a store and says on its standard output what was acknowledged. The parent
+//! ends it in the middle, opens the store, and compares: everything acknowledged is there, every
+//! transaction is there whole or not at all, the audit chains verify.
+
+#[cfg(test)]
+mod child;
+#[cfg(test)]
+mod power;
+#[cfg(test)]
+mod verdict;
+#[cfg(test)]
+mod workload;
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        child::{Child, Job},
+        power::Disk,
+        verdict::{open, verify},
+        workload::{self, Acks},
+    };
+    use broker::store::{Revision, Store, Txn, blobs::Blobs};
+    use std::{
+        hash::{BuildHasher, RandomState},
+        path::Path,
+    };
+    use tempfile::TempDir;
+
+    /// Rounds that end in kill -9, and rounds that end in a power cut. Restores are slow, so they get fewer.
+    fn rounds(job: Job) -> (u64, u64) {
+        match job {
+            Job::Transact => (15, 6),
+            Job::Restore => (6, 4),
+        }
+    }
+
+    /// How many acknowledgements to wait for in a round; none means an end while the store opens.
+    fn length(job: Job, seed: &RandomState, round: u64) -> u64 {
+        let longest = match job {
+            Job::Transact => 120,
+            Job::Restore => 8,
+        };
+        seed.hash_one(round) % longest
+    }
+
+    async fn survives(job: Job, root: &Path, acks: &Acks, last: &mut Revision) {
+        let store = open(root);
+        let revision = verify(job, &store, root, acks).await.unwrap();
+        assert!(revision >= *last, "revision {revision} after {last}");
+        *last = revision;
+    }
+
+    async fn kill_rounds(job: Job) {
+        let root = TempDir::new().unwrap();
+        let (seed, mut acks, mut last) = (RandomState::new(), Acks::default(), Revision(0));
+        let (kills, _) = rounds(job);
+        for round in 0..kills {
+            let mut child = Child::start(job, root.path());
+            child.wait_for(length(job, &seed, round), &mut acks);
+            child.kill(&mut acks);
+            survives(job, root.path(), &acks, &mut last).await;
+        }
+        println!("{job:?}: {} acknowledged in {kills} rounds", acks.total());
+        assert!(acks.total() > 0, "the child worked");
+    }
+
+    async fn power_rounds(job: Job) {
+        let folder = TempDir::new().unwrap();
+        let disk = match Disk::create(folder.path()) {
+            Ok(disk) => disk,
+            Err(why) => return println!("skipped: {why}"),
+        };
+        let (seed, mut acks, mut last) = (RandomState::new(), Acks::default(), Revision(0));
+        let (_, cuts) = rounds(job);
+        for round in 0..cuts {
+            let mounted = disk.mount().unwrap();
+            let root = mounted.path().join("store");
+            if round > 0 {
+                survives(job, &root, &acks, &mut last).await;
+            }
+            let mut child = Child::start(job, &root);
+            child.wait_for(length(job, &seed, round).max(1), &mut acks);
+            mounted.cut_power().unwrap();
+            child.kill(&mut acks);
+        }
+        let mounted = disk.mount().unwrap();
+        survives(job, &mounted.path().join("store"), &acks, &mut last).await;
+        println!("{job:?}: {} acknowledged in {cuts} rounds", acks.total());
+        assert!(acks.total() >= cuts, "the child worked");
+    }
+
+    /// No test by itself: what [`Child::start`] runs.
+    #[test]
+    fn child() {
+        crate::child::run();
+    }
+
+    #[tokio::test]
+    async fn kill_loses_no_transaction() {
+        kill_rounds(Job::Transact).await;
+    }
+
+    #[tokio::test]
+    async fn kill_leaves_one_whole_content() {
+        kill_rounds(Job::Restore).await;
+    }
+
+    #[tokio::test]
+    async fn power_cut_loses_no_transaction() {
+        power_rounds(Job::Transact).await;
+    }
+
+    #[tokio::test]
+    async fn power_cut_leaves_one_whole_content() {
+        power_rounds(Job::Restore).await;
+    }
+
+    /// Proof that the verdict can be guilty.
+    #[tokio::test]
+    async fn verdict_finds_loss_and_torn_batches() {
+        let root = TempDir::new().unwrap();
+        let store = open(root.path());
+        let mut version = None;
+        let blobs = Blobs::open(root.path()).unwrap();
+        for number in 1..=30 {
+            if let Some(blob) = workload::blob(0, number) {
+                blobs.put(blob).await.unwrap();
+            }
+            version = Some(store.transact(workload::txn(0, number, version)).await.unwrap());
+        }
+        let mut acks = Acks::default();
+        acks.note("0 30");
+        verify(Job::Transact, &store, root.path(), &acks).await.unwrap();
+
+        acks.note("0 31");
+        let guilty = verify(Job::Transact, &store, root.path(), &acks).await.unwrap_err();
+        assert_eq!(guilty, "task 0: 31 acknowledged, 30 there");
+
+        let key = workload::slot(0, 30, "b");
+        let torn = Txn::new().delete(key.clone());
+        store.transact(torn).await.unwrap();
+        let guilty = verify(Job::Transact, &store, root.path(), &Acks::default()).await.unwrap_err();
+        assert_eq!(guilty, format!("task 0 at 30: {key} is not as written"));
+    }
+}

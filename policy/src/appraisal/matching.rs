@@ -1,0 +1,259 @@
+//! Compares measurements with one release, PCR by PCR.
+//!
+//! The comparison borrows and allocates little; only the mismatches of the release that is reported
+//! become sentences.
+
+use std::collections::BTreeSet;
+
+use super::claims::Claim;
+use super::finding::{EventPlace, Finding, FindingKind, MAX_EXPECTED};
+use super::measurements::Measurements;
+use crate::evidence::verify::VerifiedEvent;
+use crate::reference::event_type::EventType;
+use crate::reference::hash_text::HashText;
+use crate::reference::manifest::{EventRule, Expectation, Manifest};
+use crate::reference::release::ReleaseId;
+use crate::tpm::alg::{HashAlg, HashValue};
+use crate::tpm::pcr::PcrIndex;
+
+/// A way in which measurements differ from a release.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mismatch<'a> {
+    NotQuoted { pcr: PcrIndex },
+    Unexplained { pcr: PcrIndex },
+    OtherBank { pcr: PcrIndex },
+    Value { pcr: PcrIndex, expected: &'a BTreeSet<HashValue>, seen: &'a HashValue },
+    Digest { rule: &'a EventRule, event: &'a VerifiedEvent },
+    Unexpected { event: &'a VerifiedEvent },
+    Missing { rule: &'a EventRule },
+    Forbidden { rule: &'a EventRule, event: &'a VerifiedEvent },
+}
+
+/// Everything in which `seen` differs from what `manifest` accepts; empty means approved.
+pub(super) fn mismatches<'a>(manifest: &'a Manifest, seen: &Measurements<'a>) -> Vec<Mismatch<'a>> {
+    let mut found = Vec::new();
+    for pcr in manifest.mentioned() {
+        compare_pcr(manifest, seen, pcr, &mut found);
+    }
+    found
+}
+
+fn compare_pcr<'a>(
+    manifest: &'a Manifest,
+    seen: &Measurements<'a>,
+    pcr: PcrIndex,
+    found: &mut Vec<Mismatch<'a>>,
+) {
+    let Some(value) = seen.value(pcr) else {
+        return found.push(Mismatch::NotQuoted { pcr });
+    };
+    if !seen.is_explained(pcr) {
+        found.push(Mismatch::Unexplained { pcr });
+    }
+    match manifest.pcrs().get(&seen.bank()).and_then(|rules| rules.get(&pcr)) {
+        Some(expected) if !expected.contains(value) => {
+            found.push(Mismatch::Value { pcr, expected, seen: value });
+        }
+        Some(_) => {}
+        None if manifest.pcrs().values().any(|rules| rules.contains_key(&pcr)) => {
+            found.push(Mismatch::OtherBank { pcr });
+        }
+        None => {}
+    }
+    // Without an explanation there are no events to compare, and one reason says it.
+    if seen.is_explained(pcr) {
+        compare_events(manifest, seen, pcr, found);
+    }
+}
+
+fn compare_events<'a>(
+    manifest: &'a Manifest,
+    seen: &Measurements<'a>,
+    pcr: PcrIndex,
+    found: &mut Vec<Mismatch<'a>>,
+) {
+    let (closing, absent): (Vec<&EventRule>, Vec<&EventRule>) =
+        manifest.rules(pcr).partition(|rule| rule.closes());
+    let mut open: Vec<&VerifiedEvent> = Vec::new();
+    for event in seen.events(pcr) {
+        if let Some(rule) = absent.iter().find(|rule| is_of_type(rule, event)) {
+            found.push(Mismatch::Forbidden { rule, event });
+        } else if !closing.is_empty() && !closing.iter().any(|rule| is_satisfied_by(rule, event)) {
+            open.push(event);
+        }
+    }
+    let is_unsatisfied = |rule: &&EventRule| !seen.events(pcr).any(|event| is_satisfied_by(rule, event));
+    let (optional, needed): (Vec<&EventRule>, Vec<&EventRule>) =
+        closing.into_iter().filter(is_unsatisfied).partition(|rule| is_optional(rule));
+    pair(open, needed, optional, found);
+}
+
+/// An unknown event and an unsatisfied rule of the same type, both in their order, are most likely
+/// one thing that changed: told as one. What remains is told apart.
+fn pair<'a>(
+    events: Vec<&'a VerifiedEvent>,
+    mut needed: Vec<&'a EventRule>,
+    mut optional: Vec<&'a EventRule>,
+    found: &mut Vec<Mismatch<'a>>,
+) {
+    for event in events {
+        let rule = take_of_type(&mut needed, event).or_else(|| take_of_type(&mut optional, event));
+        found.push(match rule {
+            Some(rule) => Mismatch::Digest { rule, event },
+            None => Mismatch::Unexpected { event },
+        });
+    }
+    found.extend(needed.into_iter().map(|rule| Mismatch::Missing { rule }));
+}
+
+fn take_of_type<'a>(rules: &mut Vec<&'a EventRule>, event: &VerifiedEvent) -> Option<&'a EventRule> {
+    let at = rules.iter().position(|rule| is_of_type(rule, event))?;
+    Some(rules.remove(at))
+}
+
+fn is_of_type(rule: &EventRule, event: &VerifiedEvent) -> bool {
+    rule.event_type == EventType(event.event_type)
+}
+
+fn is_satisfied_by(rule: &EventRule, event: &VerifiedEvent) -> bool {
+    let listed = match &rule.expectation {
+        Expectation::OneOf { digests, .. } => digests.contains(&event.digest),
+        Expectation::Absent => false,
+    };
+    listed && is_of_type(rule, event)
+}
+
+fn is_optional(rule: &EventRule) -> bool {
+    matches!(rule.expectation, Expectation::OneOf { optional: true, .. })
+}
+
+/// The claim that a PCR bears on: code or configuration (RFC 9683, section 2.1; verifier's table of
+/// PCR use on Linux).
+pub(super) const fn claim_of(pcr: PcrIndex) -> Claim {
+    match pcr.number() {
+        // Firmware, option ROMs, boot loader, vendor, boot files, IMA, UKI, system extensions.
+        0 | 2 | 4 | 6 | 9 | 10 | 11 | 13 => Claim::Executables,
+        _ => Claim::Configuration,
+    }
+}
+
+impl Mismatch<'_> {
+    pub(super) fn pcr(&self) -> PcrIndex {
+        match self {
+            Self::NotQuoted { pcr }
+            | Self::Unexplained { pcr }
+            | Self::OtherBank { pcr }
+            | Self::Value { pcr, .. } => *pcr,
+            Self::Missing { rule } => rule.pcr,
+            Self::Digest { event, .. } | Self::Unexpected { event } | Self::Forbidden { event, .. } => {
+                event.pcr
+            }
+        }
+    }
+
+    /// The mismatch as a reason; `manifest` is the one that it was found with.
+    pub(super) fn to_finding(self, manifest: &Manifest, bank: HashAlg) -> Finding {
+        let pcr = self.pcr();
+        let mut finding = Finding::new(self.kind(), claim_of(pcr), self.sentence(manifest, bank))
+            .with_release(manifest.id());
+        finding.pcr = Some(pcr.number());
+        finding.expected = self.expected(manifest, bank).take(MAX_EXPECTED).map(HashText).collect();
+        let (rule, event) = self.rule_and_event();
+        finding.name = rule.and_then(|rule| rule.name.clone());
+        finding.event = event.map(|event| EventPlace {
+            position: event.position,
+            event_type: EventType(event.event_type),
+            log_says: event.description.clone(),
+        });
+        finding.seen = match self {
+            Self::Value { seen, .. } => Some(HashText(*seen)),
+            _ => event.map(|event| HashText(event.digest)),
+        };
+        finding
+    }
+
+    const fn kind(&self) -> FindingKind {
+        match self {
+            Self::NotQuoted { .. } => FindingKind::PcrNotQuoted,
+            Self::Unexplained { .. } => FindingKind::Unexplained,
+            Self::OtherBank { .. } => FindingKind::OtherBank,
+            Self::Value { .. } => FindingKind::PcrValue,
+            Self::Digest { .. } => FindingKind::EventDigest,
+            Self::Unexpected { .. } => FindingKind::UnexpectedEvent,
+            Self::Missing { .. } => FindingKind::MissingEvent,
+            Self::Forbidden { .. } => FindingKind::ForbiddenEvent,
+        }
+    }
+
+    const fn rule_and_event(&self) -> (Option<&EventRule>, Option<&VerifiedEvent>) {
+        match self {
+            Self::Digest { rule, event } | Self::Forbidden { rule, event } => (Some(rule), Some(event)),
+            Self::Unexpected { event } => (None, Some(event)),
+            Self::Missing { rule } => (Some(rule), None),
+            Self::NotQuoted { .. }
+            | Self::Unexplained { .. }
+            | Self::OtherBank { .. }
+            | Self::Value { .. } => (None, None),
+        }
+    }
+
+    fn expected(&self, manifest: &Manifest, bank: HashAlg) -> impl Iterator<Item = HashValue> {
+        let expected: Vec<HashValue> = match self {
+            Self::Value { expected, .. } => expected.iter().copied().collect(),
+            Self::Digest { rule, .. } | Self::Missing { rule } => rule.digests(bank).copied().collect(),
+            Self::Unexpected { event } => manifest
+                .rules(event.pcr)
+                .filter(|rule| is_of_type(rule, event))
+                .flat_map(|rule| rule.digests(bank))
+                .copied()
+                .collect(),
+            Self::NotQuoted { .. }
+            | Self::Unexplained { .. }
+            | Self::OtherBank { .. }
+            | Self::Forbidden { .. } => Vec::new(),
+        };
+        expected.into_iter()
+    }
+
+    fn sentence(&self, manifest: &Manifest, bank: HashAlg) -> String {
+        let (pcr, release) = (self.pcr(), manifest.id());
+        let place = |event: &VerifiedEvent| {
+            format!("PCR {pcr}, event {} ({})", event.position, EventType(event.event_type))
+        };
+        let called = |rule: &EventRule| rule.name.clone().unwrap_or_else(|| rule.event_type.to_string());
+        match self {
+            Self::NotQuoted { .. } => {
+                format!("PCR {pcr} is constrained by {release} but was not quoted; update the attestor")
+            }
+            Self::Unexplained { .. } => format!(
+                "the event log does not explain PCR {pcr}, which {release} constrains; something extended it without a log, so reboot the device and see what does"
+            ),
+            Self::OtherBank { .. } => format!(
+                "{release} states PCR {pcr} in other banks than {bank}, in which this device quotes; add the {bank} values to the release"
+            ),
+            Self::Value { .. } => {
+                format!("PCR {pcr} has a value that {release} does not list; {}", remedy(release))
+            }
+            Self::Digest { rule, event } => {
+                format!("{}: {} is not the one of {release}; {}", place(event), called(rule), remedy(release))
+            }
+            Self::Unexpected { event } => {
+                format!("{}: {release} lists no such event; {}", place(event), remedy(release))
+            }
+            Self::Missing { rule } => format!(
+                "PCR {pcr} has no {} event with the digest of {}, which {release} asks for; {}",
+                rule.event_type,
+                called(rule),
+                remedy(release)
+            ),
+            Self::Forbidden { event, .. } => format!(
+                "{}: {release} forbids events of this type; remove what causes it, or allow it in a new release",
+                place(event)
+            ),
+        }
+    }
+}
+
+fn remedy(release: &ReleaseId) -> String {
+    format!("boot the device with {release}, or sign a release that accepts this")
+}

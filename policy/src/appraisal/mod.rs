@@ -1,0 +1,21 @@
+//! Appraisal (RFC 9334, section 3): verified evidence against Reference Values under the policy of a
+//! zone.
+//!
+//! The verdict is never a bool: it is an AR4SI vector with reasons that name the PCR, the event, the
+//! expected and the seen digest. What cannot be evaluated counts against the device, and what no
+//! release constrains is listed as not appraised.
+//!
+//! What this module does not promise: it verifies nothing. [`appraise`] takes what verification left,
+//! and only it makes an [`AttestationResult`].
+
+mod appraise;
+pub mod claims;
+pub mod finding;
+mod matching;
+pub mod measurements;
+pub mod policy;
+pub mod result;
+
+pub use appraise::{BOOT_PCRS, appraise, forecast};
+pub use finding::Finding;
+pub use result::{AppraisalRecord, AttestationResult, Forecast, Verdict};

@@ -1,0 +1,203 @@
+//! The Issuance Grant: this key, this device, this zone, until then. An authority signs nothing else.
+//!
+//! What this module does not promise: that the revisions still hold. The transaction that issues
+//! compares them all (design-details, A17).
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::evidence::identity::CertifiedKey;
+use crate::id::{DeviceName, PlantDomain, SpiffeId, ZoneName};
+use crate::time::{UnixTime, Validity};
+use crate::zone::admission::Trusted;
+use crate::zone::model::Zone;
+use crate::zone::trust::Role;
+
+/// Most seconds that `notBefore` may lie before the issue, for peers whose clocks are behind. More
+/// would eat up the third of the shortest life after which a certificate is replaced.
+pub const MAX_BACKDATE: u64 = 300;
+/// Most revisions that a grant records: device, EK, zone, golden set, authority, epoch, with room.
+pub const MAX_REVISIONS: usize = 32;
+
+/// A record that the decision rests on, by name, and the revision it had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// The record: `zone/cell-3`.
+    pub record: String,
+    /// Its revision.
+    pub revision: u64,
+}
+
+/// A grant is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GrantError {
+    /// The device was trusted in another zone.
+    #[error("the device is trusted in zone {trusted}, not in {asked}; attest for {asked}")]
+    OtherZone {
+        /// Where it is trusted.
+        trusted: ZoneName,
+        /// Where the certificate was asked for.
+        asked: ZoneName,
+    },
+    /// A backdate that eats up the certificate.
+    #[error(
+        "certificates may begin at most {MAX_BACKDATE} s in the past; {0} s is too much, set clocks instead"
+    )]
+    Backdate(u64),
+    /// A decision that rests on nothing, or on more than is compared.
+    #[error("a grant records 1 to {MAX_REVISIONS} revisions, not {0}")]
+    Revisions(usize),
+}
+
+/// What the certificate is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject<'a> {
+    /// The plant.
+    pub plant: &'a PlantDomain,
+    /// The device.
+    pub device: &'a DeviceName,
+    /// The zone, with the numbers that it has now.
+    pub zone: &'a Zone,
+    /// The side of connections that the certificate is for.
+    pub role: Role,
+}
+
+/// Leave to issue one certificate. Only [`IssuanceGrant::new`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuanceGrant {
+    spiffe_id: SpiffeId,
+    zone: ZoneName,
+    role: Role,
+    spki_der: Vec<u8>,
+    spki_digest: Digest,
+    validity: Validity,
+    revisions: Vec<Revision>,
+}
+
+impl IssuanceGrant {
+    /// Grants `subject` a certificate for `key` from `now` less `backdate` seconds on, for as long as
+    /// the zone lets one live.
+    pub fn new(
+        trusted: &Trusted,
+        key: &CertifiedKey,
+        subject: &Subject<'_>,
+        now: UnixTime,
+        backdate: u64,
+        revisions: Vec<Revision>,
+    ) -> Result<Self, GrantError> {
+        Self::of_key(trusted, key.spki_der(), subject, now, backdate, revisions)
+    }
+
+    fn of_key(
+        trusted: &Trusted,
+        spki_der: Vec<u8>,
+        subject: &Subject<'_>,
+        now: UnixTime,
+        backdate: u64,
+        revisions: Vec<Revision>,
+    ) -> Result<Self, GrantError> {
+        let zone = subject.zone.name.clone();
+        if *trusted.zone() != zone {
+            return Err(GrantError::OtherZone { trusted: trusted.zone().clone(), asked: zone });
+        }
+        if backdate > MAX_BACKDATE {
+            return Err(GrantError::Backdate(backdate));
+        }
+        if !(1..=MAX_REVISIONS).contains(&revisions.len()) {
+            return Err(GrantError::Revisions(revisions.len()));
+        }
+        let not_after = now.plus(subject.zone.timing.certificate_lifetime());
+        Ok(Self {
+            spiffe_id: subject.plant.trust_domain(&zone).device(subject.device),
+            zone,
+            role: subject.role,
+            spki_digest: Digest::of(&spki_der),
+            spki_der,
+            validity: Validity { not_before: now.minus(backdate), not_after },
+            revisions,
+        })
+    }
+
+    /// Who the certificate names.
+    #[must_use]
+    pub const fn spiffe_id(&self) -> &SpiffeId {
+        &self.spiffe_id
+    }
+
+    /// The zone whose authority signs.
+    #[must_use]
+    pub const fn zone(&self) -> &ZoneName {
+        &self.zone
+    }
+
+    /// Which authority of the zone signs.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The key, as `SubjectPublicKeyInfo` in DER.
+    #[must_use]
+    pub fn spki_der(&self) -> &[u8] {
+        &self.spki_der
+    }
+
+    /// The SHA-256 of the key's `SubjectPublicKeyInfo`: what the index of certified keys holds (B11).
+    #[must_use]
+    pub const fn spki_digest(&self) -> Digest {
+        self.spki_digest
+    }
+
+    /// From when to when.
+    #[must_use]
+    pub const fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// What the decision rests on.
+    #[must_use]
+    pub fn revisions(&self) -> &[Revision] {
+        &self.revisions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::renewal::renew_at;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    fn grant(zone: &str, backdate: u64, revisions: usize) -> Result<IssuanceGrant, GrantError> {
+        let plant = "plant.example".parse().unwrap();
+        let device = "press-7".parse().unwrap();
+        let zone = Zone::new(zone.parse().unwrap());
+        let subject = Subject { plant: &plant, device: &device, zone: &zone, role: Role::Caller };
+        let revision = Revision { record: "zone/cell-3".to_owned(), revision: 4 };
+        let trusted = Trusted::for_tests("cell-3".parse().unwrap());
+        IssuanceGrant::of_key(&trusted, vec![1, 2, 3], &subject, NOW, backdate, vec![revision; revisions])
+    }
+
+    #[test]
+    fn a_grant_names_key_device_zone_and_time() {
+        let grant = grant("cell-3", 60, 1).unwrap();
+        assert_eq!(grant.spiffe_id().to_string(), "spiffe://cell-3.plant.example/device/press-7");
+        assert_eq!(grant.spki_digest(), Digest::of(&[1, 2, 3]));
+        assert_eq!(grant.validity(), Validity { not_before: NOW.minus(60), not_after: NOW.plus(43_200) });
+        let renewal = renew_at(grant.validity(), 0);
+        assert!(NOW < renewal && grant.validity().not_after.since(renewal) >= 28_800);
+    }
+
+    #[test]
+    fn trust_in_one_zone_is_none_in_another() {
+        let (trusted, asked) = ("cell-3".parse().unwrap(), "cell-4".parse().unwrap());
+        assert_eq!(grant("cell-4", 0, 1), Err(GrantError::OtherZone { trusted, asked }));
+    }
+
+    #[test]
+    fn backdate_and_revisions_are_bounded() {
+        assert_eq!(grant("cell-3", 301, 1), Err(GrantError::Backdate(301)));
+        assert_eq!(grant("cell-3", 0, 0), Err(GrantError::Revisions(0)));
+        assert_eq!(grant("cell-3", 0, 33), Err(GrantError::Revisions(33)));
+    }
+}

@@ -1,0 +1,283 @@
+//! DSSE envelopes (Dead Simple Signing Envelope, version 1.0.2): how a manifest is signed.
+//!
+//! A signature is over the pre-authentication encoding of type and payload, so it cannot be taken for
+//! one over something else, and the payload is kept as the bytes that were signed. Signing itself
+//! happens outside: [`Unsigned::to_be_signed`] gives the bytes, [`Envelope::new`] takes the signatures.
+//!
+//! What this module does not promise: it knows no revocation list of keys. Verify under today's
+//! [`ReleaseKeys`]; what was signed by a key that was removed since is then refused.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+
+use super::keys::ReleaseKeys;
+use super::manifest::{MAX_MANIFEST_BYTES, Manifest, ManifestFaults};
+use super::release::ReleaseId;
+use crate::digest::Digest;
+use crate::id::ProductName;
+
+/// What the payload of a release's envelope is.
+pub const PAYLOAD_TYPE: &str = "application/vnd.touchstone.release.v1+toml";
+/// Longest envelope in bytes: a manifest in base64, sixteen signatures, and room for JSON.
+pub const MAX_ENVELOPE_BYTES: usize = MAX_MANIFEST_BYTES / 3 * 4 + 64 * 1024;
+/// Most signatures of an envelope; each may be tried against every release key.
+pub const MAX_SIGNATURES: usize = 16;
+
+const LENIENT: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+
+/// The pre-authentication encoding (DSSE protocol, "Signature Definition"):
+/// `DSSEv1 <len(type)> <type> <len(payload)> <payload>`.
+#[must_use]
+pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+    let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
+    [head.as_bytes(), payload].concat()
+}
+
+/// One signature of an envelope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvelopeSignature {
+    /// A hint at the key. Touchstone writes the digest of its `SubjectPublicKeyInfo`; what others
+    /// write is ignored, since nothing protects it.
+    #[serde(default)]
+    pub keyid: String,
+    /// The signature in base64.
+    pub sig: String,
+}
+
+/// A signed manifest as it travels: parsed JSON, nothing verified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    payload: String,
+    #[serde(rename = "payloadType")]
+    payload_type: String,
+    signatures: Vec<EnvelopeSignature>,
+}
+
+/// An envelope is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// More bytes than are read.
+    #[error("the envelope has {0} bytes; {MAX_ENVELOPE_BYTES} are allowed")]
+    TooLarge(usize),
+    /// Not the JSON of an envelope.
+    #[error("this is no DSSE envelope: {0}; sign the manifest with `touchstone golden sign`")]
+    NotAnEnvelope(String),
+    /// An envelope of something else.
+    #[error("the envelope holds `{0}`, not a release; its payloadType must be {PAYLOAD_TYPE}")]
+    PayloadType(String),
+    /// A field that is not base64.
+    #[error("`{0}` is not base64")]
+    NotBase64(&'static str),
+    /// A payload that is not UTF-8.
+    #[error("the payload is no text; sign the manifest's TOML")]
+    NotText,
+    /// More signatures than are tried.
+    #[error("the envelope has {0} signatures; {MAX_SIGNATURES} are allowed")]
+    TooManySignatures(usize),
+    /// No signature at all.
+    #[error("the envelope is not signed; sign it with a registered release key")]
+    Unsigned,
+    /// No signature by a registered key.
+    #[error(
+        "none of the {0} signature(s) is by a registered release key over this payload; sign it again or register the key"
+    )]
+    UnknownSigner(usize),
+    /// The payload is no manifest.
+    #[error("{0}")]
+    Manifest(ManifestFaults),
+    /// Signed by keys that may not sign this product.
+    #[error("the signing key {key} may not sign releases of {product}; sign it with a key for that product")]
+    OtherProduct {
+        /// The product of the manifest.
+        product: ProductName,
+        /// A key that signed.
+        key: Digest,
+    },
+    /// Signed by too few keys.
+    #[error("{release} is signed by {found} of {needed} needed keys for its product; get more signatures")]
+    TooFewSigners {
+        /// The release.
+        release: ReleaseId,
+        /// Different keys that signed and may.
+        found: usize,
+        /// How many are asked.
+        needed: u8,
+    },
+    /// A payload that is written in another way than the canonical one.
+    #[error(
+        "the payload is not in canonical form from line {line} on; sign what `touchstone golden show` prints"
+    )]
+    NotCanonical {
+        /// First line that differs, from 1.
+        line: usize,
+    },
+}
+
+/// A manifest that waits for its signatures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsigned(String);
+
+impl Unsigned {
+    /// The canonical text of `manifest`.
+    #[must_use]
+    pub fn new(manifest: &Manifest) -> Self {
+        Self(manifest.render())
+    }
+
+    /// The bytes that a release key signs.
+    #[must_use]
+    pub fn to_be_signed(&self) -> Vec<u8> {
+        pae(PAYLOAD_TYPE, self.0.as_bytes())
+    }
+}
+
+impl Envelope {
+    /// The envelope of a manifest with signatures over [`Unsigned::to_be_signed`], each with the id of
+    /// its key.
+    #[must_use]
+    pub fn new(unsigned: &Unsigned, signatures: &[(Digest, Vec<u8>)]) -> Self {
+        let signatures = signatures
+            .iter()
+            .map(|(key, sig)| EnvelopeSignature { keyid: key.to_string(), sig: BASE64_STANDARD.encode(sig) })
+            .collect();
+        Self {
+            payload: BASE64_STANDARD.encode(&unsigned.0),
+            payload_type: PAYLOAD_TYPE.to_owned(),
+            signatures,
+        }
+    }
+
+    /// Reads the JSON of an envelope. Unknown fields are ignored, as the specification asks.
+    pub fn parse(bytes: &[u8]) -> Result<Self, EnvelopeError> {
+        if bytes.len() > MAX_ENVELOPE_BYTES {
+            return Err(EnvelopeError::TooLarge(bytes.len()));
+        }
+        let envelope: Self =
+            serde_json::from_slice(bytes).map_err(|error| EnvelopeError::NotAnEnvelope(error.to_string()))?;
+        match envelope.signatures.len() {
+            0 => Err(EnvelopeError::Unsigned),
+            1..=MAX_SIGNATURES => Ok(envelope),
+            more => Err(EnvelopeError::TooManySignatures(more)),
+        }
+    }
+
+    /// The JSON of the envelope.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Three strings and a list of pairs of strings always have a JSON form.
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// Adds the signatures of another envelope of the same payload; `None` if the payloads differ.
+    #[must_use]
+    pub fn merge(mut self, other: &Self) -> Option<Self> {
+        let same = self.payload == other.payload && self.payload_type == other.payload_type;
+        for signature in &other.signatures {
+            if !self.signatures.contains(signature) {
+                self.signatures.push(signature.clone());
+            }
+        }
+        same.then_some(self)
+    }
+
+    /// Verifies that enough registered keys for its product signed the manifest, in canonical form.
+    pub fn verify(&self, keys: &ReleaseKeys) -> Result<SignedRelease, EnvelopeError> {
+        if self.payload_type != PAYLOAD_TYPE {
+            return Err(EnvelopeError::PayloadType(self.payload_type.chars().take(120).collect()));
+        }
+        let payload = decode(&self.payload, "payload")?;
+        let signers = self.signers(&payload, keys)?;
+        let text = str::from_utf8(&payload).map_err(|_| EnvelopeError::NotText)?;
+        let manifest = Manifest::parse(text).map_err(EnvelopeError::Manifest)?;
+        let signers = signers_for_product(signers, &manifest, keys)?;
+        match first_difference(text, &manifest.render()) {
+            None => Ok(SignedRelease { manifest, signers }),
+            Some(line) => Err(EnvelopeError::NotCanonical { line }),
+        }
+    }
+
+    /// The registered keys that signed `payload`, whatever they may sign.
+    fn signers(&self, payload: &[u8], keys: &ReleaseKeys) -> Result<BTreeSet<Digest>, EnvelopeError> {
+        let message = pae(PAYLOAD_TYPE, payload);
+        let mut signers = BTreeSet::new();
+        for signature in &self.signatures {
+            let bytes = decode(&signature.sig, "sig")?;
+            let signer = keys.iter().find(|key| key.verify(&message, &bytes).is_ok());
+            signers.extend(signer.map(super::keys::ReleaseKey::id));
+        }
+        if signers.is_empty() {
+            return Err(EnvelopeError::UnknownSigner(self.signatures.len()));
+        }
+        Ok(signers)
+    }
+}
+
+fn signers_for_product(
+    signers: BTreeSet<Digest>,
+    manifest: &Manifest,
+    keys: &ReleaseKeys,
+) -> Result<BTreeSet<Digest>, EnvelopeError> {
+    let may_sign = |id: &Digest| keys.key(id).is_some_and(|key| key.products().contains(manifest.product()));
+    let (allowed, others): (BTreeSet<Digest>, BTreeSet<Digest>) = signers.into_iter().partition(may_sign);
+    match others.first() {
+        Some(key) if allowed.is_empty() => {
+            Err(EnvelopeError::OtherProduct { product: manifest.product().clone(), key: *key })
+        }
+        _ if allowed.len() < usize::from(keys.threshold()) => Err(EnvelopeError::TooFewSigners {
+            release: manifest.id().clone(),
+            found: allowed.len(),
+            needed: keys.threshold(),
+        }),
+        _ => Ok(allowed),
+    }
+}
+
+/// The specification lets the writer choose either alphabet; padding is as the writer likes.
+fn decode(text: &str, field: &'static str) -> Result<Vec<u8>, EnvelopeError> {
+    let engine = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
+    engine.decode(text).map_err(|_| EnvelopeError::NotBase64(field))
+}
+
+/// The first line, from 1, at which two texts differ.
+fn first_difference(found: &str, canonical: &str) -> Option<usize> {
+    if found == canonical {
+        return None;
+    }
+    let same = found.split('\n').zip(canonical.split('\n')).take_while(|(a, b)| a == b).count();
+    Some(same + 1)
+}
+
+/// A manifest that enough release keys of its product signed. Only [`Envelope::verify`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedRelease {
+    manifest: Manifest,
+    signers: BTreeSet<Digest>,
+}
+
+impl SignedRelease {
+    /// What the release accepts.
+    #[must_use]
+    pub const fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Product and version.
+    #[must_use]
+    pub const fn id(&self) -> &ReleaseId {
+        self.manifest.id()
+    }
+
+    /// The keys that signed it and may.
+    #[must_use]
+    pub const fn signers(&self) -> &BTreeSet<Digest> {
+        &self.signers
+    }
+}

@@ -1,0 +1,177 @@
+//! Release keys: whose signature makes a manifest a release, and for which products.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::num::NonZeroU8;
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey, VerificationAlgorithm};
+use serde::{Deserialize, Serialize};
+use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::der::{Decode, referenced::OwnedToRef};
+use x509_cert::spki::SubjectPublicKeyInfoOwned;
+
+use crate::digest::Digest;
+use crate::id::ProductName;
+
+/// Most release keys of a plant: a handful of people for each of some products. Each signature of an
+/// envelope may be tried against each of them.
+pub const MAX_RELEASE_KEYS: usize = 64;
+/// Longest public key in bytes: a P-256 key has 91, an Ed25519 key 44.
+pub const MAX_SPKI_BYTES: usize = 256;
+
+const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const ED25519_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+
+/// The signature scheme of a release key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReleaseKeyAlg {
+    /// ECDSA on P-256 with SHA-256; signatures are DER (ASN.1), as cosign and openssl write them.
+    EcdsaP256,
+    /// Ed25519 (RFC 8032).
+    Ed25519,
+}
+
+/// A key is no release key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReleaseKeyError {
+    /// Not a public key.
+    #[error("this is no public key; give the SubjectPublicKeyInfo, as `openssl pkey -pubout` writes it")]
+    NotAKey,
+    /// A key of another kind.
+    #[error("release keys are P-256 or Ed25519; this key is of type {0}")]
+    Unsupported(String),
+    /// A key that may sign nothing.
+    #[error("name at least one product that the key may sign")]
+    NoProduct,
+}
+
+/// A public key and the products that it may sign releases of.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ReleaseKey {
+    id: Digest,
+    alg: ReleaseKeyAlg,
+    point: Vec<u8>,
+    products: BTreeSet<ProductName>,
+}
+
+impl ReleaseKey {
+    /// The key with this `SubjectPublicKeyInfo` in DER (RFC 5280, section 4.1.2.7).
+    pub fn from_spki(der: &[u8], products: BTreeSet<ProductName>) -> Result<Self, ReleaseKeyError> {
+        if der.len() > MAX_SPKI_BYTES {
+            return Err(ReleaseKeyError::NotAKey);
+        }
+        let spki = SubjectPublicKeyInfoOwned::from_der(der).map_err(|_| ReleaseKeyError::NotAKey)?;
+        let curve = spki.algorithm.parameters.as_ref().and_then(|any| any.decode_as().ok());
+        let alg = match (spki.algorithm.oid, curve) {
+            (EC_PUBLIC_KEY, Some(P256)) => ReleaseKeyAlg::EcdsaP256,
+            (ED25519_KEY, None) => ReleaseKeyAlg::Ed25519,
+            (other, _) => return Err(ReleaseKeyError::Unsupported(other.to_string())),
+        };
+        if products.is_empty() {
+            return Err(ReleaseKeyError::NoProduct);
+        }
+        let bits = spki.subject_public_key.owned_to_ref();
+        let point = bits.as_bytes().ok_or(ReleaseKeyError::NotAKey)?.to_vec();
+        Ok(Self { id: Digest::of(der), alg, point, products })
+    }
+
+    /// The key's name: the SHA-256 of its `SubjectPublicKeyInfo`.
+    #[must_use]
+    pub const fn id(&self) -> Digest {
+        self.id
+    }
+
+    /// The signature scheme.
+    #[must_use]
+    pub const fn alg(&self) -> ReleaseKeyAlg {
+        self.alg
+    }
+
+    /// The products that it may sign.
+    #[must_use]
+    pub const fn products(&self) -> &BTreeSet<ProductName> {
+        &self.products
+    }
+
+    /// Verifies a signature over `message`.
+    pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+        let scheme: &'static dyn VerificationAlgorithm = match self.alg {
+            ReleaseKeyAlg::EcdsaP256 => &ECDSA_P256_SHA256_ASN1,
+            ReleaseKeyAlg::Ed25519 => &ED25519,
+        };
+        UnparsedPublicKey::new(scheme, &self.point).verify(message, signature).map_err(|_| BadSignature)
+    }
+}
+
+impl fmt::Debug for ReleaseKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.alg, self.id)
+    }
+}
+
+/// The signature is not one of this key over this message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BadSignature;
+
+/// A set of release keys is not well formed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReleaseKeysError {
+    /// The same key twice would count for two people.
+    #[error("release key {0} is registered twice; register it once with all its products")]
+    Duplicate(Digest),
+    /// More keys than are tried.
+    #[error("{0} release keys; {MAX_RELEASE_KEYS} are allowed")]
+    TooMany(usize),
+}
+
+/// The release keys of a plant and how many of them must sign a release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseKeys {
+    keys: BTreeMap<Digest, ReleaseKey>,
+    threshold: NonZeroU8,
+}
+
+impl ReleaseKeys {
+    /// These keys, `threshold` different ones of which must sign each release.
+    pub fn new(keys: Vec<ReleaseKey>, threshold: NonZeroU8) -> Result<Self, ReleaseKeysError> {
+        if keys.len() > MAX_RELEASE_KEYS {
+            return Err(ReleaseKeysError::TooMany(keys.len()));
+        }
+        let mut by_id = BTreeMap::new();
+        for key in keys {
+            if let Some(twin) = by_id.insert(key.id, key) {
+                return Err(ReleaseKeysError::Duplicate(twin.id));
+            }
+        }
+        Ok(Self { keys: by_id, threshold })
+    }
+
+    /// How many different keys must sign.
+    #[must_use]
+    pub const fn threshold(&self) -> u8 {
+        self.threshold.get()
+    }
+
+    /// The key with this id.
+    #[must_use]
+    pub fn key(&self, id: &Digest) -> Option<&ReleaseKey> {
+        self.keys.get(id)
+    }
+
+    /// Every key, by id.
+    pub fn iter(&self) -> impl Iterator<Item = &ReleaseKey> {
+        self.keys.values()
+    }
+
+    /// Products that some key may sign but too few keys for the threshold: nothing new can be released
+    /// of them until more keys are registered. That refuses no set of keys, because a key that leaked
+    /// must be removable at once.
+    #[must_use]
+    pub fn short_of_keys(&self) -> BTreeSet<&ProductName> {
+        let signers = |product: &ProductName| self.iter().filter(|k| k.products.contains(product)).count();
+        let products = self.iter().flat_map(|key| &key.products);
+        products.filter(|product| signers(product) < usize::from(self.threshold.get())).collect()
+    }
+}

@@ -1,0 +1,266 @@
+//! The release manifest: what a release of a product may measure. Written in TOML to be read and
+//! reviewed by people, and in exactly one canonical form to be signed.
+//!
+//! ```toml
+//! schema = 1
+//! product = "edge-box"
+//! version = "1.4.0"
+//! counter = 7
+//!
+//! [pcrs.sha256]
+//! 7 = ["<64 hex digits>"]
+//!
+//! [[event]]
+//! pcr = 4
+//! type = "EV_EFI_BOOT_SERVICES_APPLICATION"
+//! digest = ["<64 hex digits>"]
+//! name = "kernel"
+//! ```
+//!
+//! A PCR with whole values must have one of them. A PCR with event rules is *closed*: each of its
+//! events must satisfy a rule, and each rule that is not optional must be satisfied by an event. An
+//! `absent = true` rule forbids a type of event and closes nothing by itself. A PCR with both must
+//! pass both.
+//!
+//! [`Manifest::parse`] is the only door. What this module does not promise: rules say nothing about
+//! the order or the number of events; a whole value does. A manifest alone is no authority: only a
+//! [`SignedRelease`](super::dsse::SignedRelease) is appraised against.
+
+mod fault;
+mod read;
+mod render;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Serialize, Serializer};
+
+pub use fault::{ManifestFault, ManifestFaults, ManifestProblem};
+
+use super::event_type::EventType;
+use super::hash_text::HashText;
+use super::release::{ReleaseId, ReleaseVersion};
+use crate::digest::Digest;
+use crate::id::ProductName;
+use crate::tpm::alg::{HashAlg, HashValue};
+use crate::tpm::pcr::PcrIndex;
+
+/// Longest manifest in bytes: a thousand rules of several digests, read by a person.
+pub const MAX_MANIFEST_BYTES: usize = 512 * 1024;
+/// Highest PCR that a manifest may speak of: what every quote covers (design, section 4). PCRs 16 and
+/// 23 can be reset by software and prove nothing.
+pub const MAX_PCR: u8 = 15;
+/// Most whole values of one PCR: the variants of hardware that one release runs on.
+pub const MAX_PCR_VALUES: usize = 64;
+/// Most event rules: several times the longest firmware log of the 116 that were collected.
+pub const MAX_EVENT_RULES: usize = 1024;
+/// Most digests of one event rule.
+pub const MAX_RULE_DIGESTS: usize = 64;
+/// Longest description in characters.
+pub const MAX_DESCRIPTION: usize = 1000;
+/// Longest name of a rule in characters: it is printed in a table.
+pub const MAX_RULE_NAME: usize = 100;
+/// Most faults that are reported for one manifest.
+pub const MAX_FAULTS: usize = 100;
+/// The layout that this version reads and writes.
+pub const SCHEMA: u64 = 1;
+
+/// What an event rule asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// An event of the type has one of these digests.
+    OneOf {
+        /// The digests, of one or several banks; never empty.
+        digests: BTreeSet<HashValue>,
+        /// The event may be missing.
+        optional: bool,
+    },
+    /// The PCR has no event of the type.
+    Absent,
+}
+
+/// A rule about single events of a PCR.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRule {
+    /// The PCR.
+    pub pcr: PcrIndex,
+    /// The type of the event.
+    pub event_type: EventType,
+    /// What is asked of it.
+    pub expectation: Expectation,
+    /// What the digest is, for people: `kernel`.
+    pub name: Option<String>,
+}
+
+impl EventRule {
+    /// The digests that satisfy the rule in `bank`; none for an absent rule.
+    pub fn digests(&self, bank: HashAlg) -> impl Iterator<Item = &HashValue> {
+        let digests = match &self.expectation {
+            Expectation::OneOf { digests, .. } => Some(digests),
+            Expectation::Absent => None,
+        };
+        digests.into_iter().flatten().filter(move |digest| digest.alg() == bank)
+    }
+
+    /// Whether the rule closes its PCR: every rule but an absent one does.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        matches!(self.expectation, Expectation::OneOf { .. })
+    }
+}
+
+/// The whole values that the PCRs of one bank may have; no list is empty.
+pub type PcrRules = BTreeMap<PcrIndex, BTreeSet<HashValue>>;
+
+/// A well-formed manifest: bounded, constraining at least one PCR, without contradictions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    pub(super) id: ReleaseId,
+    pub(super) counter: u64,
+    pub(super) description: Option<String>,
+    pub(super) pcrs: BTreeMap<HashAlg, PcrRules>,
+    pub(super) events: Vec<EventRule>,
+}
+
+impl Manifest {
+    /// Reads a manifest, or reports everything that is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, ManifestFaults> {
+        read::read(text)
+    }
+
+    /// The canonical text: equal manifests have equal text, and parsing it gives the manifest back.
+    #[must_use]
+    pub fn render(&self) -> String {
+        render::render(self)
+    }
+
+    /// The SHA-256 of the canonical text.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.render().as_bytes())
+    }
+
+    /// Product and version.
+    #[must_use]
+    pub const fn id(&self) -> &ReleaseId {
+        &self.id
+    }
+
+    /// The product.
+    #[must_use]
+    pub const fn product(&self) -> &ProductName {
+        &self.id.product
+    }
+
+    /// The version.
+    #[must_use]
+    pub const fn version(&self) -> &ReleaseVersion {
+        &self.id.version
+    }
+
+    /// Rises with each release of the product; a lower one is a rollback.
+    #[must_use]
+    pub const fn counter(&self) -> u64 {
+        self.counter
+    }
+
+    /// What the release is, for people.
+    #[must_use]
+    pub fn description(&self) -> Option<&str> {
+        self.description.as_deref()
+    }
+
+    /// The whole values of each bank.
+    #[must_use]
+    pub const fn pcrs(&self) -> &BTreeMap<HashAlg, PcrRules> {
+        &self.pcrs
+    }
+
+    /// The event rules, lowest PCR first, and as written within a PCR.
+    #[must_use]
+    pub fn events(&self) -> &[EventRule] {
+        &self.events
+    }
+
+    /// The event rules of `pcr`, as written.
+    pub fn rules(&self, pcr: PcrIndex) -> impl Iterator<Item = &EventRule> {
+        self.events.iter().filter(move |rule| rule.pcr == pcr)
+    }
+
+    /// The PCRs that the release says anything about, in any bank.
+    #[must_use]
+    pub fn mentioned(&self) -> BTreeSet<PcrIndex> {
+        let values = self.pcrs.values().flat_map(BTreeMap::keys).copied();
+        values.chain(self.events.iter().map(|rule| rule.pcr)).collect()
+    }
+
+    /// The PCRs that the release constrains in every respect, by value or by a closed list of events.
+    #[must_use]
+    pub fn constrained(&self) -> BTreeSet<PcrIndex> {
+        let values = self.pcrs.values().flat_map(BTreeMap::keys).copied();
+        let closed = self.events.iter().filter(|rule| rule.closes()).map(|rule| rule.pcr);
+        values.chain(closed).collect()
+    }
+}
+
+/// The printed form. A manifest is stored as its signed text, so there is nothing to read back.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: u64,
+    product: &'a ProductName,
+    version: &'a ReleaseVersion,
+    counter: u64,
+    description: Option<&'a str>,
+    pcrs: BTreeMap<&'static str, BTreeMap<u8, Vec<String>>>,
+    event: Vec<EventDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct EventDocument<'a> {
+    pcr: u8,
+    #[serde(rename = "type")]
+    event_type: EventType,
+    digest: Vec<HashText>,
+    optional: bool,
+    absent: bool,
+    name: Option<&'a str>,
+}
+
+impl<'a> From<&'a EventRule> for EventDocument<'a> {
+    fn from(rule: &'a EventRule) -> Self {
+        let (digest, optional) = match &rule.expectation {
+            Expectation::OneOf { digests, optional } => {
+                (digests.iter().copied().map(HashText).collect(), *optional)
+            }
+            Expectation::Absent => (Vec::new(), false),
+        };
+        Self {
+            pcr: rule.pcr.number(),
+            event_type: rule.event_type,
+            digest,
+            optional,
+            absent: !rule.closes(),
+            name: rule.name.as_deref(),
+        }
+    }
+}
+
+impl Serialize for Manifest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let values = |rules: &PcrRules| {
+            rules
+                .iter()
+                .map(|(pcr, values)| (pcr.number(), values.iter().map(ToString::to_string).collect()))
+                .collect()
+        };
+        Document {
+            schema: SCHEMA,
+            product: self.product(),
+            version: self.version(),
+            counter: self.counter,
+            description: self.description(),
+            pcrs: self.pcrs.iter().map(|(bank, rules)| (bank.name(), values(rules))).collect(),
+            event: self.events.iter().map(EventDocument::from).collect(),
+        }
+        .serialize(serializer)
+    }
+}

@@ -1,0 +1,205 @@
+//! From an Attestation Result to trust in a zone: the claims against the least that the zone accepts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::appraisal::claims::Claim;
+use crate::appraisal::finding::{Finding, FindingKind};
+use crate::appraisal::policy::{Mode, ZonePolicy};
+use crate::appraisal::{AppraisalRecord, AttestationResult, Forecast};
+use crate::id::ZoneName;
+use crate::reference::release::ReleaseId;
+
+/// Claims that observe does not relax: that the device is who it is and that its TPM is one (design,
+/// section 5).
+const NEVER_RELAXED: [Claim; 2] = [Claim::InstanceIdentity, Claim::Hardware];
+
+/// What a zone makes of a record: the reasons to refuse, and those it only notes. It proves nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// Reasons for which the device is refused; none means trusted.
+    pub refused: Vec<Finding>,
+    /// Reasons for which it would be refused, did the zone enforce.
+    pub would_refuse: Vec<Finding>,
+}
+
+/// A device that a zone trusts on fresh evidence. Only [`decide`] makes one, and only a grant uses it.
+#[derive(Clone, Debug)]
+pub struct Trusted {
+    zone: ZoneName,
+    release: Option<ReleaseId>,
+    would_refuse: Vec<Finding>,
+}
+
+impl Trusted {
+    /// The zone.
+    #[must_use]
+    pub const fn zone(&self) -> &ZoneName {
+        &self.zone
+    }
+
+    /// The release that the device runs, if one matches.
+    #[must_use]
+    pub const fn release(&self) -> Option<&ReleaseId> {
+        self.release.as_ref()
+    }
+
+    /// What an enforcing zone would have refused it for.
+    #[must_use]
+    pub fn would_refuse(&self) -> &[Finding] {
+        &self.would_refuse
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn for_tests(zone: ZoneName) -> Self {
+        Self { zone, release: None, would_refuse: Vec::new() }
+    }
+}
+
+/// The decision of a zone about a device.
+#[derive(Clone, Debug)]
+pub enum Admission {
+    /// It may have a certificate.
+    Trusted(Trusted),
+    /// It may not, for these reasons; never empty.
+    Refused(Vec<Finding>),
+}
+
+/// Decides whether the zone trusts the device, under the policy that the result was appraised by.
+#[must_use]
+pub fn decide(result: &AttestationResult) -> Admission {
+    let record = result.record();
+    let judgement = judge(record, result.policy());
+    if !judgement.refused.is_empty() {
+        return Admission::Refused(judgement.refused);
+    }
+    Admission::Trusted(Trusted {
+        zone: record.zone.clone(),
+        release: record.release.clone(),
+        would_refuse: judgement.would_refuse,
+    })
+}
+
+impl Forecast {
+    /// What the zone would make of it.
+    #[must_use]
+    pub fn judgement(&self) -> Judgement {
+        judge(self.record(), self.policy())
+    }
+}
+
+/// Sorts the reasons of a record by what `policy` makes of them. A withdrawn release is a reason
+/// whatever the zone asks for.
+#[must_use]
+pub fn judge(record: &AppraisalRecord, policy: &ZonePolicy) -> Judgement {
+    let (hard, soft): (Vec<Claim>, Vec<Claim>) =
+        policy.least.unmet(&record.claims).partition(|claim| NEVER_RELAXED.contains(claim));
+    let withdrawn = record.findings.iter().filter(|finding| finding.kind == FindingKind::Withdrawn);
+    let mut appraisal: Vec<Finding> = withdrawn.cloned().collect();
+    for claim in soft {
+        let reasons = reasons(record, claim);
+        appraisal.extend(reasons.into_iter().filter(|finding| finding.kind != FindingKind::Withdrawn));
+    }
+    let authenticity: Vec<Finding> = hard.into_iter().flat_map(|claim| reasons(record, claim)).collect();
+    match policy.mode {
+        Mode::Enforce => Judgement {
+            refused: authenticity.into_iter().chain(appraisal).collect(),
+            would_refuse: Vec::new(),
+        },
+        Mode::Observe => Judgement { refused: authenticity, would_refuse: appraisal },
+    }
+}
+
+/// The findings that bear on a claim that is not met; there is always one.
+fn reasons(record: &AppraisalRecord, claim: Claim) -> Vec<Finding> {
+    let bears = |finding: &&Finding| finding.claim == claim && !finding.kind.is_notice();
+    let found: Vec<Finding> = record.findings.iter().filter(bears).cloned().collect();
+    if !found.is_empty() || has_withdrawn(record) {
+        return found;
+    }
+    let value = record.claims.value(claim);
+    let sentence = format!(
+        "zone {} asks more of {claim} than this appraisal gives ({value}); send evidence for it, or let the zone ask less",
+        record.zone
+    );
+    vec![Finding::new(FindingKind::NotClaimed, claim, sentence)]
+}
+
+fn has_withdrawn(record: &AppraisalRecord) -> bool {
+    record.findings.iter().any(|finding| finding.kind == FindingKind::Withdrawn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::appraisal::Verdict;
+    use crate::appraisal::claims::{ClaimValue, Claims, LeastClaims};
+    use crate::time::UnixTime;
+
+    fn result(executables: ClaimValue, mode: Mode, kinds: &[FindingKind]) -> AttestationResult {
+        let mut claims = Claims::default();
+        for claim in [Claim::InstanceIdentity, Claim::Configuration, Claim::Hardware] {
+            claims.lower_to(claim, ClaimValue::APPROVED);
+        }
+        claims.lower_to(Claim::Executables, executables);
+        let zone: ZoneName = "cell-3".parse().unwrap();
+        let finding = |kind: &FindingKind| Finding::new(*kind, Claim::Executables, "because".to_owned());
+        let record = AppraisalRecord {
+            zone: zone.clone(),
+            at: UnixTime(1),
+            verdict: Verdict::Affirming,
+            claims,
+            release: None,
+            closest: None,
+            findings: kinds.iter().map(finding).collect(),
+            findings_left_out: 0,
+            not_appraised: Vec::new(),
+        };
+        let policy = ZonePolicy { zone, products: [].into(), least: LeastClaims::default(), mode };
+        AttestationResult::for_tests(record, policy)
+    }
+
+    fn kinds(findings: &[Finding]) -> Vec<FindingKind> {
+        findings.iter().map(|finding| finding.kind).collect()
+    }
+
+    #[test]
+    fn trust_is_given_when_every_claim_is_met() {
+        let result = result(ClaimValue::BOOT_APPROVED, Mode::Enforce, &[FindingKind::Deprecated]);
+        let Admission::Trusted(trusted) = decide(&result) else { panic!() };
+        assert_eq!((trusted.zone().as_str(), trusted.would_refuse().len()), ("cell-3", 0));
+    }
+
+    #[test]
+    fn enforce_refuses_and_observe_records_the_same_reasons() {
+        let reasons = [FindingKind::EventDigest, FindingKind::Deprecated];
+        let Admission::Refused(refused) = decide(&result(ClaimValue::UNRECOGNISED, Mode::Enforce, &reasons))
+        else {
+            panic!()
+        };
+        let Admission::Trusted(trusted) = decide(&result(ClaimValue::UNRECOGNISED, Mode::Observe, &reasons))
+        else {
+            panic!()
+        };
+        assert_eq!(kinds(&refused), [FindingKind::EventDigest]);
+        assert_eq!(trusted.would_refuse(), refused);
+    }
+
+    #[test]
+    fn a_refusal_without_a_finding_still_says_why() {
+        let Admission::Refused(refused) = decide(&result(ClaimValue::NONE, Mode::Enforce, &[])) else {
+            panic!()
+        };
+        assert_eq!(kinds(&refused), [FindingKind::NotClaimed]);
+        assert!(refused[0].sentence.contains("zone cell-3 asks more of executables"));
+    }
+
+    #[test]
+    fn a_withdrawn_release_is_refused_whatever_the_zone_asks() {
+        let reasons = [FindingKind::Withdrawn];
+        let Admission::Refused(refused) = decide(&result(ClaimValue::BOOT_APPROVED, Mode::Enforce, &reasons))
+        else {
+            panic!()
+        };
+        assert_eq!(kinds(&refused), reasons);
+    }
+}

@@ -1,0 +1,14 @@
+//! Zones and conduits (IEC 62443): who gets a certificate, for how long, and whom it opens what to.
+//!
+//! What this module does not promise: it signs nothing and knows no certificate. It says which
+//! authorities belong in which trust file; the broker puts their certificates there.
+
+pub mod admission;
+pub mod authorize;
+pub mod model;
+pub mod trust;
+
+pub use admission::{Admission, Trusted, decide};
+pub use authorize::authorize;
+pub use model::{Conduit, IntraZone, NameConstraint, Segmentation, Timing, Zone};
+pub use trust::{AuthorityRef, Believed, Direction, Placement, Role, TrustFile, compile};

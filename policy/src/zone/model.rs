@@ -1,0 +1,422 @@
+//! Zones, conduits and the numbers that everything about time follows from.
+//!
+//! [`Segmentation::new`] is the only door to a set of zones and conduits that fit together, and it
+//! reports everything that does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::appraisal::claims::{Claim, ClaimValue, LeastClaims, Tier};
+use crate::appraisal::policy::{Mode, ZonePolicy};
+use crate::id::{ProductName, ServiceName, ZoneName};
+use crate::time::UnixTime;
+
+/// Least `reattest_every` in seconds: a quote of a slow hardware TPM takes a second or two.
+pub const MIN_REATTEST: u64 = 5;
+/// Least `outlive_broker` in seconds: 15 minutes (design, section 3).
+pub const MIN_OUTLIVE: u64 = 15 * 60;
+/// Most `outlive_broker` in seconds: 30 days (design, section 3).
+pub const MAX_OUTLIVE: u64 = 30 * 24 * 3600;
+/// Most `silent_after` in seconds: three times the longest `reattest_every`.
+pub const MAX_SILENT: u64 = MAX_OUTLIVE / 2 * 3;
+/// Most zones of a plant.
+pub const MAX_ZONES: usize = 1000;
+/// Most conduits of a plant.
+pub const MAX_CONDUITS: usize = 10_000;
+
+/// The three numbers of a zone, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawTiming", into = "RawTiming")]
+pub struct Timing {
+    reattest_every: u64,
+    outlive_broker: u64,
+    silent_after: u64,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTiming {
+    reattest_every: u64,
+    outlive_broker: u64,
+    #[serde(default)]
+    silent_after: Option<u64>,
+}
+
+/// The three numbers of a zone do not go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TimingError {
+    /// Outside the bounds.
+    #[error("outlive_broker is {0} s; use {MIN_OUTLIVE} (15 minutes) to {MAX_OUTLIVE} (30 days)")]
+    Outlive(u64),
+    /// Too often, or so rarely that a certificate would end first.
+    #[error("reattest_every is {found} s; use {MIN_REATTEST} to {most}, half of outlive_broker")]
+    Reattest {
+        /// What was asked.
+        found: u64,
+        /// The most that goes with `outlive_broker`.
+        most: u64,
+    },
+    /// Silence that is shorter than the wait for the next word, or endless.
+    #[error("silent_after is {found} s; use {least}, which is reattest_every, to {MAX_SILENT}")]
+    Silent {
+        /// What was asked.
+        found: u64,
+        /// The least that goes with `reattest_every`.
+        least: u64,
+    },
+}
+
+impl Default for Timing {
+    /// 15 minutes, 8 hours, 45 minutes.
+    fn default() -> Self {
+        Self { reattest_every: 900, outlive_broker: 28_800, silent_after: 2_700 }
+    }
+}
+
+impl Timing {
+    /// These numbers, in seconds; `silent_after` is three times `reattest_every` if not given.
+    pub fn new(
+        reattest_every: u64,
+        outlive_broker: u64,
+        silent_after: Option<u64>,
+    ) -> Result<Self, TimingError> {
+        if !(MIN_OUTLIVE..=MAX_OUTLIVE).contains(&outlive_broker) {
+            return Err(TimingError::Outlive(outlive_broker));
+        }
+        // A certificate is replaced at a third of its life, half of outlive_broker: a device that
+        // proves itself more rarely would have to come for that alone.
+        let most = outlive_broker / 2;
+        if !(MIN_REATTEST..=most).contains(&reattest_every) {
+            return Err(TimingError::Reattest { found: reattest_every, most });
+        }
+        let silent_after = silent_after.unwrap_or(reattest_every * 3);
+        if !(reattest_every..=MAX_SILENT).contains(&silent_after) {
+            return Err(TimingError::Silent { found: silent_after, least: reattest_every });
+        }
+        Ok(Self { reattest_every, outlive_broker, silent_after })
+    }
+
+    /// How often a device proves itself, in seconds.
+    #[must_use]
+    pub const fn reattest_every(&self) -> u64 {
+        self.reattest_every
+    }
+
+    /// How long everything runs without the broker, in seconds.
+    #[must_use]
+    pub const fn outlive_broker(&self) -> u64 {
+        self.outlive_broker
+    }
+
+    /// After how many seconds of silence a device is silent, while others of its zone are heard.
+    #[must_use]
+    pub const fn silent_after(&self) -> u64 {
+        self.silent_after
+    }
+
+    /// How long a certificate lives, in seconds: 1.5 times `outlive_broker`.
+    #[must_use]
+    pub const fn certificate_lifetime(&self) -> u64 {
+        self.outlive_broker + self.outlive_broker / 2
+    }
+
+    /// How long after its issue a certificate is replaced, in seconds: a third of its life, so that
+    /// `outlive_broker` is always left.
+    #[must_use]
+    pub const fn replace_after(&self) -> u64 {
+        self.certificate_lifetime() / 3
+    }
+}
+
+impl TryFrom<RawTiming> for Timing {
+    type Error = TimingError;
+
+    fn try_from(raw: RawTiming) -> Result<Self, TimingError> {
+        Self::new(raw.reattest_every, raw.outlive_broker, raw.silent_after)
+    }
+}
+
+impl From<Timing> for RawTiming {
+    fn from(timing: Timing) -> Self {
+        Self {
+            reattest_every: timing.reattest_every,
+            outlive_broker: timing.outlive_broker,
+            silent_after: Some(timing.silent_after),
+        }
+    }
+}
+
+/// Whether devices of one zone may open each other's services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IntraZone {
+    /// They may.
+    Allow,
+    /// They may not.
+    Deny,
+}
+
+/// How the zone's authorities carry their DNS name constraint (design-details, B4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NameConstraint {
+    /// Software that does not know it refuses the authority.
+    Critical,
+    /// Software that does not know it ignores it.
+    NonCritical,
+    /// None: for peers that cannot parse it.
+    Off,
+}
+
+/// A zone: its policy, its numbers, its rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Zone {
+    /// Its name.
+    pub name: ZoneName,
+    /// Whether it refuses or records.
+    pub mode: Mode,
+    /// Its three numbers.
+    pub timing: Timing,
+    /// Whether its devices may open each other's services.
+    pub intra_zone: IntraZone,
+    /// The products whose releases may boot in it.
+    pub products: BTreeSet<ProductName>,
+    /// The least it accepts for each claim.
+    pub least: LeastClaims,
+    /// Whether a join token that is bound to no EK admits a device, instead of leaving it pending.
+    pub token_admits: bool,
+    /// How its authorities carry their name constraint.
+    pub name_constraint: NameConstraint,
+}
+
+impl Zone {
+    /// A zone as it begins: it observes, denies traffic among its devices, and asks for everything.
+    #[must_use]
+    pub fn new(name: ZoneName) -> Self {
+        Self {
+            name,
+            mode: Mode::Observe,
+            timing: Timing::default(),
+            intra_zone: IntraZone::Deny,
+            products: BTreeSet::new(),
+            least: LeastClaims::default(),
+            token_admits: false,
+            name_constraint: NameConstraint::Critical,
+        }
+    }
+
+    /// What it asks of evidence.
+    #[must_use]
+    pub fn policy(&self) -> ZonePolicy {
+        ZonePolicy {
+            zone: self.name.clone(),
+            products: self.products.clone(),
+            least: self.least.clone(),
+            mode: self.mode,
+        }
+    }
+}
+
+/// An explicit allow: devices of `from` may open `service` of devices of `to`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conduit {
+    /// The zone of the caller.
+    pub from: ZoneName,
+    /// The zone of the listener.
+    pub to: ZoneName,
+    /// The one service that it opens.
+    pub service: ServiceName,
+    /// The first second at which it is closed again.
+    #[serde(default)]
+    pub expires: Option<UnixTime>,
+    /// Whether it was said by name that an observing zone may reach an enforcing one.
+    #[serde(default)]
+    pub accept_observed: bool,
+}
+
+impl Conduit {
+    /// Whether the conduit is open at `now`.
+    #[must_use]
+    pub fn is_open(&self, now: UnixTime) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
+}
+
+impl fmt::Display for Conduit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {} {}", self.from, self.to, self.service)
+    }
+}
+
+/// Something about zones and conduits that does not fit together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ZoneFault {
+    /// Two zones of one name.
+    #[error("zone {0} is there twice; choose another name")]
+    DuplicateZone(ZoneName),
+    /// More zones or conduits than a plant may have.
+    #[error("{found} {what}; {limit} are allowed")]
+    TooMany {
+        /// What.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// An enforcing zone that anything would pass.
+    #[error("zone {0} enforces but asks for nothing; ask at least for instance-identity")]
+    AsksNothing(ZoneName),
+    /// A least that a bad claim meets.
+    #[error("zone {zone} accepts {claim} down to {value}; the worst that can be accepted is 95, a warning")]
+    AcceptsContraindicated {
+        /// The zone.
+        zone: ZoneName,
+        /// The claim.
+        claim: Claim,
+        /// The value.
+        value: ClaimValue,
+    },
+    /// A zone that enforces what it can compare with nothing.
+    #[error("zone {0} enforces what boots but names no product; name the products that may boot in it")]
+    NoProducts(ZoneName),
+    /// A conduit from or to nowhere.
+    #[error("conduit {conduit}: there is no zone {zone}; create it first")]
+    UnknownZone {
+        /// The conduit.
+        conduit: String,
+        /// The zone that is missing.
+        zone: ZoneName,
+    },
+    /// A conduit into its own zone.
+    #[error("conduit {0} stays in one zone; what a zone allows inside is its intra_zone setting")]
+    SelfConduit(String),
+    /// The same conduit twice.
+    #[error("conduit {0} is there twice; remove one")]
+    DuplicateConduit(String),
+    /// A conduit that would let unappraised devices into a zone that appraises (B14).
+    #[error(
+        "conduit {0} leads from a zone that observes into one that enforces; name it with --accept-observed, or let the first enforce"
+    )]
+    Observed(String),
+}
+
+/// Everything about zones and conduits that does not fit together; never empty.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ZoneFaults(Vec<ZoneFault>);
+
+impl ZoneFaults {
+    /// The faults.
+    #[must_use]
+    pub fn faults(&self) -> &[ZoneFault] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ZoneFaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let faults: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&faults.join("\n"))
+    }
+}
+
+/// The zones of a plant and the conduits between them, known to fit together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Segmentation {
+    zones: BTreeMap<ZoneName, Zone>,
+    conduits: Vec<Conduit>,
+}
+
+impl Segmentation {
+    /// These zones and conduits, or everything that is wrong with them. An expired conduit is held to
+    /// the same rules.
+    pub fn new(zones: Vec<Zone>, conduits: Vec<Conduit>) -> Result<Self, ZoneFaults> {
+        let mut faults = Vec::new();
+        let mut by_name = BTreeMap::new();
+        for (what, found, limit) in
+            [("zones", zones.len(), MAX_ZONES), ("conduits", conduits.len(), MAX_CONDUITS)]
+        {
+            if found > limit {
+                faults.push(ZoneFault::TooMany { what, found, limit });
+            }
+        }
+        for zone in zones {
+            report_zone(&zone, &mut faults);
+            if let Some(twin) = by_name.insert(zone.name.clone(), zone) {
+                faults.push(ZoneFault::DuplicateZone(twin.name));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for conduit in &conduits {
+            report_conduit(conduit, &by_name, &mut faults);
+            if !seen.insert((&conduit.from, &conduit.to, &conduit.service)) {
+                faults.push(ZoneFault::DuplicateConduit(conduit.to_string()));
+            }
+        }
+        if faults.is_empty() { Ok(Self { zones: by_name, conduits }) } else { Err(ZoneFaults(faults)) }
+    }
+
+    /// The zone with this name.
+    #[must_use]
+    pub fn zone(&self, name: &ZoneName) -> Option<&Zone> {
+        self.zones.get(name)
+    }
+
+    /// Every zone, by name.
+    pub fn zones(&self) -> impl Iterator<Item = &Zone> {
+        self.zones.values()
+    }
+
+    /// Every conduit, open or expired, as given.
+    #[must_use]
+    pub fn conduits(&self) -> &[Conduit] {
+        &self.conduits
+    }
+
+    /// The conduits from observing into enforcing zones: they stay on the status page (B14).
+    pub fn observed(&self) -> impl Iterator<Item = &Conduit> {
+        self.conduits.iter().filter(|conduit| is_observed(conduit, &self.zones))
+    }
+}
+
+fn report_zone(zone: &Zone, faults: &mut Vec<ZoneFault>) {
+    for (claim, value) in zone.least.iter() {
+        if !matches!(value.tier(), Tier::Affirming | Tier::Warning) {
+            faults.push(ZoneFault::AcceptsContraindicated { zone: zone.name.clone(), claim, value });
+        }
+    }
+    if zone.mode == Mode::Observe {
+        return;
+    }
+    if zone.least.iter().next().is_none() {
+        faults.push(ZoneFault::AsksNothing(zone.name.clone()));
+    }
+    let asks_boot =
+        zone.least.iter().any(|(claim, _)| matches!(claim, Claim::Executables | Claim::Configuration));
+    if asks_boot && zone.products.is_empty() {
+        faults.push(ZoneFault::NoProducts(zone.name.clone()));
+    }
+}
+
+fn report_conduit(conduit: &Conduit, zones: &BTreeMap<ZoneName, Zone>, faults: &mut Vec<ZoneFault>) {
+    for zone in [&conduit.from, &conduit.to] {
+        if !zones.contains_key(zone) {
+            faults.push(ZoneFault::UnknownZone { conduit: conduit.to_string(), zone: zone.clone() });
+        }
+    }
+    if conduit.from == conduit.to {
+        faults.push(ZoneFault::SelfConduit(conduit.to_string()));
+    }
+    if is_observed(conduit, zones) && !conduit.accept_observed {
+        faults.push(ZoneFault::Observed(conduit.to_string()));
+    }
+}
+
+fn is_observed(conduit: &Conduit, zones: &BTreeMap<ZoneName, Zone>) -> bool {
+    let mode = |zone| zones.get(zone).map(|zone| zone.mode);
+    mode(&conduit.from) == Some(Mode::Observe) && mode(&conduit.to) == Some(Mode::Enforce)
+}

@@ -1,0 +1,6 @@
+//! Zones, conduits, trust files and authorization.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what a test builds itself is well formed")]
+
+mod model;
+mod trust;

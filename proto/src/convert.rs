@@ -1,0 +1,202 @@
+//! The only conversions between wire and domain types.
+//!
+//! From the wire each is a parse with a refusal of its own; to the wire it cannot fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::appraisal::Finding;
+use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
+use policy::appraisal::policy::Mode;
+use policy::id::{NameError, ProductName, ServiceName, ZoneName};
+use policy::time::UnixTime;
+use policy::zone::model::TimingError;
+use policy::zone::{Conduit, IntraZone, NameConstraint, Timing, Zone};
+
+use crate::v1;
+
+/// A message of the wire means nothing in the domain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConvertError {
+    /// A name is not well formed.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The numbers of a zone.
+    #[error(transparent)]
+    Timing(#[from] TimingError),
+    /// A word that is not one of a few.
+    #[error("{field}: `{found}` is not one of {expected}")]
+    Word {
+        /// The field.
+        field: &'static str,
+        /// What was sent.
+        found: String,
+        /// What may be.
+        expected: &'static str,
+    },
+    /// A field that must be there is not.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+}
+
+fn word(field: &'static str, found: &str, expected: &'static str) -> ConvertError {
+    ConvertError::Word { field, found: found.chars().take(60).collect(), expected }
+}
+
+/// A reason, to send.
+#[must_use]
+pub fn finding(finding: &Finding) -> v1::Finding {
+    let event = finding.event.as_ref();
+    v1::Finding {
+        claim: finding.claim.name().to_owned(),
+        pcr: finding.pcr.map(u32::from),
+        event: event.and_then(|event| u32::try_from(event.position).ok()),
+        event_type: event.map(|event| event.event_type.to_string()).unwrap_or_default(),
+        subject: finding.name.clone().unwrap_or_default(),
+        expected: finding.expected.iter().map(ToString::to_string).collect(),
+        seen: finding.seen.as_ref().map(ToString::to_string).unwrap_or_default(),
+        release: finding.release.as_ref().map(ToString::to_string).unwrap_or_default(),
+        message: finding.sentence.clone(),
+    }
+}
+
+/// A zone, to send.
+#[must_use]
+pub fn zone_to_wire(zone: &Zone) -> v1::Zone {
+    let constraint = match zone.name_constraint {
+        NameConstraint::Critical => "critical",
+        NameConstraint::NonCritical => "non-critical",
+        NameConstraint::Off => "off",
+    };
+    let mode = match zone.mode {
+        Mode::Observe => "observe",
+        Mode::Enforce => "enforce",
+    };
+    v1::Zone {
+        name: zone.name.to_string(),
+        mode: mode.to_owned(),
+        timing: Some(timing_to_wire(zone)),
+        intra_zone: zone.intra_zone == IntraZone::Allow,
+        products: zone.products.iter().map(ToString::to_string).collect(),
+        token_admits: zone.token_admits,
+        name_constraint: constraint.to_owned(),
+        least: zone
+            .least
+            .iter()
+            .map(|(claim, value)| (claim.name().to_owned(), value.0.to_string()))
+            .collect(),
+    }
+}
+
+/// The three numbers of a zone, to send.
+#[must_use]
+pub fn timing_to_wire(zone: &Zone) -> v1::ZoneTiming {
+    let seconds = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    v1::ZoneTiming {
+        zone: zone.name.to_string(),
+        reattest_every_seconds: seconds(zone.timing.reattest_every()),
+        outlive_broker_seconds: seconds(zone.timing.outlive_broker()),
+        silent_after_seconds: seconds(zone.timing.silent_after()),
+    }
+}
+
+/// The zone that a message describes; what it leaves out is the default.
+pub fn zone_from_wire(sent: &v1::Zone) -> Result<Zone, ConvertError> {
+    let mut zone = Zone::new(sent.name.parse()?);
+    zone.mode = match sent.mode.as_str() {
+        "observe" => Mode::Observe,
+        "" | "enforce" => Mode::Enforce,
+        other => return Err(word("mode", other, "observe, enforce")),
+    };
+    zone.name_constraint = match sent.name_constraint.as_str() {
+        "" | "critical" => NameConstraint::Critical,
+        "non-critical" => NameConstraint::NonCritical,
+        "off" => NameConstraint::Off,
+        other => return Err(word("name constraint", other, "critical, non-critical, off")),
+    };
+    if let Some(timing) = &sent.timing {
+        zone.timing = timing_from_wire(timing)?;
+    }
+    zone.intra_zone = if sent.intra_zone { IntraZone::Allow } else { IntraZone::Deny };
+    zone.products = products(&sent.products)?;
+    zone.token_admits = sent.token_admits;
+    if !sent.least.is_empty() {
+        zone.least = least(&sent.least)?;
+    }
+    Ok(zone)
+}
+
+/// A number that is 0 was left out and takes its default.
+fn timing_from_wire(sent: &v1::ZoneTiming) -> Result<Timing, ConvertError> {
+    let default = Timing::default();
+    let or = |sent: u32, default: u64| if sent == 0 { default } else { u64::from(sent) };
+    let silent = (sent.silent_after_seconds != 0).then(|| u64::from(sent.silent_after_seconds));
+    let reattest = or(sent.reattest_every_seconds, default.reattest_every());
+    let outlive = or(sent.outlive_broker_seconds, default.outlive_broker());
+    Ok(Timing::new(reattest, outlive, silent)?)
+}
+
+fn products(sent: &[String]) -> Result<BTreeSet<ProductName>, ConvertError> {
+    sent.iter().map(|name| Ok(name.parse()?)).collect()
+}
+
+fn least(sent: &std::collections::HashMap<String, String>) -> Result<LeastClaims, ConvertError> {
+    let one = |(claim, value): (&String, &String)| {
+        let claim: Claim =
+            claim.parse().map_err(|_| word("least", claim, "the AR4SI claims, for example executables"))?;
+        let value = match value.as_str() {
+            "affirming" => ClaimValue::AFFIRMING,
+            "warning" => ClaimValue::WARNING,
+            number => number
+                .parse()
+                .map(ClaimValue)
+                .map_err(|_| word("least", number, "affirming, warning, a number"))?,
+        };
+        Ok((claim, value))
+    };
+    sent.iter().map(one).collect::<Result<BTreeMap<_, _>, ConvertError>>().map(LeastClaims::new)
+}
+
+/// A conduit, to send.
+#[must_use]
+pub fn conduit_to_wire(conduit: &Conduit) -> v1::Conduit {
+    v1::Conduit {
+        from: conduit.from.to_string(),
+        to: conduit.to.to_string(),
+        service: conduit.service.to_string(),
+        expires_at: conduit.expires.map_or(0, |at| at.0),
+        accept_observed: conduit.accept_observed,
+    }
+}
+
+/// The conduit that a message describes.
+pub fn conduit_from_wire(sent: Option<&v1::Conduit>) -> Result<Conduit, ConvertError> {
+    let sent = sent.ok_or(ConvertError::Missing("conduit"))?;
+    let (from, to): (ZoneName, ZoneName) = (sent.from.parse()?, sent.to.parse()?);
+    let service: ServiceName = sent.service.parse()?;
+    let expires = (sent.expires_at != 0).then_some(UnixTime(sent.expires_at));
+    Ok(Conduit { from, to, service, expires, accept_observed: sent.accept_observed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_survives_the_wire() {
+        let mut zone = Zone::new("cell-3".parse().unwrap());
+        zone.products = BTreeSet::from(["edge-box".parse().unwrap()]);
+        zone.intra_zone = IntraZone::Allow;
+        zone.timing = Timing::new(60, 3600, None).unwrap();
+        assert_eq!(zone_from_wire(&zone_to_wire(&zone)), Ok(zone));
+    }
+
+    #[test]
+    fn words_that_mean_nothing_are_refused_by_field() {
+        let sent = v1::Zone { name: "a".into(), mode: "permissive".into(), ..v1::Zone::default() };
+        assert_eq!(
+            zone_from_wire(&sent).unwrap_err().to_string(),
+            "mode: `permissive` is not one of observe, enforce"
+        );
+        assert!(matches!(conduit_from_wire(None), Err(ConvertError::Missing("conduit"))));
+    }
+}
