@@ -42,6 +42,8 @@ async fn a_device_enrolls_is_delivered_watches_answers_and_loses_trust() {
     broker.demand();
     let asked = || broker.script.lock().unwrap().statements.last().map(v1::Statement::purpose);
     until("proven on demand", || asked() == Some(v1::Purpose::OnDemand)).await;
+    // The broker revokes superseded certificates: a stream under one would be told that trust is lost.
+    until("watching under the new certificate", || broker.script.lock().unwrap().watchers == 2).await;
 
     broker.say(Event::Trust(broker.plant.trust(8, false)));
     device.status("told of the new trust set", |status| status.trust_sequence == 8).await;
