@@ -1,8 +1,9 @@
 //! The daemon touchstone-attestor: command line, runtime, exit code.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use attestor::commands::{self, CommandError, Format};
 use attestor::config::DEFAULT_FILE;
@@ -67,9 +68,39 @@ impl From<Output> for Format {
     }
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> ExitCode {
-    let result = execute(Arguments::parse().command).await;
+/// What libtss2 writes to standard error by itself; read once, when the process starts.
+const LIBTSS2_LOG: &str = "TSS2_LOG";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    silence_libtss2();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(finish(arguments.command)),
+        Err(error) => {
+            eprintln!("touchstone-attestor: the system refused threads: {error}; see its limits");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Our errors say in one line what libtss2 says in three, so it is kept quiet. It reads its environment only at
+/// start, and a running process must not change its own: the program is executed anew in the same process.
+fn silence_libtss2() {
+    if std::env::var_os(LIBTSS2_LOG).is_some() {
+        return;
+    }
+    if let Ok(program) = std::env::current_exe() {
+        // It returns only if it failed, and then the only loss is some noise.
+        let _ = process::Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .env(LIBTSS2_LOG, "all+NONE")
+            .exec();
+    }
+}
+
+async fn finish(command: Command) -> ExitCode {
+    let result = execute(command).await;
     match result {
         Ok((text, code)) => {
             // A reader that has gone has seen enough.

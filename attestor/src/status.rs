@@ -163,9 +163,16 @@ impl Refusal {
     #[must_use]
     pub fn new(denial: &v1::Denial, at: UnixTime) -> Self {
         let reason = denial.reason();
+        let mut message = text(&denial.message);
+        if reason == v1::DenialReason::ClockSkew && denial.broker_time != 0 {
+            message.push_str(&format!(
+                " (the broker's clock shows {}, this one {at})",
+                UnixTime(denial.broker_time)
+            ));
+        }
         Self {
             reason: reason.as_str_name().trim_start_matches("DENIAL_REASON_").to_owned(),
-            message: text(&denial.message),
+            message,
             remedy: remedy(reason).to_owned(),
             at,
             findings: denial.findings.iter().take(MAX_FINDINGS).map(FindingStatus::new).collect(),

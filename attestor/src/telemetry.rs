@@ -9,9 +9,12 @@ use tracing_subscriber::EnvFilter;
 /// Environment variable with the filter, for example `debug` or `attestor=debug`.
 pub const FILTER: &str = "TOUCHSTONE_LOG";
 
-/// Starts logging. A filter that cannot be read is the default, `info`.
+/// What is logged unless told otherwise. The TPM library's own lines repeat our errors in worse words.
+const DEFAULT: &str = "info,tss_esapi=off";
+
+/// Starts logging. A filter that cannot be read is the default.
 pub fn start() {
-    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     let stderr = std::io::stderr;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     // Only the first start of a process counts; tests start many.

@@ -64,7 +64,7 @@ pub fn write(key: &IdentityKeyBlob) -> Result<String, WriteKeyError> {
     ))
 }
 
-/// Reads a key file that [`write`] wrote.
+/// Reads a key file that [`write()`] wrote.
 pub fn parse(text: &str) -> Result<IdentityKeyBlob, ParseKeyError> {
     if text.len() > MAX_FILE {
         return Err(ParseKeyError::TooLong);

@@ -2,7 +2,7 @@
 //!
 //! Promises: every call has a deadline and a bound on what it reads; the broker is believed only under the pinned
 //! plant root and the plant's name for it, whatever address it is reached at; a refusal comes back as the
-//! broker's structured [`Denial`].
+//! broker's structured [`Denial`](proto::v1::Denial).
 //! Does not promise that what a broker says is right: answers are verified where they are used.
 
 mod error;

@@ -20,8 +20,12 @@ use crate::tpm::{EsapiTpm, TpmHandle};
 /// Runs the daemon until SIGTERM or SIGINT.
 pub async fn run(config: &Path) -> Result<(), CommandError> {
     let config = Config::load(config)?;
-    let stop = stop_signal()?;
-    let attester = Arc::new(assemble(config).await?);
+    let mut stop = Box::pin(stop_signal()?);
+    let attester = tokio::select! {
+        // A slow TPM may take minutes to derive its keys.
+        () = &mut stop => return Ok(()),
+        attester = assemble(config) => Arc::new(attester?),
+    };
     tracing::info!(
         broker = %attester.config.broker,
         tpm = %attester.config.tpm,

@@ -138,7 +138,7 @@ impl Config {
 
     /// The configuration that `text` means in the folder `base`, or all its faults.
     pub fn parse(base: &Path, text: &str) -> Result<Self, Vec<String>> {
-        let raw: Raw = toml::from_str(text).map_err(|error| vec![one_line(&error)])?;
+        let raw: Raw = toml::from_str(text).map_err(|error| vec![one_line(text, &error)])?;
         let mut faults = Faults(Vec::new());
         let config = interpret(base, &raw, &mut faults);
         match (config, faults.0) {
@@ -148,9 +148,13 @@ impl Config {
     }
 }
 
-fn one_line(error: &toml::de::Error) -> String {
-    let lines: Vec<&str> = error.message().lines().map(str::trim).collect();
-    lines.join(", ")
+/// The parser's words with the line they are about: they do not name the key.
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let words: Vec<&str> = error.message().lines().map(str::trim).collect();
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let number = before.matches('\n').count();
+    let line: String = text.lines().nth(number).unwrap_or_default().trim().chars().take(80).collect();
+    format!("line {} `{line}`: {}", number.saturating_add(1), words.join(", "))
 }
 
 /// Collects every fault instead of stopping at the first.
@@ -172,6 +176,13 @@ impl Faults {
         text.parse().map_err(|error: T::Err| self.add(key, error)).ok()
     }
 
+    fn unknown(&mut self, prefix: &str, keys: &BTreeMap<String, toml::Value>) {
+        for key in keys.keys() {
+            let key: String = key.chars().filter(|c| !c.is_control()).take(40).collect();
+            self.add(&format!("{prefix}{key}"), "there is no such key; correct its spelling or remove it");
+        }
+    }
+
     fn bounded(&mut self, key: &str, count: usize, most: usize) {
         if count > most {
             self.add(key, format_args!("{count} entries; at most {most} are read"));
@@ -191,6 +202,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let zones = interpret_zones(&raw.zones, faults);
     let services = interpret_services(&raw.services, faults);
     interpret_inventory(&raw.inventory, faults);
+    faults.unknown("", &raw.unknown);
     let path = |text: Option<&str>, default: &str| base.join(text.unwrap_or(default));
     Some(Config {
         broker: broker?,
@@ -231,6 +243,7 @@ fn interpret_services(raw: &[RawService], faults: &mut Faults) -> Vec<Service> {
         if port.is_none() {
             faults.add("service.port", "missing or not within 1 to 65535; write for example port = 4840");
         }
+        faults.unknown("service.", &service.unknown);
         let (Some(name), Some(port)) = (name, port) else { continue };
         match services.iter().any(|other| other.name == name) {
             true => faults.add("service.name", format_args!("`{name}` is listed twice; remove one")),

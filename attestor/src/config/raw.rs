@@ -1,4 +1,6 @@
 //! The configuration file as it is written. [`super::Config`] is what it means.
+//!
+//! Keys that are not known are kept, so that they are refused by name together with all other faults.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +8,6 @@ use serde::Deserialize;
 
 /// `attestor.toml`, key for key.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Raw {
     pub(super) broker: Option<String>,
     pub(super) plant: Option<String>,
@@ -23,12 +24,15 @@ pub(super) struct Raw {
     pub(super) services: Vec<RawService>,
     #[serde(default)]
     pub(super) inventory: BTreeMap<String, String>,
+    #[serde(flatten)]
+    pub(super) unknown: BTreeMap<String, toml::Value>,
 }
 
 /// One `[[service]]`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct RawService {
     pub(super) name: Option<String>,
     pub(super) port: Option<i64>,
+    #[serde(flatten)]
+    pub(super) unknown: BTreeMap<String, toml::Value>,
 }

@@ -85,9 +85,18 @@ fn a_missing_key_comes_with_an_example() {
 }
 
 #[test]
-fn an_unknown_key_is_refused_by_name() {
-    let found = faults(&format!("{LEAST}\ntmp = \"device:/dev/tpmrm0\"\n"));
-    assert!(found[0].contains("unknown field `tmp`"), "{found:?}");
+fn unknown_keys_are_refused_by_name_together_with_other_faults() {
+    let text = "tmp = \"device:/dev/tpmrm0\"\n[[service]]\nname = \"opcua\"\nport = 4840\nprot = 1\n";
+    let found = faults(&format!("{LEAST}zones = [\"A\"]\n{text}"));
+    let keys: Vec<&str> = found.iter().map(|fault| fault.split(':').next().unwrap()).collect();
+    assert_eq!(keys, ["zones", "service.prot", "tmp"], "{found:?}");
+    assert!(found[2].contains("no such key"));
+}
+
+#[test]
+fn a_value_of_a_wrong_type_is_shown_with_its_line() {
+    let found = faults("plant = \"plant.example\"\nbroker = 1\n");
+    assert!(found[0].starts_with("line 2 `broker = 1`: invalid type: integer `1`"), "{found:?}");
 }
 
 #[test]

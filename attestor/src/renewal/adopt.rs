@@ -87,6 +87,7 @@ impl Attester {
             take_trust(state, trust);
             learn_time(state);
         })?;
+        self.keeper.read(log_certificates);
         self.deliver()?;
         Ok(self.keeper.read(|state| issued_outcome(state, now)))
     }
@@ -220,6 +221,14 @@ fn learn_time(state: &mut State) {
     let signed = state.svids.values().map(HeldSvid::not_before);
     let signed = signed.chain(state.trust.as_ref().map(TrustSet::issued_at));
     state.clock_floor = signed.fold(state.clock_floor, UnixTime::max);
+}
+
+fn log_certificates(state: &State) {
+    let device = state.device.as_ref().map(DeviceName::as_str);
+    for (seat, svid) in &state.svids {
+        let end = svid.not_after();
+        tracing::info!(device.id = device, zone = %seat.zone, role = %seat.role, until = %end, "holds a certificate");
+    }
 }
 
 fn issued_outcome(state: &State, now: UnixTime) -> Outcome {

@@ -41,6 +41,12 @@ impl Attester {
         self.clock.now()
     }
 
+    /// The device's name for logs: the one it has, or asks for.
+    pub(super) fn name(&self) -> Option<String> {
+        let given = self.keeper.read(|state: &State| state.device.clone());
+        given.or_else(|| self.config.device.clone()).map(|name| name.to_string())
+    }
+
     /// A caller certificate that has not ended, with its key in the TPM: what Watch is opened with.
     pub(super) fn credentials(&self) -> Option<Credentials> {
         let now = self.now();

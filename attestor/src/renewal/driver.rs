@@ -131,8 +131,7 @@ impl Driver {
 
     fn begin(&self, exchange: Exchange) -> InFlight {
         let attester = Arc::clone(&self.attester);
-        let device = attester.keeper.read(|state| state.device.as_ref().map(ToString::to_string));
-        let span = tracing::info_span!("exchange", kind = ?exchange, device.id = device);
+        let span = tracing::info_span!("exchange", kind = ?exchange, device.id = attester.name());
         Box::pin(async move { exchange::run(&attester, exchange).await }.instrument(span))
     }
 
@@ -147,7 +146,6 @@ impl Driver {
             Err(error) => self.failed(&error),
         };
         if let Outcome::Issued { .. } = outcome {
-            tracing::info!(verdict = "trusted", "the broker issued certificates");
             self.credentials.send_replace(self.attester.credentials());
         }
         self.input(Input::Finished(outcome));
@@ -188,6 +186,7 @@ impl Driver {
     fn denied(&mut self, at_begin: bool, denial: &Denial) -> Outcome {
         let reason = denial.reason();
         tracing::warn!(
+            device.id = self.attester.name(),
             verdict = "refused",
             reason = reason.as_str_name(),
             findings = denial.findings.len(),
@@ -232,6 +231,7 @@ impl Driver {
             News::TrustLost(denial) => {
                 let reason = denial.reason();
                 tracing::error!(
+                    device.id = self.attester.name(),
                     verdict = "refused",
                     reason = reason.as_str_name(),
                     "the certificates were revoked: {}; what to do: {}",

@@ -255,6 +255,10 @@ impl Machine {
             Outcome::Pending { keys_missing: false, retry_after } => {
                 self.bound = false;
                 self.standing = Standing::Pending;
+                if !retry_after.is_zero() {
+                    // People are slow, but once they acted the device need not be.
+                    self.failures = 0;
+                }
                 self.back_off(retry_after, jitter)
             }
             Outcome::Denied { at_begin, reason, retry_after } => {

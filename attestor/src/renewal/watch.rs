@@ -1,7 +1,8 @@
 //! The Watch stream: what the broker has to tell this device between attestations.
 //!
-//! Promises: while there is a certificate, a stream is open or about to be opened again; three missed heartbeats
-//! count as a broken stream. Does not act on what it hears: that is for the driver.
+//! Promises: while there is a certificate, a stream is open or about to be opened again, under the newest
+//! certificate: the broker revokes the ones before it in time, and would tell an old stream that trust is lost.
+//! Three missed heartbeats count as a broken stream. Does not act on what it hears: that is for the driver.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,12 +58,17 @@ pub(super) async fn follow(
         let sequence = attester.keeper.read(|state: &State| state.trust_sequence);
         match attester.client.watch(held, sequence).await {
             Ok(stream) => {
-                let heard = listen(&attester, stream, &mut credentials, &news).await;
+                let end = listen(&attester, stream, &mut credentials, &news).await;
                 if news.send(News::Closed).await.is_err() {
                     return;
                 }
-                if heard {
-                    backoff = FIRST_BACKOFF;
+                match end {
+                    End::Renewed => {
+                        backoff = FIRST_BACKOFF;
+                        continue;
+                    }
+                    End::Broken { heard: true } => backoff = FIRST_BACKOFF,
+                    End::Broken { heard: false } => {}
                 }
             }
             Err(error) => report(&error),
@@ -83,36 +89,40 @@ fn report(error: &CallError) {
     }
 }
 
-/// Passes events on until the stream ends; true if there was one.
+/// Why a stream is over.
+enum End {
+    /// There are other credentials, or none: it was closed from here.
+    Renewed,
+    /// It broke or ended; `heard` if it was of any use.
+    Broken { heard: bool },
+}
+
+/// Passes events on until the stream ends.
 async fn listen(
     attester: &Attester,
     mut stream: Streaming<WatchEvent>,
     credentials: &mut watch::Receiver<Option<Credentials>>,
     news: &mpsc::Sender<News>,
-) -> bool {
+) -> End {
     let mut heard = false;
     if news.send(News::Opened).await.is_err() {
-        return heard;
+        return End::Broken { heard };
     }
     loop {
         let message = tokio::select! {
             message = timeout(SILENCE, stream.message()) => message,
-            // With new credentials the stream lives on as long as its own; without any it ends.
-            changed = credentials.changed() => match changed.is_ok() && credentials.borrow().is_some() {
-                true => continue,
-                false => return heard,
-            },
+            _ = credentials.changed() => return End::Renewed,
         };
         let event = match message {
             Ok(Ok(Some(WatchEvent { event }))) => event,
-            Ok(Ok(None)) => return heard,
+            Ok(Ok(None)) => return End::Broken { heard },
             Ok(Err(status)) => {
                 tracing::debug!(code = ?status.code(), "the watch stream broke");
-                return heard;
+                return End::Broken { heard };
             }
             Err(_) => {
                 tracing::warn!("nothing heard from the broker for {} s; watching anew", SILENCE.as_secs());
-                return heard;
+                return End::Broken { heard };
             }
         };
         heard = true;
@@ -128,7 +138,7 @@ async fn listen(
                         newer = beat.trust_sequence,
                         "a trust set was missed; watching anew"
                     );
-                    return false;
+                    return End::Broken { heard: false };
                 }
                 continue;
             }
@@ -136,7 +146,7 @@ async fn listen(
             None => continue,
         };
         if news.send(item).await.is_err() {
-            return heard;
+            return End::Broken { heard };
         }
     }
 }

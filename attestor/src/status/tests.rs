@@ -84,6 +84,17 @@ fn a_refusal_names_pcr_event_expected_and_seen_and_what_to_do() {
 }
 
 #[test]
+fn a_skewed_clock_is_shown_beside_the_brokers() {
+    let reason = v1::DenialReason::ClockSkew.into();
+    let denial = v1::Denial { reason, broker_time: NOW.0 + 86_400, ..v1::Denial::default() };
+    let message = Refusal::new(&denial, NOW).message;
+    assert!(
+        message.contains("broker's clock shows 2026-09-22") && message.contains("this one 2026-09-21"),
+        "{message}"
+    );
+}
+
+#[test]
 fn no_status_says_how_to_start() {
     let dir = tempfile::tempdir().unwrap();
     let error = Status::read(dir.path(), NOW).unwrap_err();

@@ -1,6 +1,7 @@
 //! What a device lives through.
 
 use attestor::status::Word;
+use attestor::testing::missing_tool;
 use attestor::tss2_key;
 use proto::v1;
 use proto::v1::watch_event::Event;
@@ -41,6 +42,8 @@ async fn a_device_enrolls_is_delivered_watches_answers_and_loses_trust() {
     broker.demand();
     let asked = || broker.script.lock().unwrap().statements.last().map(v1::Statement::purpose);
     until("proven on demand", || asked() == Some(v1::Purpose::OnDemand)).await;
+    // The broker revokes superseded certificates: a stream under one would be told that trust is lost.
+    until("watching under the new certificate", || broker.script.lock().unwrap().watchers == 2).await;
 
     broker.say(Event::Trust(broker.plant.trust(8, false)));
     device.status("told of the new trust set", |status| status.trust_sequence == 8).await;
@@ -110,5 +113,29 @@ async fn a_refusal_is_told_with_its_findings_and_ends_when_the_device_is_good_ag
     };
     until("enrolled again", enrolled).await;
     device.status("trusted", is(Word::Trusted)).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_cleared_tpm_the_device_makes_new_keys_under_its_old_name() {
+    let Some(device) = Device::make() else { return };
+    if let Some(tool) = missing_tool(&["tpm2_clear"]) {
+        eprintln!("skipped: {tool} is not installed (package tpm2-tools)");
+        return;
+    }
+    let broker = Broker::new();
+    let (address, _serving) = serve(&broker, "127.0.0.1:0").await;
+    let daemon = device.start(&broker, address).await;
+    device.status("trusted", is(Word::Trusted)).await;
+    daemon.stop().await;
+    let before = device.delivered("caller.key");
+
+    device.clear_tpm();
+    let daemon = device.start(&broker, address).await;
+    device.status("running", |status| !status.stopped).await;
+    until("delivered new keys", || device.delivered("caller.key") != before).await;
+    device.status("trusted", is(Word::Trusted)).await;
+    let statements = broker.script.lock().unwrap().statements.clone();
+    assert_eq!(statements.last().unwrap().purpose(), v1::Purpose::Renew, "the AK outlives TPM2_Clear");
     daemon.stop().await;
 }

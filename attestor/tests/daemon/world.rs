@@ -15,7 +15,7 @@ use attestor::ports::{Clock, FlooredClock, System};
 use attestor::renewal::{Attester, driver};
 use attestor::state::Keeper;
 use attestor::status::Status;
-use attestor::testing::{Manufacturer, Swtpm, missing_tool};
+use attestor::testing::{Manufacturer, Swtpm, command, missing_tool};
 use attestor::tpm::{EsapiTpm, TpmHandle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -60,6 +60,14 @@ impl Device {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// TPM2_Clear, as firmware service does it.
+    pub(crate) fn clear_tpm(&self) {
+        let mut clear = command("tpm2_clear");
+        let output =
+            clear.arg("-Q").env("TPM2TOOLS_TCTI", self.swtpm.address().to_string()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Starts the daemon as `run` does.
