@@ -283,3 +283,6 @@ impl Status {
         words::describe(self, now)
     }
 }
+
+#[cfg(test)]
+mod tests;

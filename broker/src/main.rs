@@ -1,2 +1,148 @@
-//! Placeholder.
-fn main() {}
+//! `touchstone-broker`: makes a plant and serves it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use broker::init::{InitError, Made, Request, init};
+use broker::ports::System;
+use broker::server::{ServeError, serve};
+use clap::{Parser, Subcommand};
+use policy::id::PlantDomain;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Bad configuration or usage (sysexits.h, EX_USAGE).
+const USAGE: u8 = 64;
+/// Anything else that stops the broker (EX_SOFTWARE).
+const FAILED: u8 = 70;
+
+/// The Touchstone broker: verifies what devices booted and gives certificates to those that prove it.
+#[derive(Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Exit codes: 0 done, 64 bad usage or configuration, 70 anything else."
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes a plant: its root, issuing key, recovery kit and first owner.
+    Init(InitArgs),
+    /// Serves the plant until it is told to stop (SIGTERM, SIGINT).
+    Run {
+        /// The broker's folder.
+        #[arg(long, default_value = "/var/lib/touchstone")]
+        dir: PathBuf,
+    },
+}
+
+#[derive(clap::Args)]
+struct InitArgs {
+    /// The broker's folder; it must not hold a plant yet.
+    #[arg(long, default_value = "/var/lib/touchstone")]
+    dir: PathBuf,
+    /// The plant's domain, for example plant.example.
+    #[arg(long)]
+    plant: PlantDomain,
+    /// Where the broker listens; port 0 takes a free one and writes it to the file `address`.
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    listen: String,
+    /// Where administrators and devices reach it, if that is another address.
+    #[arg(long)]
+    address: Option<String>,
+    /// Name of the first owner.
+    #[arg(long, default_value = "owner")]
+    owner: String,
+    /// A file or folder with certificates of TPM manufacturers; may be given several times.
+    #[arg(long)]
+    tpm_roots: Vec<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let code = if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            drop(error.print());
+            return code;
+        }
+    };
+    let filter = EnvFilter::try_from_env("TOUCHSTONE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(FAILED, &error),
+    };
+    let code = match args.command {
+        Command::Init(args) => runtime.block_on(run_init(args)),
+        Command::Run { dir } => runtime.block_on(run(dir)),
+    };
+    // Handlers that still run hold the store open; they get a moment, not more.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    code
+}
+
+async fn run_init(args: InitArgs) -> ExitCode {
+    let request = Request {
+        address: args.address.unwrap_or_else(|| args.listen.replace("0.0.0.0:", "127.0.0.1:")),
+        dir: args.dir,
+        plant: args.plant,
+        listen: args.listen,
+        owner: args.owner,
+        tpm_roots: args
+            .tpm_roots
+            .iter()
+            .map(|path| std::path::absolute(path).unwrap_or(path.clone()))
+            .collect(),
+    };
+    let system = System::default();
+    match init(&request, &system, &system).await {
+        Ok(made) => {
+            tell(&request, &made);
+            ExitCode::SUCCESS
+        }
+        Err(error @ InitError::Exists(_)) => failed(USAGE, &error),
+        Err(error) => failed(FAILED, &error),
+    }
+}
+
+fn tell(request: &Request, made: &Made) {
+    println!("plant          {}", request.plant);
+    println!("plant root     {}", made.root_pin);
+    println!("owner          {}  (for the command line: --context)", made.owner.display());
+    println!("recovery kit   {}  (take it offline)", made.kit.display());
+    println!("passphrase     {}", made.passphrase.as_str());
+    println!();
+    println!("The passphrase opens the recovery kit. It is shown once and stored nowhere: write it down.");
+    println!("Next: touchstone-broker run --dir {}", request.dir.display());
+}
+
+async fn run(dir: PathBuf) -> ExitCode {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        eprintln!("touchstone-broker: the system delivers no signals");
+        return ExitCode::from(FAILED);
+    };
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    match serve(&dir, stop).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ (ServeError::Config(_) | ServeError::Roots { .. })) => failed(USAGE, &error),
+        Err(error) => failed(FAILED, &error),
+    }
+}
+
+/// Says why, the whole chain in one line.
+fn failed(code: u8, error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("touchstone-broker: {}", broker::grpc::status::whole(error));
+    ExitCode::from(code)
+}

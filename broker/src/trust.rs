@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use policy::digest::Digest;
 use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::{
@@ -58,6 +59,8 @@ pub enum TrustError {
 struct Believed {
     of: AuthorityRef,
     wire: v1::Authority,
+    /// Names what is revoked, whatever the CRL's bytes: a CRL is signed anew in every view.
+    revoked: Digest,
 }
 
 /// Everything that trust sets are made of, as of one trust head.
@@ -142,6 +145,7 @@ async fn authorities(plant: &Plant, head: &TrustHead) -> Result<Vec<Believed>, T
                 certificate: record.certificate.0.clone(),
                 crl,
             },
+            revoked: names(&revoked),
         });
     }
     Ok(believed)
@@ -162,11 +166,33 @@ async fn revoked(plant: &Plant, authority: &AuthorityRecord) -> Result<Vec<Revok
         .collect())
 }
 
+fn names(revoked: &[Revoked]) -> Digest {
+    Digest::of(revoked.iter().map(|entry| entry.serial.hex()).collect::<Vec<_>>().join(" ").as_bytes())
+}
+
+/// A digest of what the trust set of `device` says, without sequence, date and signatures: two sets
+/// with the same content need not both be sent.
+pub async fn content(plant: &Plant, device: &DeviceName) -> Result<Digest, TrustError> {
+    let held = device_record(plant, device).await?;
+    let view = view(plant).await?;
+    let mut set = view.trust_set(&held.record, plant.keys.load().epoch, plant.now())?;
+    (set.sequence, set.issued_at) = (0, 0);
+    for authority in &mut set.authorities {
+        let revoked =
+            view.authorities.iter().find(|known| known.wire == *authority).map(|known| known.revoked);
+        authority.crl = revoked.map(|digest| digest.0.to_vec()).unwrap_or_default();
+    }
+    Ok(Digest::of(&set.encode_to_vec()))
+}
+
+async fn device_record(plant: &Plant, device: &DeviceName) -> Result<Held<Device>, TrustError> {
+    let held = fetch(plant.store.as_ref(), device_key(device)).await?;
+    held.ok_or_else(|| TrustError::Device(device.clone()))
+}
+
 /// The trust set of one device, as of now.
 pub async fn signed(plant: &Plant, device: &DeviceName) -> Result<v1::SignedTrustSet, TrustError> {
-    let held: Held<Device> = fetch(plant.store.as_ref(), device_key(device))
-        .await?
-        .ok_or_else(|| TrustError::Device(device.clone()))?;
+    let held = device_record(plant, device).await?;
     let view = view(plant).await?;
     let keys = plant.keys.load();
     let trust_set = view.trust_set(&held.record, keys.epoch, plant.now())?.encode_to_vec();
@@ -187,11 +213,10 @@ impl View {
         (epoch << 40) | self.head.n
     }
 
-    /// When the next conduit that touches one of these zones ends.
+    /// When the next conduit ends: trust sets change then without anybody's doing.
     #[must_use]
-    pub fn next_edge(&self, zones: &[ZoneName], now: UnixTime) -> Option<UnixTime> {
-        let touches = |c: &&Conduit| zones.contains(&c.from) || zones.contains(&c.to);
-        self.zones.conduits().iter().filter(touches).filter_map(|c| c.expires).filter(|end| *end > now).min()
+    pub fn next_edge(&self, now: UnixTime) -> Option<UnixTime> {
+        self.zones.conduits().iter().filter_map(|conduit| conduit.expires).filter(|end| *end > now).min()
     }
 
     /// The devices' trust set: every authority that one of its files names, once.

@@ -74,3 +74,66 @@ fn armour<'a>(label: &str, blocks: impl Iterator<Item = &'a [u8]>) -> String {
     let blocks: Vec<Pem> = blocks.map(|der| Pem::new(label, der)).collect();
     pem::encode_many_config(&blocks, EncodeConfig::new().set_line_ending(LineEnding::LF))
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::KeyPair;
+
+    use super::*;
+    use crate::state::tests::{identity_key, trusted};
+    use crate::trust::tests::Plant;
+
+    fn text<'a>(delivery: &'a Delivery, file: &str) -> &'a str {
+        std::str::from_utf8(&delivery.files[Path::new(file)].bytes).unwrap()
+    }
+
+    #[test]
+    fn certificates_keys_and_both_directions_are_delivered() {
+        let delivery = Delivery::compose(&trusted(&Plant::new())).unwrap().unwrap();
+        let files: Vec<&str> = delivery.files.keys().map(|path| path.to_str().unwrap()).collect();
+        let expected = [
+            "press/caller.key",
+            "press/caller.pem",
+            "press/listener.key",
+            "press/listener.pem",
+            "press/services/opcua/inbound.crl",
+            "press/services/opcua/inbound.pem",
+            "press/services/opcua/outbound.crl",
+            "press/services/opcua/outbound.pem",
+        ];
+        assert_eq!(files, expected);
+        assert!(text(&delivery, "press/caller.key").starts_with("-----BEGIN TSS2 PRIVATE KEY-----\n"));
+        assert!(
+            text(&delivery, "press/services/opcua/outbound.crl").starts_with("-----BEGIN X509 CRL-----\n")
+        );
+        assert_eq!(delivery.files[Path::new("press/caller.key")].mode, 0o640);
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_never_delivered() {
+        let mut state = trusted(&Plant::new());
+        let other = identity_key(&KeyPair::generate().unwrap());
+        *state.keys.values_mut().next().unwrap() = other;
+        assert!(matches!(Delivery::compose(&state), Err(ComposeError::KeyMismatch(_))));
+        state.keys.clear();
+        assert!(matches!(Delivery::compose(&state), Err(ComposeError::KeyMismatch(_))));
+    }
+
+    #[test]
+    fn without_certificates_or_trust_nothing_changes() {
+        let mut state = trusted(&Plant::new());
+        state.trust = None;
+        assert_eq!(Delivery::compose(&state).unwrap(), None);
+        let mut state = trusted(&Plant::new());
+        state.svids.clear();
+        assert_eq!(Delivery::compose(&state).unwrap(), None);
+    }
+
+    #[test]
+    fn files_of_a_zone_that_the_device_left_are_not_delivered() {
+        let mut state = trusted(&Plant::new());
+        state.zones = vec!["cell".parse().unwrap()];
+        let delivery = Delivery::compose(&state).unwrap().unwrap();
+        assert!(!delivery.files.keys().any(|path| path.to_str().unwrap().contains("services")));
+    }
+}

@@ -7,6 +7,7 @@
 mod challenge;
 mod prover;
 mod quote;
+mod self_check;
 mod statement;
 
 use std::collections::BTreeMap;
@@ -21,11 +22,6 @@ use crate::tpm::{Attestation, IdentityKeyBlob, TpmError, TpmIdentityKey};
 pub use challenge::{Challenge, ChallengeError, VERSION};
 pub use prover::{Prover, ProverError};
 pub use statement::Subject;
-
-/// Label of the qualifying data of a quote.
-const QUOTE: &[u8] = b"touchstone/v1/quote";
-/// Label of the qualifying data of a certification.
-const CERTIFY: &[u8] = b"touchstone/v1/certify";
 
 /// A challenge cannot be answered.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +64,6 @@ pub enum EvidenceError {
     },
 }
 
-/// SHA-256(label ‖ SHA-256(sealed challenge) ‖ SHA-256(statement)).
-#[must_use]
-pub fn qualifying_data(label: &[u8], sealed: &[u8], statement: &[u8]) -> Digest {
-    Digest::of_parts(&[label, &Digest::of(sealed).0, &Digest::of(statement).0])
-}
-
 /// A key with its certificate request.
 struct RequestedKey {
     seat: Seat,
@@ -94,7 +84,7 @@ pub async fn answer(
     let statement = statement::encode(prover, challenge, subject, &requested, &firmware_log);
     let quoted = quote::take(prover, challenge, &statement, &requested).await?;
     let identity_keys = requested.into_iter().zip(quoted.certifications);
-    Ok(v1::CompleteRequest {
+    let request = v1::CompleteRequest {
         sealed: challenge.sealed().to_vec(),
         statement,
         credential_secret: secret.to_vec(),
@@ -107,7 +97,9 @@ pub async fn answer(
         pcr_values: quoted.pcr_values,
         identity_keys: identity_keys.map(|(key, certified)| to_wire(key, certified)).collect(),
         firmware_log,
-    })
+    };
+    self_check::warn(challenge, &request);
+    Ok(request)
 }
 
 async fn request_all(
@@ -144,21 +136,5 @@ fn to_wire(requested: RequestedKey, certified: Attestation) -> v1::IdentityKey {
         csr: requested.request,
         certify: certified.attest,
         certify_signature: certified.signature,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn qualifying_data_binds_label_challenge_and_statement() {
-        let made = qualifying_data(QUOTE, b"sealed", b"statement");
-        let by_hand =
-            [b"touchstone/v1/quote".as_slice(), &Digest::of(b"sealed").0, &Digest::of(b"statement").0]
-                .concat();
-        assert_eq!(made, Digest::of(&by_hand));
-        assert_ne!(made, qualifying_data(CERTIFY, b"sealed", b"statement"));
-        assert_ne!(made, qualifying_data(QUOTE, b"sealeds", b"tatement"));
     }
 }

@@ -1,9 +1,10 @@
 //! Quote, PCR values and certified keys, in one batch on the TPM.
 
 use policy::digest::Digest;
+use policy::evidence::{Purpose, qualifying_data};
 use policy::tpm::attest::Attest;
 
-use super::{CERTIFY, Challenge, EvidenceError, Prover, QUOTE, RequestedKey, qualifying_data};
+use super::{Challenge, EvidenceError, Prover, RequestedKey};
 use crate::tpm::{Attestation, IdentityKeyBlob, Operation, PcrBank, PcrSelection, PcrValue, Tpm, TpmError};
 
 /// How often PCRs are read and quoted before giving up: they change during boot, then rest.
@@ -23,14 +24,14 @@ pub(super) async fn take(
     statement: &[u8],
     keys: &[RequestedKey],
 ) -> Result<Quoted, EvidenceError> {
-    let for_quote = qualifying_data(QUOTE, challenge.sealed(), statement);
-    let for_certify = qualifying_data(CERTIFY, challenge.sealed(), statement);
+    let for_quote = qualifying_data(Purpose::Quote, challenge.sealed(), statement);
+    let for_certify = qualifying_data(Purpose::Certify, challenge.sealed(), statement);
     let (bank, selection) = (challenge.bank(), challenge.selection());
     let keys: Vec<IdentityKeyBlob> = keys.iter().map(|key| key.key.clone()).collect();
     let batch = move |tpm: &mut dyn Tpm| {
         let mut certifications = Vec::new();
         for key in &keys {
-            certifications.push(tpm.certify(key, &for_certify.0)?);
+            certifications.push(tpm.certify(key, &for_certify)?);
         }
         Ok((still_quote(tpm, &for_quote, bank, selection)?, certifications))
     };
@@ -48,13 +49,13 @@ struct Still {
 /// None if the PCRs changed in between each time.
 fn still_quote(
     tpm: &mut dyn Tpm,
-    qualifying_data: &Digest,
+    qualifying_data: &[u8],
     bank: PcrBank,
     selection: PcrSelection,
 ) -> Result<Option<Still>, TpmError> {
     for _ in 0..ATTEMPTS {
         let values = tpm.read_pcrs(bank, selection)?;
-        let quote = tpm.quote(&qualifying_data.0, bank, selection)?;
+        let quote = tpm.quote(qualifying_data, bank, selection)?;
         if let Some(values) = quoted_values(&quote, values) {
             return Ok(Some(Still { quote, values }));
         }

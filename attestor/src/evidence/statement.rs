@@ -63,7 +63,7 @@ pub(super) fn encode(
         identity_keys: keys.iter().map(stated_key).collect(),
         pcr_bank: challenge.bank_id(),
         pcr_mask: challenge.mask(),
-        logs: stated_log(firmware_log).into_iter().collect(),
+        logs: vec![stated_log(firmware_log)],
         boot_id: boot_id(),
         claims: subject.inventory.iter().map(claim).collect(),
         services: subject.services.iter().map(service).collect(),
@@ -89,10 +89,12 @@ fn stated_key(key: &RequestedKey) -> v1::StatedKey {
     }
 }
 
-fn stated_log(log: &[u8]) -> Option<v1::StatedLog> {
-    let length = u64::try_from(log.len()).ok().filter(|length| *length != 0)?;
+/// An empty log is stated as well: that there is none is part of the evidence.
+fn stated_log(log: &[u8]) -> v1::StatedLog {
     let digest = Digest::of(log).0.to_vec();
-    Some(v1::StatedLog { kind: v1::LogKind::Firmware.into(), digest, offset: 0, length })
+    // The log's bound (policy::budget) is far below the largest length.
+    let length = u64::try_from(log.len()).unwrap_or(u64::MAX);
+    v1::StatedLog { kind: v1::LogKind::Firmware.into(), digest, offset: 0, length }
 }
 
 fn claim((name, value): (&String, &String)) -> v1::Claim {

@@ -75,6 +75,7 @@ impl Attester {
                 "this zone only observes; enforcing would have refused this device: see `touchstone device why`"
             );
         }
+        let nothing_came = svids.is_empty();
         self.keeper.update(|state| {
             state.device = Some(device.clone());
             state.svids.retain(|_, svid| now <= svid.not_after());
@@ -86,10 +87,11 @@ impl Attester {
             learn_time(state);
         })?;
         self.deliver()?;
-        Ok(self.keeper.read(|state| issued_outcome(state, now)))
+        Ok(self.keeper.read(|state| issued_outcome(state, nothing_came, now)))
     }
 
-    /// Every certificate must be one that was asked for; one of them must be there.
+    /// Every certificate must be one that was asked for. None is an answer too: the device has a place, and
+    /// offers its keys next.
     fn accept_all(
         &self,
         svids: Vec<v1::Svid>,
@@ -110,10 +112,7 @@ impl Attester {
             let held = HeldSvid::accept(svid.chain, &asked, now)?;
             accepted.push((seat, held));
         }
-        match accepted.is_empty() {
-            true => Err(AdoptError::Malformed("it holds no certificate")),
-            false => Ok(accepted),
-        }
+        Ok(accepted)
     }
 
     fn accept_trust(
@@ -222,11 +221,11 @@ fn learn_time(state: &mut State) {
     state.clock_floor = signed.fold(state.clock_floor, UnixTime::max);
 }
 
-fn issued_outcome(state: &State, now: UnixTime) -> Outcome {
+fn issued_outcome(state: &State, nothing_came: bool, now: UnixTime) -> Outcome {
     let reattest_every = state.trust.as_ref().and_then(|trust| trust.reattest_every(&state.zones));
     Outcome::Issued {
         reattest_every: reattest_every.unwrap_or(DEFAULT_REATTEST_EVERY),
         lifetime: Duration::from_secs(state.first_end().map_or(0, |end| end.since(now))),
-        keys_missing: state.lacks_keys(),
+        incomplete: nothing_came || state.lacks_keys(),
     }
 }

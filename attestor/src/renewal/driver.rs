@@ -196,7 +196,7 @@ impl Driver {
             remedy(reason)
         );
         let verdict = match reason {
-            DenialReason::TryLater | DenialReason::MustReattest => false,
+            DenialReason::TryLater | DenialReason::MustReattest | DenialReason::Unspecified => false,
             // Of a bound device: the broker forgot it, and it enrolls again.
             DenialReason::NotFound | DenialReason::NotAdmitted => !(at_begin && self.machine.is_bound()),
             _ => true,

@@ -68,14 +68,14 @@ pub enum Input {
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Certificates were issued and delivered.
+    /// The device was found good, and what it got for that was delivered.
     Issued {
         /// The shortest interval of the device's zones.
         reattest_every: Duration,
-        /// How long the first of the certificates to end still lives.
+        /// How long the first of the certificates to end still lives; zero: it has none yet.
         lifetime: Duration,
-        /// A zone has no certificate yet because the device had no key for it.
-        keys_missing: bool,
+        /// Another attestation brings more: a zone has no key yet, or no certificate came for the keys.
+        incomplete: bool,
     },
     /// Authentic, but there is no certificate yet.
     Pending {
@@ -236,13 +236,14 @@ impl Machine {
 
     fn finish(&mut self, outcome: Outcome, jitter: Jitter) -> Effect {
         match outcome {
-            Outcome::Issued { reattest_every, lifetime, keys_missing } => {
+            Outcome::Issued { reattest_every, lifetime, incomplete } => {
                 self.bound = true;
-                self.certified = true;
-                self.standing = Standing::Trusted;
-                self.failures = 0;
                 self.reattest_every = reattest_every.clamp(LEAST_PERIOD, MOST_PERIOD);
-                match keys_missing {
+                if !lifetime.is_zero() {
+                    self.certified = true;
+                    self.standing = Standing::Trusted;
+                }
+                match incomplete {
                     true => self.repeat_or_back_off(Duration::ZERO, jitter),
                     false => self.hold(lifetime, jitter),
                 }
@@ -260,9 +261,7 @@ impl Machine {
                 self.deny(at_begin, reason, retry_after, jitter)
             }
             Outcome::Unreachable | Outcome::Failed => {
-                if self.certified && self.standing != Standing::Refused {
-                    self.standing = Standing::Holding;
-                }
+                self.hold_on();
                 let effect = self.back_off(Duration::ZERO, jitter);
                 self.mark_away(outcome == Outcome::Unreachable);
                 effect
@@ -280,10 +279,22 @@ impl Machine {
             // No verdict on the device: the challenge was overtaken, or the broker is busy.
             DenialReason::MustReattest => self.repeat_or_back_off(after, jitter),
             DenialReason::TryLater => self.back_off(after, jitter),
+            // The broker failed, which says nothing of the device.
+            DenialReason::Unspecified => {
+                self.hold_on();
+                self.back_off(after, jitter)
+            }
             _ => {
                 self.standing = Standing::Refused;
                 self.back_off(after, jitter)
             }
+        }
+    }
+
+    /// No answer that counts: certificates hold, and what was refused stays refused.
+    fn hold_on(&mut self) {
+        if self.certified && self.standing != Standing::Refused {
+            self.standing = Standing::Holding;
         }
     }
 
@@ -303,6 +314,7 @@ impl Machine {
             return self.begin();
         }
         self.repeated = false;
+        self.failures = 0;
         self.phase = Phase::Holding;
         let period = self.reattest_every.min(lifetime / 3).max(LEAST_PERIOD);
         Effect::Wait(period - jitter.of(period / 5))

@@ -1,1 +1,127 @@
 //! The state file: what survives, what is refused.
+
+use rcgen::{CertificateParams, KeyPair, PublicKeyData, SanType};
+
+use super::*;
+use crate::role::Role;
+use crate::svid::Asked;
+use crate::trust::Expected;
+use crate::trust::tests::{NOW, Plant, set};
+
+/// The blob of an identity key with the point of `key`; no TPM can load it.
+pub(crate) fn identity_key(key: &KeyPair) -> IdentityKeyBlob {
+    // TPMT_PUBLIC of template.rs: ECC, SHA-256, attributes, no policy, no symmetric, no scheme, P-256, no KDF.
+    let head = hex::decode("0023000b0004047200000010001000030010").unwrap();
+    let point = key.der_bytes();
+    let area = [&head, [0, 32].as_slice(), &point[1..33], &[0, 32], &point[33..]].concat();
+    let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat();
+    IdentityKeyBlob::parse(sized(&area), sized(&[0xab; 126]), 0x8100_0001).unwrap()
+}
+
+/// A certificate for the key, as the broker issues it to press-1.
+fn svid(seat: &Seat, key: &KeyPair, plant: &PlantDomain) -> HeldSvid {
+    let device = "press-1".parse().unwrap();
+    let uri = plant.trust_domain(&seat.zone).device(&device).to_string();
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
+    params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+    let der = params.self_signed(key).unwrap().der().to_vec();
+    let asked = Asked { seat, point: key.der_bytes(), plant, device: &device };
+    HeldSvid::accept(vec![der], &asked, NOW).unwrap()
+}
+
+/// press-1, trusted in the zone press.
+pub(crate) fn trusted(plant: &Plant) -> State {
+    let device: DeviceName = "press-1".parse().unwrap();
+    let expected = Expected { root: &plant.root, plant: &plant.domain, device: &device, floor: 0 };
+    let trust = TrustSet::verify(plant.sign(&set()), &expected, NOW).unwrap();
+    let mut state = State {
+        zones: vec!["press".parse().unwrap()],
+        trust_sequence: trust.sequence(),
+        trust: Some(trust),
+        clock_floor: NOW,
+        last_attestation: Some(NOW),
+        device: Some(device),
+        ..State::default()
+    };
+    for role in Role::ALL {
+        let (seat, key) = (Seat { zone: "press".parse().unwrap(), role }, KeyPair::generate().unwrap());
+        state.keys.insert(seat.clone(), identity_key(&key));
+        state.svids.insert(seat.clone(), svid(&seat, &key, &plant.domain));
+    }
+    state
+}
+
+fn saved(dir: &Path, plant: &Plant) -> State {
+    let state = trusted(plant);
+    let keeper = Keeper::load(dir, &plant.domain, &plant.root).unwrap();
+    keeper.update(|held| *held = state.clone()).unwrap();
+    state
+}
+
+#[test]
+fn everything_survives_a_restart() {
+    let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
+    let state = saved(dir.path(), &plant);
+    let keeper = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap();
+    keeper.read(|read| {
+        assert_eq!((&read.device, &read.zones), (&state.device, &state.zones));
+        assert_eq!((&read.keys, &read.svids), (&state.keys, &state.svids));
+        assert_eq!((&read.trust, read.trust_sequence), (&state.trust, 7));
+        assert_eq!((read.clock_floor, read.last_attestation), (NOW, Some(NOW)));
+    });
+}
+
+#[test]
+fn the_file_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
+    saved(dir.path(), &plant);
+    let mode = std::fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_change_that_cannot_be_saved_did_not_happen() {
+    let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
+    let keeper = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap();
+    // A folder in the place of the file that is renamed.
+    std::fs::create_dir(dir.path().join("state.json.new")).unwrap();
+    let error = keeper.update(|state| state.trust_sequence = 9).unwrap_err();
+    assert!(error.to_string().contains("free space"), "{error}");
+    assert_eq!(keeper.read(|state| state.trust_sequence), 0);
+}
+
+#[test]
+fn a_corrupt_file_is_refused_with_its_name_and_the_remedy() {
+    let plant = Plant::new();
+    let other = Plant::new();
+    type Damage = fn(&str) -> String;
+    let cases: [(&str, Damage); 4] = [
+        ("EOF", |text| text[..text.len() / 2].to_owned()),
+        ("version 2", |text| text.replace("\"version\": 1", "\"version\": 2")),
+        ("unknown field", |text| text.replace("\"zones\"", "\"zonen\"")),
+        ("does not name", |text| text.replace("\"press-1\"", "\"press-2\"")),
+    ];
+    for (reason, damage) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        saved(dir.path(), &plant);
+        let file = dir.path().join(FILE);
+        std::fs::write(&file, damage(&std::fs::read_to_string(&file).unwrap())).unwrap();
+        let error = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap_err().to_string();
+        assert!(error.contains(reason) && error.contains("state.json is corrupt"), "{reason}: {error}");
+        assert!(error.contains("delete it, the device enrolls again"), "{error}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    saved(dir.path(), &plant);
+    let error = Keeper::load(dir.path(), &plant.domain, &other.root).unwrap_err().to_string();
+    assert!(error.contains("not signed by the pinned plant root"), "{error}");
+}
+
+#[test]
+fn a_device_that_moved_forgets_the_keys_of_its_old_zone() {
+    let mut state = trusted(&Plant::new());
+    assert!(!state.lacks_keys());
+    state.keep_zones(vec!["cell".parse().unwrap()]);
+    assert!(state.keys.is_empty() && state.svids.is_empty() && state.lacks_keys());
+}

@@ -8,7 +8,7 @@ use webpki::aws_lc_rs::{ECDSA_P256_SHA256, ECDSA_P384_SHA384};
 use x509_cert::Certificate;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode, Encode};
-use x509_cert::ext::pkix::BasicConstraints;
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
 use crate::plant::PlantRoot;
 
@@ -28,7 +28,7 @@ pub enum SignatureFault {
     #[error("its issuing certificate is not signed by the pinned plant root")]
     OtherRoot,
     /// The certificate under the root is no authority.
-    #[error("its signer is no issuing authority of the plant")]
+    #[error("its signer is no issuing authority of the plant, or may sign certificates only")]
     NoAuthority,
     /// The issuing certificate does not hold at this time.
     #[error("its issuing certificate holds from {not_before} to {not_after}, and the time is {at}")]
@@ -82,8 +82,11 @@ fn verify_issuer(der: &[u8], root: &PlantRoot) -> Result<Issuer, SignatureFault>
     let algorithm = algorithm(certificate.signature_algorithm().oid).ok_or(SignatureFault::OtherRoot)?;
     let root = EndEntityCert::try_from(root.certificate()).map_err(|_| SignatureFault::OtherRoot)?;
     root.verify_signature(algorithm, &signed, signature).map_err(|_| SignatureFault::OtherRoot)?;
-    match tbs.get_extension::<BasicConstraints>() {
-        Ok(Some((_, BasicConstraints { ca: true, .. }))) => {}
+    let constraints = tbs.get_extension::<BasicConstraints>();
+    let usage = tbs.get_extension::<KeyUsage>();
+    match (constraints, usage) {
+        (Ok(Some((_, constraints))), Ok(Some((_, usage)))) if constraints.ca && usage.digital_signature() => {
+        }
         _ => return Err(SignatureFault::NoAuthority),
     }
     let validity = tbs.validity();

@@ -54,6 +54,7 @@ impl Plant {
         let root_params = authority_params("plant root");
         let root = root_params.self_signed(&root_key).unwrap();
         let mut params = authority_params("issuing");
+        params.key_usages.push(KeyUsagePurpose::DigitalSignature);
         change(&mut params);
         let issuer = Issuer::from_params(&root_params, &root_key);
         let issuing = params.signed_by(&issuing_key, &issuer).unwrap().der().to_vec();
@@ -152,9 +153,13 @@ fn a_changed_set_and_a_foreign_signer_are_refused_by_reason() {
 
 #[test]
 fn a_certificate_of_the_root_that_is_no_authority_signs_no_trust() {
-    let plant = Plant::with_issuing(|params| params.is_ca = IsCa::ExplicitNoCa);
-    let refusal = plant.refusal(plant.sign(&set()), 0);
-    assert!(matches!(refusal, TrustError::NotSigned(SignatureFault::NoAuthority)), "{refusal}");
+    for plant in [
+        Plant::with_issuing(|params| params.is_ca = IsCa::ExplicitNoCa),
+        Plant::with_issuing(|params| params.key_usages.truncate(2)),
+    ] {
+        let refusal = plant.refusal(plant.sign(&set()), 0);
+        assert!(matches!(refusal, TrustError::NotSigned(SignatureFault::NoAuthority)), "{refusal}");
+    }
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub(crate) struct Cli {
 
 /// Options of every command.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// Context folder: plant, address, certificate and keys of the administrator
     /// [default: ~/.config/touchstone/context]

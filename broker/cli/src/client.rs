@@ -1,7 +1,7 @@
 //! The connection to the broker: TLS 1.3 under the plant root, with the administrator's certificate.
 
 use std::error::Error as StdError;
-use std::io;
+use std::io::{self, Cursor};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -20,12 +21,14 @@ use tonic::{Code, Status};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
-use crate::watched::{LastAlert, Watched};
 
 /// How long a connection may take: several round trips over a slow plant network.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one call may take: a forecast for a whole fleet is the slowest.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long to wait for the broker to speak first, and for how many bytes: its SETTINGS are fewer.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
+const GREETING: usize = 1024;
 /// Largest answer: a page of devices with all their findings stays far below.
 const MAX_ANSWER: usize = 32 * 1024 * 1024;
 
@@ -53,18 +56,16 @@ pub(crate) async fn connect(context: &Context, patience: Patience) -> Result<Adm
     if patience == Patience::Call {
         endpoint = endpoint.timeout(CALL_TIMEOUT);
     }
-    let alert = LastAlert::default();
-    let mut once = Some(TokioIo::new(Watched::new(stream, alert.clone())));
-    // Called again when the connection is lost: then there is only the reason to tell.
+    let mut once = Some(TokioIo::new(stream));
     let connector = tower::service_fn(move |_| {
-        let stream = once.take().ok_or_else(|| alert.error());
+        let stream = once.take().ok_or_else(|| io::Error::other("the broker closed the connection"));
         async move { stream }
     });
     let channel = endpoint.connect_with_connector(connector).await.map_err(internal)?;
     Ok(AdminClient::new(channel).max_decoding_message_size(MAX_ANSWER))
 }
 
-async fn dial(context: &Context) -> Result<TlsStream<TcpStream>> {
+async fn dial(context: &Context) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>> {
     let tcp = TcpStream::connect(&context.address)
         .await
         .map_err(|e| unreachable(&context.address, &e.to_string()))?;
@@ -73,7 +74,26 @@ async fn dial(context: &Context) -> Result<TlsStream<TcpStream>> {
     let server = ServerName::try_from(name.clone())
         .map_err(|e| Failure::unusable(format!("`{name}` is no DNS name: {e}")))?;
     let connector = TlsConnector::from(Arc::new(tls_config(context)?));
-    connector.connect(server, tcp).await.map_err(|e| tls_failure(context, &e))
+    let stream = connector.connect(server, tcp).await.map_err(|e| tls_failure(context, &e))?;
+    greeted(stream).await.map_err(|e| tls_failure(context, &e))
+}
+
+/// Waits for the first bytes of the broker, and gives them back in front of the stream.
+///
+/// In TLS 1.3 a server refuses a client's certificate when the client already thinks the handshake
+/// done. Who speaks at once loses the reason: the server closes, and the reset that answers the
+/// client's bytes takes the unread alert with it. An HTTP/2 server begins with its SETTINGS (RFC 9113,
+/// section 3.4), so the first thing to come is either these or the alert.
+async fn greeted(mut stream: TlsStream<TcpStream>) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin> {
+    let mut first = Vec::with_capacity(GREETING);
+    match tokio::time::timeout(GREETING_TIMEOUT, stream.read_buf(&mut first)).await {
+        Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(Err(error)) => return Err(error),
+        // A server that waits for the client may be a relay: the first call will tell.
+        Ok(Ok(_)) | Err(_) => {}
+    }
+    let (read, write) = tokio::io::split(stream);
+    Ok(tokio::io::join(Cursor::new(first).chain(read), write))
 }
 
 fn tls_config(context: &Context) -> Result<ClientConfig> {
@@ -124,28 +144,10 @@ fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref().and_then(|inner| inner.downcast_ref())
 }
 
-/// The name of the TLS alert behind a failed call. HTTP/2 keeps only the text of what ended its
-/// connection, so the text is what is looked for.
-fn alert_behind(status: &Status) -> Option<String> {
-    const RECEIVED: &str = "received fatal alert: ";
-    let mut current = StdError::source(status);
-    while let Some(error) = current {
-        if let Some((_, alert)) = error.to_string().split_once(RECEIVED) {
-            return Some(alert.chars().take_while(char::is_ascii_alphanumeric).collect());
-        }
-        current = error.source();
-    }
-    None
-}
-
 /// What a refused or failed call means to the person who made it.
 pub(crate) fn failed(status: &Status) -> Failure {
     if let Some(denial) = proto::denial::from_status(status) {
         return Failure::denied(denial);
-    }
-    // In TLS 1.3 a server refuses a client's certificate after the handshake, within the first call.
-    if let Some(alert) = alert_behind(status) {
-        return not_accepted(&alert);
     }
     let transport = StdError::source(status).is_some();
     let what = if status.message().is_empty() { status.code().description() } else { status.message() };
@@ -209,14 +211,5 @@ mod tests {
         let failure = failed(&proto::denial::to_status(&denial));
         assert_eq!(failure.exit(), Exit::Unreachable);
         assert_eq!(failure.text(), "touchstone: the broker starts up\ntry again in 5 s\n");
-    }
-
-    #[test]
-    fn a_tls_alert_is_found_below_other_errors() {
-        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::AccessDenied);
-        let status = Status::from_error(Box::new(io::Error::other(io::Error::other(alert))));
-        let failure = failed(&status);
-        assert_eq!(failure.exit(), Exit::NotPermitted);
-        assert!(failure.text().contains("AccessDenied"), "{}", failure.text());
     }
 }

@@ -66,6 +66,11 @@ impl Context {
             key: read_tls_key(&folder.join("admin.key"))?,
         })
     }
+
+    /// The file in the context folder with the key that signs golden releases.
+    pub(crate) fn release_key(global: &Global) -> Result<PathBuf> {
+        Ok(folder(global)?.join("release.key"))
+    }
 }
 
 fn folder(global: &Global) -> Result<PathBuf> {

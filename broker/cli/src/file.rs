@@ -13,23 +13,23 @@ pub(crate) const MAX_FILE: u64 = 64 * 1024 * 1024;
 
 /// Reads the file at `path`; `-` is standard input.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    let fault = |e: std::io::Error| Failure::unusable(format!("{}: {e}", path.display()));
-    if path == Path::new("-") {
-        return read_bounded(std::io::stdin().lock(), path);
-    }
-    read_bounded(File::open(path).map_err(fault)?, path)
-}
-
-fn read_bounded(source: impl Read, path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    source
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|e| Failure::unusable(format!("{}: {e}", path.display())))?;
+    let bytes = read_up_to(path, MAX_FILE)?;
     match u64::try_from(bytes.len()) {
         Ok(len) if len <= MAX_FILE => Ok(bytes),
         _ => Err(Failure::unusable(format!("{}: larger than {MAX_FILE} bytes", path.display()))),
     }
+}
+
+/// Reads the beginning of the file at `path`: up to `limit` bytes, and one more if there are more.
+pub(crate) fn read_up_to(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let fault = |e: std::io::Error| Failure::unusable(format!("{}: {e}", path.display()));
+    let source: Box<dyn Read> = match path == Path::new("-") {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(File::open(path).map_err(fault)?),
+    };
+    let mut bytes = Vec::new();
+    source.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(fault)?;
+    Ok(bytes)
 }
 
 /// Reads the file at `path` as text.

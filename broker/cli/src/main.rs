@@ -13,7 +13,6 @@ mod exit;
 mod failure;
 mod file;
 mod output;
-mod watched;
 
 use std::process::ExitCode;
 

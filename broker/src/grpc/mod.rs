@@ -2,5 +2,7 @@
 
 pub mod connection;
 pub mod device;
+pub mod health;
 pub mod peer;
 pub mod status;
+pub mod watch;

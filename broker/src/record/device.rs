@@ -146,8 +146,10 @@ pub struct Device {
     pub counter: u64,
     /// Services it offers: name and port.
     pub services: BTreeMap<String, u16>,
-    /// Raised by an administrator's "attest now"; the device answers when its stream sees it.
+    /// Raised by an administrator's "attest now".
     pub asked: u64,
+    /// What `asked` was at the last attestation: while it is less, the device is told.
+    pub answered: u64,
     /// Set when counters of the TPM may have gone back for a known reason: the next attestation sets
     /// them anew (A8).
     pub clock_excused: bool,

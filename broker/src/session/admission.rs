@@ -119,6 +119,7 @@ fn bind(plant: &Plant, proven: &Proven, mut device: Device) -> Device {
     }
     device.services.clone_from(&proven.statement().services);
     device.counter = device.counter.saturating_add(1);
+    device.answered = device.asked;
     device
 }
 
@@ -195,6 +196,7 @@ async fn new_device(
         counter: 0,
         services: std::collections::BTreeMap::new(),
         asked: 0,
+        answered: 0,
         clock_excused: false,
     };
     let txn = expect_tpm(txn, proven)

@@ -10,7 +10,7 @@ use proto::{convert, v1};
 
 use super::Refusal;
 use super::admission::{Place, Placed, place};
-use super::issue::{Grants, issue, revoke};
+use super::issue::{Grants, issue, revoke, valid_serials};
 use super::proof::{Proven, prove};
 use super::ruling::{Ruling, in_order, rule};
 use crate::audit::Event;
@@ -259,6 +259,7 @@ async fn answer(plant: &Plant, draft: &Draft, svids: Vec<v1::Svid>) -> Result<v1
         would_refuse: rulings.iter().flat_map(Ruling::reasons).map(convert::finding).collect(),
         broker_time: draft.now.0,
         zones: device.zones.iter().map(ToString::to_string).collect(),
+        valid_serials: valid_serials(plant, &device.name, draft.now).await?,
     })))
 }
 

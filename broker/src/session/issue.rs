@@ -135,6 +135,18 @@ async fn claim_key(
     }
 }
 
+/// Serials of the certificates that `device` holds now.
+pub async fn valid_serials(
+    plant: &Plant,
+    device: &DeviceName,
+    now: UnixTime,
+) -> Result<Vec<Vec<u8>>, Refusal> {
+    let all: Vec<Held<HeldCertificates>> = list(plant.store.as_ref(), &held_prefix(device)).await?;
+    let certificates = all.iter().flat_map(|held| &held.record.certificates);
+    let valid = certificates.filter(|held| held.validity.not_after > now);
+    Ok(valid.filter_map(|held| hex::decode(&held.serial).ok()).collect())
+}
+
 /// Revokes every certificate that `device` holds in `zones` and that has not ended. Returns how many.
 pub async fn revoke(
     plant: &Plant,

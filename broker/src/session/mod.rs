@@ -18,6 +18,7 @@ pub mod issue;
 pub mod proof;
 mod refusal;
 pub mod ruling;
+pub mod standing;
 pub mod statement;
 
 use policy::zone::Role;

@@ -13,7 +13,7 @@ const SLOTS: u64 = 20;
 const BLOB_EVERY: u64 = 16;
 
 /// Records of a restored content.
-pub(crate) const RESTORED: u64 = 200;
+pub(crate) const RESTORED: u64 = 100;
 
 /// What was acknowledged: the last number of each task, or of the restorer, which is task 0.
 #[derive(Debug, Default)]

@@ -512,6 +512,10 @@ pub struct Issued {
     /// The zones the device belongs to; it makes keys for those it has none for and attests again.
     #[prost(string, repeated, tag = "6")]
     pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Serials of every certificate of the device that holds now, those of this answer too. The device
+    /// forgets any other it has, offers the key again and attests again.
+    #[prost(bytes = "vec", repeated, tag = "7")]
+    pub valid_serials: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// Authentic, but an administrator must admit it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

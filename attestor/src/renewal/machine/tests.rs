@@ -12,9 +12,9 @@ fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-fn issued(keys_missing: bool) -> Input {
+fn issued(incomplete: bool) -> Input {
     let (reattest_every, lifetime) = (seconds(900), seconds(12 * 3600));
-    Input::Finished(Outcome::Issued { reattest_every, lifetime, keys_missing })
+    Input::Finished(Outcome::Issued { reattest_every, lifetime, incomplete })
 }
 
 fn denied(at_begin: bool, reason: DenialReason, retry_after: u64) -> Input {
@@ -45,10 +45,32 @@ fn a_new_device_enrolls_makes_keys_for_its_zones_and_holds() {
 }
 
 #[test]
+fn a_place_without_certificates_asks_again_at_once_and_then_slower() {
+    let mut machine = started(Memory::default());
+    let placed = Input::Finished(Outcome::Issued {
+        reattest_every: seconds(900),
+        lifetime: Duration::ZERO,
+        incomplete: true,
+    });
+    assert_eq!(machine.step(placed, NONE), Some(Effect::Begin(Exchange::Renew)));
+    assert_eq!(machine.standing(), Standing::Starting);
+    assert_eq!(wait(machine.step(placed, MOST)).as_secs_f64().round(), 1.0);
+    machine.step(Input::TimerFired, NONE);
+    machine.step(placed, NONE);
+    assert_eq!(wait(machine.step(placed, MOST)).as_secs_f64().round(), 2.0);
+}
+
+#[test]
+fn a_broker_that_fails_refuses_nobody() {
+    let mut machine = started(BOUND);
+    wait(machine.step(denied(false, DenialReason::Unspecified, 0), NONE));
+    assert_eq!(machine.standing(), Standing::Holding);
+}
+
+#[test]
 fn a_short_certificate_shortens_the_schedule_to_a_third_of_its_life() {
     let mut machine = started(BOUND);
-    let outcome =
-        Outcome::Issued { reattest_every: seconds(900), lifetime: seconds(300), keys_missing: false };
+    let outcome = Outcome::Issued { reattest_every: seconds(900), lifetime: seconds(300), incomplete: false };
     assert_eq!(wait(machine.step(Input::Finished(outcome), NONE)), seconds(100));
 }
 
@@ -157,11 +179,9 @@ fn any_duration() -> impl Strategy<Value = Duration> {
 fn any_outcome() -> impl Strategy<Value = Outcome> {
     let reason = (0..15_i32).prop_map(|n| DenialReason::try_from(n).unwrap());
     prop_oneof![
-        (any_duration(), any_duration(), any::<bool>()).prop_map(
-            |(reattest_every, lifetime, keys_missing)| {
-                Outcome::Issued { reattest_every, lifetime, keys_missing }
-            }
-        ),
+        (any_duration(), any_duration(), any::<bool>()).prop_map(|(reattest_every, lifetime, incomplete)| {
+            Outcome::Issued { reattest_every, lifetime, incomplete }
+        }),
         (any_duration(), any::<bool>())
             .prop_map(|(retry_after, keys_missing)| Outcome::Pending { retry_after, keys_missing }),
         (any::<bool>(), reason, any_duration()).prop_map(|(at_begin, reason, retry_after)| {
@@ -230,7 +250,7 @@ proptest! {
     ) {
         let mut machine = started(BOUND);
         let outcome = Outcome::Issued {
-            reattest_every: seconds(every), lifetime: seconds(life), keys_missing: false,
+            reattest_every: seconds(every), lifetime: seconds(life), incomplete: false,
         };
         let wait = wait(machine.step(Input::Finished(outcome), Jitter(jitter)));
         let latest = seconds(every).min(seconds(life) / 3).max(LEAST_PERIOD);

@@ -5,6 +5,7 @@ pub(crate) mod table;
 pub(crate) mod words;
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 
 use policy::time::UnixTime;
 use proto::v1::admin_client::AdminClient;
@@ -75,6 +76,11 @@ impl Session {
     /// The administrator's context folder.
     pub(crate) fn context(&self) -> Result<Context> {
         Context::open(&self.global)
+    }
+
+    /// The administrator's key for golden releases.
+    pub(crate) fn release_key(&self) -> Result<PathBuf> {
+        Context::release_key(&self.global)
     }
 
     /// A connection to the broker.

@@ -29,10 +29,13 @@ const PIPE: usize = 64 * 1024;
 /// Answers by call, first to last; each is an encoded message or a denial.
 type Script = BTreeMap<&'static str, VecDeque<Result<Vec<u8>, Denial>>>;
 
+/// A call and its encoded request.
+type Asked = (&'static str, Vec<u8>);
+
 #[derive(Clone, Default)]
 struct Desk {
     script: Arc<Mutex<Script>>,
-    asked: Arc<Mutex<Vec<(&'static str, Vec<u8>)>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Desk {

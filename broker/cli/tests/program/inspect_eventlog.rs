@@ -42,6 +42,21 @@ fn a_malformed_log_is_told_in_one_line_with_its_offset() {
 }
 
 #[test]
+fn empty_and_endless_logs_are_told_with_their_offset() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let file = std::fs::File::create(&path).unwrap();
+    for (size, reason) in
+        [(0, "offset 0: the log holds no event"), (1 << 40, "offset 1048576: the log goes on")]
+    {
+        file.set_len(size).unwrap();
+        let ran = tool::run(&["inspect", "eventlog", path.to_str().unwrap(), "-o", "json"]);
+        assert_eq!((ran.code, ran.stderr.lines().count()), (2, 1), "{ran:?}");
+        assert!(ran.stderr.contains(reason), "{ran:?}");
+    }
+}
+
+#[test]
 fn the_format_is_named() {
     let Some(ran) = inspect("tpm2-tools-uefi-sha1.bin", &["-o", "json"]) else { return };
     assert_eq!(ran.json()["format"], "tcg1.2");

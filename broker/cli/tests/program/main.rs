@@ -1,6 +1,7 @@
 //! `touchstone` run as a program: exit codes, messages, and what `inspect` reads offline.
 
 mod fake_broker;
+mod golden;
 mod inspect_ek;
 mod inspect_eventlog;
 mod online;

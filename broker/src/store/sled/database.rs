@@ -13,9 +13,10 @@ const CACHE_BYTES: u64 = 64 << 20;
 /// Bytes of a segment of sled's log.
 ///
 /// sled takes what it wrote for stable before any sync, and may reuse or cut off a segment whose content it
-/// has moved since. A power cut then finds neither the old nor the new. That needs more than a segment to be
-/// written between two syncs, so segments are large and [`super::committer::GROUP_BYTES`] is small. (Found by
-/// cutting the power under 512 KiB segments and bulk writes.)
+/// has moved since (`pagecache/segment.rs`: `next`, `truncate`). A power cut in between finds neither the old
+/// nor the new; with segments of 512 KiB, bulk writes and dropped trees it did so in about 1 cut of 40. It
+/// takes more than a segment between two syncs, so segments are large, [`super::committer::GROUP_BYTES`] is
+/// small, and bulk writes go to a database of their own. Costs about 10 MiB of memory and 16 MiB of disk.
 const SEGMENT_BYTES: usize = 8 << 20;
 
 /// The position, out of every reader's sight.

@@ -109,6 +109,8 @@ impl SledStore {
         broker: BrokerId,
     ) -> Result<Self, OpenError> {
         let folder = place.folder();
+        let counts = place.confirm().map_err(|error| OpenError::io(&folder, error))?;
+        counts.ok_or_else(|| OpenError::Taken { folder: folder.clone() })?;
         let position = recover(&place, &mut database).map_err(OpenError::damaged(&folder))?;
         if !place.created {
             place.point().map_err(|error| OpenError::io(&folder, error))?;

@@ -144,6 +144,19 @@ fn taken_store_is_named_and_freed_by_drop() {
 }
 
 #[test]
+fn folder_that_was_replaced_while_waiting_for_its_lock_is_not_used() {
+    let root = TempDir::new().unwrap();
+    drop(reopen(root.path()));
+    let place = Place::find(root.path()).unwrap();
+    let database = open_database(&place).unwrap();
+    let mut restored = place.next().unwrap();
+    restored.point().unwrap();
+    let error = SledStore::start(place, database, broker()).unwrap_err();
+    assert!(matches!(&error, OpenError::Taken { .. }), "{error}");
+    assert!(restored.folder().exists(), "the other's content is not swept away");
+}
+
+#[test]
 fn folder_that_others_can_read_is_refused() {
     let root = TempDir::new().unwrap();
     drop(reopen(root.path()));

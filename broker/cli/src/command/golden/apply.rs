@@ -24,8 +24,8 @@ const SHOWN_REASONS: usize = 3;
 /// What to apply, as what.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The forecast says what each device's last evidence means under the change. Nothing changes before you
-agree, or say --yes; --dry-run shows the forecast alone.")]
+The forecast says what each device's last evidence means under the change. Nothing
+changes before you agree or say --yes; --dry-run shows the forecast alone.")]
 pub(crate) struct ApplyArgs {
     /// Signed release, as `touchstone golden sign` writes it
     file: PathBuf,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use policy::id::{DeviceName, ProductName};
+use policy::reference::release::ReleaseVersion;
 use proto::v1::LearnReleaseRequest;
 use serde::Serialize;
 
@@ -26,7 +27,7 @@ pub(crate) struct LearnArgs {
     product: ProductName,
     /// Version of the release
     #[arg(long, value_name = "VERSION")]
-    version: String,
+    version: ReleaseVersion,
     /// File to write [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -53,7 +54,7 @@ pub(super) async fn run(args: LearnArgs, session: &Session) -> Result<Report> {
     let request = LearnReleaseRequest {
         devices: args.devices.iter().map(ToString::to_string).collect(),
         product: args.product.to_string(),
-        version: args.version,
+        version: args.version.to_string(),
     };
     let answer = session.client().await?.learn_release(request).await.map_err(|s| failed(&s))?.into_inner();
     if let Some(path) = &args.out {

@@ -1,7 +1,10 @@
 //! `touchstone golden`: golden releases, from learning to applying.
 
 mod apply;
+mod envelope;
 mod learn;
+mod show;
+mod sign;
 mod view;
 
 use clap::Subcommand;
@@ -16,6 +19,10 @@ use crate::output::{Report, Session};
 pub(crate) enum GoldenCommand {
     /// Write a release from what attested devices run now, to be reviewed and signed
     Learn(learn::LearnArgs),
+    /// A release in canonical form, from a file or from the broker
+    Show(show::ShowArgs),
+    /// Sign a reviewed manifest with a release key; asks no broker
+    Sign(sign::SignArgs),
     /// Apply a signed release: forecast first, then ask, then change
     Apply(apply::ApplyArgs),
     /// Every release with its state
@@ -26,6 +33,8 @@ pub(crate) enum GoldenCommand {
 pub(crate) async fn run(command: GoldenCommand, session: &Session) -> Result<Report> {
     match command {
         GoldenCommand::Learn(args) => learn::run(args, session).await,
+        GoldenCommand::Show(args) => show::run(args, session).await,
+        GoldenCommand::Sign(args) => sign::run(args, session),
         GoldenCommand::Apply(args) => apply::run(args, session).await,
         GoldenCommand::List => {
             let mut client = session.client().await?;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
+use policy::budget::MAX_EVENT_LOG_BYTES;
 use policy::eventlog::event::describe;
 use policy::eventlog::replay::replay_all;
-use policy::eventlog::tcg::{Event, EventLog, Format};
+use policy::eventlog::tcg::{Event, EventLog, EventLogError, Format};
 use policy::tpm::alg::HashAlg;
 use policy::tpm::pcr::PcrValues;
 use serde::Serialize;
@@ -115,8 +116,15 @@ impl View for LogView {
 
 /// Replays the log; a malformed one is told in one line.
 pub(super) fn run(args: &EventlogArgs, session: &Session) -> Result<Report> {
-    let bytes = file::read(&args.file)?;
-    let log = EventLog::parse(&bytes)
-        .map_err(|e| Failure::unusable(format!("{}: {}", args.file.display(), chain(&e))))?;
+    let refuse = |why: String| Failure::unusable(format!("{}: {why}", args.file.display()));
+    let limit = u64::try_from(MAX_EVENT_LOG_BYTES).unwrap_or(u64::MAX);
+    let bytes = file::read_up_to(&args.file, limit)?;
+    if bytes.len() > MAX_EVENT_LOG_BYTES {
+        return Err(refuse(format!("offset {limit}: the log goes on, at most {limit} bytes are read")));
+    }
+    let log = EventLog::parse(&bytes).map_err(|error| match error {
+        EventLogError::Empty => refuse(format!("offset 0: {error}")),
+        error => refuse(chain(&error)),
+    })?;
     session.report(&LogView::new(&log, args.events))
 }

@@ -1,0 +1,95 @@
+//! The status never says more than is true.
+
+use super::*;
+
+const NOW: UnixTime = UnixTime(1_790_000_000);
+
+fn status(state: Word) -> Status {
+    Status {
+        schema: SCHEMA,
+        device: Some("press-1".parse().unwrap()),
+        zones: vec!["press".parse().unwrap()],
+        state,
+        since: NOW,
+        certificates: vec![CertificateStatus {
+            zone: "press".parse().unwrap(),
+            role: Role::Caller,
+            serial: "0a".into(),
+            not_after: NOW.plus(6 * 3600),
+            hours_left: 0,
+        }],
+        last_attestation: Some(NOW),
+        broker: BrokerStatus { address: "broker:8443".into(), reachable: false, watching: false },
+        denial: None,
+        problem: None,
+        trust_sequence: 7,
+        written_at: NOW,
+        stopped: false,
+    }
+}
+
+#[test]
+fn it_is_read_back_with_the_hours_of_now() {
+    let dir = tempfile::tempdir().unwrap();
+    status(Word::Holding).write(dir.path()).unwrap();
+    let read = Status::read(dir.path(), NOW.plus(3600)).unwrap();
+    assert_eq!((read.state, read.certificates[0].hours_left), (Word::Holding, 5));
+    assert!(read.describe(NOW.plus(3600)).contains("press-1: trusted (broker away, 5 h left)"));
+}
+
+#[test]
+fn an_ended_certificate_is_trusted_by_nobody() {
+    for word in [Word::Trusted, Word::Holding] {
+        let later = status(word).at(NOW.plus(7 * 3600));
+        assert_eq!(later.state, Word::Refused);
+        assert!(later.problem.unwrap().contains("certificates ended"));
+    }
+    assert_eq!(status(Word::Pending).at(NOW.plus(7 * 3600)).state, Word::Pending);
+}
+
+#[test]
+fn a_silent_or_stopped_attestor_is_seen() {
+    assert!(status(Word::Trusted).is_live(NOW.plus(STALE_AFTER)));
+    assert!(!status(Word::Trusted).is_live(NOW.plus(STALE_AFTER + 1)));
+    let stopped = Status { stopped: true, ..status(Word::Trusted) };
+    assert!(!stopped.is_live(NOW) && stopped.describe(NOW).contains("does not run"));
+}
+
+#[test]
+fn a_refusal_names_pcr_event_expected_and_seen_and_what_to_do() {
+    let finding = v1::Finding {
+        claim: "executables".into(),
+        pcr: Some(4),
+        event: Some(30),
+        event_type: "EV_EFI_BOOT_SERVICES_APPLICATION".into(),
+        subject: "kernel".into(),
+        expected: vec!["aa".into()],
+        seen: "bb\x1b[31m".into(),
+        release: "x@1".into(),
+        message: "another kernel was booted".into(),
+    };
+    let denial = v1::Denial {
+        reason: v1::DenialReason::ReferenceMismatch.into(),
+        message: "the kernel is not an approved one".into(),
+        findings: vec![finding; 100],
+        ..v1::Denial::default()
+    };
+    let refusal = Refusal::new(&denial, NOW);
+    assert_eq!((refusal.reason.as_str(), refusal.findings.len()), ("REFERENCE_MISMATCH", MAX_FINDINGS));
+    let text = Status { denial: Some(refusal), ..status(Word::Refused) }.describe(NOW);
+    let line = "PCR 4 event 30 EV_EFI_BOOT_SERVICES_APPLICATION kernel: another kernel was booted (expected aa) \
+                (seen bb[31m)";
+    assert!(text.contains(line), "{text}");
+    assert!(text.contains("touchstone golden learn"));
+}
+
+#[test]
+fn no_status_says_how_to_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Status::read(dir.path(), NOW).unwrap_err();
+    assert!(
+        matches!(error, ReadStatusError::Missing { .. }) && error.to_string().contains("systemctl start")
+    );
+    std::fs::write(dir.path().join(FILE), "{").unwrap();
+    assert!(matches!(Status::read(dir.path(), NOW), Err(ReadStatusError::Malformed { .. })));
+}

@@ -1,0 +1,198 @@
+//! A broker for one device: it verifies credential, quote, statement and keys, and answers as the test says.
+
+use std::sync::{Arc, Mutex};
+
+use aws_lc_rs::agreement::{ECDH_P384, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand::SystemRandom;
+use policy::digest::Digest;
+use policy::evidence::identity::CertifiedKey;
+use policy::evidence::{Purpose, qualifying_data};
+use policy::tpm::attest::Attest;
+use policy::tpm::credential::{ecc_encrypted_secret, ecc_seed, id_object};
+use policy::tpm::public::{AttestationKey, EkPublic, PublicKey};
+use policy::tpm::signature::Signature;
+use prost::Message;
+use proto::v1;
+use proto::v1::complete_response::Outcome;
+use tokio::sync::broadcast;
+use tonic::{Request, Response, Status};
+
+use crate::authority::Plant;
+
+/// The secret of every credential; opening it needs the TPM all the same.
+const SECRET: [u8; 32] = [0x5a; 32];
+
+/// What the test decides and sees.
+pub(crate) struct Script {
+    /// Answers every Complete until it is taken away.
+    pub(crate) denial: Option<v1::Denial>,
+    /// The device is unknown to Attestation.
+    pub(crate) forgotten: bool,
+    /// Statements of all answers that verified.
+    pub(crate) statements: Vec<v1::Statement>,
+    /// Watch streams opened with a client certificate.
+    pub(crate) watchers: usize,
+    challenges: u8,
+}
+
+/// The broker, shared by its services.
+#[derive(Clone)]
+pub(crate) struct Broker {
+    pub(crate) plant: Arc<Plant>,
+    pub(crate) script: Arc<Mutex<Script>>,
+    /// Pushed to every watcher.
+    pub(crate) push: broadcast::Sender<v1::WatchEvent>,
+}
+
+impl Broker {
+    pub(crate) fn new() -> Self {
+        let (denial, statements) = (None, Vec::new());
+        let script = Script { denial, forgotten: false, statements, watchers: 0, challenges: 0 };
+        let (push, _) = broadcast::channel(16);
+        Self { plant: Arc::new(Plant::new()), script: Arc::new(Mutex::new(script)), push }
+    }
+
+    fn challenge(&self) -> v1::Challenge {
+        let mut script = self.script.lock().unwrap();
+        script.challenges += 1;
+        let sealed = vec![script.challenges; 64];
+        v1::Challenge {
+            sealed,
+            version: 1,
+            pcr_bank: 0x000b,
+            pcr_mask: 0xffff,
+            broker_time: 0,
+            expires_at: u64::MAX,
+        }
+    }
+
+    pub(crate) fn begin_enrollment(
+        &self,
+        request: &v1::BeginEnrollmentRequest,
+    ) -> v1::BeginEnrollmentResponse {
+        let ek = EkPublic::parse(&request.ek_public).unwrap();
+        let ak = AttestationKey::accept(&request.ak_public).unwrap();
+        assert!(!request.ek_certificate.is_empty());
+        let PublicKey::Ecc { point, .. } = ek.key() else { panic!("a certified ECC key comes before RSA") };
+        let ephemeral = EphemeralPrivateKey::generate(&ECDH_P384, &SystemRandom::new()).unwrap();
+        let public = ephemeral.compute_public_key().unwrap();
+        let peer = UnparsedPublicKey::new(&ECDH_P384, point);
+        let seed =
+            agree_ephemeral(ephemeral, peer, (), |x| Ok(ecc_seed(&ek, x, public.as_ref()).unwrap())).unwrap();
+        v1::BeginEnrollmentResponse {
+            challenge: Some(self.challenge()),
+            credential_blob: id_object(&ek, &seed, &ak.name(), &SECRET).unwrap(),
+            encrypted_secret: ecc_encrypted_secret(&ek, public.as_ref()).unwrap(),
+        }
+    }
+
+    pub(crate) fn begin_attestation(
+        &self,
+        request: &v1::BeginAttestationRequest,
+    ) -> Result<v1::BeginAttestationResponse, Status> {
+        assert_eq!(request.device, "press-1");
+        if std::mem::take(&mut self.script.lock().unwrap().forgotten) {
+            let reason = v1::DenialReason::NotFound.into();
+            let denial =
+                v1::Denial { reason, message: "there is no such device".into(), ..v1::Denial::default() };
+            return Err(proto::denial::to_status(&denial));
+        }
+        Ok(v1::BeginAttestationResponse { challenge: Some(self.challenge()) })
+    }
+
+    pub(crate) fn complete(
+        &self,
+        request: &v1::CompleteRequest,
+        enrolls: bool,
+    ) -> Result<v1::CompleteResponse, Status> {
+        let secret: &[u8] = if enrolls { &SECRET } else { &[] };
+        assert_eq!(request.credential_secret, secret);
+        let statement = verify(request);
+        assert_eq!(statement.purpose() == v1::Purpose::Enroll, enrolls);
+        let mut script = self.script.lock().unwrap();
+        script.statements.push(statement);
+        if let Some(denial) = &script.denial {
+            return Err(proto::denial::to_status(denial));
+        }
+        let svids = request.identity_keys.iter().map(|key| self.plant.issue(key)).collect();
+        Ok(v1::CompleteResponse {
+            outcome: Some(Outcome::Issued(v1::Issued {
+                device: "press-1".into(),
+                svids,
+                trust: Some(self.plant.trust(7, true)),
+                zones: vec!["press".into()],
+                ..v1::Issued::default()
+            })),
+        })
+    }
+
+    pub(crate) fn demand(&self) {
+        let now = v1::AttestNow { reason: "an administrator asked".into(), deadline: u64::MAX };
+        self.say(v1::watch_event::Event::AttestNow(now));
+    }
+
+    pub(crate) fn say(&self, event: v1::watch_event::Event) {
+        assert!(self.push.send(v1::WatchEvent { event: Some(event) }).is_ok(), "nobody watches");
+    }
+}
+
+/// Everything that binds the answer together.
+fn verify(request: &v1::CompleteRequest) -> v1::Statement {
+    let ak = AttestationKey::accept(&request.ak_public).unwrap();
+    let quote = Attest::parse(&request.quote).unwrap();
+    Signature::parse(&request.quote_signature).unwrap().verify(&ak, &request.quote).unwrap();
+    let expected = qualifying_data(Purpose::Quote, &request.sealed, &request.statement);
+    assert_eq!(quote.extra_data, expected);
+    assert_eq!(quote.quote().unwrap().pcr_digest, digest(&SHA256, &request.pcr_values.concat()).as_ref());
+    let statement = v1::Statement::decode(request.statement.as_slice()).unwrap();
+    let ek = EkPublic::parse(&request.ek_public).unwrap();
+    assert_eq!((&statement.ak_name, &statement.ek_name), (&ak.name().to_bytes(), &ek.name().to_bytes()));
+    assert_eq!(statement.logs.len(), 1);
+    assert_eq!(statement.logs[0].digest, Digest::of(&request.firmware_log).0);
+    assert_eq!(statement.identity_keys.len(), request.identity_keys.len());
+    let expected = qualifying_data(Purpose::Certify, &request.sealed, &request.statement);
+    for (stated, key) in statement.identity_keys.iter().zip(&request.identity_keys) {
+        let public = &key.public[2..];
+        let certified =
+            CertifiedKey::verify(public, &key.certify, &key.certify_signature, &ak, expected).unwrap();
+        assert_eq!(stated.name, certified.name().to_bytes());
+        assert_eq!(stated.csr_digest, Digest::of(&key.csr).0);
+        assert_eq!((&stated.zone, stated.role), (&key.zone, key.role));
+    }
+    statement
+}
+
+#[tonic::async_trait]
+impl v1::enrollment_server::Enrollment for Broker {
+    async fn begin(
+        &self,
+        request: Request<v1::BeginEnrollmentRequest>,
+    ) -> Result<Response<v1::BeginEnrollmentResponse>, Status> {
+        Ok(Response::new(self.begin_enrollment(request.get_ref())))
+    }
+
+    async fn complete(
+        &self,
+        request: Request<v1::CompleteRequest>,
+    ) -> Result<Response<v1::CompleteResponse>, Status> {
+        Self::complete(self, request.get_ref(), true).map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl v1::attestation_server::Attestation for Broker {
+    async fn begin(
+        &self,
+        request: Request<v1::BeginAttestationRequest>,
+    ) -> Result<Response<v1::BeginAttestationResponse>, Status> {
+        self.begin_attestation(request.get_ref()).map(Response::new)
+    }
+
+    async fn complete(
+        &self,
+        request: Request<v1::CompleteRequest>,
+    ) -> Result<Response<v1::CompleteResponse>, Status> {
+        Self::complete(self, request.get_ref(), false).map(Response::new)
+    }
+}

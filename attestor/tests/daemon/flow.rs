@@ -1,0 +1,114 @@
+//! What a device lives through.
+
+use attestor::status::Word;
+use attestor::tss2_key;
+use proto::v1;
+use proto::v1::watch_event::Event;
+
+use crate::broker::Broker;
+use crate::server::serve;
+use crate::world::{Device, until};
+
+fn is(word: Word) -> impl Fn(&attestor::status::Status) -> bool {
+    move |status| status.state == word
+}
+
+fn denial(reason: v1::DenialReason) -> v1::Denial {
+    let finding = v1::Finding { pcr: Some(4), subject: "kernel".into(), ..v1::Finding::default() };
+    let message = "the test says no".into();
+    v1::Denial { reason: reason.into(), message, findings: vec![finding], ..v1::Denial::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_enrolls_is_delivered_watches_answers_and_loses_trust() {
+    let Some(device) = Device::make() else { return };
+    let broker = Broker::new();
+    let (address, _serving) = serve(&broker, "127.0.0.1:0").await;
+    let daemon = device.start(&broker, address).await;
+    let status = device.status("trusted", |status| status.state == Word::Trusted).await;
+    assert_eq!(status.certificates.len(), 2);
+    assert!(status.broker.reachable);
+
+    let purposes: Vec<_> =
+        broker.script.lock().unwrap().statements.iter().map(v1::Statement::purpose).collect();
+    assert_eq!(purposes, [v1::Purpose::Enroll, v1::Purpose::Renew], "a place first, then its keys");
+    assert!(device.delivered("caller.pem").starts_with("-----BEGIN CERTIFICATE-----"));
+    tss2_key::parse(&device.delivered("listener.key")).unwrap();
+    let open = device.delivered("services/opcua/inbound.pem");
+
+    // The handshake of Watch is signed in the TPM.
+    until("watching", || broker.script.lock().unwrap().watchers == 1).await;
+    broker.demand();
+    let asked = || broker.script.lock().unwrap().statements.last().map(v1::Statement::purpose);
+    until("proven on demand", || asked() == Some(v1::Purpose::OnDemand)).await;
+
+    broker.say(Event::Trust(broker.plant.trust(8, false)));
+    device.status("told of the new trust set", |status| status.trust_sequence == 8).await;
+    until("delivered", || device.delivered("services/opcua/inbound.pem") != open).await;
+    broker.say(Event::Trust(broker.plant.trust(6, true)));
+    let status = device.status("refusing the old one", |status| status.problem.is_some()).await;
+    assert!(status.problem.unwrap().contains("sequence 6"));
+    assert_eq!(status.trust_sequence, 8);
+
+    let reason = v1::DenialReason::Quarantined;
+    broker.script.lock().unwrap().denial = Some(denial(reason));
+    broker.say(Event::TrustLost(v1::TrustLost { denial: Some(denial(reason)) }));
+    let status = device.status("refused", is(Word::Refused)).await;
+    assert_eq!(status.denial.unwrap().reason, "QUARANTINED");
+    assert!(status.certificates.is_empty());
+
+    daemon.stop().await;
+    device.status("stopped", |status| status.stopped).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_without_broker_holds_what_it_has_and_its_return_renews() {
+    let Some(device) = Device::make() else { return };
+    let broker = Broker::new();
+    let (address, serving) = serve(&broker, "127.0.0.1:0").await;
+    let daemon = device.start(&broker, address).await;
+    device.status("trusted", is(Word::Trusted)).await;
+    daemon.stop().await;
+    let before = device.delivered("caller.pem");
+    serving.abort();
+    assert!(serving.await.is_err());
+
+    let daemon = device.start(&broker, address).await;
+    let status = device.status("holding", is(Word::Holding)).await;
+    assert!(!status.broker.reachable && status.problem.unwrap().contains("does not answer"));
+    assert_eq!(status.certificates.len(), 2);
+    assert_eq!(device.delivered("caller.pem"), before);
+
+    let (_, _serving) = serve(&broker, &address.to_string()).await;
+    device.status("trusted again", is(Word::Trusted)).await;
+    assert_eq!(broker.script.lock().unwrap().statements.last().unwrap().purpose(), v1::Purpose::Renew);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_is_told_with_its_findings_and_ends_when_the_device_is_good_again() {
+    let Some(device) = Device::make() else { return };
+    let broker = Broker::new();
+    broker.script.lock().unwrap().denial = Some(denial(v1::DenialReason::ReferenceMismatch));
+    let (address, _serving) = serve(&broker, "127.0.0.1:0").await;
+    let daemon = device.start(&broker, address).await;
+    let status = device.status("refused", is(Word::Refused)).await;
+    let refusal = status.denial.unwrap();
+    assert_eq!((refusal.findings[0].pcr, refusal.findings[0].subject.as_str()), (Some(4), "kernel"));
+    assert!(refusal.remedy.contains("approved firmware"));
+
+    broker.script.lock().unwrap().denial = None;
+    let status = device.status("trusted", is(Word::Trusted)).await;
+    assert_eq!(status.denial, None);
+
+    broker.script.lock().unwrap().forgotten = true;
+    daemon.stop().await;
+    let daemon = device.start(&broker, address).await;
+    let enrolled = || {
+        let script = broker.script.lock().unwrap();
+        script.statements.last().map(v1::Statement::purpose) == Some(v1::Purpose::Enroll)
+    };
+    until("enrolled again", enrolled).await;
+    device.status("trusted", is(Word::Trusted)).await;
+    daemon.stop().await;
+}

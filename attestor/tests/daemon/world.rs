@@ -1,0 +1,118 @@
+//! A device with a software TPM and folders of its own, and its daemon.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use attestor::client::BrokerClient;
+use attestor::config::Config;
+use attestor::deliver::FileSink;
+use attestor::evidence::Prover;
+use attestor::plant::PlantRoot;
+use attestor::ports::{Clock, FlooredClock, System};
+use attestor::renewal::{Attester, driver};
+use attestor::state::Keeper;
+use attestor::status::Status;
+use attestor::testing::{Manufacturer, Swtpm, missing_tool};
+use attestor::tpm::{EsapiTpm, TpmHandle};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::broker::Broker;
+
+/// Time for anything that a test waits for; a busy machine takes some seconds for an enrollment.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A device.
+pub(crate) struct Device {
+    _manufacturer: Manufacturer,
+    swtpm: Swtpm,
+    folder: tempfile::TempDir,
+}
+
+/// A running daemon.
+pub(crate) struct Daemon {
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<()>,
+}
+
+impl Daemon {
+    pub(crate) async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.running.await.unwrap();
+    }
+}
+
+impl Device {
+    /// A new device; None, with the reason said, where the tools are missing.
+    pub(crate) fn make() -> Option<Self> {
+        if let Some(tool) = missing_tool(&["swtpm", "swtpm_setup", "swtpm_localca"]) {
+            eprintln!("skipped: {tool} is not installed (packages swtpm, swtpm-tools)");
+            return None;
+        }
+        let manufacturer = Manufacturer::new().unwrap();
+        let swtpm = manufacturer.make_tpm().unwrap();
+        Some(Self { _manufacturer: manufacturer, swtpm, folder: tempfile::tempdir().unwrap() })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts the daemon as `run` does.
+    pub(crate) async fn start(&self, broker: &Broker, address: SocketAddr) -> Daemon {
+        std::fs::write(self.path("root.pem"), broker.plant.root_pem()).unwrap();
+        let mut text = String::new();
+        writeln!(text, "broker = \"{address}\"\nplant = \"plant.example\"\nplant_root = \"root.pem\"")
+            .unwrap();
+        writeln!(text, "tpm = \"{}\"\nstate = \"state\"\ndeliver = \"run\"", self.swtpm.address()).unwrap();
+        writeln!(text, "device = \"press-1\"\nfirmware_log = \"log\"").unwrap();
+        writeln!(text, "[[service]]\nname = \"opcua\"\nport = 4840\n[inventory]\nmodel = \"X\"").unwrap();
+        let config = Config::parse(self.folder.path(), &text).unwrap();
+        let root = PlantRoot::load(&config.plant_root).unwrap();
+        let keeper = Keeper::load(&config.state, &config.plant, &root).unwrap();
+        let clock = Arc::new(FlooredClock::new(System::default(), keeper.read(|state| state.clock_floor)));
+        let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone())).unwrap();
+        let prover = Prover::new(tpm, config.firmware_log.clone()).await.unwrap();
+        let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
+        let name = config.plant.broker_name();
+        let client = BrokerClient::new(config.broker.clone(), name, root.clone(), tls_clock).unwrap();
+        let sink = FileSink::new(config.deliver.clone());
+        let entropy = Arc::new(System::default());
+        let attester = Attester { config, root, keeper, prover, client, sink, clock, entropy };
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async move { drop(stopped.await) };
+        let running = tokio::spawn(async move { driver::run(Arc::new(attester), stopped).await.unwrap() });
+        Daemon { stop, running }
+    }
+
+    /// The status, once it is as wanted.
+    pub(crate) async fn status(&self, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let status = Status::read(&self.path("run"), System::default().now());
+            match status {
+                Ok(status) if wanted(&status) => return status,
+                last if Instant::now() > deadline => panic!("never {what}: {last:#?}"),
+                _ => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// A delivered file.
+    pub(crate) fn delivered(&self, file: &str) -> String {
+        std::fs::read_to_string(self.path("run/current/press").join(file)).unwrap()
+    }
+}
+
+/// Waits until the test's condition holds.
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}

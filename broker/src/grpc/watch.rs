@@ -1,0 +1,199 @@
+//! Watch: one stream to each device, with trust files, "attest now" and the loss of trust.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy::digest::Digest;
+use policy::time::UnixTime;
+use proto::v1::watch_event::Event;
+use proto::v1::watch_server::Watch;
+use proto::{denial, v1};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::connection::ConnectionInfo;
+use super::peer::DevicePeer;
+use super::status::status;
+use crate::hub::{Hub, Listener};
+use crate::plant::Plant;
+use crate::record::Held;
+use crate::record::device::Device;
+use crate::session::Refusal;
+use crate::session::standing::{Standing, standing, unanswered};
+use crate::trust;
+
+/// Seconds between signs of life (D5).
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// Seconds within which "attest now" is answered: a slow TPM and a queue of others.
+const ANSWER: u64 = 60;
+/// Events that a slow device may lag behind; then its stream ends and it connects again.
+const LAG: usize = 8;
+
+/// The Watch service.
+#[derive(Clone)]
+pub struct Watching {
+    plant: Arc<Plant>,
+    hub: Arc<Hub>,
+}
+
+impl Watching {
+    /// The service of this plant.
+    #[must_use]
+    pub fn new(plant: Arc<Plant>, hub: Arc<Hub>) -> Self {
+        Self { plant, hub }
+    }
+}
+
+#[tonic::async_trait]
+impl Watch for Watching {
+    type WatchStream = ReceiverStream<Result<v1::WatchEvent, Status>>;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let peer = request.extensions().get::<ConnectionInfo>().map(|info| info.peer.clone());
+        let none = || Refusal::NotPermitted("this call needs the device's own certificate".to_owned());
+        let peer = peer.ok_or_else(none).and_then(|peer| peer.device().cloned());
+        let peer = peer.map_err(|refusal| status(&self.plant, &refusal))?;
+        let (send, receive) = mpsc::channel(LAG);
+        let listener = self.hub.listen(peer.id.device());
+        let stream = Stream {
+            plant: Arc::clone(&self.plant),
+            listener,
+            peer,
+            send,
+            sequence: request.get_ref().trust_sequence,
+            content: None,
+            asked: None,
+        };
+        tokio::spawn(stream.run());
+        Ok(Response::new(ReceiverStream::new(receive)))
+    }
+}
+
+/// The device was told to attest.
+struct Asked {
+    device: Box<Held<Device>>,
+    deadline: UnixTime,
+    alarm: Instant,
+}
+
+struct Stream {
+    plant: Arc<Plant>,
+    listener: Listener,
+    peer: DevicePeer,
+    send: mpsc::Sender<Result<v1::WatchEvent, Status>>,
+    sequence: u64,
+    content: Option<Digest>,
+    asked: Option<Asked>,
+}
+
+/// The stream is over.
+enum End {
+    /// The device is gone, or lags too far behind.
+    Gone,
+    /// It was told why.
+    Told,
+    /// The broker cannot say what is true.
+    Failed(Refusal),
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        Self::Failed(refusal)
+    }
+}
+
+impl Stream {
+    async fn run(mut self) {
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        loop {
+            if let Err(end) = self.tell().await {
+                if let End::Failed(refusal) = end {
+                    drop(self.send.try_send(Err(status(&self.plant, &refusal))));
+                }
+                return;
+            }
+            let alarm = self.asked.as_ref().map(|asked| asked.alarm);
+            tokio::select! {
+                () = self.listener.changed() => {}
+                _ = heartbeat.tick() => {
+                    let beat = v1::Heartbeat { broker_time: self.plant.now().0, trust_sequence: self.sequence };
+                    if self.put(Event::Heartbeat(beat)).is_err() {
+                        return;
+                    }
+                }
+                () = until(alarm) => self.overdue().await,
+                () = self.send.closed() => return,
+            }
+        }
+    }
+
+    /// Brings the device up to date.
+    async fn tell(&mut self) -> Result<(), End> {
+        match standing(&self.plant, &self.peer).await? {
+            Standing::Lost(denial) => {
+                tracing::info!(device.id = %self.peer.id.device(), reason = denial.message, "trust lost");
+                let refused = denial::to_status(&denial);
+                self.put(Event::TrustLost(v1::TrustLost { denial: Some(*denial) }))?;
+                drop(self.send.try_send(Err(refused)));
+                Err(End::Told)
+            }
+            Standing::Holds { device, ask } => {
+                self.ask(device, ask)?;
+                self.trust().await
+            }
+        }
+    }
+
+    fn ask(&mut self, device: Box<Held<Device>>, reason: Option<&str>) -> Result<(), End> {
+        let answered = |asked: &Asked| asked.device.record.counter != device.record.counter;
+        if self.asked.as_ref().is_some_and(answered) {
+            self.asked = None;
+        }
+        let (Some(reason), None) = (reason, &self.asked) else { return Ok(()) };
+        let deadline = self.plant.now().plus(ANSWER);
+        let alarm = Instant::now() + Duration::from_secs(ANSWER);
+        self.asked = Some(Asked { device, deadline, alarm });
+        self.put(Event::AttestNow(v1::AttestNow { reason: reason.to_owned(), deadline: deadline.0 }))
+    }
+
+    async fn overdue(&mut self) {
+        let Some(asked) = self.asked.take() else { return };
+        let now = self.plant.now();
+        tracing::warn!(device.id = %asked.device.record.name, deadline = %asked.deadline, "attest now was not answered");
+        // A change in between means that it was answered, or decided by somebody else.
+        if let Err(error) = unanswered(&self.plant, &asked.device, now).await {
+            tracing::info!(%error, "the device's certificates stay");
+        }
+    }
+
+    /// Sends the trust set if its content is another than the device has.
+    async fn trust(&mut self) -> Result<(), End> {
+        let view = trust::view(&self.plant).await.map_err(Refusal::internal)?;
+        let sequence = view.sequence(self.plant.keys.load().epoch);
+        if sequence <= self.sequence {
+            return Ok(());
+        }
+        let name = self.peer.id.device();
+        let content = trust::content(&self.plant, name).await.map_err(Refusal::internal)?;
+        if self.content == Some(content) {
+            return Ok(());
+        }
+        let signed = trust::signed(&self.plant, name).await.map_err(Refusal::internal)?;
+        self.put(Event::Trust(signed))?;
+        (self.sequence, self.content) = (sequence, Some(content));
+        Ok(())
+    }
+
+    fn put(&self, event: Event) -> Result<(), End> {
+        self.send.try_send(Ok(v1::WatchEvent { event: Some(event) })).map_err(|_| End::Gone)
+    }
+}
+
+async fn until(alarm: Option<Instant>) {
+    match alarm {
+        Some(alarm) => sleep_until(alarm).await,
+        None => std::future::pending().await,
+    }
+}

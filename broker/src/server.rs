@@ -1,0 +1,282 @@
+//! The daemon: opens the plant, listens, serves, and stops in order.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use policy::evidence::endorsement::{RootError, RootStore};
+use proto::v1::attestation_server::AttestationServer;
+use proto::v1::enrollment_server::EnrollmentServer;
+use proto::v1::watch_server::WatchServer;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tonic::transport::Server;
+
+use crate::authority::IssuerCache;
+use crate::config::{Config, ConfigError};
+use crate::golden::GoldenCache;
+use crate::grpc::{connection, device::Devices, health, peer::Anchors, watch::Watching};
+use crate::hub::{Hub, moves_trust};
+use crate::init::{id_file, kek_file};
+use crate::plant::{KeysError, Plant, PlantKeys};
+use crate::ports::{Clock, System};
+use crate::secrets::{KekError, SecretKey};
+use crate::session::{Refusal, complete::commit};
+use crate::store::blobs::{BlobIoError, Blobs};
+use crate::store::sled::{OpenError, SledStore};
+use crate::store::{BrokerIdError, Store, Txn};
+use crate::tls::{Tls, TlsError};
+use crate::trust::{self, TrustError, ViewCache};
+
+/// Largest message of a device: a firmware log of 1 MiB, keys and certificates.
+const MAX_MESSAGE: usize = 2 << 20;
+/// Requests that one connection may have open.
+const STREAMS: u32 = 64;
+/// A request that takes longer is given up; Watch streams have no limit.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// Open streams get this long to end when the broker stops.
+const DRAIN: Duration = Duration::from_secs(3);
+/// How often the broker's own certificate is made anew; it lives 30 days.
+const RENEW: Duration = Duration::from_secs(86_400);
+
+/// The broker cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The key-encryption key.
+    #[error(transparent)]
+    Kek(#[from] KekError),
+    /// The broker's id.
+    #[error(
+        "{file} does not hold the broker's id ({why}); restore the `secrets` folder that belongs to this store"
+    )]
+    Id {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The blobs.
+    #[error(transparent)]
+    Blobs(#[from] BlobIoError),
+    /// The plant's keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// TPM manufacturers' certificates.
+    #[error("tpm_roots: {file}: {why}")]
+    Roots {
+        /// The file or folder.
+        file: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Trust sets.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The port.
+    #[error(
+        "cannot listen on {address} ({source}); stop the program that has the port, or change `listen` in broker.toml"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The address file.
+    #[error("cannot write {file} ({source})")]
+    Address {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// gRPC.
+    #[error("the server stopped: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// Reflection.
+    #[error("server reflection cannot be set up: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Opens the plant in `dir`.
+pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
+    let config = Config::load(dir)?;
+    let kek = SecretKey::load(&kek_file(dir))?;
+    let store: Arc<dyn Store> = Arc::new(SledStore::open(dir, broker_id(dir)?)?);
+    let keys = PlantKeys::open(store.as_ref(), &kek).await?;
+    let clock: Arc<dyn Clock> = Arc::new(System::default());
+    Ok(Arc::new(Plant {
+        blobs: Blobs::open(dir)?,
+        clock,
+        entropy: Arc::new(System::default()),
+        keys: ArcSwap::from_pointee(keys),
+        issuers: IssuerCache::default(),
+        golden: GoldenCache::default(),
+        views: ViewCache::default(),
+        roots: roots(&config.tpm_roots)?,
+        store,
+        kek,
+        config,
+    }))
+}
+
+fn broker_id(dir: &Path) -> Result<crate::store::BrokerId, ServeError> {
+    let file = id_file(dir);
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| ServeError::Id { file: file.clone(), why: error.to_string() })?;
+    text.trim().parse().map_err(|error: BrokerIdError| ServeError::Id { file, why: error.to_string() })
+}
+
+/// Reads TPM manufacturers' certificates: files, or folders of files.
+fn roots(paths: &[PathBuf]) -> Result<RootStore, ServeError> {
+    let mut store = RootStore::new();
+    for path in paths {
+        let unreadable =
+            |error: std::io::Error| ServeError::Roots { file: path.clone(), why: error.to_string() };
+        let mut files = vec![path.clone()];
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).map_err(unreadable)?;
+            files =
+                entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>().map_err(unreadable)?;
+            files.sort();
+        }
+        for file in files.into_iter().filter(|file| file.is_file()) {
+            let bytes = std::fs::read(&file).map_err(unreadable)?;
+            let refused = |error: RootError| ServeError::Roots { file: file.clone(), why: error.to_string() };
+            store.add(&file.display().to_string(), &bytes).map_err(refused)?;
+        }
+    }
+    Ok(store)
+}
+
+/// Serves the plant in `dir` until `stop` resolves.
+pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+    let plant = open(dir).await?;
+    let tls = Tls::new(&plant)?;
+    refresh_anchors(&plant, &tls).await?;
+    let config = tls.config(Arc::clone(&plant.clock))?;
+    let address = plant.config.listen;
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
+    let address = listener.local_addr().map_err(|source| ServeError::Listen { address, source })?;
+    let hub = Arc::new(Hub::default());
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let tasks = [
+        tokio::spawn(follow(Arc::clone(&plant), Arc::clone(&tls), Arc::clone(&hub))),
+        tokio::spawn(renew(Arc::clone(&plant), Arc::clone(&tls))),
+        tokio::spawn(edges(Arc::clone(&plant))),
+        tokio::spawn(health::watch(Arc::clone(&plant), reporter)),
+    ];
+    let devices = Devices::new(Arc::clone(&plant));
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let router = Server::builder()
+        .max_concurrent_streams(STREAMS)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(EnrollmentServer::new(devices.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(AttestationServer::new(devices).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(WatchServer::new(Watching::new(Arc::clone(&plant), hub)))
+        .add_service(health_service)
+        .add_service(reflection);
+    let incoming = connection::accept(listener, TlsAcceptor::from(Arc::new(config)), tls, Arc::clone(&plant));
+    announce(dir, address)?;
+    let stopping = Arc::new(tokio::sync::Notify::new());
+    let server = router.serve_with_incoming_shutdown(incoming, {
+        let stopping = Arc::clone(&stopping);
+        async move { stopping.notified().await }
+    });
+    let drained = async {
+        stop.await;
+        tracing::info!("stopping");
+        stopping.notify_one();
+        tokio::time::sleep(DRAIN).await;
+    };
+    let result = tokio::select! {
+        result = server => result,
+        () = drained => Ok(()),
+    };
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    Ok(result?)
+}
+
+/// Tells where the broker listens: port 0 takes a free one.
+fn announce(dir: &Path, address: SocketAddr) -> Result<(), ServeError> {
+    let file = dir.join("address");
+    crate::files::write_public(&file, format!("{address}\n").as_bytes())
+        .map_err(|source| ServeError::Address { file, source })?;
+    tracing::info!(%address, "listening");
+    Ok(())
+}
+
+/// Sets what client certificates are verified against.
+async fn refresh_anchors(plant: &Plant, tls: &Tls) -> Result<(), TrustError> {
+    let view = trust::view(plant).await?;
+    let keys = plant.keys.load();
+    tls.anchors.store(Arc::new(Anchors {
+        plant: Some(keys.domain.clone()),
+        issuing: keys.issuing.certificate().to_vec(),
+        callers: view.callers().map(|(zone, der)| (zone.clone(), der.to_vec())).collect(),
+    }));
+    Ok(())
+}
+
+/// Hands every change of the store to those it concerns, the port's own anchors first.
+async fn follow(plant: Arc<Plant>, tls: Arc<Tls>, hub: Arc<Hub>) {
+    let mut changes = plant.store.watch(plant.store.revision());
+    while let Some(event) = changes.next().await {
+        if moves_trust(&event)
+            && let Err(error) = refresh_anchors(&plant, &tls).await
+        {
+            tracing::error!(%error, "client certificates are verified against the last known authorities");
+        }
+        hub.tell(&event);
+    }
+}
+
+async fn renew(plant: Arc<Plant>, tls: Arc<Tls>) {
+    loop {
+        tokio::time::sleep(RENEW).await;
+        if let Err(error) = tls.renew(&plant) {
+            tracing::error!(%error, "the broker's own certificate could not be made anew");
+        }
+    }
+}
+
+/// Raises the trust head when a conduit ends, so that devices are told at once.
+async fn edges(plant: Arc<Plant>) {
+    // Looked at anew this often, since conduits come and go.
+    const LOOK: Duration = Duration::from_secs(1);
+    let mut last = plant.now();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = plant.now();
+        let edge = trust::view(&plant).await.ok().and_then(|view| view.next_edge(last));
+        if edge.is_none_or(|edge| edge > now) {
+            continue;
+        }
+        match raise(&plant).await {
+            Ok(()) => last = now,
+            Err(error) => tracing::warn!(%error, "the end of a conduit is told with the next try"),
+        }
+    }
+}
+
+async fn raise(plant: &Plant) -> Result<(), Refusal> {
+    let now = plant.now();
+    let event = crate::audit::Event::new(now, "broker", "conduit.end", "plant", "a conduit's time ended");
+    commit(plant, trust::raise(plant, Txn::new(), now).await?.audit(event.entry())).await
+}

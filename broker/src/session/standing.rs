@@ -1,0 +1,128 @@
+//! Where a device stands between its attestations: what a Watch stream must tell it.
+//!
+//! Everything is read from the store, so that any broker can serve any stream.
+
+use policy::appraisal::AppraisalRecord;
+use policy::time::UnixTime;
+use proto::{convert, v1};
+
+use super::issue::revoke;
+use super::{Refusal, complete::commit};
+use crate::audit::Event;
+use crate::golden;
+use crate::grpc::peer::DevicePeer;
+use crate::plant::Plant;
+use crate::record::device::{Attested, Decision, Device, Tpm, attested_key, device_key, ek_key};
+use crate::record::zone::{AUTHORITY, AuthorityRecord, revoked_key, zone_key};
+use crate::record::{Held, fetch, list, stored};
+use crate::store::Txn;
+use crate::trust;
+
+/// Largest appraisal result that is read back.
+const MAX_RESULT: usize = 4 << 20;
+
+/// What a device is to be told.
+#[derive(Debug)]
+pub enum Standing {
+    /// Its certificate holds; `ask` says why it should attest now, if it should.
+    Holds {
+        /// The device.
+        device: Box<Held<Device>>,
+        /// Why it should attest now.
+        ask: Option<&'static str>,
+    },
+    /// Its certificates were revoked, for this reason.
+    Lost(Box<v1::Denial>),
+}
+
+/// The standing of the device behind `peer`.
+pub async fn standing(plant: &Plant, peer: &DevicePeer) -> Result<Standing, Refusal> {
+    let name = peer.id.device();
+    let device: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(name)).await?;
+    let Some(device) = device else {
+        return Ok(lost(
+            plant,
+            v1::DenialReason::NotAdmitted,
+            format!("{name} is no device of this plant any more"),
+        ));
+    };
+    if revoked(plant, peer).await? {
+        return why(plant, &device.record).await;
+    }
+    let attested: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(name)).await?;
+    let golden = golden::current(plant).await.map_err(Refusal::internal)?;
+    let ask = if device.record.asked > device.record.answered {
+        Some("an administrator asks for it")
+    } else if attested.is_none_or(|held| held.record.golden != golden.n) {
+        Some("golden values changed")
+    } else {
+        None
+    };
+    Ok(Standing::Holds { device: Box::new(device), ask })
+}
+
+/// Whether the certificate of the connection was revoked.
+async fn revoked(plant: &Plant, peer: &DevicePeer) -> Result<bool, Refusal> {
+    let Some(serial) = crate::ca::Serial::from_hex(&peer.serial) else { return Ok(true) };
+    let prefix = format!("{AUTHORITY}{}/", peer.zone);
+    let authorities: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), &prefix).await?;
+    for held in authorities {
+        let record = held.record;
+        let key = revoked_key(&record.zone, record.role, record.generation, serial);
+        if plant.store.get(&key).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    // A zone that is gone has no authority left that could have signed.
+    Ok(plant.store.get(&zone_key(&peer.zone)).await?.is_none())
+}
+
+fn lost(plant: &Plant, reason: v1::DenialReason, message: String) -> Standing {
+    Standing::Lost(Box::new(v1::Denial {
+        reason: reason.into(),
+        message,
+        broker_time: plant.now().0,
+        ..v1::Denial::default()
+    }))
+}
+
+/// Why the device's certificates were revoked.
+async fn why(plant: &Plant, device: &Device) -> Result<Standing, Refusal> {
+    let tpm: Option<Held<Tpm>> = fetch(plant.store.as_ref(), ek_key(&device.ek)).await?;
+    if let Some(stop) = tpm.and_then(|held| held.record.quarantine) {
+        let message =
+            format!("{} is quarantined since {} by {}: {}", device.name, stop.at, stop.by, stop.reason);
+        return Ok(lost(plant, v1::DenialReason::Quarantined, message));
+    }
+    let attested: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(&device.name)).await?;
+    let Some(attested) = attested.filter(|held| held.record.decision == Decision::Refused) else {
+        let message = format!("the certificate of {} was revoked; attest again", device.name);
+        return Ok(lost(plant, v1::DenialReason::MustReattest, message));
+    };
+    let json = plant.blobs.fetch(attested.record.result, MAX_RESULT).await.map_err(Refusal::internal)?;
+    let records: Vec<AppraisalRecord> = serde_json::from_slice(&json).map_err(Refusal::internal)?;
+    let findings: Vec<v1::Finding> = records.iter().flat_map(|r| &r.findings).map(convert::finding).collect();
+    let message = findings.first().map(|first| first.message.clone()).unwrap_or_default();
+    let mut standing = lost(plant, v1::DenialReason::ReferenceMismatch, message);
+    if let Standing::Lost(denial) = &mut standing {
+        denial.findings = findings;
+    }
+    Ok(standing)
+}
+
+/// Revokes what a device holds that was told to attest on an open stream and did not: stopping the
+/// attestor must not buy a thief the rest of a certificate's life (design, section 3).
+pub async fn unanswered(plant: &Plant, device: &Held<Device>, now: UnixTime) -> Result<(), Refusal> {
+    let name = &device.record.name;
+    let txn = Txn::new().unchanged(device.key.clone(), device.version);
+    let (revoked, mut txn) = revoke(plant, txn, name, |_| true, now, "attest now was not answered").await?;
+    let attested: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(name)).await?;
+    if let Some(mut held) = attested {
+        held.record.decision = Decision::Silent;
+        txn = txn.unchanged(held.key.clone(), held.version).put(held.key, stored(&held.record)?);
+    }
+    let text = format!("{revoked} certificates revoked");
+    let event = Event::new(now, "broker", "device.silent", name.as_str(), &text);
+    let txn = trust::raise(plant, txn, now).await?;
+    commit(plant, txn.audit(event.entry())).await
+}
