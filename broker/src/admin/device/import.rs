@@ -240,6 +240,7 @@ pub(super) fn new_device(
         counter: 0,
         services: BTreeMap::new(),
         asked: 0,
+        answered: 0,
         clock_excused: false,
     }
 }
