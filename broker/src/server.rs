@@ -39,7 +39,7 @@ const STREAMS: u32 = 64;
 /// A request that takes longer is given up; Watch streams have no limit.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Open streams get this long to end when the broker stops.
-const DRAIN: Duration = Duration::from_secs(3);
+const DRAIN: Duration = Duration::from_secs(1);
 /// How often the broker's own certificate is made anew; it lives 30 days.
 const RENEW: Duration = Duration::from_secs(86_400);
 
