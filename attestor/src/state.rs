@@ -66,7 +66,8 @@ impl State {
     /// one (design, section 3).
     #[must_use]
     pub fn due(&self, now: UnixTime) -> Vec<Seat> {
-        let fresh = |svid: &HeldSvid| now < svid.not_before().plus(svid.not_after().since(svid.not_before()) / 3);
+        let fresh =
+            |svid: &HeldSvid| now < svid.not_before().plus(svid.not_after().since(svid.not_before()) / 3);
         Seat::of_zones(&self.zones).filter(|seat| !self.svids.get(seat).is_some_and(fresh)).collect()
     }
 

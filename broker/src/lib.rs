@@ -1,9 +1,11 @@
 //! The Touchstone broker: verifies evidence and issues certificates.
 //!
 //! Rooms, outermost first: `grpc` converts and calls; `session` is the one way to a certificate;
+//! `admin` is what people change;
 //! `trust` computes what devices believe; `golden` holds the releases; `ca` and `authority` sign;
 //! `store` remembers. What is decided is decided in the `policy` crate.
 
+pub mod admin;
 pub mod audit;
 pub mod authority;
 pub mod ca;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use policy::evidence::endorsement::{RootError, RootStore};
+use proto::v1::admin_server::AdminServer;
 use proto::v1::attestation_server::AttestationServer;
 use proto::v1::enrollment_server::EnrollmentServer;
 use proto::v1::watch_server::WatchServer;
@@ -17,6 +18,7 @@ use tonic::transport::Server;
 use crate::authority::IssuerCache;
 use crate::config::{Config, ConfigError};
 use crate::golden::GoldenCache;
+use crate::grpc::admin::Administration;
 use crate::grpc::{connection, device::Devices, health, peer::Anchors, watch::Watching};
 use crate::hub::{Hub, moves_trust};
 use crate::init::{id_file, kek_file};
@@ -190,6 +192,9 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         .add_service(EnrollmentServer::new(devices.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(AttestationServer::new(devices).max_decoding_message_size(MAX_MESSAGE))
         .add_service(WatchServer::new(Watching::new(Arc::clone(&plant), hub)))
+        .add_service(
+            AdminServer::new(Administration::new(Arc::clone(&plant))).max_decoding_message_size(MAX_MESSAGE),
+        )
         .add_service(health_service)
         .add_service(reflection);
     let incoming = connection::accept(listener, TlsAcceptor::from(Arc::new(config)), tls, Arc::clone(&plant));

@@ -106,7 +106,7 @@ pub async fn view(plant: &Plant) -> Result<Arc<View>, TrustError> {
     let view = Arc::new(View {
         version: head.version,
         zones: segmentation(plant).await?,
-        offers: offers(plant).await?,
+        offers: offers(&list(plant.store.as_ref(), DEVICE).await?),
         authorities: authorities(plant, &head.record).await?,
         head: head.record,
     });
@@ -114,15 +114,28 @@ pub async fn view(plant: &Plant) -> Result<Arc<View>, TrustError> {
     Ok(view)
 }
 
-async fn offers(plant: &Plant) -> Result<BTreeMap<ZoneName, BTreeSet<ServiceName>>, TrustError> {
-    let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
+/// The services that devices of each zone offer.
+pub(crate) fn offers(devices: &[Held<Device>]) -> BTreeMap<ZoneName, BTreeSet<ServiceName>> {
     let mut offers: BTreeMap<ZoneName, BTreeSet<ServiceName>> = BTreeMap::new();
     for device in devices {
         for zone in &device.record.zones {
             offers.entry(zone.clone()).or_default().extend(services(&device.record));
         }
     }
-    Ok(offers)
+    offers
+}
+
+/// Where `device` stands in `zone`.
+pub(crate) fn placement(
+    device: &Device,
+    zone: &ZoneName,
+    offers: &BTreeMap<ZoneName, BTreeSet<ServiceName>>,
+) -> Placement {
+    Placement {
+        zone: zone.clone(),
+        offers: services(device),
+        zone_offers: offers.get(zone).cloned().unwrap_or_default(),
+    }
 }
 
 fn services(device: &Device) -> BTreeSet<ServiceName> {
@@ -229,11 +242,7 @@ impl View {
         };
         let mut indices: BTreeMap<usize, u32> = BTreeMap::new();
         for zone in &device.zones {
-            let placement = Placement {
-                zone: zone.clone(),
-                offers: services(device),
-                zone_offers: self.offers.get(zone).cloned().unwrap_or_default(),
-            };
+            let placement = placement(device, zone, &self.offers);
             let files = compile(&self.zones, &placement, now)
                 .map_err(|error| TrustError::Zones(error.to_string()))?;
             for file in &files.files {

@@ -1,5 +1,6 @@
 //! The gRPC services: thin. Each handler converts, calls one room and converts back.
 
+pub mod admin;
 pub mod connection;
 pub mod device;
 pub mod health;

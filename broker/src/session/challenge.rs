@@ -26,6 +26,8 @@ const SKEW: u64 = 5;
 const MAX_SEALED: usize = 4096;
 /// The one PCR bank that is asked for.
 const BANK: HashAlg = HashAlg::Sha256;
+/// The PCRs that every quote covers, all and only (F2).
+pub(super) const SELECTION: PcrSelection = PcrSelection::quoted(BANK);
 
 /// Why the device attests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +65,7 @@ impl Challenge {
     /// The PCRs that the quote must cover, all and only (F2).
     #[must_use]
     pub const fn selection(&self) -> PcrSelection {
-        PcrSelection::quoted(BANK)
+        SELECTION
     }
 
     /// Seals the challenge for the device to bring back.

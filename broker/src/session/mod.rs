@@ -16,6 +16,7 @@ pub mod complete;
 pub mod credential;
 pub mod issue;
 pub mod proof;
+pub mod recorded;
 mod refusal;
 pub mod ruling;
 pub mod standing;

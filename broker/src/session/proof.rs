@@ -160,7 +160,11 @@ fn opened(challenge: &Challenge, request: &v1::CompleteRequest, ek: &EkPublic) -
     verify_slices_are_equal(secret, &request.credential_secret).map_err(|_| wrong())
 }
 
-fn endorsed(plant: &Plant, request: &v1::CompleteRequest, ek: &EkPublic) -> Result<BoundEk, String> {
+pub(super) fn endorsed(
+    plant: &Plant,
+    request: &v1::CompleteRequest,
+    ek: &EkPublic,
+) -> Result<BoundEk, String> {
     if request.ek_certificate.is_empty() {
         return Err("the TPM holds no EK certificate".to_owned());
     }
@@ -192,7 +196,7 @@ fn verified(
     verify(&evidence, &challenged).map_err(|error| Refusal::EvidenceInvalid(chain(&error)))
 }
 
-fn pcr_values(sent: &[Vec<u8>], selection: &PcrSelection) -> Result<PcrValues, Refusal> {
+pub(super) fn pcr_values(sent: &[Vec<u8>], selection: &PcrSelection) -> Result<PcrValues, Refusal> {
     let malformed = || Refusal::malformed("send one value of the asked bank for each quoted PCR".to_owned());
     let mut values = PcrValues::new(selection.bank);
     let mut sent = sent.iter();

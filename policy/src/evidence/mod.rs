@@ -2,11 +2,13 @@
 //!
 //! [`Evidence`] is bytes that nobody vouches for. [`verify::verify`] turns it into
 //! [`verify::VerifiedEvidence`]: fresh, signed by the attestation key it was asked of, and explained
-//! by its log. Whether what was booted is good is appraised elsewhere.
+//! by its log. What is kept of it comes back as [`recorded::RecordedEvidence`], good for forecasts only.
+//! Whether what was booted is good is appraised elsewhere.
 
 pub mod endorsement;
 mod grammar;
 pub mod identity;
+pub mod recorded;
 pub mod verify;
 
 use crate::digest::Digest;

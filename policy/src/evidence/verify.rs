@@ -186,12 +186,9 @@ pub fn verify(evidence: &Evidence, challenged: &Challenged<'_>) -> Result<Verifi
         return Err(EvidenceError::QualifyingData);
     }
     quoted_values(&evidence.pcrs, quote, challenged)?;
-    let log = EventLog::parse(&evidence.firmware_log).map_err(EvidenceError::Log)?;
-    let replay = replay(&log, challenged.selection.bank).map_err(EvidenceError::Replay)?;
-    let unexplained = unexplained(&evidence.pcrs, &replay)?;
-    let secure_boot = grammar::verify(&replay).map_err(EvidenceError::Grammar)?;
+    let Explained { events, unexplained, secure_boot } = explain(&evidence.pcrs, &evidence.firmware_log)?;
     Ok(VerifiedEvidence {
-        events: confirmed(&evidence.pcrs, &replay, &unexplained),
+        events,
         pcrs: evidence.pcrs.clone(),
         unexplained,
         clock: attest.clock,
@@ -199,6 +196,24 @@ pub fn verify(evidence: &Evidence, challenged: &Challenged<'_>) -> Result<Verifi
         secure_boot,
         hardware: challenged.hardware,
     })
+}
+
+/// What a log says about PCR values. It proves nothing about who measured them.
+pub(super) struct Explained {
+    /// The events of each PCR that the log explains.
+    pub(super) events: BTreeMap<PcrIndex, Vec<VerifiedEvent>>,
+    /// PCRs that were extended and that the log does not explain.
+    pub(super) unexplained: Vec<PcrIndex>,
+    secure_boot: SecureBoot,
+}
+
+/// Replays the log strictly against the values (checklist rows 16 to 24).
+pub(super) fn explain(pcrs: &PcrValues, firmware_log: &[u8]) -> Result<Explained, EvidenceError> {
+    let log = EventLog::parse(firmware_log).map_err(EvidenceError::Log)?;
+    let replay = replay(&log, pcrs.bank()).map_err(EvidenceError::Replay)?;
+    let unexplained = unexplained(pcrs, &replay)?;
+    let secure_boot = grammar::verify(&replay).map_err(EvidenceError::Grammar)?;
+    Ok(Explained { events: confirmed(pcrs, &replay, &unexplained), unexplained, secure_boot })
 }
 
 /// The values sent are those that the TPM signed, no more and no less (checklist rows 13 and 14).

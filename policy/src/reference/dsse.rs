@@ -188,6 +188,14 @@ impl Envelope {
         same.then_some(self)
     }
 
+    /// The product that the payload states. Nothing is verified: it only says which keys to ask.
+    pub fn stated_product(&self) -> Result<ProductName, EnvelopeError> {
+        let payload = decode(&self.payload, "payload")?;
+        let text = str::from_utf8(&payload).map_err(|_| EnvelopeError::NotText)?;
+        let manifest = Manifest::parse(text).map_err(EnvelopeError::Manifest)?;
+        Ok(manifest.product().clone())
+    }
+
     /// Verifies that enough registered keys for its product signed the manifest, in canonical form.
     pub fn verify(&self, keys: &ReleaseKeys) -> Result<SignedRelease, EnvelopeError> {
         if self.payload_type != PAYLOAD_TYPE {

@@ -1,0 +1,126 @@
+//! Conduits: opened and closed one by one, with the devices that notice.
+
+use std::collections::BTreeSet;
+
+use policy::id::DeviceName;
+use policy::time::UnixTime;
+use policy::zone::{Conduit, Segmentation, TrustFile, compile};
+
+use super::Actor;
+use super::change::{Draft, commit};
+use super::zone::fitting;
+use crate::plant::Plant;
+use crate::record::device::{DEVICE, Device};
+use crate::record::zone::conduit_key;
+use crate::record::{Held, list, stored};
+use crate::session::Refusal;
+use crate::store::Txn;
+use crate::trust;
+
+/// Opens a conduit, or gives an open one another end. Answers with the devices whose trust files change.
+pub async fn allow(
+    plant: &Plant,
+    actor: &Actor,
+    conduit: &Conduit,
+    dry_run: bool,
+) -> Result<Vec<DeviceName>, Refusal> {
+    if !conduit.is_open(plant.now()) {
+        return Err(Refusal::malformed(format!(
+            "conduit {conduit} would have ended already; give a later end"
+        )));
+    }
+    commit(plant, || open(plant, actor, conduit, dry_run)).await
+}
+
+async fn open(
+    plant: &Plant,
+    actor: &Actor,
+    conduit: &Conduit,
+    dry_run: bool,
+) -> Result<Draft<Vec<DeviceName>>, Refusal> {
+    let now = plant.now();
+    let txn = trust::raise(plant, Txn::new(), now).await?;
+    let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    if before.conduits().contains(conduit) {
+        return Ok(Draft::nothing(Vec::new()));
+    }
+    let others = before.conduits().iter().filter(|other| !same(other, conduit)).cloned();
+    let after = fitting(before.zones().cloned().collect(), others.chain([conduit.clone()]).collect())?;
+    let affected = affected(plant, &before, &after, now).await?;
+    let event = actor.event(now, &conduit.to_string(), &opened(conduit, affected.len()));
+    let txn = txn.put(key(conduit), stored(conduit)?).audit(event.entry());
+    Ok(Draft::unless(dry_run, affected, txn))
+}
+
+fn opened(conduit: &Conduit, affected: usize) -> String {
+    let until = conduit.expires.map_or_else(String::new, |end| format!(" until {end}"));
+    let observed = if conduit.accept_observed { ", accepting an observing zone" } else { "" };
+    format!("open{until}{observed}; trust files of {affected} devices change")
+}
+
+/// Closes a conduit. Answers with the devices whose trust files change.
+pub async fn close(
+    plant: &Plant,
+    actor: &Actor,
+    conduit: &Conduit,
+    dry_run: bool,
+) -> Result<Vec<DeviceName>, Refusal> {
+    commit(plant, || shut(plant, actor, conduit, dry_run)).await
+}
+
+async fn shut(
+    plant: &Plant,
+    actor: &Actor,
+    conduit: &Conduit,
+    dry_run: bool,
+) -> Result<Draft<Vec<DeviceName>>, Refusal> {
+    let now = plant.now();
+    let txn = trust::raise(plant, Txn::new(), now).await?;
+    let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    let others: Vec<Conduit> =
+        before.conduits().iter().filter(|other| !same(other, conduit)).cloned().collect();
+    if others.len() == before.conduits().len() {
+        return Err(Refusal::NotFound(format!(
+            "there is no conduit {conduit}; `touchstone conduit list` shows what there is"
+        )));
+    }
+    let after = fitting(before.zones().cloned().collect(), others)?;
+    let affected = affected(plant, &before, &after, now).await?;
+    let text = format!("closed; trust files of {} devices change", affected.len());
+    let event = actor.event(now, &conduit.to_string(), &text);
+    Ok(Draft::unless(dry_run, affected, txn.delete(key(conduit)).audit(event.entry())))
+}
+
+fn same(a: &Conduit, b: &Conduit) -> bool {
+    (&a.from, &a.to, &a.service) == (&b.from, &b.to, &b.service)
+}
+
+fn key(conduit: &Conduit) -> String {
+    conduit_key(&conduit.from, &conduit.to, &conduit.service)
+}
+
+/// The devices whose trust files differ before and after.
+async fn affected(
+    plant: &Plant,
+    before: &Segmentation,
+    after: &Segmentation,
+    now: UnixTime,
+) -> Result<Vec<DeviceName>, Refusal> {
+    let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
+    let offers = trust::offers(&devices);
+    let files = |plant: &Segmentation, device: &Device| -> Result<Vec<TrustFile>, Refusal> {
+        let mut files = Vec::new();
+        for zone in &device.zones {
+            let placement = trust::placement(device, zone, &offers);
+            files.extend(compile(plant, &placement, now).map_err(Refusal::internal)?.files);
+        }
+        Ok(files)
+    };
+    let mut affected = BTreeSet::new();
+    for Held { record, .. } in &devices {
+        if files(before, record)? != files(after, record)? {
+            affected.insert(record.name.clone());
+        }
+    }
+    Ok(affected.into_iter().collect())
+}

@@ -1,0 +1,140 @@
+//! Devices as administrators see and steer them.
+
+pub mod admit;
+pub mod import;
+pub mod stop;
+pub mod view;
+pub mod why;
+
+use std::fmt;
+
+use policy::digest::Digest;
+use policy::id::{DeviceName, ZoneName};
+use policy::zone::Zone;
+
+use crate::plant::Plant;
+use crate::record::device::{Device, MAX_ZONES, PENDING, Pending, Tpm, device_key, ek_key, pending_key};
+use crate::record::zone::zone_key;
+use crate::record::{Held, fetch, list};
+use crate::session::Refusal;
+use crate::store::Txn;
+
+/// A device by its name or by the digest of its EK.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceRef {
+    /// By name.
+    Name(DeviceName),
+    /// By EK.
+    Ek(Digest),
+}
+
+impl fmt::Display for DeviceRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Ek(ek) => ek.fmt(f),
+        }
+    }
+}
+
+/// A device of the plant with its TPM, as they were read together.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) device: Held<Device>,
+    pub(super) tpm: Held<Tpm>,
+}
+
+impl Known {
+    /// A transaction that expects both as they were read.
+    pub(super) fn expected(&self) -> Txn {
+        Txn::new()
+            .unchanged(self.device.key.clone(), self.device.version)
+            .unchanged(self.tpm.key.clone(), self.tpm.version)
+    }
+}
+
+/// What a reference leads to.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A device of the plant.
+    Device(Box<Known>),
+    /// A TPM that waits.
+    Pending(Held<Pending>),
+}
+
+/// The device or waiting TPM that `wanted` names.
+pub(super) async fn find(plant: &Plant, wanted: &DeviceRef) -> Result<Found, Refusal> {
+    match wanted {
+        DeviceRef::Name(name) => by_name(plant, name).await,
+        DeviceRef::Ek(ek) => by_ek(plant, ek).await,
+    }
+}
+
+/// The device `name`; one that still waits is not meant.
+pub(super) async fn known(plant: &Plant, name: &DeviceName) -> Result<Known, Refusal> {
+    let device: Held<Device> =
+        fetch(plant.store.as_ref(), device_key(name)).await?.ok_or_else(|| unknown(name))?;
+    let tpm: Held<Tpm> = fetch(plant.store.as_ref(), ek_key(&device.record.ek))
+        .await?
+        .ok_or_else(|| Refusal::internal(format!("the device {name} is known, its TPM is not")))?;
+    Ok(Known { device, tpm })
+}
+
+fn unknown(wanted: &dyn fmt::Display) -> Refusal {
+    Refusal::NotFound(format!("there is no device {wanted}; `touchstone device list` shows what there is"))
+}
+
+async fn by_name(plant: &Plant, name: &DeviceName) -> Result<Found, Refusal> {
+    if fetch::<Device>(plant.store.as_ref(), device_key(name)).await?.is_some() {
+        return Ok(Found::Device(Box::new(known(plant, name).await?)));
+    }
+    let waiting: Vec<Held<Pending>> = list(plant.store.as_ref(), PENDING).await?;
+    let mut asking = waiting.into_iter().filter(|held| held.record.name.as_ref() == Some(name));
+    match (asking.next(), asking.next()) {
+        (Some(one), None) => Ok(Found::Pending(one)),
+        (Some(one), Some(other)) => Err(Refusal::Conflict(format!(
+            "several pending devices ask for the name {name}: {}, {}, ...; name one by its EK digest",
+            one.record.ek, other.record.ek
+        ))),
+        (None, _) => Err(unknown(name)),
+    }
+}
+
+async fn by_ek(plant: &Plant, ek: &Digest) -> Result<Found, Refusal> {
+    let tpm: Option<Held<Tpm>> = fetch(plant.store.as_ref(), ek_key(ek)).await?;
+    if let Some(name) = tpm.and_then(|held| held.record.device) {
+        return Ok(Found::Device(Box::new(known(plant, &name).await?)));
+    }
+    let pending: Option<Held<Pending>> = fetch(plant.store.as_ref(), pending_key(ek)).await?;
+    pending.map(Found::Pending).ok_or_else(|| unknown(ek))
+}
+
+/// `zones` in order and once each, if there are not too many and each exists; the transaction expects
+/// that they still do.
+pub(super) async fn existing_zones(
+    plant: &Plant,
+    zones: &[ZoneName],
+    mut txn: Txn,
+) -> Result<(Vec<ZoneName>, Txn), Refusal> {
+    let mut sorted = zones.to_vec();
+    sorted.sort();
+    sorted.dedup();
+    if sorted.len() > MAX_ZONES {
+        return Err(Refusal::malformed(format!(
+            "{} zones; a device joins at most {MAX_ZONES}",
+            sorted.len()
+        )));
+    }
+    for zone in &sorted {
+        if fetch::<Zone>(plant.store.as_ref(), zone_key(zone)).await?.is_none() {
+            return Err(no_zone(zone));
+        }
+        txn = txn.present(zone_key(zone));
+    }
+    Ok((sorted, txn))
+}
+
+/// The refusal for a zone that is not there.
+pub(super) fn no_zone(zone: &ZoneName) -> Refusal {
+    Refusal::NotFound(format!("there is no zone {zone}; `touchstone zone create {zone}` makes it"))
+}

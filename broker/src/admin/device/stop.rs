@@ -1,0 +1,105 @@
+//! Quarantine, readmission, and "attest now".
+
+use policy::id::DeviceName;
+
+use super::{Known, known};
+use crate::admin::Actor;
+use crate::admin::bounds::{MAX_REASON, printable};
+use crate::admin::change::{Draft, commit};
+use crate::plant::Plant;
+use crate::record::device::{Admission, Quarantine};
+use crate::record::stored;
+use crate::session::Refusal;
+use crate::session::issue::revoke;
+use crate::trust;
+
+/// Stops a device: no new certificate, and those it holds are revoked. Returns how many.
+pub async fn quarantine(
+    plant: &Plant,
+    actor: &Actor,
+    name: &DeviceName,
+    reason: &str,
+) -> Result<usize, Refusal> {
+    let reason = printable("reason", reason, MAX_REASON)?;
+    commit(plant, || stop(plant, actor, name, reason)).await
+}
+
+async fn stop(
+    plant: &Plant,
+    actor: &Actor,
+    name: &DeviceName,
+    reason: &str,
+) -> Result<Draft<usize>, Refusal> {
+    let now = plant.now();
+    let Known { device, mut tpm } = not_retired(known(plant, name).await?)?;
+    let txn = Known { device: device.clone(), tpm: tpm.clone() }.expected();
+    let (revoked, txn) = revoke(plant, txn, name, |_| true, now, "quarantined").await?;
+    // Who stopped it first, and why, stays on record.
+    let by = actor.name().to_owned();
+    let first = tpm.record.quarantine.take();
+    tpm.record.quarantine = Some(first.unwrap_or(Quarantine { at: now, by, reason: reason.to_owned() }));
+    let event = actor.event(now, name.as_str(), &format!("{reason}; {revoked} certificates revoked"));
+    let txn = txn.put(tpm.key, stored(&tpm.record)?).audit(event.entry());
+    Ok(Draft::write(revoked, trust::raise(plant, txn, now).await?))
+}
+
+/// Ends a quarantine. The device is trusted when it proved itself again; counters of its TPM that went
+/// back are forgiven once, because a repair may have cleared it (A8).
+pub async fn readmit(plant: &Plant, actor: &Actor, name: &DeviceName, reason: &str) -> Result<(), Refusal> {
+    let reason = printable("reason", reason, MAX_REASON)?;
+    commit(plant, || release(plant, actor, name, reason)).await
+}
+
+async fn release(
+    plant: &Plant,
+    actor: &Actor,
+    name: &DeviceName,
+    reason: &str,
+) -> Result<Draft<()>, Refusal> {
+    let now = plant.now();
+    let known = not_retired(known(plant, name).await?)?;
+    let txn = known.expected();
+    let Known { mut device, mut tpm } = known;
+    tpm.record.quarantine = None;
+    device.record.clock_excused = true;
+    device.record.asked = device.record.asked.saturating_add(1);
+    let event = actor.event(now, name.as_str(), reason);
+    let txn =
+        txn.put(tpm.key, stored(&tpm.record)?).put(device.key, stored(&device.record)?).audit(event.entry());
+    Ok(Draft::write((), txn))
+}
+
+/// Asks a device to prove itself now.
+pub async fn attest_now(plant: &Plant, actor: &Actor, name: &DeviceName) -> Result<(), Refusal> {
+    commit(plant, || ask(plant, actor, name)).await
+}
+
+async fn ask(plant: &Plant, actor: &Actor, name: &DeviceName) -> Result<Draft<()>, Refusal> {
+    let now = plant.now();
+    let known = not_retired(known(plant, name).await?)?;
+    if let Some(stop) = &known.tpm.record.quarantine {
+        return Err(Refusal::Quarantined {
+            device: name.to_string(),
+            since: stop.at,
+            by: stop.by.clone(),
+            reason: stop.reason.clone(),
+        });
+    }
+    if known.device.record.ak.is_none() {
+        return Err(Refusal::NotFound(format!(
+            "{name} is registered and has not come yet; start the attestor on it"
+        )));
+    }
+    let txn = known.expected();
+    let mut device = known.device;
+    device.record.asked = device.record.asked.saturating_add(1);
+    let event = actor.event(now, name.as_str(), "asked to prove itself");
+    Ok(Draft::write((), txn.put(device.key, stored(&device.record)?).audit(event.entry())))
+}
+
+fn not_retired(known: Known) -> Result<Known, Refusal> {
+    if known.tpm.record.retired || known.device.record.admission == Admission::Retired {
+        return Err(Refusal::Retired(known.device.record.name.to_string()));
+    }
+    Ok(known)
+}

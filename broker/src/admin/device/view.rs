@@ -1,0 +1,281 @@
+//! What is known of devices, with the state that follows from it.
+
+use policy::appraisal::AppraisalRecord;
+use policy::id::{DeviceName, ZoneName};
+use policy::time::UnixTime;
+use policy::zone::Segmentation;
+
+use super::{DeviceRef, Found, find};
+use crate::plant::Plant;
+use crate::record::device::{
+    Admission, Attested, DEVICE, Decision, Device, HeldCertificate, HeldCertificates, Inventory, PENDING,
+    Pending, Tpm, attested_key, ek_key, held_prefix, inventory_key,
+};
+use crate::record::{Held, fetch, list};
+use crate::session::Refusal;
+use crate::store::record::decode;
+use crate::trust;
+
+/// Most devices on one page: with their certificates they stay well below gRPC's 4 MiB.
+pub const MAX_PAGE: usize = 500;
+/// Begins the place of a pending device in the list: after every device name.
+const AFTER_NAMES: char = '~';
+/// Largest result blob that is read: a few zones with their findings.
+const MAX_RESULT: usize = 1 << 20;
+
+/// The state of a device, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Known by its EK; it never came.
+    Registered,
+    /// It proved itself and waits for an administrator.
+    Pending,
+    /// Trusted in every zone.
+    Trusted,
+    /// A zone refused it.
+    Refused,
+    /// Trusted when it was last heard, which is too long ago.
+    Silent,
+    /// Stopped by an administrator.
+    Quarantined,
+    /// Gone for good.
+    Retired,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 7] = [
+        Self::Registered,
+        Self::Pending,
+        Self::Trusted,
+        Self::Refused,
+        Self::Silent,
+        Self::Quarantined,
+        Self::Retired,
+    ];
+
+    /// The state as commands show it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Registered => "registered",
+            Self::Pending => "pending",
+            Self::Trusted => "trusted",
+            Self::Refused => "refused",
+            Self::Silent => "silent",
+            Self::Quarantined => "quarantined",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+/// A device with everything that is stored about it.
+#[derive(Debug, Clone)]
+pub struct DeviceView {
+    /// The device.
+    pub device: Device,
+    /// Its TPM.
+    pub tpm: Tpm,
+    /// Its last attestation.
+    pub attested: Option<Attested>,
+    /// Its inventory.
+    pub inventory: Inventory,
+    /// Certificates that have not ended, with their zone.
+    pub certificates: Vec<(ZoneName, HeldCertificate)>,
+    /// Its state.
+    pub state: State,
+}
+
+/// A line of the list.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    /// A device of the plant.
+    Device(Box<DeviceView>),
+    /// A TPM that waits.
+    Pending(Pending),
+}
+
+impl Seen {
+    /// Its state.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        match self {
+            Self::Device(view) => view.state,
+            Self::Pending(_) => State::Pending,
+        }
+    }
+
+    /// Its zones, or those it asks for.
+    #[must_use]
+    pub fn zones(&self) -> &[ZoneName] {
+        match self {
+            Self::Device(view) => &view.device.zones,
+            Self::Pending(pending) => &pending.zones,
+        }
+    }
+}
+
+/// Which devices are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only those of this zone.
+    pub zone: Option<ZoneName>,
+    /// Only those in this state.
+    pub state: Option<State>,
+    /// Where the page before ended.
+    pub after: String,
+    /// How many at most; 0: [`MAX_PAGE`].
+    pub limit: usize,
+}
+
+/// A page of the list.
+#[derive(Debug)]
+pub struct Page {
+    /// Devices by name, then those that wait, by EK.
+    pub devices: Vec<Seen>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<String>,
+}
+
+/// One page of devices.
+pub async fn page(plant: &Plant, filter: &Filter) -> Result<Page, Refusal> {
+    let limit = if filter.limit == 0 { MAX_PAGE } else { filter.limit.min(MAX_PAGE) };
+    let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    let mut page = Page { devices: Vec::new(), next: None };
+    if !filter.after.starts_with(AFTER_NAMES) {
+        let mut after = (!filter.after.is_empty()).then(|| format!("{DEVICE}{}", filter.after));
+        loop {
+            let found = plant.store.scan(DEVICE, after.as_deref(), limit).await?;
+            let Some((last, _)) = found.last() else { break };
+            after = Some(last.clone());
+            for (key, value) in found {
+                let device: Device = decode(&key, &value.value).map_err(Refusal::internal)?;
+                let name = device.name.to_string();
+                let seen = Seen::Device(Box::new(view(plant, device, &zones).await?));
+                if take(&mut page, filter, limit, seen, name) {
+                    return Ok(page);
+                }
+            }
+        }
+    }
+    let waiting: Vec<Held<Pending>> = list(plant.store.as_ref(), PENDING).await?;
+    for held in waiting {
+        let place = format!("{AFTER_NAMES}{}", held.record.ek.hex());
+        if place > filter.after && take(&mut page, filter, limit, Seen::Pending(held.record), place) {
+            return Ok(page);
+        }
+    }
+    Ok(page)
+}
+
+/// Takes a line that matches; says whether the page is full.
+fn take(page: &mut Page, filter: &Filter, limit: usize, seen: Seen, place: String) -> bool {
+    let matches = filter.state.is_none_or(|state| seen.state() == state)
+        && filter.zone.as_ref().is_none_or(|zone| seen.zones().contains(zone));
+    if !matches {
+        return false;
+    }
+    page.devices.push(seen);
+    let full = page.devices.len() >= limit;
+    page.next = full.then_some(place);
+    full
+}
+
+/// Every device and every waiting TPM.
+pub async fn all(plant: &Plant, zones: &Segmentation) -> Result<Vec<Seen>, Refusal> {
+    let mut all = Vec::new();
+    let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
+    for held in devices {
+        all.push(Seen::Device(Box::new(view(plant, held.record, zones).await?)));
+    }
+    let waiting: Vec<Held<Pending>> = list(plant.store.as_ref(), PENDING).await?;
+    all.extend(waiting.into_iter().map(|held| Seen::Pending(held.record)));
+    Ok(all)
+}
+
+/// The device or waiting TPM that `wanted` names.
+pub async fn one(plant: &Plant, wanted: &DeviceRef) -> Result<Seen, Refusal> {
+    match find(plant, wanted).await? {
+        Found::Pending(held) => Ok(Seen::Pending(held.record)),
+        Found::Device(known) => {
+            let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+            Ok(Seen::Device(Box::new(view(plant, known.device.record, &zones).await?)))
+        }
+    }
+}
+
+/// The device `name`.
+pub async fn device(plant: &Plant, name: &DeviceName) -> Result<DeviceView, Refusal> {
+    match one(plant, &DeviceRef::Name(name.clone())).await? {
+        Seen::Device(view) => Ok(*view),
+        Seen::Pending(_) => Err(super::unknown(name)),
+    }
+}
+
+async fn view(plant: &Plant, device: Device, zones: &Segmentation) -> Result<DeviceView, Refusal> {
+    let store = plant.store.as_ref();
+    let tpm: Option<Held<Tpm>> = fetch(store, ek_key(&device.ek)).await?;
+    let tpm = tpm
+        .map(|held| held.record)
+        .ok_or_else(|| Refusal::internal(format!("the device {} is known, its TPM is not", device.name)))?;
+    let attested: Option<Held<Attested>> = fetch(store, attested_key(&device.name)).await?;
+    let attested = attested.map(|held| held.record);
+    let inventory: Option<Held<Inventory>> = fetch(store, inventory_key(&device.name)).await?;
+    let inventory = inventory.map(|held| held.record).unwrap_or_default();
+    let certificates = certificates(plant, &device.name).await?;
+    let state = state(&device, &tpm, attested.as_ref(), zones, plant.now());
+    Ok(DeviceView { device, tpm, attested, inventory, certificates, state })
+}
+
+async fn certificates(plant: &Plant, name: &DeviceName) -> Result<Vec<(ZoneName, HeldCertificate)>, Refusal> {
+    let prefix = held_prefix(name);
+    let all: Vec<Held<HeldCertificates>> = list(plant.store.as_ref(), &prefix).await?;
+    let now = plant.now();
+    let mut certificates = Vec::new();
+    for held in all {
+        let Some(Ok(zone)) = held.key.strip_prefix(&prefix).map(str::parse::<ZoneName>) else { continue };
+        let valid = held.record.certificates.into_iter().filter(|one| one.validity.not_after > now);
+        certificates.extend(valid.map(|one| (zone.clone(), one)));
+    }
+    Ok(certificates)
+}
+
+fn state(
+    device: &Device,
+    tpm: &Tpm,
+    attested: Option<&Attested>,
+    zones: &Segmentation,
+    now: UnixTime,
+) -> State {
+    if tpm.retired || device.admission == Admission::Retired {
+        return State::Retired;
+    }
+    if tpm.quarantine.is_some() {
+        return State::Quarantined;
+    }
+    let (Some(_), Some(attested)) = (&device.ak, attested) else { return State::Registered };
+    match attested.decision {
+        Decision::Refused => State::Refused,
+        Decision::Silent => State::Silent,
+        Decision::Trusted | Decision::WouldRefuse => {
+            // A gateway answers the zone that asks most often.
+            let timings = device.zones.iter().filter_map(|zone| zones.zone(zone));
+            let silent_after = timings.map(|zone| zone.timing.silent_after()).min();
+            match silent_after {
+                Some(limit) if now.since(attested.at) > limit => State::Silent,
+                _ => State::Trusted,
+            }
+        }
+    }
+}
+
+/// What each zone's appraisal found. Empty when the blob is gone: a newer attestation replaced it, or
+/// the backup that was restored lacks it.
+pub async fn results(plant: &Plant, attested: &Attested) -> Vec<AppraisalRecord> {
+    let read = plant.blobs.fetch(attested.result, MAX_RESULT).await;
+    let parsed = read.map(|blob| serde_json::from_slice(&blob).unwrap_or_default());
+    parsed.unwrap_or_else(|error| {
+        tracing::warn!(%error, "an appraisal result cannot be read");
+        Vec::new()
+    })
+}

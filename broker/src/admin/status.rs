@@ -1,0 +1,205 @@
+//! The morning page: how the plant is, and what needs a person.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::digest::Digest;
+use policy::id::ProductName;
+use policy::reference::state::ReleaseState;
+use policy::time::UnixTime;
+use policy::zone::Segmentation;
+use x509_cert::Certificate;
+use x509_cert::der::{Decode, Encode};
+
+use super::Actor;
+use super::device::view::{DeviceView, Seen, State, all, results};
+use super::device::why::why;
+use super::golden;
+use crate::plant::Plant;
+use crate::record::device::Decision;
+use crate::session::Refusal;
+use crate::store::Revision;
+use crate::trust;
+
+/// Most things that the page lists; the rest is counted.
+const MAX_ATTENTION: usize = 100;
+/// How long before an administrator's or the issuing certificate ends it needs a person, in seconds.
+const ENDS_SOON: u64 = 30 * 86_400;
+
+/// Something that needs a person.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attention {
+    /// What it is about.
+    pub subject: String,
+    /// What is wrong.
+    pub message: String,
+    /// The command that would help; empty where no command does.
+    pub next_command: String,
+    /// The owner that the inventory names.
+    pub owner: String,
+    /// The criticality that the inventory names.
+    pub criticality: String,
+}
+
+/// The page.
+#[derive(Debug)]
+pub struct Status {
+    /// The plant's domain.
+    pub plant: String,
+    /// The broker's time.
+    pub now: UnixTime,
+    /// The plant's epoch.
+    pub epoch: u64,
+    /// The store's revision.
+    pub revision: Revision,
+    /// Devices by state.
+    pub devices: BTreeMap<State, u32>,
+    /// What needs a person, most urgent first.
+    pub attention: Vec<Attention>,
+    /// Zones.
+    pub zones: usize,
+    /// Conduits.
+    pub conduits: usize,
+    /// Active releases.
+    pub active_releases: usize,
+    /// Digest of the plant root's public key.
+    pub plant_root: Option<Digest>,
+    /// When the issuing certificate ends.
+    pub issuing_not_after: UnixTime,
+}
+
+/// The page of now, as `actor` should see it.
+pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
+    let now = plant.now();
+    let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    let releases = golden::all(plant).await?;
+    let active = || releases.iter().filter(|release| release.state == ReleaseState::Active);
+    let mut devices = BTreeMap::new();
+    let mut attention = Vec::new();
+    for seen in all(plant, &zones).await? {
+        let count: &mut u32 = devices.entry(seen.state()).or_default();
+        *count = count.saturating_add(1);
+        if needs_a_person(&seen) && attention.len() <= MAX_ATTENTION {
+            attention.push(of_device(plant, &seen, now).await);
+        }
+    }
+    let keys = plant.keys.load();
+    attention.extend(of_zones(&zones, &active().map(|release| release.product.clone()).collect()));
+    attention.extend(of_certificates(actor, keys.issuing.not_after(), now));
+    shorten(&mut attention);
+    Ok(Status {
+        plant: keys.domain.to_string(),
+        now,
+        epoch: keys.epoch,
+        revision: plant.store.revision(),
+        devices,
+        attention,
+        zones: zones.zones().count(),
+        conduits: zones.conduits().len(),
+        active_releases: active().count(),
+        plant_root: root_pin(&keys.root),
+        issuing_not_after: keys.issuing.not_after(),
+    })
+}
+
+fn shorten(attention: &mut Vec<Attention>) {
+    if attention.len() <= MAX_ATTENTION {
+        return;
+    }
+    attention.truncate(MAX_ATTENTION);
+    attention.push(Attention {
+        subject: "more".to_owned(),
+        message: format!("only the first {MAX_ATTENTION} things are listed here"),
+        next_command: "touchstone device list --state refused".to_owned(),
+        ..Attention::default()
+    });
+}
+
+fn root_pin(root: &[u8]) -> Option<Digest> {
+    let certificate = Certificate::from_der(root).ok()?;
+    let spki = certificate.tbs_certificate().subject_public_key_info().to_der().ok()?;
+    Some(Digest::of(&spki))
+}
+
+fn would_refuse(view: &DeviceView) -> bool {
+    view.attested.as_ref().is_some_and(|attested| attested.decision == Decision::WouldRefuse)
+}
+
+fn needs_a_person(seen: &Seen) -> bool {
+    match seen {
+        Seen::Pending(_) => true,
+        Seen::Device(view) => match view.state {
+            State::Refused | State::Silent | State::Pending => true,
+            State::Trusted => would_refuse(view) || view.device.zones.is_empty(),
+            // Somebody decided these; they wait for nobody here.
+            State::Registered | State::Quarantined | State::Retired => false,
+        },
+    }
+}
+
+async fn of_device(plant: &Plant, seen: &Seen, now: UnixTime) -> Attention {
+    let (subject, inventory, records) = match seen {
+        Seen::Pending(pending) => {
+            let subject = pending.name.as_ref().map_or_else(|| pending.ek.to_string(), ToString::to_string);
+            (subject, None, Vec::new())
+        }
+        Seen::Device(view) => {
+            let records = match &view.attested {
+                Some(attested) => results(plant, attested).await,
+                None => Vec::new(),
+            };
+            (view.device.name.to_string(), Some(&view.inventory), records)
+        }
+    };
+    let why = why(seen, &records, now);
+    let value = |name: &str| {
+        let known = inventory.and_then(|inventory| inventory.values.get(name));
+        known.map_or_else(String::new, |known| known.value.clone())
+    };
+    let (owner, criticality) = (value("owner"), value("criticality"));
+    // The first sentence says that it is refused, the second why.
+    let message = why.sentences.into_iter().take(2).collect::<Vec<_>>().join(": ");
+    let next_command = match seen {
+        Seen::Device(view) if view.state == State::Refused || would_refuse(view) => {
+            format!("touchstone device why {}", view.device.name)
+        }
+        _ => why.next_command,
+    };
+    Attention { subject, message, next_command, owner, criticality }
+}
+
+fn of_zones(zones: &Segmentation, active: &BTreeSet<ProductName>) -> Vec<Attention> {
+    let mut attention = Vec::new();
+    for conduit in zones.observed() {
+        attention.push(Attention {
+            subject: conduit.to_string(),
+            message: "this conduit lets an observing zone reach an enforcing one".to_owned(),
+            next_command: format!("touchstone zone show {}", conduit.from),
+            ..Attention::default()
+        });
+    }
+    for zone in zones.zones() {
+        for product in zone.products.iter().filter(|product| !active.contains(*product)) {
+            attention.push(Attention {
+                subject: zone.name.to_string(),
+                message: format!("{product} has no active golden release, so nothing that boots is approved"),
+                next_command: format!(
+                    "touchstone golden learn --from DEVICE --product {product} --version VERSION"
+                ),
+                ..Attention::default()
+            });
+        }
+    }
+    attention
+}
+
+fn of_certificates(actor: &Actor, issuing: UnixTime, now: UnixTime) -> Vec<Attention> {
+    let yours = format!("the administrator certificate of {}", actor.name());
+    let ends = [(yours, actor.not_after()), ("the broker's issuing certificate".to_owned(), issuing)];
+    let soon = ends.into_iter().filter(|(_, end)| end.since(now) <= ENDS_SOON);
+    let attention = soon.map(|(subject, end)| Attention {
+        message: format!("{subject} ends on {end}; make a new one on the broker's host before then"),
+        subject,
+        ..Attention::default()
+    });
+    attention.collect()
+}

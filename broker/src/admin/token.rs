@@ -1,0 +1,122 @@
+//! One-time join tokens.
+//!
+//! The secret is shown once and stored wrapped: its proof is an HMAC, so a hash would not do (A5).
+
+use policy::digest::Digest;
+use policy::id::{DeviceName, ZoneName};
+use policy::time::UnixTime;
+use zeroize::Zeroizing;
+
+use super::Actor;
+use super::change::{Draft, commit};
+use super::device::existing_zones;
+use crate::plant::Plant;
+use crate::ports::random;
+use crate::record::device::{Device, TOKEN, Token, device_key, token_key};
+use crate::record::{Held, fetch, list, stored};
+use crate::session::Refusal;
+use crate::store::Txn;
+
+/// Lifetime of a token that states none, in seconds: a day (A5).
+const LIFETIME: u64 = 86_400;
+/// Longest lifetime in seconds: the boxes of a delivery are installed within a month.
+const MAX_LIFETIME: u64 = 30 * 86_400;
+/// Tokens that may be open at once.
+const MAX_TOKENS: usize = 10_000;
+/// Expired tokens that are swept with each new one, within the limits of a transaction.
+const SWEEP: usize = 50;
+
+/// What a token allows.
+#[derive(Debug)]
+pub struct Request {
+    /// Zones that it admits to.
+    pub zones: Vec<ZoneName>,
+    /// Only this TPM may use it.
+    pub ek: Option<Digest>,
+    /// Name that the device gets.
+    pub device: Option<DeviceName>,
+    /// Seconds; 0: a day.
+    pub lifetime: u64,
+}
+
+/// A new token. Its text is shown once.
+pub struct Created {
+    /// `ts1.<id>.<secret>`
+    pub text: Zeroizing<String>,
+    /// When it ends.
+    pub expires: UnixTime,
+}
+
+impl std::fmt::Debug for Created {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Created(until {})", self.expires)
+    }
+}
+
+/// Makes a token.
+pub async fn create(plant: &Plant, actor: &Actor, request: &Request) -> Result<Created, Refusal> {
+    if request.zones.is_empty() {
+        return Err(Refusal::malformed("name the zone that the token admits to".to_owned()));
+    }
+    if request.lifetime > MAX_LIFETIME {
+        return Err(Refusal::malformed(format!(
+            "a token lives at most {MAX_LIFETIME} s (30 days), not {} s",
+            request.lifetime
+        )));
+    }
+    commit(plant, || make(plant, actor, request)).await
+}
+
+async fn make(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft<Created>, Refusal> {
+    let now = plant.now();
+    let (zones, mut txn) = existing_zones(plant, &request.zones, Txn::new()).await?;
+    if let Some(name) = &request.device {
+        if fetch::<Device>(plant.store.as_ref(), device_key(name)).await?.is_some() {
+            return Err(Refusal::Conflict(format!("there is a device {name} already; choose another name")));
+        }
+        txn = txn.absent(device_key(name));
+    }
+    txn = sweep(plant, txn, now).await?;
+    let id = hex::encode(random::<16>(plant.entropy.as_ref()).map_err(Refusal::internal)?);
+    let secret = Zeroizing::new(random::<32>(plant.entropy.as_ref()).map_err(Refusal::internal)?);
+    let key = token_key(&id);
+    let wrapped = plant.kek.seal(plant.entropy.as_ref(), key.as_bytes(), secret.as_slice());
+    let lifetime = if request.lifetime == 0 { LIFETIME } else { request.lifetime };
+    let token = Token {
+        wrapped_secret: wrapped.map_err(Refusal::internal)?.into(),
+        zones,
+        ek: request.ek,
+        device: request.device.clone(),
+        expires: now.plus(lifetime),
+        by: actor.name().to_owned(),
+        epoch: plant.keys.load().epoch,
+    };
+    let event = actor.event(now, &id, &allowance(&token));
+    let text =
+        Zeroizing::new(format!("ts1.{id}.{}", Zeroizing::new(hex::encode(secret.as_slice())).as_str()));
+    let created = Created { text, expires: token.expires };
+    Ok(Draft::write(created, txn.absent(key.clone()).put(key, stored(&token)?).audit(event.entry())))
+}
+
+fn allowance(token: &Token) -> String {
+    let zones: Vec<&str> = token.zones.iter().map(ZoneName::as_str).collect();
+    let who = token.device.as_ref().map_or_else(|| "one device".to_owned(), ToString::to_string);
+    let ek = token.ek.map_or_else(String::new, |ek| format!(" with EK {ek}"));
+    format!("{who}{ek} may join {} until {}", zones.join(", "), token.expires)
+}
+
+/// Removes tokens that expired; refuses when too many are open.
+async fn sweep(plant: &Plant, mut txn: Txn, now: UnixTime) -> Result<Txn, Refusal> {
+    let tokens: Vec<Held<Token>> = list(plant.store.as_ref(), TOKEN).await?;
+    let (open, expired): (Vec<_>, Vec<_>) = tokens.into_iter().partition(|held| now <= held.record.expires);
+    if open.len() >= MAX_TOKENS {
+        return Err(Refusal::Conflict(format!(
+            "{} join tokens are open, no more are made; wait until some expire",
+            open.len()
+        )));
+    }
+    for held in expired.into_iter().take(SWEEP) {
+        txn = txn.delete(held.key);
+    }
+    Ok(txn)
+}

@@ -1,0 +1,110 @@
+//! Zones with their authorities.
+//!
+//! Every change of zones and conduits raises the trust head, so a change that raises it before it
+//! reads zones and conduits is committed only on exactly what it read.
+
+use policy::id::ZoneName;
+use policy::zone::{Conduit, Role, Segmentation, Zone};
+
+use super::Actor;
+use super::change::{Draft, commit};
+use super::device::no_zone;
+use crate::authority;
+use crate::plant::Plant;
+use crate::record::device::{DEVICE, Device};
+use crate::record::zone::{
+    AUTHORITY, AuthorityRecord, RevokedCertificate, authority_key, revoked_prefix, zone_key,
+};
+use crate::record::{Held, list, stored};
+use crate::session::Refusal;
+use crate::store::Txn;
+use crate::trust;
+
+/// Most products of a zone: the zone is one record of at most 4 KiB.
+const MAX_PRODUCTS: usize = 32;
+
+/// Makes a zone and its two authorities, or, for a dry run, says whether it could be made.
+pub async fn create(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Result<(), Refusal> {
+    if zone.products.len() > MAX_PRODUCTS {
+        return Err(Refusal::malformed(format!(
+            "{} products; a zone has at most {MAX_PRODUCTS}",
+            zone.products.len()
+        )));
+    }
+    commit(plant, || make(plant, actor, zone, dry_run)).await
+}
+
+async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Result<Draft<()>, Refusal> {
+    let now = plant.now();
+    let txn = trust::raise(plant, Txn::new(), now).await?;
+    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    if known.zone(&zone.name).is_some() {
+        return Err(Refusal::Conflict(format!("there is a zone {} already", zone.name)));
+    }
+    let zones = known.zones().cloned().chain([zone.clone()]).collect();
+    fitting(zones, known.conduits().to_vec())?;
+    if dry_run {
+        return Ok(Draft::nothing(()));
+    }
+    let mut txn = txn.absent(zone_key(&zone.name)).put(zone_key(&zone.name), stored(zone)?);
+    for role in [Role::Caller, Role::Listener] {
+        let authority = authority::prepare(plant, &zone.name, role, 1, zone.name_constraint, now)
+            .map_err(Refusal::internal)?;
+        let key = authority_key(&zone.name, role, 1);
+        txn = txn.absent(key.clone()).put(key, stored(&authority)?);
+    }
+    let event = actor.event(now, zone.name.as_str(), "created with its caller and listener authorities");
+    Ok(Draft::write((), txn.audit(event.entry())))
+}
+
+/// Zones and conduits that fit together; every fault is told at once.
+pub(super) fn fitting(zones: Vec<Zone>, conduits: Vec<Conduit>) -> Result<Segmentation, Refusal> {
+    Segmentation::new(zones, conduits).map_err(|faults| Refusal::malformed(faults.to_string()))
+}
+
+/// A zone with what depends on it.
+#[derive(Debug)]
+pub struct ZoneView {
+    /// The zone.
+    pub zone: Zone,
+    /// Conduits from or to it.
+    pub conduits: Vec<Conduit>,
+    /// Devices in it.
+    pub devices: usize,
+}
+
+/// One zone.
+pub async fn one(plant: &Plant, name: &ZoneName) -> Result<ZoneView, Refusal> {
+    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    let zone = known.zone(name).cloned().ok_or_else(|| no_zone(name))?;
+    let touches = |conduit: &&Conduit| conduit.from == *name || conduit.to == *name;
+    let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
+    Ok(ZoneView {
+        zone,
+        conduits: known.conduits().iter().filter(touches).cloned().collect(),
+        devices: devices.iter().filter(|held| held.record.zones.contains(name)).count(),
+    })
+}
+
+/// An authority with the certificates that it revoked.
+#[derive(Debug)]
+pub struct AuthorityView {
+    /// The authority.
+    pub record: AuthorityRecord,
+    /// Certificates that it revoked and that have not ended.
+    pub revoked: usize,
+}
+
+/// Every authority, by zone, role and generation.
+pub async fn authorities(plant: &Plant) -> Result<Vec<AuthorityView>, Refusal> {
+    let now = plant.now();
+    let records: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), AUTHORITY).await?;
+    let mut views = Vec::new();
+    for Held { record, .. } in records {
+        let prefix = revoked_prefix(&record.zone, record.role, record.generation);
+        let revoked: Vec<Held<RevokedCertificate>> = list(plant.store.as_ref(), &prefix).await?;
+        let revoked = revoked.iter().filter(|held| held.record.not_after >= now).count();
+        views.push(AuthorityView { record, revoked });
+    }
+    Ok(views)
+}

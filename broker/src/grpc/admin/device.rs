@@ -1,0 +1,267 @@
+//! Devices and tokens: convert, call, convert.
+
+use std::collections::HashMap;
+
+use policy::appraisal::AppraisalRecord;
+use policy::appraisal::claims::{Claim, Tier};
+use policy::id::ZoneName;
+use proto::{convert, v1};
+
+use super::parse;
+use crate::admin::device::view::{self, DeviceView, Filter, Seen, State};
+use crate::admin::device::{DeviceRef, admit as admission, import as registration, stop, why};
+use crate::admin::{Actor, token};
+use crate::plant::Plant;
+use crate::record::device::{Attested, HeldCertificate, Inventory, Pending, Source};
+use crate::session::{Refusal, role_to_wire};
+
+pub(super) async fn list(
+    plant: &Plant,
+    _: &Actor,
+    request: v1::ListDevicesRequest,
+) -> Result<v1::ListDevicesResponse, Refusal> {
+    if request.after.len() > 80 || !request.after.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Refusal::malformed("after: pass the `next` of the page before".to_owned()));
+    }
+    let filter = Filter {
+        zone: parse::optional("zone", &request.zone)?,
+        state: optional_state(&request.state)?,
+        after: request.after,
+        limit: usize::try_from(request.limit).unwrap_or(usize::MAX),
+    };
+    // Whether a device's broker is away is known to the device alone.
+    if filter.state.is_none() && !request.state.is_empty() {
+        return Ok(v1::ListDevicesResponse::default());
+    }
+    let page = view::page(plant, &filter).await?;
+    let devices = page.devices.iter().map(|seen| device(seen, &[])).collect();
+    Ok(v1::ListDevicesResponse { devices, next: page.next.unwrap_or_default() })
+}
+
+fn optional_state(word: &str) -> Result<Option<State>, Refusal> {
+    if word.is_empty() || word == "holding" {
+        return Ok(None);
+    }
+    let found = State::ALL.into_iter().find(|state| state.name() == word);
+    let names: Vec<&str> = State::ALL.iter().map(|state| state.name()).collect();
+    found
+        .map(Some)
+        .ok_or_else(|| Refusal::malformed(format!("state: write one of {}, holding", names.join(", "))))
+}
+
+pub(super) async fn one(
+    plant: &Plant,
+    _: &Actor,
+    request: v1::GetDeviceRequest,
+) -> Result<v1::GetDeviceResponse, Refusal> {
+    let seen = view::one(plant, &parse::device("device", &request.name)?).await?;
+    let records = match &seen {
+        Seen::Device(view) => match &view.attested {
+            Some(attested) => view::results(plant, attested).await,
+            None => Vec::new(),
+        },
+        Seen::Pending(_) => Vec::new(),
+    };
+    let why = why::why(&seen, &records, plant.now());
+    Ok(v1::GetDeviceResponse {
+        device: Some(device(&seen, &records)),
+        why: why.sentences,
+        next_command: why.next_command,
+    })
+}
+
+pub(super) async fn import(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::ImportDevicesRequest,
+) -> Result<v1::ImportDevicesResponse, Refusal> {
+    let entry = |entry: v1::DeviceEntry| -> Result<registration::Entry, Refusal> {
+        Ok(registration::Entry {
+            name: parse::text("device", &entry.name)?,
+            zones: parse::texts("zone", &entry.zones)?,
+            ek: parse::digest(&format!("EK digest of {}", entry.name), &entry.ek_digest)?,
+            inventory: entry.inventory.into_iter().collect(),
+        })
+    };
+    let entries = request.devices.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+    let done = registration::import(plant, actor, &entries, request.dry_run).await?;
+    Ok(v1::ImportDevicesResponse {
+        created: parse::count(done.created),
+        unchanged: parse::count(done.unchanged),
+    })
+}
+
+pub(super) async fn admit(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::AdmitDeviceRequest,
+) -> Result<v1::AdmitDeviceResponse, Refusal> {
+    let wanted = if request.ek_digest.is_empty() {
+        parse::device("device", &request.device)?
+    } else {
+        DeviceRef::Ek(parse::digest("EK digest", &request.ek_digest)?)
+    };
+    let request = admission::Request {
+        device: wanted,
+        name: parse::optional("name", &request.name)?,
+        zones: parse::texts("zone", &request.zones)?,
+    };
+    let name = admission::admit(plant, actor, &request).await?;
+    let seen = view::one(plant, &DeviceRef::Name(name)).await?;
+    Ok(v1::AdmitDeviceResponse { device: Some(device(&seen, &[])) })
+}
+
+pub(super) async fn quarantine(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::QuarantineDeviceRequest,
+) -> Result<v1::QuarantineDeviceResponse, Refusal> {
+    let name = parse::text("device", &request.name)?;
+    let revoked = stop::quarantine(plant, actor, &name, &request.reason).await?;
+    Ok(v1::QuarantineDeviceResponse { revoked: parse::count(revoked) })
+}
+
+pub(super) async fn readmit(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::ReadmitDeviceRequest,
+) -> Result<v1::ReadmitDeviceResponse, Refusal> {
+    let name = parse::text("device", &request.name)?;
+    stop::readmit(plant, actor, &name, &request.reason).await?;
+    Ok(v1::ReadmitDeviceResponse {})
+}
+
+pub(super) async fn attest(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::AttestDeviceRequest,
+) -> Result<v1::AttestDeviceResponse, Refusal> {
+    stop::attest_now(plant, actor, &parse::text("device", &request.name)?).await?;
+    Ok(v1::AttestDeviceResponse {})
+}
+
+pub(super) async fn create_token(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::CreateTokenRequest,
+) -> Result<v1::CreateTokenResponse, Refusal> {
+    let ek = match request.ek_digest.as_slice() {
+        [] => None,
+        bytes => Some(parse::digest("EK digest", bytes)?),
+    };
+    let request = token::Request {
+        zones: parse::texts("zone", &request.zones)?,
+        ek,
+        device: parse::optional("device", &request.device)?,
+        lifetime: request.lifetime_seconds.into(),
+    };
+    let created = token::create(plant, actor, &request).await?;
+    Ok(v1::CreateTokenResponse { token: created.text.to_string(), expires_at: created.expires.0 })
+}
+
+fn device(seen: &Seen, records: &[AppraisalRecord]) -> v1::Device {
+    match seen {
+        Seen::Pending(pending) => waiting(pending),
+        Seen::Device(view) => known(view, records),
+    }
+}
+
+fn waiting(pending: &Pending) -> v1::Device {
+    v1::Device {
+        name: pending.name.as_ref().map(ToString::to_string).unwrap_or_default(),
+        state: State::Pending.name().to_owned(),
+        zones: pending.zones.iter().map(ToString::to_string).collect(),
+        ek_digest: pending.ek.0.to_vec(),
+        last_seen: pending.since.0,
+        ..v1::Device::default()
+    }
+}
+
+fn known(view: &DeviceView, records: &[AppraisalRecord]) -> v1::Device {
+    let device = &view.device;
+    let service = |(name, port): (&String, &u16)| v1::Service { name: name.clone(), port: (*port).into() };
+    v1::Device {
+        name: device.name.to_string(),
+        state: view.state.name().to_owned(),
+        zones: device.zones.iter().map(ToString::to_string).collect(),
+        ek_digest: device.ek.0.to_vec(),
+        inventory: inventory(&view.inventory),
+        services: device.services.iter().map(service).collect(),
+        attested: view.attested.as_ref().map(|attested| attestation(attested, view, records)),
+        svids: view.certificates.iter().map(|(zone, held)| certificate(zone, held)).collect(),
+        admitted_at: device.admitted_at.0,
+        admitted_by: device.admitted_by.clone(),
+        last_seen: view.attested.as_ref().map_or(0, |attested| attested.at.0),
+        attestation_counter: device.counter,
+    }
+}
+
+fn inventory(inventory: &Inventory) -> Vec<v1::InventoryValue> {
+    let source = |source| match source {
+        Source::Vouched => "vouched",
+        Source::Declared => "declared",
+        Source::Attested => "attested",
+    };
+    let values = inventory.values.iter().map(|(name, value)| v1::InventoryValue {
+        name: name.clone(),
+        value: value.value.clone(),
+        source: source(value.source).to_owned(),
+        at: value.at.0,
+    });
+    values.collect()
+}
+
+fn certificate(zone: &ZoneName, held: &HeldCertificate) -> v1::Svid {
+    v1::Svid {
+        zone: zone.to_string(),
+        role: role_to_wire(held.role).into(),
+        chain: Vec::new(),
+        not_before: held.validity.not_before.0,
+        not_after: held.validity.not_after.0,
+        spki_digest: held.spki.0.to_vec(),
+    }
+}
+
+fn attestation(attested: &Attested, view: &DeviceView, records: &[AppraisalRecord]) -> v1::Attested {
+    let mut claims: HashMap<String, i32> = HashMap::new();
+    let mut findings: Vec<v1::Finding> = Vec::new();
+    let mut not_appraised: Vec<String> = Vec::new();
+    for record in records {
+        claims.extend(record.claims.iter().map(|(claim, value)| (claim.name().to_owned(), value.0.into())));
+        for finding in record.findings.iter().map(convert::finding) {
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+        for pcr in record.not_appraised.iter().map(|pcr| format!("PCR {pcr}")) {
+            if !not_appraised.contains(&pcr) {
+                not_appraised.push(pcr);
+            }
+        }
+    }
+    v1::Attested {
+        at: attested.at.0,
+        verdict: attested.verdict.clone(),
+        claims,
+        findings,
+        release: attested.release.clone().unwrap_or_default(),
+        decision: attested.decision.name().to_owned(),
+        evidence_digest: attested.evidence.0.to_vec(),
+        reset_count: attested.reset_count.into(),
+        restart_count: attested.restart_count.into(),
+        firmware_version: attested.firmware_version,
+        hardware: hardware(view, records),
+        not_appraised,
+    }
+}
+
+fn hardware(view: &DeviceView, records: &[AppraisalRecord]) -> String {
+    let Some(record) = records.first() else { return String::new() };
+    let proven = record.claims.value(Claim::Hardware).tier() == Tier::Affirming;
+    match (proven, view.tpm.registered) {
+        (true, true) => "TPM with a registered EK",
+        (true, false) => "TPM with an EK that its manufacturer certifies",
+        (false, _) => "nothing vouches for the TPM",
+    }
+    .to_owned()
+}

@@ -1,0 +1,151 @@
+//! The Admin service: who calls, convert, call, convert.
+
+mod backup;
+mod device;
+mod golden;
+mod parse;
+mod status;
+mod zone;
+
+use std::sync::Arc;
+
+use proto::v1;
+use proto::v1::admin_server::Admin;
+use tokio::sync::Semaphore;
+use tonic::{Request, Response, Status};
+
+use super::connection::ConnectionInfo;
+use super::status::status as wire_status;
+use crate::admin::{Act, Actor, authorize};
+use crate::plant::Plant;
+use crate::session::Refusal;
+
+/// Backups and restores that run at once: each reads or writes the whole store.
+const COPIES: usize = 1;
+
+/// The service.
+#[derive(Clone)]
+pub struct Administration {
+    plant: Arc<Plant>,
+    copies: Arc<Semaphore>,
+}
+
+impl Administration {
+    /// The service of this plant.
+    #[must_use]
+    pub fn new(plant: Arc<Plant>) -> Self {
+        Self { plant, copies: Arc::new(Semaphore::new(COPIES)) }
+    }
+
+    /// The caller, if they may do `act`.
+    async fn actor<T>(&self, request: &Request<T>, act: Act) -> Result<Actor, Status> {
+        let info = request.extensions().get::<ConnectionInfo>();
+        let peer = info.map(|info| info.peer.clone());
+        let allowed = async {
+            let peer = peer.ok_or_else(|| {
+                Refusal::internal("the Admin service is served without its connection's peer".to_owned())
+            })?;
+            authorize(&self.plant, peer.administrator()?, act).await
+        };
+        allowed.await.map_err(|refusal| self.refuse(act, &refusal))
+    }
+
+    fn refuse(&self, act: Act, refusal: &Refusal) -> Status {
+        tracing::info!(act = act.name(), reason = %refusal, "refused");
+        wire_status(&self.plant, refusal)
+    }
+
+    /// Answers with what `work` came to.
+    async fn answer<T>(
+        &self,
+        act: Act,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<Response<T>, Status> {
+        work.await.map(Response::new).map_err(|refusal| self.refuse(act, &refusal))
+    }
+}
+
+/// A unary method: authorizes `act`, then answers with what the function makes of plant, caller and request.
+macro_rules! unary {
+    ($name:ident, $request:ident, $response:ident, $act:expr, $work:path) => {
+        fn $name<'life, 'future>(
+            &'life self,
+            request: Request<v1::$request>,
+        ) -> std::pin::Pin<Box<dyn Future<Output = Result<Response<v1::$response>, Status>> + Send + 'future>>
+        where
+            'life: 'future,
+            Self: 'future,
+        {
+            Box::pin(async move {
+                let actor = self.actor(&request, $act).await?;
+                self.answer($act, $work(&self.plant, &actor, request.into_inner())).await
+            })
+        }
+    };
+}
+
+impl Admin for Administration {
+    unary!(get_status, GetStatusRequest, GetStatusResponse, Act::ReadStatus, status::read);
+    unary!(list_devices, ListDevicesRequest, ListDevicesResponse, Act::ReadDevices, device::list);
+    unary!(get_device, GetDeviceRequest, GetDeviceResponse, Act::ReadDevices, device::one);
+    unary!(import_devices, ImportDevicesRequest, ImportDevicesResponse, Act::ImportDevices, device::import);
+    unary!(admit_device, AdmitDeviceRequest, AdmitDeviceResponse, Act::AdmitDevice, device::admit);
+    unary!(
+        quarantine_device,
+        QuarantineDeviceRequest,
+        QuarantineDeviceResponse,
+        Act::QuarantineDevice,
+        device::quarantine
+    );
+    unary!(readmit_device, ReadmitDeviceRequest, ReadmitDeviceResponse, Act::ReadmitDevice, device::readmit);
+    unary!(attest_device, AttestDeviceRequest, AttestDeviceResponse, Act::AttestDevice, device::attest);
+    unary!(create_token, CreateTokenRequest, CreateTokenResponse, Act::CreateToken, device::create_token);
+    unary!(learn_release, LearnReleaseRequest, LearnReleaseResponse, Act::LearnRelease, golden::learn);
+    unary!(apply_release, ApplyReleaseRequest, ApplyReleaseResponse, Act::ApplyRelease, golden::apply);
+    unary!(list_releases, ListReleasesRequest, ListReleasesResponse, Act::ReadReleases, golden::list);
+    unary!(get_release, GetReleaseRequest, GetReleaseResponse, Act::ReadReleases, golden::one);
+    unary!(create_zone, CreateZoneRequest, CreateZoneResponse, Act::CreateZone, zone::create);
+    unary!(list_zones, ListZonesRequest, ListZonesResponse, Act::ReadZones, zone::list);
+    unary!(get_zone, GetZoneRequest, GetZoneResponse, Act::ReadZones, zone::one);
+    unary!(allow_conduit, AllowConduitRequest, AllowConduitResponse, Act::AllowConduit, zone::allow);
+    unary!(close_conduit, CloseConduitRequest, CloseConduitResponse, Act::CloseConduit, zone::close);
+    unary!(list_conduits, ListConduitsRequest, ListConduitsResponse, Act::ReadZones, zone::conduits);
+    unary!(
+        list_authorities,
+        ListAuthoritiesRequest,
+        ListAuthoritiesResponse,
+        Act::ReadZones,
+        zone::authorities
+    );
+    unary!(list_audit_events, ListAuditEventsRequest, ListAuditEventsResponse, Act::ReadAudit, status::audit);
+
+    type BackupStream = backup::Stream;
+
+    fn backup<'life, 'future>(
+        &'life self,
+        request: Request<v1::BackupRequest>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Response<Self::BackupStream>, Status>> + Send + 'future>>
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move {
+            let actor = self.actor(&request, Act::Backup).await?;
+            self.answer(Act::Backup, backup::backup(self, actor)).await
+        })
+    }
+
+    fn restore<'life, 'future>(
+        &'life self,
+        request: Request<tonic::Streaming<v1::RestoreChunk>>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Response<v1::RestoreResponse>, Status>> + Send + 'future>>
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move {
+            let actor = self.actor(&request, Act::Restore).await?;
+            self.answer(Act::Restore, backup::restore(self, &actor, request.into_inner())).await
+        })
+    }
+}

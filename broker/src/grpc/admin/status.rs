@@ -1,0 +1,59 @@
+//! The morning page and the audit chain: convert, call, convert.
+
+use proto::v1;
+
+use super::parse;
+use crate::admin::status::Attention;
+use crate::admin::{Actor, audit as chain, status};
+use crate::plant::Plant;
+use crate::session::Refusal;
+
+pub(super) async fn read(
+    plant: &Plant,
+    actor: &Actor,
+    _: v1::GetStatusRequest,
+) -> Result<v1::GetStatusResponse, Refusal> {
+    let status = status::status(plant, actor).await?;
+    Ok(v1::GetStatusResponse {
+        plant: status.plant,
+        broker_version: env!("CARGO_PKG_VERSION").to_owned(),
+        broker_time: status.now.0,
+        plant_epoch: status.epoch,
+        store_revision: status.revision.0,
+        devices: status.devices.iter().map(|(state, count)| (state.name().to_owned(), *count)).collect(),
+        attention: status.attention.into_iter().map(attention).collect(),
+        zones: parse::count(status.zones),
+        conduits: parse::count(status.conduits),
+        active_releases: parse::count(status.active_releases),
+        plant_root: status.plant_root.map(|pin| pin.0.to_vec()).unwrap_or_default(),
+        issuing_not_after: status.issuing_not_after.0,
+    })
+}
+
+fn attention(attention: Attention) -> v1::Attention {
+    v1::Attention {
+        subject: attention.subject,
+        message: attention.message,
+        next_command: attention.next_command,
+        owner: attention.owner,
+        criticality: attention.criticality,
+    }
+}
+
+pub(super) async fn audit(
+    plant: &Plant,
+    _: &Actor,
+    request: v1::ListAuditEventsRequest,
+) -> Result<v1::ListAuditEventsResponse, Refusal> {
+    let device = parse::optional("device", &request.device)?;
+    let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+    let events = chain::latest(plant, device.as_ref(), limit).await?;
+    let events = events.into_iter().map(|event| v1::AuditEvent {
+        at: event.at.0,
+        actor: event.actor,
+        action: event.action,
+        subject: event.subject,
+        text: event.text,
+    });
+    Ok(v1::ListAuditEventsResponse { events: events.collect() })
+}

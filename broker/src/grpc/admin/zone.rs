@@ -1,0 +1,112 @@
+//! Zones, conduits and authorities: convert, call, convert.
+
+use proto::{convert, v1};
+
+use super::parse;
+use crate::admin::{Actor, conduit, zone};
+use crate::plant::Plant;
+use crate::record::zone::AuthorityState;
+use crate::session::{Refusal, role_to_wire};
+use crate::trust;
+
+pub(super) async fn create(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::CreateZoneRequest,
+) -> Result<v1::CreateZoneResponse, Refusal> {
+    let sent = request.zone.ok_or_else(|| Refusal::malformed("zone is missing".to_owned()))?;
+    let zone = convert::zone_from_wire(&sent).map_err(malformed)?;
+    zone::create(plant, actor, &zone, request.dry_run).await?;
+    Ok(v1::CreateZoneResponse { zone: Some(convert::zone_to_wire(&zone)) })
+}
+
+fn malformed(error: convert::ConvertError) -> Refusal {
+    Refusal::malformed(error.to_string())
+}
+
+pub(super) async fn list(
+    plant: &Plant,
+    _: &Actor,
+    _: v1::ListZonesRequest,
+) -> Result<v1::ListZonesResponse, Refusal> {
+    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    Ok(v1::ListZonesResponse { zones: known.zones().map(convert::zone_to_wire).collect() })
+}
+
+pub(super) async fn one(
+    plant: &Plant,
+    _: &Actor,
+    request: v1::GetZoneRequest,
+) -> Result<v1::GetZoneResponse, Refusal> {
+    let view = zone::one(plant, &parse::text("zone", &request.name)?).await?;
+    let lifetime = view.zone.timing.certificate_lifetime();
+    Ok(v1::GetZoneResponse {
+        zone: Some(convert::zone_to_wire(&view.zone)),
+        conduits: view.conduits.iter().map(convert::conduit_to_wire).collect(),
+        devices: parse::count(view.devices),
+        certificate_seconds: u32::try_from(lifetime).unwrap_or(u32::MAX),
+    })
+}
+
+pub(super) async fn allow(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::AllowConduitRequest,
+) -> Result<v1::AllowConduitResponse, Refusal> {
+    let wanted = convert::conduit_from_wire(request.conduit.as_ref()).map_err(malformed)?;
+    let affected = conduit::allow(plant, actor, &wanted, request.dry_run).await?;
+    Ok(v1::AllowConduitResponse { affected: affected.iter().map(ToString::to_string).collect() })
+}
+
+pub(super) async fn close(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::CloseConduitRequest,
+) -> Result<v1::CloseConduitResponse, Refusal> {
+    let wanted = convert::conduit_from_wire(request.conduit.as_ref()).map_err(malformed)?;
+    let affected = conduit::close(plant, actor, &wanted, request.dry_run).await?;
+    Ok(v1::CloseConduitResponse { affected: affected.iter().map(ToString::to_string).collect() })
+}
+
+pub(super) async fn conduits(
+    plant: &Plant,
+    _: &Actor,
+    _: v1::ListConduitsRequest,
+) -> Result<v1::ListConduitsResponse, Refusal> {
+    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    Ok(v1::ListConduitsResponse { conduits: known.conduits().iter().map(convert::conduit_to_wire).collect() })
+}
+
+pub(super) async fn authorities(
+    plant: &Plant,
+    _: &Actor,
+    _: v1::ListAuthoritiesRequest,
+) -> Result<v1::ListAuthoritiesResponse, Refusal> {
+    let views = zone::authorities(plant).await?;
+    Ok(v1::ListAuthoritiesResponse { authorities: views.iter().map(|view| authority(plant, view)).collect() })
+}
+
+fn authority(plant: &Plant, view: &zone::AuthorityView) -> v1::AuthorityState {
+    let record = &view.record;
+    let state = match record.state {
+        AuthorityState::Prepared => "prepared",
+        AuthorityState::Active => "active",
+        AuthorityState::Old => "old",
+        AuthorityState::Distrusted => "distrusted",
+    };
+    let domain = plant.domain().trust_domain(&record.zone);
+    let role = crate::record::zone::role_name(record.role);
+    v1::AuthorityState {
+        authority: Some(v1::Authority {
+            zone: record.zone.to_string(),
+            role: role_to_wire(record.role).into(),
+            generation: record.generation,
+            certificate: record.certificate.0.clone(),
+            crl: Vec::new(),
+        }),
+        subject: format!("CN={domain} {role} {}", record.generation),
+        not_after: record.not_after.0,
+        state: state.to_owned(),
+        revoked: parse::count(view.revoked),
+    }
+}
