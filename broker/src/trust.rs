@@ -148,7 +148,8 @@ async fn authorities(plant: &Plant, head: &TrustHead) -> Result<Vec<Believed>, T
     for held in records.iter().filter(|held| held.record.state != AuthorityState::Distrusted) {
         let record = &held.record;
         let revoked = revoked(plant, record).await?;
-        let crl = authority::issuer(plant, held)?.crl(head.n, head.at, &revoked)?;
+        let number = sequence(plant.keys.load().epoch, head);
+        let crl = authority::issuer(plant, held)?.crl(number, head.at, &revoked)?;
         believed.push(Believed {
             of: AuthorityRef { zone: record.zone.clone(), role: record.role },
             wire: v1::Authority {
@@ -219,11 +220,16 @@ pub async fn signed(plant: &Plant, device: &DeviceName) -> Result<v1::SignedTrus
     })
 }
 
+/// Orders trust sets and CRLs over restores, too (A15).
+const fn sequence(epoch: u64, head: &TrustHead) -> u64 {
+    (epoch << 40) | head.n
+}
+
 impl View {
     /// Sequence of the trust sets made from this view (A15).
     #[must_use]
     pub const fn sequence(&self, epoch: u64) -> u64 {
-        (epoch << 40) | self.head.n
+        sequence(epoch, &self.head)
     }
 
     /// When the next conduit ends: trust sets change then without anybody's doing.

@@ -10,6 +10,7 @@
 
 pub mod actor;
 pub mod audit;
+pub mod backup;
 mod bounds;
 mod change;
 pub mod conduit;

@@ -28,7 +28,7 @@ const NAME_CONSTRAINTS_OID: &[u64] = &[2, 5, 29, 30];
 const MAX_COMMON_NAME: usize = 64;
 
 /// A random serial: 16 bytes, positive, not zero (RFC 5280, section 4.1.2.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Serial([u8; 16]);
 
 impl Serial {

@@ -145,7 +145,7 @@ impl Admin for Administration {
     {
         Box::pin(async move {
             let actor = self.actor(&request, Act::Restore).await?;
-            self.answer(Act::Restore, backup::restore(self, &actor, request.into_inner())).await
+            self.answer(Act::Restore, backup::restore(self, actor, request.into_inner())).await
         })
     }
 }

@@ -1,0 +1,73 @@
+//! The kind of record under each key: a backup with a record that this broker cannot read is refused
+//! before anything is replaced.
+
+use crate::record::device::{
+    ATTESTED, Attested, CertifiedKeyOwner, DEVICE, Device, EK, HELD, HeldCertificates, INVENTORY, Inventory,
+    KEY, PENDING, Pending, TOKEN, Token, Tpm,
+};
+use crate::record::golden::{
+    GOLDEN, GoldenHead, PRODUCT, ProductCounter, RELEASE, RELEASE_KEY, ReleaseKeyRecord, ReleaseRecord,
+};
+use crate::record::plant::{
+    ADMIN, Administrator, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
+};
+use crate::record::zone::{AUTHORITY, AuthorityRecord, CONDUIT, REVOKED, RevokedCertificate, ZONE};
+use crate::store::record::{DecodeError, Record, decode};
+use crate::store::{AUDIT_PREFIX, AuditRecord};
+
+/// A record cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KindError {
+    /// Not of a kind that this broker knows.
+    #[error(
+        "the record {0:?} is of a kind that this broker does not know; use the broker that made the backup"
+    )]
+    Unknown(String),
+    /// Its kind is known and it cannot be read.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+fn as_kind<R: Record>(key: &str, value: &[u8]) -> Result<(), DecodeError> {
+    decode::<R>(key, value).map(drop)
+}
+
+type Reads = fn(&str, &[u8]) -> Result<(), DecodeError>;
+
+/// Records that stand alone, by key.
+const SINGLE: [(&str, Reads); 4] = [
+    (PLANT, as_kind::<Plant>),
+    (ISSUING, as_kind::<Issuing>),
+    (TRUST, as_kind::<TrustHead>),
+    (GOLDEN, as_kind::<GoldenHead>),
+];
+
+/// Records of which there are many, by prefix.
+const MANY: [(&str, Reads); 18] = [
+    (SEALING, as_kind::<Sealing>),
+    (ADMIN, as_kind::<Administrator>),
+    (DEVICE, as_kind::<Device>),
+    (ATTESTED, as_kind::<Attested>),
+    (EK, as_kind::<Tpm>),
+    (PENDING, as_kind::<Pending>),
+    (TOKEN, as_kind::<Token>),
+    (KEY, as_kind::<CertifiedKeyOwner>),
+    (HELD, as_kind::<HeldCertificates>),
+    (INVENTORY, as_kind::<Inventory>),
+    (ZONE, as_kind::<policy::zone::Zone>),
+    (CONDUIT, as_kind::<policy::zone::Conduit>),
+    (AUTHORITY, as_kind::<AuthorityRecord>),
+    (REVOKED, as_kind::<RevokedCertificate>),
+    (RELEASE, as_kind::<ReleaseRecord>),
+    (RELEASE_KEY, as_kind::<ReleaseKeyRecord>),
+    (PRODUCT, as_kind::<ProductCounter>),
+    (AUDIT_PREFIX, as_kind::<AuditRecord>),
+];
+
+/// Reads the record as what its key says it is.
+pub(super) fn read(key: &str, value: &[u8]) -> Result<(), KindError> {
+    let single = SINGLE.iter().find(|(known, _)| *known == key);
+    let many = MANY.iter().find(|(prefix, _)| key.starts_with(prefix));
+    let (_, reads) = single.or(many).ok_or_else(|| KindError::Unknown(key.to_owned()))?;
+    Ok(reads(key, value)?)
+}

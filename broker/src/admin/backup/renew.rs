@@ -1,0 +1,62 @@
+//! What a restored record becomes: the plant begins a new epoch, and nothing of before counts (A15).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::time::UnixTime;
+
+use crate::record::device::{DEVICE, Device, HELD, HeldCertificates, TOKEN};
+use crate::record::plant::{PLANT, Plant, Sealing, TRUST, TrustHead};
+use crate::record::zone::RevokedCertificate;
+use crate::record::{RecordError, stored};
+use crate::store::record::decode;
+
+/// The changes of a restore.
+#[derive(Debug)]
+pub(super) struct Renewal {
+    /// The new epoch.
+    pub(super) epoch: u64,
+    /// The time of the restore.
+    pub(super) now: UnixTime,
+    /// A sealing key that no challenge was sealed under yet, with its store key.
+    pub(super) sealing: (String, Sealing),
+    /// Certificates revoked after the backup was made, by store key.
+    pub(super) revocations: BTreeMap<String, RevokedCertificate>,
+    /// Their serials.
+    pub(super) revoked: BTreeSet<String>,
+}
+
+impl Renewal {
+    /// Records that the backup does not have.
+    pub(super) fn added(&self) -> Result<Vec<(String, Vec<u8>)>, RecordError> {
+        let mut added = vec![(self.sealing.0.clone(), stored(&self.sealing.1)?)];
+        for (key, record) in &self.revocations {
+            added.push((key.clone(), stored(record)?));
+        }
+        Ok(added)
+    }
+
+    /// The record as it is restored; `None` if it is not.
+    pub(super) fn renewed(&self, key: &str, value: Vec<u8>) -> Result<Option<Vec<u8>>, RecordError> {
+        if key == PLANT {
+            let plant: Plant = decode(key, &value)?;
+            return stored(&Plant { epoch: self.epoch, ..plant }).map(Some);
+        }
+        if key == TRUST {
+            return stored(&TrustHead { n: 1, at: self.now }).map(Some);
+        }
+        if key.starts_with(TOKEN) || self.revocations.contains_key(key) {
+            return Ok(None);
+        }
+        if key.starts_with(DEVICE) {
+            let device: Device = decode(key, &value)?;
+            let asked = device.asked.saturating_add(1);
+            return stored(&Device { asked, ..device }).map(Some);
+        }
+        if key.starts_with(HELD) && !self.revoked.is_empty() {
+            let mut held: HeldCertificates = decode(key, &value)?;
+            held.certificates.retain(|certificate| !self.revoked.contains(&certificate.serial));
+            return stored(&held).map(Some);
+        }
+        Ok(Some(value))
+    }
+}
