@@ -21,3 +21,6 @@ pub mod token;
 pub mod zone;
 
 pub use self::actor::{Act, Actor, authorize};
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -312,3 +312,19 @@ fn config_text(request: &Request) -> String {
         roots.join(", ")
     )
 }
+
+/// The first records of a plant in a store of the test's own, with the release key and the owner's key.
+#[cfg(test)]
+pub(crate) async fn first_plant(
+    store: &dyn Store,
+    request: &Request,
+    kek: &SecretKey,
+    now: UnixTime,
+    entropy: &dyn Entropy,
+) -> (AuthorityKey, AuthorityKey) {
+    let keys = Keys::make(&request.plant, now, entropy).unwrap();
+    let txn = first_records(request, &keys, kek, now, entropy).unwrap();
+    let (txn, release_key, owner_key, _) = owner_records(request, &keys, txn, now, entropy).unwrap();
+    store.transact(txn).await.unwrap();
+    (release_key, owner_key)
+}

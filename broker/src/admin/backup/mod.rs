@@ -9,8 +9,8 @@
 //! Does not promise: to know what happened after the backup was made. What follows from that is told
 //! in the restore's notes.
 
-mod check;
 mod format;
+mod inspect;
 mod kinds;
 mod renew;
 pub mod restore;
@@ -20,7 +20,7 @@ use policy::digest::Digest;
 use tokio::sync::mpsc;
 
 use self::format::{Header, Line, PART, Writer};
-use self::snapshot::{Snapshot, snapshot};
+pub(super) use self::snapshot::{Snapshot, snapshot};
 use super::Actor;
 use crate::plant::Plant;
 use crate::record::device::{ATTESTED, Attested};

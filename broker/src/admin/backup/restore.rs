@@ -1,4 +1,4 @@
-//! Restores a backup: staged, checked whole, then put in place at once.
+//! Restores a backup: staged, inspected whole, then put in place at once.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
 
-use super::check::{Checked, check};
 use super::format::{Piece, Reader};
+use super::inspect::{Inspected, inspect};
 use super::renew::Renewal;
 use crate::admin::Actor;
 use crate::ca::Serial;
@@ -111,14 +111,18 @@ pub async fn restore(
     staged.close().await?;
     let given = serials.len();
     let (path, kek, now) = (staged.path.clone(), plant.kek.clone(), plant.now());
-    let checked = blocking(move || check(&path, &kek, &serials, now)).await?;
-    let checked = checked.map_err(|fault| Refusal::malformed(fault.to_string()))?;
+    let inspected = blocking(move || inspect(&path, &kek, &serials, now)).await?;
+    let inspected = inspected.map_err(|fault| Refusal::malformed(fault.to_string()))?;
     put_blobs(plant, &staged.path).await?;
-    let epoch = plant.keys.load().epoch.max(checked.header.plant_epoch).saturating_add(1);
-    let restored =
-        Restored { epoch, records: checked.records, blobs: checked.blobs, notes: notes(&checked, given) };
-    let (past, made) = (checked.header.revision, checked.header.made_at);
-    let content = content(&staged.path, renewal(plant, checked, epoch)?)?;
+    let epoch = plant.keys.load().epoch.max(inspected.header.plant_epoch).saturating_add(1);
+    let restored = Restored {
+        epoch,
+        records: inspected.records,
+        blobs: inspected.blobs,
+        notes: notes(&inspected, given),
+    };
+    let (past, made) = (inspected.header.revision, inspected.header.made_at);
+    let content = content(&staged.path, renewal(plant, inspected, epoch)?)?;
     plant.store.replace_all(content, past).await.map_err(refusal)?;
     adopt(plant).await?;
     let text = format!("the state of {made} was restored; plant epoch {epoch} begins");
@@ -147,15 +151,15 @@ async fn put_blobs(plant: &Plant, file: &Path) -> Result<(), Refusal> {
     blocking(put).await?
 }
 
-fn renewal(plant: &Plant, checked: Checked, epoch: u64) -> Result<Renewal, Refusal> {
-    let (now, id) = (plant.now(), checked.sealing.max(plant.keys.load().sealing_id).saturating_add(1));
+fn renewal(plant: &Plant, inspected: Inspected, epoch: u64) -> Result<Renewal, Refusal> {
+    let (now, id) = (plant.now(), inspected.sealing.max(plant.keys.load().sealing_id).saturating_add(1));
     let key = init::sealing_key(id, &plant.kek, now, plant.entropy.as_ref()).map_err(Refusal::internal)?;
     Ok(Renewal {
         epoch,
         now,
         sealing: (init::sealing_name(id), key),
-        revocations: checked.revocations,
-        revoked: checked.revoked,
+        revocations: inspected.revocations,
+        revoked: inspected.revoked,
     })
 }
 
@@ -209,26 +213,26 @@ fn refusal(error: ReplaceError) -> Refusal {
     }
 }
 
-fn notes(checked: &Checked, given: usize) -> Vec<String> {
+fn notes(inspected: &Inspected, given: usize) -> Vec<String> {
     let mut notes = vec![
         format!(
             "what happened after {} is not known: certificates issued since then stay valid until they end unless their serial was given and the backup knows it",
-            checked.header.made_at
+            inspected.header.made_at
         ),
         "quarantines, removed administrators and withdrawn releases of that time have to be repeated"
             .to_owned(),
         "every join token ended; make new ones".to_owned(),
     ];
-    let unknown = given.saturating_sub(checked.revoked.len());
+    let unknown = given.saturating_sub(inspected.revoked.len());
     if unknown > 0 {
         notes.push(format!(
             "{unknown} of the {given} serials given are of no certificate in this backup and could not be revoked"
         ));
     }
-    if checked.lacking > 0 {
+    if inspected.lacking > 0 {
         notes.push(format!(
             "{} evidence files were replaced while the backup was made and are not in it; their devices attest again",
-            checked.lacking
+            inspected.lacking
         ));
     }
     notes

@@ -18,15 +18,15 @@ const PAST_AUDIT: &str = "audit/~";
 
 /// Every record but those of the audit chains, as of one revision.
 #[derive(Debug)]
-pub(super) struct Snapshot {
+pub(in crate::admin) struct Snapshot {
     /// The revision.
-    pub(super) revision: Revision,
+    pub(in crate::admin) revision: Revision,
     /// The records.
-    pub(super) records: BTreeMap<String, Vec<u8>>,
+    pub(in crate::admin) records: BTreeMap<String, Vec<u8>>,
 }
 
 /// Reads the store.
-pub(super) async fn snapshot(plant: &Plant) -> Result<Snapshot, Refusal> {
+pub(in crate::admin) async fn snapshot(plant: &Plant) -> Result<Snapshot, Refusal> {
     for _ in 0..ATTEMPTS {
         if let Some(snapshot) = attempt(plant).await? {
             return Ok(snapshot);

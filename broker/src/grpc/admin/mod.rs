@@ -149,3 +149,47 @@ impl Admin for Administration {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::denial::from_status;
+    use proto::v1::DenialReason;
+
+    use super::*;
+    use crate::admin::tests::Bench;
+    use crate::grpc::peer::Peer;
+
+    async fn ask(service: &Administration, peer: Option<Peer>) -> Result<v1::GetStatusResponse, Status> {
+        let mut request = Request::new(v1::GetStatusRequest {});
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(ConnectionInfo { peer });
+        }
+        service.get_status(request).await.map(Response::into_inner)
+    }
+
+    #[tokio::test]
+    async fn only_a_connection_with_an_administrator_is_answered() {
+        let bench = Bench::new().await;
+        let owner = Peer::Administrator(Arc::new(bench.owner()));
+        let service = Administration::new(Arc::new(bench.plant));
+        assert_eq!(ask(&service, Some(owner)).await.unwrap().plant, "plant.example");
+        let stranger = from_status(&ask(&service, Some(Peer::Anonymous)).await.unwrap_err()).unwrap();
+        assert_eq!(stranger.reason(), DenialReason::NotPermitted);
+        assert_eq!(stranger.message, "this call needs an administrator's certificate");
+        let defect = from_status(&ask(&service, None).await.unwrap_err()).unwrap();
+        assert_eq!(defect.reason(), DenialReason::Unspecified);
+    }
+
+    #[tokio::test]
+    async fn two_copies_never_run_at_once() {
+        let bench = Bench::new().await;
+        let owner = Peer::Administrator(Arc::new(bench.owner()));
+        let service = Administration::new(Arc::new(bench.plant));
+        let _busy = service.copies.clone().acquire_owned().await.unwrap();
+        let mut request = Request::new(v1::BackupRequest {});
+        request.extensions_mut().insert(ConnectionInfo { peer: owner });
+        let Err(status) = service.backup(request).await else { panic!("two at once") };
+        let denial = from_status(&status).unwrap();
+        assert_eq!((denial.reason(), denial.retry_after_seconds), (DenialReason::TryLater, 30));
+    }
+}

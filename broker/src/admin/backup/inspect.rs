@@ -51,9 +51,9 @@ impl From<DecodeError> for Fault {
     }
 }
 
-/// A backup that was found whole, and what a restore needs to know of it. Only [`check`] makes it.
+/// A backup that was found whole, and what a restore needs to know of it. Only [`inspect`] makes it.
 #[derive(Debug)]
-pub(super) struct Checked {
+pub(super) struct Inspected {
     /// What it is of.
     pub(super) header: Header,
     /// Records in it.
@@ -71,12 +71,12 @@ pub(super) struct Checked {
 }
 
 /// Reads the whole file. `serials` are of certificates that were revoked after it was made.
-pub(super) fn check(
+pub(super) fn inspect(
     file: &Path,
     kek: &SecretKey,
     serials: &BTreeSet<Serial>,
     now: UnixTime,
-) -> Result<Checked, Fault> {
+) -> Result<Inspected, Fault> {
     let source = BufReader::new(File::open(file).map_err(FormatError::Read)?);
     let mut reader = Reader::open(source)?;
     let mut found = Found::default();
@@ -88,7 +88,7 @@ pub(super) fn check(
             }
         }
     }
-    found.checked(reader.header().clone())
+    found.inspected(reader.header().clone())
 }
 
 /// What was found so far.
@@ -151,7 +151,7 @@ impl Found {
         }
     }
 
-    fn checked(self, header: Header) -> Result<Checked, Fault> {
+    fn inspected(self, header: Header) -> Result<Inspected, Fault> {
         if let Some(missing) = NEEDED.into_iter().find(|needed| !self.single.contains(needed)) {
             return Err(Fault::NoRecord(missing));
         }
@@ -159,7 +159,7 @@ impl Found {
         if let Some((digest, _)) = self.named.iter().filter(lacking).find(|(_, needed)| **needed) {
             return Err(Fault::NoBlob(*digest));
         }
-        Ok(Checked {
+        Ok(Inspected {
             header,
             records: self.records,
             lacking: self.named.iter().filter(lacking).count(),

@@ -1,0 +1,206 @@
+//! Backup and restore.
+
+use std::io::Write as _;
+
+use policy::digest::Digest;
+use tokio::sync::mpsc;
+
+use super::{Bench, NOW, observing, refused};
+use crate::admin::backup::restore::{Restored, Staged, restore};
+use crate::admin::backup::{CHUNK, backup};
+use crate::admin::device::DeviceRef;
+use crate::admin::device::view::{Seen, one};
+use crate::admin::{Act, audit, token};
+use crate::plant::PlantKeys;
+use crate::record::device::{Decision, Device, HeldCertificates, TOKEN, Token, device_key, held_key};
+use crate::record::list;
+use crate::record::plant::{PLANT, Plant, SEALING, Sealing, TRUST, TrustHead};
+use crate::record::zone::{RevokedCertificate, revoked_key};
+use crate::secrets::SecretKey;
+use crate::session::Refusal;
+use crate::store::blobs::MAX_BLOB;
+use crate::trust;
+
+async fn save(bench: &Bench) -> Vec<u8> {
+    let actor = bench.actor(Act::Backup).await;
+    let (sink, mut chunks) = mpsc::channel::<Vec<u8>>(1);
+    let collect = async {
+        let mut file = Vec::new();
+        while let Some(chunk) = chunks.recv().await {
+            assert!(chunk.len() <= CHUNK, "{}", chunk.len());
+            file.extend(chunk);
+        }
+        file
+    };
+    let send = async {
+        let done = backup(&bench.plant, &actor, &sink).await;
+        drop(sink);
+        done
+    };
+    let (done, file) = tokio::join!(send, collect);
+    done.unwrap();
+    file
+}
+
+async fn put_back(bench: &Bench, file: &[u8], serials: &[String]) -> Result<Restored, Refusal> {
+    let actor = bench.actor(Act::Restore).await;
+    let mut staged = Staged::create(&bench.plant).await.unwrap();
+    for chunk in file.chunks(1000) {
+        staged.append(chunk).await.unwrap();
+    }
+    restore(&bench.plant, &actor, staged, serials).await
+}
+
+async fn furnished() -> Bench {
+    let bench = Bench::new().await;
+    bench.zone(&observing("cell-3")).await;
+    let press = bench.device("press-7", &["cell-3"]).await;
+    bench.attest(&press, "boot-a", Decision::Trusted).await;
+    bench.certificate(&press, "cell-3", 0x41).await;
+    let request =
+        token::Request { zones: vec!["cell-3".parse().unwrap()], ek: None, device: None, lifetime: 0 };
+    token::create(&bench.plant, &bench.actor(Act::CreateToken).await, &request).await.unwrap();
+    bench
+}
+
+#[tokio::test]
+async fn a_restore_begins_an_epoch_and_resurrects_nobody() {
+    let bench = furnished().await;
+    let file = save(&bench).await;
+    assert!(file.starts_with(b"{\"header\":{\"format\":1,\"plant\":\"plant.example\""));
+    let press: policy::id::DeviceName = "press-7".parse().unwrap();
+    bench.device("press-8", &["cell-3"]).await;
+    let before = (bench.revision(), bench.plant.keys.load().sealing_id);
+
+    let serials = [hex::encode([0x41; 16]), hex::encode([0x55; 16])];
+    let done = put_back(&bench, &file, &serials).await.unwrap();
+    assert_eq!((done.epoch, done.blobs), (2, 2));
+    assert!(done.notes.iter().any(|note| note.contains("1 of the 2 serials")), "{:?}", done.notes);
+    assert!(bench.revision() > before.0);
+    assert_eq!(bench.read::<Plant>(PLANT.to_owned()).await.epoch, 2);
+    let keys = bench.plant.keys.load();
+    assert_eq!((keys.epoch, keys.sealing_id), (2, before.1 + 1), "challenges of before never open");
+    let sealing = list::<Sealing>(bench.plant.store.as_ref(), SEALING).await.unwrap();
+    assert_eq!(sealing.len(), 2);
+    let tokens = list::<Token>(bench.plant.store.as_ref(), TOKEN).await.unwrap();
+    assert!(tokens.is_empty(), "tokens are void");
+    assert_eq!(bench.read::<TrustHead>(TRUST.to_owned()).await.n, 1);
+    assert_eq!(bench.read::<Device>(device_key(&press)).await.asked, 1);
+    refused!(one(&bench.plant, &DeviceRef::Name("press-8".parse().unwrap())).await, NotFound);
+
+    let zone = "cell-3".parse().unwrap();
+    let serial = crate::ca::Serial::from_hex(&serials[0]).unwrap();
+    let revoked = revoked_key(&zone, policy::zone::Role::Caller, 1, serial);
+    assert_eq!(bench.read::<RevokedCertificate>(revoked).await.device, press);
+    assert!(bench.read::<HeldCertificates>(held_key(&press, &zone)).await.certificates.is_empty());
+    let set = trust::view(&bench.plant).await.unwrap();
+    assert_eq!(set.sequence(keys.epoch), (2 << 40) | 1, "devices accept the restored trust sets");
+    let event = &audit::latest(&bench.plant, None, 1).await.unwrap()[0];
+    assert_eq!((event.actor.as_str(), event.action.as_str()), ("ada", "plant.restore"));
+    let leftovers = std::fs::read_dir(&bench.plant.config.dir).unwrap();
+    assert!(
+        leftovers.into_iter().all(|file| !file.unwrap().file_name().to_string_lossy().starts_with("restore"))
+    );
+}
+
+#[tokio::test]
+async fn evidence_comes_back_with_its_record() {
+    let bench = furnished().await;
+    let file = save(&bench).await;
+    let Seen::Device(view) = one(&bench.plant, &DeviceRef::Name("press-7".parse().unwrap())).await.unwrap()
+    else {
+        panic!("no device")
+    };
+    let evidence = view.attested.unwrap().evidence;
+    bench.plant.blobs.remove(evidence).await.unwrap();
+    put_back(&bench, &file, &[]).await.unwrap();
+    assert!(bench.plant.blobs.fetch(evidence, MAX_BLOB).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_backup_restores_into_another_store_with_the_same_kek_only() {
+    let file = save(&furnished().await).await;
+    let same = Bench::new().await;
+    // The other plant's own administrator does it; afterwards those of the backup count.
+    put_back(&same, &file, &[]).await.unwrap();
+    assert!(PlantKeys::open(same.plant.store.as_ref(), &same.plant.kek).await.is_ok());
+
+    let other = Bench::with(SecretKey::from_bytes(&[8; 32]).unwrap()).await;
+    let before = other.revision();
+    let text = refused!(put_back(&other, &file, &[]).await, Malformed);
+    assert!(text.contains("does not open under this broker's key-encryption key"), "{text}");
+    assert_eq!(other.revision(), before);
+}
+
+/// The lines of a file, changed and with a fresh check sum: what a careful vandal would write.
+fn rewritten(file: &[u8], change: impl Fn(&str) -> Option<String>) -> Vec<u8> {
+    let text = String::from_utf8(file.to_vec()).unwrap();
+    let mut out = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with("{\"end\"")) {
+        if let Some(line) = change(line) {
+            writeln!(out, "{line}").unwrap();
+        }
+    }
+    let sum = Digest::of(&out);
+    writeln!(out, "{{\"end\":{{\"sha256\":\"{sum}\"}}}}").unwrap();
+    out
+}
+
+#[tokio::test]
+async fn a_broken_backup_changes_nothing_and_says_what_is_broken() {
+    let bench = furnished().await;
+    let file = save(&bench).await;
+    let before = bench.revision();
+    let keep = |line: &str| Some(line.to_owned());
+    let without = |start: &'static str| move |line: &str| (!line.starts_with(start)).then(|| line.to_owned());
+    let mut flipped = file.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (Vec::new(), "does not begin with a backup's header"),
+        (b"PK\x03\x04 not ours\n".to_vec(), "does not begin with a backup's header"),
+        (file[..file.len() / 2].to_vec(), "was cut off"),
+        (file[..file.len() - 1].to_vec(), "was cut off"),
+        (flipped, ""),
+        ([file.clone(), b"\n".to_vec()].concat(), "something follows its last line"),
+        (rewritten(&file, |line| keep(&line.replace("\"format\":1", "\"format\":2"))), "has format 2"),
+        (rewritten(&file, without("{\"record\":{\"key\":\"plant\"")), "holds no record plant"),
+        (rewritten(&file, without("{\"record\":{\"key\":\"admin/")), "holds no record admin/"),
+        (
+            rewritten(&file, |line| keep(&line.replace("\"key\":\"golden\"", "\"key\":\"silver\""))),
+            "of a kind",
+        ),
+        (rewritten(&file, |line| keep(&line.replace("device/press-7", "ek/press-7"))), "does not fit"),
+        (rewritten(&file, without("{\"part\"")), "does not have the bytes"),
+        (
+            rewritten(&file, |line| keep(&line.replace("\"size\":2", "\"size\":9999999999"))),
+            "does not have the",
+        ),
+        (
+            rewritten(&file, |line| keep(&line.replace("{\"record\"", "{\"rekord\""))),
+            "is no line of a backup",
+        ),
+    ];
+    assert_eq!(rewritten(&file, keep), file, "the rewriting itself breaks nothing");
+    for (broken, why) in cases {
+        let text = refused!(put_back(&bench, &broken, &[]).await, Malformed);
+        assert!(text.contains(why) && text.contains("nothing was restored"), "{why}: {text}");
+        assert_eq!(bench.revision(), before, "{why}");
+    }
+    let text = refused!(put_back(&bench, &file, &["xyz".to_owned()]).await, Malformed);
+    assert!(text.contains("`xyz` is no serial"), "{text}");
+}
+
+#[tokio::test]
+async fn a_changed_byte_anywhere_is_found() {
+    let bench = Bench::new().await;
+    let file = save(&bench).await;
+    let before = bench.revision();
+    for at in (0..file.len()).step_by(file.len() / 40) {
+        let mut changed = file.clone();
+        changed[at] ^= 0x01;
+        refused!(put_back(&bench, &changed, &[]).await, Malformed);
+    }
+    assert_eq!(bench.revision(), before);
+    assert_eq!(bench.plant.now(), NOW);
+}

@@ -1,0 +1,242 @@
+//! The acts of administrators on a plant in memory, with a stated clock and recorded boots.
+
+mod backup;
+mod change;
+mod device;
+mod golden;
+mod rights;
+mod status;
+mod zone;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use policy::digest::Digest;
+use policy::evidence::endorsement::RootStore;
+use policy::id::{DeviceName, ZoneName};
+use policy::time::{UnixTime, Validity};
+use policy::zone::{Role, Zone};
+use prost::Message;
+use proto::v1;
+use tempfile::TempDir;
+
+use super::{Act, Actor, authorize, zone as zones};
+use crate::ca::AuthorityKey;
+use crate::config::Config;
+use crate::grpc::peer::AdministratorPeer;
+use crate::init;
+use crate::plant::{Plant, PlantKeys};
+use crate::ports::{Clock, System};
+use crate::record::device::{
+    Admission, Attested, BoundAk, Decision, Device, HeldCertificate, HeldCertificates, Tpm, attested_key,
+    device_key, ek_key, held_key,
+};
+use crate::record::{Held, fetch, stored};
+use crate::secrets::SecretKey;
+use crate::store::blobs::Blobs;
+use crate::store::memory::{MemoryDisk, MemoryStore};
+use crate::store::record::Record;
+use crate::store::{Revision, Store, Txn};
+
+pub(super) const NOW: UnixTime = UnixTime(1_800_000_000);
+
+/// An EK of template L-2, made by a TPM simulator.
+const EK_P256: &str = "0023000b000300b20020837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa0006008000430010000300100020cf83f2908edadf8d13d9f2fbcc66b4efb6b3d85d9b20d8e24c321a505fceb7540020f310e575883a0fcb64960cd9ae9bb9d27b3ddf69ce9e01e46c6dfb6fdc58465f";
+
+/// A clock that the test moves.
+#[derive(Debug, Clone)]
+pub(super) struct Hand(Arc<AtomicU64>);
+
+impl Clock for Hand {
+    fn now(&self) -> UnixTime {
+        UnixTime(self.0.load(Ordering::Relaxed))
+    }
+}
+
+impl Hand {
+    pub(super) fn set(&self, at: UnixTime) {
+        self.0.store(at.0, Ordering::Relaxed);
+    }
+}
+
+/// A plant in memory.
+pub(crate) struct Bench {
+    pub(crate) plant: Plant,
+    pub(super) clock: Hand,
+    pub(super) release_key: AuthorityKey,
+    pub(super) owner_key: AuthorityKey,
+    _dir: TempDir,
+}
+
+impl Bench {
+    pub(crate) async fn new() -> Self {
+        Self::with(SecretKey::from_bytes(&[7; 32]).unwrap()).await
+    }
+
+    pub(super) async fn with(kek: SecretKey) -> Self {
+        let dir = TempDir::new().unwrap();
+        let (disk, clock) = (MemoryDisk::default(), Hand(Arc::new(AtomicU64::new(NOW.0))));
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::open(&disk, "test".parse().unwrap()));
+        let request = init::Request {
+            dir: dir.path().to_owned(),
+            plant: "plant.example".parse().unwrap(),
+            listen: "127.0.0.1:0".to_owned(),
+            address: "127.0.0.1:0".to_owned(),
+            owner: "ada".to_owned(),
+            tpm_roots: Vec::new(),
+        };
+        let entropy = Arc::new(System::default());
+        let (release_key, owner_key) =
+            init::first_plant(store.as_ref(), &request, &kek, NOW, entropy.as_ref()).await;
+        let keys = PlantKeys::open(store.as_ref(), &kek).await.unwrap();
+        let plant = Plant {
+            blobs: Blobs::open(dir.path()).unwrap(),
+            clock: Arc::new(clock.clone()),
+            keys: arc_swap::ArcSwap::from_pointee(keys),
+            issuers: crate::authority::IssuerCache::default(),
+            golden: crate::golden::GoldenCache::default(),
+            views: crate::trust::ViewCache::default(),
+            roots: RootStore::new(),
+            config: Config::parse(dir.path(), "listen = \"127.0.0.1:0\"\n").unwrap(),
+            store,
+            entropy,
+            kek,
+        };
+        Self { plant, clock, release_key, owner_key, _dir: dir }
+    }
+
+    /// The certificate of the first owner, as a connection shows it.
+    pub(crate) fn owner(&self) -> AdministratorPeer {
+        AdministratorPeer {
+            name: "ada".to_owned(),
+            spki: Digest::of(&self.owner_key.spki()),
+            not_after: NOW.plus(365 * 86_400),
+        }
+    }
+
+    pub(super) async fn actor(&self, act: Act) -> Actor {
+        authorize(&self.plant, &self.owner(), act).await.unwrap()
+    }
+
+    pub(super) fn revision(&self) -> Revision {
+        self.plant.store.revision()
+    }
+
+    pub(super) async fn read<R: Record>(&self, key: String) -> R {
+        let held: Option<Held<R>> = fetch(self.plant.store.as_ref(), key.clone()).await.unwrap();
+        held.unwrap_or_else(|| panic!("no {key}")).record
+    }
+
+    /// Makes a zone for the product edge-box.
+    pub(super) async fn zone(&self, zone: &Zone) {
+        zones::create(&self.plant, &self.actor(Act::CreateZone).await, zone, false).await.unwrap();
+    }
+
+    /// A device in `zones` with its TPM, as an enrollment leaves it.
+    pub(super) async fn device(&self, name: &str, zones: &[&str]) -> DeviceName {
+        let name: DeviceName = name.parse().unwrap();
+        let ek = Digest::of(name.as_str().as_bytes());
+        let device = Device {
+            name: name.clone(),
+            zones: zones.iter().map(|zone| zone.parse().unwrap()).collect(),
+            ek,
+            ak: Some(BoundAk { public: vec![1].into(), name: vec![2].into(), since: NOW }),
+            admission: Admission::Admitted,
+            admitted_by: "ada".to_owned(),
+            admitted_at: NOW,
+            counter: 1,
+            services: [("opcua".to_owned(), 4840)].into(),
+            asked: 0,
+            clock_excused: false,
+        };
+        let tpm = Tpm { device: Some(name.clone()), registered: true, quarantine: None, retired: false };
+        let txn = Txn::new()
+            .put(device_key(&name), stored(&device).unwrap())
+            .put(ek_key(&ek), stored(&tpm).unwrap());
+        self.plant.store.transact(txn).await.unwrap();
+        name
+    }
+
+    /// The last attestation of `name`: a recorded boot.
+    pub(super) async fn attest(&self, name: &DeviceName, boot: &str, decision: Decision) {
+        let request = evidence(boot).encode_to_vec();
+        let attested = Attested {
+            at: self.plant.now(),
+            decision,
+            verdict: "affirming".to_owned(),
+            release: None,
+            result: self.plant.blobs.put(b"[]".to_vec()).await.unwrap(),
+            evidence: self.plant.blobs.put(request).await.unwrap(),
+            golden: 0,
+            reset_count: 1,
+            restart_count: 0,
+            clock: 1,
+            firmware_version: 1,
+        };
+        let txn = Txn::new().put(attested_key(name), stored(&attested).unwrap());
+        self.plant.store.transact(txn).await.unwrap();
+    }
+
+    /// A certificate that `name` holds in `zone`.
+    pub(super) async fn certificate(&self, name: &DeviceName, zone: &str, serial: u8) {
+        let zone: ZoneName = zone.parse().unwrap();
+        let certificate = HeldCertificate {
+            role: Role::Caller,
+            generation: 1,
+            serial: hex::encode([serial; 16]),
+            spki: Digest::of(&[serial]),
+            validity: Validity { not_before: NOW, not_after: NOW.plus(3600) },
+        };
+        let held = HeldCertificates { certificates: vec![certificate] };
+        let txn = Txn::new().put(held_key(name, &zone), stored(&held).unwrap());
+        self.plant.store.transact(txn).await.unwrap();
+    }
+}
+
+/// An observing zone.
+pub(super) fn observing(name: &str) -> Zone {
+    Zone::new(name.parse().unwrap())
+}
+
+/// An enforcing zone for the product edge-box.
+pub(super) fn enforcing(name: &str) -> Zone {
+    let mut zone = observing(name);
+    zone.mode = policy::appraisal::policy::Mode::Enforce;
+    zone.products = ["edge-box".parse().unwrap()].into();
+    zone
+}
+
+fn boot_file(boot: &str, file: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/measured-boot");
+    let path: PathBuf = folder.join(boot).join(file);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What a device sent that booted like `boot`.
+fn evidence(boot: &str) -> v1::CompleteRequest {
+    let text = String::from_utf8(boot_file(boot, "pcrs.txt")).unwrap();
+    let value = |pcr: usize| {
+        let prefix = format!("sha256:{pcr}:");
+        let line = text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap();
+        hex::decode(line.to_lowercase()).unwrap()
+    };
+    v1::CompleteRequest {
+        ek_public: hex::decode(EK_P256).unwrap(),
+        pcr_values: (0..16).map(value).collect(),
+        firmware_log: boot_file(boot, "eventlog.bin"),
+        ..v1::CompleteRequest::default()
+    }
+}
+
+/// The text of a refusal of the expected kind.
+macro_rules! refused {
+    ($outcome:expr, $kind:ident) => {
+        match $outcome {
+            Err(refusal @ crate::session::Refusal::$kind { .. }) => refusal.to_string(),
+            Err(other) => panic!("refused for another reason: {other:?}"),
+            Ok(_) => panic!("not refused"),
+        }
+    };
+}
+pub(super) use refused;

@@ -1,0 +1,129 @@
+//! Zones and conduits.
+
+use policy::id::DeviceName;
+use policy::zone::{Conduit, Role};
+
+use super::{Bench, NOW, enforcing, observing, refused};
+use crate::admin::{Act, conduit, zone};
+use crate::record::plant::{TRUST, TrustHead};
+use crate::trust;
+
+fn opcua(from: &str, to: &str) -> Conduit {
+    Conduit {
+        from: from.parse().unwrap(),
+        to: to.parse().unwrap(),
+        service: "opcua".parse().unwrap(),
+        expires: None,
+        accept_observed: false,
+    }
+}
+
+fn names(devices: &[DeviceName]) -> Vec<&str> {
+    devices.iter().map(DeviceName::as_str).collect()
+}
+
+#[tokio::test]
+async fn a_zone_comes_with_both_authorities() {
+    let bench = Bench::new().await;
+    bench.zone(&observing("cell-3")).await;
+    let authorities = zone::authorities(&bench.plant).await.unwrap();
+    let roles: Vec<_> = authorities.iter().map(|view| (view.record.role, view.record.generation)).collect();
+    assert_eq!(roles, [(Role::Caller, 1), (Role::Listener, 1)]);
+    assert_eq!(bench.read::<TrustHead>(TRUST.to_owned()).await.n, 2, "trust sets change");
+    assert!(trust::view(&bench.plant).await.is_ok(), "the authorities open and sign");
+    let view = zone::one(&bench.plant, &"cell-3".parse().unwrap()).await.unwrap();
+    assert_eq!((view.devices, view.conduits.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_zone_that_does_not_fit_is_refused_with_every_fault() {
+    let bench = Bench::new().await;
+    let actor = bench.actor(Act::CreateZone).await;
+    bench.zone(&observing("cell-3")).await;
+    let again = zone::create(&bench.plant, &actor, &observing("cell-3"), false).await;
+    assert_eq!(refused!(again, Conflict), "there is a zone cell-3 already");
+    let mut bare = enforcing("cell-4");
+    bare.products.clear();
+    let text = refused!(zone::create(&bench.plant, &actor, &bare, false).await, Malformed);
+    assert!(text.contains("names no product"), "{text}");
+    let mut wide = observing("cell-4");
+    wide.products = (0..33).map(|n| format!("p{n}").parse().unwrap()).collect();
+    let text = refused!(zone::create(&bench.plant, &actor, &wide, false).await, Malformed);
+    assert!(text.starts_with("33 products"), "{text}");
+    refused!(zone::one(&bench.plant, &"cell-9".parse().unwrap()).await, NotFound);
+}
+
+#[tokio::test]
+async fn a_dry_run_writes_nothing() {
+    let bench = Bench::new().await;
+    for name in ["cell-3", "historian"] {
+        bench.zone(&observing(name)).await;
+    }
+    bench.device("press-7", &["cell-3"]).await;
+    let before = bench.revision();
+    let (zones, conduits) = (bench.actor(Act::CreateZone).await, bench.actor(Act::AllowConduit).await);
+    zone::create(&bench.plant, &zones, &observing("cell-4"), true).await.unwrap();
+    let affected =
+        conduit::allow(&bench.plant, &conduits, &opcua("historian", "cell-3"), true).await.unwrap();
+    assert_eq!(names(&affected), ["press-7"]);
+    assert_eq!(bench.revision(), before);
+}
+
+#[tokio::test]
+async fn a_conduit_names_the_devices_that_notice() {
+    let bench = Bench::new().await;
+    for name in ["cell-3", "cell-4", "historian"] {
+        bench.zone(&observing(name)).await;
+    }
+    bench.device("press-7", &["cell-3"]).await;
+    bench.device("press-8", &["cell-4"]).await;
+    bench.device("archive", &["historian"]).await;
+    let (open, shut) = (bench.actor(Act::AllowConduit).await, bench.actor(Act::CloseConduit).await);
+    let wanted = opcua("historian", "cell-3");
+    let affected = conduit::allow(&bench.plant, &open, &wanted, false).await.unwrap();
+    assert_eq!(
+        names(&affected),
+        ["archive", "press-7"],
+        "the caller's outbound, the listener's inbound file"
+    );
+
+    let head = bench.read::<TrustHead>(TRUST.to_owned()).await.n;
+    assert_eq!(conduit::allow(&bench.plant, &open, &wanted, false).await.unwrap(), [], "it is open already");
+    assert_eq!(bench.read::<TrustHead>(TRUST.to_owned()).await.n, head);
+
+    let affected = conduit::close(&bench.plant, &shut, &wanted, false).await.unwrap();
+    assert_eq!(names(&affected), ["archive", "press-7"]);
+    assert_eq!(bench.read::<TrustHead>(TRUST.to_owned()).await.n, head + 1);
+    let text = refused!(conduit::close(&bench.plant, &shut, &wanted, false).await, NotFound);
+    assert!(text.starts_with("there is no conduit historian -> cell-3 opcua"), "{text}");
+}
+
+#[tokio::test]
+async fn a_conduit_can_be_given_another_end() {
+    let bench = Bench::new().await;
+    for name in ["cell-3", "historian"] {
+        bench.zone(&observing(name)).await;
+    }
+    let actor = bench.actor(Act::AllowConduit).await;
+    let mut wanted = opcua("historian", "cell-3");
+    conduit::allow(&bench.plant, &actor, &wanted, false).await.unwrap();
+    wanted.expires = Some(NOW.plus(60));
+    conduit::allow(&bench.plant, &actor, &wanted, false).await.unwrap();
+    assert_eq!(trust::segmentation(&bench.plant).await.unwrap().conduits(), [wanted.clone()]);
+    wanted.expires = Some(NOW);
+    let text = refused!(conduit::allow(&bench.plant, &actor, &wanted, false).await, Malformed);
+    assert!(text.contains("would have ended already"), "{text}");
+}
+
+#[tokio::test]
+async fn an_observing_zone_reaches_an_enforcing_one_only_by_name() {
+    let bench = Bench::new().await;
+    bench.zone(&observing("lab")).await;
+    bench.zone(&enforcing("cell-3")).await;
+    let actor = bench.actor(Act::AllowConduit).await;
+    let mut wanted = opcua("lab", "cell-3");
+    let text = refused!(conduit::allow(&bench.plant, &actor, &wanted, false).await, Malformed);
+    assert!(text.contains("--accept-observed"), "{text}");
+    wanted.accept_observed = true;
+    conduit::allow(&bench.plant, &actor, &wanted, false).await.unwrap();
+}
