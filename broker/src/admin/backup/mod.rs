@@ -36,7 +36,7 @@ pub const CHUNK: usize = 64 * 1024;
 const NEEDS: &str = "the keys in this file are wrapped: restoring it needs secrets/kek of the broker's host, \
                      which belongs into the host's own backup";
 
-/// Sends the whole state, chunk by chunk. Ends early without an error when nobody takes chunks any more.
+/// Sends the whole state, chunk by chunk. A reader that is gone ends it.
 pub async fn backup(plant: &Plant, actor: &Actor, sink: &mpsc::Sender<Vec<u8>>) -> Result<(), Refusal> {
     let now = plant.now();
     let event = actor.event(now, plant.domain().as_str(), "the whole state was saved to a file");
