@@ -28,7 +28,7 @@ use crate::secrets::{KekError, SecretKey};
 use crate::session::{Refusal, complete::commit};
 use crate::store::blobs::{BlobIoError, Blobs};
 use crate::store::sled::{OpenError, SledStore};
-use crate::store::{BrokerIdError, Store, Txn};
+use crate::store::{BrokerIdError, Store, Txn, WatchEvent};
 use crate::tls::{Tls, TlsError};
 use crate::trust::{self, TrustError, ViewCache};
 
@@ -247,6 +247,12 @@ async fn follow(plant: Arc<Plant>, tls: Arc<Tls>, hub: Arc<Hub>) {
             && let Err(error) = refresh_anchors(&plant, &tls).await
         {
             tracing::error!(%error, "client certificates are verified against the last known authorities");
+        }
+        if matches!(event, WatchEvent::Resync { .. })
+            && let Err(error) = tls.renew(&plant)
+        {
+            // A restore may have brought another issuing key.
+            tracing::error!(%error, "the broker's own certificate stays the old one");
         }
         hub.tell(&event);
     }

@@ -1962,7 +1962,7 @@ pub struct CreateTokenRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateTokenResponse {
-    /// Shown once; the broker keeps a hash.
+    /// Shown once; the broker keeps it wrapped under its key-encryption key.
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]

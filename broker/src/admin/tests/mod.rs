@@ -148,6 +148,7 @@ impl Bench {
             counter: 1,
             services: [("opcua".to_owned(), 4840)].into(),
             asked: 0,
+            answered: 0,
             clock_excused: false,
         };
         let tpm = Tpm { device: Some(name.clone()), registered: true, quarantine: None, retired: false };
