@@ -68,11 +68,20 @@ impl From<Output> for Format {
     }
 }
 
+/// Bad usage of the command line (sysexits.h, EX_USAGE).
+const USAGE: u8 = 64;
 /// What libtss2 writes to standard error by itself; read once, when the process starts.
 const LIBTSS2_LOG: &str = "TSS2_LOG";
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            drop(error.print());
+            return code;
+        }
+    };
     silence_libtss2();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime {

@@ -153,7 +153,9 @@ fn roots(paths: &[PathBuf]) -> Result<RootStore, ServeError> {
                 entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>().map_err(unreadable)?;
             files.sort();
         }
-        for file in files.into_iter().filter(|file| file.is_file()) {
+        // A folder may hold folders; a path that was named must be there.
+        files.retain(|file| file.is_file() || file == path);
+        for file in files {
             let bytes = std::fs::read(&file).map_err(unreadable)?;
             let refused = |error: RootError| ServeError::Roots { file: file.clone(), why: error.to_string() };
             store.add(&file.display().to_string(), &bytes).map_err(refused)?;

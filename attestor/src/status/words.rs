@@ -29,10 +29,7 @@ pub const fn remedy(reason: DenialReason) -> &'static str {
         }
         DenialReason::Retired => "take the device out of the plant, or have an administrator admit it anew",
         DenialReason::ClockSkew => "set the clock of the device, or mend its time source",
-        DenialReason::Conflict => {
-            "another TPM holds this name: choose another `device`, or have an administrator run \
-             `touchstone device replace`"
-        }
+        DenialReason::Conflict => "another TPM holds this name: choose another `device` in attestor.toml",
         DenialReason::UnsupportedVersion => "update the attestor",
         DenialReason::NotEndorsed => {
             "give the output of `touchstone-attestor identify` to an administrator, who registers it with \

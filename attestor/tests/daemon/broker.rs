@@ -1,5 +1,6 @@
 //! A broker for one device: it verifies credential, quote, statement and keys, and answers as the test says.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::agreement::{ECDH_P384, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
@@ -18,6 +19,8 @@ use proto::v1::complete_response::Outcome;
 use tokio::sync::broadcast;
 use tonic::{Request, Response, Status};
 
+use x509_cert::der::Decode;
+
 use crate::authority::Plant;
 
 /// The secret of every credential; opening it needs the TPM all the same.
@@ -33,6 +36,8 @@ pub(crate) struct Script {
     pub(crate) statements: Vec<v1::Statement>,
     /// Watch streams opened with a client certificate.
     pub(crate) watchers: usize,
+    /// Serial of the newest certificate of each role.
+    serials: BTreeMap<i32, Vec<u8>>,
     challenges: u8,
 }
 
@@ -48,7 +53,14 @@ pub(crate) struct Broker {
 impl Broker {
     pub(crate) fn new() -> Self {
         let (denial, statements) = (None, Vec::new());
-        let script = Script { denial, forgotten: false, statements, watchers: 0, challenges: 0 };
+        let script = Script {
+            denial,
+            forgotten: false,
+            statements,
+            watchers: 0,
+            serials: BTreeMap::new(),
+            challenges: 0,
+        };
         let (push, _) = broadcast::channel(16);
         Self { plant: Arc::new(Plant::new()), script: Arc::new(Mutex::new(script)), push }
     }
@@ -115,13 +127,15 @@ impl Broker {
         if let Some(denial) = &script.denial {
             return Err(proto::denial::to_status(denial));
         }
-        let svids = request.identity_keys.iter().map(|key| self.plant.issue(key)).collect();
+        let svids: Vec<v1::Svid> = request.identity_keys.iter().map(|key| self.plant.issue(key)).collect();
+        script.serials.extend(svids.iter().map(|svid| (svid.role, serial(&svid.chain[0]))));
         Ok(v1::CompleteResponse {
             outcome: Some(Outcome::Issued(v1::Issued {
                 device: "press-1".into(),
                 svids,
                 trust: Some(self.plant.trust(7, true)),
                 zones: vec!["press".into()],
+                valid_serials: script.serials.values().cloned().collect(),
                 ..v1::Issued::default()
             })),
         })
@@ -195,4 +209,9 @@ impl v1::attestation_server::Attestation for Broker {
     ) -> Result<Response<v1::CompleteResponse>, Status> {
         Self::complete(self, request.get_ref(), false).map(Response::new)
     }
+}
+
+fn serial(certificate: &[u8]) -> Vec<u8> {
+    let certificate = x509_cert::Certificate::from_der(certificate).unwrap();
+    certificate.tbs_certificate().serial_number().as_bytes().to_vec()
 }

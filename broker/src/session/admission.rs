@@ -181,9 +181,7 @@ async fn new_device(
         return Err(Refusal::MustReattest("the device record is gone"));
     }
     if fetch::<Device>(plant.store.as_ref(), device_key(&name)).await?.is_some() {
-        return Err(Refusal::Conflict(format!(
-            "the name {name} belongs to another TPM; choose another, or replace the device's TPM as an administrator"
-        )));
+        return Err(Refusal::Conflict(format!("the name {name} belongs to another TPM; choose another")));
     }
     let device = Device {
         name: name.clone(),
