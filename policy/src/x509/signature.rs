@@ -1,6 +1,13 @@
 //! Signatures on certificates: over the TBS bytes as received, by a key of the algorithm's own kind.
 //!
-//! SHA-1 is refused by name: a self-signed anchor needs no check, and nothing else may rest on SHA-1.
+//! SHA-1 is refused by name, with one exception: RSA PKCS#1 on certificates that began before 2017
+//! ([`SHA1_ENDS`]), because TPMs of that time are in the field for life with EK certificates that nobody signs
+//! anew. What breaks SHA-1 is collisions, and who exploits one needs the issuer to sign his half of the pair.
+//! Before SHAttered (February 2017) nobody was known to make collisions, and to a signature that exists a second
+//! message still cannot be found. So an old signature is no forgery of today, as long as its issuer has stopped
+//! signing with SHA-1. That it has is not proven here: an issuer that still did could be made to sign for a
+//! colliding certificate that is backdated. So [`verify`] says what a signature rests on, and who reports the
+//! chain must pass it on.
 
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 
@@ -8,6 +15,11 @@ use super::certificate::Certificate;
 use super::der::{self, Der, DerError};
 use super::oid;
 use super::spki::{Curve, KeyError, SubjectKey};
+use crate::time::UnixTime;
+
+/// 2017-01-01T00:00:00Z: certificates that begin at or after it cannot rest on SHA-1. The last turn of the year
+/// before the first public collision (Stevens et al., <https://shattered.io>, 23 February 2017).
+pub const SHA1_ENDS: UnixTime = UnixTime(1_483_228_800);
 
 /// Why a certificate's signature does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +27,7 @@ pub enum SignatureError {
     /// AlgorithmIdentifier cannot be read.
     #[error("the signature algorithm is malformed")]
     Malformed(#[source] DerError),
-    /// SHA-1.
+    /// SHA-1, and not RSA PKCS#1 on a certificate that began before [`SHA1_ENDS`].
     #[error("the signature rests on SHA-1")]
     Sha1,
     /// An algorithm or parameters that are not verified here.
@@ -32,6 +44,15 @@ pub enum SignatureError {
     Wrong,
 }
 
+/// What a signature that holds rests on, weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Strength {
+    /// SHA-1, on a certificate that began before [`SHA1_ENDS`].
+    Sha1,
+    /// A hash of the SHA-2 family.
+    Sha2,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hash {
     Sha256,
@@ -42,28 +63,51 @@ enum Hash {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scheme {
     RsaPkcs1(Hash),
+    /// RSA PKCS#1 with SHA-1, on an old certificate.
+    RsaPkcs1Sha1,
     RsaPss(Hash),
     Ecdsa(Hash),
 }
 
+impl Scheme {
+    const fn strength(self) -> Strength {
+        match self {
+            Self::RsaPkcs1Sha1 => Strength::Sha1,
+            Self::RsaPkcs1(_) | Self::RsaPss(_) | Self::Ecdsa(_) => Strength::Sha2,
+        }
+    }
+}
+
 /// Verifies that `certificate` was signed by the key of `issuer`, and by nothing else than what it says.
-pub fn verify(certificate: &Certificate<'_>, issuer: &Certificate<'_>) -> Result<(), SignatureError> {
-    let scheme = parse_scheme(certificate.signature_algorithm())?;
+pub fn verify(certificate: &Certificate<'_>, issuer: &Certificate<'_>) -> Result<Strength, SignatureError> {
+    let scheme = parse_scheme(certificate.signature_algorithm(), certificate.validity().not_before)?;
     let key = SubjectKey::parse(issuer.spki()).map_err(SignatureError::Key)?;
-    let (algorithm, bytes) = match (&key, scheme) {
+    let (algorithm, bytes): (&dyn VerificationAlgorithm, _) = match (&key, scheme) {
         (SubjectKey::Rsa { .. }, Scheme::RsaPkcs1(hash)) => (hash.rsa_pkcs1(), key.to_der()),
+        (SubjectKey::Rsa { .. }, Scheme::RsaPkcs1Sha1) => {
+            (&signature::RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, key.to_der())
+        }
         (SubjectKey::Rsa { .. }, Scheme::RsaPss(hash)) => (hash.rsa_pss(), key.to_der()),
         (SubjectKey::Ec { curve, point }, Scheme::Ecdsa(hash)) => (curve.ecdsa(hash), point.clone()),
         _ => return Err(SignatureError::KeyMismatch),
     };
     UnparsedPublicKey::new(algorithm, bytes)
         .verify(certificate.tbs(), certificate.signature())
-        .map_err(|_| SignatureError::Wrong)
+        .map_err(|_| SignatureError::Wrong)?;
+    Ok(scheme.strength())
 }
 
-fn parse_scheme(identifier: &[u8]) -> Result<Scheme, SignatureError> {
+/// Whether a certificate names SHA-1 for its signature, whatever the signature is worth; for descriptions.
+pub(crate) fn names_sha1(certificate: &Certificate<'_>) -> bool {
+    let algorithm = split(certificate.signature_algorithm()).map(|(algorithm, _)| algorithm);
+    matches!(algorithm, Ok(oid::SHA1_WITH_RSA | oid::ECDSA_WITH_SHA1))
+}
+
+/// The scheme of a certificate that began at `not_before`.
+fn parse_scheme(identifier: &[u8], not_before: UnixTime) -> Result<Scheme, SignatureError> {
     let (algorithm, parameters) = split(identifier).map_err(SignatureError::Malformed)?;
     let scheme = match algorithm {
+        oid::SHA1_WITH_RSA if not_before < SHA1_ENDS => Scheme::RsaPkcs1Sha1,
         oid::SHA1_WITH_RSA | oid::ECDSA_WITH_SHA1 => return Err(SignatureError::Sha1),
         oid::RSASSA_PSS => return parse_pss(parameters),
         oid::SHA256_WITH_RSA => Scheme::RsaPkcs1(Hash::Sha256),
@@ -151,5 +195,26 @@ impl Curve {
     /// Any algorithm on this curve, to have a point judged.
     pub(super) fn any_ecdsa(self) -> &'static dyn VerificationAlgorithm {
         self.ecdsa(Hash::Sha512)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scheme(algorithm: &[u8], not_before: UnixTime) -> Result<Scheme, SignatureError> {
+        let algorithm = der::encode(der::OBJECT_IDENTIFIER, &[algorithm]);
+        parse_scheme(&der::encode(der::SEQUENCE, &[&algorithm, &[der::NULL, 0]]), not_before)
+    }
+
+    #[test]
+    fn sha_1_is_accepted_of_rsa_on_certificates_that_began_before_2017() {
+        assert_eq!(SHA1_ENDS.to_string(), "2017-01-01T00:00:00Z");
+        let last = SHA1_ENDS.minus(1);
+        let old = scheme(oid::SHA1_WITH_RSA, last).unwrap();
+        assert_eq!((old, old.strength()), (Scheme::RsaPkcs1Sha1, Strength::Sha1));
+        assert_eq!(scheme(oid::SHA1_WITH_RSA, SHA1_ENDS), Err(SignatureError::Sha1));
+        assert_eq!(scheme(oid::ECDSA_WITH_SHA1, last), Err(SignatureError::Sha1));
+        assert_eq!(scheme(oid::SHA256_WITH_RSA, last).unwrap().strength(), Strength::Sha2);
     }
 }

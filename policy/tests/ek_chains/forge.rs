@@ -30,7 +30,12 @@ impl Authority {
 
     /// A self-signed authority with changes.
     pub(crate) fn root_with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
-        let (key, mut params) = (KeyPair::generate().unwrap(), authority_params(name));
+        Self::root_of(KeyPair::generate().unwrap(), name, change)
+    }
+
+    /// A self-signed authority of this key, with changes.
+    pub(crate) fn root_of(key: KeyPair, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = authority_params(name);
         change(&mut params);
         let der = params.self_signed(&key).unwrap().der().to_vec();
         Self { params, key, der }
@@ -43,7 +48,17 @@ impl Authority {
 
     /// An authority below this one, with changes.
     pub(crate) fn below_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
-        let (key, mut params) = (KeyPair::generate().unwrap(), authority_params(name));
+        self.below_of(KeyPair::generate().unwrap(), name, change)
+    }
+
+    /// An authority of this key below this one, with changes.
+    pub(crate) fn below_of(
+        &self,
+        key: KeyPair,
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
+        let mut params = authority_params(name);
         change(&mut params);
         let der = params.signed_by(&key, &self.issuer()).unwrap().der().to_vec();
         Self { params, key, der }

@@ -4,5 +4,6 @@ mod forge;
 mod forged;
 mod openssl;
 mod properties;
+mod sha1;
 mod swtpm;
 mod vectors;

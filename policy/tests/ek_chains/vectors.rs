@@ -9,6 +9,7 @@ use policy::evidence::endorsement::{
     EndorsedEk, EndorsementError, RootStore, ValidityPolicy, describe, endorse,
 };
 use policy::time::UnixTime;
+use policy::x509::signature::SignatureError;
 use policy::x509::{SubjectKey, name, readout, signature};
 
 struct Vectors {
@@ -57,7 +58,7 @@ struct Chained {
     digest: &'static str,
 }
 
-const CHAINED: [Chained; 5] = [
+const CHAINED: [Chained; 6] = [
     Chained {
         file: "google-vtpm-ecc.pem",
         tpm: ["Google", "vTPM", "8214.1297"],
@@ -93,6 +94,13 @@ const CHAINED: [Chained; 5] = [
         length: 4,
         digest: "3ba1ab076495d3b59acfea473f06986ee1da2626fc24204939d23911ecab8aa4",
     },
+    Chained {
+        file: "stm-rsaes-oaep-7-byte-header.bin",
+        tpm: ["STMicroelectronics", "ST33ZP24PVSP", "13.12"],
+        root: "CN=GlobalSign Trusted Platform Module Root CA,O=GlobalSign",
+        length: 4,
+        digest: "66b3b647112423c4775d5d15bc8bd2ef75e0ae70e1a5aba10891e0c382ad9d31",
+    },
 ];
 
 #[test]
@@ -120,18 +128,28 @@ fn an_issuer_outside_the_set_is_named() {
 }
 
 #[test]
-fn a_leaf_signed_with_sha_1_is_refused_though_its_issuer_is_known() {
+fn a_leaf_that_was_signed_with_sha_1_before_2017_is_endorsed_and_says_so() {
     let Some(vectors) = Vectors::open() else { return };
+    let known = |ek: &EndorsedEk| ek.advisories().iter().map(|advisory| advisory.id).collect::<Vec<_>>();
     let file = "stm-rsaes-oaep-7-byte-header.bin";
-    let error = vectors.endorse(file, THEN, ValidityPolicy::AtTime).unwrap_err();
-    let certificate = "serial 0700818567ff35791690d2d404945df56b0e6dc7".to_owned();
-    assert_eq!(error, EndorsementError::Sha1 { certificate: certificate.clone() });
+    let old = vectors.endorse(file, THEN, ValidityPolicy::AtTime).unwrap();
+    assert_eq!(known(&old), ["SHA-1"]);
+    assert_eq!(describe(&vectors.read(file)).unwrap().advisories, ["SHA-1"]);
+
+    // One byte of its signature, its last, is another.
+    let mut forged = readout::certificate_in(&vectors.read(file)).unwrap().into_owned();
+    *forged.last_mut().unwrap() ^= 1;
+    let at = THEN.parse().unwrap();
+    let error = endorse(&forged, &[], &vectors.roots, at, ValidityPolicy::AtTime).unwrap_err();
+    assert!(matches!(&error, EndorsementError::Signature { source: SignatureError::Wrong, .. }), "{error}");
 
     // It ended in 2024.
     let error = vectors.endorse(file, "2026-01-01T00:00:00Z", ValidityPolicy::AtTime).unwrap_err();
     assert!(matches!(error, EndorsementError::Expired { .. }), "{error}");
-    let error = vectors.endorse(file, "2026-01-01T00:00:00Z", ValidityPolicy::AtLeafNotBefore).unwrap_err();
-    assert_eq!(error, EndorsementError::Sha1 { certificate });
+    vectors.endorse(file, "2026-01-01T00:00:00Z", ValidityPolicy::AtLeafNotBefore).unwrap();
+
+    let new = vectors.endorse("stm-06-critical-policies.der", THEN, ValidityPolicy::AtTime).unwrap();
+    assert!(!known(&new).contains(&"SHA-1"));
 }
 
 #[test]

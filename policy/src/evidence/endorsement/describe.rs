@@ -4,12 +4,13 @@
 
 use serde::Serialize;
 
+use super::advisory::SHA1_CHAIN;
 use super::tcg::TpmIdentity;
 use crate::digest::Digest;
 use crate::time::UnixTime;
 use crate::x509::der::DerError;
 use crate::x509::readout::{self, ReadoutError};
-use crate::x509::{Certificate, SubjectKey, name};
+use crate::x509::{Certificate, SubjectKey, name, signature};
 
 /// Why an EK certificate cannot be described.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +50,8 @@ pub struct EkDescription {
     pub not_before: String,
     /// Last second of validity.
     pub not_after: String,
-    /// Names of public advisories on the TPM's family.
+    /// Names of public advisories on the TPM's family, and `SHA-1` where the certificate is signed with it; what
+    /// the authorities above it are signed with is not seen here.
     pub advisories: Vec<&'static str>,
 }
 
@@ -60,7 +62,9 @@ pub fn describe(ek_certificate: &[u8]) -> Result<EkDescription, DescribeError> {
     let key = SubjectKey::parse(certificate.spki()).ok();
     let tpm = TpmIdentity::parse(&certificate).ok();
     let time = |at: UnixTime| at.to_string();
-    let known = tpm.as_ref().map(|tpm| super::advisories(tpm.manufacturer, tpm.version)).unwrap_or_default();
+    let mut known =
+        tpm.as_ref().map(|tpm| super::advisories(tpm.manufacturer, tpm.version)).unwrap_or_default();
+    known.extend(signature::names_sha1(&certificate).then_some(&SHA1_CHAIN));
     Ok(EkDescription {
         subject: name::text(certificate.subject()),
         issuer: name::text(certificate.issuer()),

@@ -81,9 +81,9 @@ pub enum EndorsementError {
         #[source]
         source: SignatureError,
     },
-    /// A signature with SHA-1.
+    /// A signature with SHA-1 that is not old enough to be believed (see [`crate::x509::signature`]).
     #[error(
-        "`{certificate}` is signed with SHA-1, which proves nothing any more: register the EK by its digest instead"
+        "`{certificate}` is signed with SHA-1, which counts only with RSA and on certificates that began before 2017: register the EK by its digest instead"
     )]
     Sha1 {
         /// The certificate.

@@ -7,6 +7,9 @@
 //! A general TLS path library is of no use here: it refuses the critical certificatePolicies of Infineon, Intel
 //! and STMicroelectronics, demands the EK's key purpose of every authority, or looks for server names.
 //!
+//! Signatures with SHA-1 count with RSA on certificates that began before 2017, and no others do; the reason is
+//! told at [`crate::x509::signature`]. An EK whose chain rests on one says so in [`EndorsedEk::advisories`].
+//!
 //! Not promised: revocation (few manufacturers publish usable lists), and that the TPM was not taken apart. A
 //! manufacturer's certificate says who made the chip, not whose machine it sits in: admission is another step.
 
@@ -20,9 +23,10 @@ mod tcg;
 
 use crate::digest::Digest;
 use crate::time::{UnixTime, Validity};
+use crate::x509::signature::Strength;
 use crate::x509::{Certificate, SubjectKey, name, readout};
 
-pub use advisory::{Advisory, Applies, advisories};
+pub use advisory::{Advisory, Applies, SHA1_CHAIN, advisories};
 pub use describe::{DescribeError, EkDescription, describe};
 pub use error::EndorsementError;
 pub use path::{MAX_CHAIN, MAX_EXTRA_INTERMEDIATES, MAX_SIGNATURES};
@@ -53,6 +57,7 @@ pub struct EndorsedEk {
     root_digest: Digest,
     root_label: String,
     chain_length: usize,
+    strength: Strength,
 }
 
 impl EndorsedEk {
@@ -122,10 +127,13 @@ impl EndorsedEk {
         self.chain_length
     }
 
-    /// What is publicly known against this TPM's family at the firmware it was made with.
+    /// What is publicly known against this TPM's family at the firmware it was made with, and, as
+    /// [`SHA1_CHAIN`], against its chain.
     #[must_use]
     pub fn advisories(&self) -> Vec<&'static Advisory> {
-        advisories(self.manufacturer(), self.version())
+        let mut known = advisories(self.manufacturer(), self.version());
+        known.extend((self.strength == Strength::Sha1).then_some(&SHA1_CHAIN));
+        known
     }
 
     /// Ties the certificate to the EK of the evidence: `public` is the digest of the canonical
@@ -193,5 +201,6 @@ pub fn endorse(
         root_digest: Digest::of(found.root.der()),
         root_label: found.root_label,
         chain_length: found.chain_length,
+        strength: found.strength,
     })
 }

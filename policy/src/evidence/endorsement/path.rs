@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use super::error::EndorsementError;
 use super::profile::{self, When};
 use super::roots::{Role, RootStore, authority_key_id, key_ids_agree};
-use crate::x509::signature::{self, SignatureError};
+use crate::x509::signature::{self, SignatureError, Strength};
 use crate::x509::{Certificate, name, readout};
 
 /// Most certificates in a chain, EK certificate and root included; the longest known have 4 (STMicroelectronics
@@ -27,6 +27,8 @@ pub(super) struct Found<'s> {
     pub(super) root: Certificate<'s>,
     pub(super) root_label: String,
     pub(super) chain_length: usize,
+    /// The weakest signature of the chain; the root's own is not of it.
+    pub(super) strength: Strength,
 }
 
 /// Takes the intermediates that a device sent out of their wrapping.
@@ -149,25 +151,26 @@ impl<'s> Walk<'s> {
         let below = chain.len().saturating_sub(1);
         profile::verify_authority(issuer, below)?;
         profile::verify_validity(issuer, self.when)?;
-        self.verify_signature(subject, &candidate)?;
+        let strength = self.verify_signature(subject, &candidate)?;
         if candidate.role == Role::Anchor {
             return Ok(Found {
                 root: candidate.certificate,
                 root_label: candidate.label.to_owned(),
                 chain_length: chain.len().saturating_add(1),
+                strength,
             });
         }
         chain.push(candidate.certificate);
         let found = self.climb(chain);
         chain.pop();
-        found
+        found.map(|found| Found { strength: found.strength.min(strength), ..found })
     }
 
     fn verify_signature(
         &mut self,
         subject: &Certificate<'s>,
         candidate: &Candidate<'s>,
-    ) -> Result<(), EndorsementError> {
+    ) -> Result<Strength, EndorsementError> {
         self.signatures_left = self.signatures_left.checked_sub(1).ok_or(EndorsementError::TooMuchWork)?;
         let certificate = subject.label();
         signature::verify(subject, &candidate.certificate).map_err(|source| match source {

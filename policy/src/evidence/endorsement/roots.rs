@@ -174,7 +174,7 @@ fn split(label: &str, bytes: &[u8]) -> Result<Vec<Vec<u8>>, RootError> {
 }
 
 /// Self-signed: the names are equal, the key identifiers agree, and the signature is its own key's. A signature
-/// by an algorithm that is not verified here, as SHA-1 on old roots, is taken for its own: nothing rests on an
+/// by an algorithm that is not verified here, as SHA-1 with ECDSA, is taken for its own: nothing rests on an
 /// anchor's signature, only on the administrator who added it.
 fn role(certificate: &Certificate<'_>) -> Role {
     let [subject, issuer] = [certificate.subject(), certificate.issuer()].map(name::comparable);
@@ -182,7 +182,7 @@ fn role(certificate: &Certificate<'_>) -> Role {
         return Role::Intermediate;
     }
     match signature::verify(certificate, certificate) {
-        Ok(()) | Err(SignatureError::Sha1 | SignatureError::Algorithm(_)) => Role::Anchor,
+        Ok(_) | Err(SignatureError::Sha1 | SignatureError::Algorithm(_)) => Role::Anchor,
         Err(_) => Role::Intermediate,
     }
 }

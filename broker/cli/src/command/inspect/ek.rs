@@ -63,6 +63,10 @@ impl EkView {
             Ok(ek) => (Some(ek.root_subject().to_owned()), Some(ek.root_label().to_owned()), None),
             Err(error) => (None, None, Some(chain(error))),
         };
+        let advisories = match &walked {
+            Ok(ek) => ek.advisories().iter().map(|advisory| advisory.id).collect(),
+            Err(_) => about.advisories,
+        };
         Self {
             subject: about.subject,
             issuer: about.issuer,
@@ -76,7 +80,7 @@ impl EkView {
             not_after: about.not_after,
             ek_digest: about.ek_digest.map(|digest| digest.to_string()),
             certificate_digest: about.certificate_digest.to_string(),
-            advisories: about.advisories,
+            advisories,
             chains: walked.is_ok(),
             root,
             root_file,
