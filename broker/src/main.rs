@@ -60,6 +60,9 @@ struct InitArgs {
     /// A file or folder with certificates of TPM manufacturers; may be given several times.
     #[arg(long)]
     tpm_roots: Vec<PathBuf>,
+    /// The file `secrets/kek` of another host: makes a plant that can restore that host's backup.
+    #[arg(long)]
+    kek: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -94,6 +97,7 @@ async fn run_init(args: InitArgs) -> ExitCode {
         plant: args.plant,
         listen: args.listen,
         owner: args.owner,
+        kek: args.kek,
         tpm_roots: args
             .tpm_roots
             .iter()

@@ -1,6 +1,7 @@
 //! The running plant: store, clock, keys. Every service works on one [`Plant`].
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use policy::evidence::endorsement::RootStore;
@@ -118,6 +119,8 @@ pub struct Plant {
     pub views: ViewCache,
     /// Certificates of TPM manufacturers.
     pub roots: RootStore,
+    /// Devices that found no place here: whoever was turned away is not silent.
+    pub turned_away: AtomicU64,
     /// What the broker was told.
     pub config: Config,
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use aws_lc_rs::hmac;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::files;
@@ -111,6 +112,23 @@ impl SecretKey {
         let mut sealed = salt.to_vec();
         sealed.append(&mut body);
         Ok(sealed)
+    }
+
+    /// Proves that the holder of this key vouches for `message`, for the use that `label` names.
+    #[must_use]
+    pub fn authenticate(&self, label: &[u8], message: &[u8]) -> Vec<u8> {
+        hmac::sign(&self.mac_key(label), message).as_ref().to_vec()
+    }
+
+    /// Checks what [`Self::authenticate`] made.
+    pub fn verify(&self, label: &[u8], message: &[u8], mac: &[u8]) -> Result<(), OpenError> {
+        hmac::verify(&self.mac_key(label), message, mac).map_err(|_| OpenError)
+    }
+
+    /// A key of its own for each label, so that a proof for one use is none for another.
+    fn mac_key(&self, label: &[u8]) -> hmac::Key {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
+        hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, label).as_ref())
     }
 
     /// Opens what [`Self::seal`] made.

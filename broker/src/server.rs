@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -35,8 +36,10 @@ use crate::trust::{self, TrustError, ViewCache};
 /// Largest message of a device: a firmware log of 1 MiB, keys and certificates.
 const MAX_MESSAGE: usize = 2 << 20;
 /// Requests that one connection may have open.
-const STREAMS: u32 = 64;
-/// A request that takes longer is given up; Watch streams have no limit.
+const STREAMS: u32 = 16;
+/// A request whose answer has not begun by then is given up, its body with it; streams go on.
+const REQUEST: Duration = Duration::from_secs(120);
+/// A peer that does not answer a ping within this time is gone.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Open streams get this long to end when the broker stops.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -127,6 +130,7 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
         golden: GoldenCache::default(),
         views: ViewCache::default(),
         roots: roots(&config.tpm_roots)?,
+        turned_away: AtomicU64::new(0),
         store,
         kek,
         config,
@@ -189,6 +193,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         .build_v1()?;
     let router = Server::builder()
         .max_concurrent_streams(STREAMS)
+        .timeout(REQUEST)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(EnrollmentServer::new(devices.clone()).max_decoding_message_size(MAX_MESSAGE))

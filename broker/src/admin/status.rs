@@ -11,12 +11,13 @@ use x509_cert::Certificate;
 use x509_cert::der::{Decode, Encode};
 
 use super::Actor;
-use super::device::view::{DeviceView, Seen, State, all, results};
+use super::device::view::{DeviceView, Seen, State, all};
 use super::device::why::why;
 use super::golden;
 use crate::plant::Plant;
 use crate::record::device::Decision;
 use crate::session::Refusal;
+use crate::session::recorded::results;
 use crate::store::Revision;
 use crate::trust;
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,14 +26,16 @@ use crate::tls::Tls;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Connections that may wait between accept and service.
 const BACKLOG: usize = 64;
+/// An enrollment or attestation is two calls; who shows no certificate gets this long for them.
+const ANONYMOUS: u64 = 120;
 /// Pause after an accept that failed, out of file descriptors say: the next would fail at once too.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A TLS connection with its peer. It ends when the peer's certificate does.
+/// A TLS connection with its peer. It ends when the peer's certificate does, or soon if there is none.
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
-    end: Option<Pin<Box<Sleep>>>,
+    end: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -80,6 +83,7 @@ pub fn accept(
                 }
             };
             let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                door.plant.turned_away.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(peer.addr = %address, "too many connections; this one is closed");
                 continue;
             };
@@ -102,11 +106,11 @@ async fn handshake(tcp: TcpStream, door: &Door, permit: OwnedSemaphorePermit) ->
     let now = door.plant.now();
     let peer = peer(&door.tls.anchors.load(), stream.get_ref().1.peer_certificates(), now)?;
     let end = match &peer {
-        Peer::Anonymous => None,
-        Peer::Device(device) => Some(device.not_after),
-        Peer::Administrator(administrator) => Some(administrator.not_after),
+        Peer::Anonymous => now.plus(ANONYMOUS),
+        Peer::Device(device) => device.not_after,
+        Peer::Administrator(administrator) => administrator.not_after,
     };
-    let end = end.map(|end| Box::pin(tokio::time::sleep(Duration::from_secs(end.since(now)))));
+    let end = Box::pin(tokio::time::sleep(Duration::from_secs(end.since(now))));
     Ok(Connection { stream, peer, end, _permit: permit })
 }
 
@@ -121,10 +125,8 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(end) = &mut self.end
-            && end.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(io::Error::other("the client certificate ended")));
+        if self.end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::other("the connection's time is over")));
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }

@@ -1,6 +1,7 @@
 //! Enrollment and attestation services: convert, call, convert.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use proto::v1;
 use proto::v1::attestation_server::Attestation;
@@ -10,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::status::status;
 use crate::plant::Plant;
+use crate::session::challenge::Door;
 use crate::session::{Refusal, begin, complete};
 
 /// Sessions of unknown devices that are worked on at once: known ones never wait behind them (A16).
@@ -46,7 +48,10 @@ impl Devices {
     ) -> Result<Response<T>, Status> {
         let result = match admit(places) {
             Ok(_place) => work.await,
-            Err(refusal) => Err(refusal),
+            Err(refusal) => {
+                self.plant.turned_away.fetch_add(1, Ordering::Relaxed);
+                Err(refusal)
+            }
         };
         result.map(Response::new).map_err(|refusal| {
             tracing::info!(reason = %refusal, "refused");
@@ -76,7 +81,8 @@ impl Enrollment for Devices {
         &self,
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
-        self.run(&self.enrollments, complete::complete(&self.plant, request.into_inner())).await
+        self.run(&self.enrollments, complete::complete(&self.plant, request.into_inner(), Door::Enrollment))
+            .await
     }
 }
 
@@ -93,6 +99,7 @@ impl Attestation for Devices {
         &self,
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
-        self.run(&self.attestations, complete::complete(&self.plant, request.into_inner())).await
+        self.run(&self.attestations, complete::complete(&self.plant, request.into_inner(), Door::Attestation))
+            .await
     }
 }

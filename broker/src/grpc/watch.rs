@@ -1,6 +1,7 @@
 //! Watch: one stream to each device, with trust files, "attest now" and the loss of trust.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use policy::digest::Digest;
@@ -76,6 +77,8 @@ struct Asked {
     device: Box<Held<Device>>,
     deadline: UnixTime,
     alarm: Instant,
+    /// Devices that had been turned away when it was told.
+    turned_away: u64,
 }
 
 struct Stream {
@@ -154,12 +157,17 @@ impl Stream {
         let (Some(reason), None) = (reason, &self.asked) else { return Ok(()) };
         let deadline = self.plant.now().plus(ANSWER);
         let alarm = Instant::now() + Duration::from_secs(ANSWER);
-        self.asked = Some(Asked { device, deadline, alarm });
+        let turned_away = self.plant.turned_away.load(Ordering::Relaxed);
+        self.asked = Some(Asked { device, deadline, alarm, turned_away });
         self.put(Event::AttestNow(v1::AttestNow { reason: reason.to_owned(), deadline: deadline.0 }))
     }
 
     async fn overdue(&mut self) {
         let Some(asked) = self.asked.take() else { return };
+        // A device that may have found no place here is asked again, not refused.
+        if self.plant.turned_away.load(Ordering::Relaxed) != asked.turned_away {
+            return;
+        }
         let now = self.plant.now();
         tracing::warn!(device.id = %asked.device.record.name, deadline = %asked.deadline, "attest now was not answered");
         // A change in between means that it was answered, or decided by somebody else.

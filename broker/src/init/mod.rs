@@ -19,7 +19,7 @@ use crate::record::plant::{
     AdminRole, Administrator, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead, admin_key,
 };
 use crate::record::{RecordError, stored};
-use crate::secrets::SecretKey;
+use crate::secrets::{KekError, SecretKey};
 use crate::store::sled::{OpenError, SledStore};
 use crate::store::{BrokerId, BrokerIdError, Store, Txn, TxnError};
 
@@ -44,6 +44,8 @@ pub struct Request {
     pub owner: String,
     /// Files and folders with certificates of TPM manufacturers.
     pub tpm_roots: Vec<PathBuf>,
+    /// The key-encryption key of another host, to restore its backup here; none: a new one.
+    pub kek: Option<PathBuf>,
 }
 
 /// What was made, for people.
@@ -73,6 +75,9 @@ pub enum InitError {
         /// Why.
         source: std::io::Error,
     },
+    /// The key-encryption key of another host.
+    #[error(transparent)]
+    Kek(#[from] KekError),
     /// A certificate could not be made.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -121,7 +126,10 @@ pub async fn init(request: &Request, clock: &dyn Clock, entropy: &dyn Entropy) -
         make_private_dir(&folder).map_err(write(&folder))?;
     }
     let now = clock.now();
-    let kek = SecretKey::generate(entropy)?;
+    let kek = match &request.kek {
+        Some(file) => SecretKey::load(file)?,
+        None => SecretKey::generate(entropy)?,
+    };
     kek.save(&kek_file(dir)).map_err(write(&kek_file(dir)))?;
     let broker_id = hex::encode(random::<4>(entropy)?);
     put(write_public, &id_file(dir), format!("{broker_id}\n").as_bytes())?;

@@ -21,6 +21,8 @@ pub const EK: &str = "ek/";
 pub const PENDING: &str = "pending/";
 /// Prefix of join tokens.
 pub const TOKEN: &str = "token/";
+/// Prefix of AKs.
+pub const AK: &str = "ak/";
 /// Prefix of certified keys.
 pub const KEY: &str = "key/";
 
@@ -293,6 +295,18 @@ impl Record for Token {
     const KIND: &'static str = "join token";
 }
 
+/// Which EK an AK was activated under: all EKs of a TPM share the AK (A6).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AkOwner {
+    /// Digest of the EK.
+    pub ek: Digest,
+}
+
+impl Record for AkOwner {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "attestation key";
+}
+
 /// Whose a certified key is: a key is never certified for two zones, roles or devices (B11).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertifiedKeyOwner {
@@ -307,6 +321,12 @@ pub struct CertifiedKeyOwner {
 impl Record for CertifiedKeyOwner {
     const VERSION: u32 = 1;
     const KIND: &'static str = "certified key";
+}
+
+/// Key of an AK, by its Name.
+#[must_use]
+pub fn ak_key(name: &[u8]) -> String {
+    format!("{AK}{}", Digest::of(name).hex())
 }
 
 /// Key of a device.

@@ -14,7 +14,8 @@ use super::proof::Proven;
 use super::statement::TokenProof;
 use crate::plant::Plant;
 use crate::record::device::{
-    Admission, BoundAk, Device, PENDING, Pending, Token, Tpm, device_key, ek_key, pending_key, token_key,
+    Admission, AkOwner, BoundAk, Device, PENDING, Pending, Token, Tpm, ak_key, device_key, ek_key,
+    pending_key, token_key,
 };
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, list, stored};
@@ -29,8 +30,8 @@ pub enum Place {
     Pending {
         /// What the administrator sees.
         pending: Pending,
-        /// Records it.
-        txn: Txn,
+        /// Records it; none if it waits already.
+        txn: Option<Txn>,
     },
 }
 
@@ -47,6 +48,7 @@ pub struct Placed {
 
 /// Finds the place of `proven`.
 pub async fn place(plant: &Plant, proven: &Proven) -> Result<Place, Refusal> {
+    other_eks(plant, proven).await?;
     if let Some(tpm) = proven.tpm() {
         stopped(proven.ek(), &tpm.record)?;
         if let Some(name) = &tpm.record.device {
@@ -60,6 +62,28 @@ pub async fn place(plant: &Plant, proven: &Proven) -> Result<Place, Refusal> {
         Some(token) => by_token(plant, proven, token).await,
         None => pending(plant, proven, "no join token was given").await,
     }
+}
+
+/// A TPM has several EKs; one that is known under another EK is not admitted anew under this one, and
+/// a stop holds for all of them (A6). It is known by its AK, which all its EKs share, and by the
+/// certificates that it names itself.
+async fn other_eks(plant: &Plant, proven: &Proven) -> Result<(), Refusal> {
+    let mut others: Vec<Digest> = proven.other_eks().to_vec();
+    if let Some(bound) = fetch::<AkOwner>(plant.store.as_ref(), ak_key(&proven.challenge().ak_name.0)).await?
+    {
+        others.push(bound.record.ek);
+    }
+    for ek in others.iter().filter(|ek| *ek != proven.ek()) {
+        let Some(tpm) = fetch::<Tpm>(plant.store.as_ref(), ek_key(ek)).await? else { continue };
+        stopped(ek, &tpm.record)?;
+        if let (Some(device), None) = (&tpm.record.device, proven.tpm()) {
+            return Err(Refusal::Conflict(format!(
+                "this TPM is {device} already, under its EK {ek}; enroll with that one, or register this EK with \
+                 `touchstone device import`"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a TPM that an administrator stopped.
@@ -106,18 +130,25 @@ async fn existing(
         return Err(Refusal::MustReattest("another attestation key was bound since"));
     }
     let rebound = held.record.ak.is_some() && !same_ak;
+    // The attestor's AK survives reinstallation and Clear, so another one is unusual (A7).
+    if rebound && !tpm.record.registered && !held.record.clock_excused {
+        return Err(Refusal::NotAdmitted(format!(
+            "{name} comes with another attestation key; if its TPM was replaced or reset on purpose, \
+             `touchstone device readmit {name}` accepts it"
+        )));
+    }
     let txn = Txn::new().unchanged(held.key.clone(), held.version).unchanged(tpm.key.clone(), tpm.version);
+    let txn = if same_ak { txn } else { own_ak(txn, proven)? };
     Ok(Placed { device: bind(plant, proven, held.record), rebound, txn })
 }
 
-/// The device with its AK bound, its services as stated and its counter raised.
+/// The device with its AK bound and its counter raised.
 fn bind(plant: &Plant, proven: &Proven, mut device: Device) -> Device {
     let (ak, public) = proven.ak();
     let name = ak.name().to_bytes();
     if device.ak.as_ref().is_none_or(|bound| bound.name.0 != name) {
         device.ak = Some(BoundAk { public: public.to_vec().into(), name: name.into(), since: plant.now() });
     }
-    device.services.clone_from(&proven.statement().services);
     device.counter = device.counter.saturating_add(1);
     device.answered = device.asked;
     device
@@ -197,12 +228,17 @@ async fn new_device(
         answered: 0,
         clock_excused: false,
     };
-    let txn = expect_tpm(txn, proven)
+    let txn = own_ak(expect_tpm(txn, proven), proven)?
         .absent(device_key(&name))
         .put(ek_key(proven.ek()), stored(&owned_tpm(proven, &name))?)
         .delete(pending_key(proven.ek()));
     let device = bind(plant, proven, device);
     Ok(Place::Device(Box::new(Placed { device, rebound: false, txn })))
+}
+
+/// Records which EK the AK belongs to.
+fn own_ak(txn: Txn, proven: &Proven) -> Result<Txn, Refusal> {
+    Ok(txn.put(ak_key(&proven.challenge().ak_name.0), stored(&AkOwner { ek: *proven.ek() })?))
 }
 
 fn expect_tpm(txn: Txn, proven: &Proven) -> Txn {
@@ -237,9 +273,12 @@ async fn pending(plant: &Plant, proven: &Proven, why: &str) -> Result<Place, Ref
             )));
         }
     };
+    // What it asked for first stays: an administrator admits what they looked at.
+    if let Some(known) = fetch::<Pending>(plant.store.as_ref(), pending_key(ek)).await? {
+        return Ok(Place::Pending { pending: known.record, txn: None });
+    }
     let waiting: Vec<Held<Pending>> = list(plant.store.as_ref(), PENDING).await?;
-    let known = waiting.iter().find(|held| held.record.ek == *ek);
-    if known.is_none() && waiting.len() >= plant.config.max_pending {
+    if waiting.len() >= plant.config.max_pending {
         return Err(Refusal::TryLater {
             why: format!("{} devices wait for an administrator, no more are taken", waiting.len()),
             seconds: 600,
@@ -250,8 +289,8 @@ async fn pending(plant: &Plant, proven: &Proven, why: &str) -> Result<Place, Ref
         name: proven.statement().device.clone(),
         zones: proven.statement().zones.clone(),
         tpm,
-        since: known.map_or_else(|| plant.now(), |held| held.record.since),
+        since: plant.now(),
     };
-    let txn = Txn::new().put(pending_key(ek), stored(&pending)?);
+    let txn = Some(Txn::new().absent(pending_key(ek)).put(pending_key(ek), stored(&pending)?));
     Ok(Place::Pending { pending, txn })
 }

@@ -40,6 +40,15 @@ pub enum Purpose {
     OnDemand,
 }
 
+/// The service that an answer came through: unknown devices never take the places of known ones (A16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// For devices whose AK is not bound.
+    Enrollment,
+    /// For devices whose AK is bound.
+    Attestation,
+}
+
 /// What the broker wants to know again when the answer comes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Challenge {
@@ -88,6 +97,15 @@ impl Challenge {
             broker_time: now.0,
             expires_at: self.issued.plus(LIFETIME).0,
         })
+    }
+
+    /// The challenge, if it was begun at the same door.
+    pub fn begun_at(self, door: Door) -> Result<Self, Refusal> {
+        let enrolls = self.purpose == Purpose::Enroll;
+        if enrolls == (door == Door::Enrollment) {
+            return Ok(self);
+        }
+        Err(Refusal::MustReattest("the challenge was begun through another service"))
     }
 
     /// Opens a challenge that is authentic, of this plant epoch and not too old.

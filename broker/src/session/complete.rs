@@ -1,6 +1,6 @@
 //! Complete: proof, place, rulings, and one transaction that makes them true.
 
-use policy::appraisal::{AppraisalRecord, Finding};
+use policy::appraisal::Finding;
 use policy::grant::Revision;
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
@@ -10,8 +10,10 @@ use proto::{convert, v1};
 
 use super::Refusal;
 use super::admission::{Place, Placed, place};
+use super::challenge::Door;
 use super::issue::{Grants, issue, revoke, valid_serials};
 use super::proof::{Proven, prove};
+use super::recorded::Results;
 use super::ruling::{Ruling, in_order, rule};
 use crate::audit::Event;
 use crate::golden::{self, Golden};
@@ -29,17 +31,25 @@ use crate::trust;
 const ASK_AGAIN: u32 = 15;
 
 /// Completes an enrollment or attestation.
-pub async fn complete(plant: &Plant, request: v1::CompleteRequest) -> Result<v1::CompleteResponse, Refusal> {
-    let proven = prove(plant, &request).await?;
+pub async fn complete(
+    plant: &Plant,
+    request: v1::CompleteRequest,
+    door: Door,
+) -> Result<v1::CompleteResponse, Refusal> {
+    let proven = prove(plant, &request, door).await?;
     match place(plant, &proven).await? {
         Place::Pending { pending, txn } => wait(plant, pending, txn).await,
         Place::Device(placed) => decide(plant, &proven, *placed, &request).await,
     }
 }
 
-async fn wait(plant: &Plant, pending: Pending, txn: Txn) -> Result<v1::CompleteResponse, Refusal> {
-    let event = Event::new(plant.now(), "broker", "device.pending", &pending.ek.to_string(), &pending.tpm);
-    commit(plant, txn.audit(event.entry())).await?;
+async fn wait(plant: &Plant, pending: Pending, txn: Option<Txn>) -> Result<v1::CompleteResponse, Refusal> {
+    // Asking again is no news, and writes nothing.
+    if let Some(txn) = txn {
+        let event =
+            Event::new(plant.now(), "broker", "device.pending", &pending.ek.to_string(), &pending.tpm);
+        commit(plant, txn.audit(event.entry())).await?;
+    }
     let message = format!("an administrator must admit this device: touchstone device admit {}", pending.ek);
     Ok(outcome(v1::complete_response::Outcome::Pending(v1::Pending {
         device: pending.name.map(|name| name.to_string()).unwrap_or_default(),
@@ -73,11 +83,15 @@ async fn decide(
 ) -> Result<v1::CompleteResponse, Refusal> {
     let now = plant.now();
     let Placed { mut device, rebound, txn } = placed;
-    let last = in_order(plant, &device, rebound, &proven.evidence().clock()).await?;
+    let last = in_order(plant, &device, &proven.evidence().clock()).await?;
     device.clock_excused = false;
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
     let rulings = rule(plant, &device, proven.evidence(), &golden, now).await?;
-    let attested = attested(plant, proven, &rulings, &golden, request, now).await?;
+    // What a device offers moves the trust files of others, so only a trusted one is heard.
+    if rulings.iter().any(|ruling| ruling.decision() != Decision::Refused) {
+        device.services.clone_from(&proven.statement().services);
+    }
+    let attested = attested(plant, proven, &device, &rulings, &golden, request, now).await?;
     let draft = Draft { device, rebound, rulings, golden, attested, last, now };
     match settle(plant, proven, &draft, txn).await {
         Ok(svids) => {
@@ -105,13 +119,15 @@ async fn forget(plant: &Plant, attested: Option<&Attested>) {
 async fn attested(
     plant: &Plant,
     proven: &Proven,
+    device: &Device,
     rulings: &[Ruling],
     golden: &Golden,
     request: &v1::CompleteRequest,
     now: UnixTime,
 ) -> Result<Attested, Refusal> {
-    let records: Vec<&AppraisalRecord> = rulings.iter().map(|ruling| &ruling.record).collect();
-    let json = serde_json::to_vec(&records).map_err(Refusal::internal)?;
+    let zones = rulings.iter().map(|ruling| ruling.record.clone()).collect();
+    let results = Results { device: device.name.clone(), counter: device.counter, zones };
+    let json = serde_json::to_vec(&results).map_err(Refusal::internal)?;
     let evidence = plant.blobs.put(request.encode_to_vec()).await.map_err(Refusal::internal)?;
     let result = plant.blobs.put(json).await.map_err(Refusal::internal)?;
     let worst = rulings.iter().max_by_key(|ruling| severity(ruling.decision()));

@@ -54,6 +54,7 @@ pub async fn issue(
         return Ok((svids, txn));
     }
     held.certificates.retain(|certificate| certificate.validity.not_after > now);
+    unhurried(&held, &grants.zone.record)?;
     for role in [Role::Caller, Role::Listener] {
         while held.certificates.iter().filter(|held| held.role == role).count() > MAX_HELD {
             let Some(oldest) = held.certificates.iter().position(|held| held.role == role) else { break };
@@ -65,6 +66,24 @@ pub async fn issue(
         .unchanged(grants.zone.key.clone(), grants.zone.version)
         .put(held_key(grants.device, zone), stored(&held)?);
     Ok((svids, txn))
+}
+
+/// Refuses a device that asks for certificates faster than it can need them: each that is superseded
+/// makes a CRL longer that others must read.
+fn unhurried(held: &HeldCertificates, zone: &Zone) -> Result<(), Refusal> {
+    // An honest device comes after a third of a certificate's life, with some tries in between.
+    let least = zone.timing.certificate_lifetime() / 12;
+    for role in [Role::Caller, Role::Listener] {
+        let of_role: Vec<_> = held.certificates.iter().filter(|held| held.role == role).collect();
+        let Some((newest, older)) = of_role.split_last() else { continue };
+        let began = older.last().map_or(UnixTime(0), |before| before.validity.not_before);
+        if of_role.len() > MAX_HELD && newest.validity.not_before.since(began) < least {
+            let seconds = u32::try_from(least).unwrap_or(u32::MAX);
+            let why = format!("it holds {MAX_HELD} certificates of {} already", zone.name);
+            return Err(Refusal::TryLater { why, seconds });
+        }
+    }
+    Ok(())
 }
 
 async fn held(plant: &Plant, device: &DeviceName, zone: &ZoneName) -> Result<HeldCertificates, Refusal> {

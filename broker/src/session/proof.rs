@@ -19,7 +19,7 @@ use rcgen::{CertificateSigningRequestParams, PublicKeyData};
 use rustls::pki_types::CertificateSigningRequestDer;
 
 use super::Refusal;
-use super::challenge::{Challenge, Purpose};
+use super::challenge::{Challenge, Door, Purpose};
 use super::statement::{BoundStatement, key_purpose};
 use crate::plant::Plant;
 use crate::record::device::{MAX_ZONES, Tpm, ek_key};
@@ -27,6 +27,9 @@ use crate::record::{Held, fetch};
 
 /// Largest CSR: a P-256 request without extensions has some 250 bytes.
 const MAX_CSR: usize = 4096;
+
+/// EKs of one TPM that are looked at besides the one it enrolls with: the TCG defines seven templates.
+const MAX_OTHER_EKS: usize = 7;
 
 /// An identity key that is to be certified.
 #[derive(Debug)]
@@ -53,6 +56,7 @@ pub struct Proven {
     sealed: Vec<u8>,
     evidence: VerifiedEvidence,
     keys: Vec<ProvenKey>,
+    other_eks: Vec<Digest>,
 }
 
 impl Proven {
@@ -101,6 +105,11 @@ impl Proven {
         &self.evidence
     }
 
+    /// Further EKs that the device says its TPM has, each certified by a trusted manufacturer.
+    pub fn other_eks(&self) -> &[Digest] {
+        &self.other_eks
+    }
+
     /// The keys to certify.
     pub fn keys(&self) -> &[ProvenKey] {
         &self.keys
@@ -108,8 +117,8 @@ impl Proven {
 }
 
 /// Verifies everything that `request` claims.
-pub async fn prove(plant: &Plant, request: &v1::CompleteRequest) -> Result<Proven, Refusal> {
-    let challenge = Challenge::open(&plant.keys.load(), plant.now(), &request.sealed)?;
+pub async fn prove(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> Result<Proven, Refusal> {
+    let challenge = Challenge::open(&plant.keys.load(), plant.now(), &request.sealed)?.begun_at(door)?;
     let statement = BoundStatement::bind(request, &challenge)?;
     let ek = EkPublic::parse(&request.ek_public).map_err(|e| Refusal::malformed(format!("EK: {e}")))?;
     let ak =
@@ -131,6 +140,7 @@ pub async fn prove(plant: &Plant, request: &v1::CompleteRequest) -> Result<Prove
     };
     let evidence = verified(request, &challenge, &ak, hardware)?;
     let keys = certified_keys(request, &ak)?;
+    let other_eks = other_eks(plant, request, &statement);
     Ok(Proven {
         statement,
         ek: ek.digest(),
@@ -142,6 +152,7 @@ pub async fn prove(plant: &Plant, request: &v1::CompleteRequest) -> Result<Prove
         sealed: request.sealed.clone(),
         evidence,
         keys,
+        other_eks,
         challenge,
     })
 }
@@ -173,6 +184,16 @@ pub(super) fn endorsed(
         .map_err(|error| error.to_string())?
         .bind(&ek.digest())
         .map_err(|error| error.to_string())
+}
+
+/// Digests of the other EKs whose certificates hold; one that does not hold says nothing.
+fn other_eks(plant: &Plant, request: &v1::CompleteRequest, statement: &BoundStatement) -> Vec<Digest> {
+    let chain: Vec<&[u8]> = request.ek_chain.iter().map(Vec::as_slice).collect();
+    let certificates = statement.other_ek_certificates.iter().take(MAX_OTHER_EKS);
+    certificates
+        .filter_map(|der| endorse(der, &chain, &plant.roots, plant.now(), ValidityPolicy::AtTime).ok())
+        .map(|ek| ek.digest())
+        .collect()
 }
 
 fn verified(

@@ -2,17 +2,46 @@
 //!
 //! It leads to forecasts and to learned releases, never to a certificate (design-details, F1).
 
+use policy::appraisal::AppraisalRecord;
 use policy::evidence::HardwareProof;
 use policy::evidence::recorded::RecordedEvidence;
+use policy::id::DeviceName;
 use policy::tpm::public::EkPublic;
 use prost::Message;
 use proto::v1;
+use serde::{Deserialize, Serialize};
 
 use super::challenge::SELECTION;
 use super::proof::{endorsed, pcr_values};
 use crate::plant::Plant;
 use crate::record::device::{Attested, Tpm};
 use crate::store::blobs::{FetchError, MAX_BLOB};
+
+/// Largest appraisal result that is read back.
+const MAX_RESULT: usize = 4 << 20;
+
+/// What the zones' appraisals of one attestation found, as it is stored. Device and counter make each
+/// blob its own: the next attestation of one device never removes another's.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Results {
+    /// The device.
+    pub device: DeviceName,
+    /// Its attestation counter.
+    pub counter: u64,
+    /// One record a zone.
+    pub zones: Vec<AppraisalRecord>,
+}
+
+/// What each zone's appraisal found. Empty when the blob is gone: a newer attestation replaced it, or
+/// the backup that was restored lacks it.
+pub async fn results(plant: &Plant, attested: &Attested) -> Vec<AppraisalRecord> {
+    let read = plant.blobs.fetch(attested.result, MAX_RESULT).await;
+    let parsed = read.map(|blob| serde_json::from_slice::<Results>(&blob).map(|results| results.zones));
+    parsed.map(Result::unwrap_or_default).unwrap_or_else(|error| {
+        tracing::warn!(%error, "an appraisal result cannot be read");
+        Vec::new()
+    })
+}
 
 /// The last evidence of a device cannot be read back.
 #[derive(Debug, thiserror::Error)]

@@ -76,7 +76,6 @@ async fn zone(plant: &Plant, name: &ZoneName) -> Result<Held<Zone>, Refusal> {
 pub async fn in_order(
     plant: &Plant,
     device: &Device,
-    rebound: bool,
     clock: &ClockInfo,
 ) -> Result<Option<Held<Attested>>, Refusal> {
     let last: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(&device.name)).await?;
@@ -88,7 +87,7 @@ pub async fn in_order(
         safe: true,
     };
     match ClockOrder::of(&before, clock) {
-        ClockOrder::Alarm(_) if rebound || device.clock_excused => Ok(last),
+        ClockOrder::Alarm(_) if device.clock_excused => Ok(last),
         ClockOrder::Alarm(alarm) => Err(Refusal::EvidenceInvalid(format!(
             "clone alarm: {alarm}; if this TPM was cleared on purpose, `touchstone device readmit {}` accepts its new counters",
             device.name

@@ -2,11 +2,11 @@
 //!
 //! Everything is read from the store, so that any broker can serve any stream.
 
-use policy::appraisal::AppraisalRecord;
 use policy::time::UnixTime;
 use proto::{convert, v1};
 
 use super::issue::revoke;
+use super::recorded::results;
 use super::{Refusal, complete::commit};
 use crate::audit::Event;
 use crate::golden;
@@ -17,9 +17,6 @@ use crate::record::zone::{AUTHORITY, AuthorityRecord, revoked_key, zone_key};
 use crate::record::{Held, fetch, list, stored};
 use crate::store::Txn;
 use crate::trust;
-
-/// Largest appraisal result that is read back.
-const MAX_RESULT: usize = 4 << 20;
 
 /// What a device is to be told.
 #[derive(Debug)]
@@ -99,8 +96,7 @@ async fn why(plant: &Plant, device: &Device) -> Result<Standing, Refusal> {
         let message = format!("the certificate of {} was revoked; attest again", device.name);
         return Ok(lost(plant, v1::DenialReason::MustReattest, message));
     };
-    let json = plant.blobs.fetch(attested.record.result, MAX_RESULT).await.map_err(Refusal::internal)?;
-    let records: Vec<AppraisalRecord> = serde_json::from_slice(&json).map_err(Refusal::internal)?;
+    let records = results(plant, &attested.record).await;
     let findings: Vec<v1::Finding> = records.iter().flat_map(|r| &r.findings).map(convert::finding).collect();
     let message = findings.first().map(|first| first.message.clone()).unwrap_or_default();
     let mut standing = lost(plant, v1::DenialReason::ReferenceMismatch, message);

@@ -5,7 +5,7 @@
 //! {"record":{"key":"device/press-7","value":"<base64>"}}
 //! {"blob":{"digest":"sha256:...","size":70000}}
 //! {"part":"<base64>"}
-//! {"end":{"sha256":"sha256:..."}}
+//! {"end":{"sha256":"sha256:...","mac":"..."}}
 //! ```
 
 use std::io::{BufRead, Read};
@@ -16,6 +16,7 @@ use policy::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
 use crate::record::Bytes;
+use crate::secrets::SecretKey;
 use crate::store::Revision;
 use crate::store::blobs::MAX_BLOB;
 
@@ -71,8 +72,13 @@ pub(super) enum Line {
     End {
         /// Of every byte before this line.
         sha256: Digest,
+        /// Proof that a broker with this key-encryption key wrote them: HMAC-SHA-256 of the sum.
+        mac: Bytes,
     },
 }
+
+/// What the proof of the last line is for.
+const LABEL: &[u8] = b"touchstone/v1/backup";
 
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +101,11 @@ pub(super) enum FormatError {
     /// The check sum does not fit.
     #[error("its check sum does not fit its content: it was changed, or the disk lost some of it")]
     Sum,
+    /// Whoever wrote it does not hold this plant's key-encryption key.
+    #[error(
+        "it was not written by a broker with this `secrets/kek`, or was changed since; put back the `secrets` folder that belongs to it"
+    )]
+    Foreign,
     /// Bytes after the end.
     #[error("something follows its last line")]
     Trailing,
@@ -134,9 +145,10 @@ impl Writer {
     }
 
     /// Takes the last line.
-    pub(super) fn end(&mut self) -> Result<(), serde_json::Error> {
+    pub(super) fn end(&mut self, kek: &SecretKey) -> Result<(), serde_json::Error> {
         let sha256 = digest(self.sum.clone());
-        self.line(&Line::End { sha256 })
+        let mac = kek.authenticate(LABEL, &sha256.0).into();
+        self.line(&Line::End { sha256, mac })
     }
 
     /// The next chunk, if at least `least` bytes wait.
@@ -164,6 +176,7 @@ pub(super) struct Reader<R> {
     sum: Context,
     line: usize,
     header: Header,
+    end: Option<(Digest, Vec<u8>)>,
 }
 
 impl<R: BufRead> Reader<R> {
@@ -178,7 +191,7 @@ impl<R: BufRead> Reader<R> {
             made_at: UnixTime(0),
             needs: String::new(),
         };
-        let mut reader = Self { source, sum: Context::new(&SHA256), line: 0, header: nothing };
+        let mut reader = Self { source, sum: Context::new(&SHA256), line: 0, header: nothing, end: None };
         let (line, _) = reader.next_line().map_err(|error| match error {
             FormatError::Read(error) => FormatError::Read(error),
             _ => FormatError::NoHeader,
@@ -188,6 +201,12 @@ impl<R: BufRead> Reader<R> {
             Line::Header(header) => Err(FormatError::Version(header.format)),
             _ => Err(FormatError::NoHeader),
         }
+    }
+
+    /// Refuses a file, read to its end, that no broker with this key-encryption key wrote.
+    pub(super) fn vouched_for(&self, kek: &SecretKey) -> Result<(), FormatError> {
+        let (sum, mac) = self.end.as_ref().ok_or(FormatError::Cut(self.line))?;
+        kek.verify(LABEL, &sum.0, mac).map_err(|_| FormatError::Foreign)
     }
 
     /// What the backup is of.
@@ -201,7 +220,7 @@ impl<R: BufRead> Reader<R> {
         match line {
             Line::Record { key, value } => Ok(Some(Piece::Record(key, value.0))),
             Line::Blob { digest, size } => self.blob(digest, size).map(Some),
-            Line::End { sha256 } => self.end(sha256, before),
+            Line::End { sha256, mac } => self.end(sha256, &mac.0, before),
             Line::Header(_) | Line::Part(_) => Err(FormatError::Order(self.line)),
         }
     }
@@ -226,10 +245,11 @@ impl<R: BufRead> Reader<R> {
         Ok(Piece::Blob(name, bytes))
     }
 
-    fn end(&mut self, sum: Digest, before: Context) -> Result<Option<Piece>, FormatError> {
+    fn end(&mut self, sum: Digest, mac: &[u8], before: Context) -> Result<Option<Piece>, FormatError> {
         if digest(before) != sum {
             return Err(FormatError::Sum);
         }
+        self.end = Some((sum, mac.to_vec()));
         if self.source.fill_buf()?.is_empty() { Ok(None) } else { Err(FormatError::Trailing) }
     }
 

@@ -88,6 +88,7 @@ pub(super) fn inspect(
             }
         }
     }
+    reader.vouched_for(kek)?;
     found.inspected(reader.header().clone())
 }
 

@@ -25,6 +25,7 @@ use super::Actor;
 use crate::plant::Plant;
 use crate::record::device::{ATTESTED, Attested};
 use crate::record::golden::{RELEASE, ReleaseRecord};
+use crate::secrets::SecretKey;
 use crate::session::Refusal;
 use crate::store::blobs::{FetchError, MAX_BLOB};
 use crate::store::record::{DecodeError, decode};
@@ -59,7 +60,7 @@ pub async fn backup(plant: &Plant, actor: &Actor, sink: &mpsc::Sender<Vec<u8>>) 
     }
     chains(plant, &mut out).await?;
     blobs(plant, &snapshot, &mut out).await?;
-    out.end().await
+    out.end(&plant.kek).await
 }
 
 /// The audit chains, page by page: their records are never changed, so they need no snapshot.
@@ -143,8 +144,8 @@ impl Out<'_> {
         Ok(())
     }
 
-    async fn end(mut self) -> Result<(), Refusal> {
-        self.writer.end().map_err(Refusal::internal)?;
+    async fn end(mut self, kek: &SecretKey) -> Result<(), Refusal> {
+        self.writer.end(kek).map_err(Refusal::internal)?;
         while let Some(chunk) = self.writer.chunk(1) {
             self.send(chunk).await?;
         }

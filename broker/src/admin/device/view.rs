@@ -1,6 +1,5 @@
 //! What is known of devices, with the state that follows from it.
 
-use policy::appraisal::AppraisalRecord;
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::Segmentation;
@@ -20,8 +19,6 @@ use crate::trust;
 pub const MAX_PAGE: usize = 500;
 /// Begins the place of a pending device in the list: after every device name.
 const AFTER_NAMES: char = '~';
-/// Largest result blob that is read: a few zones with their findings.
-const MAX_RESULT: usize = 1 << 20;
 
 /// The state of a device, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -267,15 +264,4 @@ fn state(
             }
         }
     }
-}
-
-/// What each zone's appraisal found. Empty when the blob is gone: a newer attestation replaced it, or
-/// the backup that was restored lacks it.
-pub async fn results(plant: &Plant, attested: &Attested) -> Vec<AppraisalRecord> {
-    let read = plant.blobs.fetch(attested.result, MAX_RESULT).await;
-    let parsed = read.map(|blob| serde_json::from_slice(&blob).unwrap_or_default());
-    parsed.unwrap_or_else(|error| {
-        tracing::warn!(%error, "an appraisal result cannot be read");
-        Vec::new()
-    })
 }

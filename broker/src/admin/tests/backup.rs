@@ -12,6 +12,7 @@ use crate::admin::device::DeviceRef;
 use crate::admin::device::view::{Seen, one};
 use crate::admin::{Act, audit, token};
 use crate::plant::PlantKeys;
+use crate::record::Bytes;
 use crate::record::device::{Decision, Device, HeldCertificates, TOKEN, Token, device_key, held_key};
 use crate::record::list;
 use crate::record::plant::{PLANT, Plant, SEALING, Sealing, TRUST, TrustHead};
@@ -132,8 +133,9 @@ async fn a_backup_restores_into_another_store_with_the_same_kek_only() {
     assert_eq!(other.revision(), before);
 }
 
-/// The lines of a file, changed and with a fresh check sum: what a careful vandal would write.
-fn rewritten(file: &[u8], change: impl Fn(&str) -> Option<String>) -> Vec<u8> {
+/// The lines of a file, changed and with a fresh check sum and proof under `kek`: what a careful vandal who
+/// holds the key would write.
+fn rewritten(kek: &SecretKey, file: &[u8], change: impl Fn(&str) -> Option<String>) -> Vec<u8> {
     let text = String::from_utf8(file.to_vec()).unwrap();
     let mut out = Vec::new();
     for line in text.lines().filter(|line| !line.starts_with("{\"end\"")) {
@@ -142,7 +144,8 @@ fn rewritten(file: &[u8], change: impl Fn(&str) -> Option<String>) -> Vec<u8> {
         }
     }
     let sum = Digest::of(&out);
-    writeln!(out, "{{\"end\":{{\"sha256\":\"{sum}\"}}}}").unwrap();
+    let mac = serde_json::to_string(&Bytes::from(kek.authenticate(b"touchstone/v1/backup", &sum.0))).unwrap();
+    writeln!(out, "{{\"end\":{{\"sha256\":\"{sum}\",\"mac\":{mac}}}}}").unwrap();
     out
 }
 
@@ -163,25 +166,45 @@ async fn a_broken_backup_changes_nothing_and_says_what_is_broken() {
         (file[..file.len() - 1].to_vec(), "was cut off"),
         (flipped, ""),
         ([file.clone(), b"\n".to_vec()].concat(), "something follows its last line"),
-        (rewritten(&file, |line| keep(&line.replace("\"format\":1", "\"format\":2"))), "has format 2"),
-        (rewritten(&file, without("{\"record\":{\"key\":\"plant\"")), "holds no record plant"),
-        (rewritten(&file, without("{\"record\":{\"key\":\"admin/")), "holds no record admin/"),
         (
-            rewritten(&file, |line| keep(&line.replace("\"key\":\"golden\"", "\"key\":\"silver\""))),
+            rewritten(&bench.plant.kek, &file, |line| keep(&line.replace("\"format\":1", "\"format\":2"))),
+            "has format 2",
+        ),
+        (
+            rewritten(&bench.plant.kek, &file, without("{\"record\":{\"key\":\"plant\"")),
+            "holds no record plant",
+        ),
+        (
+            rewritten(&bench.plant.kek, &file, without("{\"record\":{\"key\":\"admin/")),
+            "holds no record admin/",
+        ),
+        (
+            rewritten(&bench.plant.kek, &file, |line| {
+                keep(&line.replace("\"key\":\"golden\"", "\"key\":\"silver\""))
+            }),
             "of a kind",
         ),
-        (rewritten(&file, |line| keep(&line.replace("device/press-7", "ek/press-7"))), "does not fit"),
-        (rewritten(&file, without("{\"part\"")), "does not have the bytes"),
         (
-            rewritten(&file, |line| keep(&line.replace("\"size\":2", "\"size\":9999999999"))),
+            rewritten(&bench.plant.kek, &file, |line| keep(&line.replace("device/press-7", "ek/press-7"))),
+            "does not fit",
+        ),
+        (rewritten(&bench.plant.kek, &file, without("{\"part\"")), "does not have the bytes"),
+        (
+            rewritten(&SecretKey::from_bytes(&[9; 32]).unwrap(), &file, keep),
+            "was not written by a broker with this `secrets/kek`",
+        ),
+        (
+            rewritten(&bench.plant.kek, &file, |line| {
+                keep(&line.replace("\"size\":2", "\"size\":9999999999"))
+            }),
             "does not have the",
         ),
         (
-            rewritten(&file, |line| keep(&line.replace("{\"record\"", "{\"rekord\""))),
+            rewritten(&bench.plant.kek, &file, |line| keep(&line.replace("{\"record\"", "{\"rekord\""))),
             "is no line of a backup",
         ),
     ];
-    assert_eq!(rewritten(&file, keep), file, "the rewriting itself breaks nothing");
+    assert_eq!(rewritten(&bench.plant.kek, &file, keep), file, "the rewriting itself breaks nothing");
     for (broken, why) in cases {
         let text = refused!(put_back(&bench, &broken, &[]).await, Malformed);
         assert!(text.contains(why) && text.contains("nothing was restored"), "{why}: {text}");

@@ -79,6 +79,7 @@ impl Bench {
         let (disk, clock) = (MemoryDisk::default(), Hand(Arc::new(AtomicU64::new(NOW.0))));
         let store: Arc<dyn Store> = Arc::new(MemoryStore::open(&disk, "test".parse().unwrap()));
         let request = init::Request {
+            kek: None,
             dir: dir.path().to_owned(),
             plant: "plant.example".parse().unwrap(),
             listen: "127.0.0.1:0".to_owned(),
@@ -91,6 +92,7 @@ impl Bench {
             init::first_plant(store.as_ref(), &request, &kek, NOW, entropy.as_ref()).await;
         let keys = PlantKeys::open(store.as_ref(), &kek).await.unwrap();
         let plant = Plant {
+            turned_away: std::sync::atomic::AtomicU64::new(0),
             blobs: Blobs::open(dir.path()).unwrap(),
             clock: Arc::new(clock.clone()),
             keys: arc_swap::ArcSwap::from_pointee(keys),

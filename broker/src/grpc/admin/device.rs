@@ -57,7 +57,7 @@ pub(super) async fn one(
     let seen = view::one(plant, &parse::device("device", &request.name)?).await?;
     let records = match &seen {
         Seen::Device(view) => match &view.attested {
-            Some(attested) => view::results(plant, attested).await,
+            Some(attested) => crate::session::recorded::results(plant, attested).await,
             None => Vec::new(),
         },
         Seen::Pending(_) => Vec::new(),
