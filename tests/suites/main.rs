@@ -1,0 +1,4 @@
+//! End-to-end tests on real parts: programs of this workspace, software TPMs, recorded boots.
+
+mod faults;
+mod story;
