@@ -1,4 +1,5 @@
 //! End-to-end tests on real parts: programs of this workspace, software TPMs, recorded boots.
 
 mod faults;
+mod hostile;
 mod story;
