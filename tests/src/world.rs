@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use attestor::testing::{Manufacturer, missing_tool};
 use serde_json::Value;
@@ -91,9 +93,14 @@ impl World {
         serde_json::json!([revision, self.admin("device list")])
     }
 
-    /// Kills the broker (SIGKILL).
-    pub fn kill_broker(&mut self) {
-        self.broker.take().expect("the broker runs").kill();
+    /// Kills the broker (SIGKILL) after `life`, whatever it does then.
+    pub fn kill_broker_after(&mut self, life: Duration) -> JoinHandle<()> {
+        let broker = self.broker.take().expect("the broker runs");
+        thread::spawn(move || {
+            // No condition to wait for: any moment must do.
+            thread::sleep(life);
+            broker.kill();
+        })
     }
 
     /// Stops the broker in order (SIGTERM).
