@@ -1,9 +1,11 @@
-//! What is wrong on the host is said in one line that names the thing and the remedy.
+//! What is wrong on the host is said in words that name the thing and the remedy: one line, or one for each fault
+//! of a configuration.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use e2e::{Answer, BrokerFolder, run};
 use tempfile::TempDir;
@@ -53,25 +55,32 @@ fn a_missing_key_is_named() {
     one_line(plant.fails_to_run(), 70, &["secrets/kek", "restore"]);
 }
 
-/// Writes garbage over every file below `folder`.
-fn spoil(folder: &Path) {
+/// The files below `folder` with what is in them.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
     for entry in fs::read_dir(folder).expect("a folder of the store") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            spoil(&path);
+            all.extend(files(&path));
         } else {
-            let length = fs::metadata(&path).expect("a file of the store").len();
-            let garbage: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
-            fs::write(&path, garbage).expect("a file of the store");
+            let bytes = fs::read(&path).expect("a file of the store");
+            all.insert(path, bytes);
         }
     }
+    all
 }
 
 #[test]
 fn a_spoiled_store_is_named_and_left_as_it_is() {
     let plant = plant();
-    spoil(&plant.path("db-1"));
+    let store = plant.path("db-1");
+    for (path, bytes) in files(&store) {
+        let garbage: Vec<u8> = (0..=250).cycle().take(bytes.len()).collect();
+        fs::write(&path, garbage).expect("a file of the store");
+    }
+    let spoiled = files(&store);
     one_line(plant.fails_to_run(), 70, &["db-1", "damaged", "restore the last backup"]);
+    assert!(files(&store) == spoiled, "whoever repairs the store needs it as it was");
 }
 
 #[test]
