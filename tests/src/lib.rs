@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The world of the end-to-end tests: a plant, its broker, its administrator and devices with software TPMs.
+//!
+//! Promises: every process that a test starts is a program of the workspace or a software TPM, has its own run
+//! folder and free ports, and ends with the value that stands for it. Waiting is always for a condition, with a
+//! deadline. Does not promise anything outside tests: everything here panics when the world is not as it should be.
+
+mod device;
+mod plant;
+mod process;
+mod tool;
+mod wait;
+mod world;
+
+pub use attestor::testing::missing_tool;
+pub use device::Device;
+pub use plant::BrokerFolder;
+pub use process::{Process, program, run};
+pub use tool::Answer;
+pub use wait::{DEADLINE, until};
+pub use world::World;

@@ -1,0 +1,164 @@
+//! A device: a software TPM in the state of a recorded boot, and its attestor.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use attestor::testing::Swtpm;
+use attestor::tpm::{EsapiTpm, PcrBank, PcrIndex, Tpm, TpmAddress};
+use policy::eventlog::tcg::EventLog;
+use policy::tpm::alg::HashAlg;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::{Process, run};
+use crate::wait::until;
+
+/// A device with folders of its own.
+#[derive(Debug)]
+pub struct Device {
+    name: String,
+    folder: TempDir,
+    swtpm: Swtpm,
+    attestor: Option<Process>,
+    plant: String,
+    join_token: bool,
+    services: Vec<String>,
+}
+
+impl Device {
+    pub(crate) fn new(name: &str, swtpm: Swtpm, broker: &str, plant_root: &Path) -> Self {
+        let plant = format!(
+            "broker = \"{broker}\"\nplant = \"plant.example\"\nplant_root = \"{}\"\n",
+            plant_root.display()
+        );
+        let folder = TempDir::new().expect("a run folder");
+        let (name, services) = (name.to_owned(), Vec::new());
+        let device = Self { name, folder, swtpm, attestor: None, plant, join_token: false, services };
+        device.configure();
+        device
+    }
+
+    /// The name that it asks for.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A path of the device's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Its TPM.
+    pub fn tpm(&self) -> TpmAddress {
+        self.swtpm.address()
+    }
+
+    /// Offers a service.
+    pub fn offer(&mut self, service: &str) {
+        self.services.push(service.to_owned());
+        self.configure();
+    }
+
+    /// Gives it a join token.
+    pub fn give_token(&mut self, token: &str) {
+        fs::write(self.path("join-token"), token).expect("a file in the device's folder");
+        self.join_token = true;
+        self.configure();
+    }
+
+    /// Asks for another name.
+    pub fn rename(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
+        self.configure();
+    }
+
+    fn configure(&self) {
+        let mut text = self.plant.clone();
+        text += &format!("tpm = \"{}\"\ndevice = \"{}\"\n", self.swtpm.address(), self.name);
+        text += "firmware_log = \"eventlog.bin\"\nstate = \"state\"\ndeliver = \"deliver\"\n";
+        if self.join_token {
+            text += "join_token_file = \"join-token\"\n";
+        }
+        for (service, port) in self.services.iter().zip(4840..) {
+            text += &format!("[[service]]\nname = \"{service}\"\nport = {port}\n");
+        }
+        fs::write(self.path("attestor.toml"), text).expect("a file in the device's folder");
+    }
+
+    /// Brings the PCRs of a TPM that was just switched on to where a recorded boot left them.
+    pub fn measure(&self, boot: &str) {
+        let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/measured-boot").join(boot);
+        let bytes = fs::read(log.join("eventlog.bin")).expect("a recorded boot");
+        fs::write(self.path("eventlog.bin"), &bytes).expect("a file in the device's folder");
+        let log = EventLog::parse(&bytes).expect("a recorded boot parses");
+        let mut tpm = EsapiTpm::new(self.swtpm.address());
+        for event in log.events() {
+            let Some(pcr) = event.extends() else { continue };
+            let pcr = PcrIndex::try_from(pcr.number()).expect("the log names real PCRs");
+            let digest = event.digest(HashAlg::Sha256).expect("the log has the bank sha256");
+            tpm.extend(pcr, PcrBank::Sha256, digest.as_bytes()).expect("the TPM extends");
+        }
+        tpm.release();
+    }
+
+    /// Starts the attestor.
+    pub fn start(&mut self) {
+        let config = self.path("attestor.toml").display().to_string();
+        let log = self.path("attestor.log");
+        self.attestor = Some(Process::start("touchstone-attestor", &["run", "--config", &config], &log));
+    }
+
+    /// Stops the attestor in order.
+    pub fn stop(&mut self) {
+        self.attestor.take().expect("the attestor runs").terminate();
+    }
+
+    /// Cuts the power, switches on and boots again; the attestor starts with the boot.
+    pub fn reboot(&mut self, boot: &str) {
+        if let Some(attestor) = self.attestor.take() {
+            attestor.kill();
+        }
+        self.swtpm.cut_power().expect("the TPM starts again");
+        self.measure(boot);
+        self.start();
+    }
+
+    /// What `touchstone-attestor identify` prints.
+    pub fn identify(&self) -> Value {
+        let config = self.path("attestor.toml").display().to_string();
+        let output = run("touchstone-attestor", &["identify", "--config", &config, "-o", "json"]);
+        assert!(output.status.success(), "identify failed: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("identify prints JSON")
+    }
+
+    /// What `touchstone-attestor status` prints; null while there is none.
+    pub fn status(&self) -> Value {
+        let config = self.path("attestor.toml").display().to_string();
+        let output = run("touchstone-attestor", &["status", "--config", &config, "-o", "json"]);
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// The status, once `wanted` says so.
+    pub fn until_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        until(&format!("{} is {what}", self.name), || {
+            let status = self.status();
+            match wanted(&status) {
+                true => Ok(status),
+                false => {
+                    let log = self.attestor.as_ref().map(Process::last_words).unwrap_or_default();
+                    Err(format!("{status:#}\n{log}"))
+                }
+            }
+        })
+    }
+
+    /// The status, once its word is `state`.
+    pub fn until_state(&self, state: &str) -> Value {
+        self.until_status(state, |status| status["state"] == state)
+    }
+
+    /// A path below the files that were delivered for `zone`.
+    pub fn delivered(&self, zone: &str, file: &str) -> PathBuf {
+        self.path("deliver/current").join(zone).join(file)
+    }
+}

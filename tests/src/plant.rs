@@ -1,0 +1,132 @@
+//! Plants: folders that `touchstone-broker init` made.
+//!
+//! Init runs once in a test process, because it takes seconds without optimization (scrypt of the recovery kit);
+//! each plant is a copy of what it made. So all plants of one process have the same keys.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+use crate::process::{Process, run};
+use crate::tool::Answer;
+use crate::wait::until;
+
+/// A file or folder of a new plant.
+#[derive(Debug)]
+struct Made {
+    path: PathBuf,
+    mode: u32,
+    /// None: a folder.
+    bytes: Option<Vec<u8>>,
+}
+
+impl Made {
+    fn write(&self, folder: &Path) {
+        let path = folder.join(&self.path);
+        match &self.bytes {
+            Some(bytes) => fs::write(&path, bytes).expect("a file in the run folder"),
+            None => fs::create_dir(&path).expect("a folder in the run folder"),
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(self.mode)).expect("a mode in the run folder");
+    }
+}
+
+/// Everything that init makes, folders before what is in them.
+fn made() -> &'static [Made] {
+    static MADE: OnceLock<Vec<Made>> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = TempDir::new().expect("a run folder");
+        let (dir, roots) = (folder.path().join("broker"), folder.path().join("tpm-roots"));
+        fs::create_dir(&roots).expect("a folder in the run folder");
+        let (text, roots) = (dir.display().to_string(), roots.display().to_string());
+        let mut args = vec!["init", "--dir", &text, "--plant", "plant.example", "--listen", "127.0.0.1:0"];
+        args.extend(["--owner", "alice", "--tpm-roots", &roots]);
+        let output = run("touchstone-broker", &args);
+        assert!(output.status.success(), "init failed: {}", String::from_utf8_lossy(&output.stderr));
+        let mut made = Vec::new();
+        collect(&dir, Path::new(""), &mut made);
+        made
+    })
+}
+
+fn collect(root: &Path, path: &Path, made: &mut Vec<Made>) {
+    let full = root.join(path);
+    let metadata = fs::metadata(&full).expect("what init made");
+    let bytes = metadata.is_file().then(|| fs::read(&full).expect("what init made"));
+    made.push(Made { path: path.to_owned(), mode: metadata.permissions().mode(), bytes });
+    if metadata.is_dir() {
+        for entry in fs::read_dir(&full).expect("what init made") {
+            collect(root, &path.join(entry.expect("an entry").file_name()), made);
+        }
+    }
+}
+
+/// A plant made by `touchstone-broker init`, in a run folder of its own.
+#[derive(Debug)]
+pub struct BrokerFolder {
+    folder: TempDir,
+}
+
+impl BrokerFolder {
+    /// A plant that believes the TPM manufacturers of `roots` (PEM).
+    pub fn new(roots: &str) -> Self {
+        let folder = TempDir::new().expect("a run folder");
+        made().iter().for_each(|file| file.write(&folder.path().join("broker")));
+        let made = Self { folder };
+        fs::write(made.run_path("tpm-roots.pem"), roots).expect("a file in the run folder");
+        let roots = made.run_path("tpm-roots.pem").display().to_string();
+        made.configure("tpm_roots", &format!("[\"{roots}\"]"));
+        made
+    }
+
+    /// A path of the broker's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("broker").join(name)
+    }
+
+    /// The same as text.
+    pub fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// A path beside the broker's folder.
+    pub fn run_path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Changes where the broker listens.
+    pub fn listen_on(&self, address: &str) {
+        self.configure("listen", &format!("\"{address}\""));
+    }
+
+    fn configure(&self, key: &str, value: &str) {
+        let file = self.path("broker.toml");
+        let text = fs::read_to_string(&file).expect("init writes broker.toml");
+        let line = |line: &str| match line.starts_with(&format!("{key} = ")) {
+            true => format!("{key} = {value}\n"),
+            false => format!("{line}\n"),
+        };
+        fs::write(&file, text.lines().map(line).collect::<String>()).expect("broker.toml can be written");
+    }
+
+    /// Runs the broker to its end and returns what it said: for starts that must fail.
+    pub fn fails_to_run(&self) -> Answer {
+        Answer::from(run("touchstone-broker", &["run", "--dir", &self.text("")]))
+    }
+
+    /// Starts the broker and waits until it listens.
+    pub fn start(&self) -> (Process, String) {
+        // A broker that was killed leaves its address behind.
+        drop(fs::remove_file(self.path("address")));
+        let args = ["run", "--dir", &self.text("")];
+        let mut process = Process::start("touchstone-broker", &args, &self.run_path("broker.log"));
+        let address = until("the broker listens", || {
+            process.assert_alive();
+            fs::read_to_string(self.path("address")).map_err(|error| error.to_string())
+        });
+        (process, address.trim().to_owned())
+    }
+}

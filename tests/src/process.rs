@@ -1,0 +1,99 @@
+//! Programs of the workspace as processes.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use attestor::testing::command;
+
+use crate::wait::until;
+
+/// The program `name` of this workspace, built beside the test.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test knows where it is");
+    let folder = test.ancestors().nth(2).expect("a test lies in target/debug/deps");
+    let program = folder.join(name);
+    assert!(program.is_file(), "{} is missing: run `cargo build --workspace` first", program.display());
+    program
+}
+
+/// A command that runs a program of the workspace quietly, without what the test process has open.
+pub(crate) fn prepared(name: &str) -> Command {
+    let program = program(name);
+    let mut prepared = command(program.to_str().expect("target folders have plain names"));
+    prepared
+        .stdin(Stdio::null())
+        .env("TSS2_LOG", "all+NONE")
+        .env("NO_COLOR", "1")
+        .env("TOUCHSTONE_LOG", "off");
+    prepared
+}
+
+/// Runs a program of the workspace to its end. It logs nothing, so that standard error holds its own words.
+pub fn run(name: &str, args: &[&str]) -> Output {
+    prepared(name).args(args).output().expect("the program starts")
+}
+
+/// A running daemon; it dies with this value.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a daemon that logs to `log`.
+    pub fn start(name: &str, args: &[&str], log: &Path) -> Self {
+        let file = File::options().create(true).append(true).open(log).expect("a log file");
+        let child = prepared(name)
+            .args(args)
+            .env("TOUCHSTONE_LOG", "info,tss_esapi=off")
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .expect("the daemon starts");
+        Self { name: name.to_owned(), child, log: log.to_owned() }
+    }
+
+    /// Ends it without warning (SIGKILL).
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    /// Asks it to stop (SIGTERM) and waits until it has, in order.
+    pub fn terminate(mut self) {
+        let id = self.child.id().to_string();
+        let told = Command::new("bash").args(["-c", "kill -TERM \"$0\"", &id]).status().expect("bash runs");
+        assert!(told.success(), "{} had ended before it was told to: {}", self.name, self.last_words());
+        let status = until("a daemon stops when told to", || {
+            self.child.try_wait().map_err(|error| error.to_string())?.ok_or_else(|| self.last_words())
+        });
+        assert!(status.success(), "{} stopped with {status}: {}", self.name, self.last_words());
+    }
+
+    /// Panics with its last words if it has ended by itself.
+    pub fn assert_alive(&mut self) {
+        let ended = self.child.try_wait().expect("a child can be asked");
+        assert!(ended.is_none(), "{} ended by itself ({ended:?}): {}", self.name, self.last_words());
+    }
+
+    /// The end of its log.
+    pub fn last_words(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().rev().take(8).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    fn end(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,21 @@
+//! Waiting for a condition.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Time for anything that a test waits for; on an idle machine most of it takes well under a second.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+/// Pause between two looks.
+const POLL: Duration = Duration::from_millis(25);
+
+/// Waits until `look` finds something, and panics with what it saw last when that takes too long.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let give_up = Instant::now() + DEADLINE;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) if Instant::now() > give_up => panic!("gave up waiting: {what}; last seen: {seen}"),
+            Err(_) => thread::sleep(POLL),
+        }
+    }
+}

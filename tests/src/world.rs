@@ -1,0 +1,117 @@
+//! A plant with its broker and administrator.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use attestor::testing::{Manufacturer, missing_tool};
+use serde_json::Value;
+
+use crate::device::Device;
+use crate::plant::BrokerFolder;
+use crate::process::Process;
+use crate::tool::Answer;
+
+/// What software TPMs need.
+const TOOLS: [&str; 4] = ["swtpm", "swtpm_setup", "swtpm_localca", "openssl"];
+
+/// A plant, its running broker, its administrator.
+#[derive(Debug)]
+pub struct World {
+    /// The broker's folder.
+    pub plant: BrokerFolder,
+    broker: Option<Process>,
+    address: String,
+}
+
+impl World {
+    /// A plant whose TPM manufacturer made a TPM for each device of `names`; the devices are off. None, with
+    /// the reason said, where a tool is missing.
+    pub fn with_devices<const N: usize>(names: [&str; N]) -> Option<(Self, [Device; N])> {
+        if let Some(tool) = missing_tool(&TOOLS) {
+            eprintln!("skipped: {tool} is not installed; deploy/packages.sh names its package");
+            return None;
+        }
+        let manufacturer = Manufacturer::new().expect("a TPM manufacturer");
+        let tpms = names.map(|name| (name, manufacturer.make_tpm().expect("a software TPM")));
+        let mut roots = manufacturer.root_certificate().expect("the manufacturer's root");
+        roots.push_str(&manufacturer.issuing_certificate().expect("the manufacturer's issuing authority"));
+        let plant = BrokerFolder::new(&roots);
+        let (broker, address) = plant.start();
+        // It took a free port; from now on it has this one.
+        plant.listen_on(&address);
+        let root = plant.path("plant-root.pem");
+        let devices = tpms.map(|(name, swtpm)| Device::new(name, swtpm, &address, &root));
+        Some((Self { plant, broker: Some(broker), address }, devices))
+    }
+
+    /// Where the broker listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Runs `touchstone` as the owner.
+    pub fn tool(&self, args: &[&str]) -> Answer {
+        self.tool_as(&self.plant.path("owner"), args)
+    }
+
+    /// Runs `touchstone` with another context folder.
+    pub fn tool_as(&self, context: &Path, args: &[&str]) -> Answer {
+        Answer::of(context, &self.address, args)
+    }
+
+    /// Runs `touchstone` as the owner and expects success. The words of `line` are separated by blanks.
+    pub fn admin(&self, line: &str) -> Value {
+        self.tool(&line.split(' ').collect::<Vec<_>>()).done()
+    }
+
+    /// Registers the device's EK under its name in `zone`.
+    pub fn register(&self, device: &Device, zone: &str) {
+        let file = device.path("identity.json");
+        fs::write(&file, device.identify().to_string()).expect("a file in the device's folder");
+        self.admin(&format!("device import {} --name {} --zone {zone}", file.display(), device.name()));
+    }
+
+    /// Learns, signs and applies what `device` runs as a release of `product`.
+    pub fn make_golden(&self, device: &str, product: &str, version: &str) -> PathBuf {
+        let manifest = self.plant.run_path(&format!("{product}-{version}.toml"));
+        let envelope = manifest.with_extension("dsse.json");
+        let (manifest, signed) = (manifest.display(), envelope.display());
+        self.admin(&format!(
+            "golden learn --from {device} --product {product} --version {version} --out {manifest}"
+        ));
+        self.admin(&format!("golden sign {manifest} --out {signed}"));
+        self.admin(&format!("golden apply {signed} --yes"));
+        envelope
+    }
+
+    /// Everything that a refused message must leave as it was: the store's revision and every device.
+    pub fn store(&self) -> Value {
+        let revision = self.admin("status")["broker"]["store_revision"].clone();
+        assert!(revision.is_u64(), "status names the store's revision");
+        serde_json::json!([revision, self.admin("device list")])
+    }
+
+    /// Kills the broker (SIGKILL) after `life`, whatever it does then.
+    pub fn kill_broker_after(&mut self, life: Duration) -> JoinHandle<()> {
+        let broker = self.broker.take().expect("the broker runs");
+        thread::spawn(move || {
+            // No condition to wait for: any moment must do.
+            thread::sleep(life);
+            broker.kill();
+        })
+    }
+
+    /// Stops the broker in order (SIGTERM).
+    pub fn stop_broker(&mut self) {
+        self.broker.take().expect("the broker runs").terminate();
+    }
+
+    /// Starts the broker again, on the same port.
+    pub fn start_broker(&mut self) {
+        let (broker, address) = self.plant.start();
+        assert_eq!(address, self.address);
+        self.broker = Some(broker);
+    }
+}

@@ -1,0 +1,8 @@
+//! A device with a real TPM that does not keep to the protocol, and callers with the wrong certificate.
+//!
+//! Every message but one detail is an honest one: the same request is accepted once the detail is put right.
+
+mod administrators;
+mod attestation;
+mod enrollment;
+mod thief;

@@ -1,0 +1,135 @@
+//! A device in the hands of somebody who speaks gRPC himself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use attestor::client::{BrokerClient, CallError, Connection};
+use attestor::config::Config;
+use attestor::evidence::{Challenge, Prover, Subject, answer};
+use attestor::plant::PlantRoot;
+use attestor::ports::{Clock, System};
+use attestor::role::Seat;
+use attestor::tpm::{Credential, EsapiTpm, IdentityKeyBlob, KEY_GENERATION_DEADLINE, TpmHandle};
+use e2e::Device;
+use policy::id::{DeviceName, ZoneName};
+use proto::v1;
+use proto::v1::DenialReason;
+use proto::v1::complete_response::Outcome;
+
+/// Such a device.
+pub(super) struct Thief {
+    pub(super) prover: Prover,
+    pub(super) connection: Connection,
+    pub(super) keys: BTreeMap<Seat, IdentityKeyBlob>,
+    root: PlantRoot,
+    name: DeviceName,
+}
+
+/// A refusal: its reason and its words.
+pub(super) fn denied<T: std::fmt::Debug>(result: Result<T, CallError>) -> (DenialReason, String) {
+    match result {
+        Err(CallError::Denied(denial)) => (denial.reason(), denial.message.clone()),
+        other => panic!("the broker did not refuse with a reason: {other:?}"),
+    }
+}
+
+/// The certificates of an answer.
+pub(super) fn issued(response: v1::CompleteResponse) -> v1::Issued {
+    match response.outcome {
+        Some(Outcome::Issued(issued)) => issued,
+        other => panic!("not issued: {other:?}"),
+    }
+}
+
+impl Thief {
+    /// Takes over `device`, whose attestor does not run.
+    pub(super) async fn of(device: &Device) -> Self {
+        let config = Config::load(&device.path("attestor.toml")).expect("the device's configuration");
+        let root = PlantRoot::load(&config.plant_root).expect("the plant root");
+        let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone())).expect("a thread for the TPM");
+        let prover = Prover::new(tpm, config.firmware_log.clone()).await.expect("the TPM answers");
+        let clock: Arc<dyn Clock> = Arc::new(System::default());
+        let client = BrokerClient::new(config.broker, config.plant.broker_name(), root.clone(), clock);
+        let connection = client.expect("a broker name").connect().await.expect("the broker answers");
+        let name = config.device.expect("the device has a name");
+        Self { prover, connection, keys: BTreeMap::new(), root, name }
+    }
+
+    /// Makes keys for both roles in `zone`.
+    pub(super) async fn make_keys(&mut self, zone: &str) {
+        let zone: ZoneName = zone.parse().expect("a zone name");
+        for seat in Seat::of_zones(&[zone]) {
+            let key = self.prover.tpm().create_identity_key().await.expect("a key in the TPM");
+            self.keys.insert(seat, key);
+        }
+    }
+
+    fn subject(&self, purpose: v1::Purpose) -> Subject {
+        Subject {
+            purpose,
+            device: Some(self.name.clone()),
+            zones: Vec::new(),
+            services: Vec::new(),
+            inventory: BTreeMap::new(),
+            token: None,
+            held_serial: Vec::new(),
+            pinned_root: self.root.spki_digest(),
+            now: System::default().now(),
+        }
+    }
+
+    /// An honest start of an enrollment.
+    pub(super) fn enrollment(&self) -> v1::BeginEnrollmentRequest {
+        v1::BeginEnrollmentRequest {
+            versions: vec![1],
+            ek_public: self.prover.endorsement_key().public.clone(),
+            ek_certificate: self.prover.endorsement_key().certificate.clone().unwrap_or_default(),
+            ak_public: self.prover.attestation_key().to_vec(),
+        }
+    }
+
+    /// An honest answer to a new enrollment challenge.
+    pub(super) async fn enroll_request(&self) -> v1::CompleteRequest {
+        let begun = self.connection.begin_enrollment(self.enrollment()).await.expect("a challenge");
+        let (id_object, encrypted_secret) = (begun.credential_blob, begun.encrypted_secret);
+        let credential = Credential { id_object, encrypted_secret };
+        let tpm = self.prover.tpm().with_deadline(KEY_GENERATION_DEADLINE);
+        let template = self.prover.endorsement_key().template;
+        let secret = tpm.activate(template, credential).await.expect("the TPM opens its own credential");
+        let challenge = Challenge::parse(begun.challenge).expect("a challenge");
+        let subject = self.subject(v1::Purpose::Enroll);
+        answer(&self.prover, &challenge, &subject, &self.keys, &secret).await.expect("evidence")
+    }
+
+    /// Enrolls honestly.
+    pub(super) async fn enroll(&self) -> v1::Issued {
+        let request = self.enroll_request().await;
+        issued(self.connection.complete_enrollment(request).await.expect("the device is registered"))
+    }
+
+    /// An honest start of an attestation.
+    pub(super) fn attestation(&self) -> v1::BeginAttestationRequest {
+        v1::BeginAttestationRequest {
+            versions: vec![1],
+            device: self.name.to_string(),
+            ak_name: self.prover.attestation_key_name(),
+            purpose: v1::Purpose::Renew.into(),
+        }
+    }
+
+    /// An honest answer to a new challenge.
+    pub(super) async fn request(&self) -> v1::CompleteRequest {
+        let begun = self.connection.begin_attestation(self.attestation()).await.expect("a challenge");
+        let challenge = Challenge::parse(begun.challenge).expect("a challenge");
+        let subject = self.subject(v1::Purpose::Renew);
+        answer(&self.prover, &challenge, &subject, &self.keys, &[]).await.expect("evidence")
+    }
+
+    /// Sends an answer.
+    pub(super) async fn complete(
+        &self,
+        request: v1::CompleteRequest,
+    ) -> Result<v1::CompleteResponse, CallError> {
+        self.connection.complete_attestation(request).await
+    }
+}

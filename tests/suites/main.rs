@@ -1,0 +1,8 @@
+//! End-to-end tests on real parts: programs of this workspace, software TPMs, recorded boots.
+
+mod administration;
+mod configuration;
+mod durability;
+mod faults;
+mod hostile;
+mod story;
