@@ -71,6 +71,11 @@ impl<C: Clock> FlooredClock<C> {
         Self { clock, floor: AtomicU64::new(floor.0) }
     }
 
+    /// The clock without its floor.
+    pub fn own(&self) -> UnixTime {
+        self.clock.now()
+    }
+
     /// Raises the floor; a lower one changes nothing.
     pub fn raise(&self, floor: UnixTime) {
         self.floor.fetch_max(floor.0, Ordering::Relaxed);

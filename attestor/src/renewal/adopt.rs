@@ -64,7 +64,7 @@ impl Attester {
     }
 
     fn adopt_certificates(&self, issued: v1::Issued) -> Result<Outcome, AdoptError> {
-        let now = self.now();
+        let (now, own) = (self.now(), self.clock.own());
         let device: DeviceName = issued.device.parse()?;
         let zones = parse_zones(&issued.zones)?;
         let svids = self.accept_all(issued.svids, &device, &zones, now)?;
@@ -85,7 +85,7 @@ impl Attester {
             state.last_attestation = Some(now);
             state.refusal = None;
             take_trust(state, trust);
-            learn_time(state);
+            learn_time(state, own);
         })?;
         self.keeper.read(log_certificates);
         self.deliver()?;
@@ -162,9 +162,10 @@ impl Attester {
         let device = device.ok_or(AdoptError::Malformed("it is for a device without a name"))?;
         let expected = Expected { root: &self.root, plant: &self.config.plant, device: &device, floor };
         let trust = TrustSet::verify(signed, &expected, self.now())?;
+        let own = self.clock.own();
         self.keeper.update(|state| {
             take_trust(state, Some(trust));
-            learn_time(state);
+            learn_time(state, own);
         })?;
         Ok(self.deliver()?)
     }
@@ -216,11 +217,21 @@ fn take_trust(state: &mut State, trust: Option<TrustSet>) {
     }
 }
 
-/// Times that the plant's authorities signed: the clock was not earlier (design-details, D4).
-fn learn_time(state: &mut State) {
+/// A clock that shows an earlier time than this was never set.
+const CLOCKS_ARE_SET: UnixTime = UnixTime(1_767_225_600); // 2026-01-01
+/// Seconds that a set clock follows the plant's: a broker whose clock ran ahead once must not carry devices
+/// into a time in which its next certificates have ended.
+const MOST_AHEAD: u64 = 86_400;
+
+/// Times that the plant's authorities signed: the clock was not earlier (design-details, D4). `own` is what
+/// the device's clock shows.
+fn learn_time(state: &mut State, own: UnixTime) {
     let signed = state.svids.values().map(HeldSvid::not_before);
     let signed = signed.chain(state.trust.as_ref().map(TrustSet::issued_at));
-    state.clock_floor = signed.fold(state.clock_floor, UnixTime::max);
+    let set = own >= state.clock_floor.max(CLOCKS_ARE_SET);
+    let most = if set { own.plus(MOST_AHEAD) } else { UnixTime(u64::MAX) };
+    let learned = signed.fold(UnixTime(0), UnixTime::max).min(most);
+    state.clock_floor = state.clock_floor.max(learned);
 }
 
 fn log_certificates(state: &State) {
