@@ -118,7 +118,8 @@ struct Keys {
 pub async fn init(request: &Request, clock: &dyn Clock, entropy: &dyn Entropy) -> Result<Made, InitError> {
     let dir = &request.dir;
     let config = dir.join(crate::config::FILE);
-    if config.exists() || dir.join("db").exists() {
+    let there = [config.clone(), dir.join("db.current"), kek_file(dir), id_file(dir)];
+    if there.iter().any(|file| file.exists()) {
         return Err(InitError::Exists(dir.clone()));
     }
     let (owner, kit) = (dir.join("owner"), dir.join("recovery-kit"));

@@ -20,6 +20,7 @@ mod database;
 mod open;
 mod place;
 mod view;
+mod watermark;
 
 #[cfg(test)]
 mod tests;

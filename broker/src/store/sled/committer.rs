@@ -9,6 +9,7 @@ use super::{
     database::{Database, Fault, POSITION, encoded},
     place::Place,
     view::{SharedView, read, stored},
+    watermark::Watermark,
 };
 use crate::store::{
     Content, ProbeError, ReadError, ReplaceError, Revision, TxnError,
@@ -59,6 +60,7 @@ enum Pending {
 pub(super) struct Committer {
     pub(super) place: Place,
     pub(super) database: Database,
+    pub(super) watermark: Watermark,
     pub(super) journal: Journal,
     pub(super) view: SharedView,
     pub(super) feed: Arc<Feed>,
@@ -188,9 +190,15 @@ impl Committer {
 
     /// The sync that stands between applying and answering.
     fn make_durable(&mut self) {
-        if let Err(why) = contained(&mut self.database.sync) {
+        let synced = contained(&mut self.database.sync);
+        if let Err(why) = synced.and_then(|()| self.note(self.journal.position().revision)) {
             self.poison = Some(why);
         }
+    }
+
+    /// Writes down what is about to be acknowledged.
+    fn note(&self, revision: Revision) -> Result<(), String> {
+        self.watermark.raise(self.place.number(), revision).map_err(|error| error.to_string())
     }
 
     fn touch_health(&mut self) {
@@ -260,7 +268,7 @@ impl Committer {
         place.point().map_err(|error| error.to_string())?;
         self.place = place;
         self.database = database;
-        Ok(())
+        self.note(position.revision)
     }
 }
 

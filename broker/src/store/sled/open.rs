@@ -7,6 +7,7 @@ use super::{
     database::{Database, Fault},
     place::Place,
     view::SharedView,
+    watermark::Watermark,
 };
 use crate::store::{
     BrokerId,
@@ -112,6 +113,14 @@ impl SledStore {
         let counts = place.confirm().map_err(|error| OpenError::io(&folder, error))?;
         counts.ok_or_else(|| OpenError::Taken { folder: folder.clone() })?;
         let position = recover(&place, &mut database).map_err(OpenError::damaged(&folder))?;
+        let watermark = Watermark::open(place.root()).map_err(|error| OpenError::io(place.root(), error))?;
+        let acknowledged =
+            watermark.acknowledged(place.number()).map_err(|error| OpenError::io(place.root(), error))?;
+        if position.revision < acknowledged {
+            let why =
+                format!("it ends at revision {}, but {acknowledged} was acknowledged", position.revision);
+            return Err(OpenError::Damaged { folder, why });
+        }
         if !place.created {
             place.point().map_err(|error| OpenError::io(&folder, error))?;
         }
@@ -123,6 +132,7 @@ impl SledStore {
         let committer = Committer {
             place,
             database,
+            watermark,
             journal,
             view: view.clone(),
             feed: Arc::clone(&feed),

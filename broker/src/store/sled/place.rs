@@ -44,6 +44,16 @@ impl Place {
         Ok(place)
     }
 
+    /// The number of the folder.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Below which everything is.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// sled's folder.
     pub(super) fn folder(&self) -> PathBuf {
         self.root.join(format!("{PREFIX}{}", self.number))

@@ -232,5 +232,26 @@ async fn replaced_content_is_removed_at_the_next_open() {
     let store = reopen(root.path());
     assert_eq!(store.scan("", None, 9).await.unwrap().len(), 1);
     let names = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name());
-    assert_eq!(names.collect::<BTreeSet<_>>(), BTreeSet::from(["db-3", "db.current"].map(Into::into)));
+    assert_eq!(
+        names.collect::<BTreeSet<_>>(),
+        BTreeSet::from(["db-3", "db.acknowledged", "db.current"].map(Into::into))
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_lost_what_was_acknowledged_does_not_open() {
+    let root = TempDir::new().unwrap();
+    let store = reopen(root.path());
+    for number in 0..20 {
+        store.transact(Txn::new().put(format!("key-{number}"), vec![b'x'; 200])).await.unwrap();
+    }
+    drop(store);
+    // sled itself opens such a log and says nothing.
+    let log = root.path().join("db-1").join("db");
+    let mut bytes = fs::read(&log).unwrap();
+    let last = bytes.windows(6).rposition(|window| window == b"key-15").unwrap();
+    bytes[last..last + 64].fill(0xa5);
+    fs::write(&log, bytes).unwrap();
+    let error = SledStore::open(root.path(), broker()).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
 }
