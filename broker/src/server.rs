@@ -12,9 +12,13 @@ use proto::v1::admin_server::AdminServer;
 use proto::v1::attestation_server::AttestationServer;
 use proto::v1::enrollment_server::EnrollmentServer;
 use proto::v1::watch_server::WatchServer;
+use proto::{denial, v1};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use tonic::body::Body;
+use tonic::codegen::http::{HeaderValue, Response};
 use tonic::transport::Server;
+use tower::util::MapResponseLayer;
 
 use crate::authority::IssuerCache;
 use crate::config::{Config, ConfigError};
@@ -114,6 +118,18 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
+/// A message over its limit is refused before any handler sees it; this gives it the form of every other
+/// refusal. Nothing else here answers OUT_OF_RANGE.
+fn structured(response: Response<Body>) -> Response<Body> {
+    let code = response.headers().get("grpc-status").map(HeaderValue::as_bytes);
+    if code != Some(b"11") {
+        return response;
+    }
+    let message = format!("the message is larger than {MAX_MESSAGE} bytes; send less");
+    let reason = v1::DenialReason::Malformed.into();
+    denial::to_status(&v1::Denial { reason, message, ..v1::Denial::default() }).into_http()
+}
+
 /// Opens the plant in `dir`.
 pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
     let config = Config::load(dir)?;
@@ -194,6 +210,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
     let router = Server::builder()
         .max_concurrent_streams(STREAMS)
         .timeout(REQUEST)
+        .layer(MapResponseLayer::new(structured))
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(EnrollmentServer::new(devices.clone()).max_decoding_message_size(MAX_MESSAGE))
