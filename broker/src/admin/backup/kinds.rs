@@ -2,8 +2,8 @@
 //! before anything is replaced.
 
 use crate::record::device::{
-    ATTESTED, Attested, CertifiedKeyOwner, DEVICE, Device, EK, HELD, HeldCertificates, INVENTORY, Inventory,
-    KEY, PENDING, Pending, TOKEN, Token, Tpm,
+    AK, ATTESTED, AkOwner, Attested, CertifiedKeyOwner, DEVICE, Device, EK, HELD, HeldCertificates,
+    INVENTORY, Inventory, KEY, PENDING, Pending, TOKEN, Token, Tpm,
 };
 use crate::record::golden::{
     GOLDEN, GoldenHead, PRODUCT, ProductCounter, RELEASE, RELEASE_KEY, ReleaseKeyRecord, ReleaseRecord,
@@ -43,7 +43,7 @@ const SINGLE: [(&str, Reads); 4] = [
 ];
 
 /// Records of which there are many, by prefix.
-const MANY: [(&str, Reads); 18] = [
+const MANY: [(&str, Reads); 19] = [
     (SEALING, as_kind::<Sealing>),
     (ADMIN, as_kind::<Administrator>),
     (DEVICE, as_kind::<Device>),
@@ -52,6 +52,7 @@ const MANY: [(&str, Reads); 18] = [
     (PENDING, as_kind::<Pending>),
     (TOKEN, as_kind::<Token>),
     (KEY, as_kind::<CertifiedKeyOwner>),
+    (AK, as_kind::<AkOwner>),
     (HELD, as_kind::<HeldCertificates>),
     (INVENTORY, as_kind::<Inventory>),
     (ZONE, as_kind::<policy::zone::Zone>),

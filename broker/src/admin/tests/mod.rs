@@ -29,8 +29,8 @@ use crate::init;
 use crate::plant::{Plant, PlantKeys};
 use crate::ports::{Clock, System};
 use crate::record::device::{
-    Admission, Attested, BoundAk, Decision, Device, HeldCertificate, HeldCertificates, Tpm, attested_key,
-    device_key, ek_key, held_key,
+    Admission, AkOwner, Attested, BoundAk, Decision, Device, HeldCertificate, HeldCertificates, Tpm, ak_key,
+    attested_key, device_key, ek_key, held_key,
 };
 use crate::record::{Held, fetch, stored};
 use crate::secrets::SecretKey;
@@ -156,7 +156,8 @@ impl Bench {
         let tpm = Tpm { device: Some(name.clone()), registered: true, quarantine: None, retired: false };
         let txn = Txn::new()
             .put(device_key(&name), stored(&device).unwrap())
-            .put(ek_key(&ek), stored(&tpm).unwrap());
+            .put(ek_key(&ek), stored(&tpm).unwrap())
+            .put(ak_key(&[2]), stored(&AkOwner { ek }).unwrap());
         self.plant.store.transact(txn).await.unwrap();
         name
     }
