@@ -29,6 +29,8 @@ use crate::trust;
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// Seconds within which "attest now" is answered: a slow TPM and a queue of others.
 const ANSWER: u64 = 60;
+/// How often a device that may have found no place is asked again before its silence counts.
+const MOST_EXCUSED: u8 = 3;
 /// Events that a slow device may lag behind; then its stream ends and it connects again.
 const LAG: usize = 8;
 
@@ -66,6 +68,7 @@ impl Watch for Watching {
             sequence: request.get_ref().trust_sequence,
             content: None,
             asked: None,
+            excused: 0,
         };
         tokio::spawn(stream.run());
         Ok(Response::new(ReceiverStream::new(receive)))
@@ -89,6 +92,8 @@ struct Stream {
     sequence: u64,
     content: Option<Digest>,
     asked: Option<Asked>,
+    /// How often in a row silence was excused.
+    excused: u8,
 }
 
 /// The stream is over.
@@ -152,7 +157,7 @@ impl Stream {
     fn ask(&mut self, device: Box<Held<Device>>, reason: Option<&str>) -> Result<(), End> {
         let answered = |asked: &Asked| asked.device.record.counter != device.record.counter;
         if self.asked.as_ref().is_some_and(answered) {
-            self.asked = None;
+            (self.asked, self.excused) = (None, 0);
         }
         let (Some(reason), None) = (reason, &self.asked) else { return Ok(()) };
         let deadline = self.plant.now().plus(ANSWER);
@@ -165,7 +170,10 @@ impl Stream {
     async fn overdue(&mut self) {
         let Some(asked) = self.asked.take() else { return };
         // A device that may have found no place here is asked again, not refused.
-        if self.plant.turned_away.load(Ordering::Relaxed) != asked.turned_away {
+        // Not for ever: whoever floods the broker must not keep a silent device trusted.
+        let full = self.plant.turned_away.load(Ordering::Relaxed) != asked.turned_away;
+        if full && self.excused < MOST_EXCUSED {
+            self.excused += 1;
             return;
         }
         let now = self.plant.now();

@@ -142,3 +142,34 @@ fn context(keys: &PlantKeys) -> Vec<u8> {
     format!("touchstone/v{VERSION}/challenge {} {} {}", keys.plant_id, keys.epoch, keys.sealing_id)
         .into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_comes_through_the_door_it_was_begun_at() {
+        for (purpose, door, other) in [
+            (Purpose::Enroll, Door::Enrollment, Door::Attestation),
+            (Purpose::Renew, Door::Attestation, Door::Enrollment),
+            (Purpose::OnDemand, Door::Attestation, Door::Enrollment),
+        ] {
+            let challenge = Challenge {
+                purpose,
+                device: None,
+                ek_name: Vec::new().into(),
+                ak_name: Vec::new().into(),
+                secret: None,
+                counter: 0,
+                issued: UnixTime(0),
+                random: Digest([0; 32]),
+            };
+            assert!(challenge.clone().begun_at(door).is_ok());
+            let refusal = challenge.begun_at(other).unwrap_err();
+            assert!(matches!(
+                refusal,
+                Refusal::MustReattest("the challenge was begun through another service")
+            ));
+        }
+    }
+}

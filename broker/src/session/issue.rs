@@ -212,3 +212,33 @@ fn revoke_one(
     };
     Ok(txn.put(revoked_key(zone, certificate.role, certificate.generation, serial), stored(&record)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::time::Validity;
+
+    fn certificates(ages: &[u64]) -> HeldCertificates {
+        let now = UnixTime(1_800_000_000);
+        let certificate = |age: &u64| HeldCertificate {
+            role: Role::Caller,
+            generation: 1,
+            serial: String::new(),
+            spki: Digest([0; 32]),
+            validity: Validity { not_before: now.minus(*age), not_after: now.plus(3600) },
+        };
+        HeldCertificates { certificates: ages.iter().map(certificate).collect() }
+    }
+
+    #[test]
+    fn certificates_are_not_issued_faster_than_they_can_be_needed() {
+        let zone = Zone::new("cell-3".parse().unwrap());
+        let slow = zone.timing.certificate_lifetime() / 12;
+        unhurried(&certificates(&[4 * slow, 3 * slow, 2 * slow, slow, 0]), &zone).unwrap();
+        unhurried(&certificates(&[4, 3, 2, 1]), &zone).unwrap();
+        let refusal = unhurried(&certificates(&[4, 3, 2, 1, 0]), &zone).unwrap_err();
+        assert!(
+            matches!(&refusal, Refusal::TryLater { why, .. } if why == "it holds 4 certificates of cell-3 already")
+        );
+    }
+}
