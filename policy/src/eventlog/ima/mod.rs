@@ -10,8 +10,10 @@
 //! a file only once. Data of a violation record is bound by nothing: its PCR was extended with ones.
 
 pub mod aggregate;
+pub mod key;
 pub mod list;
 pub mod replay;
+pub mod signature;
 pub mod state;
 pub mod template;
 pub mod verify;

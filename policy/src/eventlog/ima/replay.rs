@@ -31,13 +31,23 @@ impl Running {
         &self.values
     }
 
-    /// Extends by a record. A PCR that no record extended yet begins as `before` has it: with what the
-    /// firmware measured into it, or reset.
+    /// Extends by a record. A PCR that no record extended yet begins as `before` has it.
     pub(super) fn extend(&mut self, record: &Record<'_>, before: &PcrValues) {
-        let bank = self.bank;
-        let start = || before.value(record.pcr).copied().unwrap_or_else(|| reset_value(bank, record.pcr, 0));
-        let value = self.values.entry(record.pcr).or_insert_with(start);
-        *value = value.extend(record.extends(bank).as_bytes());
+        let value = self.values.entry(record.pcr).or_insert_with(|| start(before, record.pcr));
+        *value = value.extend(record.extends(self.bank).as_bytes());
+    }
+
+    /// The first PCR that was extended here and not in `earlier`, although its quoted value is another than
+    /// it began with.
+    pub(super) fn missed_by(
+        &self,
+        earlier: &Self,
+        quoted: &PcrValues,
+        before: &PcrValues,
+    ) -> Option<(PcrIndex, HashValue)> {
+        let later = self.values.iter().filter(|(pcr, _)| !earlier.values.contains_key(pcr));
+        let mut missed = later.filter(|(pcr, _)| quoted.value(**pcr) != Some(&start(before, **pcr)));
+        missed.next().map(|(pcr, value)| (*pcr, *value))
     }
 
     /// The first PCR whose value is not the quoted one.
@@ -45,6 +55,11 @@ impl Running {
         let differs = |(pcr, value): &(&PcrIndex, &HashValue)| quoted.value(**pcr) != Some(*value);
         self.values.iter().find(differs).map(|(pcr, value)| (*pcr, *value))
     }
+}
+
+/// What a PCR holds before IMA extends it: what the firmware measured into it, or its reset value.
+fn start(before: &PcrValues, pcr: PcrIndex) -> HashValue {
+    before.value(pcr).copied().unwrap_or_else(|| reset_value(before.bank(), pcr, 0))
 }
 
 /// What a list amounts to, for people who look at one; nothing is decided by it.

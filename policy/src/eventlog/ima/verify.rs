@@ -1,8 +1,8 @@
 //! From a list to a [`VerifiedIma`]: the prefix of it that the quoted PCR values confirm.
 //!
 //! The kernel goes on measuring while the TPM quotes, so a list is longer than its quote. The prefix ends
-//! at a record after which *every* PCR that the list extended has its quoted value; what follows is
-//! dropped and counts for nothing. That it exists is what makes the records before it true.
+//! at a record after which *every* PCR that the list extends has its quoted value, also one that it extends
+//! only later. What follows is dropped and counts for nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -182,9 +182,15 @@ pub fn verify(part: &ImaPart, quoted: &Quoted<'_>) -> Result<VerifiedIma, ImaErr
             matched = boundary(records.offset(), position, &running, quoted).or(matched);
         }
     }
-    let Some(Match { end, position, running }) = matched else {
-        return Err(no_prefix(position, &running, quoted));
+    let missed = match &matched {
+        Some(found) => running.missed_by(&found.running, quoted.pcrs, quoted.firmware),
+        None => running.differs_from(quoted.pcrs),
     };
+    if let Some((pcr, replayed)) = missed {
+        return Err(no_prefix(position, pcr, replayed, quoted));
+    }
+    // Without a match some PCR differs, unless the list was empty.
+    let Match { end, position, running } = matched.ok_or(ImaError::List(ImaListError::Empty))?;
     let approved = continued.map(|state| state.approved().clone()).unwrap_or_default();
     let state = ImaState::new(quoted.boot, position, running).with_approved(&approved);
     Ok(VerifiedIma { bytes: Arc::clone(&part.bytes), end, alg, first: part.first, state })
@@ -212,12 +218,7 @@ fn boundary(end: usize, position: u64, running: &Running, quoted: &Quoted<'_>) -
     matches.then(|| Match { end, position, running: running.clone() })
 }
 
-fn no_prefix(records: u64, running: &Running, quoted: &Quoted<'_>) -> ImaError {
-    let differs = running.differs_from(quoted.pcrs);
-    match differs.and_then(|(pcr, replayed)| Some((pcr, replayed, *quoted.pcrs.value(pcr)?))) {
-        Some((pcr, replayed, quoted)) => {
-            ImaError::NoPrefix { pcr, quoted: Box::new(quoted), replayed: Box::new(replayed), records }
-        }
-        None => ImaError::List(ImaListError::Empty),
-    }
+fn no_prefix(records: u64, pcr: PcrIndex, replayed: HashValue, quoted: &Quoted<'_>) -> ImaError {
+    let quoted = quoted.pcrs.value(pcr).copied().unwrap_or(replayed);
+    ImaError::NoPrefix { pcr, quoted: Box::new(quoted), replayed: Box::new(replayed), records }
 }
