@@ -78,6 +78,22 @@ impl ImaState {
     pub const fn approved(&self) -> &BTreeSet<ReleaseId> {
         &self.approved
     }
+
+    /// The same position, approved by what approves either; `None` if they are of different positions. Each
+    /// zone of a device appraises by itself.
+    #[must_use]
+    pub fn merge(&self, other: &Self) -> Option<Self> {
+        let same =
+            self.boot == other.boot && self.position == other.position && self.running == other.running;
+        let approved = self.approved.union(&other.approved).cloned().collect();
+        same.then(|| self.clone().approved_by(approved))
+    }
+
+    /// The same position, approved by these releases. Only an appraisal says so.
+    pub(crate) fn approved_by(mut self, releases: BTreeSet<ReleaseId>) -> Self {
+        self.approved = releases;
+        self
+    }
 }
 
 /// The stored form.
