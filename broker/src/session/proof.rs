@@ -207,12 +207,14 @@ fn verified(
         quote: Quote { attest: request.quote.clone(), signature: request.quote_signature.clone() },
         pcrs: pcr_values(&request.pcr_values, &selection)?,
         firmware_log: request.firmware_log.clone(),
+        ima: None,
     };
     let challenged = Challenged {
         ak,
         qualifying_data: qualifying_data(Use::Quote, &request.sealed, &request.statement),
         selection,
         hardware,
+        ima: None,
     };
     verify(&evidence, &challenged).map_err(|error| Refusal::EvidenceInvalid(chain(&error)))
 }

@@ -33,6 +33,16 @@ pub enum FindingKind {
     MissingEvent,
     /// An event that the release forbids is there.
     ForbiddenEvent,
+    /// A file was measured that the release does not approve.
+    UnknownFile,
+    /// A file was written while it was measured.
+    FileViolation,
+    /// The release says which files may run, and no list of files was sent.
+    NoFileList,
+    /// Files that were measured before the list begins are not approved under the release.
+    FileListIncomplete,
+    /// A list of files was sent, and the release says nothing about files. Not held against the device.
+    FilesNotAppraised,
     /// The release says nothing about a PCR that it must constrain to affirm the claim.
     NotConstrained,
     /// The zone's products have no release that is accepted now.
@@ -56,7 +66,7 @@ impl FindingKind {
     #[must_use]
     pub const fn is_notice(self) -> bool {
         match self {
-            Self::Deprecated | Self::WithdrawnButAccepted => true,
+            Self::Deprecated | Self::WithdrawnButAccepted | Self::FilesNotAppraised => true,
             Self::PcrValue
             | Self::PcrNotQuoted
             | Self::OtherBank
@@ -65,6 +75,10 @@ impl FindingKind {
             | Self::UnexpectedEvent
             | Self::MissingEvent
             | Self::ForbiddenEvent
+            | Self::UnknownFile
+            | Self::FileViolation
+            | Self::NoFileList
+            | Self::FileListIncomplete
             | Self::NotConstrained
             | Self::NoRelease
             | Self::NotAccepted

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::eventlog::ima::verify::VerifiedIma;
 use crate::evidence::HardwareProof;
 use crate::evidence::verify::{VerifiedEvent, VerifiedEvidence};
 use crate::reference::event_type::EventType;
@@ -18,6 +19,7 @@ pub struct Measurements<'a> {
     events: BTreeMap<PcrIndex, &'a [VerifiedEvent]>,
     unexplained: BTreeSet<PcrIndex>,
     hardware: HardwareProof,
+    ima: Option<&'a VerifiedIma>,
 }
 
 impl<'a> Measurements<'a> {
@@ -31,7 +33,14 @@ impl<'a> Measurements<'a> {
         hardware: HardwareProof,
     ) -> Self {
         let events = events.into_iter().collect();
-        Self { pcrs, events, unexplained: unexplained.iter().copied().collect(), hardware }
+        Self { pcrs, events, unexplained: unexplained.iter().copied().collect(), hardware, ima: None }
+    }
+
+    /// The same view with the confirmed records of an IMA list.
+    #[must_use]
+    pub const fn with_ima(mut self, ima: Option<&'a VerifiedIma>) -> Self {
+        self.ima = ima;
+        self
     }
 
     /// The bank.
@@ -68,12 +77,18 @@ impl<'a> Measurements<'a> {
     pub const fn hardware(&self) -> HardwareProof {
         self.hardware
     }
+
+    /// The confirmed records of the IMA list, if there is one.
+    #[must_use]
+    pub const fn ima(&self) -> Option<&'a VerifiedIma> {
+        self.ima
+    }
 }
 
 impl<'a> From<&'a VerifiedEvidence> for Measurements<'a> {
     fn from(evidence: &'a VerifiedEvidence) -> Self {
         let pcrs = evidence.pcrs();
         let events = pcrs.iter().map(|(pcr, _)| (pcr, evidence.events(pcr)));
-        Self::new(pcrs, events, evidence.unexplained(), evidence.hardware())
+        Self::new(pcrs, events, evidence.unexplained(), evidence.hardware()).with_ima(evidence.ima())
     }
 }

@@ -10,6 +10,7 @@
 
 mod appraise;
 pub mod claims;
+mod files;
 pub mod finding;
 mod matching;
 pub mod measurements;

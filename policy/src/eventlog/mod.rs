@@ -2,5 +2,6 @@
 //! quote confirms it.
 
 pub mod event;
+pub mod ima;
 pub mod replay;
 pub mod tcg;

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::HardwareProof;
-use super::verify::{EvidenceError, Explained, VerifiedEvent, explain};
+use super::verify::{EvidenceError, Explained, Measured, VerifiedEvent, explain};
 use crate::appraisal::measurements::Measurements;
+use crate::eventlog::ima::state::Boot;
+use crate::eventlog::ima::verify::{ImaPart, VerifiedIma};
 use crate::tpm::pcr::{PcrIndex, PcrValues};
 
 /// PCR values and the events that explain them, as they were stored.
@@ -17,6 +19,7 @@ pub struct RecordedEvidence {
     events: BTreeMap<PcrIndex, Vec<VerifiedEvent>>,
     unexplained: Vec<PcrIndex>,
     hardware: HardwareProof,
+    ima: Option<VerifiedIma>,
 }
 
 impl RecordedEvidence {
@@ -27,14 +30,27 @@ impl RecordedEvidence {
         firmware_log: &[u8],
         hardware: HardwareProof,
     ) -> Result<Self, EvidenceError> {
-        let Explained { events, unexplained, .. } = explain(&pcrs, firmware_log)?;
-        Ok(Self { pcrs, events, unexplained, hardware })
+        Self::replay_with_ima(pcrs, firmware_log, None, hardware)
+    }
+
+    /// The same with the whole IMA list as it was stored.
+    pub fn replay_with_ima(
+        pcrs: PcrValues,
+        firmware_log: &[u8],
+        ima: Option<&ImaPart>,
+        hardware: HardwareProof,
+    ) -> Result<Self, EvidenceError> {
+        // Only a part is bound to a boot, and nothing was accepted that a part could go on from.
+        let boot = Boot { reset_count: 0, restart_count: 0 };
+        let measured = Measured { pcrs: &pcrs, firmware_log, ima, boot, accepted: None };
+        let Explained { events, unexplained, ima, .. } = explain(&measured)?;
+        Ok(Self { pcrs, events, unexplained, hardware, ima })
     }
 
     /// What was measured.
     #[must_use]
     pub fn measurements(&self) -> Measurements<'_> {
         let events = self.events.iter().map(|(pcr, events)| (*pcr, events.as_slice()));
-        Measurements::new(&self.pcrs, events, &self.unexplained, self.hardware)
+        Measurements::new(&self.pcrs, events, &self.unexplained, self.hardware).with_ima(self.ima.as_ref())
     }
 }

@@ -20,13 +20,14 @@
 //! A PCR with whole values must have one of them. A PCR with event rules is *closed*: each of its
 //! events must satisfy a rule, and each rule that is not optional must be satisfied by an event. An
 //! `absent = true` rule forbids a type of event and closes nothing by itself. A PCR with both must
-//! pass both.
+//! pass both. The section `[ima]` is about files that ran since ([`ima`]); without it none is appraised.
 //!
 //! [`Manifest::parse`] is the only door. What this module does not promise: rules say nothing about
 //! the order or the number of events; a whole value does. A manifest alone is no authority: only a
 //! [`SignedRelease`](super::dsse::SignedRelease) is appraised against.
 
 mod fault;
+pub mod ima;
 mod read;
 mod render;
 
@@ -36,6 +37,7 @@ use serde::{Serialize, Serializer};
 
 pub use fault::{ManifestFault, ManifestFaults, ManifestProblem};
 
+use self::ima::ImaRules;
 use super::event_type::EventType;
 use super::hash_text::HashText;
 use super::release::{ReleaseId, ReleaseVersion};
@@ -119,6 +121,7 @@ pub struct Manifest {
     pub(super) description: Option<String>,
     pub(super) pcrs: BTreeMap<HashAlg, PcrRules>,
     pub(super) events: Vec<EventRule>,
+    pub(super) ima: Option<ImaRules>,
 }
 
 impl Manifest {
@@ -186,6 +189,12 @@ impl Manifest {
         self.events.iter().filter(move |rule| rule.pcr == pcr)
     }
 
+    /// What the release says about files; `None` if it leaves them unappraised.
+    #[must_use]
+    pub const fn ima(&self) -> Option<&ImaRules> {
+        self.ima.as_ref()
+    }
+
     /// The PCRs that the release says anything about, in any bank.
     #[must_use]
     pub fn mentioned(&self) -> BTreeSet<PcrIndex> {
@@ -212,6 +221,7 @@ struct Document<'a> {
     description: Option<&'a str>,
     pcrs: BTreeMap<&'static str, BTreeMap<u8, Vec<String>>>,
     event: Vec<EventDocument<'a>>,
+    ima: Option<&'a ImaRules>,
 }
 
 #[derive(Serialize)]
@@ -260,6 +270,7 @@ impl Serialize for Manifest {
             description: self.description(),
             pcrs: self.pcrs.iter().map(|(bank, rules)| (bank.name(), values(rules))).collect(),
             event: self.events.iter().map(EventDocument::from).collect(),
+            ima: self.ima(),
         }
         .serialize(serializer)
     }

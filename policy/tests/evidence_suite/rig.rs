@@ -251,6 +251,7 @@ impl Scene {
             quote: Quote { attest, signature },
             pcrs: self.pcrs.clone(),
             firmware_log: self.log.clone(),
+            ima: None,
         }
     }
 
@@ -266,6 +267,7 @@ impl Scene {
             qualifying_data: QUALIFYING_DATA,
             selection: PcrSelection::quoted(self.bank),
             hardware: HardwareProof::Endorsed,
+            ima: None,
         };
         verify(evidence, &challenged)
     }
