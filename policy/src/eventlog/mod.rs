@@ -4,3 +4,4 @@
 pub mod event;
 pub mod replay;
 pub mod tcg;
+pub mod typed;

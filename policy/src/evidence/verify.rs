@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::grammar;
+use super::secure_boot::SecureBootState;
 use super::{Evidence, HardwareProof};
 use crate::eventlog::event::describe;
 use crate::eventlog::replay::{Replay, ReplayError, replay, reset_value};
@@ -18,7 +19,7 @@ use crate::tpm::pcr::{PcrIndex, PcrSelection, PcrValues};
 use crate::tpm::public::AttestationKey;
 use crate::tpm::signature::{Signature, SignatureError};
 
-pub use super::grammar::{GrammarError, SecureBoot};
+pub use super::grammar::GrammarError;
 
 /// PCRs that Linux goes on extending after the firmware's log ends: systemd's NvPCRs (9), IMA (10),
 /// boot phases (11), measured images (13), volume keys and machine id (15) (UAPI Linux TPM PCR
@@ -116,7 +117,7 @@ pub struct VerifiedEvidence {
     unexplained: Vec<PcrIndex>,
     clock: ClockInfo,
     firmware_version: u64,
-    secure_boot: SecureBoot,
+    secure_boot: SecureBootState,
     hardware: HardwareProof,
 }
 
@@ -159,10 +160,10 @@ impl VerifiedEvidence {
         self.pcrs.bank()
     }
 
-    /// Whether Secure Boot was on, from variables in PCR 7 whose data is what was hashed.
+    /// What PCR 7 says about Secure Boot, from data that the confirmed digests cover.
     #[must_use]
-    pub const fn secure_boot(&self) -> SecureBoot {
-        self.secure_boot
+    pub const fn secure_boot(&self) -> &SecureBootState {
+        &self.secure_boot
     }
 
     /// How far it is proven that a real TPM signed.
@@ -204,7 +205,8 @@ pub(super) struct Explained {
     pub(super) events: BTreeMap<PcrIndex, Vec<VerifiedEvent>>,
     /// PCRs that were extended and that the log does not explain.
     pub(super) unexplained: Vec<PcrIndex>,
-    secure_boot: SecureBoot,
+    /// What PCR 7 says about Secure Boot.
+    pub(super) secure_boot: SecureBootState,
 }
 
 /// Replays the log strictly against the values (checklist rows 16 to 24).
