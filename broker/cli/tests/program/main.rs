@@ -4,6 +4,7 @@ mod fake_broker;
 mod golden;
 mod inspect_ek;
 mod inspect_eventlog;
+mod inspect_secureboot;
 mod online;
 mod pki;
 mod tool;

@@ -2,6 +2,7 @@
 
 mod ek;
 mod eventlog;
+mod secureboot;
 
 use clap::Subcommand;
 
@@ -15,6 +16,8 @@ pub(crate) enum InspectCommand {
     Ek(ek::EkArgs),
     /// A firmware event log: its PCR values, or its events
     Eventlog(eventlog::EventlogArgs),
+    /// The Secure Boot state that a firmware event log tells in PCR 7: keys, and what vouched for what was started
+    Secureboot(secureboot::SecurebootArgs),
 }
 
 /// Reads one thing.
@@ -22,5 +25,6 @@ pub(crate) fn run(command: InspectCommand, session: &Session) -> Result<Report> 
     match command {
         InspectCommand::Ek(args) => ek::run(&args, session),
         InspectCommand::Eventlog(args) => eventlog::run(&args, session),
+        InspectCommand::Secureboot(args) => secureboot::run(&args, session),
     }
 }
