@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::evidence::HardwareProof;
+use crate::evidence::secure_boot::SecureBootState;
 use crate::evidence::verify::{VerifiedEvent, VerifiedEvidence};
 use crate::reference::event_type::EventType;
 use crate::tpm::alg::{HashAlg, HashValue};
@@ -18,6 +19,7 @@ pub struct Measurements<'a> {
     events: BTreeMap<PcrIndex, &'a [VerifiedEvent]>,
     unexplained: BTreeSet<PcrIndex>,
     hardware: HardwareProof,
+    secure_boot: Option<&'a SecureBootState>,
 }
 
 impl<'a> Measurements<'a> {
@@ -31,7 +33,21 @@ impl<'a> Measurements<'a> {
         hardware: HardwareProof,
     ) -> Self {
         let events = events.into_iter().collect();
-        Self { pcrs, events, unexplained: unexplained.iter().copied().collect(), hardware }
+        let unexplained = unexplained.iter().copied().collect();
+        Self { pcrs, events, unexplained, hardware, secure_boot: None }
+    }
+
+    /// The same view with what PCR 7 says about Secure Boot.
+    #[must_use]
+    pub const fn with_secure_boot(mut self, state: &'a SecureBootState) -> Self {
+        self.secure_boot = Some(state);
+        self
+    }
+
+    /// What PCR 7 says about Secure Boot, if the evidence tells it.
+    #[must_use]
+    pub const fn secure_boot(&self) -> Option<&'a SecureBootState> {
+        self.secure_boot
     }
 
     /// The bank.
@@ -75,5 +91,6 @@ impl<'a> From<&'a VerifiedEvidence> for Measurements<'a> {
         let pcrs = evidence.pcrs();
         let events = pcrs.iter().map(|(pcr, _)| (pcr, evidence.events(pcr)));
         Self::new(pcrs, events, evidence.unexplained(), evidence.hardware())
+            .with_secure_boot(evidence.secure_boot())
     }
 }

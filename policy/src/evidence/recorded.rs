@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::HardwareProof;
+use super::secure_boot::SecureBootState;
 use super::verify::{EvidenceError, Explained, VerifiedEvent, explain};
 use crate::appraisal::measurements::Measurements;
 use crate::tpm::pcr::{PcrIndex, PcrValues};
@@ -17,6 +18,7 @@ pub struct RecordedEvidence {
     events: BTreeMap<PcrIndex, Vec<VerifiedEvent>>,
     unexplained: Vec<PcrIndex>,
     hardware: HardwareProof,
+    secure_boot: SecureBootState,
 }
 
 impl RecordedEvidence {
@@ -27,8 +29,8 @@ impl RecordedEvidence {
         firmware_log: &[u8],
         hardware: HardwareProof,
     ) -> Result<Self, EvidenceError> {
-        let Explained { events, unexplained, .. } = explain(&pcrs, firmware_log)?;
-        Ok(Self { pcrs, events, unexplained, hardware })
+        let Explained { events, unexplained, secure_boot } = explain(&pcrs, firmware_log)?;
+        Ok(Self { pcrs, events, unexplained, hardware, secure_boot })
     }
 
     /// What was measured.
@@ -36,5 +38,6 @@ impl RecordedEvidence {
     pub fn measurements(&self) -> Measurements<'_> {
         let events = self.events.iter().map(|(pcr, events)| (*pcr, events.as_slice()));
         Measurements::new(&self.pcrs, events, &self.unexplained, self.hardware)
+            .with_secure_boot(&self.secure_boot)
     }
 }

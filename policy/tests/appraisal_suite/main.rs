@@ -5,4 +5,5 @@
 mod boot;
 mod learn;
 mod mismatch;
+mod secure_boot;
 mod verdict;

@@ -3,6 +3,9 @@
 
 use std::fmt::{self, Write};
 
+use crate::digest::Digest;
+
+use super::secure_boot::{KeyVariable, SecureBootRule};
 use super::{EventRule, Expectation, Manifest, SCHEMA};
 
 pub(super) fn render(manifest: &Manifest) -> String {
@@ -26,7 +29,19 @@ fn write_manifest(out: &mut String, manifest: &Manifest) -> fmt::Result {
             write_list(out, &pcr.to_string(), values)?;
         }
     }
-    manifest.events.iter().try_for_each(|rule| write_event(out, rule))
+    manifest.events.iter().try_for_each(|rule| write_event(out, rule))?;
+    manifest.secure_boot.as_ref().map_or(Ok(()), |rule| write_secure_boot(out, rule))
+}
+
+fn write_secure_boot(out: &mut String, rule: &SecureBootRule) -> fmt::Result {
+    writeln!(out, "\n[secure_boot]\nenabled = true")?;
+    let keys = KeyVariable::ALL.map(|variable| (variable.field(), rule.keys(variable)));
+    for (field, list) in keys.into_iter().chain([("authorities", rule.authorities())]) {
+        if let Some(digests) = list {
+            write_list(out, field, digests.iter().map(Digest::hex))?;
+        }
+    }
+    Ok(())
 }
 
 fn write_event(out: &mut String, rule: &EventRule) -> fmt::Result {

@@ -211,7 +211,7 @@ fn contents(keys: &[(&'static str, &DatabaseView)]) -> Table {
             database.certificates.len().to_string(),
             database.hashes.to_string(),
             others.to_string(),
-            if database.bytes == 0 { "-".to_owned() } else { database.sha256.clone() },
+            database.sha256.clone(),
         ]);
     }
     table
