@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod boots;
 #[cfg(test)]
+mod covered;
+#[cfg(test)]
 mod credential;
 #[cfg(test)]
 mod identity;
