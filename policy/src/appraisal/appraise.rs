@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::claims::{Claim, ClaimValue, Claims, Tier};
 use super::files::{self, Files};
 use super::finding::{Finding, FindingKind, MAX_FINDINGS};
-use super::matching::{Mismatch, claim_of, mismatches};
+use super::matching::{Mismatch, mismatches};
 use super::measurements::Measurements;
 use super::policy::ZonePolicy;
 use super::result::{AppraisalRecord, AttestationResult, Forecast, Verdict};
@@ -216,7 +216,7 @@ fn refuse(draft: &mut Draft<'_>, seen: &Measurements<'_>, closest: &Candidate<'_
     draft.closest = Some(closest.manifest().id().clone());
     draft.verdict = Verdict::Contraindicated;
     for mismatch in &closest.mismatches {
-        let claim = claim_of(mismatch.pcr());
+        let claim = mismatch.claim();
         draft.claims.lower_to(claim, unrecognised(claim));
         draft.add(mismatch.to_finding(closest.manifest(), seen.bank()));
     }

@@ -43,6 +43,10 @@ pub enum FindingKind {
     FileListIncomplete,
     /// A list of files was sent, and the release says nothing about files. Not held against the device.
     FilesNotAppraised,
+    /// Secure Boot is off, has other keys, or is not understood whole.
+    SecureBootState,
+    /// Something vouched for an image that the release does not list.
+    Authority,
     /// The release says nothing about a PCR that it must constrain to affirm the claim.
     NotConstrained,
     /// The zone's products have no release that is accepted now.
@@ -79,6 +83,8 @@ impl FindingKind {
             | Self::FileViolation
             | Self::NoFileList
             | Self::FileListIncomplete
+            | Self::SecureBootState
+            | Self::Authority
             | Self::NotConstrained
             | Self::NoRelease
             | Self::NotAccepted

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::eventlog::ima::verify::VerifiedIma;
 use crate::evidence::HardwareProof;
+use crate::evidence::secure_boot::SecureBootState;
 use crate::evidence::verify::{VerifiedEvent, VerifiedEvidence};
 use crate::reference::event_type::EventType;
 use crate::tpm::alg::{HashAlg, HashValue};
@@ -20,6 +21,7 @@ pub struct Measurements<'a> {
     unexplained: BTreeSet<PcrIndex>,
     hardware: HardwareProof,
     ima: Option<&'a VerifiedIma>,
+    secure_boot: Option<&'a SecureBootState>,
 }
 
 impl<'a> Measurements<'a> {
@@ -33,7 +35,8 @@ impl<'a> Measurements<'a> {
         hardware: HardwareProof,
     ) -> Self {
         let events = events.into_iter().collect();
-        Self { pcrs, events, unexplained: unexplained.iter().copied().collect(), hardware, ima: None }
+        let unexplained = unexplained.iter().copied().collect();
+        Self { pcrs, events, unexplained, hardware, ima: None, secure_boot: None }
     }
 
     /// The same view with the confirmed records of an IMA list.
@@ -41,6 +44,19 @@ impl<'a> Measurements<'a> {
     pub const fn with_ima(mut self, ima: Option<&'a VerifiedIma>) -> Self {
         self.ima = ima;
         self
+    }
+
+    /// The same view with what PCR 7 says about Secure Boot.
+    #[must_use]
+    pub const fn with_secure_boot(mut self, state: &'a SecureBootState) -> Self {
+        self.secure_boot = Some(state);
+        self
+    }
+
+    /// What PCR 7 says about Secure Boot, if the evidence tells it.
+    #[must_use]
+    pub const fn secure_boot(&self) -> Option<&'a SecureBootState> {
+        self.secure_boot
     }
 
     /// The bank.
@@ -89,6 +105,8 @@ impl<'a> From<&'a VerifiedEvidence> for Measurements<'a> {
     fn from(evidence: &'a VerifiedEvidence) -> Self {
         let pcrs = evidence.pcrs();
         let events = pcrs.iter().map(|(pcr, _)| (pcr, evidence.events(pcr)));
-        Self::new(pcrs, events, evidence.unexplained(), evidence.hardware()).with_ima(evidence.ima())
+        Self::new(pcrs, events, evidence.unexplained(), evidence.hardware())
+            .with_secure_boot(evidence.secure_boot())
+            .with_ima(evidence.ima())
     }
 }

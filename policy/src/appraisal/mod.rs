@@ -16,6 +16,7 @@ mod matching;
 pub mod measurements;
 pub mod policy;
 pub mod result;
+mod secure_boot;
 
 pub use appraise::{BOOT_PCRS, appraise, forecast};
 pub use finding::Finding;

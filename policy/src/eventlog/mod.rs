@@ -5,3 +5,4 @@ pub mod event;
 pub mod ima;
 pub mod replay;
 pub mod tcg;
+pub mod typed;

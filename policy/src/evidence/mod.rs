@@ -9,6 +9,7 @@ pub mod endorsement;
 mod grammar;
 pub mod identity;
 pub mod recorded;
+pub mod secure_boot;
 pub mod verify;
 
 use crate::digest::Digest;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::HardwareProof;
+use super::secure_boot::SecureBootState;
 use super::verify::{EvidenceError, Explained, Measured, VerifiedEvent, explain};
 use crate::appraisal::measurements::Measurements;
 use crate::eventlog::ima::state::Boot;
@@ -20,6 +21,7 @@ pub struct RecordedEvidence {
     unexplained: Vec<PcrIndex>,
     hardware: HardwareProof,
     ima: Option<VerifiedIma>,
+    secure_boot: SecureBootState,
 }
 
 impl RecordedEvidence {
@@ -43,14 +45,16 @@ impl RecordedEvidence {
         // Only a part is bound to a boot, and nothing was accepted that a part could go on from.
         let boot = Boot { reset_count: 0, restart_count: 0 };
         let measured = Measured { pcrs: &pcrs, firmware_log, ima, boot, accepted: None };
-        let Explained { events, unexplained, ima, .. } = explain(&measured)?;
-        Ok(Self { pcrs, events, unexplained, hardware, ima })
+        let Explained { events, unexplained, ima, secure_boot } = explain(&measured)?;
+        Ok(Self { pcrs, events, unexplained, hardware, ima, secure_boot })
     }
 
     /// What was measured.
     #[must_use]
     pub fn measurements(&self) -> Measurements<'_> {
         let events = self.events.iter().map(|(pcr, events)| (*pcr, events.as_slice()));
-        Measurements::new(&self.pcrs, events, &self.unexplained, self.hardware).with_ima(self.ima.as_ref())
+        Measurements::new(&self.pcrs, events, &self.unexplained, self.hardware)
+            .with_secure_boot(&self.secure_boot)
+            .with_ima(self.ima.as_ref())
     }
 }

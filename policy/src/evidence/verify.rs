@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::grammar;
+use super::secure_boot::SecureBootState;
 use super::{Evidence, HardwareProof};
 use crate::eventlog::event::describe;
 use crate::eventlog::ima::state::{Boot, ImaState};
@@ -20,7 +21,7 @@ use crate::tpm::pcr::{PcrIndex, PcrSelection, PcrValues};
 use crate::tpm::public::AttestationKey;
 use crate::tpm::signature::{Signature, SignatureError};
 
-pub use super::grammar::{GrammarError, SecureBoot};
+pub use super::grammar::GrammarError;
 
 /// PCRs that Linux goes on extending after the firmware's log ends: systemd's NvPCRs (9), IMA (10),
 /// boot phases (11), measured images (13), volume keys and machine id (15) (UAPI Linux TPM PCR
@@ -123,7 +124,7 @@ pub struct VerifiedEvidence {
     unexplained: Vec<PcrIndex>,
     clock: ClockInfo,
     firmware_version: u64,
-    secure_boot: SecureBoot,
+    secure_boot: SecureBootState,
     hardware: HardwareProof,
     ima: Option<VerifiedIma>,
 }
@@ -167,10 +168,10 @@ impl VerifiedEvidence {
         self.pcrs.bank()
     }
 
-    /// Whether Secure Boot was on, from variables in PCR 7 whose data is what was hashed.
+    /// What PCR 7 says about Secure Boot, from data that the confirmed digests cover.
     #[must_use]
-    pub const fn secure_boot(&self) -> SecureBoot {
-        self.secure_boot
+    pub const fn secure_boot(&self) -> &SecureBootState {
+        &self.secure_boot
     }
 
     /// How far it is proven that a real TPM signed.
@@ -237,7 +238,8 @@ pub(super) struct Explained {
     pub(super) unexplained: Vec<PcrIndex>,
     /// The records of the IMA list that the values confirm.
     pub(super) ima: Option<VerifiedIma>,
-    secure_boot: SecureBoot,
+    /// What PCR 7 says about Secure Boot.
+    pub(super) secure_boot: SecureBootState,
 }
 
 /// Replays the logs strictly against the values (checklist rows 16 to 24, 26 and 27).

@@ -11,4 +11,5 @@ mod files;
 mod ima;
 mod learn;
 mod mismatch;
+mod secure_boot;
 mod verdict;

@@ -8,6 +8,8 @@ mod boot;
 #[cfg(test)]
 mod boots;
 #[cfg(test)]
+mod covered;
+#[cfg(test)]
 mod credential;
 #[cfg(test)]
 mod identity;
@@ -27,3 +29,5 @@ mod properties;
 mod quote;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod secure_boot;

@@ -5,6 +5,7 @@ mod golden;
 mod inspect_ek;
 mod inspect_eventlog;
 mod inspect_ima;
+mod inspect_secureboot;
 mod online;
 mod pki;
 mod tool;

@@ -112,9 +112,14 @@ pub enum ManifestProblem {
         /// The type of the event.
         event_type: String,
     },
+    /// A `[secure_boot]` section for machines without it.
+    #[error(
+        "[secure_boot] is about machines with Secure Boot on; write enabled = true, or remove the section and state the value of PCR 7"
+    )]
+    SecureBootOff,
     /// A manifest that every device would pass.
     #[error(
-        "the release constrains no PCR, so every device would pass; state values or events of PCRs 0, 2, 4 and 7"
+        "the release constrains no PCR, so every device would pass; state values or events of PCRs 0, 2, 4 and 7, or all of [secure_boot]"
     )]
     AcceptsEverything,
 }

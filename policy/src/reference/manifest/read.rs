@@ -4,6 +4,7 @@
 //! stops at the first fault. Each function adds what is wrong to [`Faults`] and goes on.
 
 mod ima;
+mod secure_boot;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -24,7 +25,7 @@ use crate::tpm::pcr::PcrIndex;
 type Value<'i> = Spanned<DeValue<'i>>;
 
 const ROOT_FIELDS: &[&str] =
-    &["schema", "product", "version", "counter", "description", "pcrs", "event", "ima"];
+    &["schema", "product", "version", "counter", "description", "pcrs", "event", "ima", "secure_boot"];
 const EVENT_FIELDS: &[&str] = &["pcr", "type", "digest", "optional", "absent", "name"];
 /// Banks that can be proof. SHA-1 is not (row 15 of the checklist).
 const BANKS: &[HashAlg] = &[HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512];
@@ -204,7 +205,8 @@ fn read_root(root: &DeTable<'_>, faults: &mut Faults<'_>) -> Option<Manifest> {
     let pcrs = fields.optional("pcrs").map(|value| read_banks(value, faults)).unwrap_or_default();
     let events = fields.optional("event").map(|value| read_events(value, faults)).unwrap_or_default();
     let ima = fields.optional("ima").map(|value| ima::read(value, faults));
-    let manifest = Manifest { id: id?, counter: counter?, description, pcrs, events, ima };
+    let secure_boot = fields.optional("secure_boot").map(|value| secure_boot::read(value, faults));
+    let manifest = Manifest { id: id?, counter: counter?, description, pcrs, events, ima, secure_boot };
     if manifest.constrained().is_empty() && faults.list.is_empty() {
         faults.add(0..0, ManifestProblem::AcceptsEverything);
     }

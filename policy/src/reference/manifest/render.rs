@@ -4,6 +4,9 @@
 use std::fmt::{self, Write};
 
 use super::ima::{self, Excluded, ImaRules};
+use crate::digest::Digest;
+
+use super::secure_boot::{KeyVariable, SecureBootRule};
 use super::{EventRule, Expectation, Manifest, SCHEMA};
 use crate::reference::hash_text::HashText;
 
@@ -29,7 +32,8 @@ fn write_manifest(out: &mut String, manifest: &Manifest) -> fmt::Result {
         }
     }
     manifest.events.iter().try_for_each(|rule| write_event(out, rule))?;
-    manifest.ima().map_or(Ok(()), |rules| write_ima(out, rules))
+    manifest.ima().map_or(Ok(()), |rules| write_ima(out, rules))?;
+    manifest.secure_boot.as_ref().map_or(Ok(()), |rule| write_secure_boot(out, rule))
 }
 
 fn write_ima(out: &mut String, rules: &ImaRules) -> fmt::Result {
@@ -56,6 +60,17 @@ fn write_texts<'t>(out: &mut String, key: &str, texts: impl Iterator<Item = &'t 
         writeln!(out, "  {},", quoted(text))?;
     }
     writeln!(out, "]")
+}
+
+fn write_secure_boot(out: &mut String, rule: &SecureBootRule) -> fmt::Result {
+    writeln!(out, "\n[secure_boot]\nenabled = true")?;
+    let keys = KeyVariable::ALL.map(|variable| (variable.field(), rule.keys(variable)));
+    for (field, list) in keys.into_iter().chain([("authorities", rule.authorities())]) {
+        if let Some(digests) = list {
+            write_list(out, field, digests.iter().map(Digest::hex))?;
+        }
+    }
+    Ok(())
 }
 
 fn write_event(out: &mut String, rule: &EventRule) -> fmt::Result {

@@ -1,7 +1,7 @@
 //! `touchstone inspect eventlog`: a firmware event log, replayed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use policy::budget::MAX_EVENT_LOG_BYTES;
@@ -102,17 +102,32 @@ impl View for LogView {
     }
 }
 
-/// Replays the log; a malformed one is told in one line.
-pub(super) fn run(args: &EventlogArgs, session: &Session) -> Result<Report> {
-    let refuse = |why: String| Failure::unusable(format!("{}: {why}", args.file.display()));
+/// The bytes of a log, as many as are looked at.
+pub(super) fn read(file: &Path) -> Result<Vec<u8>> {
     let limit = u64::try_from(MAX_EVENT_LOG_BYTES).unwrap_or(u64::MAX);
-    let bytes = file::read_up_to(&args.file, limit)?;
+    let bytes = file::read_up_to(file, limit)?;
     if bytes.len() > MAX_EVENT_LOG_BYTES {
-        return Err(refuse(format!("offset {limit}: the log goes on, at most {limit} bytes are read")));
+        let why = format!("offset {limit}: the log goes on, at most {limit} bytes are read");
+        return Err(malformed(file, &why));
     }
-    let log = EventLog::parse(&bytes).map_err(|error| match error {
-        EventLogError::Empty => refuse(format!("offset 0: {error}")),
-        error => refuse(chain(&error)),
-    })?;
+    Ok(bytes)
+}
+
+/// Parses a log; a malformed one is told in one line.
+pub(super) fn parse<'a>(file: &Path, bytes: &'a [u8]) -> Result<EventLog<'a>> {
+    EventLog::parse(bytes).map_err(|error| match error {
+        EventLogError::Empty => malformed(file, &format!("offset 0: {error}")),
+        error => malformed(file, &chain(&error)),
+    })
+}
+
+fn malformed(file: &Path, why: &str) -> Failure {
+    Failure::unusable(format!("{}: {why}", file.display()))
+}
+
+/// Replays the log.
+pub(super) fn run(args: &EventlogArgs, session: &Session) -> Result<Report> {
+    let bytes = read(&args.file)?;
+    let log = parse(&args.file, &bytes)?;
     session.report(&LogView::new(&log, args.events))
 }

@@ -3,6 +3,7 @@
 mod ek;
 mod eventlog;
 mod ima;
+mod secureboot;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,8 @@ pub(crate) enum InspectCommand {
     Eventlog(eventlog::EventlogArgs),
     /// A measurement list of Linux IMA: its PCR values, templates and violations
     Ima(ima::ImaArgs),
+    /// The Secure Boot state that a firmware event log tells in PCR 7: keys, and what vouched for what was started
+    Secureboot(secureboot::SecurebootArgs),
 }
 
 /// Reads one thing.
@@ -30,6 +33,7 @@ pub(crate) fn run(command: InspectCommand, session: &Session) -> Result<Report> 
         InspectCommand::Ek(args) => ek::run(&args, session),
         InspectCommand::Eventlog(args) => eventlog::run(&args, session),
         InspectCommand::Ima(args) => ima::run(&args, session),
+        InspectCommand::Secureboot(args) => secureboot::run(&args, session),
     }
 }
 
