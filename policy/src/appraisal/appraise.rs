@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use super::claims::{Claim, ClaimValue, Claims, Tier};
 use super::finding::{Finding, FindingKind, MAX_FINDINGS};
 use super::matching::{Mismatch, claim_of, mismatches};
-use super::measurements::Measurements;
+use super::measurements::{Measurements, Origin};
 use super::policy::ZonePolicy;
 use super::result::{AppraisalRecord, AttestationResult, Forecast, Verdict};
 use crate::evidence::HardwareProof;
@@ -76,21 +76,25 @@ impl<'a> Candidate<'a> {
     }
 }
 
-fn examine(
+pub(super) fn examine(
     seen: &Measurements<'_>,
     reference: &ReferenceValues,
     policy: &ZonePolicy,
     now: UnixTime,
 ) -> AppraisalRecord {
     let mut draft = Draft::new(policy, now);
-    draft.claims.lower_to(Claim::InstanceIdentity, ClaimValue::APPROVED);
-    match seen.hardware() {
-        HardwareProof::Endorsed | HardwareProof::Registered => {
+    match seen.origin() {
+        Origin::Device(HardwareProof::Endorsed | HardwareProof::Registered) => {
+            draft.claims.lower_to(Claim::InstanceIdentity, ClaimValue::APPROVED);
             draft.claims.lower_to(Claim::Hardware, ClaimValue::APPROVED);
-            let candidates = compare(seen, reference, policy, now);
-            judge_boot(&mut draft, seen, &candidates);
+            judge_boot(&mut draft, seen, &compare(seen, reference, policy, now));
         }
-        HardwareProof::Unproven => reject_hardware(&mut draft, seen),
+        Origin::Device(HardwareProof::Unproven) => {
+            draft.claims.lower_to(Claim::InstanceIdentity, ClaimValue::APPROVED);
+            reject_hardware(&mut draft, seen);
+        }
+        // Neither a device nor its TPM is claimed.
+        Origin::Folder => judge_boot(&mut draft, seen, &compare(seen, reference, policy, now)),
     }
     draft.finish()
 }

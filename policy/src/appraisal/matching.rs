@@ -223,7 +223,9 @@ impl Mismatch<'_> {
         let called = |rule: &EventRule| rule.name.clone().unwrap_or_else(|| rule.event_type.to_string());
         match self {
             Self::NotQuoted { .. } => {
-                format!("PCR {pcr} is constrained by {release} but was not quoted; update the attestor")
+                format!(
+                    "PCR {pcr} is constrained by {release} but the evidence lacks it; quote it, or update the attestor"
+                )
             }
             Self::Unexplained { .. } => format!(
                 "the event log does not explain PCR {pcr}, which {release} constrains; something extended it without a log, so reboot the device and see what does"

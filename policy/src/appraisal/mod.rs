@@ -13,9 +13,11 @@ pub mod claims;
 pub mod finding;
 mod matching;
 pub mod measurements;
+pub mod offline;
 pub mod policy;
 pub mod result;
 
 pub use appraise::{BOOT_PCRS, appraise, forecast};
 pub use finding::Finding;
+pub use offline::OfflineResult;
 pub use result::{AppraisalRecord, AttestationResult, Forecast, Verdict};

@@ -1,4 +1,5 @@
-//! Evidence that was verified once and kept: good for forecasts and for learning, never for a grant.
+//! Evidence that was verified once and kept, or that lies in a folder: good for forecasts and for
+//! learning, never for a grant.
 //!
 //! It has no way to [`VerifiedEvidence`](super::verify::VerifiedEvidence) (design-details, F1): nothing
 //! here says that the quote was fresh, or that the device still is what it was.
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::HardwareProof;
 use super::verify::{EvidenceError, Explained, VerifiedEvent, explain};
-use crate::appraisal::measurements::Measurements;
+use crate::appraisal::measurements::{Measurements, Origin};
 use crate::tpm::pcr::{PcrIndex, PcrValues};
 
 /// PCR values and the events that explain them, as they were stored.
@@ -16,7 +17,7 @@ pub struct RecordedEvidence {
     pcrs: PcrValues,
     events: BTreeMap<PcrIndex, Vec<VerifiedEvent>>,
     unexplained: Vec<PcrIndex>,
-    hardware: HardwareProof,
+    origin: Origin,
 }
 
 impl RecordedEvidence {
@@ -27,14 +28,23 @@ impl RecordedEvidence {
         firmware_log: &[u8],
         hardware: HardwareProof,
     ) -> Result<Self, EvidenceError> {
+        Self::replay_from(pcrs, firmware_log, Origin::Device(hardware))
+    }
+
+    /// The same of any origin.
+    pub(super) fn replay_from(
+        pcrs: PcrValues,
+        firmware_log: &[u8],
+        origin: Origin,
+    ) -> Result<Self, EvidenceError> {
         let Explained { events, unexplained, .. } = explain(&pcrs, firmware_log)?;
-        Ok(Self { pcrs, events, unexplained, hardware })
+        Ok(Self { pcrs, events, unexplained, origin })
     }
 
     /// What was measured.
     #[must_use]
     pub fn measurements(&self) -> Measurements<'_> {
         let events = self.events.iter().map(|(pcr, events)| (*pcr, events.as_slice()));
-        Measurements::new(&self.pcrs, events, &self.unexplained, self.hardware)
+        Measurements::with_origin(&self.pcrs, events, &self.unexplained, self.origin)
     }
 }

@@ -11,6 +11,7 @@ mod identity;
 mod keys;
 #[cfg(test)]
 mod log;
+mod offline;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
