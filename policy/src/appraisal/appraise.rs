@@ -7,7 +7,7 @@ use super::claims::{Claim, ClaimValue, Claims, Tier};
 use super::files::{self, Files};
 use super::finding::{Finding, FindingKind, MAX_FINDINGS};
 use super::matching::{Mismatch, mismatches};
-use super::measurements::Measurements;
+use super::measurements::{Measurements, Origin};
 use super::policy::ZonePolicy;
 use super::result::{AppraisalRecord, AttestationResult, Forecast, Verdict};
 use crate::evidence::HardwareProof;
@@ -81,7 +81,7 @@ impl<'a> Candidate<'a> {
     }
 }
 
-fn examine(
+pub(super) fn examine(
     seen: &Measurements<'_>,
     reference: &ReferenceValues,
     policy: &ZonePolicy,
@@ -89,18 +89,31 @@ fn examine(
 ) -> (AppraisalRecord, BTreeSet<ReleaseId>) {
     let mut approving = BTreeSet::new();
     let mut draft = Draft::new(policy, now);
-    draft.claims.lower_to(Claim::InstanceIdentity, ClaimValue::APPROVED);
-    match seen.hardware() {
-        HardwareProof::Endorsed | HardwareProof::Registered => {
+    match seen.origin() {
+        Origin::Device(HardwareProof::Endorsed | HardwareProof::Registered) => {
+            draft.claims.lower_to(Claim::InstanceIdentity, ClaimValue::APPROVED);
             draft.claims.lower_to(Claim::Hardware, ClaimValue::APPROVED);
-            let candidates = compare(seen, reference, policy, now);
-            judge_boot(&mut draft, seen, &candidates);
-            let approves = candidates.iter().filter(|c| c.mismatches.is_empty() && c.files.approved());
-            approving = approves.map(|candidate| candidate.manifest().id().clone()).collect();
+            approving = judge(&mut draft, seen, &compare(seen, reference, policy, now));
         }
-        HardwareProof::Unproven => reject_hardware(&mut draft, seen),
+        Origin::Device(HardwareProof::Unproven) => {
+            draft.claims.lower_to(Claim::InstanceIdentity, ClaimValue::APPROVED);
+            reject_hardware(&mut draft, seen);
+        }
+        // Neither a device nor its TPM is claimed.
+        Origin::Folder => approving = judge(&mut draft, seen, &compare(seen, reference, policy, now)),
     }
     (draft.finish(), approving)
+}
+
+/// Judges the boot, and returns the releases that approve all of it.
+fn judge(
+    draft: &mut Draft<'_>,
+    seen: &Measurements<'_>,
+    candidates: &[Candidate<'_>],
+) -> BTreeSet<ReleaseId> {
+    judge_boot(draft, seen, candidates);
+    let approves = candidates.iter().filter(|c| c.mismatches.is_empty() && c.files.approved());
+    approves.map(|candidate| candidate.manifest().id().clone()).collect()
 }
 
 fn compare<'a>(

@@ -61,6 +61,14 @@ pub enum FindingKind {
     Deprecated,
     /// Nothing vouches for the TPM.
     HardwareUnproven,
+    /// The quote is none, is not signed by the key, or is of other values: the evidence failed
+    /// cryptographic validation.
+    NotAuthentic,
+    /// The firmware log contradicts the PCRs or itself.
+    LogContradicts,
+    /// No quote proves the PCR values that were appraised. Told of a folder without one; held against
+    /// nobody, since whoever brings the folder vouches for it.
+    PcrsUnproven,
     /// The zone asks for a claim that nobody made.
     NotClaimed,
 }
@@ -70,7 +78,9 @@ impl FindingKind {
     #[must_use]
     pub const fn is_notice(self) -> bool {
         match self {
-            Self::Deprecated | Self::WithdrawnButAccepted | Self::FilesNotAppraised => true,
+            Self::Deprecated | Self::WithdrawnButAccepted | Self::FilesNotAppraised | Self::PcrsUnproven => {
+                true
+            }
             Self::PcrValue
             | Self::PcrNotQuoted
             | Self::OtherBank
@@ -90,6 +100,8 @@ impl FindingKind {
             | Self::NotAccepted
             | Self::Withdrawn
             | Self::HardwareUnproven
+            | Self::NotAuthentic
+            | Self::LogContradicts
             | Self::NotClaimed => false,
         }
     }

@@ -137,7 +137,7 @@ fn is_optional(rule: &EventRule) -> bool {
 
 /// The claim that a PCR bears on: code or configuration (RFC 9683, section 2.1; verifier's table of
 /// PCR use on Linux).
-const fn claim_of(pcr: PcrIndex) -> Claim {
+pub(super) const fn claim_of(pcr: PcrIndex) -> Claim {
     match pcr.number() {
         // Firmware, option ROMs, boot loader, vendor, boot files, IMA, UKI, system extensions.
         0 | 2 | 4 | 6 | 9 | 10 | 11 | 13 => Claim::Executables,
@@ -251,7 +251,9 @@ impl Mismatch<'_> {
         match self {
             Self::SecureBoot { of, .. } => of.sentence(&release.to_string()),
             Self::NotQuoted { .. } => {
-                format!("PCR {pcr} is constrained by {release} but was not quoted; update the attestor")
+                format!(
+                    "PCR {pcr} is constrained by {release} but the evidence lacks it; quote it, or update the attestor"
+                )
             }
             Self::Unexplained { .. } => format!(
                 "the event log does not explain PCR {pcr}, which {release} constrains; something extended it without a log, so reboot the device and see what does"

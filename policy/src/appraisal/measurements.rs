@@ -13,15 +13,25 @@ use crate::reference::event_type::EventType;
 use crate::tpm::alg::{HashAlg, HashValue};
 use crate::tpm::pcr::{PcrIndex, PcrValues};
 
+/// Where measurements come from, and with it what stands behind their TPM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A device that attested, and how far its TPM is proven to be one.
+    Device(HardwareProof),
+    /// A folder of files: no TPM and no device is proven, whoever brings the folder vouches for it.
+    /// [`VerifiedEvidence`] never has this origin, so it leads to no Attestation Result.
+    Folder,
+}
+
 /// PCR values of one bank and the events that explain them.
 #[derive(Clone, Debug)]
 pub struct Measurements<'a> {
     pcrs: &'a PcrValues,
     events: BTreeMap<PcrIndex, &'a [VerifiedEvent]>,
     unexplained: BTreeSet<PcrIndex>,
-    hardware: HardwareProof,
     ima: Option<&'a VerifiedIma>,
     secure_boot: Option<&'a SecureBootState>,
+    origin: Origin,
 }
 
 impl<'a> Measurements<'a> {
@@ -34,9 +44,19 @@ impl<'a> Measurements<'a> {
         unexplained: &[PcrIndex],
         hardware: HardwareProof,
     ) -> Self {
+        Self::with_origin(pcrs, events, unexplained, Origin::Device(hardware))
+    }
+
+    /// The same of any origin.
+    pub(crate) fn with_origin(
+        pcrs: &'a PcrValues,
+        events: impl IntoIterator<Item = (PcrIndex, &'a [VerifiedEvent])>,
+        unexplained: &[PcrIndex],
+        origin: Origin,
+    ) -> Self {
         let events = events.into_iter().collect();
         let unexplained = unexplained.iter().copied().collect();
-        Self { pcrs, events, unexplained, hardware, ima: None, secure_boot: None }
+        Self { pcrs, events, unexplained, origin, ima: None, secure_boot: None }
     }
 
     /// The same view with the confirmed records of an IMA list.
@@ -88,10 +108,10 @@ impl<'a> Measurements<'a> {
         !self.unexplained.contains(&pcr)
     }
 
-    /// What vouches for the TPM.
+    /// Where they come from, and what stands behind the TPM.
     #[must_use]
-    pub const fn hardware(&self) -> HardwareProof {
-        self.hardware
+    pub const fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// The confirmed records of the IMA list, if there is one.

@@ -8,6 +8,7 @@
 pub mod endorsement;
 mod grammar;
 pub mod identity;
+pub mod offline;
 pub mod recorded;
 pub mod secure_boot;
 pub mod verify;

@@ -15,7 +15,7 @@ use super::event_type::EventType;
 use super::hash_text::HashText;
 use super::manifest::{EventRule, Expectation, Manifest, ManifestFaults, PcrRules};
 use super::release::{ReleaseId, ReleaseVersion};
-use crate::appraisal::measurements::Measurements;
+use crate::appraisal::measurements::{Measurements, Origin};
 use crate::evidence::HardwareProof;
 use crate::id::ProductName;
 use crate::tpm::alg::{HashAlg, HashValue};
@@ -187,7 +187,7 @@ fn agreed_bank(devices: &[Measurements<'_>]) -> Result<HashAlg, LearnError> {
         if seen.bank() != wanted {
             return Err(LearnError::Banks { device, found: seen.bank(), wanted });
         }
-        if seen.hardware() == HardwareProof::Unproven {
+        if seen.origin() == Origin::Device(HardwareProof::Unproven) {
             return Err(LearnError::Unproven(device));
         }
     }

@@ -23,6 +23,7 @@ mod ima_rig;
 mod keys;
 #[cfg(test)]
 mod log;
+mod offline;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
