@@ -58,7 +58,8 @@ impl Hub {
             .for_each(|notify| notify.notify_one());
     }
 
-    fn wake_all(&self) {
+    /// Wakes all listeners.
+    pub fn wake_all(&self) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, listeners| {
             listeners.retain(|weak| weak.strong_count() > 0);
