@@ -33,7 +33,7 @@ use crate::secrets::{KekError, SecretKey};
 use crate::session::{Refusal, complete::commit};
 use crate::store::blobs::{BlobIoError, Blobs};
 use crate::store::sled::{OpenError, SledStore};
-use crate::store::{BrokerIdError, Store, Txn};
+use crate::store::{BrokerIdError, Store, Txn, Watch};
 use crate::tls::{Tls, TlsError};
 use crate::trust::{self, TrustError, ViewCache};
 
@@ -264,9 +264,19 @@ async fn refresh_anchors(plant: &Plant, tls: &Tls) -> Result<(), TrustError> {
 }
 
 /// Hands every change of the store to those it concerns, the port's own anchors first.
-async fn follow(plant: Arc<Plant>, tls: Arc<Tls>, hub: Arc<Hub>) {
-    let mut changes = plant.store.watch(plant.store.revision());
-    let mut served = plant.keys.load_full();
+pub(crate) fn follow(plant: Arc<Plant>, tls: Arc<Tls>, hub: Arc<Hub>) -> impl Future<Output = ()> {
+    let changes = plant.store.watch(plant.store.revision());
+    let served = plant.keys.load_full();
+    follow_from(changes, served, plant, tls, hub)
+}
+
+async fn follow_from(
+    mut changes: Watch,
+    mut served: Arc<PlantKeys>,
+    plant: Arc<Plant>,
+    tls: Arc<Tls>,
+    hub: Arc<Hub>,
+) {
     while let Some(event) = changes.next().await {
         // A restore replaces the store, then the keys, then writes its audit entry: with that one at the
         // latest the keys are seen to be others.

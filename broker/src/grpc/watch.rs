@@ -213,3 +213,6 @@ async fn until(alarm: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;
