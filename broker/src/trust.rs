@@ -242,6 +242,11 @@ impl View {
         self.zones.conduits().iter().filter_map(|conduit| conduit.expires).filter(|end| *end > now).min()
     }
 
+    /// Seconds between two attestations of a device in these zones; none if it is in no zone.
+    pub(crate) fn reattest_every(&self, zones: &[ZoneName]) -> Option<u64> {
+        zones.iter().filter_map(|zone| self.zones.zone(zone)).map(|zone| zone.timing.reattest_every()).min()
+    }
+
     /// The devices' trust set: every authority that one of its files names, once.
     pub fn trust_set(&self, device: &Device, epoch: u64, now: UnixTime) -> Result<v1::TrustSet, TrustError> {
         let mut set = v1::TrustSet {

@@ -1,4 +1,4 @@
-//! Silence after "attest now": excused while devices are turned away, three times at most.
+//! "Attest now": a fleet takes turns under new golden values. Silence after "attest now": excused while devices are turned away, three times at most.
 
 use policy::id::{DeviceName, SpiffeId};
 use tempfile::TempDir;
@@ -29,15 +29,18 @@ async fn asked() -> (TempDir, Arc<Plant>, Stream, Told) {
         SpiffeId::parse("spiffe://cell-3.plant.example/device/press-7", &"plant.example".parse().unwrap())
             .unwrap();
     let peer = DevicePeer { id, zone, serial: "41".repeat(16), not_after: NOW.plus(3600) };
-    let listener = Hub::default().listen(&press);
+    let hub = Arc::new(Hub::default());
+    let listener = hub.listen(&press);
     let (plant, dir) = bench.into_plant();
     let stream = Stream {
         plant: Arc::clone(&plant),
+        hub,
         listener,
         peer,
         send,
         sequence: u64::MAX,
         content: None,
+        turn: None,
         asked: None,
         excused: 0,
     };
@@ -102,4 +105,40 @@ async fn an_answer_makes_the_excuses_anew() {
     plant.store.transact(Txn::new().put(key, stored(&answered).unwrap())).await.unwrap();
     stream.tell().await.ok().unwrap();
     assert_eq!(stream.excused, 0);
+}
+
+#[tokio::test]
+async fn a_fleet_takes_turns_under_new_golden_values_and_within_ten_seconds() {
+    let (_dir, plant, mut stream, mut told) = asked().await;
+    let press: DeviceName = "press-7".parse().unwrap();
+    let device = reread(&plant, &press).await.record;
+    assert!(stream.spread(&device).await.is_ok_and(|spread| spread < SPREAD_EACH), "one device is no fleet");
+
+    let names = (0..5000).map(|number| format!("press-{number}").parse::<DeviceName>().unwrap());
+    let fleet: Vec<Listener> = names.map(|name| stream.hub.listen(&name)).collect();
+    assert_eq!(fleet.len(), 5000);
+    let mut spreads = Vec::new();
+    for _ in 0..64 {
+        spreads.push(stream.spread(&device).await.ok().unwrap());
+    }
+    assert!(spreads.iter().all(|spread| *spread < MOST_SPREAD), "{spreads:?}");
+    assert!(spreads.iter().max().unwrap().saturating_sub(*spreads.iter().min().unwrap()) > SPREAD_EACH);
+
+    stream.turn = Some(Instant::now() + MOST_SPREAD);
+    stream.ask(Box::new(reread(&plant, &press).await), Some(Ask::Golden)).await.ok().unwrap();
+    assert!(told.try_recv().is_err(), "it is not this device's turn");
+    stream.turn = Some(Instant::now());
+    stream.ask(Box::new(reread(&plant, &press).await), Some(Ask::Golden)).await.ok().unwrap();
+    assert!(told.try_recv().is_ok());
+}
+
+#[tokio::test]
+async fn an_administrator_waits_for_no_turn() {
+    let (_dir, _plant, mut stream, mut told) = asked().await;
+    stream.turn = Some(Instant::now() + MOST_SPREAD);
+    told_to_attest(&mut stream, &mut told).await;
+}
+
+async fn reread(plant: &Plant, device: &DeviceName) -> Held<Device> {
+    fetch(plant.store.as_ref(), device_key(device)).await.unwrap().unwrap()
 }
