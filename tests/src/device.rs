@@ -27,11 +27,10 @@ pub struct Device {
 
 impl Device {
     pub(crate) fn new(name: &str, swtpm: Swtpm, broker: &str, plant_root: &Path) -> Self {
-        let plant = format!(
-            "broker = \"{broker}\"\nplant = \"plant.example\"\nplant_root = \"{}\"\n",
-            plant_root.display()
-        );
+        let plant =
+            format!("broker = \"{broker}\"\nplant = \"plant.example\"\nplant_root = \"plant-root.pem\"\n");
         let folder = TempDir::new().expect("a run folder");
+        fs::copy(plant_root, folder.path().join("plant-root.pem")).expect("a file in the device's folder");
         let (name, services) = (name.to_owned(), Vec::new());
         let device = Self { name, folder, swtpm, attestor: None, plant, join_token: false, services };
         device.configure();

@@ -148,13 +148,15 @@ impl Config {
     }
 }
 
-/// The parser's words with the line they are about: they do not name the key.
+/// The parser's words with the place they are about, and what to do: they do not name the key.
 fn one_line(text: &str, error: &toml::de::Error) -> String {
     let words: Vec<&str> = error.message().lines().map(str::trim).collect();
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let number = before.matches('\n').count();
+    let (number, column) =
+        (before.matches('\n').count(), before.chars().rev().take_while(|c| *c != '\n').count());
     let line: String = text.lines().nth(number).unwrap_or_default().trim().chars().take(80).collect();
-    format!("line {} `{line}`: {}", number.saturating_add(1), words.join(", "))
+    let (number, column) = (number.saturating_add(1), column.saturating_add(1));
+    format!("line {number}, column {column} `{line}`: {}; correct this line", words.join(", "))
 }
 
 /// Collects every fault instead of stopping at the first.

@@ -96,7 +96,7 @@ fn unknown_keys_are_refused_by_name_together_with_other_faults() {
 #[test]
 fn a_value_of_a_wrong_type_is_shown_with_its_line() {
     let found = faults("plant = \"plant.example\"\nbroker = 1\n");
-    assert!(found[0].starts_with("line 2 `broker = 1`: invalid type: integer `1`"), "{found:?}");
+    assert!(found[0].starts_with("line 2, column 10 `broker = 1`: invalid type: integer `1`"), "{found:?}");
 }
 
 #[test]

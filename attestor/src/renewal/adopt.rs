@@ -228,10 +228,14 @@ const MOST_AHEAD: u64 = 86_400;
 fn learn_time(state: &mut State, own: UnixTime) {
     let signed = state.svids.values().map(HeldSvid::not_before);
     let signed = signed.chain(state.trust.as_ref().map(TrustSet::issued_at));
-    let set = own >= state.clock_floor.max(CLOCKS_ARE_SET);
+    state.clock_floor = learned(state.clock_floor, signed.fold(UnixTime(0), UnixTime::max), own);
+}
+
+/// The floor of the clock once the plant has signed at `signed`.
+fn learned(floor: UnixTime, signed: UnixTime, own: UnixTime) -> UnixTime {
+    let set = own >= floor.max(CLOCKS_ARE_SET);
     let most = if set { own.plus(MOST_AHEAD) } else { UnixTime(u64::MAX) };
-    let learned = signed.fold(UnixTime(0), UnixTime::max).min(most);
-    state.clock_floor = state.clock_floor.max(learned);
+    floor.max(signed.min(most))
 }
 
 fn log_certificates(state: &State) {
@@ -248,5 +252,28 @@ fn issued_outcome(state: &State, now: UnixTime) -> Outcome {
         reattest_every: reattest_every.unwrap_or(DEFAULT_REATTEST_EVERY),
         lifetime: Duration::from_secs(state.first_end().map_or(0, |end| end.since(now))),
         incomplete: state.lacks_certificates(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+    const FAR: UnixTime = UnixTime(1_900_000_000);
+
+    #[test]
+    fn a_clock_that_is_set_follows_the_broker_by_a_day_at_most() {
+        let floor = NOW.minus(3600);
+        assert_eq!(learned(floor, NOW.plus(60), NOW), NOW.plus(60));
+        assert_eq!(learned(floor, NOW.plus(MOST_AHEAD), NOW), NOW.plus(86_400));
+        assert_eq!(learned(floor, FAR, NOW), NOW.plus(86_400), "a broker whose clock ran ahead once");
+        assert_eq!(learned(floor, NOW.minus(7200), NOW), floor, "the floor never falls");
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_follows_as_far_as_the_broker_says() {
+        assert_eq!(learned(UnixTime(0), NOW, UnixTime(0)), NOW, "1970");
+        assert_eq!(learned(NOW, FAR, NOW.minus(1)), FAR, "behind its own floor: without a battery");
     }
 }

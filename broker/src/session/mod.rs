@@ -21,6 +21,8 @@ mod refusal;
 pub mod ruling;
 pub mod standing;
 pub mod statement;
+#[cfg(test)]
+mod tests;
 
 use policy::zone::Role;
 use proto::v1;

@@ -5,4 +5,4 @@
 mod administrators;
 mod attestation;
 mod enrollment;
-mod thief;
+pub(crate) mod thief;
