@@ -1,17 +1,22 @@
 //! What a release asks of Secure Boot, and what each difference is told as.
 
+use std::path::Path;
+
 use policy::appraisal::claims::{Claim, ClaimValue};
 use policy::appraisal::finding::{Finding, FindingKind};
 use policy::appraisal::{Forecast, Verdict, forecast};
 use policy::digest::Digest;
 use policy::eventlog::tcg::EventLog;
+use policy::evidence::HardwareProof;
+use policy::evidence::recorded::RecordedEvidence;
 use policy::evidence::secure_boot::{SecureBootState, told_by};
 use policy::reference::hash_text::HashText;
 use policy::reference::manifest::Manifest;
 use policy::reference::state::ReleaseState::Active;
 use policy::tpm::alg::{HashAlg, HashValue};
+use policy::tpm::pcr::PcrValues;
 
-use crate::boot::{Boot, NOW, boot_rules, manifest, policy_of, reference};
+use crate::boot::{Boot, NOW, boot_rules, manifest, pcr, policy_of, reference};
 
 const GLOBAL: &str = "61dfe48bca93d211aa0d00e098032b8c";
 const SECURITY: &str = "cbb219d73a3d9645a3bcdad00e67656f";
@@ -263,4 +268,54 @@ fn evidence_without_a_state_satisfies_no_section() {
     let finding = reason(&forecast);
     assert_eq!(finding.kind, FindingKind::SecureBootState);
     assert!(finding.sentence.contains("does not tell its state"), "{}", finding.sentence);
+}
+
+/// A recorded boot of the project, and what a quote of it showed.
+#[expect(clippy::disallowed_methods, reason = "tests read recorded logs")]
+fn recorded(boot: &str) -> (Vec<u8>, PcrValues) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/measured-boot").join(boot);
+    let mut values = PcrValues::new(HashAlg::Sha256);
+    for line in String::from_utf8(std::fs::read(folder.join("pcrs.txt")).unwrap()).unwrap().lines() {
+        let mut fields = line.split(':');
+        let (bank, index, digits) = (fields.next(), fields.next().unwrap(), fields.next().unwrap());
+        let index: u8 = index.parse().unwrap();
+        if bank == Some("sha256") && index < 16 {
+            values.set(pcr(index), HashValue::from_hex(HashAlg::Sha256, &digits.to_lowercase()).unwrap());
+        }
+    }
+    (std::fs::read(folder.join("eventlog.bin")).unwrap(), values)
+}
+
+/// A release of the real boot `boot-a` is written from what its log tells; the same machine with Secure Boot off
+/// is refused for that.
+#[test]
+fn a_release_is_written_from_a_real_log() {
+    let (log, pcrs) = recorded("boot-a");
+    let state = told_by(&EventLog::parse(&log).unwrap(), HashAlg::Sha256).unwrap();
+    let mut rules = "[pcrs.sha256]\n".to_owned();
+    for index in [0, 2, 4] {
+        rules += &format!("{index} = [\"{}\"]\n", pcrs.value(pcr(index)).unwrap());
+    }
+    rules += "[secure_boot]\nenabled = true\n";
+    for (field, digest) in [
+        ("pk", state.pk().digest()),
+        ("kek", state.kek().digest()),
+        ("db", state.db().digest()),
+        ("dbx", state.dbx().digest()),
+        ("authorities", state.authorities()[0].identity()),
+    ] {
+        rules += &format!("{field} = [\"{}\"]\n", digest.hex());
+    }
+    let release = reference(&[(manifest("1.4.0", 7, &rules), Active)]);
+    let policy = policy_of(&["edge-box"], policy::appraisal::policy::Mode::Enforce);
+    let appraised = |boot: &str| {
+        let (log, pcrs) = recorded(boot);
+        let evidence = RecordedEvidence::replay(pcrs, &log, HardwareProof::Endorsed).unwrap();
+        forecast(&evidence.measurements(), &release, &policy, NOW).record().clone()
+    };
+    assert_eq!(appraised("boot-a").verdict, Verdict::Affirming, "{:#?}", appraised("boot-a"));
+    let off = appraised("boot-c");
+    assert_eq!(off.verdict, Verdict::Contraindicated);
+    let names: Vec<_> = off.findings.iter().filter(|f| f.pcr == Some(7)).map(|f| f.name.clone()).collect();
+    assert_eq!(names, [Some("SecureBoot".to_owned()), Some("dbx".to_owned())]);
 }

@@ -116,7 +116,7 @@ impl<'a> BootVariable<'a> {
 
 /// Reads an event of type `EV_EFI_VARIABLE_AUTHORITY`.
 ///
-/// The digest is of the whole structure. Older shim hashes [`SHIM_PADDING`] too and logs one more byte
+/// The digest is of the whole structure. Older shim hashes five zeros behind it too and logs one more byte
 /// that it never wrote and that no digest covers (shim's `tpm_log_event_raw` adds one to the event's size).
 /// That byte is allowed here and nowhere else, and is no part of what is read.
 pub fn parse_authority<'a>(event: &Event<'a>, bank: HashAlg) -> Result<Data<Variable<'a>>, ReadError> {
