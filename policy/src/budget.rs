@@ -38,3 +38,11 @@ pub const MAX_NAME_BYTES: usize = 2 + MAX_DIGEST_BYTES;
 
 /// Longest description of an event in characters; descriptions are for people and lines wrap.
 pub const MAX_DESCRIPTION: usize = 200;
+
+/// Longest certificate request in bytes: one for a P-256 key without extensions has some 250.
+pub const MAX_CSR_BYTES: usize = 4096;
+
+/// Most software keys of one device that are certified at once. Everything that a device holds is revoked in one
+/// transaction of 100 keys: eight zones with two roles and four certificates each, their eight lists, a dozen records
+/// around them, and four of these with three certificates and a list each.
+pub const MAX_SOFTWARE_KEYS: usize = 4;

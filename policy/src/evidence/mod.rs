@@ -9,6 +9,7 @@ pub mod endorsement;
 mod grammar;
 pub mod identity;
 pub mod recorded;
+pub mod software_key;
 pub mod verify;
 
 use crate::digest::Digest;

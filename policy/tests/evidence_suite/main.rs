@@ -17,3 +17,5 @@ mod properties;
 mod quote;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod software_key;
