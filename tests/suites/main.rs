@@ -5,4 +5,5 @@ mod configuration;
 mod durability;
 mod faults;
 mod hostile;
+mod software_keys;
 mod story;
