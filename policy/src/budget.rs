@@ -52,3 +52,11 @@ pub const MAX_IMA_NAME: usize = 64;
 /// Length to which the template `ima` pads a file's name before it is hashed, the terminator included
 /// (`IMA_EVENT_NAME_LEN_MAX + 1` of Linux).
 pub const IMA_LEGACY_NAME: usize = 256;
+
+/// Longest certificate request in bytes: one for a P-256 key without extensions has some 250.
+pub const MAX_CSR_BYTES: usize = 4096;
+
+/// Most software keys of one device that are certified at once. Everything that a device holds is revoked in one
+/// transaction of 100 keys: eight zones with two roles and four certificates each, their eight lists, a dozen records
+/// around them, and four of these with three certificates and a list each.
+pub const MAX_SOFTWARE_KEYS: usize = 4;

@@ -22,7 +22,7 @@ pub struct Device {
     attestor: Option<Process>,
     plant: String,
     join_token: bool,
-    services: Vec<String>,
+    services: Vec<(String, &'static str)>,
 }
 
 impl Device {
@@ -54,7 +54,13 @@ impl Device {
 
     /// Offers a service.
     pub fn offer(&mut self, service: &str) {
-        self.services.push(service.to_owned());
+        self.services.push((service.to_owned(), "tpm"));
+        self.configure();
+    }
+
+    /// Offers a service whose server has its key in software.
+    pub fn offer_in_software(&mut self, service: &str) {
+        self.services.push((service.to_owned(), "software"));
         self.configure();
     }
 
@@ -78,8 +84,8 @@ impl Device {
         if self.join_token {
             text += "join_token_file = \"join-token\"\n";
         }
-        for (service, port) in self.services.iter().zip(4840..) {
-            text += &format!("[[service]]\nname = \"{service}\"\nport = {port}\n");
+        for ((service, key), port) in self.services.iter().zip(4840..) {
+            text += &format!("[[service]]\nname = \"{service}\"\nport = {port}\nkey = \"{key}\"\n");
         }
         fs::write(self.path("attestor.toml"), text).expect("a file in the device's folder");
     }

@@ -6,4 +6,5 @@ mod durability;
 mod faults;
 mod hostile;
 mod recovery;
+mod software_keys;
 mod story;

@@ -19,6 +19,7 @@ pub mod proof;
 pub mod recorded;
 mod refusal;
 pub mod ruling;
+pub mod software;
 pub mod standing;
 pub mod statement;
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod offline;
 pub mod recorded;
 pub mod secure_boot;
+pub mod software_key;
 pub mod verify;
 
 use crate::digest::Digest;

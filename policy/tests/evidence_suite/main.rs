@@ -32,3 +32,5 @@ mod quote;
 mod rig;
 #[cfg(test)]
 mod secure_boot;
+#[cfg(test)]
+mod software_key;

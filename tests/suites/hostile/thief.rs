@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use attestor::client::{BrokerClient, CallError, Connection};
-use attestor::config::Config;
+use attestor::config::{Config, Service};
 use attestor::evidence::{Challenge, Prover, Subject, answer};
 use attestor::plant::PlantRoot;
 use attestor::ports::{Clock, System};
@@ -21,6 +21,8 @@ pub(crate) struct Thief {
     pub(crate) prover: Prover,
     pub(crate) connection: Connection,
     pub(crate) keys: BTreeMap<Seat, IdentityKeyBlob>,
+    pub(crate) services: Vec<Service>,
+    pub(crate) software_keys: Vec<v1::SoftwareKey>,
     root: PlantRoot,
     name: DeviceName,
 }
@@ -52,7 +54,8 @@ impl Thief {
         let client = BrokerClient::new(config.broker, config.plant.broker_name(), root.clone(), clock);
         let connection = client.expect("a broker name").connect().await.expect("the broker answers");
         let name = config.device.expect("the device has a name");
-        Self { prover, connection, keys: BTreeMap::new(), root, name }
+        let (keys, services, software_keys) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { prover, connection, keys, services, software_keys, root, name }
     }
 
     /// Makes keys for both roles in `zone`.
@@ -69,8 +72,9 @@ impl Thief {
             purpose,
             device: Some(self.name.clone()),
             zones: Vec::new(),
-            services: Vec::new(),
+            services: self.services.clone(),
             inventory: BTreeMap::new(),
+            software_keys: self.software_keys.clone(),
             token: None,
             held_serial: Vec::new(),
             pinned_root: self.root.spki_digest(),

@@ -196,6 +196,7 @@ impl Bench {
             serial: hex::encode([serial; 16]),
             spki: Digest::of(&[serial]),
             validity: Validity { not_before: NOW, not_after: NOW.plus(3600) },
+            service: None,
         };
         let held = HeldCertificates { certificates: vec![certificate] };
         let txn = Txn::new().put(held_key(name, &zone), stored(&held).unwrap());
