@@ -10,6 +10,7 @@
 
 mod appraise;
 pub mod claims;
+pub mod ear;
 pub mod finding;
 mod matching;
 pub mod measurements;
