@@ -10,6 +10,7 @@ pub mod audit;
 pub mod authority;
 pub mod ca;
 pub mod config;
+pub mod ear;
 mod files;
 pub mod golden;
 pub mod grpc;

@@ -81,7 +81,8 @@ impl FromStr for Claim {
 }
 
 /// How far a claim's value is to be relied on (section 2.3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Tier {
     /// The Verifier affirms.
     Affirming,

@@ -10,6 +10,7 @@
 
 mod appraise;
 pub mod claims;
+pub mod ear;
 mod files;
 pub mod finding;
 mod matching;

@@ -4,6 +4,7 @@ mod backup;
 mod change;
 mod device;
 mod golden;
+mod result;
 mod rights;
 mod status;
 mod zone;
