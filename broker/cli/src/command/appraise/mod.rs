@@ -33,7 +33,8 @@ Files of the folder:
   ak.pub         TPM2B_PUBLIC, TPMT_PUBLIC, PEM   } said, and the exit code follows what they are.
   nonce.bin      the qualifying data, raw         }
   ek.crt         EK certificate, held against --roots; optional
-  ima.bin, userspace.log are not appraised yet, which is said.
+  ima.bin        IMA list since boot (binary_runtime_measurements), held against its PCRs; optional
+  userspace.log is not appraised yet, which is said.
 
 Exit codes:
    0  affirming
