@@ -23,4 +23,5 @@ pub mod server;
 pub mod session;
 pub mod store;
 pub mod tls;
+pub mod tpm_roots;
 pub mod trust;

@@ -1,10 +1,11 @@
 //! Forged and broken EK chains: each is refused, and for its own reason.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use super::forge::{AT, Authority, EK_PURPOSE, TPM, judge, store, tpm_names};
+use super::forge::{AT, Authority, EK_PURPOSE, TPM, judge, pem, store, tpm_names};
 use policy::digest::Digest;
 use policy::evidence::endorsement::{
-    EndorsementError, MAX_EXTRA_INTERMEDIATES, RootError, RootStore, ValidityPolicy, endorse,
+    EndorsementError, Import, Imported, MAX_EXTRA_INTERMEDIATES, RootError, RootStore, ValidityPolicy,
+    endorse,
 };
 use policy::x509::SubjectKey;
 use policy::x509::readout::ReadoutError;
@@ -409,9 +410,62 @@ fn a_file_of_roots_is_taken_whole_or_not_at_all() {
     let root = Authority::root("Root");
     let mut roots = RootStore::new();
     let error = roots.add("roots.pem", b"hello").unwrap_err();
-    assert_eq!(error.to_string(), "roots.pem is neither a DER certificate nor a PEM bundle of certificates");
+    assert_eq!(
+        error.to_string(),
+        "roots.pem is neither a DER certificate, a PEM bundle of certificates nor a cabinet of them"
+    );
     let cut = &root.der[..root.der.len() - 1];
     let error = roots.add("root.der", cut).unwrap_err();
     assert!(matches!(error, RootError::Malformed { number: 1, .. }));
+    let bundle = [pem(&root.der), pem(cut)].concat();
+    let error = roots.add("roots.pem", bundle.as_bytes()).unwrap_err();
+    assert!(matches!(error, RootError::Malformed { number: 2, .. }));
     assert_eq!(roots.anchors(), 0);
+}
+
+#[test]
+fn a_bundle_with_comments_carriage_returns_and_duplicates_is_taken() {
+    let root = Authority::root("Root");
+    let middle = root.below("Middle");
+    let bundle = [
+        b"# Wurzeln, M\xfcnchen\r\n".as_slice(),
+        pem(&root.der).replace('\n', "\r\n").as_bytes(),
+        b"Subject: CN = Middle\n",
+        pem(&middle.der).as_bytes(),
+        pem(&root.der).as_bytes(),
+    ]
+    .concat();
+    let mut roots = RootStore::new();
+    let added = roots.add("roots.pem", &bundle).unwrap();
+    assert_eq!((added.anchors, added.intermediates, added.known), (1, 1, 1));
+    judge(&middle.ek(), &[], &roots).unwrap();
+}
+
+#[test]
+fn an_import_accounts_for_every_file() {
+    let root = Authority::root("Root");
+    let mut import = Import::new();
+    import.named("root.der", &root.der).unwrap();
+    let error = import.named("notes.txt", b"hello").unwrap_err();
+    assert_eq!(error, RootError::NoCertificates("notes.txt".into()));
+    import.found("roots/README", "README", b"hello");
+    import.found("roots/cut.der", "cut.der", &root.der[..9]);
+    import.found("roots/again.pem", "again.pem", pem(&root.der).as_bytes());
+    let (store, files) = import.finish();
+    assert_eq!(store.anchors(), 1);
+    let lines: Vec<String> = files.iter().map(ToString::to_string).collect();
+    let refused =
+        "refused: roots/cut.der: certificate 1 is malformed; remove it: offset 4: certificate needs";
+    assert!(lines[2].starts_with(refused), "{}", lines[2]);
+    assert_eq!(
+        lines,
+        [
+            "root.der: 1 roots and 0 intermediates are new, 0 were known, 0 refused, 0 passed over",
+            "passed over: roots/README holds no certificate",
+            lines[2].as_str(),
+            "roots/again.pem: 0 roots and 0 intermediates are new, 1 were known, 0 refused, 0 passed over",
+        ]
+    );
+    let left_out: Vec<String> = files.iter().flat_map(Imported::left_out).collect();
+    assert_eq!(left_out, lines[1..3]);
 }

@@ -7,6 +7,7 @@ use crate::x509::signature::SignatureError;
 use crate::x509::spki::KeyError;
 
 use super::path::{MAX_CHAIN, MAX_EXTRA_INTERMEDIATES, MAX_SIGNATURES};
+use super::tcg::Manufacturer;
 
 /// Why an EK certificate does not endorse its EK.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -214,6 +215,20 @@ pub enum EndorsementError {
         certificate: String,
         /// What the key is.
         key: String,
+    },
+    /// The chain ends at another manufacturer's root (row 33 of the checklist).
+    #[error(
+        "`{certificate}` claims to be of a TPM by {claimed}, but its root `{root}` vouches for TPMs by {vouches_for} only; if it vouches for {claimed} too, put it into a folder that is named after {claimed}"
+    )]
+    OtherManufacturer {
+        /// The EK certificate.
+        certificate: String,
+        /// The manufacturer that it names.
+        claimed: Manufacturer,
+        /// The root, and where it comes from.
+        root: String,
+        /// For whose TPMs it vouches.
+        vouches_for: String,
     },
     /// The chain does not end.
     #[error("the chain of the EK certificate has more than {MAX_CHAIN} certificates")]

@@ -14,9 +14,12 @@
 //! manufacturer's certificate says who made the chip, not whose machine it sits in: admission is another step.
 
 mod advisory;
+mod cabinet;
 mod describe;
 mod error;
+mod import;
 mod path;
+mod pinning;
 mod profile;
 mod roots;
 mod tcg;
@@ -27,8 +30,10 @@ use crate::x509::signature::Strength;
 use crate::x509::{Certificate, SubjectKey, name, readout};
 
 pub use advisory::{Advisory, Applies, SHA1_CHAIN, advisories};
+pub use cabinet::{CabinetError, MAX_CABINET_DATA, MAX_CABINET_FILES};
 pub use describe::{DescribeError, EkDescription, describe};
 pub use error::EndorsementError;
+pub use import::{Import, Imported, Outcome};
 pub use path::{MAX_CHAIN, MAX_EXTRA_INTERMEDIATES, MAX_SIGNATURES};
 pub use roots::{Added, MAX_BUNDLE, RootError, RootStore};
 pub use tcg::{FirmwareVersion, Manufacturer};
@@ -190,7 +195,8 @@ pub fn endorse(
         ValidityPolicy::AtLeafNotBefore => leaf.validity().not_before,
     };
     let extras = path::unwrap_extras(extra_intermediates)?;
-    let found = path::walk(&leaf, &extras, roots, profile::When { now: at, alive_at })?;
+    let found =
+        path::walk(&leaf, identity.manufacturer, &extras, roots, profile::When { now: at, alive_at })?;
     Ok(EndorsedEk {
         digest: key.digest(),
         key,

@@ -19,11 +19,11 @@ pub struct Manufacturer(pub [u8; 4]);
 const NAMES: [(Manufacturer, &str); 25] = [
     (Manufacturer::AMD, "AMD"),
     (Manufacturer(*b"ANT\0"), "Ant Group"),
-    (Manufacturer(*b"ATML"), "Atmel"),
+    (Manufacturer::ATMEL, "Atmel"),
     (Manufacturer(*b"BRCM"), "Broadcom"),
     (Manufacturer(*b"CSCO"), "Cisco"),
     (Manufacturer(*b"FLYS"), "Flyslice Technologies"),
-    (Manufacturer(*b"GOOG"), "Google"),
+    (Manufacturer::GOOGLE, "Google"),
     (Manufacturer(*b"HPI\0"), "HPI"),
     (Manufacturer(*b"HPE\0"), "HPE"),
     (Manufacturer(*b"HISI"), "Huawei"),
@@ -33,12 +33,12 @@ const NAMES: [(Manufacturer, &str); 25] = [
     (Manufacturer::INFINEON, "Infineon"),
     (Manufacturer::INTEL, "Intel"),
     (Manufacturer(*b"LEN\0"), "Lenovo"),
-    (Manufacturer(*b"MSFT"), "Microsoft"),
-    (Manufacturer(*b"NSG\0"), "NSING"),
+    (Manufacturer::MICROSOFT, "Microsoft"),
+    (Manufacturer::NSING, "NSING"),
     (Manufacturer(*b"NSM "), "National Semiconductor"),
-    (Manufacturer(*b"NTZ\0"), "Nationz"),
-    (Manufacturer(*b"NTC\0"), "Nuvoton"),
-    (Manufacturer(*b"QCOM"), "Qualcomm"),
+    (Manufacturer::NATIONZ, "Nationz"),
+    (Manufacturer::NUVOTON, "Nuvoton"),
+    (Manufacturer::QUALCOMM, "Qualcomm"),
     (Manufacturer(*b"SMSN"), "Samsung"),
     (Manufacturer(*b"SECE"), "SecEdge"),
     (Manufacturer(*b"SNS\0"), "Sinosun"),
@@ -48,10 +48,24 @@ const NAMES: [(Manufacturer, &str); 25] = [
 impl Manufacturer {
     /// AMD.
     pub const AMD: Self = Self(*b"AMD\0");
+    /// Atmel.
+    pub const ATMEL: Self = Self(*b"ATML");
+    /// Google.
+    pub const GOOGLE: Self = Self(*b"GOOG");
     /// Infineon.
     pub const INFINEON: Self = Self(*b"IFX\0");
     /// Intel.
     pub const INTEL: Self = Self(*b"INTC");
+    /// Microsoft.
+    pub const MICROSOFT: Self = Self(*b"MSFT");
+    /// Nationz.
+    pub const NATIONZ: Self = Self(*b"NTZ\0");
+    /// NSING.
+    pub const NSING: Self = Self(*b"NSG\0");
+    /// Nuvoton.
+    pub const NUVOTON: Self = Self(*b"NTC\0");
+    /// Qualcomm.
+    pub const QUALCOMM: Self = Self(*b"QCOM");
     /// STMicroelectronics.
     pub const STMICRO: Self = Self(*b"STM ");
 
@@ -66,6 +80,12 @@ impl Manufacturer {
             }
             _ => hex::encode_upper(self.0),
         }
+    }
+
+    /// The manufacturer with this code, in whatever case: `IFX`, `stm`; none that is not known here.
+    #[must_use]
+    pub fn of_code(code: &str) -> Option<Self> {
+        NAMES.iter().map(|(id, _)| *id).find(|id| id.code().eq_ignore_ascii_case(code))
     }
 
     /// The name in the TCG Vendor ID Registry, if it is known here.

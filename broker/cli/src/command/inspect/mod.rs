@@ -2,6 +2,7 @@
 
 mod ek;
 mod eventlog;
+mod roots;
 
 use clap::Subcommand;
 
@@ -15,6 +16,8 @@ pub(crate) enum InspectCommand {
     Ek(ek::EkArgs),
     /// A firmware event log: its PCR values, or its events
     Eventlog(eventlog::EventlogArgs),
+    /// Certificates of TPM manufacturers: how many there are in each file, and what cannot be used
+    Roots(roots::RootsArgs),
 }
 
 /// Reads one thing.
@@ -22,5 +25,6 @@ pub(crate) fn run(command: InspectCommand, session: &Session) -> Result<Report> 
     match command {
         InspectCommand::Ek(args) => ek::run(&args, session),
         InspectCommand::Eventlog(args) => eventlog::run(&args, session),
+        InspectCommand::Roots(args) => roots::run(&args, session),
     }
 }
