@@ -108,6 +108,8 @@ impl ClaimValue {
     pub const BOOT_APPROVED: Self = Self(3);
     /// The worst value that still affirms.
     pub const AFFIRMING: Self = Self(31);
+    /// Hardware: genuine, with a known vulnerability.
+    pub const VULNERABLE: Self = Self(32);
     /// Executables: not recognised.
     pub const UNRECOGNISED: Self = Self(33);
     /// Configuration: what would show it is not available or not known.

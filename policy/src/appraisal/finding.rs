@@ -47,6 +47,12 @@ pub enum FindingKind {
     Deprecated,
     /// Nothing vouches for the TPM.
     HardwareUnproven,
+    /// Something is known against the TPM that is held against nobody.
+    TpmNotice,
+    /// The TPM has a known vulnerability.
+    TpmVulnerable,
+    /// A key of the TPM can be had without the TPM.
+    TpmBroken,
     /// The zone asks for a claim that nobody made.
     NotClaimed,
 }
@@ -56,7 +62,7 @@ impl FindingKind {
     #[must_use]
     pub const fn is_notice(self) -> bool {
         match self {
-            Self::Deprecated | Self::WithdrawnButAccepted => true,
+            Self::Deprecated | Self::WithdrawnButAccepted | Self::TpmNotice => true,
             Self::PcrValue
             | Self::PcrNotQuoted
             | Self::OtherBank
@@ -70,6 +76,8 @@ impl FindingKind {
             | Self::NotAccepted
             | Self::Withdrawn
             | Self::HardwareUnproven
+            | Self::TpmVulnerable
+            | Self::TpmBroken
             | Self::NotClaimed => false,
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::evidence::HardwareProof;
+use crate::evidence::flaw::Flaw;
 use crate::evidence::verify::{VerifiedEvent, VerifiedEvidence};
 use crate::reference::event_type::EventType;
 use crate::tpm::alg::{HashAlg, HashValue};
@@ -18,6 +19,7 @@ pub struct Measurements<'a> {
     events: BTreeMap<PcrIndex, &'a [VerifiedEvent]>,
     unexplained: BTreeSet<PcrIndex>,
     hardware: HardwareProof,
+    flaws: &'a [Flaw],
 }
 
 impl<'a> Measurements<'a> {
@@ -31,7 +33,20 @@ impl<'a> Measurements<'a> {
         hardware: HardwareProof,
     ) -> Self {
         let events = events.into_iter().collect();
-        Self { pcrs, events, unexplained: unexplained.iter().copied().collect(), hardware }
+        Self { pcrs, events, unexplained: unexplained.iter().copied().collect(), hardware, flaws: &[] }
+    }
+
+    /// The view with what is known against the TPM.
+    #[must_use]
+    pub const fn with_flaws(mut self, flaws: &'a [Flaw]) -> Self {
+        self.flaws = flaws;
+        self
+    }
+
+    /// What is known against the TPM.
+    #[must_use]
+    pub const fn flaws(&self) -> &'a [Flaw] {
+        self.flaws
     }
 
     /// The bank.
@@ -74,6 +89,6 @@ impl<'a> From<&'a VerifiedEvidence> for Measurements<'a> {
     fn from(evidence: &'a VerifiedEvidence) -> Self {
         let pcrs = evidence.pcrs();
         let events = pcrs.iter().map(|(pcr, _)| (pcr, evidence.events(pcr)));
-        Self::new(pcrs, events, evidence.unexplained(), evidence.hardware())
+        Self::new(pcrs, events, evidence.unexplained(), evidence.hardware()).with_flaws(evidence.flaws())
     }
 }

@@ -5,10 +5,13 @@
 //! by its log. What is kept of it comes back as [`recorded::RecordedEvidence`], good for forecasts only.
 //! Whether what was booted is good is appraised elsewhere.
 
+pub mod devid;
 pub mod endorsement;
+pub mod flaw;
 mod grammar;
 pub mod identity;
 pub mod recorded;
+mod roca;
 pub mod verify;
 
 use crate::digest::Digest;
@@ -56,6 +59,8 @@ pub enum Purpose {
     Quote,
     /// A certification of the identity key.
     Certify,
+    /// A signature by the IDevID key (design-details, A11).
+    DeviceIdentity,
 }
 
 impl Purpose {
@@ -65,6 +70,7 @@ impl Purpose {
         match self {
             Self::Quote => "touchstone/v1/quote",
             Self::Certify => "touchstone/v1/certify",
+            Self::DeviceIdentity => "touchstone/v1/idevid",
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::HardwareProof;
+use super::flaw::Flaw;
 use super::verify::{EvidenceError, Explained, VerifiedEvent, explain};
 use crate::appraisal::measurements::Measurements;
 use crate::tpm::pcr::{PcrIndex, PcrValues};
@@ -17,6 +18,7 @@ pub struct RecordedEvidence {
     events: BTreeMap<PcrIndex, Vec<VerifiedEvent>>,
     unexplained: Vec<PcrIndex>,
     hardware: HardwareProof,
+    flaws: Vec<Flaw>,
 }
 
 impl RecordedEvidence {
@@ -28,13 +30,19 @@ impl RecordedEvidence {
         hardware: HardwareProof,
     ) -> Result<Self, EvidenceError> {
         let Explained { events, unexplained, .. } = explain(&pcrs, firmware_log)?;
-        Ok(Self { pcrs, events, unexplained, hardware })
+        Ok(Self { pcrs, events, unexplained, hardware, flaws: Vec::new() })
+    }
+
+    /// The evidence with what is known today against its TPM ([`super::flaw::flaws`]).
+    #[must_use]
+    pub fn with_flaws(self, flaws: Vec<Flaw>) -> Self {
+        Self { flaws, ..self }
     }
 
     /// What was measured.
     #[must_use]
     pub fn measurements(&self) -> Measurements<'_> {
         let events = self.events.iter().map(|(pcr, events)| (*pcr, events.as_slice()));
-        Measurements::new(&self.pcrs, events, &self.unexplained, self.hardware)
+        Measurements::new(&self.pcrs, events, &self.unexplained, self.hardware).with_flaws(&self.flaws)
     }
 }

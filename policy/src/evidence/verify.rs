@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::flaw::Flaw;
 use super::grammar;
 use super::{Evidence, HardwareProof};
 use crate::eventlog::event::describe;
@@ -118,6 +119,7 @@ pub struct VerifiedEvidence {
     firmware_version: u64,
     secure_boot: SecureBoot,
     hardware: HardwareProof,
+    flaws: Vec<Flaw>,
 }
 
 impl VerifiedEvidence {
@@ -170,6 +172,18 @@ impl VerifiedEvidence {
     pub const fn hardware(&self) -> HardwareProof {
         self.hardware
     }
+
+    /// The evidence with what is known against its TPM ([`super::flaw::flaws`]).
+    #[must_use]
+    pub fn with_flaws(self, flaws: Vec<Flaw>) -> Self {
+        Self { flaws, ..self }
+    }
+
+    /// What is known against its TPM; empty until [`Self::with_flaws`] says it.
+    #[must_use]
+    pub fn flaws(&self) -> &[Flaw] {
+        &self.flaws
+    }
 }
 
 /// Verifies evidence against what was asked for (checklist rows 1, 2, 9, 10, 12 to 24).
@@ -195,6 +209,7 @@ pub fn verify(evidence: &Evidence, challenged: &Challenged<'_>) -> Result<Verifi
         firmware_version: attest.firmware_version,
         secure_boot,
         hardware: challenged.hardware,
+        flaws: Vec::new(),
     })
 }
 

@@ -76,6 +76,17 @@ pub const TCG_TPM_MODEL: &[u8] = &[0x67, 0x81, 0x05, 0x02, 0x02];
 /// tcg-at-tpmVersion, 2.23.133.2.3
 pub const TCG_TPM_VERSION: &[u8] = &[0x67, 0x81, 0x05, 0x02, 0x03];
 
+/// tcg-cap-verifiedTPMResidency, 2.23.133.11.1.1 (TCG TPM 2.0 Keys for Device Identity and Attestation)
+pub const TCG_VERIFIED_RESIDENCY: &[u8] = &[0x67, 0x81, 0x05, 0x0b, 0x01, 0x01];
+/// tcg-cap-verifiedTPMFixed, 2.23.133.11.1.2
+pub const TCG_VERIFIED_FIXED: &[u8] = &[0x67, 0x81, 0x05, 0x0b, 0x01, 0x02];
+/// tcg-cap-verifiedTPMRestricted, 2.23.133.11.1.3
+pub const TCG_VERIFIED_RESTRICTED: &[u8] = &[0x67, 0x81, 0x05, 0x0b, 0x01, 0x03];
+/// id-on-permanentIdentifier, 1.3.6.1.5.5.7.8.3 (RFC 4043, section 2)
+pub const PERMANENT_IDENTIFIER: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x08, 0x03];
+/// id-on-hardwareModuleName, 1.3.6.1.5.5.7.8.4 (RFC 4108, section 5)
+pub const HARDWARE_MODULE_NAME: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x08, 0x04];
+
 /// The text of an object identifier for messages: dotted, with a name where this module has one.
 #[must_use]
 pub fn text(oid: &[u8]) -> String {

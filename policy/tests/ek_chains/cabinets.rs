@@ -1,5 +1,10 @@
 //! Cabinets to order, right and wrong, and Microsoft's own.
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "these tests read files and run gcab")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "these tests read files, run gcab and panic when they fail"
+)]
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,9 +18,9 @@ use policy::reader::ReadError;
 /// How the one folder of a cabinet is packed.
 #[derive(Clone, Copy)]
 enum Method {
-    Stored = 0,
-    MsZip = 1,
-    Lzx = 3,
+    Stored,
+    MsZip,
+    Lzx,
 }
 
 /// A cabinet of one folder with these files.
@@ -54,7 +59,12 @@ fn cabinet(method: Method, files: &[(&str, &[u8])]) -> Vec<u8> {
     out.extend([0, 0, 0, 0, 3, 1]);
     out.extend([le16(1), le16(files.len()), le16(0), le16(0), le16(0)].concat());
     out.extend(le32(blocks_offset));
-    out.extend([le16(blocks.len()), le16(method as usize)].concat());
+    let number = match method {
+        Method::Stored => 0,
+        Method::MsZip => 1,
+        Method::Lzx => 3,
+    };
+    out.extend([le16(blocks.len()), le16(number)].concat());
     out.extend(entries);
     out.extend(packed);
     assert_eq!(out.len(), total);

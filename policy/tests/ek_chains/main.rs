@@ -1,6 +1,7 @@
 //! EK chains: of real TPMs, of a software TPM, and forged in every way that came to mind.
 
 mod cabinets;
+mod flaws;
 mod forge;
 mod forged;
 mod openssl;

@@ -6,6 +6,8 @@ mod boots;
 #[cfg(test)]
 mod credential;
 #[cfg(test)]
+mod ek_templates;
+#[cfg(test)]
 mod identity;
 #[cfg(test)]
 mod keys;

@@ -63,7 +63,7 @@ pub enum EndorsementError {
     },
     /// Authorities that issued each other, and no root.
     #[error(
-        "the chain of the EK certificate runs in a circle: the only certificates of issuer `{issuer}` of `{certificate}` are below it; add a self-signed one"
+        "the chain of certificates runs in a circle: the only certificates of issuer `{issuer}` of `{certificate}` are below it; add a self-signed one"
     )]
     Circle {
         /// The certificate at which the chain came back to itself.
@@ -208,7 +208,7 @@ pub enum EndorsementError {
     },
     /// A key that no EK has.
     #[error(
-        "the key of `{certificate}` is {key}; EKs are RSA of 2048 to 4096 bits with exponent 65537, or on P-256 or P-384"
+        "the key of `{certificate}` is {key}; EKs are RSA of 2048 to 4096 bits with exponent 65537, or on P-256, P-384 or P-521"
     )]
     KeyKind {
         /// The certificate.
@@ -231,9 +231,9 @@ pub enum EndorsementError {
         vouches_for: String,
     },
     /// The chain does not end.
-    #[error("the chain of the EK certificate has more than {MAX_CHAIN} certificates")]
+    #[error("the chain of certificates has more than {MAX_CHAIN} certificates")]
     TooLong,
     /// Too many paths.
-    #[error("the chain of the EK certificate takes more than {MAX_SIGNATURES} signature verifications")]
+    #[error("the chain of certificates takes more than {MAX_SIGNATURES} signature verifications")]
     TooMuchWork,
 }

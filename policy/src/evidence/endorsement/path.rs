@@ -24,16 +24,18 @@ pub const MAX_EXTRA_INTERMEDIATES: usize = 8;
 
 /// Where a walk ended.
 #[derive(Debug)]
-pub(super) struct Found<'s> {
-    pub(super) root: Certificate<'s>,
-    pub(super) root_label: String,
-    pub(super) chain_length: usize,
+pub(in crate::evidence) struct Found<'s> {
+    pub(in crate::evidence) root: Certificate<'s>,
+    pub(in crate::evidence) root_label: String,
+    pub(in crate::evidence) chain_length: usize,
     /// The weakest signature of the chain; the root's own is not of it.
-    pub(super) strength: Strength,
+    pub(in crate::evidence) strength: Strength,
 }
 
 /// Takes the intermediates that a device sent out of their wrapping.
-pub(super) fn unwrap_extras<'a>(extras: &[&'a [u8]]) -> Result<Vec<Cow<'a, [u8]>>, EndorsementError> {
+pub(in crate::evidence) fn unwrap_extras<'a>(
+    extras: &[&'a [u8]],
+) -> Result<Vec<Cow<'a, [u8]>>, EndorsementError> {
     if extras.len() > MAX_EXTRA_INTERMEDIATES {
         return Err(EndorsementError::TooManyIntermediates(extras.len()));
     }
@@ -46,11 +48,20 @@ pub(super) fn unwrap_extras<'a>(extras: &[&'a [u8]]) -> Result<Vec<Cow<'a, [u8]>
         .collect()
 }
 
-/// Walks from `leaf`, which claims to be a TPM of `claimed`, up to an anchor that vouches for it; every
-/// certificate of the chain must be valid as `when` says.
-pub(super) fn walk<'s>(
+/// What the authorities of a chain must be good for.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::evidence) struct Rules {
+    /// The purpose that an authority must name if it names any.
+    pub(in crate::evidence) purpose: Option<&'static [u8]>,
+    /// The manufacturer for whose TPMs the root must vouch.
+    pub(in crate::evidence) manufacturer: Option<Manufacturer>,
+}
+
+/// Walks from `leaf` up to an anchor by these rules; every certificate of the chain must be valid as `when`
+/// says.
+pub(in crate::evidence) fn walk<'s>(
     leaf: &Certificate<'s>,
-    claimed: Manufacturer,
+    rules: Rules,
     extras: &'s [Cow<'s, [u8]>],
     roots: &'s RootStore,
     when: When,
@@ -61,13 +72,13 @@ pub(super) fn walk<'s>(
         let malformed = |source| EndorsementError::IntermediateParse { number, source };
         parsed.push(Certificate::parse(extra).map_err(malformed)?);
     }
-    let mut walk = Walk { roots, claimed, extras: parsed, when, signatures_left: MAX_SIGNATURES };
+    let mut walk = Walk { roots, rules, extras: parsed, when, signatures_left: MAX_SIGNATURES };
     walk.climb(&mut vec![leaf.clone()])
 }
 
 struct Walk<'s> {
     roots: &'s RootStore,
-    claimed: Manufacturer,
+    rules: Rules,
     extras: Vec<Certificate<'s>>,
     when: When,
     signatures_left: usize,
@@ -146,7 +157,7 @@ impl<'s> Walk<'s> {
     ) -> Result<Found<'s>, EndorsementError> {
         let issuer = &candidate.certificate;
         let below = chain.len().saturating_sub(1);
-        profile::verify_authority(issuer, below)?;
+        profile::verify_authority(issuer, below, self.rules.purpose)?;
         profile::verify_validity(issuer, self.when)?;
         let strength = self.verify_signature(subject, &candidate)?;
         if candidate.role == Role::Anchor {
@@ -170,13 +181,14 @@ impl<'s> Walk<'s> {
         root: &Known<'s>,
         chain: &[Certificate<'s>],
     ) -> Result<(), EndorsementError> {
-        let Some(only) = root.only.as_ref().filter(|only| !only.contains(&self.claimed)) else {
+        let (Some(claimed), Some(only)) = (self.rules.manufacturer, &root.only) else { return Ok(()) };
+        if only.contains(&claimed) {
             return Ok(());
-        };
+        }
         let only: Vec<String> = only.iter().map(ToString::to_string).collect();
         Err(EndorsementError::OtherManufacturer {
             certificate: chain.first().map(Certificate::label).unwrap_or_default(),
-            claimed: self.claimed,
+            claimed,
             root: format!("{} ({})", root.certificate.label(), root.label),
             vouches_for: only.join(" and "),
         })

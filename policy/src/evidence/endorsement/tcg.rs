@@ -149,6 +149,65 @@ impl fmt::Display for FirmwareVersion {
     }
 }
 
+/// All four numbers of a firmware version, as TPMs report them and people write them: 7.2.4.0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FirmwareBuild(pub [u16; 4]);
+
+impl FirmwareBuild {
+    /// The version in `firmwareVersion` of a quote: `TPM_PT_FIRMWARE_VERSION_1` and `_2` (TPM 2.0 Part 2,
+    /// TPMS_ATTEST). See [`FirmwareVersion::from_attest`] for when it can be believed.
+    #[must_use]
+    pub const fn from_attest(firmware_version: u64) -> Self {
+        let [a, b, c, d, e, f, g, h] = firmware_version.to_be_bytes();
+        Self([
+            u16::from_be_bytes([a, b]),
+            u16::from_be_bytes([c, d]),
+            u16::from_be_bytes([e, f]),
+            u16::from_be_bytes([g, h]),
+        ])
+    }
+
+    /// The first two numbers, which are all that a certificate tells.
+    #[must_use]
+    pub const fn version(self) -> FirmwareVersion {
+        let Self([major, minor, ..]) = self;
+        FirmwareVersion { major, minor }
+    }
+}
+
+impl fmt::Display for FirmwareBuild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self([major, minor, build, revision]) = self;
+        write!(f, "{major}.{minor}.{build}.{revision}")
+    }
+}
+
+/// The text is no firmware version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no firmware version; write two to four numbers, for example 7.62 or 7.2.4.0")]
+pub struct ParseFirmwareError(String);
+
+impl std::str::FromStr for FirmwareBuild {
+    type Err = ParseFirmwareError;
+
+    /// Numbers that are left out are 0.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = || ParseFirmwareError(text.chars().take(40).collect());
+        let mut numbers = [0; 4];
+        let mut written = text.split('.');
+        for (number, place) in (0..).zip(&mut numbers) {
+            match written.next() {
+                Some(digits) if digits.bytes().all(|digit| digit.is_ascii_digit()) => {
+                    *place = digits.parse().map_err(|_| refuse())?;
+                }
+                None if number >= 2 => {}
+                _ => return Err(refuse()),
+            }
+        }
+        if written.next().is_some() { Err(refuse()) } else { Ok(Self(numbers)) }
+    }
+}
+
 /// The three TCG attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TpmIdentity {
@@ -237,6 +296,19 @@ mod tests {
         assert_eq!(of("id:58595A00"), ("XYZ".into(), "XYZ".into()));
         assert_eq!(Manufacturer::parse(b"id:53544D2"), None);
         assert_eq!(Manufacturer::parse(b"53544D20"), None);
+    }
+
+    #[test]
+    fn builds_are_read_as_people_write_them() {
+        let of = |text: &str| text.parse::<FirmwareBuild>().map(|build| build.to_string());
+        assert_eq!(of("7.62").as_deref(), Ok("7.62.0.0"));
+        assert_eq!(of("1.3.2.8").as_deref(), Ok("1.3.2.8"));
+        for wrong in ["", "7", "7.", "7.x", "7.+2", "1.2.3.4.5", "7.65536"] {
+            assert_eq!(of(wrong), Err(ParseFirmwareError(wrong.to_owned())), "{wrong}");
+        }
+        // Four numbers of 16 bits, as Windows shows those of Intel and others.
+        assert_eq!(FirmwareBuild::from_attest(0x0001_0003_0002_0008).to_string(), "1.3.2.8");
+        assert_eq!(FirmwareBuild::from_attest(0x0007_003e_0c36_0000).version().to_string(), "7.62");
     }
 
     #[test]
