@@ -8,6 +8,7 @@ use policy::evidence::endorsement::{
     endorse,
 };
 use policy::x509::SubjectKey;
+use policy::x509::der;
 use policy::x509::readout::ReadoutError;
 use policy::x509::signature::SignatureError;
 use rcgen::{
@@ -50,7 +51,9 @@ fn keys_of_every_accepted_kind_are_endorsed() {
     let roots = store(&[&root.der]);
     let p384 = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
     let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
-    for (key, kind, size) in [(p384, "ecc", "P-384"), (rsa, "rsa", "2048")] {
+    // Template H-4.
+    let p521 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
+    for (key, kind, size) in [(p384, "ecc", "P-384"), (p521, "ecc", "P-521"), (rsa, "rsa", "2048")] {
         let endorsed = judge(&root.ek_for(&key, |_| {}), &[], &roots).unwrap();
         assert_eq!((endorsed.key().kind(), endorsed.key().size().as_str()), (kind, size));
     }
@@ -342,11 +345,21 @@ fn too_many_intermediates_are_refused_unread() {
 #[test]
 fn keys_that_no_ek_has_are_refused() {
     let root = Authority::root("Root");
-    let p521 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
     let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let roots = store(&[&root.der]);
-    let error = judge(&root.ek_for(&p521, |_| {}), &[], &roots).unwrap_err();
-    assert!(matches!(&error, EndorsementError::KeyKind { key, .. } if key == "ecc P-521"), "{error}");
+    struct Short(Vec<u8>);
+    impl rcgen::PublicKeyData for Short {
+        fn der_bytes(&self) -> &[u8] {
+            &self.0
+        }
+        fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+            &PKCS_RSA_SHA256
+        }
+    }
+    let numbers = [der::encode_unsigned(&[0xff; 128]), der::encode_unsigned(&[1, 0, 1])].concat();
+    let short = Short(der::encode(der::SEQUENCE, &[&numbers]));
+    let error = judge(&root.ek_for(&short, |_| {}), &[], &roots).unwrap_err();
+    assert!(matches!(&error, EndorsementError::KeyKind { key, .. } if key == "rsa 1024"), "{error}");
     let error = judge(&root.ek_for(&ed25519, |_| {}), &[], &roots).unwrap_err();
     let EndorsementError::Key { source, .. } = error else { panic!("{error}") };
     assert_eq!(
