@@ -25,4 +25,5 @@ pub mod session;
 pub mod store;
 mod sweep;
 pub mod tls;
+pub mod tpm_roots;
 pub mod trust;

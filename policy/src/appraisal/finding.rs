@@ -69,6 +69,12 @@ pub enum FindingKind {
     /// No quote proves the PCR values that were appraised. Told of a folder without one; held against
     /// nobody, since whoever brings the folder vouches for it.
     PcrsUnproven,
+    /// Something is known against the TPM that is held against nobody.
+    TpmNotice,
+    /// The TPM has a known vulnerability.
+    TpmVulnerable,
+    /// A key of the TPM can be had without the TPM.
+    TpmBroken,
     /// The zone asks for a claim that nobody made.
     NotClaimed,
 }
@@ -78,9 +84,11 @@ impl FindingKind {
     #[must_use]
     pub const fn is_notice(self) -> bool {
         match self {
-            Self::Deprecated | Self::WithdrawnButAccepted | Self::FilesNotAppraised | Self::PcrsUnproven => {
-                true
-            }
+            Self::Deprecated
+            | Self::WithdrawnButAccepted
+            | Self::FilesNotAppraised
+            | Self::PcrsUnproven
+            | Self::TpmNotice => true,
             Self::PcrValue
             | Self::PcrNotQuoted
             | Self::OtherBank
@@ -102,6 +110,8 @@ impl FindingKind {
             | Self::HardwareUnproven
             | Self::NotAuthentic
             | Self::LogContradicts
+            | Self::TpmVulnerable
+            | Self::TpmBroken
             | Self::NotClaimed => false,
         }
     }

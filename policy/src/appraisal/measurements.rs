@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::eventlog::ima::verify::VerifiedIma;
 use crate::evidence::HardwareProof;
+use crate::evidence::flaw::Flaw;
 use crate::evidence::secure_boot::SecureBootState;
 use crate::evidence::verify::{VerifiedEvent, VerifiedEvidence};
 use crate::reference::event_type::EventType;
@@ -32,6 +33,7 @@ pub struct Measurements<'a> {
     ima: Option<&'a VerifiedIma>,
     secure_boot: Option<&'a SecureBootState>,
     origin: Origin,
+    flaws: &'a [Flaw],
 }
 
 impl<'a> Measurements<'a> {
@@ -56,7 +58,7 @@ impl<'a> Measurements<'a> {
     ) -> Self {
         let events = events.into_iter().collect();
         let unexplained = unexplained.iter().copied().collect();
-        Self { pcrs, events, unexplained, origin, ima: None, secure_boot: None }
+        Self { pcrs, events, unexplained, origin, ima: None, secure_boot: None, flaws: &[] }
     }
 
     /// The same view with the confirmed records of an IMA list.
@@ -77,6 +79,19 @@ impl<'a> Measurements<'a> {
     #[must_use]
     pub const fn secure_boot(&self) -> Option<&'a SecureBootState> {
         self.secure_boot
+    }
+
+    /// The view with what is known against the TPM.
+    #[must_use]
+    pub const fn with_flaws(mut self, flaws: &'a [Flaw]) -> Self {
+        self.flaws = flaws;
+        self
+    }
+
+    /// What is known against the TPM.
+    #[must_use]
+    pub const fn flaws(&self) -> &'a [Flaw] {
+        self.flaws
     }
 
     /// The bank.
@@ -128,5 +143,6 @@ impl<'a> From<&'a VerifiedEvidence> for Measurements<'a> {
         Self::new(pcrs, events, evidence.unexplained(), evidence.hardware())
             .with_secure_boot(evidence.secure_boot())
             .with_ima(evidence.ima())
+            .with_flaws(evidence.flaws())
     }
 }

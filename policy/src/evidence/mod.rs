@@ -5,11 +5,14 @@
 //! by its log. What is kept of it comes back as [`recorded::RecordedEvidence`], good for forecasts only.
 //! Whether what was booted is good is appraised elsewhere.
 
+pub mod devid;
 pub mod endorsement;
+pub mod flaw;
 mod grammar;
 pub mod identity;
 pub mod offline;
 pub mod recorded;
+mod roca;
 pub mod secure_boot;
 pub mod software_key;
 pub mod verify;
@@ -63,6 +66,8 @@ pub enum Purpose {
     Quote,
     /// A certification of the identity key.
     Certify,
+    /// A signature by the IDevID key (design-details, A11).
+    DeviceIdentity,
 }
 
 impl Purpose {
@@ -72,6 +77,7 @@ impl Purpose {
         match self {
             Self::Quote => "touchstone/v1/quote",
             Self::Certify => "touchstone/v1/certify",
+            Self::DeviceIdentity => "touchstone/v1/idevid",
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::HardwareProof;
+use super::flaw::Flaw;
 use super::secure_boot::SecureBootState;
 use super::verify::{EvidenceError, Explained, Measured, VerifiedEvent, explain};
 use crate::appraisal::measurements::{Measurements, Origin};
@@ -23,6 +24,7 @@ pub struct RecordedEvidence {
     ima: Option<VerifiedIma>,
     secure_boot: SecureBootState,
     origin: Origin,
+    flaws: Vec<Flaw>,
 }
 
 impl RecordedEvidence {
@@ -57,7 +59,13 @@ impl RecordedEvidence {
         let boot = Boot { reset_count: 0, restart_count: 0 };
         let measured = Measured { pcrs: &pcrs, firmware_log, ima, boot, accepted: None };
         let Explained { events, unexplained, ima, secure_boot } = explain(&measured)?;
-        Ok(Self { pcrs, events, unexplained, origin, ima, secure_boot })
+        Ok(Self { pcrs, events, unexplained, origin, ima, secure_boot, flaws: Vec::new() })
+    }
+
+    /// The evidence with what is known today against its TPM ([`super::flaw::flaws`]).
+    #[must_use]
+    pub fn with_flaws(self, flaws: Vec<Flaw>) -> Self {
+        Self { flaws, ..self }
     }
 
     /// What was measured.
@@ -67,5 +75,6 @@ impl RecordedEvidence {
         Measurements::with_origin(&self.pcrs, events, &self.unexplained, self.origin)
             .with_secure_boot(&self.secure_boot)
             .with_ima(self.ima.as_ref())
+            .with_flaws(&self.flaws)
     }
 }

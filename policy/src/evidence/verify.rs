@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::flaw::Flaw;
 use super::grammar;
 use super::secure_boot::SecureBootState;
 use super::{Evidence, HardwareProof};
@@ -127,6 +128,7 @@ pub struct VerifiedEvidence {
     secure_boot: SecureBootState,
     hardware: HardwareProof,
     ima: Option<VerifiedIma>,
+    flaws: Vec<Flaw>,
 }
 
 impl VerifiedEvidence {
@@ -185,6 +187,18 @@ impl VerifiedEvidence {
     pub const fn ima(&self) -> Option<&VerifiedIma> {
         self.ima.as_ref()
     }
+
+    /// The evidence with what is known against its TPM ([`super::flaw::flaws`]).
+    #[must_use]
+    pub fn with_flaws(self, flaws: Vec<Flaw>) -> Self {
+        Self { flaws, ..self }
+    }
+
+    /// What is known against its TPM; empty until [`Self::with_flaws`] says it.
+    #[must_use]
+    pub fn flaws(&self) -> &[Flaw] {
+        &self.flaws
+    }
 }
 
 /// Verifies evidence against what was asked for (checklist rows 1, 2, 9, 10, 12 to 24, 26 and 27).
@@ -218,6 +232,7 @@ pub fn verify(evidence: &Evidence, challenged: &Challenged<'_>) -> Result<Verifi
         secure_boot,
         hardware: challenged.hardware,
         ima,
+        flaws: Vec::new(),
     })
 }
 

@@ -9,6 +9,7 @@ use policy::appraisal::measurements::Measurements;
 use policy::appraisal::policy::{Mode, ZonePolicy};
 use policy::appraisal::{Forecast, forecast};
 use policy::digest::Digest;
+use policy::evidence::flaw::Flaw;
 use policy::evidence::{HardwareProof, verify::VerifiedEvent};
 use policy::id::ProductName;
 use policy::reference::ReferenceValues;
@@ -42,6 +43,7 @@ pub(crate) struct Boot {
     pub(crate) events: Vec<(u8, u32, String)>,
     pub(crate) hardware: HardwareProof,
     pub(crate) unexplained: Vec<PcrIndex>,
+    pub(crate) flaws: Vec<Flaw>,
 }
 
 impl Boot {
@@ -62,7 +64,7 @@ impl Boot {
             (11, IPL, kernel),
         ];
         let events = events.into_iter().map(|(pcr, kind, data)| (pcr, kind, data.to_owned())).collect();
-        Self { events, hardware: HardwareProof::Endorsed, unexplained: Vec::new() }
+        Self { events, hardware: HardwareProof::Endorsed, unexplained: Vec::new(), flaws: Vec::new() }
     }
 
     pub(crate) fn and(mut self, pcr: u8, event_type: u32, data: &str) -> Self {
@@ -137,6 +139,7 @@ impl Replayed {
     pub(crate) fn measurements(&self) -> Measurements<'_> {
         let events = self.events.iter().map(|(pcr, events)| (*pcr, events.as_slice()));
         Measurements::new(&self.pcrs, events, &self.boot.unexplained, self.boot.hardware)
+            .with_flaws(&self.boot.flaws)
     }
 }
 

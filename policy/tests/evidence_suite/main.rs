@@ -12,6 +12,8 @@ mod covered;
 #[cfg(test)]
 mod credential;
 #[cfg(test)]
+mod ek_templates;
+#[cfg(test)]
 mod identity;
 #[cfg(test)]
 mod ima;
