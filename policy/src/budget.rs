@@ -38,3 +38,15 @@ pub const MAX_NAME_BYTES: usize = 2 + MAX_DIGEST_BYTES;
 
 /// Longest description of an event in characters; descriptions are for people and lines wrap.
 pub const MAX_DESCRIPTION: usize = 200;
+
+/// Longest log of JSON records in bytes: a thousand of systemd's records take some 400 KiB.
+pub const MAX_SEQUENCE_BYTES: usize = 512 * 1024;
+
+/// Most records in such a log: a boot writes some dozens, an edge box measures some hundred images.
+pub const MAX_RECORDS: usize = 4096;
+
+/// Longest record in bytes: systemd cuts what it logs; a path and four digests take less than 6 KiB.
+pub const MAX_RECORD_BYTES: usize = 16 * 1024;
+
+/// Longest path of a measured image in bytes: `PATH_MAX` of Linux.
+pub const MAX_IMAGE_PATH: usize = 4096;

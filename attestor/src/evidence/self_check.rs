@@ -30,6 +30,8 @@ fn objection(challenge: &Challenge, request: &v1::CompleteRequest) -> Option<Str
         quote: Quote { attest: request.quote.clone(), signature: request.quote_signature.clone() },
         pcrs: values(&selection, &request.pcr_values),
         firmware_log: request.firmware_log.clone(),
+        userspace_log: Some(request.userspace_log.clone()),
+        image_log: Some(request.image_log.clone()),
     };
     let challenged = Challenged {
         ak: &ak,

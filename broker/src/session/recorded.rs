@@ -4,6 +4,7 @@
 
 use policy::appraisal::AppraisalRecord;
 use policy::evidence::HardwareProof;
+use policy::evidence::linux::LinuxLogs;
 use policy::evidence::recorded::RecordedEvidence;
 use policy::id::DeviceName;
 use policy::tpm::public::EkPublic;
@@ -70,5 +71,6 @@ pub async fn recorded(
         Err(_) => HardwareProof::Unproven,
     };
     let pcrs = pcr_values(&request.pcr_values, &SELECTION).map_err(|e| unreadable(&e))?;
-    RecordedEvidence::replay(pcrs, &request.firmware_log, hardware).map_err(|e| unreadable(&e))
+    let logs = LinuxLogs { userspace: Some(&request.userspace_log), images: Some(&request.image_log) };
+    RecordedEvidence::replay_all(pcrs, &request.firmware_log, &logs, hardware).map_err(|e| unreadable(&e))
 }

@@ -138,15 +138,35 @@ fn name_of(public: &[u8]) -> Vec<u8> {
     name
 }
 
-/// Every log of the request is stated with its digest, offset and length, and no other.
+/// Every log of the request is stated with its digest, offset and length, and no other. The firmware's
+/// is always stated, the others where they are sent.
 fn agree_with_logs(stated: &v1::Statement, request: &v1::CompleteRequest) -> Result<(), Refusal> {
-    let log = &request.firmware_log;
-    let length = u64::try_from(log.len()).unwrap_or(u64::MAX);
-    let [said] = stated.logs.as_slice() else { return Err(mismatch("list of logs")) };
-    let same = said.kind() == v1::LogKind::Firmware
-        && said.digest == Digest::of(log).0
-        && (said.offset, said.length) == (0, length);
-    if same { Ok(()) } else { Err(mismatch("firmware log")) }
+    let linux = [(v1::LogKind::Userspace, &request.userspace_log), (v1::LogKind::Images, &request.image_log)];
+    let sent = linux.into_iter().filter(|(_, log)| !log.is_empty());
+    let logs: Vec<_> = std::iter::once((v1::LogKind::Firmware, &request.firmware_log)).chain(sent).collect();
+    if stated.logs.len() != logs.len() {
+        return Err(mismatch("list of logs"));
+    }
+    for (said, (kind, log)) in stated.logs.iter().zip(logs) {
+        let length = u64::try_from(log.len()).unwrap_or(u64::MAX);
+        let same = said.kind() == kind
+            && said.digest == Digest::of(log).0
+            && (said.offset, said.length) == (0, length);
+        if !same {
+            return Err(mismatch(log_name(kind)));
+        }
+    }
+    Ok(())
+}
+
+const fn log_name(kind: v1::LogKind) -> &'static str {
+    match kind {
+        v1::LogKind::Firmware => "firmware log",
+        v1::LogKind::Ima => "IMA log",
+        v1::LogKind::Userspace => "userspace log",
+        v1::LogKind::Images => "image log",
+        v1::LogKind::Unspecified => "log",
+    }
 }
 
 fn optional_name(text: &str) -> Result<Option<DeviceName>, Refusal> {

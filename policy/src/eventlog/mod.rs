@@ -2,5 +2,8 @@
 //! quote confirms it.
 
 pub mod event;
+pub mod image;
 pub mod replay;
+pub mod sequence;
 pub mod tcg;
+pub mod userspace;

@@ -8,13 +8,15 @@
 pub mod endorsement;
 mod grammar;
 pub mod identity;
+pub mod linux;
 pub mod recorded;
 pub mod verify;
 
 use crate::digest::Digest;
 use crate::tpm::pcr::PcrValues;
 
-/// What a device sends; untrusted. Every field is demanded.
+/// What a device sends; untrusted. A log that Linux writes is not demanded: without it the PCRs that it
+/// would explain are unexplained, which fails every release that constrains them.
 #[derive(Debug, Clone)]
 pub struct Evidence {
     /// The TPM's quote.
@@ -23,6 +25,18 @@ pub struct Evidence {
     pub pcrs: PcrValues,
     /// The firmware event log as the kernel shows it.
     pub firmware_log: Vec<u8>,
+    /// systemd's log of its own measurements.
+    pub userspace_log: Option<Vec<u8>>,
+    /// The attestor's log of the images that it measured.
+    pub image_log: Option<Vec<u8>>,
+}
+
+impl Evidence {
+    /// The logs besides the firmware's.
+    #[must_use]
+    pub fn linux_logs(&self) -> linux::LinuxLogs<'_> {
+        linux::LinuxLogs { userspace: self.userspace_log.as_deref(), images: self.image_log.as_deref() }
+    }
 }
 
 /// A signed quote as TPM2_Quote returns it; untrusted.

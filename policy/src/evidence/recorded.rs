@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::HardwareProof;
+use super::linux::LinuxLogs;
 use super::verify::{EvidenceError, Explained, VerifiedEvent, explain};
 use crate::appraisal::measurements::Measurements;
 use crate::tpm::pcr::{PcrIndex, PcrValues};
@@ -27,7 +28,17 @@ impl RecordedEvidence {
         firmware_log: &[u8],
         hardware: HardwareProof,
     ) -> Result<Self, EvidenceError> {
-        let Explained { events, unexplained, .. } = explain(&pcrs, firmware_log)?;
+        Self::replay_all(pcrs, firmware_log, &LinuxLogs::default(), hardware)
+    }
+
+    /// The same with the logs that Linux wrote.
+    pub fn replay_all(
+        pcrs: PcrValues,
+        firmware_log: &[u8],
+        linux: &LinuxLogs<'_>,
+        hardware: HardwareProof,
+    ) -> Result<Self, EvidenceError> {
+        let Explained { events, unexplained, .. } = explain(&pcrs, firmware_log, linux)?;
         Ok(Self { pcrs, events, unexplained, hardware })
     }
 

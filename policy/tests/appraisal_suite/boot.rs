@@ -9,7 +9,7 @@ use policy::appraisal::measurements::Measurements;
 use policy::appraisal::policy::{Mode, ZonePolicy};
 use policy::appraisal::{Forecast, forecast};
 use policy::digest::Digest;
-use policy::evidence::{HardwareProof, verify::VerifiedEvent};
+use policy::evidence::{HardwareProof, linux::Origin, verify::VerifiedEvent};
 use policy::id::ProductName;
 use policy::reference::ReferenceValues;
 use policy::reference::dsse::{Envelope, SignedRelease, Unsigned};
@@ -99,6 +99,7 @@ impl Boot {
                 event_type: *event_type,
                 digest,
                 description: Some(data.clone()),
+                origin: Origin::Firmware,
             };
             events.entry(pcr).or_default().push(event);
         }

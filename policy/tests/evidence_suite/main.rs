@@ -10,6 +10,8 @@ mod identity;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod linux;
+#[cfg(test)]
 mod log;
 #[cfg(test)]
 mod properties;

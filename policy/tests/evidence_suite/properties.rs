@@ -1,8 +1,10 @@
 //! Parsers over arbitrary bytes, and one flipped bit in every place.
 
 use policy::eventlog::event::describe;
+use policy::eventlog::image::ImageLog;
 use policy::eventlog::replay::replay_all;
 use policy::eventlog::tcg::EventLog;
+use policy::eventlog::userspace::UserspaceLog;
 use policy::reader::ReadError;
 use policy::tpm::attest::Attest;
 use policy::tpm::pcr::PcrIndex;
@@ -23,6 +25,8 @@ proptest! {
         let _ = EkPublic::parse(&bytes);
         let _ = Name::parse(&bytes);
         let _ = EventLog::parse(&bytes);
+        let _ = UserspaceLog::parse(&bytes);
+        let _ = ImageLog::parse(&bytes);
     }
 
     /// A few bytes changed in a whole log: parsed, described and replayed, or refused.

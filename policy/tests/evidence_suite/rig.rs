@@ -226,6 +226,8 @@ pub(crate) struct Scene {
     pub(crate) attest: Forged,
     pub(crate) pcrs: PcrValues,
     pub(crate) log: Vec<u8>,
+    pub(crate) userspace: Option<Vec<u8>>,
+    pub(crate) images: Option<Vec<u8>>,
     pub(crate) bank: HashAlg,
 }
 
@@ -241,7 +243,7 @@ impl Scene {
         let digest = pcrs.quote_digest(&selection, HashAlg::Sha256).unwrap();
         let body = quote_info(&[(pcrs.bank().id(), selection.bitmap())], digest.as_bytes());
         let attest = Forged { magic: 0xff54_4347, kind: 0x8018, extra_data: QUALIFYING_DATA.to_vec(), body };
-        Self { key: Key::new(), attest, bank: pcrs.bank(), pcrs, log }
+        Self { key: Key::new(), attest, bank: pcrs.bank(), pcrs, log, userspace: None, images: None }
     }
 
     pub(crate) fn evidence(&self) -> Evidence {
@@ -251,6 +253,8 @@ impl Scene {
             quote: Quote { attest, signature },
             pcrs: self.pcrs.clone(),
             firmware_log: self.log.clone(),
+            userspace_log: self.userspace.clone(),
+            image_log: self.images.clone(),
         }
     }
 

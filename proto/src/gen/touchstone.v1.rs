@@ -370,6 +370,12 @@ pub struct CompleteRequest {
     /// TCG firmware event log.
     #[prost(bytes = "vec", tag = "12")]
     pub firmware_log: ::prost::alloc::vec::Vec<u8>,
+    /// systemd's log of its own measurements (tpm2-measure.log); empty where there is none.
+    #[prost(bytes = "vec", tag = "14")]
+    pub userspace_log: ::prost::alloc::vec::Vec<u8>,
+    /// The attestor's log of the images that it measured; empty where there is none.
+    #[prost(bytes = "vec", tag = "15")]
+    pub image_log: ::prost::alloc::vec::Vec<u8>,
 }
 /// One key to be certified, for one zone and role.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
