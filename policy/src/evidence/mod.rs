@@ -9,6 +9,7 @@ pub mod endorsement;
 mod grammar;
 pub mod identity;
 pub mod linux;
+pub mod nvpcr;
 pub mod recorded;
 pub mod verify;
 
@@ -70,6 +71,8 @@ pub enum Purpose {
     Quote,
     /// A certification of the identity key.
     Certify,
+    /// A certification of an NvPCR.
+    NvCertify,
 }
 
 impl Purpose {
@@ -79,6 +82,7 @@ impl Purpose {
         match self {
             Self::Quote => "touchstone/v1/quote",
             Self::Certify => "touchstone/v1/certify",
+            Self::NvCertify => "touchstone/v1/nv-certify",
         }
     }
 }

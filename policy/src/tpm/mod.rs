@@ -6,6 +6,7 @@ pub mod attest;
 pub mod clock;
 pub mod credential;
 mod ek;
+pub mod nv;
 pub mod pcr;
 pub mod public;
 pub mod signature;

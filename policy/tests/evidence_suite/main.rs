@@ -14,6 +14,8 @@ mod linux;
 #[cfg(test)]
 mod log;
 #[cfg(test)]
+mod nvpcr;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod quote;

@@ -7,6 +7,7 @@ use policy::eventlog::tcg::EventLog;
 use policy::eventlog::userspace::UserspaceLog;
 use policy::reader::ReadError;
 use policy::tpm::attest::Attest;
+use policy::tpm::nv::{NvAttest, NvPublic};
 use policy::tpm::pcr::PcrIndex;
 use policy::tpm::public::{AttestationKey, EkPublic, Name, Public, PublicError};
 use policy::tpm::signature::Signature;
@@ -25,6 +26,8 @@ proptest! {
         let _ = EkPublic::parse(&bytes);
         let _ = Name::parse(&bytes);
         let _ = EventLog::parse(&bytes);
+        let _ = NvAttest::parse(&bytes);
+        let _ = NvPublic::parse(&bytes);
         let _ = UserspaceLog::parse(&bytes);
         let _ = ImageLog::parse(&bytes);
     }
