@@ -33,6 +33,10 @@ pub enum FindingKind {
     MissingEvent,
     /// An event that the release forbids is there.
     ForbiddenEvent,
+    /// The attestor measured an image that the release does not list.
+    UnknownImage,
+    /// An image that the release asks for was not measured.
+    MissingImage,
     /// The release says nothing about a PCR that it must constrain to affirm the claim.
     NotConstrained,
     /// The zone's products have no release that is accepted now.
@@ -65,6 +69,8 @@ impl FindingKind {
             | Self::UnexpectedEvent
             | Self::MissingEvent
             | Self::ForbiddenEvent
+            | Self::UnknownImage
+            | Self::MissingImage
             | Self::NotConstrained
             | Self::NoRelease
             | Self::NotAccepted

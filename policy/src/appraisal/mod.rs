@@ -11,6 +11,7 @@
 mod appraise;
 pub mod claims;
 pub mod finding;
+mod images;
 mod matching;
 pub mod measurements;
 pub mod policy;

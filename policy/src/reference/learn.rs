@@ -160,7 +160,14 @@ pub fn learn(
         return Err(LearnError::NothingAgreed(notes));
     }
     let pcrs = if values.is_empty() { BTreeMap::new() } else { BTreeMap::from([(bank, values)]) };
-    let draft = Manifest { id: ReleaseId { product, version }, counter, description: None, pcrs, events };
+    let draft = Manifest {
+        id: ReleaseId { product, version },
+        counter,
+        description: None,
+        pcrs,
+        events,
+        images: Vec::new(),
+    };
     // Read back through the one door, so that a learned manifest is held to the same limits.
     let manifest = Manifest::parse(&draft.render()).map_err(LearnError::Manifest)?;
     Ok(Learned { manifest, notes })

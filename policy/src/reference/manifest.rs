@@ -22,11 +22,14 @@
 //! `absent = true` rule forbids a type of event and closes nothing by itself. A PCR with both must
 //! pass both.
 //!
+//! Images that the attestor measures have rules of their own ([`image`]).
+//!
 //! [`Manifest::parse`] is the only door. What this module does not promise: rules say nothing about
 //! the order or the number of events; a whole value does. A manifest alone is no authority: only a
 //! [`SignedRelease`](super::dsse::SignedRelease) is appraised against.
 
 mod fault;
+pub mod image;
 mod read;
 mod render;
 
@@ -34,6 +37,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Serialize, Serializer};
 
+use self::image::ImageRule;
 pub use fault::{ManifestFault, ManifestFaults, ManifestProblem};
 
 use super::event_type::EventType;
@@ -119,6 +123,7 @@ pub struct Manifest {
     pub(super) description: Option<String>,
     pub(super) pcrs: BTreeMap<HashAlg, PcrRules>,
     pub(super) events: Vec<EventRule>,
+    pub(super) images: Vec<ImageRule>,
 }
 
 impl Manifest {
@@ -186,6 +191,12 @@ impl Manifest {
         self.events.iter().filter(move |rule| rule.pcr == pcr)
     }
 
+    /// The image rules, by path. With any of them, every image that a device measures must satisfy one.
+    #[must_use]
+    pub fn images(&self) -> &[ImageRule] {
+        &self.images
+    }
+
     /// The PCRs that the release says anything about, in any bank.
     #[must_use]
     pub fn mentioned(&self) -> BTreeSet<PcrIndex> {
@@ -212,6 +223,8 @@ struct Document<'a> {
     description: Option<&'a str>,
     pcrs: BTreeMap<&'static str, BTreeMap<u8, Vec<String>>>,
     event: Vec<EventDocument<'a>>,
+    #[serde(skip_serializing_if = "<[ImageRule]>::is_empty")]
+    image: &'a [ImageRule],
 }
 
 #[derive(Serialize)]
@@ -260,6 +273,7 @@ impl Serialize for Manifest {
             description: self.description(),
             pcrs: self.pcrs.iter().map(|(bank, rules)| (bank.name(), values(rules))).collect(),
             event: self.events.iter().map(EventDocument::from).collect(),
+            image: &self.images,
         }
         .serialize(serializer)
     }

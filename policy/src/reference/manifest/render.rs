@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Write};
 
+use super::image::ImageRule;
 use super::{EventRule, Expectation, Manifest, SCHEMA};
 
 pub(super) fn render(manifest: &Manifest) -> String {
@@ -26,7 +27,23 @@ fn write_manifest(out: &mut String, manifest: &Manifest) -> fmt::Result {
             write_list(out, &pcr.to_string(), values)?;
         }
     }
-    manifest.events.iter().try_for_each(|rule| write_event(out, rule))
+    manifest.events.iter().try_for_each(|rule| write_event(out, rule))?;
+    manifest.images.iter().try_for_each(|rule| write_image(out, rule))
+}
+
+fn write_image(out: &mut String, rule: &ImageRule) -> fmt::Result {
+    writeln!(out, "\n[[image]]")?;
+    if let Some(path) = &rule.path {
+        writeln!(out, "path = {}", quoted(path))?;
+    }
+    write_list(out, "digest", &rule.digests)?;
+    if rule.optional {
+        writeln!(out, "optional = true")?;
+    }
+    match &rule.name {
+        Some(name) => writeln!(out, "name = {}", quoted(name)),
+        None => Ok(()),
+    }
 }
 
 fn write_event(out: &mut String, rule: &EventRule) -> fmt::Result {
