@@ -226,3 +226,41 @@ pub(super) fn key_purpose(key: &v1::IdentityKey) -> Result<(ZoneName, Role), Ref
         role_from_wire(key.role()).ok_or_else(|| malformed("an identity key has no role".to_owned()))?;
     Ok((zone, role))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stated(kind: v1::LogKind, log: &[u8]) -> v1::StatedLog {
+        let length = log.len().try_into().unwrap();
+        v1::StatedLog { kind: kind.into(), digest: Digest::of(log).0.to_vec(), offset: 0, length }
+    }
+
+    fn judge(logs: Vec<v1::StatedLog>) -> Result<(), String> {
+        let request = v1::CompleteRequest {
+            firmware_log: b"firmware".to_vec(),
+            userspace_log: b"systemd".to_vec(),
+            ..v1::CompleteRequest::default()
+        };
+        let stated = v1::Statement { logs, ..v1::Statement::default() };
+        agree_with_logs(&stated, &request).map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn a3_every_log_that_is_sent_is_stated_and_no_other() {
+        use v1::LogKind::{Firmware, Images, Userspace};
+        let firmware = || stated(Firmware, b"firmware");
+        assert_eq!(judge(vec![firmware(), stated(Userspace, b"systemd")]), Ok(()));
+        let refused = |what: &str| Err(format!("the statement's {what} is not the one of this session"));
+        assert_eq!(judge(vec![firmware()]), refused("list of logs"));
+        assert_eq!(
+            judge(vec![firmware(), stated(Userspace, b"systemd"), stated(Images, b"")]),
+            refused("list of logs")
+        );
+        assert_eq!(judge(vec![firmware(), stated(Userspace, b"other")]), refused("userspace log"));
+        assert_eq!(judge(vec![firmware(), stated(Images, b"systemd")]), refused("userspace log"));
+        assert_eq!(judge(vec![stated(Userspace, b"systemd"), firmware()]), refused("firmware log"));
+        let shifted = v1::StatedLog { offset: 1, ..stated(Userspace, b"systemd") };
+        assert_eq!(judge(vec![firmware(), shifted]), refused("userspace log"));
+    }
+}
