@@ -226,6 +226,8 @@ fn verified(
         pcrs: pcr_values(&request.pcr_values, &selection)?,
         firmware_log: request.firmware_log.clone(),
         ima: None,
+        userspace_log: sent_log(&request.userspace_log),
+        image_log: sent_log(&request.image_log),
     };
     let challenged = Challenged {
         ak,
@@ -235,6 +237,11 @@ fn verified(
         ima: None,
     };
     verify(&evidence, &challenged).map_err(|error| Refusal::EvidenceInvalid(chain(&error)))
+}
+
+/// On the wire a log that is not sent is empty.
+fn sent_log(log: &[u8]) -> Option<Vec<u8>> {
+    (!log.is_empty()).then(|| log.to_vec())
 }
 
 pub(super) fn pcr_values(sent: &[Vec<u8>], selection: &PcrSelection) -> Result<PcrValues, Refusal> {

@@ -3,10 +3,12 @@
 //! It leads to forecasts and to learned releases, never to a certificate (design-details, F1).
 
 use policy::appraisal::AppraisalRecord;
+use policy::appraisal::measurements::Origin;
 use policy::evidence::HardwareProof;
 use policy::evidence::endorsement::BoundEk;
 use policy::evidence::flaw::{AttestingTpm, flaws};
-use policy::evidence::recorded::RecordedEvidence;
+use policy::evidence::linux::LinuxLogs;
+use policy::evidence::recorded::{RecordedEvidence, StoredLogs};
 use policy::id::DeviceName;
 use policy::tpm::public::{AttestationKey, EkPublic};
 use prost::Message;
@@ -81,6 +83,8 @@ pub async fn recorded(
         firmware_version: attested.firmware_version,
     };
     let known = flaws(&attesting, &plant.config.tpm_deny);
-    let evidence = RecordedEvidence::replay(pcrs, &request.firmware_log, hardware);
+    let linux = LinuxLogs { userspace: Some(&request.userspace_log), images: Some(&request.image_log) };
+    let (logs, origin) = (StoredLogs { linux, ima: None }, Origin::Device(hardware));
+    let evidence = RecordedEvidence::replay_all(pcrs, &request.firmware_log, &logs, origin);
     Ok(evidence.map_err(|e| unreadable(&e))?.with_flaws(known))
 }

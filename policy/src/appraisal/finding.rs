@@ -47,6 +47,10 @@ pub enum FindingKind {
     SecureBootState,
     /// Something vouched for an image that the release does not list.
     Authority,
+    /// The attestor measured an image that the release does not list.
+    UnknownImage,
+    /// An image that the release asks for was not measured.
+    MissingImage,
     /// The release says nothing about a PCR that it must constrain to affirm the claim.
     NotConstrained,
     /// The zone's products have no release that is accepted now.
@@ -103,6 +107,8 @@ impl FindingKind {
             | Self::FileListIncomplete
             | Self::SecureBootState
             | Self::Authority
+            | Self::UnknownImage
+            | Self::MissingImage
             | Self::NotConstrained
             | Self::NoRelease
             | Self::NotAccepted

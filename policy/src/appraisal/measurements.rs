@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::eventlog::ima::verify::VerifiedIma;
+use crate::eventlog::image::{IMAGE_PCR, ImageMeasurement};
 use crate::evidence::HardwareProof;
 use crate::evidence::flaw::Flaw;
+use crate::evidence::linux::EventOrigin;
 use crate::evidence::secure_boot::SecureBootState;
 use crate::evidence::verify::{VerifiedEvent, VerifiedEvidence};
 use crate::reference::event_type::EventType;
@@ -115,6 +117,14 @@ impl<'a> Measurements<'a> {
     pub fn events(&self, pcr: PcrIndex) -> impl Iterator<Item = &'a VerifiedEvent> {
         let events = self.events.get(&pcr).copied().unwrap_or_default();
         events.iter().filter(|event| EventType(event.event_type) != EventType::NO_ACTION)
+    }
+
+    /// What the attestor measured itself, in the order of its log.
+    pub fn images(&self) -> impl Iterator<Item = &'a ImageMeasurement> {
+        self.events(IMAGE_PCR).filter_map(|event| match &event.origin {
+            EventOrigin::Image(image) => Some(image.as_ref()),
+            EventOrigin::Firmware | EventOrigin::Userspace { .. } => None,
+        })
     }
 
     /// Whether the events of `pcr` replay to its value.

@@ -13,6 +13,7 @@ pub mod claims;
 pub mod ear;
 mod files;
 pub mod finding;
+mod images;
 mod matching;
 pub mod measurements;
 pub mod offline;

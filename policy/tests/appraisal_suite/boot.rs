@@ -10,7 +10,7 @@ use policy::appraisal::policy::{Mode, ZonePolicy};
 use policy::appraisal::{Forecast, forecast};
 use policy::digest::Digest;
 use policy::evidence::flaw::Flaw;
-use policy::evidence::{HardwareProof, verify::VerifiedEvent};
+use policy::evidence::{HardwareProof, linux::EventOrigin, verify::VerifiedEvent};
 use policy::id::ProductName;
 use policy::reference::ReferenceValues;
 use policy::reference::dsse::{Envelope, SignedRelease, Unsigned};
@@ -101,6 +101,7 @@ impl Boot {
                 event_type: *event_type,
                 digest,
                 description: Some(data.clone()),
+                origin: EventOrigin::Firmware,
             };
             events.entry(pcr).or_default().push(event);
         }

@@ -24,7 +24,11 @@ mod ima_rig;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod linux;
+#[cfg(test)]
 mod log;
+#[cfg(test)]
+mod nvpcr;
 mod offline;
 #[cfg(test)]
 mod properties;

@@ -373,6 +373,12 @@ pub struct CompleteRequest {
     /// TCG firmware event log.
     #[prost(bytes = "vec", tag = "12")]
     pub firmware_log: ::prost::alloc::vec::Vec<u8>,
+    /// systemd's log of its own measurements (tpm2-measure.log); empty where there is none.
+    #[prost(bytes = "vec", tag = "14")]
+    pub userspace_log: ::prost::alloc::vec::Vec<u8>,
+    /// The attestor's log of the images that it measured; empty where there is none.
+    #[prost(bytes = "vec", tag = "15")]
+    pub image_log: ::prost::alloc::vec::Vec<u8>,
     /// Keys outside the TPM for which certificates are asked, each stated with the digest of its request.
     #[prost(message, repeated, tag = "20")]
     pub software_keys: ::prost::alloc::vec::Vec<SoftwareKey>,

@@ -2,6 +2,7 @@
 
 mod backup;
 mod change;
+mod clock;
 mod device;
 mod golden;
 mod result;
@@ -182,6 +183,8 @@ impl Bench {
             reset_count: 1,
             restart_count: 0,
             clock: 1,
+            clock_safe: Some(true),
+            clone_alarm: false,
             firmware_version: 1,
         };
         let txn = Txn::new().put(attested_key(name), stored(&attested).unwrap());

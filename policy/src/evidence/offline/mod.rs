@@ -13,7 +13,8 @@ mod pcr_text;
 mod quote;
 mod signer;
 
-use super::recorded::RecordedEvidence;
+use super::linux::LinuxLogs;
+use super::recorded::{RecordedEvidence, StoredLogs};
 use super::verify::EvidenceError;
 use crate::appraisal::measurements::{Measurements, Origin};
 use crate::eventlog::ima::list::{ImaList, ImaListError};
@@ -141,8 +142,8 @@ impl<'a> Parsed<'a> {
     /// if a device had sent them.
     pub fn verify(self) -> Result<OfflineEvidence, RefutedError> {
         let quote = self.quote.map(|quote| quote.verify(&self.table)).transpose()?;
-        let ima = self.ima.as_ref();
-        let recorded = RecordedEvidence::replay_from(self.values, self.firmware_log, ima, Origin::Folder)
+        let logs = StoredLogs { linux: LinuxLogs::default(), ima: self.ima.as_ref() };
+        let recorded = RecordedEvidence::replay_all(self.values, self.firmware_log, &logs, Origin::Folder)
             .map_err(|error| RefutedError::Log { error, pcrs_proven: quote.is_some() })?;
         Ok(OfflineEvidence { recorded, quote })
     }
