@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use policy::tpm::alg::HashAlg;
 use serde_json::Value;
 
 use crate::evidence::{AK_ATTRIBUTES, Evidence, Key, MAGIC, NONCE, QUOTE, attest, tpm2b};
@@ -277,12 +278,30 @@ fn a_pcr_that_the_release_constrains_and_the_folder_lacks_counts_against_it() {
 }
 
 #[test]
-fn what_is_not_read_yet_is_named() {
+fn the_log_of_systemd_goes_on_where_the_firmware_ends() {
     let boot = Evidence::of("boot-a");
-    boot.write("userspace.log", b"log");
+    let golden = boot.learned();
+    boot.extend_pcr_11("sysinit");
+    let ran = boot.appraise(&golden, &[]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(reasons(&ran).contains("PCR 11"), "{ran:?}");
+
+    // With the log the PCR is explained: the release does not know of the event, one learned now does.
+    let digest = HashAlg::Sha256.hash(&[b"sysinit"]);
+    let log = format!(
+        "\x1e{{\"pcr\":11,\"digests\":[{{\"hashAlg\":\"sha256\",\"digest\":\"{digest}\"}}],\"content_type\":\"systemd\",\
+         \"content\":{{\"string\":\"sysinit\",\"eventType\":\"phase\"}}}}\n"
+    );
+    boot.write("userspace.log", log.as_bytes());
+    let ran = boot.appraise(&golden, &[]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(reasons(&ran).contains("PCR 11, event 0 (SYSTEMD): edge@1 lists no such event"), "{ran:?}");
     let ran = boot.appraise(&boot.learned(), &[]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(notes(&ran).contains("userspace.log is there and not appraised"), "{ran:?}");
+
+    let ran = boot.write("userspace.log", b"no record").appraise(&golden, &[]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("systemd's measurement log cannot be read"), "{ran:?}");
 }
 
 #[test]

@@ -73,6 +73,15 @@ impl Evidence {
         self.write("pcrs.txt", kept.map(|line| format!("{line}\n")).collect::<String>().as_bytes())
     }
 
+    /// Extends the written sha256 PCR 11 by the hash of `text`, as systemd does.
+    pub(crate) fn extend_pcr_11(&self, text: &str) {
+        let pcrs = String::from_utf8(self.read("pcrs.txt")).unwrap();
+        let old = pcrs.lines().find_map(|line| line.strip_prefix("sha256:11:")).unwrap();
+        let digest = HashAlg::Sha256.hash(&[text.as_bytes()]);
+        let new = HashAlg::Sha256.hash(&[&hex::decode(old).unwrap(), digest.as_bytes()]);
+        self.write("pcrs.txt", pcrs.replace(old, &new.to_string()).as_bytes());
+    }
+
     /// Adds an honest quote of every sha256 PCR that is written down; returns the key.
     pub(crate) fn quote(&self) -> Key {
         let key = Key::new();

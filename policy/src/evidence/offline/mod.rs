@@ -20,7 +20,9 @@ use crate::appraisal::measurements::{Measurements, Origin};
 use crate::eventlog::ima::list::{ImaList, ImaListError};
 use crate::eventlog::ima::verify::ImaPart;
 use crate::eventlog::replay::{ReplayError, replay};
+use crate::eventlog::sequence::SequenceError;
 use crate::eventlog::tcg::{EventLog, EventLogError};
+use crate::eventlog::userspace::UserspaceLog;
 use crate::tpm::alg::HashAlg;
 use crate::tpm::pcr::{PcrSelection, PcrValues};
 
@@ -35,6 +37,8 @@ pub struct Folder<'a> {
     pub firmware_log: &'a [u8],
     /// PCR values, lines `bank:index:hex`.
     pub pcrs: &'a [u8],
+    /// systemd's measurement log; none if nobody sent one.
+    pub userspace: Option<&'a [u8]>,
     /// The whole IMA list since boot; none if nobody sent one.
     pub ima: Option<&'a [u8]>,
     /// The quote with all that it takes to verify it; none if nobody quoted.
@@ -63,6 +67,9 @@ pub enum UnusableError {
     /// The log.
     #[error("the firmware log cannot be read")]
     Log(#[source] EventLogError),
+    /// systemd's measurement log.
+    #[error("systemd's measurement log cannot be read")]
+    Userspace(#[source] SequenceError),
     /// The IMA list.
     #[error("the IMA list cannot be read")]
     Ima(#[source] ImaListError),
@@ -108,6 +115,7 @@ pub enum RefutedError {
 #[derive(Debug)]
 pub struct Parsed<'a> {
     firmware_log: &'a [u8],
+    userspace: Option<&'a [u8]>,
     ima: Option<ImaPart>,
     table: PcrTable,
     quote: Option<quote::ParsedQuote<'a>>,
@@ -120,6 +128,7 @@ impl<'a> Parsed<'a> {
     pub fn parse(folder: &Folder<'a>) -> Result<Self, UnusableError> {
         let table = PcrTable::parse(folder.pcrs).map_err(UnusableError::Pcrs)?;
         let log = EventLog::parse(folder.firmware_log).map_err(UnusableError::Log)?;
+        UserspaceLog::parse(folder.userspace.unwrap_or_default()).map_err(UnusableError::Userspace)?;
         let ima = folder.ima.map(whole_list).transpose()?;
         let quote = folder.quote.as_ref().map(quote::ParsedQuote::parse).transpose();
         let quote = quote.map_err(UnusableError::Quote)?;
@@ -135,14 +144,16 @@ impl<'a> Parsed<'a> {
         if quoted.is_empty() && values.iter().next().is_none() {
             return Err(UnusableError::NoPcr(bank));
         }
-        Ok(Self { firmware_log: folder.firmware_log, ima, table, quote, values })
+        let (firmware_log, userspace) = (folder.firmware_log, folder.userspace);
+        Ok(Self { firmware_log, userspace, ima, table, quote, values })
     }
 
     /// Verifies the quote, if there is one, and replays the log against the PCR values as strictly as
     /// if a device had sent them.
     pub fn verify(self) -> Result<OfflineEvidence, RefutedError> {
         let quote = self.quote.map(|quote| quote.verify(&self.table)).transpose()?;
-        let logs = StoredLogs { linux: LinuxLogs::default(), ima: self.ima.as_ref() };
+        let linux = LinuxLogs { userspace: self.userspace, images: None };
+        let logs = StoredLogs { linux, ima: self.ima.as_ref() };
         let recorded = RecordedEvidence::replay_all(self.values, self.firmware_log, &logs, Origin::Folder)
             .map_err(|error| RefutedError::Log { error, pcrs_proven: quote.is_some() })?;
         Ok(OfflineEvidence { recorded, quote })

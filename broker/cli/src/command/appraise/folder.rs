@@ -21,14 +21,14 @@ const AK: &str = "ak.pub";
 const NONCE: &str = "nonce.bin";
 const EK: &str = "ek.crt";
 const IMA: &str = "ima.bin";
-/// Evidence that is not read yet: whoever sends it must learn that it counts for nothing.
-const NOT_APPRAISED: [&str; 1] = ["userspace.log"];
+const USERSPACE: &str = "userspace.log";
 
 /// The files of a folder.
 pub(crate) struct EvidenceFolder {
     path: PathBuf,
     log: Vec<u8>,
     pcrs: Vec<u8>,
+    userspace: Option<Vec<u8>>,
     ima: Option<Vec<u8>>,
     quote: Option<Quote>,
     /// The EK certificate.
@@ -54,11 +54,6 @@ impl EvidenceFolder {
         let needed = |name: &str| read(path, name)?.ok_or_else(|| missing(path, name, "evidence needs it"));
         let quote = quote(path)?;
         let mut notes = Vec::new();
-        for name in NOT_APPRAISED {
-            if is_there(path, name)? {
-                notes.push(format!("{name} is there and not appraised: this version does not read it"));
-            }
-        }
         for name in [AK, NONCE] {
             if quote.is_none() && is_there(path, name)? {
                 notes.push(format!("{name} is there without a quote and not used"));
@@ -68,6 +63,7 @@ impl EvidenceFolder {
             path: path.to_owned(),
             log: needed(LOG)?,
             pcrs: needed(PCRS)?,
+            userspace: read(path, USERSPACE)?,
             ima: read(path, IMA)?,
             quote,
             ek: read(path, EK)?,
@@ -83,7 +79,13 @@ impl EvidenceFolder {
             ak: &quote.ak,
             nonce: &quote.nonce,
         });
-        let folder = Folder { firmware_log: &self.log, pcrs: &self.pcrs, ima: self.ima.as_deref(), quote };
+        let folder = Folder {
+            firmware_log: &self.log,
+            pcrs: &self.pcrs,
+            userspace: self.userspace.as_deref(),
+            ima: self.ima.as_deref(),
+            quote,
+        };
         let parsed = Parsed::parse(&folder)
             .map_err(|e| Failure::unusable(format!("{}: {}", self.path.display(), chain(&e))))?;
         Ok(parsed.verify())

@@ -34,7 +34,7 @@ Files of the folder:
   nonce.bin      the qualifying data, raw         }
   ek.crt         EK certificate, held against --roots; optional
   ima.bin        IMA list since boot (binary_runtime_measurements), held against its PCRs; optional
-  userspace.log is not appraised yet, which is said.
+  userspace.log  systemd's log (/run/log/systemd/tpm2-measure.log), which goes on where the firmware's ends; optional
 
 Exit codes:
    0  affirming
