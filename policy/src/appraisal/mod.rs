@@ -10,6 +10,7 @@
 
 mod appraise;
 pub mod claims;
+pub(crate) mod early;
 mod files;
 pub mod finding;
 mod matching;
