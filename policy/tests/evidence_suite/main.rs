@@ -2,6 +2,8 @@
 //! asserted by its reason.
 
 #[cfg(test)]
+mod bent;
+#[cfg(test)]
 #[expect(dead_code, reason = "the rig has more than these tests need")]
 #[path = "../appraisal_suite/boot.rs"]
 mod boot;
@@ -11,6 +13,8 @@ mod boots;
 mod covered;
 #[cfg(test)]
 mod credential;
+#[cfg(test)]
+mod fakes;
 #[cfg(test)]
 mod identity;
 #[cfg(test)]
@@ -23,6 +27,8 @@ mod ima_rig;
 mod keys;
 #[cfg(test)]
 mod log;
+#[cfg(test)]
+mod memory;
 mod offline;
 #[cfg(test)]
 mod properties;
