@@ -57,7 +57,8 @@ struct InitArgs {
     /// Name of the first owner.
     #[arg(long, default_value = "owner")]
     owner: String,
-    /// A file or folder with certificates of TPM manufacturers; may be given several times.
+    /// Certificates of TPM manufacturers: a PEM bundle, a DER file, Microsoft's TrustedTpm.cab, or a folder of them;
+    /// may be given several times.
     #[arg(long)]
     tpm_roots: Vec<PathBuf>,
     /// A copy of the file `secrets/kek` of a lost host: makes a plant that stands in until that host's backup is
@@ -105,6 +106,11 @@ async fn run_init(args: InitArgs) -> ExitCode {
             .map(|path| std::path::absolute(path).unwrap_or(path.clone()))
             .collect(),
     };
+    // What cannot be read then is told before anything is made.
+    match broker::tpm_roots::import(&request.tpm_roots) {
+        Ok((_, files)) => broker::tpm_roots::log(&files),
+        Err(error) => return failed(USAGE, &error),
+    }
     let system = System::default();
     match init(&request, &system, &system).await {
         Ok(made) => {
@@ -148,7 +154,7 @@ async fn run(dir: PathBuf) -> ExitCode {
     };
     match serve(&dir, stop).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ (ServeError::Config(_) | ServeError::Roots { .. })) => failed(USAGE, &error),
+        Err(error @ (ServeError::Config(_) | ServeError::Roots(_))) => failed(USAGE, &error),
         Err(error) => failed(FAILED, &error),
     }
 }

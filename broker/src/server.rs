@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use policy::evidence::endorsement::{RootError, RootStore};
 use proto::v1::admin_server::AdminServer;
 use proto::v1::attestation_server::AttestationServer;
 use proto::v1::enrollment_server::EnrollmentServer;
@@ -35,6 +34,7 @@ use crate::store::blobs::{BlobIoError, Blobs};
 use crate::store::sled::{OpenError, SledStore};
 use crate::store::{BrokerIdError, Store, Txn, Watch};
 use crate::tls::{Tls, TlsError};
+use crate::tpm_roots::{self, TpmRootsError};
 use crate::trust::{self, TrustError, ViewCache};
 
 /// Largest message of a device: a firmware log of 1 MiB, keys and certificates.
@@ -79,13 +79,8 @@ pub enum ServeError {
     #[error(transparent)]
     Keys(#[from] KeysError),
     /// TPM manufacturers' certificates.
-    #[error("tpm_roots: {file}: {why}")]
-    Roots {
-        /// The file or folder.
-        file: PathBuf,
-        /// Why.
-        why: String,
-    },
+    #[error(transparent)]
+    Roots(#[from] TpmRootsError),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -137,6 +132,8 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
     let store: Arc<dyn Store> = Arc::new(SledStore::open(dir, broker_id(dir)?)?);
     let keys = PlantKeys::open(store.as_ref(), &kek).await?;
     let clock: Arc<dyn Clock> = Arc::new(System::default());
+    let (roots, files) = tpm_roots::import(&config.tpm_roots)?;
+    tpm_roots::log(&files);
     Ok(Arc::new(Plant {
         blobs: Blobs::open(dir)?,
         clock,
@@ -145,7 +142,7 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
         issuers: IssuerCache::default(),
         golden: GoldenCache::default(),
         views: ViewCache::default(),
-        roots: roots(&config.tpm_roots)?,
+        roots,
         turned_away: AtomicU64::new(0),
         store,
         kek,
@@ -158,30 +155,6 @@ fn broker_id(dir: &Path) -> Result<crate::store::BrokerId, ServeError> {
     let text = std::fs::read_to_string(&file)
         .map_err(|error| ServeError::Id { file: file.clone(), why: error.to_string() })?;
     text.trim().parse().map_err(|error: BrokerIdError| ServeError::Id { file, why: error.to_string() })
-}
-
-/// Reads TPM manufacturers' certificates: files, or folders of files.
-fn roots(paths: &[PathBuf]) -> Result<RootStore, ServeError> {
-    let mut store = RootStore::new();
-    for path in paths {
-        let unreadable =
-            |error: std::io::Error| ServeError::Roots { file: path.clone(), why: error.to_string() };
-        let mut files = vec![path.clone()];
-        if path.is_dir() {
-            let entries = std::fs::read_dir(path).map_err(unreadable)?;
-            files =
-                entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>().map_err(unreadable)?;
-            files.sort();
-        }
-        // A folder may hold folders; a path that was named must be there.
-        files.retain(|file| file.is_file() || file == path);
-        for file in files {
-            let bytes = std::fs::read(&file).map_err(unreadable)?;
-            let refused = |error: RootError| ServeError::Roots { file: file.clone(), why: error.to_string() };
-            store.add(&file.display().to_string(), &bytes).map_err(refused)?;
-        }
-    }
-    Ok(store)
 }
 
 /// Serves the plant in `dir` until `stop` resolves.

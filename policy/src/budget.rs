@@ -60,3 +60,15 @@ pub const MAX_CSR_BYTES: usize = 4096;
 /// transaction of 100 keys: eight zones with two roles and four certificates each, their eight lists, a dozen records
 /// around them, and four of these with three certificates and a list each.
 pub const MAX_SOFTWARE_KEYS: usize = 4;
+
+/// Longest log of JSON records in bytes: a thousand of systemd's records take some 400 KiB.
+pub const MAX_SEQUENCE_BYTES: usize = 512 * 1024;
+
+/// Most records in such a log: a boot writes some dozens, an edge box measures some hundred images.
+pub const MAX_RECORDS: usize = 4096;
+
+/// Longest record in bytes: systemd cuts what it logs; a path and four digests take less than 6 KiB.
+pub const MAX_RECORD_BYTES: usize = 16 * 1024;
+
+/// Longest path of a measured image in bytes: `PATH_MAX` of Linux.
+pub const MAX_IMAGE_PATH: usize = 4096;

@@ -43,7 +43,8 @@ async fn assemble(config: Config) -> Result<Attester, CommandError> {
     let floor = keeper.read(|state| state.clock_floor);
     let clock = Arc::new(FlooredClock::new(System::default(), floor));
     let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone())).map_err(system("a thread for the TPM"))?;
-    let prover = Prover::new(tpm, config.firmware_log.clone()).await?;
+    let prover =
+        Prover::new(tpm, config.firmware_log.clone()).await?.with_userspace_log(&config.userspace_log);
     let name = config.plant.broker_name();
     let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
     let client = BrokerClient::new(config.broker.clone(), name, root.clone(), tls_clock)?;

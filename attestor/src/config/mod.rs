@@ -53,6 +53,8 @@ pub struct Config {
     pub join_token_file: Option<PathBuf>,
     /// The firmware's event log.
     pub firmware_log: PathBuf,
+    /// systemd's log of its own measurements.
+    pub userspace_log: PathBuf,
     /// Services that it offers to others.
     pub services: Vec<Service>,
     /// Declared properties for the inventory.
@@ -229,6 +231,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         zones,
         join_token_file: raw.join_token_file.as_deref().map(|file| base.join(file)),
         firmware_log: path(raw.firmware_log.as_deref(), "/sys/kernel/security/tpm0/binary_bios_measurements"),
+        userspace_log: path(raw.userspace_log.as_deref(), "/run/log/systemd/tpm2-measure.log"),
         services,
         inventory: raw.inventory.clone(),
     })

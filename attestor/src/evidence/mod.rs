@@ -80,8 +80,10 @@ pub async fn answer(
     secret: &[u8],
 ) -> Result<v1::CompleteRequest, EvidenceError> {
     let firmware_log = prover.firmware_log()?;
+    let userspace_log = prover.userspace_log();
     let requested = request_all(prover, keys).await?;
-    let statement = statement::encode(prover, challenge, subject, &requested, &firmware_log);
+    let statement =
+        statement::encode(prover, challenge, subject, &requested, (&firmware_log, &userspace_log));
     let quoted = quote::take(prover, challenge, &statement, &requested).await?;
     let identity_keys = requested.into_iter().zip(quoted.certifications);
     let request = v1::CompleteRequest {
@@ -98,6 +100,8 @@ pub async fn answer(
         identity_keys: identity_keys.map(|(key, certified)| to_wire(key, certified)).collect(),
         firmware_log,
         software_keys: subject.software_keys.clone(),
+        userspace_log,
+        image_log: Vec::new(),
     };
     self_check::warn(challenge, &request);
     Ok(request)

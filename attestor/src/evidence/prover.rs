@@ -1,7 +1,7 @@
 //! What the device proves itself with: its TPM, its endorsement and attestation key, its firmware log.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use policy::tpm::public::{Name, Public, PublicError};
 
@@ -19,6 +19,7 @@ pub struct Prover {
     attestation_key: Vec<u8>,
     attestation_key_name: Name,
     firmware_log: PathBuf,
+    userspace_log: Option<PathBuf>,
 }
 
 /// The TPM cannot prove anything.
@@ -52,7 +53,15 @@ impl Prover {
             key,
             attestation_key,
             firmware_log,
+            userspace_log: None,
         })
+    }
+
+    /// Also sends systemd's log of its own measurements.
+    #[must_use]
+    pub fn with_userspace_log(mut self, file: &Path) -> Self {
+        self.userspace_log = Some(file.to_owned());
+        self
     }
 
     /// The TPM.
@@ -112,6 +121,22 @@ impl Prover {
             Err(source) => Err(EvidenceError::FirmwareLog { file: self.firmware_log.clone(), source }),
         }
     }
+
+    /// systemd's log of its own measurements; empty where there is none, or none that may be read.
+    #[must_use]
+    pub fn userspace_log(&self) -> Vec<u8> {
+        self.userspace_log.as_deref().map(readable).unwrap_or_default()
+    }
+}
+
+/// systemd makes its log for root alone, so a device without it, or without the right to it, is ordinary:
+/// the PCRs that it would explain are then unexplained, and the broker judges that.
+fn readable(file: &Path) -> Vec<u8> {
+    let limit = u64::try_from(policy::budget::MAX_SEQUENCE_BYTES).unwrap_or(u64::MAX);
+    durable::read_bounded(file, limit).unwrap_or_else(|error| {
+        tracing::debug!(file = %file.display(), %error, "sending no userspace log");
+        Vec::new()
+    })
 }
 
 /// One with a certificate before one without; P-256, P-384, then RSA: cheaper first, for broker and TPM.

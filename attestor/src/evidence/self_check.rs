@@ -31,6 +31,8 @@ fn objection(challenge: &Challenge, request: &v1::CompleteRequest) -> Option<Str
         pcrs: values(&selection, &request.pcr_values),
         firmware_log: request.firmware_log.clone(),
         ima: None,
+        userspace_log: Some(request.userspace_log.clone()),
+        image_log: Some(request.image_log.clone()),
     };
     let challenged = Challenged {
         ak: &ak,

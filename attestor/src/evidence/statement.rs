@@ -52,7 +52,7 @@ pub(super) fn encode(
     challenge: &Challenge,
     subject: &Subject,
     keys: &[RequestedKey],
-    firmware_log: &[u8],
+    (firmware_log, userspace_log): (&[u8], &[u8]),
 ) -> Vec<u8> {
     let (ek_name, ak_name) = (prover.endorsement_key_name(), prover.attestation_key_name());
     let prove = |token: &JoinToken| token.prove(challenge.sealed(), &ek_name, &ak_name);
@@ -65,7 +65,7 @@ pub(super) fn encode(
         identity_keys: keys.iter().map(stated_key).collect(),
         pcr_bank: challenge.bank_id(),
         pcr_mask: challenge.mask(),
-        logs: vec![stated_log(firmware_log)],
+        logs: stated_logs(firmware_log, userspace_log),
         boot_id: boot_id(),
         claims: subject.inventory.iter().map(claim).collect(),
         services: subject.services.iter().map(service).collect(),
@@ -97,12 +97,21 @@ fn stated_software_key(key: &v1::SoftwareKey) -> v1::StatedSoftwareKey {
     v1::StatedSoftwareKey { zone: key.zone.clone(), service: key.service.clone(), csr_digest }
 }
 
-/// An empty log is stated as well: that there is none is part of the evidence.
-fn stated_log(log: &[u8]) -> v1::StatedLog {
+/// An empty firmware log is stated as well: that there is none is part of the evidence. Another log is
+/// stated where it is sent.
+fn stated_logs(firmware: &[u8], userspace: &[u8]) -> Vec<v1::StatedLog> {
+    let mut logs = vec![stated_log(v1::LogKind::Firmware, firmware)];
+    if !userspace.is_empty() {
+        logs.push(stated_log(v1::LogKind::Userspace, userspace));
+    }
+    logs
+}
+
+fn stated_log(kind: v1::LogKind, log: &[u8]) -> v1::StatedLog {
     let digest = Digest::of(log).0.to_vec();
     // The log's bound (policy::budget) is far below the largest length.
     let length = u64::try_from(log.len()).unwrap_or(u64::MAX);
-    v1::StatedLog { kind: v1::LogKind::Firmware.into(), digest, offset: 0, length }
+    v1::StatedLog { kind: kind.into(), digest, offset: 0, length }
 }
 
 fn claim((name, value): (&String, &String)) -> v1::Claim {

@@ -1,71 +1,101 @@
-//! Certificates of TPM manufacturers that `--roots` names: PEM bundles, DER files, folders of them.
+//! Opens the certificates of TPM manufacturers that a command line names. What they mean is decided in
+//! `policy`, for the tool and the broker alike.
+//!
+//! A path must be there. A file that holds no certificate is named and passed over, named or found: a shell's
+//! `*` brings a README along. A folder is looked through with the folders in it, without names that begin with
+//! a dot.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use policy::evidence::endorsement::{Added, RootStore};
+use policy::evidence::endorsement::{Import, Imported, MAX_BUNDLE, RootStore};
 
-use crate::failure::{Failure, Result, chain};
+use crate::failure::{Failure, Result};
 use crate::file;
 
-/// Most files read of one folder: all known manufacturers' certificates as single files are some hundred.
-const MAX_FOLDER: usize = 10_000;
+/// Most files that are looked at below one folder: Microsoft's cabinet unpacks to 2,193.
+const MAX_FILES: usize = 20_000;
+/// Folders within folders; also where a circle of links ends. Microsoft's cabinet has 2 levels.
+const MAX_DEPTH: usize = 8;
 
-/// The certificates of the command line, and what was passed over.
-#[derive(Default)]
+/// The certificates that were found, and what became of each file.
+#[derive(Debug)]
 pub(crate) struct Roots {
     /// What a chain may end at.
     pub(crate) store: RootStore,
-    /// One line for each file that was passed over.
-    pub(crate) skipped: Vec<String>,
-    certificates: usize,
+    /// Each file that was looked at.
+    pub(crate) files: Vec<Imported>,
 }
 
 impl Roots {
-    /// Reads files and folders; at least one certificate must be in them.
-    pub(crate) fn read(paths: &[PathBuf]) -> Result<Self> {
-        let mut roots = Self::default();
+    /// Reads the files and folders at `paths`; at least one certificate must be among them.
+    pub(crate) fn load(paths: &[PathBuf]) -> Result<Self> {
+        let mut import = Import::new();
         for path in paths {
-            roots.add(path)?;
-        }
-        roots.refuse_none()?;
-        Ok(roots)
-    }
-
-    fn add(&mut self, path: &Path) -> Result<()> {
-        let fault = |e: std::io::Error| Failure::unusable(format!("{}: {e}", path.display()));
-        if !fs::metadata(path).map_err(fault)?.is_dir() {
-            return self.add_file(path);
-        }
-        let mut files = Vec::new();
-        for entry in fs::read_dir(path).map_err(fault)?.take(MAX_FOLDER) {
-            let file = entry.map_err(fault)?.path();
-            if file.is_file() {
-                files.push(file);
+            if is_folder(path)? {
+                for file in files_below(path)? {
+                    let below = file.strip_prefix(path).unwrap_or(&file).display().to_string();
+                    import.found(&file.display().to_string(), &below, &read(&file)?);
+                }
+            } else {
+                import.found(&path.display().to_string(), "", &read(path)?);
             }
         }
-        files.sort();
-        files.iter().try_for_each(|file| self.add_file(file))
+        let (store, files) = import.finish();
+        let roots = Self { store, files };
+        if roots.store.anchors() + roots.store.intermediates() > 0 {
+            return Ok(roots);
+        }
+        let why = roots.left_out().next().map(|line| format!(" ({line})")).unwrap_or_default();
+        Err(Failure::unusable(format!("no certificate of a manufacturer was found{why}"))
+            .next("give PEM bundles, DER files, Microsoft's TrustedTpm.cab, or folders of them"))
     }
 
-    fn add_file(&mut self, path: &Path) -> Result<()> {
-        match self.store.add(&path.display().to_string(), &file::read(path)?) {
-            Ok(Added { anchors, intermediates }) => {
-                self.certificates = self.certificates.saturating_add(anchors).saturating_add(intermediates);
+    /// What was not taken, a line for each.
+    pub(crate) fn left_out(&self) -> impl Iterator<Item = String> + '_ {
+        self.files.iter().flat_map(Imported::left_out)
+    }
+}
+
+fn is_folder(path: &Path) -> Result<bool> {
+    // Standard input is a file.
+    if path == Path::new("-") {
+        return Ok(false);
+    }
+    fs::metadata(path).map(|found| found.is_dir()).map_err(|e| fault(path, &e))
+}
+
+fn files_below(top: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![(top.to_owned(), 1)];
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(|e| fault(&folder, &e))? {
+            let entry = entry.map_err(|e| fault(&folder, &e))?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
             }
-            Err(error) => self.skipped.push(format!("skipped: {}", chain(&error))),
+            let path = entry.path();
+            let is_folder = is_folder(&path)?;
+            if files.len() == MAX_FILES || (is_folder && depth == MAX_DEPTH) {
+                return Err(Failure::unusable(format!(
+                    "{}: more than {MAX_FILES} files or {MAX_DEPTH} levels of folders",
+                    top.display()
+                )));
+            }
+            if is_folder { folders.push((path, depth + 1)) } else { files.push(path) }
         }
-        Ok(())
     }
+    files.sort();
+    Ok(files)
+}
 
-    fn refuse_none(&self) -> Result<()> {
-        if self.certificates > 0 {
-            return Ok(());
-        }
-        let why = self.skipped.first().map(|skipped| format!(" ({skipped})")).unwrap_or_default();
-        Err(Failure::unusable(format!("--roots holds no certificate{why}"))
-            .next("give PEM bundles, DER files, or folders of them"))
-    }
+/// The file, or one byte more than is ever read, which is then refused by name.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    file::read_up_to(path, u64::try_from(MAX_BUNDLE).unwrap_or(u64::MAX))
+}
+
+fn fault(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::unusable(format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -76,11 +106,18 @@ mod tests {
     #[test]
     fn a_folder_without_certificates_is_unusable_and_says_what_it_held() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("README"), "no certificate").unwrap();
-        let mut roots = Roots::default();
-        roots.add(folder.path()).unwrap();
-        let failure = roots.refuse_none().unwrap_err();
+        fs::create_dir(folder.path().join("deep")).unwrap();
+        fs::write(folder.path().join("deep/README"), "no certificate").unwrap();
+        let failure = Roots::load(&[folder.path().to_owned()]).unwrap_err();
         assert_eq!(failure.exit(), Exit::UnusableInput);
-        assert!(failure.text().contains("README"), "{}", failure.text());
+        assert!(failure.text().contains("deep/README"), "{}", failure.text());
+    }
+
+    #[test]
+    fn a_circle_of_links_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("loop")).unwrap();
+        let failure = Roots::load(&[folder.path().to_owned()]).unwrap_err();
+        assert!(failure.text().contains("8 levels"), "{}", failure.text());
     }
 }

@@ -3,10 +3,13 @@
 //! All faults are reported at once, each with its key and the remedy.
 
 mod raw;
+mod tpm_deny;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+use policy::evidence::flaw::DenyRule;
 
 use self::raw::Raw;
 
@@ -22,6 +25,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Files and folders with certificates of TPM manufacturers.
     pub tpm_roots: Vec<PathBuf>,
+    /// TPMs that the operator believes less than their manufacturers do.
+    pub tpm_deny: Vec<DenyRule>,
     /// Connections that may be open at once.
     pub max_connections: usize,
     /// Devices that may wait for an administrator at once.
@@ -72,6 +77,7 @@ impl Config {
         within("connections", u64::try_from(raw.limits.connections).unwrap_or(u64::MAX), 16, 1_000_000);
         within("pending_devices", u64::try_from(raw.limits.pending_devices).unwrap_or(u64::MAX), 1, 100_000);
         within("not_before_skew_seconds", raw.limits.not_before_skew_seconds, 0, 300);
+        let tpm_deny = tpm_deny::rules(&raw.tpm_deny, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -79,6 +85,7 @@ impl Config {
             dir: dir.to_owned(),
             listen,
             tpm_roots: raw.tpm_roots.iter().map(|path| dir.join(path)).collect(),
+            tpm_deny,
             max_connections: raw.limits.connections,
             max_pending: raw.limits.pending_devices,
             backdate: raw.limits.not_before_skew_seconds,

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::tpm_deny::RawRule;
+
 /// `broker.toml`, key for key.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -9,6 +11,8 @@ pub(super) struct Raw {
     pub(super) listen: String,
     #[serde(default)]
     pub(super) tpm_roots: Vec<String>,
+    #[serde(default)]
+    pub(super) tpm_deny: Vec<RawRule>,
     #[serde(default)]
     pub(super) limits: Limits,
 }

@@ -320,7 +320,7 @@ fn config_text(request: &Request) -> String {
     format!(
         "# Configuration of the Touchstone broker. The plant itself lives in the store.\n\
          listen = \"{}\"\n\
-         # Certificates of TPM manufacturers: PEM bundles, DER files or folders of them.\n\
+         # Certificates of TPM manufacturers: PEM bundles, DER files, TrustedTpm.cab, or folders of them.\n\
          tpm_roots = [{}]\n",
         request.listen,
         roots.join(", ")

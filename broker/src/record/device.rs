@@ -215,6 +215,13 @@ pub struct Attested {
     pub restart_count: u32,
     /// TPM clock, ms.
     pub clock: u64,
+    /// Whether the TPM says that its clock never showed more: false after a power cut, which is no fault
+    /// (A8). Not known of older records.
+    #[serde(default)]
+    pub clock_safe: Option<bool>,
+    /// Since then the TPM came with a clock that does not follow this one, and that is on record (A8).
+    #[serde(default)]
+    pub clone_alarm: bool,
     /// TPM firmware version.
     pub firmware_version: u64,
 }

@@ -12,6 +12,8 @@ use crate::store::record::Record;
 pub const PLANT: &str = "plant";
 /// Key of the one [`Issuing`] that is in use.
 pub const ISSUING: &str = "issuing";
+/// Key of the one [`EarSigning`], once a result was asked for.
+pub const EAR: &str = "ear";
 /// Key of the [`TrustHead`].
 pub const TRUST: &str = "trust";
 /// Prefix of sealing keys.
@@ -73,6 +75,20 @@ pub struct Sealing {
 impl Record for Sealing {
     const VERSION: u32 = 1;
     const KIND: &'static str = "sealing key";
+}
+
+/// The key that signs attestation results, wrapped.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EarSigning {
+    /// PKCS#8 under the KEK.
+    pub wrapped_key: Bytes,
+    /// When it was made.
+    pub created: UnixTime,
+}
+
+impl Record for EarSigning {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "key for attestation results";
 }
 
 /// Raised in every transaction that changes any device's trust set.

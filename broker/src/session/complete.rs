@@ -146,6 +146,8 @@ async fn attested(
         reset_count: clock.reset_count,
         restart_count: clock.restart_count,
         clock: clock.clock_ms,
+        clock_safe: Some(clock.safe),
+        clone_alarm: false,
         firmware_version: proven.evidence().firmware_version(),
     })
 }

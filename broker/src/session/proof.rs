@@ -6,6 +6,7 @@
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use policy::digest::Digest;
 use policy::evidence::endorsement::{BoundEk, ValidityPolicy, endorse};
+use policy::evidence::flaw::{AttestingTpm, flaws};
 use policy::evidence::identity::CertifiedKey;
 use policy::evidence::verify::{Challenged, VerifiedEvidence, verify};
 use policy::evidence::{Evidence, HardwareProof, Purpose as Use, Quote, qualifying_data};
@@ -145,6 +146,14 @@ pub async fn prove(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> 
         (Err(_), _) => HardwareProof::Unproven,
     };
     let evidence = verified(request, &challenge, &ak, hardware)?;
+    let attesting = AttestingTpm {
+        endorsed: endorsement.as_ref().ok().map(BoundEk::endorsed),
+        ek: ek.key(),
+        ak: &ak,
+        firmware_version: evidence.firmware_version(),
+    };
+    let known = flaws(&attesting, &plant.config.tpm_deny);
+    let evidence = evidence.with_flaws(known);
     let keys = certified_keys(request, &ak)?;
     let stated = &statement.software_keys;
     let software_keys = software::verified(&request.software_keys, stated, &statement.services, &keys)?;
@@ -217,6 +226,8 @@ fn verified(
         pcrs: pcr_values(&request.pcr_values, &selection)?,
         firmware_log: request.firmware_log.clone(),
         ima: None,
+        userspace_log: sent_log(&request.userspace_log),
+        image_log: sent_log(&request.image_log),
     };
     let challenged = Challenged {
         ak,
@@ -226,6 +237,11 @@ fn verified(
         ima: None,
     };
     verify(&evidence, &challenged).map_err(|error| Refusal::EvidenceInvalid(chain(&error)))
+}
+
+/// On the wire a log that is not sent is empty.
+fn sent_log(log: &[u8]) -> Option<Vec<u8>> {
+    (!log.is_empty()).then(|| log.to_vec())
 }
 
 pub(super) fn pcr_values(sent: &[Vec<u8>], selection: &PcrSelection) -> Result<PcrValues, Refusal> {

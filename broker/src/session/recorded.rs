@@ -3,10 +3,14 @@
 //! It leads to forecasts and to learned releases, never to a certificate (design-details, F1).
 
 use policy::appraisal::AppraisalRecord;
+use policy::appraisal::measurements::Origin;
 use policy::evidence::HardwareProof;
-use policy::evidence::recorded::RecordedEvidence;
+use policy::evidence::endorsement::BoundEk;
+use policy::evidence::flaw::{AttestingTpm, flaws};
+use policy::evidence::linux::LinuxLogs;
+use policy::evidence::recorded::{RecordedEvidence, StoredLogs};
 use policy::id::DeviceName;
-use policy::tpm::public::EkPublic;
+use policy::tpm::public::{AttestationKey, EkPublic};
 use prost::Message;
 use proto::v1;
 use serde::{Deserialize, Serialize};
@@ -64,11 +68,23 @@ pub async fn recorded(
     let unreadable = |error: &dyn std::fmt::Display| RecordedError::Unreadable(error.to_string());
     let request = v1::CompleteRequest::decode(blob.as_slice()).map_err(|e| unreadable(&e))?;
     let ek = EkPublic::parse(&request.ek_public).map_err(|e| unreadable(&e))?;
-    let hardware = match endorsed(plant, &request, &ek) {
+    let endorsement = endorsed(plant, &request, &ek);
+    let hardware = match &endorsement {
         Ok(_) => HardwareProof::Endorsed,
         Err(_) if tpm.registered => HardwareProof::Registered,
         Err(_) => HardwareProof::Unproven,
     };
     let pcrs = pcr_values(&request.pcr_values, &SELECTION).map_err(|e| unreadable(&e))?;
-    RecordedEvidence::replay(pcrs, &request.firmware_log, hardware).map_err(|e| unreadable(&e))
+    let ak = AttestationKey::accept(&request.ak_public).map_err(|e| unreadable(&e))?;
+    let attesting = AttestingTpm {
+        endorsed: endorsement.as_ref().ok().map(BoundEk::endorsed),
+        ek: ek.key(),
+        ak: &ak,
+        firmware_version: attested.firmware_version,
+    };
+    let known = flaws(&attesting, &plant.config.tpm_deny);
+    let linux = LinuxLogs { userspace: Some(&request.userspace_log), images: Some(&request.image_log) };
+    let (logs, origin) = (StoredLogs { linux, ima: None }, Origin::Device(hardware));
+    let evidence = RecordedEvidence::replay_all(pcrs, &request.firmware_log, &logs, origin);
+    Ok(evidence.map_err(|e| unreadable(&e))?.with_flaws(known))
 }

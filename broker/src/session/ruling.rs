@@ -4,15 +4,18 @@ use policy::appraisal::{AppraisalRecord, Finding, appraise};
 use policy::evidence::verify::VerifiedEvidence;
 use policy::id::ZoneName;
 use policy::time::UnixTime;
-use policy::tpm::clock::{ClockInfo, ClockOrder};
+use policy::tpm::clock::{ClockAlarm, ClockInfo, ClockOrder};
 use policy::zone::{Admission, Zone, decide};
 
 use super::Refusal;
+use super::complete::commit;
+use crate::audit::Event;
 use crate::golden::Golden;
 use crate::plant::Plant;
 use crate::record::device::{Attested, Decision, Device, attested_key};
 use crate::record::zone::zone_key;
-use crate::record::{Held, fetch};
+use crate::record::{Held, fetch, stored};
+use crate::store::Txn;
 
 /// One zone's decision, with the record of how it came about.
 #[derive(Debug)]
@@ -88,10 +91,28 @@ pub async fn in_order(
     };
     match ClockOrder::of(&before, clock) {
         ClockOrder::Alarm(_) if device.clock_excused => Ok(last),
-        ClockOrder::Alarm(alarm) => Err(Refusal::EvidenceInvalid(format!(
-            "clone alarm: {alarm}; if this TPM was cleared on purpose, `touchstone device readmit {}` accepts its new counters",
-            device.name
-        ))),
+        ClockOrder::Alarm(alarm) => Err(raise_alarm(plant, device, held.clone(), alarm).await?),
         ClockOrder::Continues | ClockOrder::Rebooted => Ok(last),
     }
+}
+
+/// Puts a clone alarm on record, once for each attestation that it follows: a device that asks again is no
+/// news. The attestation itself stays what it was. Returns what the device is told.
+async fn raise_alarm(
+    plant: &Plant,
+    device: &Device,
+    mut last: Held<Attested>,
+    alarm: ClockAlarm,
+) -> Result<Refusal, Refusal> {
+    if !last.record.clone_alarm {
+        last.record.clone_alarm = true;
+        let name = device.name.as_str();
+        let event = Event::new(plant.now(), name, "device.clone-alarm", name, &alarm.to_string());
+        let txn = Txn::new().unchanged(last.key.clone(), last.version);
+        commit(plant, txn.put(last.key, stored(&last.record)?).audit(event.entry())).await?;
+    }
+    Ok(Refusal::EvidenceInvalid(format!(
+        "clone alarm: {alarm}; if this TPM was cleared on purpose, `touchstone device readmit {}` accepts its new counters",
+        device.name
+    )))
 }

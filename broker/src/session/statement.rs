@@ -141,15 +141,35 @@ fn name_of(public: &[u8]) -> Vec<u8> {
     name
 }
 
-/// Every log of the request is stated with its digest, offset and length, and no other.
+/// Every log of the request is stated with its digest, offset and length, and no other. The firmware's
+/// is always stated, the others where they are sent.
 fn agree_with_logs(stated: &v1::Statement, request: &v1::CompleteRequest) -> Result<(), Refusal> {
-    let log = &request.firmware_log;
-    let length = u64::try_from(log.len()).unwrap_or(u64::MAX);
-    let [said] = stated.logs.as_slice() else { return Err(mismatch("list of logs")) };
-    let same = said.kind() == v1::LogKind::Firmware
-        && said.digest == Digest::of(log).0
-        && (said.offset, said.length) == (0, length);
-    if same { Ok(()) } else { Err(mismatch("firmware log")) }
+    let linux = [(v1::LogKind::Userspace, &request.userspace_log), (v1::LogKind::Images, &request.image_log)];
+    let sent = linux.into_iter().filter(|(_, log)| !log.is_empty());
+    let logs: Vec<_> = std::iter::once((v1::LogKind::Firmware, &request.firmware_log)).chain(sent).collect();
+    if stated.logs.len() != logs.len() {
+        return Err(mismatch("list of logs"));
+    }
+    for (said, (kind, log)) in stated.logs.iter().zip(logs) {
+        let length = u64::try_from(log.len()).unwrap_or(u64::MAX);
+        let same = said.kind() == kind
+            && said.digest == Digest::of(log).0
+            && (said.offset, said.length) == (0, length);
+        if !same {
+            return Err(mismatch(log_name(kind)));
+        }
+    }
+    Ok(())
+}
+
+const fn log_name(kind: v1::LogKind) -> &'static str {
+    match kind {
+        v1::LogKind::Firmware => "firmware log",
+        v1::LogKind::Ima => "IMA log",
+        v1::LogKind::Userspace => "userspace log",
+        v1::LogKind::Images => "image log",
+        v1::LogKind::Unspecified => "log",
+    }
 }
 
 fn optional_name(text: &str) -> Result<Option<DeviceName>, Refusal> {
@@ -208,4 +228,42 @@ pub(super) fn key_purpose(key: &v1::IdentityKey) -> Result<(ZoneName, Role), Ref
     let role =
         role_from_wire(key.role()).ok_or_else(|| malformed("an identity key has no role".to_owned()))?;
     Ok((zone, role))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stated(kind: v1::LogKind, log: &[u8]) -> v1::StatedLog {
+        let length = log.len().try_into().unwrap();
+        v1::StatedLog { kind: kind.into(), digest: Digest::of(log).0.to_vec(), offset: 0, length }
+    }
+
+    fn judge(logs: Vec<v1::StatedLog>) -> Result<(), String> {
+        let request = v1::CompleteRequest {
+            firmware_log: b"firmware".to_vec(),
+            userspace_log: b"systemd".to_vec(),
+            ..v1::CompleteRequest::default()
+        };
+        let stated = v1::Statement { logs, ..v1::Statement::default() };
+        agree_with_logs(&stated, &request).map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn a3_every_log_that_is_sent_is_stated_and_no_other() {
+        use v1::LogKind::{Firmware, Images, Userspace};
+        let firmware = || stated(Firmware, b"firmware");
+        assert_eq!(judge(vec![firmware(), stated(Userspace, b"systemd")]), Ok(()));
+        let refused = |what: &str| Err(format!("the statement's {what} is not the one of this session"));
+        assert_eq!(judge(vec![firmware()]), refused("list of logs"));
+        assert_eq!(
+            judge(vec![firmware(), stated(Userspace, b"systemd"), stated(Images, b"")]),
+            refused("list of logs")
+        );
+        assert_eq!(judge(vec![firmware(), stated(Userspace, b"other")]), refused("userspace log"));
+        assert_eq!(judge(vec![firmware(), stated(Images, b"systemd")]), refused("userspace log"));
+        assert_eq!(judge(vec![stated(Userspace, b"systemd"), firmware()]), refused("firmware log"));
+        let shifted = v1::StatedLog { offset: 1, ..stated(Userspace, b"systemd") };
+        assert_eq!(judge(vec![firmware(), shifted]), refused("userspace log"));
+    }
 }

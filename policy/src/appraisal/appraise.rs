@@ -11,6 +11,8 @@ use super::measurements::{Measurements, Origin};
 use super::policy::ZonePolicy;
 use super::result::{AppraisalRecord, AttestationResult, Forecast, Verdict};
 use crate::evidence::HardwareProof;
+use crate::evidence::endorsement::Weight;
+use crate::evidence::flaw::Flaw;
 use crate::evidence::verify::VerifiedEvidence;
 use crate::reference::manifest::Manifest;
 use crate::reference::release::ReleaseId;
@@ -94,6 +96,7 @@ pub(super) fn examine(
             draft.claims.lower_to(Claim::InstanceIdentity, ClaimValue::APPROVED);
             draft.claims.lower_to(Claim::Hardware, ClaimValue::APPROVED);
             approving = judge(&mut draft, seen, &compare(seen, reference, policy, now));
+            weigh_flaws(&mut draft, seen.flaws());
         }
         Origin::Device(HardwareProof::Unproven) => {
             draft.claims.lower_to(Claim::InstanceIdentity, ClaimValue::APPROVED);
@@ -144,6 +147,26 @@ fn reject_hardware(draft: &mut Draft<'_>, seen: &Measurements<'_>) {
         Claim::Hardware,
         "no trusted manufacturer certifies this TPM and its EK is not registered, so its PCRs prove nothing; import the EK's digest or the manufacturer's root".to_owned(),
     ));
+}
+
+/// Row 29: what is known against the TPM lowers what its word is worth, and the verdict is never better.
+fn weigh_flaws(draft: &mut Draft<'_>, flaws: &[Flaw]) {
+    for flaw in flaws {
+        let (kind, value) = match flaw.weight {
+            Weight::Notice => (FindingKind::TpmNotice, None),
+            Weight::Vulnerable => (FindingKind::TpmVulnerable, Some(ClaimValue::VULNERABLE)),
+            Weight::Broken => (FindingKind::TpmBroken, Some(ClaimValue::CONTRAINDICATED)),
+        };
+        if let Some(value) = value {
+            draft.claims.lower_to(Claim::Hardware, value);
+        }
+        draft.add(Finding::new(kind, Claim::Hardware, format!("{}: {}", flaw.id, flaw.sentence)));
+    }
+    draft.verdict = match (draft.claims.value(Claim::Hardware).tier(), draft.verdict) {
+        (Tier::Contraindicated, _) => Verdict::Contraindicated,
+        (Tier::Warning, Verdict::Affirming) => Verdict::Warning,
+        (_, verdict) => verdict,
+    };
 }
 
 fn judge_boot(draft: &mut Draft<'_>, seen: &Measurements<'_>, candidates: &[Candidate<'_>]) {

@@ -81,7 +81,8 @@ impl FromStr for Claim {
 }
 
 /// How far a claim's value is to be relied on (section 2.3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Tier {
     /// The Verifier affirms.
     Affirming,
@@ -110,6 +111,8 @@ impl ClaimValue {
     pub const AFFIRMING: Self = Self(31);
     /// File system: holds files that are not recognised.
     pub const UNRECOGNISED_FILES: Self = Self(32);
+    /// Hardware: genuine, with a known vulnerability.
+    pub const VULNERABLE: Self = Self(32);
     /// Executables: not recognised.
     pub const UNRECOGNISED: Self = Self(33);
     /// Configuration: what would show it is not available or not known.

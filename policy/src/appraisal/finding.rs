@@ -49,6 +49,10 @@ pub enum FindingKind {
     SecureBootState,
     /// Something vouched for an image that the release does not list.
     Authority,
+    /// The attestor measured an image that the release does not list.
+    UnknownImage,
+    /// An image that the release asks for was not measured.
+    MissingImage,
     /// The release says nothing about a PCR that it must constrain to affirm the claim.
     NotConstrained,
     /// The zone's products have no release that is accepted now.
@@ -71,6 +75,12 @@ pub enum FindingKind {
     /// No quote proves the PCR values that were appraised. Told of a folder without one; held against
     /// nobody, since whoever brings the folder vouches for it.
     PcrsUnproven,
+    /// Something is known against the TPM that is held against nobody.
+    TpmNotice,
+    /// The TPM has a known vulnerability.
+    TpmVulnerable,
+    /// A key of the TPM can be had without the TPM.
+    TpmBroken,
     /// The zone asks for a claim that nobody made.
     NotClaimed,
 }
@@ -80,9 +90,11 @@ impl FindingKind {
     #[must_use]
     pub const fn is_notice(self) -> bool {
         match self {
-            Self::Deprecated | Self::WithdrawnButAccepted | Self::FilesNotAppraised | Self::PcrsUnproven => {
-                true
-            }
+            Self::Deprecated
+            | Self::WithdrawnButAccepted
+            | Self::FilesNotAppraised
+            | Self::PcrsUnproven
+            | Self::TpmNotice => true,
             Self::PcrValue
             | Self::PcrNotQuoted
             | Self::OtherBank
@@ -98,6 +110,8 @@ impl FindingKind {
             | Self::FileListIncomplete
             | Self::SecureBootState
             | Self::Authority
+            | Self::UnknownImage
+            | Self::MissingImage
             | Self::NotConstrained
             | Self::NoRelease
             | Self::NotAccepted
@@ -105,6 +119,8 @@ impl FindingKind {
             | Self::HardwareUnproven
             | Self::NotAuthentic
             | Self::LogContradicts
+            | Self::TpmVulnerable
+            | Self::TpmBroken
             | Self::NotClaimed => false,
         }
     }

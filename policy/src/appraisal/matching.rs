@@ -8,9 +8,11 @@ use std::collections::BTreeSet;
 use super::claims::Claim;
 use super::early;
 use super::finding::{EventPlace, Finding, FindingKind, MAX_EXPECTED};
+use super::images::{self, ImageMismatch, is_image};
 use super::measurements::Measurements;
 use super::secure_boot::{self, StateMismatch};
 use crate::digest::Digest;
+use crate::eventlog::image::IMAGE_PCR;
 use crate::evidence::verify::VerifiedEvent;
 use crate::reference::event_type::EventType;
 use crate::reference::hash_text::HashText;
@@ -33,6 +35,7 @@ pub(super) enum Mismatch<'a> {
     Forbidden { rule: &'a EventRule, event: &'a VerifiedEvent },
     Early { rule: &'a EventRule, event: &'a VerifiedEvent },
     SecureBoot { pcr: PcrIndex, of: StateMismatch<'a> },
+    Image(ImageMismatch<'a>),
 }
 
 /// Everything in which `seen` differs from what `manifest` accepts; empty means approved.
@@ -41,6 +44,7 @@ pub(super) fn mismatches<'a>(manifest: &'a Manifest, seen: &Measurements<'a>) ->
     for pcr in manifest.mentioned() {
         compare_pcr(manifest, seen, pcr, &mut found);
     }
+    images::compare(manifest, seen, &mut found);
     found
 }
 
@@ -89,7 +93,8 @@ fn compare_events<'a>(
     let (closing, absent): (Vec<&EventRule>, Vec<&EventRule>) =
         manifest.rules(pcr).partition(|rule| rule.closes());
     let mut open: Vec<&VerifiedEvent> = Vec::new();
-    for event in seen.events(pcr) {
+    let has_image_rules = !manifest.images().is_empty();
+    for event in seen.events(pcr).filter(|event| !(has_image_rules && is_image(event))) {
         if let Some(rule) = absent.iter().find(|rule| is_of_type(rule, event)) {
             found.push(Mismatch::Forbidden { rule, event });
         } else if !closing.is_empty() && !closing.iter().any(|rule| is_satisfied_by(rule, event)) {
@@ -184,6 +189,7 @@ impl Mismatch<'_> {
             | Self::Unexpected { event }
             | Self::Forbidden { event, .. }
             | Self::Early { event, .. } => event.pcr,
+            Self::Image(_) => IMAGE_PCR,
         }
     }
 
@@ -235,6 +241,8 @@ impl Mismatch<'_> {
             Self::Forbidden { .. } => FindingKind::ForbiddenEvent,
             Self::Early { .. } => FindingKind::EarlyApplication,
             Self::SecureBoot { of, .. } => of.kind(),
+            Self::Image(ImageMismatch::Unknown { .. }) => FindingKind::UnknownImage,
+            Self::Image(ImageMismatch::Missing { .. }) => FindingKind::MissingImage,
         }
     }
 
@@ -249,6 +257,7 @@ impl Mismatch<'_> {
             | Self::Unexplained { .. }
             | Self::OtherBank { .. }
             | Self::Value { .. }
+            | Self::Image(_)
             | Self::SecureBoot { .. } => (None, None),
         }
     }
@@ -268,6 +277,7 @@ impl Mismatch<'_> {
             | Self::OtherBank { .. }
             | Self::Forbidden { .. }
             | Self::Early { .. }
+            | Self::Image(_)
             | Self::SecureBoot { .. } => Vec::new(),
         };
         expected.into_iter()
@@ -298,6 +308,7 @@ impl Mismatch<'_> {
             Self::Digest { rule, event } => {
                 format!("{}: {} is not the one of {release}; {}", place(event), called(rule), remedy(release))
             }
+            Self::Image(mismatch) => mismatch.sentence(release),
             Self::Unexpected { event } => {
                 format!("{}: {release} lists no such event; {}", place(event), remedy(release))
             }

@@ -6,7 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::eventlog::ima::verify::VerifiedIma;
+use crate::eventlog::image::{IMAGE_PCR, ImageMeasurement};
 use crate::evidence::HardwareProof;
+use crate::evidence::flaw::Flaw;
+use crate::evidence::linux::EventOrigin;
 use crate::evidence::secure_boot::SecureBootState;
 use crate::evidence::verify::{VerifiedEvent, VerifiedEvidence};
 use crate::reference::event_type::EventType;
@@ -32,6 +35,7 @@ pub struct Measurements<'a> {
     ima: Option<&'a VerifiedIma>,
     secure_boot: Option<&'a SecureBootState>,
     origin: Origin,
+    flaws: &'a [Flaw],
 }
 
 impl<'a> Measurements<'a> {
@@ -56,7 +60,7 @@ impl<'a> Measurements<'a> {
     ) -> Self {
         let events = events.into_iter().collect();
         let unexplained = unexplained.iter().copied().collect();
-        Self { pcrs, events, unexplained, origin, ima: None, secure_boot: None }
+        Self { pcrs, events, unexplained, origin, ima: None, secure_boot: None, flaws: &[] }
     }
 
     /// The same view with the confirmed records of an IMA list.
@@ -77,6 +81,19 @@ impl<'a> Measurements<'a> {
     #[must_use]
     pub const fn secure_boot(&self) -> Option<&'a SecureBootState> {
         self.secure_boot
+    }
+
+    /// The view with what is known against the TPM.
+    #[must_use]
+    pub const fn with_flaws(mut self, flaws: &'a [Flaw]) -> Self {
+        self.flaws = flaws;
+        self
+    }
+
+    /// What is known against the TPM.
+    #[must_use]
+    pub const fn flaws(&self) -> &'a [Flaw] {
+        self.flaws
     }
 
     /// The bank.
@@ -100,6 +117,14 @@ impl<'a> Measurements<'a> {
     pub fn events(&self, pcr: PcrIndex) -> impl Iterator<Item = &'a VerifiedEvent> {
         let events = self.events.get(&pcr).copied().unwrap_or_default();
         events.iter().filter(|event| EventType(event.event_type) != EventType::NO_ACTION)
+    }
+
+    /// What the attestor measured itself, in the order of its log.
+    pub fn images(&self) -> impl Iterator<Item = &'a ImageMeasurement> {
+        self.events(IMAGE_PCR).filter_map(|event| match &event.origin {
+            EventOrigin::Image(image) => Some(image.as_ref()),
+            EventOrigin::Firmware | EventOrigin::Userspace { .. } => None,
+        })
     }
 
     /// Whether the events of `pcr` replay to its value.
@@ -128,5 +153,6 @@ impl<'a> From<&'a VerifiedEvidence> for Measurements<'a> {
         Self::new(pcrs, events, evidence.unexplained(), evidence.hardware())
             .with_secure_boot(evidence.secure_boot())
             .with_ima(evidence.ima())
+            .with_flaws(evidence.flaws())
     }
 }

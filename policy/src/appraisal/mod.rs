@@ -10,9 +10,11 @@
 
 mod appraise;
 pub mod claims;
+pub mod ear;
 pub(crate) mod early;
 mod files;
 pub mod finding;
+mod images;
 mod matching;
 pub mod measurements;
 pub mod offline;

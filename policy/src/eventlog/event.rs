@@ -76,6 +76,9 @@ event_types! {
     EFI_SPDM_FIRMWARE_CONFIG = 0x8000_00e2, "EV_EFI_SPDM_FIRMWARE_CONFIG";
     EFI_SPDM_DEVICE_POLICY = 0x8000_00e3, "EV_EFI_SPDM_DEVICE_POLICY";
     EFI_SPDM_DEVICE_AUTHORITY = 0x8000_00e4, "EV_EFI_SPDM_DEVICE_AUTHORITY";
+    // Not of the profile: events of other logs, so that manifests can name them. No TCG number is near.
+    SYSTEMD = 0xfffe_0001, "SYSTEMD";
+    IMAGE = 0xfffe_0002, "TOUCHSTONE_IMAGE";
 }
 
 impl fmt::Display for EventType {

@@ -3,6 +3,9 @@
 
 pub mod event;
 pub mod ima;
+pub mod image;
 pub mod replay;
+pub mod sequence;
 pub mod tcg;
 pub mod typed;
+pub mod userspace;

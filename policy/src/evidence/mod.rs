@@ -5,11 +5,16 @@
 //! by its log. What is kept of it comes back as [`recorded::RecordedEvidence`], good for forecasts only.
 //! Whether what was booted is good is appraised elsewhere.
 
+pub mod devid;
 pub mod endorsement;
+pub mod flaw;
 mod grammar;
 pub mod identity;
+pub mod linux;
+pub mod nvpcr;
 pub mod offline;
 pub mod recorded;
+mod roca;
 pub mod secure_boot;
 pub mod software_key;
 pub mod verify;
@@ -18,8 +23,9 @@ use crate::digest::Digest;
 use crate::eventlog::ima::verify::ImaPart;
 use crate::tpm::pcr::PcrValues;
 
-/// What a device sends; untrusted. Every field is demanded but the IMA list: a release that has a section
-/// about files demands that.
+/// What a device sends; untrusted. A log that Linux writes is not demanded: without it the PCRs that it
+/// would explain are unexplained, which fails every release that constrains them, and a release that says
+/// which files may run demands the IMA list.
 #[derive(Debug, Clone)]
 pub struct Evidence {
     /// The TPM's quote.
@@ -30,6 +36,18 @@ pub struct Evidence {
     pub firmware_log: Vec<u8>,
     /// The list of Linux IMA, or what is new in it; read after the quote was made.
     pub ima: Option<ImaPart>,
+    /// systemd's log of its own measurements.
+    pub userspace_log: Option<Vec<u8>>,
+    /// The attestor's log of the images that it measured.
+    pub image_log: Option<Vec<u8>>,
+}
+
+impl Evidence {
+    /// The logs besides the firmware's.
+    #[must_use]
+    pub fn linux_logs(&self) -> linux::LinuxLogs<'_> {
+        linux::LinuxLogs { userspace: self.userspace_log.as_deref(), images: self.image_log.as_deref() }
+    }
 }
 
 /// A signed quote as TPM2_Quote returns it; untrusted.
@@ -63,6 +81,10 @@ pub enum Purpose {
     Quote,
     /// A certification of the identity key.
     Certify,
+    /// A signature by the IDevID key (design-details, A11).
+    DeviceIdentity,
+    /// A certification of an NvPCR.
+    NvCertify,
 }
 
 impl Purpose {
@@ -72,6 +94,8 @@ impl Purpose {
         match self {
             Self::Quote => "touchstone/v1/quote",
             Self::Certify => "touchstone/v1/certify",
+            Self::DeviceIdentity => "touchstone/v1/idevid",
+            Self::NvCertify => "touchstone/v1/nv-certify",
         }
     }
 }

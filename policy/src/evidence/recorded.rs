@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::HardwareProof;
+use super::flaw::Flaw;
+use super::linux::LinuxLogs;
 use super::secure_boot::SecureBootState;
 use super::verify::{EvidenceError, Explained, Measured, VerifiedEvent, explain};
 use crate::appraisal::measurements::{Measurements, Origin};
@@ -23,6 +25,16 @@ pub struct RecordedEvidence {
     ima: Option<VerifiedIma>,
     secure_boot: SecureBootState,
     origin: Origin,
+    flaws: Vec<Flaw>,
+}
+
+/// Logs besides the firmware's, as they were stored.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StoredLogs<'a> {
+    /// What systemd and the attestor logged.
+    pub linux: LinuxLogs<'a>,
+    /// The whole IMA list.
+    pub ima: Option<&'a ImaPart>,
 }
 
 impl RecordedEvidence {
@@ -33,31 +45,28 @@ impl RecordedEvidence {
         firmware_log: &[u8],
         hardware: HardwareProof,
     ) -> Result<Self, EvidenceError> {
-        Self::replay_from(pcrs, firmware_log, None, Origin::Device(hardware))
+        Self::replay_all(pcrs, firmware_log, &StoredLogs::default(), Origin::Device(hardware))
     }
 
-    /// The same with the whole IMA list as it was stored.
-    pub fn replay_with_ima(
+    /// The same with the logs that Linux wrote, and of any origin.
+    pub fn replay_all(
         pcrs: PcrValues,
         firmware_log: &[u8],
-        ima: Option<&ImaPart>,
-        hardware: HardwareProof,
-    ) -> Result<Self, EvidenceError> {
-        Self::replay_from(pcrs, firmware_log, ima, Origin::Device(hardware))
-    }
-
-    /// The same of any origin.
-    pub(super) fn replay_from(
-        pcrs: PcrValues,
-        firmware_log: &[u8],
-        ima: Option<&ImaPart>,
+        logs: &StoredLogs<'_>,
         origin: Origin,
     ) -> Result<Self, EvidenceError> {
         // Only a part is bound to a boot, and nothing was accepted that a part could go on from.
         let boot = Boot { reset_count: 0, restart_count: 0 };
-        let measured = Measured { pcrs: &pcrs, firmware_log, ima, boot, accepted: None };
+        let (linux, ima) = (logs.linux, logs.ima);
+        let measured = Measured { pcrs: &pcrs, firmware_log, linux, ima, boot, accepted: None };
         let Explained { events, unexplained, ima, secure_boot } = explain(&measured)?;
-        Ok(Self { pcrs, events, unexplained, origin, ima, secure_boot })
+        Ok(Self { pcrs, events, unexplained, origin, ima, secure_boot, flaws: Vec::new() })
+    }
+
+    /// The evidence with what is known today against its TPM ([`super::flaw::flaws`]).
+    #[must_use]
+    pub fn with_flaws(self, flaws: Vec<Flaw>) -> Self {
+        Self { flaws, ..self }
     }
 
     /// What was measured.
@@ -67,5 +76,6 @@ impl RecordedEvidence {
         Measurements::with_origin(&self.pcrs, events, &self.unexplained, self.origin)
             .with_secure_boot(&self.secure_boot)
             .with_ima(self.ima.as_ref())
+            .with_flaws(&self.flaws)
     }
 }

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use super::flaw::Flaw;
 use super::grammar;
+use super::linux::{Continuation, EventOrigin, LinuxLogError, LinuxLogs};
 use super::secure_boot::SecureBootState;
 use super::{Evidence, HardwareProof};
 use crate::eventlog::event::describe;
@@ -25,7 +27,8 @@ pub use super::grammar::GrammarError;
 
 /// PCRs that Linux goes on extending after the firmware's log ends: systemd's NvPCRs (9), IMA (10),
 /// boot phases (11), measured images (13), volume keys and machine id (15) (UAPI Linux TPM PCR
-/// registry). Their quoted value is the firmware's events and then others.
+/// registry). Their quoted value is the firmware's events and then others, logged or not. PCRs 0 to 7,
+/// 12 and 14 get a separator at most, and are not excused when no log tells it.
 const CONTINUED_BY_LINUX: [u8; 5] = [9, 10, 11, 13, 15];
 
 /// What the broker asked for, and of whom.
@@ -80,6 +83,9 @@ pub enum EvidenceError {
     /// The log does not replay strictly.
     #[error("the firmware log does not replay")]
     Replay(#[source] ReplayError),
+    /// A log that Linux wrote cannot be believed.
+    #[error("a log of the operating system's measurements was refused")]
+    Linux(#[source] LinuxLogError),
     /// The log explains another value than was quoted.
     #[error(
         "the firmware log explains PCR {pcr} as {replayed}, the TPM quoted {quoted}; the log was changed, cut, or is of another boot"
@@ -114,6 +120,8 @@ pub struct VerifiedEvent {
     pub digest: HashValue,
     /// What the event says about itself. Decoration for people; never an input to a decision.
     pub description: Option<String>,
+    /// Which log tells it, with what the digest binds.
+    pub origin: EventOrigin,
 }
 
 /// What a device proved that it booted. Only [`verify`] makes it.
@@ -127,6 +135,7 @@ pub struct VerifiedEvidence {
     secure_boot: SecureBootState,
     hardware: HardwareProof,
     ima: Option<VerifiedIma>,
+    flaws: Vec<Flaw>,
 }
 
 impl VerifiedEvidence {
@@ -143,8 +152,8 @@ impl VerifiedEvidence {
         self.events.get(&pcr).map_or(&[], Vec::as_slice)
     }
 
-    /// PCRs that were extended and whose value neither the firmware log nor the IMA list explains, lowest
-    /// first: what Linux measured after the firmware's log ended. None of 0 to 7.
+    /// PCRs that were extended and whose value no log explains, lowest first: 10 where IMA's list was not
+    /// sent, others what Linux measured after the logs ended. None of 0 to 7.
     #[must_use]
     pub fn unexplained(&self) -> &[PcrIndex] {
         &self.unexplained
@@ -185,6 +194,18 @@ impl VerifiedEvidence {
     pub const fn ima(&self) -> Option<&VerifiedIma> {
         self.ima.as_ref()
     }
+
+    /// The evidence with what is known against its TPM ([`super::flaw::flaws`]).
+    #[must_use]
+    pub fn with_flaws(self, flaws: Vec<Flaw>) -> Self {
+        Self { flaws, ..self }
+    }
+
+    /// What is known against its TPM; empty until [`Self::with_flaws`] says it.
+    #[must_use]
+    pub fn flaws(&self) -> &[Flaw] {
+        &self.flaws
+    }
 }
 
 /// Verifies evidence against what was asked for (checklist rows 1, 2, 9, 10, 12 to 24, 26 and 27).
@@ -204,6 +225,7 @@ pub fn verify(evidence: &Evidence, challenged: &Challenged<'_>) -> Result<Verifi
     let measured = Measured {
         pcrs: &evidence.pcrs,
         firmware_log: &evidence.firmware_log,
+        linux: evidence.linux_logs(),
         ima: evidence.ima.as_ref(),
         boot: attest.clock.into(),
         accepted: challenged.ima,
@@ -218,6 +240,7 @@ pub fn verify(evidence: &Evidence, challenged: &Challenged<'_>) -> Result<Verifi
         secure_boot,
         hardware: challenged.hardware,
         ima,
+        flaws: Vec::new(),
     })
 }
 
@@ -225,6 +248,7 @@ pub fn verify(evidence: &Evidence, challenged: &Challenged<'_>) -> Result<Verifi
 pub(super) struct Measured<'a> {
     pub(super) pcrs: &'a PcrValues,
     pub(super) firmware_log: &'a [u8],
+    pub(super) linux: LinuxLogs<'a>,
     pub(super) ima: Option<&'a ImaPart>,
     pub(super) boot: Boot,
     pub(super) accepted: Option<&'a ImaState>,
@@ -247,15 +271,19 @@ pub(super) fn explain(measured: &Measured<'_>) -> Result<Explained, EvidenceErro
     let pcrs = measured.pcrs;
     let log = EventLog::parse(measured.firmware_log).map_err(EvidenceError::Log)?;
     let replay = replay(&log, pcrs.bank()).map_err(EvidenceError::Replay)?;
-    let mut unexplained = unexplained(pcrs, &replay)?;
+    let linux = Continuation::parse(&measured.linux).map_err(EvidenceError::Linux)?;
+    let (events, mut unexplained) = confirm(pcrs, &replay, &linux)?;
     let secure_boot = grammar::verify(&replay).map_err(EvidenceError::Grammar)?;
     let (firmware, boot, accepted) = (replay.values(), measured.boot, measured.accepted);
     let quoted = ima::Quoted { pcrs, firmware, boot, accepted };
     let list = measured.ima.map(|part| ima::verify(part, &quoted)).transpose().map_err(EvidenceError::Ima)?;
     if let Some(list) = &list {
-        unexplained.retain(|pcr| list.pcrs().all(|explained| explained != *pcr));
+        // A PCR that the firmware extended too stays unexplained: a release that closes its events says
+        // nothing about files in it.
+        let shared = |pcr: &PcrIndex| firmware.value(*pcr).is_some();
+        unexplained.retain(|pcr| shared(pcr) || list.pcrs().all(|explained| explained != *pcr));
     }
-    Ok(Explained { events: confirmed(pcrs, &replay, &unexplained), unexplained, ima: list, secure_boot })
+    Ok(Explained { events, unexplained, ima: list, secure_boot })
 }
 
 /// The values sent are those that the TPM signed, no more and no less (checklist rows 13 and 14).
@@ -276,46 +304,45 @@ fn quoted_values(
     (digest.as_bytes() == quote.pcr_digest).then_some(()).ok_or(EvidenceError::PcrDigest)
 }
 
-/// Compares every quoted value with what the log explains; returns the PCRs that it does not.
+/// The events of each PCR, in the order in which they were extended.
+type Events = BTreeMap<PcrIndex, Vec<VerifiedEvent>>;
+
+/// Compares every quoted value with what the logs explain; returns the events of the PCRs that they do,
+/// and the PCRs that they do not.
 ///
 /// A difference in a PCR that Linux continues is no contradiction: the events may be a beginning. It
 /// explains nothing either, so the PCR's events do not count. Leaving them out of the log would give
 /// an attacker the same.
-fn unexplained(quoted: &PcrValues, replay: &Replay<'_, '_>) -> Result<Vec<PcrIndex>, EvidenceError> {
-    let mut unexplained = Vec::new();
-    for (pcr, quoted) in quoted.iter() {
-        let untouched = *quoted == reset_value(quoted.alg(), pcr, 0);
-        match replay.values().value(pcr) {
-            Some(replayed) if replayed == quoted => {}
-            Some(_) if CONTINUED_BY_LINUX.contains(&pcr.number()) && !untouched => unexplained.push(pcr),
-            Some(replayed) => {
-                let (quoted, replayed) = (Box::new(*quoted), Box::new(*replayed));
-                return Err(EvidenceError::LogMismatch { pcr, quoted, replayed });
-            }
-            None if untouched => {}
-            None => unexplained.push(pcr),
-        }
-    }
-    Ok(unexplained)
-}
-
-fn confirmed(
+fn confirm(
     quoted: &PcrValues,
     replay: &Replay<'_, '_>,
-    unexplained: &[PcrIndex],
-) -> BTreeMap<PcrIndex, Vec<VerifiedEvent>> {
-    let explained = quoted.iter().map(|(pcr, _)| pcr).filter(|pcr| !unexplained.contains(pcr));
-    let events_of = |pcr| {
-        let event = |event: &&Event<'_>| {
-            Some(VerifiedEvent {
-                position: event.position,
-                pcr,
-                event_type: event.event_type.0,
-                digest: event.digest(quoted.bank())?,
-                description: describe(event),
-            })
-        };
-        (pcr, replay.events(pcr).iter().filter_map(event).collect())
-    };
-    explained.map(events_of).collect()
+    linux: &Continuation,
+) -> Result<(Events, Vec<PcrIndex>), EvidenceError> {
+    let (mut events, mut unexplained) = (Events::new(), Vec::new());
+    for (pcr, value) in quoted.iter() {
+        let reset = reset_value(value.alg(), pcr, 0);
+        let firmware = replay.values().value(pcr);
+        let replayed = *firmware.unwrap_or(&reset);
+        if let Some(later) = linux.confirmed(pcr, replayed, value).map_err(EvidenceError::Linux)? {
+            let of_firmware = replay.events(pcr).iter().filter_map(|event| verified(event, pcr, value.alg()));
+            events.insert(pcr, of_firmware.chain(later).collect());
+        } else if *value != reset && (firmware.is_none() || CONTINUED_BY_LINUX.contains(&pcr.number())) {
+            unexplained.push(pcr);
+        } else {
+            let (quoted, replayed) = (Box::new(*value), Box::new(replayed));
+            return Err(EvidenceError::LogMismatch { pcr, quoted, replayed });
+        }
+    }
+    Ok((events, unexplained))
+}
+
+fn verified(event: &Event<'_>, pcr: PcrIndex, bank: HashAlg) -> Option<VerifiedEvent> {
+    Some(VerifiedEvent {
+        position: event.position,
+        pcr,
+        event_type: event.event_type.0,
+        digest: event.digest(bank)?,
+        description: describe(event),
+        origin: EventOrigin::Firmware,
+    })
 }

@@ -9,8 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use crate::eventlog::event::EventType;
 
-/// Where the numbers of named types lie (TCG PC Client Platform Firmware Profile 1.06, table 27).
-const NAMED: [std::ops::RangeInclusive<u32>; 2] = [0..=0x1f, 0x8000_0000..=0x8000_00ff];
+/// Where the numbers of named types lie (TCG PC Client Platform Firmware Profile 1.06, table 27), and
+/// ours for events of other logs.
+const NAMED: [std::ops::RangeInclusive<u32>; 3] =
+    [0..=0x1f, 0x8000_0000..=0x8000_00ff, 0xfffe_0000..=0xfffe_000f];
 
 fn named() -> impl Iterator<Item = EventType> {
     NAMED.into_iter().flatten().map(EventType)
@@ -56,7 +58,7 @@ mod tests {
 
     #[test]
     fn every_name_and_every_number_round_trips() {
-        assert_eq!(named().filter(|known| known.name().is_some()).count(), 39);
+        assert_eq!(named().filter(|known| known.name().is_some()).count(), 41);
         for event_type in named() {
             assert_eq!(event_type.to_string().parse(), Ok(event_type));
         }

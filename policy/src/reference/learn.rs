@@ -169,6 +169,7 @@ pub fn learn(
         events,
         ima: None,
         secure_boot: None,
+        images: Vec::new(),
     };
     // Read back through the one door, so that a learned manifest is held to the same limits.
     let manifest = Manifest::parse(&draft.render()).map_err(LearnError::Manifest)?;

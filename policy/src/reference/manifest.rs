@@ -31,12 +31,15 @@
 //! `[secure_boot]` asks for Secure Boot, for keys by the SHA-256 of their variables' contents, and that everything
 //! that vouched for an image is listed ([`secure_boot`]).
 //!
+//! Images that the attestor measures have rules of their own ([`image`]).
+//!
 //! [`Manifest::parse`] is the only door. What this module does not promise: rules say nothing else about
 //! the order or the number of events; a whole value does. A manifest alone is no authority: only a
 //! [`SignedRelease`](super::dsse::SignedRelease) is appraised against.
 
 mod fault;
 pub mod ima;
+pub mod image;
 mod read;
 mod render;
 pub mod secure_boot;
@@ -45,6 +48,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Serialize, Serializer};
 
+use self::image::ImageRule;
 pub use fault::{ManifestFault, ManifestFaults, ManifestProblem};
 
 use self::ima::ImaRules;
@@ -136,6 +140,7 @@ pub struct Manifest {
     pub(super) events: Vec<EventRule>,
     pub(super) ima: Option<ImaRules>,
     pub(super) secure_boot: Option<SecureBootRule>,
+    pub(super) images: Vec<ImageRule>,
 }
 
 impl Manifest {
@@ -215,6 +220,12 @@ impl Manifest {
         self.secure_boot.as_ref()
     }
 
+    /// The image rules, by path. With any of them, every image that a device measures must satisfy one.
+    #[must_use]
+    pub fn images(&self) -> &[ImageRule] {
+        &self.images
+    }
+
     /// The PCRs that the release says anything about, in any bank.
     #[must_use]
     pub fn mentioned(&self) -> BTreeSet<PcrIndex> {
@@ -245,6 +256,8 @@ struct Document<'a> {
     description: Option<&'a str>,
     pcrs: BTreeMap<&'static str, BTreeMap<u8, Vec<String>>>,
     event: Vec<EventDocument<'a>>,
+    #[serde(skip_serializing_if = "<[ImageRule]>::is_empty")]
+    image: &'a [ImageRule],
     ima: Option<&'a ImaRules>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secure_boot: Option<SecureBootDocument<'a>>,
@@ -308,6 +321,7 @@ impl Serialize for Manifest {
             event: self.events.iter().map(EventDocument::from).collect(),
             ima: self.ima(),
             secure_boot: self.secure_boot.as_ref().map(|rule| SecureBootDocument { enabled: true, rule }),
+            image: &self.images,
         }
         .serialize(serializer)
     }

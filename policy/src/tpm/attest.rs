@@ -168,7 +168,7 @@ impl<'a> Attest<'a> {
     }
 }
 
-fn clock(reader: &mut Reader<'_>) -> Result<ClockInfo, ReadError> {
+pub(super) fn clock(reader: &mut Reader<'_>) -> Result<ClockInfo, ReadError> {
     let clock_ms = reader.u64_be("clock")?;
     let reset_count = reader.u32_be("resetCount")?;
     let restart_count = reader.u32_be("restartCount")?;

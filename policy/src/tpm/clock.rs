@@ -101,19 +101,56 @@ mod tests {
         ClockInfo { clock_ms, reset_count, restart_count, safe: true }
     }
 
-    #[test]
-    fn order_is_reset_then_restart_then_clock() {
-        let before = clock(5, 1, 1000);
-        for (now, order) in [
-            (clock(5, 1, 1001), ClockOrder::Continues),
-            (clock(5, 1, 1000), ClockOrder::Continues),
-            (clock(5, 2, 10), ClockOrder::Rebooted),
-            (clock(6, 0, 10), ClockOrder::Rebooted),
-            (clock(5, 1, 999), ClockOrder::Alarm(ClockAlarm::ClockFell { from: 1000, to: 999 })),
-            (clock(5, 0, 2000), ClockOrder::Alarm(ClockAlarm::RestartCountFell { from: 1, to: 0 })),
-            (clock(4, 9, 2000), ClockOrder::Alarm(ClockAlarm::ResetCountFell { from: 5, to: 4 })),
-        ] {
-            assert_eq!(ClockOrder::of(&before, &now), order, "{now:?}");
+    fn alarm(before: &ClockInfo, now: &ClockInfo) -> ClockAlarm {
+        match ClockOrder::of(before, now) {
+            ClockOrder::Alarm(alarm) => alarm,
+            other => panic!("no alarm: {other:?}"),
         }
+    }
+
+    #[test]
+    fn within_one_boot_the_clock_never_falls() {
+        let before = clock(5, 1, 1000);
+        assert_eq!(ClockOrder::of(&before, &clock(5, 1, 1001)), ClockOrder::Continues);
+        assert_eq!(ClockOrder::of(&before, &clock(5, 1, 1000)), ClockOrder::Continues);
+        let fell = alarm(&before, &clock(5, 1, 999));
+        assert_eq!(fell, ClockAlarm::ClockFell { from: 1000, to: 999 });
+    }
+
+    /// After a power cut the clock shows an older value and is not safe: ordinary in a plant.
+    #[test]
+    fn after_a_power_cut_the_clock_may_fall() {
+        let before = clock(5, 1, 69_142);
+        for safe in [true, false] {
+            let now = ClockInfo { safe, ..clock(6, 0, 552) };
+            assert_eq!(ClockOrder::of(&before, &now), ClockOrder::Rebooted);
+        }
+        let unsafe_but_same_boot = ClockInfo { safe: false, ..clock(5, 1, 552) };
+        assert_eq!(
+            alarm(&before, &unsafe_but_same_boot),
+            ClockAlarm::ClockFell { from: 69_142, to: 552 },
+            "nothing excuses a fall within one boot"
+        );
+    }
+
+    #[test]
+    fn after_a_wake_up_logs_begin_anew() {
+        let before = clock(5, 1, 1000);
+        for clock_ms in [10, 2000] {
+            assert_eq!(ClockOrder::of(&before, &clock(5, 2, clock_ms)), ClockOrder::Rebooted);
+        }
+        let fell = alarm(&before, &clock(5, 0, 2000));
+        assert_eq!(fell, ClockAlarm::RestartCountFell { from: 1, to: 0 });
+    }
+
+    /// Resets are compared before restarts, and both before the clock.
+    #[test]
+    fn a_fallen_reset_count_is_an_alarm_whatever_else_rose() {
+        let fell = alarm(&clock(5, 1, 1000), &clock(4, 9, 2000));
+        assert_eq!(fell, ClockAlarm::ResetCountFell { from: 5, to: 4 });
+        let cleared = alarm(&clock(5, 1, 1000), &clock(0, 0, 3));
+        assert_eq!(cleared, ClockAlarm::ResetCountFell { from: 5, to: 0 });
+        assert_eq!(ClockOrder::of(&clock(5, 9, 2000), &clock(6, 0, 0)), ClockOrder::Rebooted);
+        assert_eq!(ClockOrder::of(&clock(u32::MAX - 1, 0, 0), &clock(u32::MAX, 0, 0)), ClockOrder::Rebooted);
     }
 }

@@ -7,6 +7,7 @@ pub mod bare;
 pub mod clock;
 pub mod credential;
 mod ek;
+pub mod nv;
 pub mod pcr;
 pub mod public;
 pub mod signature;

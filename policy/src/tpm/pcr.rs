@@ -10,6 +10,11 @@ use super::alg::{HashAlg, HashValue};
 pub struct PcrIndex(u8);
 
 impl PcrIndex {
+    /// What the attestor extends by what it measures itself (design-details, G5).
+    pub const IMAGES: Self = Self(13);
+    /// Into which systemd measures the Names of its NvPCRs.
+    pub const NVPCR_INIT: Self = Self(9);
+
     /// The PCR with this index; `None` above 23.
     #[must_use]
     pub const fn new(index: u32) -> Option<Self> {

@@ -5,6 +5,9 @@ use super::der::{self, Der, DerError};
 
 /// Tag of a directoryName among GeneralNames (RFC 5280, section 4.2.1.6); explicit, as Name is a CHOICE.
 const DIRECTORY_NAME: u8 = 0xa4;
+/// Tag of an otherName among GeneralNames, implicit, and of its value, explicit.
+const OTHER_NAME: u8 = 0xa0;
+const EXPLICIT: u8 = 0xa0;
 /// Tag of keyIdentifier in AuthorityKeyIdentifier (RFC 5280, section 4.2.1.1).
 const KEY_IDENTIFIER: u8 = 0x80;
 
@@ -26,6 +29,12 @@ impl KeyUsage {
     #[must_use]
     pub const fn key_cert_sign(self) -> bool {
         self.0 & 0x04 != 0
+    }
+
+    /// The key may sign what is no certificate.
+    #[must_use]
+    pub const fn digital_signature(self) -> bool {
+        self.0 & 0x80 != 0
     }
 
     /// The key may encrypt keys (RSA EKs).
@@ -101,6 +110,44 @@ pub fn parse_directory_names(value: &[u8]) -> Result<Vec<&[u8]>, DerError> {
         if name.tag() == DIRECTORY_NAME {
             names.push(name.bytes());
         }
+    }
+    Ok(names)
+}
+
+/// Reads certificatePolicies: the contents of each policy's object identifier; qualifiers are not read.
+pub fn parse_policies(value: &[u8]) -> Result<Vec<&[u8]>, DerError> {
+    let mut inside = sequence(value, "certificatePolicies")?;
+    let mut policies = Vec::new();
+    while !inside.is_empty() {
+        let mut policy = inside.expect(der::SEQUENCE, "policyInformation")?.inside();
+        policies.push(policy.expect(der::OBJECT_IDENTIFIER, "policyIdentifier")?.bytes());
+    }
+    Ok(policies)
+}
+
+/// A name of another type among GeneralNames (RFC 5280, section 4.2.1.6).
+#[derive(Debug, Clone)]
+pub struct OtherName<'a> {
+    /// The contents of its object identifier.
+    pub oid: &'a [u8],
+    /// Its value, without the explicit tag.
+    pub value: Der<'a>,
+}
+
+/// Reads the names of other types of subjectAltName.
+pub fn parse_other_names(value: &[u8]) -> Result<Vec<OtherName<'_>>, DerError> {
+    let mut inside = sequence(value, "subjectAltName")?;
+    let mut names = Vec::new();
+    while !inside.is_empty() {
+        let name = inside.any("general name")?;
+        if name.tag() != OTHER_NAME {
+            continue;
+        }
+        let mut parts = name.inside();
+        let oid = parts.expect(der::OBJECT_IDENTIFIER, "type of a name")?.bytes();
+        let value = parts.expect(EXPLICIT, "value of a name")?.inside();
+        parts.finish("otherName")?;
+        names.push(OtherName { oid, value });
     }
     Ok(names)
 }

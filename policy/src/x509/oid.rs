@@ -45,6 +45,11 @@ pub const SHA384: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02
 /// id-sha512, 2.16.840.1.101.3.4.2.3
 pub const SHA512: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03];
 
+/// id-at-organizationName, 2.5.4.10 (RFC 5280, appendix A.1)
+pub const ORGANISATION: &[u8] = &[0x55, 0x04, 0x0a];
+/// id-at-serialNumber, 2.5.4.5 (RFC 5280, appendix A.1)
+pub const SERIAL_NUMBER: &[u8] = &[0x55, 0x04, 0x05];
+
 /// subjectKeyIdentifier, 2.5.29.14 (RFC 5280, section 4.2.1.2)
 pub const SUBJECT_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x0e];
 /// keyUsage, 2.5.29.15 (RFC 5280, section 4.2.1.3)
@@ -70,6 +75,17 @@ pub const TCG_TPM_MANUFACTURER: &[u8] = &[0x67, 0x81, 0x05, 0x02, 0x01];
 pub const TCG_TPM_MODEL: &[u8] = &[0x67, 0x81, 0x05, 0x02, 0x02];
 /// tcg-at-tpmVersion, 2.23.133.2.3
 pub const TCG_TPM_VERSION: &[u8] = &[0x67, 0x81, 0x05, 0x02, 0x03];
+
+/// tcg-cap-verifiedTPMResidency, 2.23.133.11.1.1 (TCG TPM 2.0 Keys for Device Identity and Attestation)
+pub const TCG_VERIFIED_RESIDENCY: &[u8] = &[0x67, 0x81, 0x05, 0x0b, 0x01, 0x01];
+/// tcg-cap-verifiedTPMFixed, 2.23.133.11.1.2
+pub const TCG_VERIFIED_FIXED: &[u8] = &[0x67, 0x81, 0x05, 0x0b, 0x01, 0x02];
+/// tcg-cap-verifiedTPMRestricted, 2.23.133.11.1.3
+pub const TCG_VERIFIED_RESTRICTED: &[u8] = &[0x67, 0x81, 0x05, 0x0b, 0x01, 0x03];
+/// id-on-permanentIdentifier, 1.3.6.1.5.5.7.8.3 (RFC 4043, section 2)
+pub const PERMANENT_IDENTIFIER: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x08, 0x03];
+/// id-on-hardwareModuleName, 1.3.6.1.5.5.7.8.4 (RFC 4108, section 5)
+pub const HARDWARE_MODULE_NAME: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x08, 0x04];
 
 /// The text of an object identifier for messages: dotted, with a name where this module has one.
 #[must_use]

@@ -1,6 +1,6 @@
 //! PEM armour around certificates (RFC 7468), as bundles of manufacturers' roots have it.
 //!
-//! Text between the blocks is ignored: bundles carry comments. A block of another kind is refused by name,
+//! Text between the blocks is ignored, in whatever encoding it is: bundles carry comments. A block of another kind is refused by name,
 //! so that a private key or a CRL is not passed over in silence.
 
 use base64::Engine;
@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::der::SEQUENCE;
 
-/// Most certificates in one bundle: all known TPM manufacturers together have fewer than 300.
-pub const MAX_BUNDLE_CERTIFICATES: usize = 2048;
+/// Most certificates in one bundle: those of Microsoft's cabinet, the largest collection known, are 2,189.
+pub const MAX_BUNDLE_CERTIFICATES: usize = 8192;
 
 const BEGIN: &str = "-----BEGIN ";
 const DASHES: &str = "-----";
@@ -18,9 +18,6 @@ const LABEL: &str = "CERTIFICATE";
 /// Why a PEM file cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
-    /// Not text.
-    #[error("the PEM file is no UTF-8 text")]
-    NotText,
     /// There is no block.
     #[error("there is no block `-----BEGIN CERTIFICATE-----`")]
     Empty,
@@ -48,7 +45,8 @@ pub enum PemError {
 
 /// The DER of each certificate of a PEM file, in order; at least one.
 pub fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
-    let mut rest = std::str::from_utf8(pem).map_err(|_| PemError::NotText)?;
+    let text = String::from_utf8_lossy(pem);
+    let mut rest: &str = &text;
     let mut found = Vec::new();
     while let Some((_, block)) = rest.split_once(BEGIN) {
         let number = found.len().saturating_add(1);
@@ -70,7 +68,7 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
 /// The contents of a PEM file that holds one public key, as `openssl pkey -pubout` writes it.
 pub fn public_key(pem: &[u8]) -> Result<Vec<u8>, PemError> {
     const END: &str = "-----END PUBLIC KEY-----";
-    let text = std::str::from_utf8(pem).map_err(|_| PemError::NotText)?;
+    let text = String::from_utf8_lossy(pem);
     let (_, block) = text.split_once("-----BEGIN PUBLIC KEY-----").ok_or(PemError::NoPublicKey)?;
     let (body, _) = block.split_once(END).ok_or(PemError::Block { number: 1 })?;
     let digits: String = body.split_ascii_whitespace().collect();
@@ -89,9 +87,9 @@ mod tests {
 
     #[test]
     fn comments_between_blocks_are_ignored() {
-        let text = "# a\n-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n# b\r\n\
+        let text = b"# a\n-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n# M\xfcnchen\r\n\
                     -----BEGIN CERTIFICATE-----\r\nMAMC\r\nAQE=\r\n-----END CERTIFICATE-----\r\n";
-        assert_eq!(certificates(text.as_bytes()).unwrap(), [vec![0x30, 0], vec![0x30, 3, 2, 1, 1]]);
+        assert_eq!(certificates(text).unwrap(), [vec![0x30, 0], vec![0x30, 3, 2, 1, 1]]);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use policy::appraisal::measurements::Measurements;
 use policy::appraisal::policy::{Mode, ZonePolicy};
 use policy::appraisal::{Forecast, forecast};
 use policy::digest::Digest;
-use policy::evidence::{HardwareProof, verify::VerifiedEvent};
+use policy::evidence::flaw::Flaw;
+use policy::evidence::{HardwareProof, linux::EventOrigin, verify::VerifiedEvent};
 use policy::id::ProductName;
 use policy::reference::ReferenceValues;
 use policy::reference::dsse::{Envelope, SignedRelease, Unsigned};
@@ -43,6 +44,7 @@ pub(crate) struct Boot {
     pub(crate) events: Vec<(u8, u32, String)>,
     pub(crate) hardware: HardwareProof,
     pub(crate) unexplained: Vec<PcrIndex>,
+    pub(crate) flaws: Vec<Flaw>,
 }
 
 impl Boot {
@@ -63,7 +65,7 @@ impl Boot {
             (11, IPL, kernel),
         ];
         let events = events.into_iter().map(|(pcr, kind, data)| (pcr, kind, data.to_owned())).collect();
-        Self { events, hardware: HardwareProof::Endorsed, unexplained: Vec::new() }
+        Self { events, hardware: HardwareProof::Endorsed, unexplained: Vec::new(), flaws: Vec::new() }
     }
 
     pub(crate) fn and(mut self, pcr: u8, event_type: u32, data: &str) -> Self {
@@ -100,6 +102,7 @@ impl Boot {
                 event_type: *event_type,
                 digest,
                 description: Some(data.clone()),
+                origin: EventOrigin::Firmware,
             };
             events.entry(pcr).or_default().push(event);
         }
@@ -138,6 +141,7 @@ impl Replayed {
     pub(crate) fn measurements(&self) -> Measurements<'_> {
         let events = self.events.iter().map(|(pcr, events)| (*pcr, events.as_slice()));
         Measurements::new(&self.pcrs, events, &self.boot.unexplained, self.boot.hardware)
+            .with_flaws(&self.boot.flaws)
     }
 }
 

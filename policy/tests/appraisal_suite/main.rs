@@ -10,6 +10,7 @@ mod files;
 #[expect(dead_code, reason = "the rig has more than these tests need")]
 #[path = "../rig/ima.rs"]
 mod ima;
+mod image;
 mod learn;
 mod mismatch;
 mod secure_boot;

@@ -5,6 +5,8 @@ use policy::appraisal::finding::FindingKind;
 use policy::appraisal::policy::Mode;
 use policy::appraisal::{AppraisalRecord, Verdict};
 use policy::evidence::HardwareProof;
+use policy::evidence::endorsement::Weight;
+use policy::evidence::flaw::Flaw;
 use policy::reference::state::ReleaseState::{self, Active, Deprecated, Pending, Retired, Withdrawn};
 use policy::reference::{ReferenceError, ReferenceValues};
 use proptest::prelude::*;
@@ -44,6 +46,34 @@ fn unproven_hardware_makes_every_claim_about_pcrs_void() {
     boot.hardware = HardwareProof::Registered;
     let registered = boot.forecast(&reference(&[(whole("1.4.0", 7, "k"), Active)]));
     assert_eq!(registered.record().verdict, Verdict::Affirming);
+}
+
+#[test]
+fn row_29_what_is_known_against_the_tpm_lowers_the_hardware_claim() {
+    let flaw = |weight| Flaw { id: "CVE-1".into(), weight, sentence: "it leaks".into() };
+    let releases = reference(&[(whole("1.4.0", 7, "k"), Active)]);
+    for (weight, value, verdict, kind, refused) in [
+        (Weight::Notice, 2, Verdict::Affirming, FindingKind::TpmNotice, 0),
+        (Weight::Vulnerable, 32, Verdict::Warning, FindingKind::TpmVulnerable, 1),
+        (Weight::Broken, 96, Verdict::Contraindicated, FindingKind::TpmBroken, 1),
+    ] {
+        let mut boot = Boot::of("k");
+        boot.flaws = vec![flaw(weight)];
+        let forecast = boot.forecast(&releases);
+        let record = forecast.record();
+        assert_eq!((record.claims.value(Claim::Hardware).0, record.verdict), (value, verdict));
+        assert_eq!((kinds(record), kind.is_notice()), (vec![kind], refused == 0));
+        assert_eq!(record.findings[0].sentence, "CVE-1: it leaks");
+        assert_eq!(forecast.judgement().refused.len(), refused, "{weight:?}");
+        // The worst counts, in whatever order, and the boot is appraised all the same.
+        boot.flaws = vec![flaw(Weight::Notice), flaw(weight), flaw(Weight::Notice)];
+        assert_eq!(boot.forecast(&releases).record().claims.value(Claim::Hardware).0, value);
+        assert_eq!(record.claims.value(Claim::Executables), ClaimValue::BOOT_APPROVED);
+        // A TPM that nothing vouches for is not made better by being merely vulnerable.
+        boot.hardware = HardwareProof::Unproven;
+        let unproven = boot.forecast(&releases);
+        assert_eq!(unproven.record().claims.value(Claim::Hardware), ClaimValue::NOT_RECOGNISED);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A manufacturer's workshop: authorities and EK certificates to order, right and wrong.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use base64::Engine;
 use policy::evidence::endorsement::{EndorsedEk, EndorsementError, RootStore, ValidityPolicy, endorse};
 use policy::time::UnixTime;
 use policy::x509::der;
@@ -135,6 +136,13 @@ pub(crate) fn tpm_names(attributes: &[(u8, &str)]) -> CustomExtension {
     let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, 17], names);
     extension.set_criticality(true);
     extension
+}
+
+/// A certificate in PEM.
+pub(crate) fn pem(der: &[u8]) -> String {
+    let body = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> = (0..body.len()).step_by(64).map(|at| &body[at..body.len().min(at + 64)]).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 /// A store of these certificates.

@@ -1,12 +1,14 @@
 //! Forged and broken EK chains: each is refused, and for its own reason.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use super::forge::{AT, Authority, EK_PURPOSE, TPM, judge, store, tpm_names};
+use super::forge::{AT, Authority, EK_PURPOSE, TPM, judge, pem, store, tpm_names};
 use policy::digest::Digest;
 use policy::evidence::endorsement::{
-    EndorsementError, MAX_EXTRA_INTERMEDIATES, RootError, RootStore, ValidityPolicy, endorse,
+    EndorsementError, Import, Imported, MAX_EXTRA_INTERMEDIATES, RootError, RootStore, ValidityPolicy,
+    endorse,
 };
 use policy::x509::SubjectKey;
+use policy::x509::der;
 use policy::x509::readout::ReadoutError;
 use policy::x509::signature::SignatureError;
 use rcgen::{
@@ -49,7 +51,9 @@ fn keys_of_every_accepted_kind_are_endorsed() {
     let roots = store(&[&root.der]);
     let p384 = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
     let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
-    for (key, kind, size) in [(p384, "ecc", "P-384"), (rsa, "rsa", "2048")] {
+    // Template H-4.
+    let p521 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
+    for (key, kind, size) in [(p384, "ecc", "P-384"), (p521, "ecc", "P-521"), (rsa, "rsa", "2048")] {
         let endorsed = judge(&root.ek_for(&key, |_| {}), &[], &roots).unwrap();
         assert_eq!((endorsed.key().kind(), endorsed.key().size().as_str()), (kind, size));
     }
@@ -341,11 +345,21 @@ fn too_many_intermediates_are_refused_unread() {
 #[test]
 fn keys_that_no_ek_has_are_refused() {
     let root = Authority::root("Root");
-    let p521 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
     let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let roots = store(&[&root.der]);
-    let error = judge(&root.ek_for(&p521, |_| {}), &[], &roots).unwrap_err();
-    assert!(matches!(&error, EndorsementError::KeyKind { key, .. } if key == "ecc P-521"), "{error}");
+    struct Short(Vec<u8>);
+    impl rcgen::PublicKeyData for Short {
+        fn der_bytes(&self) -> &[u8] {
+            &self.0
+        }
+        fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+            &PKCS_RSA_SHA256
+        }
+    }
+    let numbers = [der::encode_unsigned(&[0xff; 128]), der::encode_unsigned(&[1, 0, 1])].concat();
+    let short = Short(der::encode(der::SEQUENCE, &[&numbers]));
+    let error = judge(&root.ek_for(&short, |_| {}), &[], &roots).unwrap_err();
+    assert!(matches!(&error, EndorsementError::KeyKind { key, .. } if key == "rsa 1024"), "{error}");
     let error = judge(&root.ek_for(&ed25519, |_| {}), &[], &roots).unwrap_err();
     let EndorsementError::Key { source, .. } = error else { panic!("{error}") };
     assert_eq!(
@@ -409,9 +423,62 @@ fn a_file_of_roots_is_taken_whole_or_not_at_all() {
     let root = Authority::root("Root");
     let mut roots = RootStore::new();
     let error = roots.add("roots.pem", b"hello").unwrap_err();
-    assert_eq!(error.to_string(), "roots.pem is neither a DER certificate nor a PEM bundle of certificates");
+    assert_eq!(
+        error.to_string(),
+        "roots.pem is neither a DER certificate, a PEM bundle of certificates nor a cabinet of them"
+    );
     let cut = &root.der[..root.der.len() - 1];
     let error = roots.add("root.der", cut).unwrap_err();
     assert!(matches!(error, RootError::Malformed { number: 1, .. }));
+    let bundle = [pem(&root.der), pem(cut)].concat();
+    let error = roots.add("roots.pem", bundle.as_bytes()).unwrap_err();
+    assert!(matches!(error, RootError::Malformed { number: 2, .. }));
     assert_eq!(roots.anchors(), 0);
+}
+
+#[test]
+fn a_bundle_with_comments_carriage_returns_and_duplicates_is_taken() {
+    let root = Authority::root("Root");
+    let middle = root.below("Middle");
+    let bundle = [
+        b"# Wurzeln, M\xfcnchen\r\n".as_slice(),
+        pem(&root.der).replace('\n', "\r\n").as_bytes(),
+        b"Subject: CN = Middle\n",
+        pem(&middle.der).as_bytes(),
+        pem(&root.der).as_bytes(),
+    ]
+    .concat();
+    let mut roots = RootStore::new();
+    let added = roots.add("roots.pem", &bundle).unwrap();
+    assert_eq!((added.anchors, added.intermediates, added.known), (1, 1, 1));
+    judge(&middle.ek(), &[], &roots).unwrap();
+}
+
+#[test]
+fn an_import_accounts_for_every_file() {
+    let root = Authority::root("Root");
+    let mut import = Import::new();
+    import.named("root.der", &root.der).unwrap();
+    let error = import.named("notes.txt", b"hello").unwrap_err();
+    assert_eq!(error, RootError::NoCertificates("notes.txt".into()));
+    import.found("roots/README", "README", b"hello");
+    import.found("roots/cut.der", "cut.der", &root.der[..9]);
+    import.found("roots/again.pem", "again.pem", pem(&root.der).as_bytes());
+    let (store, files) = import.finish();
+    assert_eq!(store.anchors(), 1);
+    let lines: Vec<String> = files.iter().map(ToString::to_string).collect();
+    let refused =
+        "refused: roots/cut.der: certificate 1 is malformed; remove it: offset 4: certificate needs";
+    assert!(lines[2].starts_with(refused), "{}", lines[2]);
+    assert_eq!(
+        lines,
+        [
+            "root.der: 1 roots and 0 intermediates are new, 0 were known, 0 refused, 0 passed over",
+            "passed over: roots/README holds no certificate",
+            lines[2].as_str(),
+            "roots/again.pem: 0 roots and 0 intermediates are new, 1 were known, 0 refused, 0 passed over",
+        ]
+    );
+    let left_out: Vec<String> = files.iter().flat_map(Imported::left_out).collect();
+    assert_eq!(left_out, lines[1..3]);
 }

@@ -14,6 +14,8 @@ mod covered;
 #[cfg(test)]
 mod credential;
 #[cfg(test)]
+mod ek_templates;
+#[cfg(test)]
 mod fakes;
 #[cfg(test)]
 mod identity;
@@ -26,9 +28,13 @@ mod ima_rig;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod linux;
+#[cfg(test)]
 mod log;
 #[cfg(test)]
 mod memory;
+#[cfg(test)]
+mod nvpcr;
 mod offline;
 #[cfg(test)]
 mod properties;

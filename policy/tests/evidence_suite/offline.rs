@@ -31,7 +31,7 @@ fn quoted(
     let attest = Forged { magic: 0xff54_4347, kind: 0x8018, extra_data: NONCE.to_vec(), body }.bytes();
     let (signature, ak) = (key.sign(&attest), key.public(AK_ATTRIBUTES));
     let quote = QuoteFiles { attest: &attest, signature: &signature, ak: &ak, nonce: NONCE };
-    let folder = Folder { firmware_log: &log, pcrs: pcrs.as_bytes(), quote: Some(quote) };
+    let folder = Folder { firmware_log: &log, pcrs: pcrs.as_bytes(), ima: None, quote: Some(quote) };
     Parsed::parse(&folder).map(Parsed::verify)
 }
 
@@ -71,7 +71,7 @@ fn sha_1_proves_nothing_quoted_or_not() {
     assert_eq!(weak.unwrap_err(), UnusableError::WeakBank);
     let log = write_log(&boot());
     let folder = |pcrs: &str| {
-        let folder = Folder { firmware_log: &log, pcrs: pcrs.as_bytes(), quote: None };
+        let folder = Folder { firmware_log: &log, pcrs: pcrs.as_bytes(), ima: None, quote: None };
         Parsed::parse(&folder).map(|parsed| parsed.verify().unwrap().measurements().bank())
     };
     assert_eq!(folder(&pcrs), Ok(HashAlg::Sha256));

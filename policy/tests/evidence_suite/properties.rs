@@ -1,12 +1,15 @@
 //! Parsers over arbitrary bytes, and one flipped bit in every place.
 
 use policy::eventlog::event::describe;
+use policy::eventlog::image::ImageLog;
 use policy::eventlog::replay::replay_all;
 use policy::eventlog::tcg::EventLog;
+use policy::eventlog::userspace::UserspaceLog;
 use policy::evidence::secure_boot::told_by;
 use policy::reader::ReadError;
 use policy::tpm::alg::HashAlg;
 use policy::tpm::attest::Attest;
+use policy::tpm::nv::{NvAttest, NvPublic};
 use policy::tpm::pcr::PcrIndex;
 use policy::tpm::public::{AttestationKey, EkPublic, Name, Public, PublicError};
 use policy::tpm::signature::Signature;
@@ -25,6 +28,10 @@ proptest! {
         let _ = EkPublic::parse(&bytes);
         let _ = Name::parse(&bytes);
         let _ = EventLog::parse(&bytes);
+        let _ = NvAttest::parse(&bytes);
+        let _ = NvPublic::parse(&bytes);
+        let _ = UserspaceLog::parse(&bytes);
+        let _ = ImageLog::parse(&bytes);
     }
 
     /// A few bytes changed in a whole log: parsed, described and replayed, or refused.

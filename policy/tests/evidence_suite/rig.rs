@@ -267,6 +267,8 @@ pub(crate) struct Scene {
     pub(crate) attest: Forged,
     pub(crate) pcrs: PcrValues,
     pub(crate) log: Vec<u8>,
+    pub(crate) userspace: Option<Vec<u8>>,
+    pub(crate) images: Option<Vec<u8>>,
     pub(crate) bank: HashAlg,
 }
 
@@ -282,7 +284,7 @@ impl Scene {
         let digest = pcrs.quote_digest(&selection, HashAlg::Sha256).unwrap();
         let body = quote_info(&[(pcrs.bank().id(), selection.bitmap())], digest.as_bytes());
         let attest = Forged { magic: 0xff54_4347, kind: 0x8018, extra_data: QUALIFYING_DATA.to_vec(), body };
-        Self { key: Key::new(), attest, bank: pcrs.bank(), pcrs, log }
+        Self { key: Key::new(), attest, bank: pcrs.bank(), pcrs, log, userspace: None, images: None }
     }
 
     pub(crate) fn evidence(&self) -> Evidence {
@@ -293,6 +295,8 @@ impl Scene {
             pcrs: self.pcrs.clone(),
             firmware_log: self.log.clone(),
             ima: None,
+            userspace_log: self.userspace.clone(),
+            image_log: self.images.clone(),
         }
     }
 

@@ -373,6 +373,12 @@ pub struct CompleteRequest {
     /// TCG firmware event log.
     #[prost(bytes = "vec", tag = "12")]
     pub firmware_log: ::prost::alloc::vec::Vec<u8>,
+    /// systemd's log of its own measurements (tpm2-measure.log); empty where there is none.
+    #[prost(bytes = "vec", tag = "14")]
+    pub userspace_log: ::prost::alloc::vec::Vec<u8>,
+    /// The attestor's log of the images that it measured; empty where there is none.
+    #[prost(bytes = "vec", tag = "15")]
+    pub image_log: ::prost::alloc::vec::Vec<u8>,
     /// Keys outside the TPM for which certificates are asked, each stated with the digest of its request.
     #[prost(message, repeated, tag = "20")]
     pub software_keys: ::prost::alloc::vec::Vec<SoftwareKey>,
@@ -1990,6 +1996,44 @@ pub struct AttestDeviceRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttestDeviceResponse {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetResultRequest {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    /// Needed where the device is in several zones.
+    #[prost(string, tag = "2")]
+    pub zone: ::prost::alloc::string::String,
+    /// Sign the result as an EAR.
+    #[prost(bool, tag = "3")]
+    pub ear: bool,
+}
+/// The last appraisal of a device in one zone.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetResultResponse {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub zone: ::prost::alloc::string::String,
+    /// When it was appraised.
+    #[prost(uint64, tag = "3")]
+    pub at: u64,
+    /// affirming, warning, contraindicated, unappraised.
+    #[prost(string, tag = "4")]
+    pub verdict: ::prost::alloc::string::String,
+    /// AR4SI claim name to value.
+    #[prost(map = "string, int32", tag = "5")]
+    pub claims: ::std::collections::HashMap<::prost::alloc::string::String, i32>,
+    #[prost(message, repeated, tag = "6")]
+    pub findings: ::prost::alloc::vec::Vec<Finding>,
+    #[prost(string, tag = "7")]
+    pub release: ::prost::alloc::string::String,
+    /// EAT Attestation Result as JWT, if asked for.
+    #[prost(string, tag = "8")]
+    pub ear: ::prost::alloc::string::String,
+    /// When the EAR ends.
+    #[prost(uint64, tag = "9")]
+    pub expires_at: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateTokenRequest {
     #[prost(string, repeated, tag = "1")]
     pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
@@ -2237,6 +2281,15 @@ pub struct AuthorityState {
     pub state: ::prost::alloc::string::String,
     #[prost(uint32, tag = "5")]
     pub revoked: u32,
+}
+/// The keys that attestation results are verified with.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetJwksRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetJwksResponse {
+    /// JWK Set (RFC 7517), JSON.
+    #[prost(string, tag = "1")]
+    pub jwks: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAuditEventsRequest {
@@ -2573,6 +2626,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "AttestDevice"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn get_result(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetResultRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetResultResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/GetResult",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "GetResult"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn create_token(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateTokenRequest>,
@@ -2861,6 +2938,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "ListAuthorities"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn get_jwks(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetJwksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetJwksResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/GetJwks",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "GetJwks"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn list_audit_events(
             &mut self,
             request: impl tonic::IntoRequest<super::ListAuditEventsRequest>,
@@ -3004,6 +3105,13 @@ pub mod admin_server {
             tonic::Response<super::AttestDeviceResponse>,
             tonic::Status,
         >;
+        async fn get_result(
+            &self,
+            request: tonic::Request<super::GetResultRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetResultResponse>,
+            tonic::Status,
+        >;
         async fn create_token(
             &self,
             request: tonic::Request<super::CreateTokenRequest>,
@@ -3085,6 +3193,10 @@ pub mod admin_server {
             tonic::Response<super::ListAuthoritiesResponse>,
             tonic::Status,
         >;
+        async fn get_jwks(
+            &self,
+            request: tonic::Request<super::GetJwksRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetJwksResponse>, tonic::Status>;
         async fn list_audit_events(
             &self,
             request: tonic::Request<super::ListAuditEventsRequest>,
@@ -3520,6 +3632,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AttestDeviceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/GetResult" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetResultSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::GetResultRequest>
+                    for GetResultSvc<T> {
+                        type Response = super::GetResultResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetResultRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::get_result(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetResultSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -4050,6 +4205,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAuthoritiesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/GetJwks" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetJwksSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::GetJwksRequest>
+                    for GetJwksSvc<T> {
+                        type Response = super::GetJwksResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetJwksRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::get_jwks(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetJwksSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

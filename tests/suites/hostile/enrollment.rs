@@ -49,3 +49,21 @@ async fn nobody_enrolls_without_the_credential_of_this_challenge() {
     }
     assert_eq!(world.store(), after, "a replay changes nothing");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ek_that_nobody_vouches_for_is_turned_away_and_leaves_nothing() {
+    let Some((world, [device])) = World::with_devices(["press-1"]) else { return };
+    device.measure("boot-a");
+    let mut thief = Thief::of(&device).await;
+    world.admin("zone create press --mode observe");
+    thief.make_keys("press").await;
+    let before = world.store();
+    let mut request = thief.enroll_request().await;
+    request.ek_certificate = Vec::new();
+    let (reason, message) = denied(thief.connection.complete_enrollment(request).await);
+    assert_eq!(reason, Reason::NotEndorsed, "{message}");
+    for part in ["the TPM holds no EK certificate", "nor registered", "touchstone device import"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert_eq!(world.store(), before, "it costs the broker nothing");
+}

@@ -1,7 +1,7 @@
 //! `touchstone authority`: who signs the certificates of zones.
 
 use clap::Subcommand;
-use proto::v1::{AuthorityState, ListAuthoritiesRequest, Role};
+use proto::v1::{AuthorityState, GetJwksRequest, ListAuthoritiesRequest, Role};
 use serde::Serialize;
 
 use crate::client::failed;
@@ -14,6 +14,8 @@ use crate::output::{Page, Report, Session, View, words};
 pub(crate) enum AuthorityCommand {
     /// Every authority: its zone, role, state and end
     List,
+    /// The keys that verify attestation results (`device result --ear`), as a JWK Set
+    Jwks,
 }
 
 #[derive(Debug, Serialize)]
@@ -87,6 +89,12 @@ pub(crate) async fn run(command: AuthorityCommand, session: &Session) -> Result<
             let answer = client.list_authorities(ListAuthoritiesRequest {}).await.map_err(|s| failed(&s))?;
             let authorities = answer.into_inner().authorities.into_iter().map(Into::into).collect();
             session.report(&Authorities { authorities })
+        }
+        AuthorityCommand::Jwks => {
+            let mut client = session.client().await?;
+            let answer = client.get_jwks(GetJwksRequest {}).await.map_err(|s| failed(&s))?;
+            // Other programs read it as it is, so it is the same in every format.
+            Ok(Report::raw(format!("{}\n", answer.into_inner().jwks)))
         }
     }
 }

@@ -279,12 +279,36 @@ fn a_pcr_that_the_release_constrains_and_the_folder_lacks_counts_against_it() {
 #[test]
 fn what_is_not_read_yet_is_named() {
     let boot = Evidence::of("boot-a");
-    boot.write("ima.bin", b"list").write("userspace.log", b"log");
+    boot.write("userspace.log", b"log");
     let ran = boot.appraise(&boot.learned(), &[]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    for name in ["ima.bin", "userspace.log"] {
-        assert!(notes(&ran).contains(&format!("{name} is there and not appraised")), "{ran:?}");
-    }
+    assert!(notes(&ran).contains("userspace.log is there and not appraised"), "{ran:?}");
+}
+
+#[test]
+fn the_list_of_files_is_held_against_its_pcr() {
+    let boot = Evidence::of("boot-a");
+    let golden = boot.learned();
+    let list = fs::read(tool::recorded("boot-a").join("ima.bin")).unwrap();
+    let ran = boot.write("ima.bin", &list).appraise(&golden, &[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(reasons(&ran).contains("files on the device's IMA list were not appraised"), "{ran:?}");
+
+    let other = fs::read(tool::recorded("boot-b").join("ima.bin")).unwrap();
+    let ran = boot.write("ima.bin", &other).appraise(&golden, &[]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(reasons(&ran).contains("the IMA list does not belong to the boot"), "{ran:?}");
+
+    let mut changed = list.clone();
+    // In the path of the last record; an empty signature field of four bytes follows it.
+    changed[list.len() - 8] ^= 1;
+    let ran = boot.write("ima.bin", &changed).appraise(&golden, &[]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(reasons(&ran).contains("is not that of its data; the list was changed"), "{ran:?}");
+
+    let ran = boot.write("ima.bin", &list[..list.len() - 1]).appraise(&golden, &[]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("the IMA list cannot be read: offset"), "{ran:?}");
 }
 
 #[test]

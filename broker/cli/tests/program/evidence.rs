@@ -6,7 +6,7 @@
 )]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -32,7 +32,7 @@ impl Evidence {
     /// A copy of a recorded boot, PCRs as they were written down.
     pub(crate) fn of(boot: &str) -> Self {
         let evidence = Self(tempfile::tempdir().unwrap());
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/measured-boot").join(boot);
+        let from = tool::recorded(boot);
         for name in ["eventlog.bin", "pcrs.txt"] {
             evidence.write(name, &fs::read(from.join(name)).unwrap());
         }

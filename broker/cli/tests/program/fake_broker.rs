@@ -87,6 +87,7 @@ scripted! {
     quarantine_device: QuarantineDeviceRequest => QuarantineDeviceResponse,
     readmit_device: ReadmitDeviceRequest => ReadmitDeviceResponse,
     attest_device: AttestDeviceRequest => AttestDeviceResponse,
+    get_result: GetResultRequest => GetResultResponse,
     create_token: CreateTokenRequest => CreateTokenResponse,
     learn_release: LearnReleaseRequest => LearnReleaseResponse,
     apply_release: ApplyReleaseRequest => ApplyReleaseResponse,
@@ -99,6 +100,7 @@ scripted! {
     close_conduit: CloseConduitRequest => CloseConduitResponse,
     list_conduits: ListConduitsRequest => ListConduitsResponse,
     list_authorities: ListAuthoritiesRequest => ListAuthoritiesResponse,
+    get_jwks: GetJwksRequest => GetJwksResponse,
     list_audit_events: ListAuditEventsRequest => ListAuditEventsResponse,
 }
 

@@ -92,5 +92,26 @@ fn roots_that_are_no_certificates_are_named_and_passed_over() {
         return;
     };
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(ran.stderr.starts_with("skipped: ") && ran.stderr.contains("README"), "{ran:?}");
+    assert!(ran.stderr.starts_with("passed over: ") && ran.stderr.contains("README"), "{ran:?}");
+}
+
+#[test]
+fn what_files_of_roots_hold_is_told_file_by_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec();
+    std::fs::create_dir(folder.path().join("Infineon")).unwrap();
+    std::fs::write(folder.path().join("Infineon/root.der"), &root).unwrap();
+    std::fs::write(folder.path().join("cut.der"), &root[..40]).unwrap();
+    std::fs::write(folder.path().join("README"), "read me").unwrap();
+    let ran = tool::run(&["inspect", "roots", folder.path().to_str().unwrap(), "-o", "json"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&json["roots"], &json["intermediates"]), (&1.into(), &0.into()));
+    let files = json["files"].as_array().unwrap();
+    assert_eq!(files.iter().map(|file| file["roots"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 0, 0]);
+    assert!(files[1]["passed_over"][0].as_str().unwrap().ends_with("README"), "{json}");
+    assert!(files[2]["refused"][0].as_str().unwrap().contains("certificate 1 is malformed"), "{json}");
+    assert!(ran.stderr.contains("passed over:") && ran.stderr.contains("refused:"), "{}", ran.stderr);
 }

@@ -156,3 +156,37 @@ fn a_backup_goes_out_and_comes_back_whole() {
     assert_eq!(asked[0].data, vec![7; 600_000]);
     assert_eq!(asked[0].revoked_serials, ["0aff"]);
 }
+
+#[test]
+fn a_signed_result_and_its_keys_are_printed_as_they_are() {
+    let broker = FakeBroker::start();
+    let result = GetResultResponse {
+        device: "press-7".to_owned(),
+        zone: "cell-3".to_owned(),
+        at: 1_800_000_000,
+        verdict: "affirming".to_owned(),
+        claims: [("executables".to_owned(), 3)].into(),
+        ..GetResultResponse::default()
+    };
+    let signed = GetResultResponse { ear: "a.b.c".to_owned(), expires_at: 1_800_000_900, ..result.clone() };
+    broker.answers("get_result", &result).answers("get_result", &signed).answers("get_result", &signed);
+    let ran = broker.run(&["device", "result", "press-7"]);
+    assert_eq!((ran.code, ran.stdout.contains("verdict         affirming")), (0, true), "{ran:?}");
+    let ran = broker.run(&["device", "result", "press-7", "--zone", "cell-3", "--ear"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "a.b.c\n"), "{ran:?}");
+    let ran = broker.run(&["device", "result", "press-7", "--ear", "-o", "json"]);
+    let json = ran.json();
+    assert_eq!((&json["ear"], &json["appraised_at"]), (&"a.b.c".into(), &"2027-01-15T08:00:00Z".into()));
+    assert_eq!(
+        (&json["expires_at"], &json["claims"]["executables"]),
+        (&"2027-01-15T08:15:00Z".into(), &3.into())
+    );
+    let asked: Vec<GetResultRequest> = broker.asked("get_result");
+    let asked: Vec<_> = asked.iter().map(|one| (one.zone.as_str(), one.ear)).collect();
+    assert_eq!(asked, [("", false), ("cell-3", true), ("", true)]);
+
+    let jwks = r#"{"keys":[]}"#.to_owned();
+    broker.answers("get_jwks", &GetJwksResponse { jwks });
+    let ran = broker.run(&["authority", "jwks"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "{\"keys\":[]}\n"), "{ran:?}");
+}

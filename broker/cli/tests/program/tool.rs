@@ -1,7 +1,7 @@
 //! Runs the program as a person would.
 #![expect(clippy::unwrap_used, reason = "a test that cannot run its program has failed")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// How a run ended.
@@ -40,4 +40,9 @@ pub(crate) fn vectors() -> Option<PathBuf> {
         return None;
     }
     Some(folder)
+}
+
+/// The folder of a recorded boot.
+pub(crate) fn recorded(boot: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/measured-boot").join(boot)
 }

@@ -15,7 +15,7 @@ use super::named_blobs;
 use crate::ca::Serial;
 use crate::record::device::{HELD, HeldCertificates, held_place};
 use crate::record::golden::GOLDEN;
-use crate::record::plant::{ADMIN, ISSUING, Issuing, PLANT, SEALING, Sealing, TRUST};
+use crate::record::plant::{ADMIN, EAR, EarSigning, ISSUING, Issuing, PLANT, SEALING, Sealing, TRUST};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, RevokedCertificate, revoked_key};
 use crate::secrets::SecretKey;
 use crate::store::record::{DecodeError, decode};
@@ -182,6 +182,9 @@ fn owner(key: &str) -> Option<(DeviceName, ZoneName)> {
 fn wrapped<'a>(key: &'a str, value: &[u8]) -> Result<Option<(&'a str, Vec<u8>)>, DecodeError> {
     if key == ISSUING {
         return Ok(Some((ISSUING, decode::<Issuing>(key, value)?.wrapped_key.0)));
+    }
+    if key == EAR {
+        return Ok(Some((EAR, decode::<EarSigning>(key, value)?.wrapped_key.0)));
     }
     if key.starts_with(SEALING) {
         return Ok(Some((SEALING, decode::<Sealing>(key, value)?.wrapped_key.0)));

@@ -9,7 +9,7 @@ use crate::record::golden::{
     GOLDEN, GoldenHead, PRODUCT, ProductCounter, RELEASE, RELEASE_KEY, ReleaseKeyRecord, ReleaseRecord,
 };
 use crate::record::plant::{
-    ADMIN, Administrator, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
+    ADMIN, Administrator, EAR, EarSigning, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
 };
 use crate::record::zone::{AUTHORITY, AuthorityRecord, CONDUIT, REVOKED, RevokedCertificate, ZONE};
 use crate::store::record::{DecodeError, Record, decode};
@@ -35,9 +35,10 @@ fn as_kind<R: Record>(key: &str, value: &[u8]) -> Result<(), DecodeError> {
 type Reads = fn(&str, &[u8]) -> Result<(), DecodeError>;
 
 /// Records that stand alone, by key.
-const SINGLE: [(&str, Reads); 4] = [
+const SINGLE: [(&str, Reads); 5] = [
     (PLANT, as_kind::<Plant>),
     (ISSUING, as_kind::<Issuing>),
+    (EAR, as_kind::<EarSigning>),
     (TRUST, as_kind::<TrustHead>),
     (GOLDEN, as_kind::<GoldenHead>),
 ];

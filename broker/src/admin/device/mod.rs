@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod import;
+pub mod result;
 pub mod stop;
 pub mod view;
 pub mod why;

@@ -2,8 +2,10 @@
 
 mod backup;
 mod change;
+mod clock;
 mod device;
 mod golden;
+mod result;
 mod rights;
 mod status;
 mod zone;
@@ -181,6 +183,8 @@ impl Bench {
             reset_count: 1,
             restart_count: 0,
             clock: 1,
+            clock_safe: Some(true),
+            clone_alarm: false,
             firmware_version: 1,
         };
         let txn = Txn::new().put(attested_key(name), stored(&attested).unwrap());
@@ -223,6 +227,10 @@ fn boot_file(boot: &str, file: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// A restricted signing key whose point is the generator of P-256.
+const AK_P256: &str = "0023000b00050072000000100018000b0003001000206b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0\
+                       f4a13945d898c29600204fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
+
 /// What a device sent that booted like `boot`.
 pub(crate) fn boot(boot: &str) -> v1::CompleteRequest {
     let text = String::from_utf8(boot_file(boot, "pcrs.txt")).unwrap();
@@ -233,6 +241,7 @@ pub(crate) fn boot(boot: &str) -> v1::CompleteRequest {
     };
     v1::CompleteRequest {
         ek_public: hex::decode(EK_P256).unwrap(),
+        ak_public: hex::decode(AK_P256).unwrap(),
         pcr_values: (0..16).map(value).collect(),
         firmware_log: boot_file(boot, "eventlog.bin"),
         ..v1::CompleteRequest::default()

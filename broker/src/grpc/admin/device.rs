@@ -9,7 +9,9 @@ use proto::{convert, v1};
 
 use super::parse;
 use crate::admin::device::view::{self, DeviceView, Filter, Seen, State};
-use crate::admin::device::{DeviceRef, admit as admission, import as registration, stop, why};
+use crate::admin::device::{
+    DeviceRef, admit as admission, import as registration, result as last, stop, why,
+};
 use crate::admin::{Actor, token};
 use crate::plant::Plant;
 use crate::record::device::{Attested, HeldCertificate, Inventory, Pending, Source};
@@ -138,6 +140,29 @@ pub(super) async fn attest(
 ) -> Result<v1::AttestDeviceResponse, Refusal> {
     stop::attest_now(plant, actor, &parse::text("device", &request.name)?).await?;
     Ok(v1::AttestDeviceResponse {})
+}
+
+pub(super) async fn result(
+    plant: &Plant,
+    _: &Actor,
+    request: v1::GetResultRequest,
+) -> Result<v1::GetResultResponse, Refusal> {
+    let name = parse::text("device", &request.device)?;
+    let zone: Option<ZoneName> = parse::optional("zone", &request.zone)?;
+    let last::Recorded { device, record, ear } =
+        last::result(plant, &name, zone.as_ref(), request.ear).await?;
+    let claims = record.claims.iter().map(|(claim, value)| (claim.name().to_owned(), value.0.into()));
+    Ok(v1::GetResultResponse {
+        device: device.to_string(),
+        zone: record.zone.to_string(),
+        at: record.at.0,
+        verdict: record.verdict.to_string(),
+        claims: claims.collect(),
+        findings: record.findings.iter().map(convert::finding).collect(),
+        release: record.release.as_ref().map(ToString::to_string).unwrap_or_default(),
+        expires_at: ear.as_ref().map_or(0, |ear| ear.expires.0),
+        ear: ear.map(|ear| ear.token).unwrap_or_default(),
+    })
 }
 
 pub(super) async fn create_token(

@@ -99,6 +99,7 @@ impl Admin for Administration {
     );
     unary!(readmit_device, ReadmitDeviceRequest, ReadmitDeviceResponse, Act::ReadmitDevice, device::readmit);
     unary!(attest_device, AttestDeviceRequest, AttestDeviceResponse, Act::AttestDevice, device::attest);
+    unary!(get_result, GetResultRequest, GetResultResponse, Act::ReadDevices, device::result);
     unary!(create_token, CreateTokenRequest, CreateTokenResponse, Act::CreateToken, device::create_token);
     unary!(learn_release, LearnReleaseRequest, LearnReleaseResponse, Act::LearnRelease, golden::learn);
     unary!(apply_release, ApplyReleaseRequest, ApplyReleaseResponse, Act::ApplyRelease, golden::apply);
@@ -117,6 +118,7 @@ impl Admin for Administration {
         Act::ReadZones,
         zone::authorities
     );
+    unary!(get_jwks, GetJwksRequest, GetJwksResponse, Act::ReadZones, zone::jwks);
     unary!(list_audit_events, ListAuditEventsRequest, ListAuditEventsResponse, Act::ReadAudit, status::audit);
 
     type BackupStream = backup::Stream;

@@ -4,6 +4,7 @@ use proto::{convert, v1};
 
 use super::parse;
 use crate::admin::{Actor, conduit, zone};
+use crate::ear::EarKey;
 use crate::plant::Plant;
 use crate::record::zone::AuthorityState;
 use crate::session::{Refusal, role_to_wire};
@@ -109,4 +110,14 @@ fn authority(plant: &Plant, view: &zone::AuthorityView) -> v1::AuthorityState {
         state: state.to_owned(),
         revoked: parse::count(view.revoked),
     }
+}
+
+pub(super) async fn jwks(
+    plant: &Plant,
+    _: &Actor,
+    _: v1::GetJwksRequest,
+) -> Result<v1::GetJwksResponse, Refusal> {
+    let key = EarKey::open(plant).await.map_err(Refusal::internal)?;
+    let jwks = serde_json::to_string_pretty(&key.jwks()).map_err(Refusal::internal)?;
+    Ok(v1::GetJwksResponse { jwks })
 }

@@ -1,8 +1,9 @@
 //! The first record: `boot_aggregate`, the hash over the PCRs of the boot (`ima_calc_boot_aggregate` of
 //! Linux). It ties a list to the boot that the quote shows (checklist row 26).
 //!
-//! PCRs 0 to 7 are hashed, or 0 to 9 by kernels since 5.8 in banks other than SHA-1. Linux may extend PCR
-//! 9 later, so where the firmware's log tells an earlier value of 8 or 9, that one counts as well.
+//! PCRs 0 to 7 are hashed, or 0 to 9 by kernels since 5.8 in banks other than SHA-1. IMA hashes them before
+//! systemd runs, which may extend PCR 9, and the others by its separator; so the values that the firmware's
+//! log gives count as well. It explains the quote, or the evidence is refused.
 //!
 //! After kexec the list goes on with a second `boot_aggregate`. It is a record like any other here: no PCR
 //! says which kernel was started, so the release must list it, or the device must boot through its
@@ -57,10 +58,9 @@ pub(super) fn verify(
     }
     // A kernel on a TPM without a bank of IMA's own hash takes the values of the bank that there is.
     let matches = |values: Option<Vec<&[u8]>>| values.is_some_and(|v| found.alg().hash(&v) == found);
-    if matches(values(0..8, quoted, quoted))
-        || matches(values(0..10, quoted, quoted))
-        || matches(values(0..10, quoted, firmware))
-    {
+    let candidates = [values(0..8, quoted, quoted), values(0..10, quoted, quoted)];
+    let early = [values(0..8, firmware, quoted), values(0..10, firmware, quoted)];
+    if candidates.into_iter().chain(early).any(matches) {
         return Ok(());
     }
     Err(if found.alg() == quoted.bank() {
@@ -70,15 +70,12 @@ pub(super) fn verify(
     })
 }
 
-/// The values of these PCRs; those of 8 and 9 as `late` has them, where it does.
+/// The values of these PCRs, from `first` where it has them.
 fn values<'v>(
     pcrs: std::ops::Range<u32>,
-    quoted: &'v PcrValues,
-    late: &'v PcrValues,
+    first: &'v PcrValues,
+    otherwise: &'v PcrValues,
 ) -> Option<Vec<&'v [u8]>> {
-    let value = |pcr: PcrIndex| match pcr.number() {
-        8 | 9 => late.value(pcr).or_else(|| quoted.value(pcr)),
-        _ => quoted.value(pcr),
-    };
+    let value = |pcr: PcrIndex| first.value(pcr).or_else(|| otherwise.value(pcr));
     pcrs.filter_map(PcrIndex::new).map(|pcr| value(pcr).map(HashValue::as_bytes)).collect()
 }

@@ -75,14 +75,8 @@ pub enum ImaListError {
         alg: HashAlg,
     },
     /// The bytes stop making sense.
-    #[error("{0}")]
-    Structure(ReadError),
-}
-
-impl From<ReadError> for ImaListError {
-    fn from(error: ReadError) -> Self {
-        Self::Structure(error)
-    }
+    #[error(transparent)]
+    Structure(#[from] ReadError),
 }
 
 /// A list whose width is known; nothing of it is proven and its records are not read yet.

@@ -6,6 +6,9 @@
 //! [`verify::VerifiedIma`]; the next evidence of the same boot then sends only the records since
 //! ([`state::ImaState`]).
 //!
+//! Kernels before 5.8 extend SHA-1 digests padded with zeros into the other banks. That is not confirmed
+//! here, because it would rest on SHA-1.
+//!
 //! What a list never shows: that a file was *not* used. The kernel measures what its policy names, and
 //! a file only once. Data of a violation record is bound by nothing: its PCR was extended with ones.
 

@@ -4,9 +4,10 @@
 
 use serde::Serialize;
 
-use super::advisory::SHA1_CHAIN;
+use super::advisory::{ROCA_KEY, SHA1_CHAIN};
 use super::tcg::TpmIdentity;
 use crate::digest::Digest;
+use crate::evidence::roca::RocaKey;
 use crate::time::UnixTime;
 use crate::x509::der::DerError;
 use crate::x509::readout::{self, ReadoutError};
@@ -50,8 +51,8 @@ pub struct EkDescription {
     pub not_before: String,
     /// Last second of validity.
     pub not_after: String,
-    /// Names of public advisories on the TPM's family, and `SHA-1` where the certificate is signed with it; what
-    /// the authorities above it are signed with is not seen here.
+    /// Names of public advisories on the TPM's family, `ROCA` where the key itself is weak, and `SHA-1` where the
+    /// certificate is signed with it; what the authorities above it are signed with is not seen here.
     pub advisories: Vec<&'static str>,
 }
 
@@ -64,6 +65,7 @@ pub fn describe(ek_certificate: &[u8]) -> Result<EkDescription, DescribeError> {
     let time = |at: UnixTime| at.to_string();
     let mut known =
         tpm.as_ref().map(|tpm| super::advisories(tpm.manufacturer, tpm.version)).unwrap_or_default();
+    known.extend(key.as_ref().and_then(RocaKey::find_certified).map(|_| &ROCA_KEY));
     known.extend(signature::names_sha1(&certificate).then_some(&SHA1_CHAIN));
     Ok(EkDescription {
         subject: name::text(certificate.subject()),

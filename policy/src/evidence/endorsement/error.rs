@@ -7,6 +7,7 @@ use crate::x509::signature::SignatureError;
 use crate::x509::spki::KeyError;
 
 use super::path::{MAX_CHAIN, MAX_EXTRA_INTERMEDIATES, MAX_SIGNATURES};
+use super::tcg::Manufacturer;
 
 /// Why an EK certificate does not endorse its EK.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,7 +63,7 @@ pub enum EndorsementError {
     },
     /// Authorities that issued each other, and no root.
     #[error(
-        "the chain of the EK certificate runs in a circle: the only certificates of issuer `{issuer}` of `{certificate}` are below it; add a self-signed one"
+        "the chain of certificates runs in a circle: the only certificates of issuer `{issuer}` of `{certificate}` are below it; add a self-signed one"
     )]
     Circle {
         /// The certificate at which the chain came back to itself.
@@ -207,7 +208,7 @@ pub enum EndorsementError {
     },
     /// A key that no EK has.
     #[error(
-        "the key of `{certificate}` is {key}; EKs are RSA of 2048 to 4096 bits with exponent 65537, or on P-256 or P-384"
+        "the key of `{certificate}` is {key}; EKs are RSA of 2048 to 4096 bits with exponent 65537, or on P-256, P-384 or P-521"
     )]
     KeyKind {
         /// The certificate.
@@ -215,10 +216,24 @@ pub enum EndorsementError {
         /// What the key is.
         key: String,
     },
+    /// The chain ends at another manufacturer's root (row 33 of the checklist).
+    #[error(
+        "`{certificate}` claims to be of a TPM by {claimed}, but its root `{root}` vouches for TPMs by {vouches_for} only; if it vouches for {claimed} too, put it into a folder that is named after {claimed}"
+    )]
+    OtherManufacturer {
+        /// The EK certificate.
+        certificate: String,
+        /// The manufacturer that it names.
+        claimed: Manufacturer,
+        /// The root, and where it comes from.
+        root: String,
+        /// For whose TPMs it vouches.
+        vouches_for: String,
+    },
     /// The chain does not end.
-    #[error("the chain of the EK certificate has more than {MAX_CHAIN} certificates")]
+    #[error("the chain of certificates has more than {MAX_CHAIN} certificates")]
     TooLong,
     /// Too many paths.
-    #[error("the chain of the EK certificate takes more than {MAX_SIGNATURES} signature verifications")]
+    #[error("the chain of certificates takes more than {MAX_SIGNATURES} signature verifications")]
     TooMuchWork,
 }

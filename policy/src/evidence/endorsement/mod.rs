@@ -14,24 +14,30 @@
 //! manufacturer's certificate says who made the chip, not whose machine it sits in: admission is another step.
 
 mod advisory;
+mod cabinet;
 mod describe;
 mod error;
-mod path;
-mod profile;
+mod import;
+pub(super) mod path;
+mod pinning;
+pub(super) mod profile;
 mod roots;
 mod tcg;
 
+use super::roca::RocaKey;
 use crate::digest::Digest;
 use crate::time::{UnixTime, Validity};
 use crate::x509::signature::Strength;
-use crate::x509::{Certificate, SubjectKey, name, readout};
+use crate::x509::{Certificate, SubjectKey, name, oid, readout};
 
-pub use advisory::{Advisory, Applies, SHA1_CHAIN, advisories};
+pub use advisory::{Advisory, Applies, ROCA_KEY, SHA1_CHAIN, Weight, advisories, quoted_advisories};
+pub use cabinet::{CabinetError, MAX_CABINET_DATA, MAX_CABINET_FILES};
 pub use describe::{DescribeError, EkDescription, describe};
 pub use error::EndorsementError;
+pub use import::{Import, Imported, Outcome};
 pub use path::{MAX_CHAIN, MAX_EXTRA_INTERMEDIATES, MAX_SIGNATURES};
 pub use roots::{Added, MAX_BUNDLE, RootError, RootStore};
-pub use tcg::{FirmwareVersion, Manufacturer};
+pub use tcg::{FirmwareBuild, FirmwareVersion, Manufacturer, ParseFirmwareError};
 
 /// At which time the certificates of a chain must not have ended; all must have begun by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -127,13 +133,19 @@ impl EndorsedEk {
         self.chain_length
     }
 
-    /// What is publicly known against this TPM's family at the firmware it was made with, and, as
-    /// [`SHA1_CHAIN`], against its chain.
+    /// What is publicly known against this TPM's family at the firmware it was made with, as [`ROCA_KEY`]
+    /// against the EK itself, and as [`SHA1_CHAIN`] against its chain.
     #[must_use]
     pub fn advisories(&self) -> Vec<&'static Advisory> {
         let mut known = advisories(self.manufacturer(), self.version());
-        known.extend((self.strength == Strength::Sha1).then_some(&SHA1_CHAIN));
+        known.extend(RocaKey::find_certified(&self.key).map(|_| &ROCA_KEY));
+        known.extend(self.chain_advisories());
         known
+    }
+
+    /// What is known against the certificates that vouch for this EK, whatever firmware its TPM runs.
+    pub fn chain_advisories(&self) -> impl Iterator<Item = &'static Advisory> {
+        (self.strength == Strength::Sha1).then_some(&SHA1_CHAIN).into_iter()
     }
 
     /// Ties the certificate to the EK of the evidence: `public` is the digest of the canonical
@@ -190,7 +202,9 @@ pub fn endorse(
         ValidityPolicy::AtLeafNotBefore => leaf.validity().not_before,
     };
     let extras = path::unwrap_extras(extra_intermediates)?;
-    let found = path::walk(&leaf, &extras, roots, profile::When { now: at, alive_at })?;
+    let rules =
+        path::Rules { purpose: Some(oid::TCG_EK_CERTIFICATE), manufacturer: Some(identity.manufacturer) };
+    let found = path::walk(&leaf, rules, &extras, roots, profile::When { now: at, alive_at })?;
     Ok(EndorsedEk {
         digest: key.digest(),
         key,

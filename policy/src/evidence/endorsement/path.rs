@@ -8,7 +8,8 @@ use std::borrow::Cow;
 
 use super::error::EndorsementError;
 use super::profile::{self, When};
-use super::roots::{Role, RootStore, authority_key_id, key_ids_agree};
+use super::roots::{Known, Role, RootStore, authority_key_id, key_ids_agree};
+use super::tcg::Manufacturer;
 use crate::x509::signature::{self, SignatureError, Strength};
 use crate::x509::{Certificate, name, readout};
 
@@ -23,16 +24,18 @@ pub const MAX_EXTRA_INTERMEDIATES: usize = 8;
 
 /// Where a walk ended.
 #[derive(Debug)]
-pub(super) struct Found<'s> {
-    pub(super) root: Certificate<'s>,
-    pub(super) root_label: String,
-    pub(super) chain_length: usize,
+pub(in crate::evidence) struct Found<'s> {
+    pub(in crate::evidence) root: Certificate<'s>,
+    pub(in crate::evidence) root_label: String,
+    pub(in crate::evidence) chain_length: usize,
     /// The weakest signature of the chain; the root's own is not of it.
-    pub(super) strength: Strength,
+    pub(in crate::evidence) strength: Strength,
 }
 
 /// Takes the intermediates that a device sent out of their wrapping.
-pub(super) fn unwrap_extras<'a>(extras: &[&'a [u8]]) -> Result<Vec<Cow<'a, [u8]>>, EndorsementError> {
+pub(in crate::evidence) fn unwrap_extras<'a>(
+    extras: &[&'a [u8]],
+) -> Result<Vec<Cow<'a, [u8]>>, EndorsementError> {
     if extras.len() > MAX_EXTRA_INTERMEDIATES {
         return Err(EndorsementError::TooManyIntermediates(extras.len()));
     }
@@ -45,9 +48,20 @@ pub(super) fn unwrap_extras<'a>(extras: &[&'a [u8]]) -> Result<Vec<Cow<'a, [u8]>
         .collect()
 }
 
-/// Walks from `leaf` up to an anchor; every certificate of the chain must be valid as `when` says.
-pub(super) fn walk<'s>(
+/// What the authorities of a chain must be good for.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::evidence) struct Rules {
+    /// The purpose that an authority must name if it names any.
+    pub(in crate::evidence) purpose: Option<&'static [u8]>,
+    /// The manufacturer for whose TPMs the root must vouch.
+    pub(in crate::evidence) manufacturer: Option<Manufacturer>,
+}
+
+/// Walks from `leaf` up to an anchor by these rules; every certificate of the chain must be valid as `when`
+/// says.
+pub(in crate::evidence) fn walk<'s>(
     leaf: &Certificate<'s>,
+    rules: Rules,
     extras: &'s [Cow<'s, [u8]>],
     roots: &'s RootStore,
     when: When,
@@ -58,21 +72,16 @@ pub(super) fn walk<'s>(
         let malformed = |source| EndorsementError::IntermediateParse { number, source };
         parsed.push(Certificate::parse(extra).map_err(malformed)?);
     }
-    let mut walk = Walk { roots, extras: parsed, when, signatures_left: MAX_SIGNATURES };
+    let mut walk = Walk { roots, rules, extras: parsed, when, signatures_left: MAX_SIGNATURES };
     walk.climb(&mut vec![leaf.clone()])
 }
 
 struct Walk<'s> {
     roots: &'s RootStore,
+    rules: Rules,
     extras: Vec<Certificate<'s>>,
     when: When,
     signatures_left: usize,
-}
-
-struct Candidate<'s> {
-    certificate: Certificate<'s>,
-    role: Role,
-    label: &'s str,
 }
 
 impl<'s> Walk<'s> {
@@ -99,7 +108,7 @@ impl<'s> Walk<'s> {
         &self,
         subject: &Certificate<'s>,
         chain: &[Certificate<'s>],
-    ) -> Result<Vec<Candidate<'s>>, EndorsementError> {
+    ) -> Result<Vec<Known<'s>>, EndorsementError> {
         let named = self.namesakes_of_issuer(subject);
         if named.is_empty() {
             return Err(unknown_issuer(subject));
@@ -113,9 +122,8 @@ impl<'s> Walk<'s> {
                 key_id: authority_key_id(subject).map(hex::encode).unwrap_or_default(),
             });
         }
-        let fresh = |candidate: &Candidate<'s>| {
-            chain.iter().all(|earlier| earlier.der() != candidate.certificate.der())
-        };
+        let fresh =
+            |candidate: &Known<'s>| chain.iter().all(|earlier| earlier.der() != candidate.certificate.der());
         let candidates: Vec<_> = keyed.into_iter().filter(fresh).collect();
         if candidates.is_empty() {
             return Err(EndorsementError::Circle {
@@ -127,15 +135,15 @@ impl<'s> Walk<'s> {
     }
 
     /// Everybody with the name of the issuer of `subject`: the trusted first, then those the device sent.
-    fn namesakes_of_issuer(&self, subject: &Certificate<'s>) -> Vec<Candidate<'s>> {
+    fn namesakes_of_issuer(&self, subject: &Certificate<'s>) -> Vec<Known<'s>> {
         let issuer = name::comparable(subject.issuer());
         let trusted = self.roots.issuers(&issuer);
-        let trusted = trusted.map(|(certificate, role, label)| Candidate { certificate, role, label });
         let sent = self.extras.iter().filter(|extra| name::comparable(extra.subject()) == issuer);
-        let sent = sent.map(|extra| Candidate {
+        let sent = sent.map(|extra| Known {
             certificate: extra.clone(),
             role: Role::Intermediate,
             label: "sent by the device",
+            only: None,
         });
         trusted.chain(sent).collect()
     }
@@ -144,15 +152,16 @@ impl<'s> Walk<'s> {
     fn try_issuer(
         &mut self,
         subject: &Certificate<'s>,
-        candidate: Candidate<'s>,
+        candidate: Known<'s>,
         chain: &mut Vec<Certificate<'s>>,
     ) -> Result<Found<'s>, EndorsementError> {
         let issuer = &candidate.certificate;
         let below = chain.len().saturating_sub(1);
-        profile::verify_authority(issuer, below)?;
+        profile::verify_authority(issuer, below, self.rules.purpose)?;
         profile::verify_validity(issuer, self.when)?;
         let strength = self.verify_signature(subject, &candidate)?;
         if candidate.role == Role::Anchor {
+            self.verify_manufacturer(&candidate, chain)?;
             return Ok(Found {
                 root: candidate.certificate,
                 root_label: candidate.label.to_owned(),
@@ -166,10 +175,29 @@ impl<'s> Walk<'s> {
         found.map(|found| Found { strength: found.strength.min(strength), ..found })
     }
 
+    /// The root may vouch for TPMs of the manufacturer that the EK certificate claims (row 33).
+    fn verify_manufacturer(
+        &self,
+        root: &Known<'s>,
+        chain: &[Certificate<'s>],
+    ) -> Result<(), EndorsementError> {
+        let (Some(claimed), Some(only)) = (self.rules.manufacturer, &root.only) else { return Ok(()) };
+        if only.contains(&claimed) {
+            return Ok(());
+        }
+        let only: Vec<String> = only.iter().map(ToString::to_string).collect();
+        Err(EndorsementError::OtherManufacturer {
+            certificate: chain.first().map(Certificate::label).unwrap_or_default(),
+            claimed,
+            root: format!("{} ({})", root.certificate.label(), root.label),
+            vouches_for: only.join(" and "),
+        })
+    }
+
     fn verify_signature(
         &mut self,
         subject: &Certificate<'s>,
-        candidate: &Candidate<'s>,
+        candidate: &Known<'s>,
     ) -> Result<Strength, EndorsementError> {
         self.signatures_left = self.signatures_left.checked_sub(1).ok_or(EndorsementError::TooMuchWork)?;
         let certificate = subject.label();

@@ -46,10 +46,15 @@ pub(super) fn verify_leaf(leaf: &Certificate<'_>) -> Result<(SubjectKey, TpmIden
     Ok((verify_key(leaf)?, identity))
 }
 
-/// Judges a certificate as the issuer of another, with `below` authorities between it and the leaf.
+/// Judges a certificate as the issuer of another, with `below` authorities between it and the leaf. An authority
+/// that names purposes must name `purpose`.
 ///
 /// Self-issued authorities count as well, which RFC 5280 leaves out: manufacturers have none.
-pub(super) fn verify_authority(authority: &Certificate<'_>, below: usize) -> Result<(), EndorsementError> {
+pub(super) fn verify_authority(
+    authority: &Certificate<'_>,
+    below: usize,
+    purpose: Option<&[u8]>,
+) -> Result<(), EndorsementError> {
     verify_extensions(authority)?;
     let refuse = || EndorsementError::NotAnAuthority { certificate: authority.label() };
     let constraints = basic_constraints(authority)?.filter(|found| found.ca).ok_or_else(refuse)?;
@@ -61,8 +66,8 @@ pub(super) fn verify_authority(authority: &Certificate<'_>, below: usize) -> Res
     if key_usage(authority)?.is_some_and(|usage| !usage.key_cert_sign()) {
         return Err(EndorsementError::KeyUsage { certificate: authority.label(), wanted: "keyCertSign" });
     }
-    match purposes(authority)? {
-        Some(purposes) if !purposes.contains(&oid::TCG_EK_CERTIFICATE) => {
+    match (purpose, purposes(authority)?) {
+        (Some(purpose), Some(purposes)) if !purposes.contains(&purpose) => {
             Err(EndorsementError::KeyPurpose { certificate: authority.label() })
         }
         _ => Ok(()),
@@ -73,11 +78,11 @@ pub(super) fn verify_authority(authority: &Certificate<'_>, below: usize) -> Res
 /// manufacturers replace the certificates of their authorities, so the one at hand may have begun long after an
 /// EK certificate of its making.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct When {
+pub(in crate::evidence) struct When {
     /// Certificates must have begun by now.
-    pub(super) now: UnixTime,
+    pub(in crate::evidence) now: UnixTime,
     /// Certificates must not have ended before this.
-    pub(super) alive_at: UnixTime,
+    pub(in crate::evidence) alive_at: UnixTime,
 }
 
 /// Holds a certificate's validity against a time.
@@ -101,7 +106,7 @@ pub(super) fn verify_validity(certificate: &Certificate<'_>, when: When) -> Resu
 }
 
 /// Version 3, no critical extension that is not understood, no name constraints at all.
-fn verify_extensions(certificate: &Certificate<'_>) -> Result<(), EndorsementError> {
+pub(in crate::evidence) fn verify_extensions(certificate: &Certificate<'_>) -> Result<(), EndorsementError> {
     if certificate.version() != 3 {
         let version = certificate.version();
         return Err(EndorsementError::Version { certificate: certificate.label(), version });
@@ -127,7 +132,7 @@ fn verify_key(leaf: &Certificate<'_>) -> Result<SubjectKey, EndorsementError> {
         SubjectKey::Rsa { modulus, exponent } => {
             RSA_BITS.contains(&modulus_bits(modulus)) && exponent == RSA_EXPONENT
         }
-        SubjectKey::Ec { curve, .. } => matches!(curve, Curve::P256 | Curve::P384),
+        SubjectKey::Ec { curve, .. } => matches!(curve, Curve::P256 | Curve::P384 | Curve::P521),
     };
     if !fits {
         let key = format!("{} {}", key.kind(), key.size());
@@ -137,11 +142,15 @@ fn verify_key(leaf: &Certificate<'_>) -> Result<SubjectKey, EndorsementError> {
     Ok(key)
 }
 
-fn basic_constraints(certificate: &Certificate<'_>) -> Result<Option<BasicConstraints>, EndorsementError> {
+pub(in crate::evidence) fn basic_constraints(
+    certificate: &Certificate<'_>,
+) -> Result<Option<BasicConstraints>, EndorsementError> {
     read(certificate, oid::BASIC_CONSTRAINTS, extension::parse_basic_constraints)
 }
 
-fn key_usage(certificate: &Certificate<'_>) -> Result<Option<KeyUsage>, EndorsementError> {
+pub(in crate::evidence) fn key_usage(
+    certificate: &Certificate<'_>,
+) -> Result<Option<KeyUsage>, EndorsementError> {
     read(certificate, oid::KEY_USAGE, extension::parse_key_usage)
 }
 
@@ -150,7 +159,7 @@ fn purposes<'a>(certificate: &Certificate<'a>) -> Result<Option<Vec<&'a [u8]>>, 
 }
 
 /// Reads an extension if it is there.
-pub(super) fn read<'a, T>(
+pub(in crate::evidence) fn read<'a, T>(
     certificate: &Certificate<'a>,
     oid: &[u8],
     parse: impl Fn(&'a [u8]) -> Result<T, DerError>,

@@ -19,11 +19,11 @@ pub struct Manufacturer(pub [u8; 4]);
 const NAMES: [(Manufacturer, &str); 25] = [
     (Manufacturer::AMD, "AMD"),
     (Manufacturer(*b"ANT\0"), "Ant Group"),
-    (Manufacturer(*b"ATML"), "Atmel"),
+    (Manufacturer::ATMEL, "Atmel"),
     (Manufacturer(*b"BRCM"), "Broadcom"),
     (Manufacturer(*b"CSCO"), "Cisco"),
     (Manufacturer(*b"FLYS"), "Flyslice Technologies"),
-    (Manufacturer(*b"GOOG"), "Google"),
+    (Manufacturer::GOOGLE, "Google"),
     (Manufacturer(*b"HPI\0"), "HPI"),
     (Manufacturer(*b"HPE\0"), "HPE"),
     (Manufacturer(*b"HISI"), "Huawei"),
@@ -33,12 +33,12 @@ const NAMES: [(Manufacturer, &str); 25] = [
     (Manufacturer::INFINEON, "Infineon"),
     (Manufacturer::INTEL, "Intel"),
     (Manufacturer(*b"LEN\0"), "Lenovo"),
-    (Manufacturer(*b"MSFT"), "Microsoft"),
-    (Manufacturer(*b"NSG\0"), "NSING"),
+    (Manufacturer::MICROSOFT, "Microsoft"),
+    (Manufacturer::NSING, "NSING"),
     (Manufacturer(*b"NSM "), "National Semiconductor"),
-    (Manufacturer(*b"NTZ\0"), "Nationz"),
-    (Manufacturer(*b"NTC\0"), "Nuvoton"),
-    (Manufacturer(*b"QCOM"), "Qualcomm"),
+    (Manufacturer::NATIONZ, "Nationz"),
+    (Manufacturer::NUVOTON, "Nuvoton"),
+    (Manufacturer::QUALCOMM, "Qualcomm"),
     (Manufacturer(*b"SMSN"), "Samsung"),
     (Manufacturer(*b"SECE"), "SecEdge"),
     (Manufacturer(*b"SNS\0"), "Sinosun"),
@@ -48,10 +48,24 @@ const NAMES: [(Manufacturer, &str); 25] = [
 impl Manufacturer {
     /// AMD.
     pub const AMD: Self = Self(*b"AMD\0");
+    /// Atmel.
+    pub const ATMEL: Self = Self(*b"ATML");
+    /// Google.
+    pub const GOOGLE: Self = Self(*b"GOOG");
     /// Infineon.
     pub const INFINEON: Self = Self(*b"IFX\0");
     /// Intel.
     pub const INTEL: Self = Self(*b"INTC");
+    /// Microsoft.
+    pub const MICROSOFT: Self = Self(*b"MSFT");
+    /// Nationz.
+    pub const NATIONZ: Self = Self(*b"NTZ\0");
+    /// NSING.
+    pub const NSING: Self = Self(*b"NSG\0");
+    /// Nuvoton.
+    pub const NUVOTON: Self = Self(*b"NTC\0");
+    /// Qualcomm.
+    pub const QUALCOMM: Self = Self(*b"QCOM");
     /// STMicroelectronics.
     pub const STMICRO: Self = Self(*b"STM ");
 
@@ -66,6 +80,12 @@ impl Manufacturer {
             }
             _ => hex::encode_upper(self.0),
         }
+    }
+
+    /// The manufacturer with this code, in whatever case: `IFX`, `stm`; none that is not known here.
+    #[must_use]
+    pub fn of_code(code: &str) -> Option<Self> {
+        NAMES.iter().map(|(id, _)| *id).find(|id| id.code().eq_ignore_ascii_case(code))
     }
 
     /// The name in the TCG Vendor ID Registry, if it is known here.
@@ -126,6 +146,65 @@ impl FirmwareVersion {
 impl fmt::Display for FirmwareVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// All four numbers of a firmware version, as TPMs report them and people write them: 7.2.4.0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FirmwareBuild(pub [u16; 4]);
+
+impl FirmwareBuild {
+    /// The version in `firmwareVersion` of a quote: `TPM_PT_FIRMWARE_VERSION_1` and `_2` (TPM 2.0 Part 2,
+    /// TPMS_ATTEST). See [`FirmwareVersion::from_attest`] for when it can be believed.
+    #[must_use]
+    pub const fn from_attest(firmware_version: u64) -> Self {
+        let [a, b, c, d, e, f, g, h] = firmware_version.to_be_bytes();
+        Self([
+            u16::from_be_bytes([a, b]),
+            u16::from_be_bytes([c, d]),
+            u16::from_be_bytes([e, f]),
+            u16::from_be_bytes([g, h]),
+        ])
+    }
+
+    /// The first two numbers, which are all that a certificate tells.
+    #[must_use]
+    pub const fn version(self) -> FirmwareVersion {
+        let Self([major, minor, ..]) = self;
+        FirmwareVersion { major, minor }
+    }
+}
+
+impl fmt::Display for FirmwareBuild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self([major, minor, build, revision]) = self;
+        write!(f, "{major}.{minor}.{build}.{revision}")
+    }
+}
+
+/// The text is no firmware version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no firmware version; write two to four numbers, for example 7.62 or 7.2.4.0")]
+pub struct ParseFirmwareError(String);
+
+impl std::str::FromStr for FirmwareBuild {
+    type Err = ParseFirmwareError;
+
+    /// Numbers that are left out are 0.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = || ParseFirmwareError(text.chars().take(40).collect());
+        let mut numbers = [0; 4];
+        let mut written = text.split('.');
+        for (number, place) in (0..).zip(&mut numbers) {
+            match written.next() {
+                Some(digits) if digits.bytes().all(|digit| digit.is_ascii_digit()) => {
+                    *place = digits.parse().map_err(|_| refuse())?;
+                }
+                None if number >= 2 => {}
+                _ => return Err(refuse()),
+            }
+        }
+        if written.next().is_some() { Err(refuse()) } else { Ok(Self(numbers)) }
     }
 }
 
@@ -217,6 +296,19 @@ mod tests {
         assert_eq!(of("id:58595A00"), ("XYZ".into(), "XYZ".into()));
         assert_eq!(Manufacturer::parse(b"id:53544D2"), None);
         assert_eq!(Manufacturer::parse(b"53544D20"), None);
+    }
+
+    #[test]
+    fn builds_are_read_as_people_write_them() {
+        let of = |text: &str| text.parse::<FirmwareBuild>().map(|build| build.to_string());
+        assert_eq!(of("7.62").as_deref(), Ok("7.62.0.0"));
+        assert_eq!(of("1.3.2.8").as_deref(), Ok("1.3.2.8"));
+        for wrong in ["", "7", "7.", "7.x", "7.+2", "1.2.3.4.5", "7.65536"] {
+            assert_eq!(of(wrong), Err(ParseFirmwareError(wrong.to_owned())), "{wrong}");
+        }
+        // Four numbers of 16 bits, as Windows shows those of Intel and others.
+        assert_eq!(FirmwareBuild::from_attest(0x0001_0003_0002_0008).to_string(), "1.3.2.8");
+        assert_eq!(FirmwareBuild::from_attest(0x0007_003e_0c36_0000).version().to_string(), "7.62");
     }
 
     #[test]

@@ -13,9 +13,12 @@ mod pcr_text;
 mod quote;
 mod signer;
 
-use super::recorded::RecordedEvidence;
+use super::linux::LinuxLogs;
+use super::recorded::{RecordedEvidence, StoredLogs};
 use super::verify::EvidenceError;
 use crate::appraisal::measurements::{Measurements, Origin};
+use crate::eventlog::ima::list::{ImaList, ImaListError};
+use crate::eventlog::ima::verify::ImaPart;
 use crate::eventlog::replay::{ReplayError, replay};
 use crate::eventlog::tcg::{EventLog, EventLogError};
 use crate::tpm::alg::HashAlg;
@@ -32,6 +35,8 @@ pub struct Folder<'a> {
     pub firmware_log: &'a [u8],
     /// PCR values, lines `bank:index:hex`.
     pub pcrs: &'a [u8],
+    /// The whole IMA list since boot; none if nobody sent one.
+    pub ima: Option<&'a [u8]>,
     /// The quote with all that it takes to verify it; none if nobody quoted.
     pub quote: Option<QuoteFiles<'a>>,
 }
@@ -58,6 +63,9 @@ pub enum UnusableError {
     /// The log.
     #[error("the firmware log cannot be read")]
     Log(#[source] EventLogError),
+    /// The IMA list.
+    #[error("the IMA list cannot be read")]
+    Ima(#[source] ImaListError),
     /// The quote.
     #[error("the quote cannot be used")]
     Quote(#[source] QuoteParseError),
@@ -85,8 +93,8 @@ pub enum RefutedError {
     /// The quote does not prove the PCR values.
     #[error(transparent)]
     Quote(#[from] QuoteError),
-    /// The log contradicts the PCR values or itself.
-    #[error("the firmware log does not hold")]
+    /// A log contradicts the PCR values or itself.
+    #[error("the logs do not hold")]
     Log {
         /// How.
         #[source]
@@ -100,6 +108,7 @@ pub enum RefutedError {
 #[derive(Debug)]
 pub struct Parsed<'a> {
     firmware_log: &'a [u8],
+    ima: Option<ImaPart>,
     table: PcrTable,
     quote: Option<quote::ParsedQuote<'a>>,
     values: PcrValues,
@@ -111,6 +120,7 @@ impl<'a> Parsed<'a> {
     pub fn parse(folder: &Folder<'a>) -> Result<Self, UnusableError> {
         let table = PcrTable::parse(folder.pcrs).map_err(UnusableError::Pcrs)?;
         let log = EventLog::parse(folder.firmware_log).map_err(UnusableError::Log)?;
+        let ima = folder.ima.map(whole_list).transpose()?;
         let quote = folder.quote.as_ref().map(quote::ParsedQuote::parse).transpose();
         let quote = quote.map_err(UnusableError::Quote)?;
         let quoted = quote.as_ref().map(quote::ParsedQuote::banks).unwrap_or_default();
@@ -125,16 +135,27 @@ impl<'a> Parsed<'a> {
         if quoted.is_empty() && values.iter().next().is_none() {
             return Err(UnusableError::NoPcr(bank));
         }
-        Ok(Self { firmware_log: folder.firmware_log, table, quote, values })
+        Ok(Self { firmware_log: folder.firmware_log, ima, table, quote, values })
     }
 
     /// Verifies the quote, if there is one, and replays the log against the PCR values as strictly as
     /// if a device had sent them.
     pub fn verify(self) -> Result<OfflineEvidence, RefutedError> {
         let quote = self.quote.map(|quote| quote.verify(&self.table)).transpose()?;
-        let recorded = RecordedEvidence::replay_from(self.values, self.firmware_log, None, Origin::Folder)
+        let logs = StoredLogs { linux: LinuxLogs::default(), ima: self.ima.as_ref() };
+        let recorded = RecordedEvidence::replay_all(self.values, self.firmware_log, &logs, Origin::Folder)
             .map_err(|error| RefutedError::Log { error, pcrs_proven: quote.is_some() })?;
         Ok(OfflineEvidence { recorded, quote })
+    }
+}
+
+/// Reads every record of a list that begins at boot. A digest that is not that of its data is no
+/// malformed file but a changed one, which verification finds again and refutes.
+fn whole_list(bytes: &[u8]) -> Result<ImaPart, UnusableError> {
+    let mut records = ImaList::parse(bytes, 0).map_err(UnusableError::Ima)?.records();
+    match records.find_map(Result::err) {
+        None | Some(ImaListError::Digest { .. }) => Ok(ImaPart { first: 0, bytes: bytes.into() }),
+        Some(malformed) => Err(UnusableError::Ima(malformed)),
     }
 }
 

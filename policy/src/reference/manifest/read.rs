@@ -4,6 +4,7 @@
 //! stops at the first fault. Each function adds what is wrong to [`Faults`] and goes on.
 
 mod ima;
+mod image;
 mod secure_boot;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,8 +26,18 @@ use crate::tpm::pcr::PcrIndex;
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
-const ROOT_FIELDS: &[&str] =
-    &["schema", "product", "version", "counter", "description", "pcrs", "event", "ima", "secure_boot"];
+const ROOT_FIELDS: &[&str] = &[
+    "schema",
+    "product",
+    "version",
+    "counter",
+    "description",
+    "pcrs",
+    "event",
+    "image",
+    "ima",
+    "secure_boot",
+];
 const EVENT_FIELDS: &[&str] = &["pcr", "type", "digest", "optional", "early", "absent", "name"];
 /// Banks that can be proof. SHA-1 is not (row 15 of the checklist).
 const BANKS: &[HashAlg] = &[HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512];
@@ -207,7 +218,9 @@ fn read_root(root: &DeTable<'_>, faults: &mut Faults<'_>) -> Option<Manifest> {
     let events = fields.optional("event").map(|value| read_events(value, faults)).unwrap_or_default();
     let ima = fields.optional("ima").map(|value| ima::read(value, faults));
     let secure_boot = fields.optional("secure_boot").map(|value| secure_boot::read(value, faults));
-    let manifest = Manifest { id: id?, counter: counter?, description, pcrs, events, ima, secure_boot };
+    let images = fields.optional("image").map(|value| image::read(value, faults)).unwrap_or_default();
+    let manifest =
+        Manifest { id: id?, counter: counter?, description, pcrs, events, images, ima, secure_boot };
     if manifest.constrained().is_empty() && faults.list.is_empty() {
         faults.add(0..0, ManifestProblem::AcceptsEverything);
     }

@@ -4,10 +4,10 @@
 use std::fmt::{self, Write};
 
 use super::ima::{self, Excluded, ImaRules};
-use crate::digest::Digest;
-
+use super::image::ImageRule;
 use super::secure_boot::{KeyVariable, SecureBootRule};
 use super::{EventRule, Expectation, Manifest, SCHEMA};
+use crate::digest::Digest;
 use crate::reference::hash_text::HashText;
 
 pub(super) fn render(manifest: &Manifest) -> String {
@@ -32,6 +32,7 @@ fn write_manifest(out: &mut String, manifest: &Manifest) -> fmt::Result {
         }
     }
     manifest.events.iter().try_for_each(|rule| write_event(out, rule))?;
+    manifest.images.iter().try_for_each(|rule| write_image(out, rule))?;
     manifest.ima().map_or(Ok(()), |rules| write_ima(out, rules))?;
     manifest.secure_boot.as_ref().map_or(Ok(()), |rule| write_secure_boot(out, rule))
 }
@@ -71,6 +72,21 @@ fn write_secure_boot(out: &mut String, rule: &SecureBootRule) -> fmt::Result {
         }
     }
     Ok(())
+}
+
+fn write_image(out: &mut String, rule: &ImageRule) -> fmt::Result {
+    writeln!(out, "\n[[image]]")?;
+    if let Some(path) = &rule.path {
+        writeln!(out, "path = {}", quoted(path))?;
+    }
+    write_list(out, "digest", &rule.digests)?;
+    if rule.optional {
+        writeln!(out, "optional = true")?;
+    }
+    match &rule.name {
+        Some(name) => writeln!(out, "name = {}", quoted(name)),
+        None => Ok(()),
+    }
 }
 
 fn write_event(out: &mut String, rule: &EventRule) -> fmt::Result {

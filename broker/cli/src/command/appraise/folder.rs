@@ -7,7 +7,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use policy::budget::MAX_EVENT_LOG_BYTES;
+use policy::budget::MAX_IMA_BYTES;
 use policy::evidence::offline::{Folder, OfflineEvidence, Parsed, QuoteFiles, RefutedError};
 
 use crate::failure::{Failure, Result, chain};
@@ -20,14 +20,16 @@ const SIGNATURE: &str = "quote.sig";
 const AK: &str = "ak.pub";
 const NONCE: &str = "nonce.bin";
 const EK: &str = "ek.crt";
+const IMA: &str = "ima.bin";
 /// Evidence that is not read yet: whoever sends it must learn that it counts for nothing.
-const NOT_APPRAISED: [&str; 2] = ["ima.bin", "userspace.log"];
+const NOT_APPRAISED: [&str; 1] = ["userspace.log"];
 
 /// The files of a folder.
 pub(crate) struct EvidenceFolder {
     path: PathBuf,
     log: Vec<u8>,
     pcrs: Vec<u8>,
+    ima: Option<Vec<u8>>,
     quote: Option<Quote>,
     /// The EK certificate.
     pub(super) ek: Option<Vec<u8>>,
@@ -66,6 +68,7 @@ impl EvidenceFolder {
             path: path.to_owned(),
             log: needed(LOG)?,
             pcrs: needed(PCRS)?,
+            ima: read(path, IMA)?,
             quote,
             ek: read(path, EK)?,
             notes,
@@ -80,7 +83,7 @@ impl EvidenceFolder {
             ak: &quote.ak,
             nonce: &quote.nonce,
         });
-        let folder = Folder { firmware_log: &self.log, pcrs: &self.pcrs, quote };
+        let folder = Folder { firmware_log: &self.log, pcrs: &self.pcrs, ima: self.ima.as_deref(), quote };
         let parsed = Parsed::parse(&folder)
             .map_err(|e| Failure::unusable(format!("{}: {}", self.path.display(), chain(&e))))?;
         Ok(parsed.verify())
@@ -125,7 +128,7 @@ fn read(path: &Path, name: &str) -> Result<Option<Vec<u8>>> {
     if !fs::metadata(&file).map_err(|e| unusable(e.to_string()))?.is_file() {
         return Err(unusable("no regular file".to_owned()));
     }
-    // The log is the largest file, and what is longer than its own bound its parser refuses.
-    let limit = u64::try_from(MAX_EVENT_LOG_BYTES).unwrap_or(u64::MAX);
+    // The list is the largest file, and what is longer than its own bound its parser refuses.
+    let limit = u64::try_from(MAX_IMA_BYTES).unwrap_or(u64::MAX);
     file::read_up_to(&file, limit).map(Some)
 }

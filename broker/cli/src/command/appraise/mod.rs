@@ -33,7 +33,8 @@ Files of the folder:
   ak.pub         TPM2B_PUBLIC, TPMT_PUBLIC, PEM   } said, and the exit code follows what they are.
   nonce.bin      the qualifying data, raw         }
   ek.crt         EK certificate, held against --roots; optional
-  ima.bin, userspace.log are not appraised yet, which is said.
+  ima.bin        IMA list since boot (binary_runtime_measurements), held against its PCRs; optional
+  userspace.log is not appraised yet, which is said.
 
 Exit codes:
    0  affirming
@@ -62,7 +63,7 @@ pub(crate) fn run(args: &AppraiseArgs, session: &Session) -> Result<Report> {
     let (reference, mut notes) = golden(&args.golden)?;
     let roots = match args.roots.as_slice() {
         [] => None,
-        paths => Some(Roots::read(paths).map_err(|failure| failure.ending(Exit::Usage))?),
+        paths => Some(Roots::load(paths).map_err(|failure| failure.ending(Exit::Usage))?),
     };
     let folder = EvidenceFolder::read(&args.evidence)?;
     notes.extend(folder.notes.iter().cloned());
@@ -80,8 +81,7 @@ pub(crate) fn run(args: &AppraiseArgs, session: &Session) -> Result<Report> {
         Verdict::Warning | Verdict::Contraindicated | Verdict::Unappraised => Exit::Negative,
     };
     let report = session.report(&AppraisalPage::new(&result, notes))?.ending(exit);
-    let skipped = roots.map(|roots| roots.skipped).unwrap_or_default();
-    Ok(skipped.into_iter().fold(report, Report::aside))
+    Ok(roots.iter().flat_map(Roots::left_out).fold(report, Report::aside))
 }
 
 /// The releases, and what is to be said of their files.

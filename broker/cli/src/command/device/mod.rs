@@ -1,6 +1,7 @@
 //! `touchstone device`: the plant's devices, and why one is refused.
 
 mod import;
+mod result;
 mod view;
 
 use std::fmt;
@@ -57,6 +58,8 @@ pub(crate) enum DeviceCommand {
         #[command(flatten)]
         dry_run: DryRun,
     },
+    /// The last appraisal of a device, also as a signed attestation result (EAR)
+    Result(result::ResultArgs),
     /// Register devices by the EK of their TPM, so that they are admitted when they come
     Import(ImportArgs),
 }
@@ -167,6 +170,7 @@ pub(crate) async fn run(command: DeviceCommand, session: &Session) -> Result<Rep
         DeviceCommand::Quarantine(args) => quarantine(args, session).await,
         DeviceCommand::Readmit(args) => readmit(args, session).await,
         DeviceCommand::Attest { name, dry_run } => attest(name, dry_run, session).await,
+        DeviceCommand::Result(args) => result::run(args, session).await,
         DeviceCommand::Import(args) => import_file(args, session).await,
     }
 }

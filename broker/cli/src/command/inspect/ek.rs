@@ -24,7 +24,7 @@ Example: touchstone inspect ek ek.der --roots /etc/touchstone/ek-roots -o json")
 pub(crate) struct EkArgs {
     /// EK certificate: DER, PEM, or as read from the TPM's NV memory with header or padding
     file: PathBuf,
-    /// Certificates of manufacturers: PEM bundles, DER files, or folders of them; may repeat
+    /// Certificates of manufacturers: PEM bundles, DER files, Microsoft's TrustedTpm.cab, or folders of them; may repeat
     #[arg(long, value_name = "FILE_OR_DIR", required = true, num_args = 1..)]
     roots: Vec<PathBuf>,
     /// Time at which the chain must be valid, RFC 3339 [default: now]
@@ -128,12 +128,12 @@ pub(super) fn run(args: &EkArgs, session: &Session) -> Result<Report> {
     let readout = file::read(&args.file)?;
     let about = describe(&readout)
         .map_err(|e| Failure::unusable(format!("{}: {}", args.file.display(), chain(&e))))?;
-    let roots = Roots::read(&args.roots)?;
+    let roots = Roots::load(&args.roots)?;
     let at = args.at.unwrap_or(session.now());
     let view = EkView::new(about, endorse(&readout, &[], &roots.store, at, ValidityPolicy::AtTime));
     let exit = if view.chains { Exit::Done } else { Exit::Negative };
     let report = session.report(&view)?.ending(exit);
-    Ok(roots.skipped.into_iter().fold(report, Report::aside))
+    Ok(roots.left_out().fold(report, Report::aside))
 }
 
 #[cfg(test)]

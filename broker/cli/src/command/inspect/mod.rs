@@ -3,6 +3,7 @@
 mod ek;
 mod eventlog;
 mod ima;
+mod roots;
 mod secureboot;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ pub(crate) enum InspectCommand {
     Ima(ima::ImaArgs),
     /// The Secure Boot state that a firmware event log tells in PCR 7: keys, and what vouched for what was started
     Secureboot(secureboot::SecurebootArgs),
+    /// Certificates of TPM manufacturers: how many there are in each file, and what cannot be used
+    Roots(roots::RootsArgs),
 }
 
 /// Reads one thing.
@@ -34,6 +37,7 @@ pub(crate) fn run(command: InspectCommand, session: &Session) -> Result<Report> 
         InspectCommand::Eventlog(args) => eventlog::run(&args, session),
         InspectCommand::Ima(args) => ima::run(&args, session),
         InspectCommand::Secureboot(args) => secureboot::run(&args, session),
+        InspectCommand::Roots(args) => roots::run(&args, session),
     }
 }
 
