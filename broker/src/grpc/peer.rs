@@ -197,3 +197,6 @@ impl Peer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,8 @@ pub enum FindingKind {
     MissingEvent,
     /// An event that the release forbids is there.
     ForbiddenEvent,
+    /// An application ran before the firmware called a boot option, and the release does not allow it.
+    EarlyApplication,
     /// A file was measured that the release does not approve.
     UnknownFile,
     /// A file was written while it was measured.
@@ -101,6 +103,7 @@ impl FindingKind {
             | Self::UnexpectedEvent
             | Self::MissingEvent
             | Self::ForbiddenEvent
+            | Self::EarlyApplication
             | Self::UnknownFile
             | Self::FileViolation
             | Self::NoFileList

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::claims::Claim;
+use super::early;
 use super::finding::{EventPlace, Finding, FindingKind, MAX_EXPECTED};
 use super::images::{self, ImageMismatch, is_image};
 use super::measurements::Measurements;
@@ -32,6 +33,7 @@ pub(super) enum Mismatch<'a> {
     Unexpected { event: &'a VerifiedEvent },
     Missing { rule: &'a EventRule },
     Forbidden { rule: &'a EventRule, event: &'a VerifiedEvent },
+    Early { rule: &'a EventRule, event: &'a VerifiedEvent },
     SecureBoot { pcr: PcrIndex, of: StateMismatch<'a> },
     Image(ImageMismatch<'a>),
 }
@@ -71,6 +73,10 @@ fn compare_pcr<'a>(
     // Without an explanation there are no events to compare, and one reason says it.
     if seen.is_explained(pcr) {
         compare_events(manifest, seen, pcr, found);
+        // A whole value says in which order everything came.
+        if !manifest.pcrs().get(&seen.bank()).is_some_and(|rules| rules.contains_key(&pcr)) {
+            compare_order(manifest, seen, pcr, found);
+        }
         if let Some(rule) = manifest.secure_boot().filter(|_| SecureBootRule::pcr() == Some(pcr)) {
             let differing = secure_boot::mismatches(rule, seen.secure_boot());
             found.extend(differing.into_iter().map(|of| Mismatch::SecureBoot { pcr, of }));
@@ -99,6 +105,22 @@ fn compare_events<'a>(
     let (optional, needed): (Vec<&EventRule>, Vec<&EventRule>) =
         closing.into_iter().filter(is_unsatisfied).partition(|rule| is_optional(rule));
     pair(open, needed, optional, found);
+}
+
+/// Applications that the release lists, and that ran before it allows them to.
+fn compare_order<'a>(
+    manifest: &'a Manifest,
+    seen: &Measurements<'a>,
+    pcr: PcrIndex,
+    found: &mut Vec<Mismatch<'a>>,
+) {
+    for event in early::applications(seen, pcr) {
+        let mut listing = manifest.rules(pcr).filter(|rule| is_satisfied_by(rule, event)).peekable();
+        let listed = listing.peek().copied();
+        if let Some(rule) = listed.filter(|_| !listing.any(may_be_early)) {
+            found.push(Mismatch::Early { rule, event });
+        }
+    }
 }
 
 /// An unknown event and an unsatisfied rule of the same type, both in their order, are most likely
@@ -140,6 +162,10 @@ fn is_optional(rule: &EventRule) -> bool {
     matches!(rule.expectation, Expectation::OneOf { optional: true, .. })
 }
 
+fn may_be_early(rule: &EventRule) -> bool {
+    matches!(rule.expectation, Expectation::OneOf { early: true, .. })
+}
+
 /// The claim that a PCR bears on: code or configuration (RFC 9683, section 2.1; verifier's table of
 /// PCR use on Linux).
 pub(super) const fn claim_of(pcr: PcrIndex) -> Claim {
@@ -159,10 +185,11 @@ impl Mismatch<'_> {
             | Self::Value { pcr, .. }
             | Self::SecureBoot { pcr, .. } => *pcr,
             Self::Missing { rule } => rule.pcr,
+            Self::Digest { event, .. }
+            | Self::Unexpected { event }
+            | Self::Forbidden { event, .. }
+            | Self::Early { event, .. } => event.pcr,
             Self::Image(_) => IMAGE_PCR,
-            Self::Digest { event, .. } | Self::Unexpected { event } | Self::Forbidden { event, .. } => {
-                event.pcr
-            }
         }
     }
 
@@ -212,6 +239,7 @@ impl Mismatch<'_> {
             Self::Unexpected { .. } => FindingKind::UnexpectedEvent,
             Self::Missing { .. } => FindingKind::MissingEvent,
             Self::Forbidden { .. } => FindingKind::ForbiddenEvent,
+            Self::Early { .. } => FindingKind::EarlyApplication,
             Self::SecureBoot { of, .. } => of.kind(),
             Self::Image(ImageMismatch::Unknown { .. }) => FindingKind::UnknownImage,
             Self::Image(ImageMismatch::Missing { .. }) => FindingKind::MissingImage,
@@ -220,7 +248,9 @@ impl Mismatch<'_> {
 
     const fn rule_and_event(&self) -> (Option<&EventRule>, Option<&VerifiedEvent>) {
         match self {
-            Self::Digest { rule, event } | Self::Forbidden { rule, event } => (Some(rule), Some(event)),
+            Self::Digest { rule, event } | Self::Forbidden { rule, event } | Self::Early { rule, event } => {
+                (Some(rule), Some(event))
+            }
             Self::Unexpected { event } => (None, Some(event)),
             Self::Missing { rule } => (Some(rule), None),
             Self::NotQuoted { .. }
@@ -246,6 +276,7 @@ impl Mismatch<'_> {
             | Self::Unexplained { .. }
             | Self::OtherBank { .. }
             | Self::Forbidden { .. }
+            | Self::Early { .. }
             | Self::Image(_)
             | Self::SecureBoot { .. } => Vec::new(),
         };
@@ -290,6 +321,11 @@ impl Mismatch<'_> {
             Self::Forbidden { event, .. } => format!(
                 "{}: {release} forbids events of this type; remove what causes it, or allow it in a new release",
                 place(event)
+            ),
+            Self::Early { rule, event } => format!(
+                "{}: {} ran before the firmware called a boot option, which {release} does not allow; look for a SysPrep variable or a changed boot order, or write early = true in a new release",
+                place(event),
+                called(rule)
             ),
         }
     }

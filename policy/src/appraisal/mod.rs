@@ -11,6 +11,7 @@
 mod appraise;
 pub mod claims;
 pub mod ear;
+pub(crate) mod early;
 mod files;
 pub mod finding;
 mod images;

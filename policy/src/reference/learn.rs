@@ -15,6 +15,7 @@ use super::event_type::EventType;
 use super::hash_text::HashText;
 use super::manifest::{EventRule, Expectation, Manifest, ManifestFaults, PcrRules};
 use super::release::{ReleaseId, ReleaseVersion};
+use crate::appraisal::early;
 use crate::appraisal::measurements::{Measurements, Origin};
 use crate::evidence::HardwareProof;
 use crate::id::ProductName;
@@ -250,13 +251,22 @@ fn learn_events(devices: &[Measurements<'_>], pcr: PcrIndex) -> Result<Vec<Event
     match (order.is_empty(), differing.is_empty()) {
         (true, _) => Err(LearnNote::NoEvents { pcr: pcr.number() }),
         (_, false) => Err(LearnNote::EventsDiffer { pcr: pcr.number(), events: differing }),
-        _ => Ok(named_rules(pcr, &order)),
+        _ => Ok(named_rules(pcr, &order, &early_digests(devices, pcr))),
     }
+}
+
+/// Digests of the applications that ran before the firmware of any device called a boot option.
+fn early_digests(devices: &[Measurements<'_>], pcr: PcrIndex) -> BTreeSet<HashValue> {
+    devices.iter().flat_map(|seen| early::applications(seen, pcr)).map(|event| event.digest).collect()
 }
 
 /// Rules with names by type and number. The log's own descriptions are not bound by the digests, so
 /// they do not become names that a reviewer would believe.
-fn named_rules(pcr: PcrIndex, events: &[(EventType, HashValue)]) -> Vec<EventRule> {
+fn named_rules(
+    pcr: PcrIndex,
+    events: &[(EventType, HashValue)],
+    early: &BTreeSet<HashValue>,
+) -> Vec<EventRule> {
     let mut seen: BTreeMap<EventType, usize> = BTreeMap::new();
     let mut rule = |(event_type, digest): &(EventType, HashValue)| {
         let nth = seen.entry(*event_type).or_default();
@@ -269,7 +279,11 @@ fn named_rules(pcr: PcrIndex, events: &[(EventType, HashValue)]) -> Vec<EventRul
         EventRule {
             pcr,
             event_type: *event_type,
-            expectation: Expectation::OneOf { digests: BTreeSet::from([*digest]), optional: false },
+            expectation: Expectation::OneOf {
+                digests: BTreeSet::from([*digest]),
+                optional: false,
+                early: early::is_meant(pcr, *event_type) && early.contains(digest),
+            },
             name: Some(name),
         }
     };

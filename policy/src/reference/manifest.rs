@@ -25,14 +25,15 @@
 //! A PCR with whole values must have one of them. A PCR with event rules is *closed*: each of its
 //! events must satisfy a rule, and each rule that is not optional must be satisfied by an event. An
 //! `absent = true` rule forbids a type of event and closes nothing by itself. A PCR with both must
-//! pass both. The section `[ima]` is about files that ran since ([`ima`]); without it none is appraised.
+//! pass both. An application in PCR 4 that ran before the firmware called a boot option satisfies only a rule
+//! with `early = true`, unless the PCR has a whole value, which is exact. The section `[ima]` is about files that ran since ([`ima`]); without it none is appraised.
 //!
 //! `[secure_boot]` asks for Secure Boot, for keys by the SHA-256 of their variables' contents, and that everything
 //! that vouched for an image is listed ([`secure_boot`]).
 //!
 //! Images that the attestor measures have rules of their own ([`image`]).
 //!
-//! [`Manifest::parse`] is the only door. What this module does not promise: rules say nothing about
+//! [`Manifest::parse`] is the only door. What this module does not promise: rules say nothing else about
 //! the order or the number of events; a whole value does. A manifest alone is no authority: only a
 //! [`SignedRelease`](super::dsse::SignedRelease) is appraised against.
 
@@ -89,6 +90,8 @@ pub enum Expectation {
         digests: BTreeSet<HashValue>,
         /// The event may be missing.
         optional: bool,
+        /// An application of PCR 4 may run before the firmware calls a boot option (checklist row 23).
+        early: bool,
     },
     /// The PCR has no event of the type.
     Absent,
@@ -274,23 +277,26 @@ struct EventDocument<'a> {
     event_type: EventType,
     digest: Vec<HashText>,
     optional: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    early: bool,
     absent: bool,
     name: Option<&'a str>,
 }
 
 impl<'a> From<&'a EventRule> for EventDocument<'a> {
     fn from(rule: &'a EventRule) -> Self {
-        let (digest, optional) = match &rule.expectation {
-            Expectation::OneOf { digests, optional } => {
-                (digests.iter().copied().map(HashText).collect(), *optional)
+        let (digest, optional, early) = match &rule.expectation {
+            Expectation::OneOf { digests, optional, early } => {
+                (digests.iter().copied().map(HashText).collect(), *optional, *early)
             }
-            Expectation::Absent => (Vec::new(), false),
+            Expectation::Absent => (Vec::new(), false, false),
         };
         Self {
             pcr: rule.pcr.number(),
             event_type: rule.event_type,
             digest,
             optional,
+            early,
             absent: !rule.closes(),
             name: rule.name.as_deref(),
         }

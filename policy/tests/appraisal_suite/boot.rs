@@ -28,6 +28,7 @@ pub(crate) const SEPARATOR: u32 = 4;
 pub(crate) const ACTION: u32 = 0x8000_0007;
 pub(crate) const VARIABLE: u32 = 0x8000_0001;
 pub(crate) const IPL: u32 = 0xd;
+pub(crate) const CALL: &str = "Calling EFI Application from Boot Option";
 
 pub(crate) fn pcr(number: u8) -> PcrIndex {
     PcrIndex::new(u32::from(number)).unwrap()
@@ -55,7 +56,7 @@ impl Boot {
             (2, SEPARATOR, "0"),
             (0, SEPARATOR, "0"),
             (7, SEPARATOR, "0"),
-            (4, ACTION, "Calling EFI Application"),
+            (4, ACTION, CALL),
             (4, SEPARATOR, "0"),
             (1, VARIABLE, "BootOrder"),
             (4, BSA, "boot loader"),
@@ -153,7 +154,7 @@ pub(crate) fn rule(pcr: u8, event_type: &str, data: &[&str], more: &str) -> Stri
 /// The rules of PCR 4 for a boot of this kernel.
 pub(crate) fn boot_rules(kernel: &str) -> String {
     [
-        rule(4, "EV_EFI_ACTION", &["Calling EFI Application"], ""),
+        rule(4, "EV_EFI_ACTION", &[CALL], ""),
         rule(4, "EV_SEPARATOR", &["0"], ""),
         rule(4, "EV_EFI_BOOT_SERVICES_APPLICATION", &["boot loader"], "name = \"boot loader\""),
         rule(4, "EV_EFI_BOOT_SERVICES_APPLICATION", &[kernel], "name = \"kernel\""),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test builds itself is well formed")]
 
 mod boot;
+mod early;
 #[cfg(test)]
 mod files;
 #[cfg(test)]

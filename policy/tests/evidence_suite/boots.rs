@@ -2,10 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use policy::appraisal::finding::FindingKind;
+use policy::appraisal::forecast;
+use policy::appraisal::measurements::Measurements;
+use policy::appraisal::policy::Mode;
 use policy::evidence::verify::{EvidenceError, GrammarError};
+use policy::reference::learn::learn;
+use policy::reference::manifest::Manifest;
+use policy::reference::state::ReleaseState;
 use policy::tpm::alg::{HashAlg, HashValue};
 use policy::tpm::pcr::PcrValues;
 
+use crate::boot::{NOW, policy_of, reference};
 use crate::rig::{Scene, pcr, pcrs_after};
 
 #[expect(clippy::disallowed_methods, reason = "tests read recorded logs")]
@@ -54,6 +62,51 @@ fn third_party() -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
+/// Row 23: which machines run an application before the firmware calls a boot option, and that a release that does
+/// not allow it refuses them. Firmware that never tells the call draws the line with its separator.
+#[test]
+fn row_23_an_early_application_of_a_real_machine_is_flagged() {
+    let Some(folder) = third_party() else {
+        println!("skipped: no third-party vectors");
+        return;
+    };
+    for (name, early) in [
+        ("ibmtss-dell1", 1),
+        ("ibmtss-hp1", 0),
+        ("ibmtss-sm1", 0),
+        ("go-attestation-coreos-36", 0),
+        ("go-attestation-crypto-agile", 0),
+        ("tpm2-tools-arch-linux", 0),
+    ] {
+        let verified = replayed(&folder, name).verify().unwrap();
+        let (product, version) = ("edge-box".parse().unwrap(), "1".parse().unwrap());
+        let learned = learn(&[Measurements::from(&verified)], product, version, 1).unwrap();
+        let text = learned.manifest.render();
+        assert_eq!(text.matches("early = true\n").count(), early, "{name}");
+        let strict = Manifest::parse(&text.replace("early = true\n", "")).unwrap();
+        let policy = policy_of(&["edge-box"], Mode::Enforce);
+        let forecast = |manifest: Manifest| {
+            let reference = reference(&[(manifest, ReleaseState::Active)]);
+            forecast(&Measurements::from(&verified), &reference, &policy, NOW).record().clone()
+        };
+        assert_eq!(forecast(learned.manifest).findings, [], "{name}");
+        let flagged: Vec<FindingKind> = forecast(strict).findings.iter().map(|found| found.kind).collect();
+        assert_eq!(flagged, vec![FindingKind::EarlyApplication; early], "{name}");
+    }
+}
+
+/// A device whose TPM holds what the log of `name` replays to.
+fn replayed(folder: &Path, name: &str) -> Scene {
+    let bytes = read(&folder.join(format!("{name}.bin")));
+    let log = policy::eventlog::tcg::EventLog::parse(&bytes).unwrap();
+    let replay = policy::eventlog::replay::replay(&log, HashAlg::Sha256).unwrap();
+    let mut pcrs = pcrs_after(&[], HashAlg::Sha256, 0);
+    for (index, value) in replay.values().iter().filter(|(index, _)| index.number() < 16) {
+        pcrs.set(index, *value);
+    }
+    Scene::with(pcrs, bytes)
+}
+
 /// Logs of real machines satisfy the grammar; what is refused is refused for what it lacks.
 #[test]
 fn real_machines_satisfy_the_grammar() {
@@ -77,15 +130,7 @@ fn real_machines_satisfy_the_grammar() {
         ("go-attestation-sb-cert", Err(GrammarError::NoSeparator { pcr: pcr(0) })),
         ("tpm2-tools-uefivar", Err(GrammarError::NoSeparator { pcr: pcr(0) })),
     ] {
-        let bytes = read(&folder.join(format!("{name}.bin")));
-        let log = policy::eventlog::tcg::EventLog::parse(&bytes).unwrap();
-        let replay = policy::eventlog::replay::replay(&log, HashAlg::Sha256).unwrap();
-        let mut pcrs = pcrs_after(&[], HashAlg::Sha256, 0);
-        for (index, value) in replay.values().iter().filter(|(index, _)| index.number() < 16) {
-            pcrs.set(index, *value);
-        }
-        let verdict =
-            Scene::with(pcrs, bytes.clone()).verify().map(|verified| verified.secure_boot().is_enabled());
+        let verdict = replayed(&folder, name).verify().map(|verified| verified.secure_boot().is_enabled());
         assert_eq!(verdict, expected.map_err(EvidenceError::Grammar), "{name}");
     }
 }

@@ -139,6 +139,27 @@ fn rsa_keys_sign_with_the_scheme_they_are_bound_to() {
 }
 
 #[test]
+fn row_12_an_rsa_key_takes_no_ecdsa_signature() {
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let modulus = pair.public_key().modulus().big_endian_without_leading_zero().to_vec();
+    let public = rsa_public(AK_ATTRIBUTES, &[0x10], &[0x14, SHA256], 0, &modulus);
+    let ak = AttestationKey::accept(&public).unwrap();
+    let ecdsa = Key::new().sign(b"message");
+    let error = Signature::parse(&ecdsa).unwrap().verify(&ak, b"message").unwrap_err();
+    let (expected, found) = (Scheme::RsaSsa(HashAlg::Sha256), Scheme::Ecdsa(HashAlg::Sha256));
+    assert_eq!(error, SignatureError::Scheme { expected, found });
+}
+
+/// As on virtual machines of some clouds: an RSA key that signs with SHA-1, by default and by scheme.
+#[test]
+fn row_15_an_rsa_key_that_signs_with_sha1_is_refused() {
+    for (scheme, found) in [(0x14, Scheme::RsaSsa(HashAlg::Sha1)), (0x16, Scheme::RsaPss(HashAlg::Sha1))] {
+        let public = rsa_public(AK_ATTRIBUTES, &[0x10], &[scheme, 0x0004], 0, &[0xff; 256]);
+        assert_eq!(AttestationKey::accept(&public).unwrap_err(), AkError::Scheme(found));
+    }
+}
+
+#[test]
 fn short_rsa_keys_are_refused() {
     let public = rsa_public(AK_ATTRIBUTES, &[0x10], &[0x14, SHA256], 0, &[0xff; 128]);
     assert_eq!(AttestationKey::accept(&public).unwrap_err(), AkError::RsaBits(1024));

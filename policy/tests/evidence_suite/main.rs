@@ -2,6 +2,8 @@
 //! asserted by its reason.
 
 #[cfg(test)]
+mod bent;
+#[cfg(test)]
 #[expect(dead_code, reason = "the rig has more than these tests need")]
 #[path = "../appraisal_suite/boot.rs"]
 mod boot;
@@ -13,6 +15,8 @@ mod covered;
 mod credential;
 #[cfg(test)]
 mod ek_templates;
+#[cfg(test)]
+mod fakes;
 #[cfg(test)]
 mod identity;
 #[cfg(test)]
@@ -27,6 +31,8 @@ mod keys;
 mod linux;
 #[cfg(test)]
 mod log;
+#[cfg(test)]
+mod memory;
 #[cfg(test)]
 mod nvpcr;
 mod offline;

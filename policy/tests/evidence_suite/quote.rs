@@ -10,7 +10,7 @@ use policy::tpm::pcr::{PcrSelection, PcrValues};
 use policy::tpm::public::Scheme;
 use policy::tpm::signature::SignatureError;
 
-use crate::rig::{BANKS, Key, Scene, boot, pcr, pcrs_after, quote_info, write_log};
+use crate::rig::{BANKS, Key, Scene, boot, pcr, pcrs_after, quote_info, tpm2b, write_log};
 
 #[test]
 fn an_honest_boot_is_verified() {
@@ -51,11 +51,34 @@ fn row_2_other_attestations_are_no_quote() {
     }
 }
 
+/// As a TPM makes them: for NV, audits, time, creation and NV digests.
+#[test]
+fn row_2_whole_attestations_of_other_types_are_no_quote() {
+    let name = tpm2b(&[&[0, 0x0b][..], &[7; 32]].concat());
+    let digest = tpm2b(&[7; 32]);
+    for (kind, body) in [
+        (0x8014, [&name[..], &[0, 0], &digest].concat()),
+        (0x8015, [&[0; 8][..], &[0, 0x0b], &digest, &digest].concat()),
+        (0x8016, [&[1][..], &digest].concat()),
+        (0x8019, vec![0; 8 + 17 + 8]),
+        (0x801a, [&name[..], &digest].concat()),
+        (0x801c, [&name[..], &digest].concat()),
+    ] {
+        let mut scene = Scene::of(&boot());
+        (scene.attest.kind, scene.attest.body) = (kind, body);
+        let error = scene.verify().unwrap_err();
+        assert!(
+            matches!(error, EvidenceError::Quote(AttestError::Type { found, .. }) if found == kind),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn row_2_a_certification_is_no_quote() {
     let mut scene = Scene::of(&boot());
     scene.attest.kind = 0x8017;
-    scene.attest.body = [crate::rig::tpm2b(&[0, 0xb]), crate::rig::tpm2b(&[0, 0xb])].concat();
+    scene.attest.body = [tpm2b(&[0, 0xb]), tpm2b(&[0, 0xb])].concat();
     let wanted = "a quote (0x8018)";
     assert_eq!(
         scene.verify().unwrap_err(),
@@ -86,7 +109,7 @@ fn row_12_the_signature_must_agree_with_the_keys_scheme() {
     }
     assert_eq!(other_hash([0, 0x12]), EvidenceError::Signature(SignatureError::Hash(0x12)));
     let mut evidence = scene.evidence();
-    evidence.quote.signature = [vec![0, 0x14, 0, 0x0b], crate::rig::tpm2b(&[1; 256])].concat();
+    evidence.quote.signature = [vec![0, 0x14, 0, 0x0b], tpm2b(&[1; 256])].concat();
     let mismatch = SignatureError::Scheme { expected, found: Scheme::RsaSsa(HashAlg::Sha256) };
     assert_eq!(scene.judge(&evidence).unwrap_err(), EvidenceError::Signature(mismatch));
     evidence.quote.signature[1] = 0x05;
@@ -103,6 +126,20 @@ fn row_9_a_replayed_quote_answers_another_challenge() {
     }
 }
 
+/// What a TPM signs for these selections; PCRs above 15 were never extended.
+fn selected(selections: &[(u16, [u8; 3])]) -> HashValue {
+    let mut values = Vec::new();
+    for (bank, bitmap) in selections {
+        let bank = HashAlg::from_id(*bank).unwrap();
+        let held = pcrs_after(&boot(), bank, 0);
+        for pcr in PcrSelection::from_bitmap(bank, *bitmap).iter() {
+            let value = held.value(pcr).copied().unwrap_or_else(|| HashValue::repeated(bank, 0));
+            values.extend(value.as_bytes().to_vec());
+        }
+    }
+    HashAlg::Sha256.hash(&[&values])
+}
+
 #[test]
 fn row_13_only_the_selection_asked_for_is_accepted() {
     let asked = (0x000b, [0xff, 0xff, 0]);
@@ -115,12 +152,15 @@ fn row_13_only_the_selection_asked_for_is_accepted() {
         vec![asked, (0x0004, [0xff, 0xff, 0])],
         vec![asked, asked],
     ] {
-        let mut scene = Scene::of(&boot());
-        let selection = PcrSelection::quoted(HashAlg::Sha256);
-        let digest = scene.pcrs.quote_digest(&selection, HashAlg::Sha256).unwrap();
-        scene.attest.body = quote_info(&selections, digest.as_bytes());
-        let error = scene.verify().unwrap_err();
-        assert!(matches!(error, EvidenceError::Selection { .. }), "{selections:?}: {error}");
+        let asked = PcrSelection::quoted(HashAlg::Sha256);
+        let all = Scene::of(&boot()).pcrs.quote_digest(&asked, HashAlg::Sha256).unwrap();
+        // The digest of what was asked for, and the one that a TPM signs for what was selected.
+        for digest in [all, selected(&selections)] {
+            let mut scene = Scene::of(&boot());
+            scene.attest.body = quote_info(&selections, digest.as_bytes());
+            let error = scene.verify().unwrap_err();
+            assert!(matches!(error, EvidenceError::Selection { .. }), "{selections:?}: {error}");
+        }
     }
 }
 
@@ -153,6 +193,18 @@ fn row_14_values_must_hash_to_the_quoted_digest() {
     let mut scene = Scene::of(&boot());
     scene.pcrs.set(pcr(4), HashValue::repeated(HashAlg::Sha256, 7));
     assert_eq!(scene.verify().unwrap_err(), EvidenceError::PcrDigest);
+}
+
+/// Our quotes are of one bank, so one over several is refused by its selection, in whatever order.
+#[test]
+fn row_14_a_quote_of_several_banks_is_refused() {
+    let all = [0xff, 0xff, 0];
+    for selections in [[(0x000b, all), (0x0004, all)], [(0x0004, all), (0x000b, all)]] {
+        let mut scene = Scene::of(&boot());
+        scene.attest.body = quote_info(&selections, selected(&selections).as_bytes());
+        let error = scene.verify().unwrap_err();
+        assert!(matches!(error, EvidenceError::Selection { .. }), "{error}");
+    }
 }
 
 #[test]

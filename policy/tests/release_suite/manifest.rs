@@ -101,6 +101,28 @@ fn rules_that_repeat_or_contradict_are_refused() {
 }
 
 #[test]
+fn early_is_about_applications_of_pcr_4() {
+    let rule = |pcr: u8, event_type: &str, more: &str| {
+        format!(
+            "{HEAD}\n[[event]]\npcr = {pcr}\ntype = \"{event_type}\"\ndigest = [\"{}\"]\n{more}",
+            digest(1)
+        )
+    };
+    let application = "EV_EFI_BOOT_SERVICES_APPLICATION";
+    let text = rule(4, application, "early = true\n");
+    let manifest = Manifest::parse(&text).unwrap();
+    assert_eq!(manifest.render(), text);
+    assert_eq!(serde_json::to_value(&manifest).unwrap()["event"][0]["early"], true);
+    let plain = Manifest::parse(&rule(4, application, "early = false\n")).unwrap();
+    assert_eq!(plain.render(), rule(4, application, ""));
+    for (pcr, event_type) in [(2, application), (4, "EV_SEPARATOR")] {
+        assert_eq!(faults(&rule(pcr, event_type, "early = true\n")), [(10, 9, ManifestProblem::Early)]);
+    }
+    let absent = format!("{HEAD}[[event]]\npcr = 4\ntype = \"{application}\"\nabsent = true\nearly = true\n");
+    assert_eq!(faults(&absent)[0].2, ManifestProblem::AbsentWith("early"));
+}
+
+#[test]
 fn a_secure_boot_section_closes_pcr_7_with_all_its_lists() {
     let all = ["pk", "kek", "db", "dbx", "authorities"];
     let section = |fields: &[&str]| {

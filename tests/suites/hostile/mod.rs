@@ -4,6 +4,8 @@
 
 mod administrators;
 mod attestation;
+mod caller;
 mod enrollment;
+mod routes;
 mod software;
 pub(crate) mod thief;

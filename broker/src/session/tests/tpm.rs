@@ -1,5 +1,6 @@
 //! A TPM made of test keys: it answers challenges of a plant whose sealing key the test knows.
 
+use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use policy::digest::Digest;
 use policy::evidence::{Purpose, qualifying_data};
@@ -48,6 +49,12 @@ impl TestTpm {
         Self { ek: ek(), ak: key(), clock: 1000 }
     }
 
+    /// What `request` becomes when this TPM's AK and its signature take the place of the first ones.
+    pub(super) fn sign_instead(&self, request: v1::CompleteRequest) -> v1::CompleteRequest {
+        let quote_signature = self.sign(&request.quote);
+        v1::CompleteRequest { ak_public: self.ak_public(), quote_signature, ..request }
+    }
+
     /// The same TPM with another of its EKs.
     pub(super) fn switch_ek(&mut self) {
         self.ek = ek();
@@ -88,7 +95,17 @@ impl TestTpm {
     }
 
     /// An honest answer to a new enrollment challenge.
-    async fn answer(&mut self, plant: &Plant, name: &str) -> Result<v1::CompleteRequest, Refusal> {
+    pub(super) async fn answer(&mut self, plant: &Plant, name: &str) -> Result<v1::CompleteRequest, Refusal> {
+        self.answer_with(plant, name, None).await
+    }
+
+    /// The same with a join token: its public id and its secret.
+    pub(super) async fn answer_with(
+        &mut self,
+        plant: &Plant,
+        name: &str,
+        token: Option<(&str, &[u8])>,
+    ) -> Result<v1::CompleteRequest, Refusal> {
         let request = v1::BeginEnrollmentRequest {
             versions: vec![1],
             ek_public: self.ek.clone(),
@@ -99,7 +116,14 @@ impl TestTpm {
         // The test need not open the credential: it can open the challenge, which holds the secret.
         let challenge = Challenge::open(&plant.keys.load(), plant.now(), &sealed)?;
         let booted = boot("boot-a");
-        let statement = statement(&challenge, name, &booted.firmware_log).encode_to_vec();
+        let mut statement = statement(&challenge, name, &booted.firmware_log);
+        if let Some((id, secret)) = token {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+            let proven = [&sealed[..], &challenge.ek_name.0, &challenge.ak_name.0].concat();
+            statement.join_token_id = id.to_owned();
+            statement.join_token_proof = hmac::sign(&key, &proven).as_ref().to_vec();
+        }
+        let statement = statement.encode_to_vec();
         let quote = self.quote(&sealed, &statement, &booted.pcr_values);
         Ok(v1::CompleteRequest {
             ek_public: self.ek.clone(),
@@ -142,7 +166,7 @@ impl TestTpm {
 }
 
 /// A public area of template L-2 with a key of its own.
-fn ek() -> Vec<u8> {
+pub(super) fn ek() -> Vec<u8> {
     let mut public = hex::decode(EK_P256).unwrap();
     public.truncate(public.len() - POINT);
     public.extend(point(&key()));

@@ -104,6 +104,11 @@ pub enum ManifestProblem {
     /// An absent rule that also states what to find.
     #[error("`absent = true` goes without `{0}`; remove one of them")]
     AbsentWith(&'static str),
+    /// A rule about an event that has no early place.
+    #[error(
+        "`early` is about an EV_EFI_BOOT_SERVICES_APPLICATION in PCR 4; remove it from a rule about anything else"
+    )]
+    Early,
     /// Events of a type are both asked for and forbidden.
     #[error("PCR {pcr} both lists and forbids {event_type}; remove one of the rules")]
     Contradiction {

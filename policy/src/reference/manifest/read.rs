@@ -18,6 +18,7 @@ use super::{
     EventRule, Expectation, MAX_DESCRIPTION, MAX_EVENT_RULES, MAX_FAULTS, MAX_MANIFEST_BYTES, MAX_PCR,
     MAX_PCR_VALUES, MAX_RULE_DIGESTS, MAX_RULE_NAME, Manifest, PcrRules, SCHEMA,
 };
+use crate::appraisal::early;
 use crate::reference::event_type::EventType;
 use crate::reference::release::ReleaseId;
 use crate::tpm::alg::{HashAlg, HashValue};
@@ -37,7 +38,7 @@ const ROOT_FIELDS: &[&str] = &[
     "ima",
     "secure_boot",
 ];
-const EVENT_FIELDS: &[&str] = &["pcr", "type", "digest", "optional", "absent", "name"];
+const EVENT_FIELDS: &[&str] = &["pcr", "type", "digest", "optional", "early", "absent", "name"];
 /// Banks that can be proof. SHA-1 is not (row 15 of the checklist).
 const BANKS: &[HashAlg] = &[HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512];
 const EXAMPLE_DIGESTS: &str = "[\"<hex digits>\"]";
@@ -373,6 +374,7 @@ fn read_event(table: &DeTable<'_>, at: Range<usize>, faults: &mut Faults<'_>) ->
     let event_type = read_event_type(&fields, faults);
     let name = fields.text("name", MAX_RULE_NAME, faults);
     let expectation = read_expectation(&fields, faults);
+    report_early(&fields, pcr, event_type, faults);
     Some(EventRule { pcr: pcr?, event_type: event_type?, expectation: expectation?, name })
 }
 
@@ -389,17 +391,32 @@ fn read_event_type(fields: &Fields<'_, '_>, faults: &mut Faults<'_>) -> Option<E
 
 fn read_expectation(fields: &Fields<'_, '_>, faults: &mut Faults<'_>) -> Option<Expectation> {
     if fields.flag("absent", faults) {
-        for field in ["digest", "optional"] {
+        for field in ["digest", "optional", "early"] {
             if let Some(value) = fields.optional(field) {
                 faults.add(value.span(), ManifestProblem::AbsentWith(field));
             }
         }
         return Some(Expectation::Absent);
     }
-    let optional = fields.flag("optional", faults);
+    let (optional, early) = (fields.flag("optional", faults), fields.flag("early", faults));
     let value = fields.required("digest", "digest = [\"<hex digits>\"], or absent = true", faults)?;
     let digests = read_digests(value, "digest", BANKS, MAX_RULE_DIGESTS, faults);
-    (!digests.is_empty()).then_some(Expectation::OneOf { digests, optional })
+    (!digests.is_empty()).then_some(Expectation::OneOf { digests, optional, early })
+}
+
+/// Reports `early` where nothing can be early.
+fn report_early(
+    fields: &Fields<'_, '_>,
+    pcr: Option<PcrIndex>,
+    event_type: Option<EventType>,
+    faults: &mut Faults<'_>,
+) {
+    let (Some(value), Some(pcr), Some(event_type)) = (fields.optional("early"), pcr, event_type) else {
+        return;
+    };
+    if !early::is_meant(pcr, event_type) {
+        faults.add(value.span(), ManifestProblem::Early);
+    }
 }
 
 /// Reports rules that say the same thing twice or the opposite of one another.

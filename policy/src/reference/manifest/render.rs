@@ -92,10 +92,13 @@ fn write_image(out: &mut String, rule: &ImageRule) -> fmt::Result {
 fn write_event(out: &mut String, rule: &EventRule) -> fmt::Result {
     writeln!(out, "\n[[event]]\npcr = {}\ntype = {}", rule.pcr, quoted(&rule.event_type.to_string()))?;
     match &rule.expectation {
-        Expectation::OneOf { digests, optional } => {
+        Expectation::OneOf { digests, optional, early } => {
             write_list(out, "digest", digests)?;
             if *optional {
                 writeln!(out, "optional = true")?;
+            }
+            if *early {
+                writeln!(out, "early = true")?;
             }
         }
         Expectation::Absent => writeln!(out, "absent = true")?,

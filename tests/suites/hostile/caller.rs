@@ -1,0 +1,55 @@
+//! A connection to the broker's port with any certificate, or none.
+
+use std::sync::Arc;
+
+use e2e::World;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+
+/// A certificate and a key that need not belong together.
+pub(crate) type Identity = (Vec<u8>, Arc<dyn SigningKey>);
+
+/// A key outside any TPM, from its PKCS#8 document.
+pub(crate) fn software_key(pkcs8: &[u8]) -> Arc<dyn SigningKey> {
+    let key = PrivateKeyDer::try_from(pkcs8.to_vec()).expect("a key");
+    rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).expect("a key")
+}
+
+/// Connects as `identity`, or as nobody.
+pub(crate) async fn connect(world: &World, identity: Option<Identity>) -> Result<Channel, Status> {
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_file(world.plant.path("plant-root.pem")).expect("the plant root");
+    roots.add(root).expect("the plant root");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((leaf, key)) => {
+            let certified = CertifiedKey::new(vec![CertificateDer::from(leaf)], key);
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let tcp = TcpStream::connect(world.address()).await.expect("the broker listens");
+    let name = ServerName::try_from("broker.control.plant.example").expect("a name");
+    let stream =
+        TlsConnector::from(Arc::new(config)).connect(name, tcp).await.expect("the broker is believed");
+    let mut stream = Some(TokioIo::new(stream));
+    let connector = tower::service_fn(move |_| {
+        let stream = stream.take().ok_or_else(|| std::io::Error::other("the connection ended"));
+        async move { stream }
+    });
+    let endpoint = Endpoint::from_static("http://broker.control.plant.example");
+    let channel = endpoint.connect_with_connector(connector).await;
+    channel.map_err(|error| Status::unavailable(error.to_string()))
+}

@@ -1,0 +1,199 @@
+//! Checklist row 32: every route of the port, called with every wrong certificate.
+//!
+//! The methods are those of the contract: a method that is added and has no row here fails the test. Four things are
+//! open to callers without a certificate. Enrollment and Attestation are proven by the TPM and not by a certificate,
+//! which a device does not have yet or not any more; health and reflection tell what the published contract tells.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use attestor::role::Role;
+use attestor::tpm::TpmIdentityKey;
+use e2e::World;
+use prost::Message;
+use proto::v1;
+use proto::v1::DenialReason as Reason;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::codegen::http::Request;
+use tower::ServiceExt;
+
+use super::caller::{Identity, connect, software_key};
+use super::thief::Thief;
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum For {
+    Anybody,
+    Device,
+    Administrator,
+}
+
+impl For {
+    /// Words of the refusal to everybody else.
+    const fn refusal(self) -> &'static str {
+        match self {
+            Self::Anybody => "",
+            Self::Device => "this call needs the device's own certificate",
+            Self::Administrator => "this call needs an administrator's certificate",
+        }
+    }
+}
+
+/// The services of the contract.
+const SERVICES: [(&str, For); 4] = [
+    ("touchstone.v1.Enrollment", For::Anybody),
+    ("touchstone.v1.Attestation", For::Anybody),
+    ("touchstone.v1.Watch", For::Device),
+    ("touchstone.v1.Admin", For::Administrator),
+];
+
+/// What else the port serves.
+const OTHERS: [&str; 3] = [
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+];
+
+/// As much of `google.protobuf.FileDescriptorSet` as names the methods.
+#[derive(Message)]
+struct FileSet {
+    #[prost(message, repeated, tag = "1")]
+    files: Vec<File>,
+}
+
+#[derive(Message)]
+struct File {
+    #[prost(string, tag = "2")]
+    package: String,
+    #[prost(message, repeated, tag = "6")]
+    services: Vec<Named>,
+}
+
+/// A service with its methods, or a method.
+#[derive(Message)]
+struct Named {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, repeated, tag = "2")]
+    methods: Vec<MethodName>,
+}
+
+#[derive(Message)]
+struct MethodName {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+/// Every method of the port with who may call it.
+fn routes() -> BTreeMap<String, For> {
+    let set = FileSet::decode(proto::FILE_DESCRIPTOR_SET).expect("a descriptor set");
+    let mut routes: BTreeMap<String, For> = OTHERS.map(|path| (path.to_owned(), For::Anybody)).into();
+    for file in set.files {
+        for service in file.services {
+            let name = format!("{}.{}", file.package, service.name);
+            let row = SERVICES.iter().find(|(known, _)| *known == name);
+            let (_, whose) = row.unwrap_or_else(|| panic!("say in SERVICES who may call {name}"));
+            routes.extend(service.methods.iter().map(|method| (format!("/{name}/{}", method.name), *whose)));
+        }
+    }
+    assert!(routes.len() > 30, "{routes:?}");
+    routes
+}
+
+/// Calls a method with an empty message; `Ok` once an answer begins.
+async fn call(world: &World, identity: Option<Identity>, path: &str) -> Result<(), Status> {
+    let mut channel = connect(world, identity).await?;
+    let uri = format!("http://broker.control.plant.example{path}");
+    // Not compressed, no bytes.
+    let message = Body::new(String::from("\0\0\0\0\0"));
+    let request = Request::post(uri).header("content-type", "application/grpc").header("te", "trailers");
+    let request = request.body(message).expect("a request");
+    let unavailable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
+    let channel = channel.ready().await.map_err(unavailable)?;
+    let response = channel.call(request).await.map_err(unavailable)?;
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() != tonic::Code::Ok => Err(status),
+        _ => Ok(()),
+    }
+}
+
+/// What is wrong with the answer to a caller that the port knows, as who it is.
+fn misjudged(path: &str, whose: For, caller: For, answer: &Result<(), Status>) -> Option<String> {
+    let denial = answer.as_ref().err().and_then(proto::denial::from_status);
+    let refused = denial.as_ref().is_some_and(|denial| denial.reason() == Reason::NotPermitted);
+    let right = match whose == For::Anybody || whose == caller {
+        true => !refused,
+        false => refused && denial.is_some_and(|denial| denial.message == whose.refusal()),
+    };
+    (!right).then(|| format!("{path} as {caller:?}: {answer:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_32_every_route_refuses_every_wrong_certificate() {
+    let Some((world, [device])) = World::with_devices(["press-1"]) else { return };
+    world.admin("zone create press --mode observe");
+    device.measure("boot-a");
+    world.register(&device, "press");
+    let mut thief = Thief::of(&device).await;
+    thief.make_keys("press").await;
+    let svids = thief.enroll().await.svids;
+    let key_of = |role| {
+        let (_, key) = thief.keys.iter().find(|(seat, _)| seat.role == role).expect("a key of the role");
+        TpmIdentityKey::new(thief.prover.tpm().clone(), key.clone())
+    };
+    let leaf_of = |role: v1::Role| {
+        svids.iter().find(|svid| svid.role() == role).expect("a certificate of the role").chain[0].clone()
+    };
+    let before = world.store();
+    let strangers = strangers(&leaf_of(v1::Role::Caller));
+    let mut wrong = Vec::new();
+    for (path, whose) in routes() {
+        let nobody = call(&world, None, &path).await;
+        wrong.extend(misjudged(&path, whose, For::Anybody, &nobody));
+        let own = (leaf_of(v1::Role::Caller), Arc::new(key_of(Role::Caller)) as _);
+        let as_device = call(&world, Some(own), &path).await;
+        wrong.extend(misjudged(&path, whose, For::Device, &as_device));
+        let server = (leaf_of(v1::Role::Listener), Arc::new(key_of(Role::Listener)) as _);
+        let others = strangers.iter().map(|(who, identity)| (*who, identity.clone()));
+        for (who, identity) in others.chain([("a server's certificate", server)]) {
+            // Refused by TLS: no method answers, not even with a refusal of its own.
+            match call(&world, Some(identity), &path).await {
+                Err(status) if proto::denial::from_status(&status).is_none() => {}
+                answer => wrong.push(format!("{path} with {who}: {answer:?}")),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(world.store(), before, "a refusal changes nothing");
+}
+
+/// Certificates that no authority of the plant made for whoever holds the key.
+fn strangers(stolen: &[u8]) -> Vec<(&'static str, Identity)> {
+    let params = |uri: &str| {
+        let mut params = rcgen::CertificateParams::default();
+        params.subject_alt_names.push(rcgen::SanType::URI(uri.try_into().expect("a URI")));
+        params.extended_key_usages.push(rcgen::ExtendedKeyUsagePurpose::ClientAuth);
+        params
+    };
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let pkcs8 = key.serialize_der();
+    let device = params("spiffe://press.plant.example/device/press-1");
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "press.plant.example caller 1");
+    let of_another_plant = rcgen::Issuer::new(authority, rcgen::KeyPair::generate().expect("a key"));
+    let self_signed = device.self_signed(&key).expect("a certificate").der().to_vec();
+    let foreign = device.signed_by(&key, &of_another_plant).expect("a certificate").der().to_vec();
+    let administrator = params("spiffe://control.plant.example/admin/alice");
+    let administrator = administrator.self_signed(&key).expect("a certificate").der().to_vec();
+    [
+        ("a self-signed certificate", self_signed),
+        ("a certificate of another plant's zone", foreign),
+        ("an administrator's self-signed certificate", administrator),
+        ("a device's certificate and another key", stolen.to_vec()),
+    ]
+    .map(|(who, leaf)| (who, (leaf, software_key(&pkcs8))))
+    .into()
+}
