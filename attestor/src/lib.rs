@@ -11,6 +11,7 @@ pub mod plant;
 pub mod ports;
 pub mod renewal;
 pub mod role;
+pub mod software_key;
 pub mod state;
 pub mod status;
 pub mod svid;

@@ -2,7 +2,8 @@
 //!
 //! Promises: the file is replaced whole and synced before [`Keeper::update`] returns, so what the broker was told
 //! about a key is never forgotten; nothing in it is believed that the daemon would not believe from the broker.
-//! Does not promise secrecy of the keys: they open in this TPM only.
+//! Does not promise secrecy: keys of the TPM open in this TPM only, and software keys, which a server must have back
+//! after a reboot without the broker, are in it as they are. So the file is for its owner only.
 
 mod stored;
 
@@ -13,10 +14,12 @@ use std::sync::{Mutex, PoisonError};
 use policy::id::{DeviceName, PlantDomain, ZoneName};
 use policy::time::UnixTime;
 
+use crate::config::{KeyPlace, Service};
 use crate::durable;
 use crate::plant::PlantRoot;
 use crate::role::Seat;
-use crate::status::Refusal;
+use crate::software_key::{HeldSoftwareKey, ServiceSeat};
+use crate::status::{Refusal, RefusedKey};
 use crate::svid::HeldSvid;
 use crate::tpm::IdentityKeyBlob;
 use crate::trust::TrustSet;
@@ -37,6 +40,10 @@ pub struct State {
     pub keys: BTreeMap<Seat, IdentityKeyBlob>,
     /// Its certificates, each for the key of the same seat.
     pub svids: BTreeMap<Seat, HeldSvid>,
+    /// Its software keys with their certificates.
+    pub software_keys: BTreeMap<ServiceSeat, HeldSoftwareKey>,
+    /// The software keys that got no certificate at the last attestation.
+    pub refused_keys: Vec<RefusedKey>,
     /// The trust set it enforces.
     pub trust: Option<TrustSet>,
     /// Highest sequence of a trust set seen; kept when the set itself is gone.
@@ -71,6 +78,32 @@ impl State {
         Seat::of_zones(&self.zones).filter(|seat| !self.svids.get(seat).is_some_and(fresh)).collect()
     }
 
+    /// The software keys that `services` want and that are to be made now: there is none, or its certificate ends
+    /// before the device's own as a listener of the zone does, or will when that one is replaced.
+    #[must_use]
+    pub fn due_software_keys(&self, services: &[Service], now: UnixTime) -> Vec<ServiceSeat> {
+        let due = self.due(now);
+        let fresh = |seat: &ServiceSeat| {
+            let (held, own) = (self.software_keys.get(seat), self.svids.get(&seat.own()));
+            let (Some(held), Some(own)) = (held, own) else { return false };
+            !due.contains(&seat.own()) && held.svid().not_after() >= own.not_after()
+        };
+        software_seats(&self.zones, services).filter(|seat| !fresh(seat)).collect()
+    }
+
+    /// Forgets software keys that no service wants any more.
+    pub fn keep_software_keys(&mut self, services: &[Service]) {
+        let wanted: Vec<ServiceSeat> = software_seats(&self.zones, services).collect();
+        self.software_keys.retain(|seat, _| wanted.contains(seat));
+        self.refused_keys.retain(|key| wanted.contains(&key.seat));
+    }
+
+    /// Forgets every certificate, and the software keys that are worth nothing without theirs.
+    pub fn forget_certificates(&mut self) {
+        self.svids.clear();
+        self.software_keys.clear();
+    }
+
     /// Whether a place of this device has no certificate.
     #[must_use]
     pub fn lacks_certificates(&self) -> bool {
@@ -81,8 +114,17 @@ impl State {
     pub fn keep_zones(&mut self, zones: Vec<ZoneName>) {
         self.keys.retain(|seat, _| zones.contains(&seat.zone));
         self.svids.retain(|seat, _| zones.contains(&seat.zone));
+        self.software_keys.retain(|seat, _| zones.contains(&seat.zone));
         self.zones = zones;
     }
+}
+
+/// The places of the software keys that these services want in these zones.
+fn software_seats(zones: &[ZoneName], services: &[Service]) -> impl Iterator<Item = ServiceSeat> {
+    let wanted = services.iter().filter(|service| service.key == KeyPlace::Software);
+    wanted.flat_map(|service| {
+        zones.iter().map(|zone| ServiceSeat { zone: zone.clone(), service: service.name.clone() })
+    })
 }
 
 /// The state file cannot be read.

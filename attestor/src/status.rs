@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable;
 use crate::role::Role;
+use crate::software_key::ServiceSeat;
 
 pub use words::remedy;
 
@@ -48,6 +49,12 @@ pub struct Status {
     pub since: UnixTime,
     /// Its certificates.
     pub certificates: Vec<CertificateStatus>,
+    /// Its software keys with their certificates.
+    #[serde(default)]
+    pub software_keys: Vec<SoftwareKeyStatus>,
+    /// The software keys that got no certificate.
+    #[serde(default)]
+    pub refused_keys: Vec<RefusedKey>,
     /// When its last good attestation was.
     pub last_attestation: Option<UnixTime>,
     /// The broker, as seen from here.
@@ -107,6 +114,41 @@ pub struct CertificateStatus {
     pub not_after: UnixTime,
     /// Whole hours left when this was written or read.
     pub hours_left: u64,
+}
+
+/// One software key's certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoftwareKeyStatus {
+    /// What the key is for.
+    #[serde(flatten)]
+    pub seat: ServiceSeat,
+    /// Its certificate's serial number, hex.
+    pub serial: String,
+    /// Last second at which it holds.
+    pub not_after: UnixTime,
+    /// Whole hours left when this was written or read.
+    pub hours_left: u64,
+}
+
+/// A software key that got no certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedKey {
+    /// What it was for.
+    #[serde(flatten)]
+    pub seat: ServiceSeat,
+    /// The broker's reason, such as `NOT_PERMITTED`.
+    pub reason: String,
+    /// The broker's sentence.
+    pub message: String,
+}
+
+impl RefusedKey {
+    /// What the broker said about the key at `seat`.
+    #[must_use]
+    pub fn new(seat: ServiceSeat, denial: &v1::Denial) -> Self {
+        let reason = denial.reason().as_str_name().trim_start_matches("DENIAL_REASON_").to_owned();
+        Self { seat, reason, message: text(&denial.message) }
+    }
 }
 
 /// The broker, as seen from the device.
@@ -261,6 +303,9 @@ impl Status {
     pub fn at(mut self, now: UnixTime) -> Self {
         for certificate in &mut self.certificates {
             certificate.hours_left = certificate.not_after.since(now) / 3600;
+        }
+        for key in &mut self.software_keys {
+            key.hours_left = key.not_after.since(now) / 3600;
         }
         if let (Word::Trusted | Word::Holding, Some(end)) = (self.state, self.first_end())
             && end < now

@@ -105,7 +105,9 @@ pub async fn active(
 /// The authority's key, opened once and kept.
 pub fn issuer(plant: &Plant, held: &Held<AuthorityRecord>) -> Result<Arc<Issuer>, AuthorityError> {
     let mut cache = plant.issuers.0.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(issuer) = cache.get(&held.key) {
+    // After a restore another authority may have this name.
+    let known = cache.get(&held.key).filter(|issuer| issuer.certificate() == held.record.certificate.0);
+    if let Some(issuer) = known {
         return Ok(Arc::clone(issuer));
     }
     let ca = |source| AuthorityError::Ca { zone: held.record.zone.clone(), source };

@@ -40,6 +40,12 @@ impl Hub {
         Listener(notify)
     }
 
+    /// How many devices listen; some of them may have just left.
+    #[must_use]
+    pub fn devices(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Wakes the listeners that `event` concerns.
     pub fn tell(&self, event: &WatchEvent) {
         let WatchEvent::Change(change) = event else { return self.wake_all() };
@@ -58,7 +64,8 @@ impl Hub {
             .for_each(|notify| notify.notify_one());
     }
 
-    fn wake_all(&self) {
+    /// Wakes all listeners.
+    pub fn wake_all(&self) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, listeners| {
             listeners.retain(|weak| weak.strong_count() > 0);

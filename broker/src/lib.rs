@@ -22,5 +22,6 @@ pub mod secrets;
 pub mod server;
 pub mod session;
 pub mod store;
+mod sweep;
 pub mod tls;
 pub mod trust;

@@ -60,7 +60,8 @@ struct InitArgs {
     /// A file or folder with certificates of TPM manufacturers; may be given several times.
     #[arg(long)]
     tpm_roots: Vec<PathBuf>,
-    /// The file `secrets/kek` of another host: makes a plant that can restore that host's backup.
+    /// A copy of the file `secrets/kek` of a lost host: makes a plant that stands in until that host's backup is
+    /// restored with `touchstone restore`.
     #[arg(long)]
     kek: Option<PathBuf>,
 }
@@ -124,6 +125,12 @@ fn tell(request: &Request, made: &Made) {
     println!();
     println!("The passphrase opens the recovery kit. It is shown once and stored nowhere: write it down.");
     println!("Next: touchstone-broker run --dir {}", request.dir.display());
+    if request.kek.is_some() {
+        println!("Then: touchstone --context {} restore FILE --yes", made.owner.display());
+        println!(
+            "It brings back the plant of the backup, with its root, owner and recovery kit; delete these."
+        );
+    }
 }
 
 async fn run(dir: PathBuf) -> ExitCode {

@@ -50,7 +50,11 @@ pub enum KeysError {
     #[error(transparent)]
     Record(#[from] RecordError),
     /// A record that `init` writes is not there.
-    #[error("the store holds no {0}; run `touchstone-broker init`, or restore the last backup")]
+    #[error(
+        "the store holds no {0}: if this plant ran before, its store is damaged, so keep it as it is and restore the \
+         last backup into a new folder with `touchstone restore`; if `touchstone-broker init` did not end, \
+         remove the folder and run it again"
+    )]
     Missing(&'static str),
     /// The key-encryption key is another one.
     #[error(

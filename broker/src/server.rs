@@ -33,7 +33,7 @@ use crate::secrets::{KekError, SecretKey};
 use crate::session::{Refusal, complete::commit};
 use crate::store::blobs::{BlobIoError, Blobs};
 use crate::store::sled::{OpenError, SledStore};
-use crate::store::{BrokerIdError, Store, Txn, WatchEvent};
+use crate::store::{BrokerIdError, Store, Txn, Watch};
 use crate::tls::{Tls, TlsError};
 use crate::trust::{self, TrustError, ViewCache};
 
@@ -200,6 +200,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         tokio::spawn(follow(Arc::clone(&plant), Arc::clone(&tls), Arc::clone(&hub))),
         tokio::spawn(renew(Arc::clone(&plant), Arc::clone(&tls))),
         tokio::spawn(edges(Arc::clone(&plant))),
+        tokio::spawn(crate::sweep::every_day(Arc::clone(&plant))),
         tokio::spawn(health::watch(Arc::clone(&plant), reporter)),
     ];
     let devices = Devices::new(Arc::clone(&plant));
@@ -264,19 +265,35 @@ async fn refresh_anchors(plant: &Plant, tls: &Tls) -> Result<(), TrustError> {
 }
 
 /// Hands every change of the store to those it concerns, the port's own anchors first.
-async fn follow(plant: Arc<Plant>, tls: Arc<Tls>, hub: Arc<Hub>) {
-    let mut changes = plant.store.watch(plant.store.revision());
+pub(crate) fn follow(plant: Arc<Plant>, tls: Arc<Tls>, hub: Arc<Hub>) -> impl Future<Output = ()> {
+    let changes = plant.store.watch(plant.store.revision());
+    let served = plant.keys.load_full();
+    follow_from(changes, served, plant, tls, hub)
+}
+
+async fn follow_from(
+    mut changes: Watch,
+    mut served: Arc<PlantKeys>,
+    plant: Arc<Plant>,
+    tls: Arc<Tls>,
+    hub: Arc<Hub>,
+) {
     while let Some(event) = changes.next().await {
-        if moves_trust(&event)
+        // A restore replaces the store, then the keys, then writes its audit entry: with that one at the
+        // latest the keys are seen to be others.
+        let keys = plant.keys.load_full();
+        let restored = !Arc::ptr_eq(&served, &keys);
+        if (restored || moves_trust(&event))
             && let Err(error) = refresh_anchors(&plant, &tls).await
         {
             tracing::error!(%error, "client certificates are verified against the last known authorities");
         }
-        if matches!(event, WatchEvent::Resync { .. })
-            && let Err(error) = tls.renew(&plant)
-        {
-            // A restore may have brought another issuing key.
-            tracing::error!(%error, "the broker's own certificate stays the old one");
+        if restored {
+            if let Err(error) = tls.renew(&plant) {
+                tracing::error!(%error, "the broker's own certificate stays the old one");
+            }
+            served = keys;
+            hub.wake_all();
         }
         hub.tell(&event);
     }

@@ -61,6 +61,11 @@ impl Tls {
         Ok(())
     }
 
+    /// What the broker shows of itself.
+    pub(crate) fn server(&self) -> Arc<CertifiedKey> {
+        self.server.load_full()
+    }
+
     /// The configuration of the port.
     pub fn config(self: &Arc<Self>, clock: Arc<dyn Clock>) -> Result<ServerConfig, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -93,7 +98,7 @@ struct Resolver(Arc<Tls>);
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.server.load_full())
+        Some(self.0.server())
     }
 }
 

@@ -67,6 +67,8 @@ struct Believed {
 #[derive(Debug)]
 pub struct View {
     version: Revision,
+    /// Part of every CRL's number.
+    epoch: u64,
     head: TrustHead,
     zones: Segmentation,
     offers: BTreeMap<ZoneName, BTreeSet<ServiceName>>,
@@ -99,15 +101,17 @@ pub async fn segmentation(plant: &Plant) -> Result<Segmentation, TrustError> {
 pub async fn view(plant: &Plant) -> Result<Arc<View>, TrustError> {
     let head: Held<TrustHead> =
         fetch(plant.store.as_ref(), TRUST.to_owned()).await?.ok_or(TrustError::Head)?;
+    let epoch = plant.keys.load().epoch;
     let known = plant.views.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if let Some(view) = known.filter(|view| view.version == head.version) {
+    if let Some(view) = known.filter(|view| (view.version, view.epoch) == (head.version, epoch)) {
         return Ok(view);
     }
     let view = Arc::new(View {
         version: head.version,
+        epoch,
         zones: segmentation(plant).await?,
         offers: offers(&list(plant.store.as_ref(), DEVICE).await?),
-        authorities: authorities(plant, &head.record).await?,
+        authorities: authorities(plant, &head.record, epoch).await?,
         head: head.record,
     });
     *plant.views.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&view));
@@ -142,13 +146,13 @@ fn services(device: &Device) -> BTreeSet<ServiceName> {
     device.services.keys().filter_map(|name| name.parse().ok()).collect()
 }
 
-async fn authorities(plant: &Plant, head: &TrustHead) -> Result<Vec<Believed>, TrustError> {
+async fn authorities(plant: &Plant, head: &TrustHead, epoch: u64) -> Result<Vec<Believed>, TrustError> {
     let records: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), AUTHORITY).await?;
     let mut believed = Vec::new();
     for held in records.iter().filter(|held| held.record.state != AuthorityState::Distrusted) {
         let record = &held.record;
         let revoked = revoked(plant, record).await?;
-        let number = sequence(plant.keys.load().epoch, head);
+        let number = sequence(epoch, head);
         let crl = authority::issuer(plant, held)?.crl(number, head.at, &revoked)?;
         believed.push(Believed {
             of: AuthorityRef { zone: record.zone.clone(), role: record.role },
@@ -236,6 +240,11 @@ impl View {
     #[must_use]
     pub fn next_edge(&self, now: UnixTime) -> Option<UnixTime> {
         self.zones.conduits().iter().filter_map(|conduit| conduit.expires).filter(|end| *end > now).min()
+    }
+
+    /// Seconds between two attestations of a device in these zones; none if it is in no zone.
+    pub(crate) fn reattest_every(&self, zones: &[ZoneName]) -> Option<u64> {
+        zones.iter().filter_map(|zone| self.zones.zone(zone)).map(|zone| zone.timing.reattest_every()).min()
     }
 
     /// The devices' trust set: every authority that one of its files names, once.

@@ -38,3 +38,25 @@ pub const MAX_NAME_BYTES: usize = 2 + MAX_DIGEST_BYTES;
 
 /// Longest description of an event in characters; descriptions are for people and lines wrap.
 pub const MAX_DESCRIPTION: usize = 200;
+
+/// Longest IMA list, or part of one, in bytes: 50,000 records with RSA signatures take about 20 MiB.
+pub const MAX_IMA_BYTES: usize = 64 * 1024 * 1024;
+
+/// Most records of an IMA list, or of a part: several times what a busy server measures in one boot.
+/// A shortest record has 33 bytes and costs three hashes.
+pub const MAX_IMA_RECORDS: usize = 250_000;
+
+/// Longest template name in bytes. The longest standard one has 10; a list of fields is one as well.
+pub const MAX_IMA_NAME: usize = 64;
+
+/// Length to which the template `ima` pads a file's name before it is hashed, the terminator included
+/// (`IMA_EVENT_NAME_LEN_MAX + 1` of Linux).
+pub const IMA_LEGACY_NAME: usize = 256;
+
+/// Longest certificate request in bytes: one for a P-256 key without extensions has some 250.
+pub const MAX_CSR_BYTES: usize = 4096;
+
+/// Most software keys of one device that are certified at once. Everything that a device holds is revoked in one
+/// transaction of 100 keys: eight zones with two roles and four certificates each, their eight lists, a dozen records
+/// around them, and four of these with three certificates and a list each.
+pub const MAX_SOFTWARE_KEYS: usize = 4;

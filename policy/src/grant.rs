@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::evidence::identity::CertifiedKey;
+use crate::evidence::software_key::SoftwareKey;
 use crate::id::{DeviceName, PlantDomain, SpiffeId, ZoneName};
 use crate::time::{UnixTime, Validity};
 use crate::zone::admission::Trusted;
-use crate::zone::model::Zone;
+use crate::zone::model::{SoftwareKeys, Zone};
 use crate::zone::trust::Role;
 
 /// Most seconds that `notBefore` may lie before the issue, for peers whose clocks are behind. More
@@ -44,6 +45,17 @@ pub enum GrantError {
         "certificates may begin at most {MAX_BACKDATE} s in the past; {0} s is too much, set clocks instead"
     )]
     Backdate(u64),
+    /// A key outside the TPM in a zone that wants none.
+    #[error(
+        "zone {0} certifies no software keys; use the key in the TPM, or a zone made with --software-keys allow"
+    )]
+    SoftwareKeys(ZoneName),
+    /// A key outside the TPM for a client.
+    #[error("software keys are for servers alone; clients use the device's key in the TPM")]
+    SoftwareCaller,
+    /// The certificate of the device that a software key would end with is over.
+    #[error("the device's own certificate ended at {0}; renew that first")]
+    Ended(UnixTime),
     /// A decision that rests on nothing, or on more than is compared.
     #[error("a grant records 1 to {MAX_REVISIONS} revisions, not {0}")]
     Revisions(usize),
@@ -86,6 +98,33 @@ impl IssuanceGrant {
         revisions: Vec<Revision>,
     ) -> Result<Self, GrantError> {
         Self::of_key(trusted, key.spki_der(), subject, now, backdate, revisions)
+    }
+
+    /// Grants `subject` a certificate for a key outside the TPM, which ends with the device's own at `device_end`.
+    ///
+    /// Only for listeners: a caller's certificate is what the device itself is known by, and that key stays in the
+    /// TPM. Refused unless the zone allows such keys.
+    pub fn for_software_key(
+        trusted: &Trusted,
+        key: &SoftwareKey,
+        subject: &Subject<'_>,
+        device_end: UnixTime,
+        now: UnixTime,
+        backdate: u64,
+        revisions: Vec<Revision>,
+    ) -> Result<Self, GrantError> {
+        if subject.zone.software_keys != SoftwareKeys::Allow {
+            return Err(GrantError::SoftwareKeys(subject.zone.name.clone()));
+        }
+        if subject.role != Role::Listener {
+            return Err(GrantError::SoftwareCaller);
+        }
+        if device_end <= now {
+            return Err(GrantError::Ended(device_end));
+        }
+        let mut grant = Self::of_key(trusted, key.spki_der(), subject, now, backdate, revisions)?;
+        grant.validity.not_after = grant.validity.not_after.min(device_end);
+        Ok(grant)
     }
 
     fn of_key(
@@ -192,6 +231,36 @@ mod tests {
     fn trust_in_one_zone_is_none_in_another() {
         let (trusted, asked) = ("cell-3".parse().unwrap(), "cell-4".parse().unwrap());
         assert_eq!(grant("cell-4", 0, 1), Err(GrantError::OtherZone { trusted, asked }));
+    }
+
+    fn software(zone: &Zone, role: Role, device_end: UnixTime) -> Result<IssuanceGrant, GrantError> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
+        let key = SoftwareKey::verify(csr.der(), &Digest::of(csr.der()).0).unwrap();
+        let (plant, device) = ("plant.example".parse().unwrap(), "press-7".parse().unwrap());
+        let subject = Subject { plant: &plant, device: &device, zone, role };
+        let revisions = vec![Revision { record: "zone/cell-3".to_owned(), revision: 4 }];
+        let trusted = Trusted::for_tests("cell-3".parse().unwrap());
+        IssuanceGrant::for_software_key(&trusted, &key, &subject, device_end, NOW, 60, revisions)
+    }
+
+    #[test]
+    fn a_software_key_is_granted_where_the_zone_says_so_and_ends_with_the_devices_own_certificate() {
+        let mut zone = Zone::new("cell-3".parse().unwrap());
+        let (soon, late) = (NOW.plus(600), NOW.plus(1_000_000));
+        assert_eq!(
+            software(&zone, Role::Listener, soon),
+            Err(GrantError::SoftwareKeys("cell-3".parse().unwrap())),
+            "a zone refuses them unless told"
+        );
+        zone.software_keys = SoftwareKeys::Allow;
+        assert_eq!(software(&zone, Role::Caller, soon), Err(GrantError::SoftwareCaller));
+        assert_eq!(software(&zone, Role::Listener, NOW), Err(GrantError::Ended(NOW)));
+        assert_eq!(software(&zone, Role::Listener, soon).unwrap().validity().not_after, soon);
+        let longest = NOW.plus(zone.timing.certificate_lifetime());
+        assert_eq!(software(&zone, Role::Listener, late).unwrap().validity().not_after, longest);
+        zone.name = "cell-4".parse().unwrap();
+        assert!(matches!(software(&zone, Role::Listener, soon), Err(GrantError::OtherZone { .. })));
     }
 
     #[test]

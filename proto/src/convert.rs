@@ -10,7 +10,7 @@ use policy::appraisal::policy::Mode;
 use policy::id::{NameError, ProductName, ServiceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::model::TimingError;
-use policy::zone::{Conduit, IntraZone, NameConstraint, Timing, Zone};
+use policy::zone::{Conduit, IntraZone, NameConstraint, SoftwareKeys, Timing, Zone};
 
 use crate::v1;
 
@@ -84,6 +84,11 @@ pub fn zone_to_wire(zone: &Zone) -> v1::Zone {
             .iter()
             .map(|(claim, value)| (claim.name().to_owned(), value.0.to_string()))
             .collect(),
+        software_keys: match zone.software_keys {
+            SoftwareKeys::Refuse => "refuse",
+            SoftwareKeys::Allow => "allow",
+        }
+        .to_owned(),
     }
 }
 
@@ -112,6 +117,11 @@ pub fn zone_from_wire(sent: &v1::Zone) -> Result<Zone, ConvertError> {
         "non-critical" => NameConstraint::NonCritical,
         "off" => NameConstraint::Off,
         other => return Err(word("name constraint", other, "critical, non-critical, off")),
+    };
+    zone.software_keys = match sent.software_keys.as_str() {
+        "" | "refuse" => SoftwareKeys::Refuse,
+        "allow" => SoftwareKeys::Allow,
+        other => return Err(word("software keys", other, "refuse, allow")),
     };
     if let Some(timing) = &sent.timing {
         zone.timing = timing_from_wire(timing)?;
@@ -186,6 +196,7 @@ mod tests {
         let mut zone = Zone::new("cell-3".parse().unwrap());
         zone.products = BTreeSet::from(["edge-box".parse().unwrap()]);
         zone.intra_zone = IntraZone::Allow;
+        zone.software_keys = SoftwareKeys::Allow;
         zone.timing = Timing::new(60, 3600, None).unwrap();
         assert_eq!(zone_from_wire(&zone_to_wire(&zone)), Ok(zone));
     }
@@ -197,6 +208,18 @@ mod tests {
             zone_from_wire(&sent).unwrap_err().to_string(),
             "mode: `permissive` is not one of observe, enforce"
         );
+        let sent = v1::Zone {
+            name: "a".into(),
+            mode: String::new(),
+            software_keys: "yes".into(),
+            ..v1::Zone::default()
+        };
+        assert_eq!(
+            zone_from_wire(&sent).unwrap_err().to_string(),
+            "software keys: `yes` is not one of refuse, allow"
+        );
+        let sent = v1::Zone { name: "a".into(), ..v1::Zone::default() };
+        assert_eq!(zone_from_wire(&sent).unwrap().software_keys, SoftwareKeys::Refuse, "of an older tool");
         assert!(matches!(conduit_from_wire(None), Err(ConvertError::Missing("conduit"))));
     }
 }

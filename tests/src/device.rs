@@ -22,16 +22,15 @@ pub struct Device {
     attestor: Option<Process>,
     plant: String,
     join_token: bool,
-    services: Vec<String>,
+    services: Vec<(String, &'static str)>,
 }
 
 impl Device {
     pub(crate) fn new(name: &str, swtpm: Swtpm, broker: &str, plant_root: &Path) -> Self {
-        let plant = format!(
-            "broker = \"{broker}\"\nplant = \"plant.example\"\nplant_root = \"{}\"\n",
-            plant_root.display()
-        );
+        let plant =
+            format!("broker = \"{broker}\"\nplant = \"plant.example\"\nplant_root = \"plant-root.pem\"\n");
         let folder = TempDir::new().expect("a run folder");
+        fs::copy(plant_root, folder.path().join("plant-root.pem")).expect("a file in the device's folder");
         let (name, services) = (name.to_owned(), Vec::new());
         let device = Self { name, folder, swtpm, attestor: None, plant, join_token: false, services };
         device.configure();
@@ -55,7 +54,13 @@ impl Device {
 
     /// Offers a service.
     pub fn offer(&mut self, service: &str) {
-        self.services.push(service.to_owned());
+        self.services.push((service.to_owned(), "tpm"));
+        self.configure();
+    }
+
+    /// Offers a service whose server has its key in software.
+    pub fn offer_in_software(&mut self, service: &str) {
+        self.services.push((service.to_owned(), "software"));
         self.configure();
     }
 
@@ -79,8 +84,8 @@ impl Device {
         if self.join_token {
             text += "join_token_file = \"join-token\"\n";
         }
-        for (service, port) in self.services.iter().zip(4840..) {
-            text += &format!("[[service]]\nname = \"{service}\"\nport = {port}\n");
+        for ((service, key), port) in self.services.iter().zip(4840..) {
+            text += &format!("[[service]]\nname = \"{service}\"\nport = {port}\nkey = \"{key}\"\n");
         }
         fs::write(self.path("attestor.toml"), text).expect("a file in the device's folder");
     }

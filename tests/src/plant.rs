@@ -82,6 +82,20 @@ impl BrokerFolder {
         made
     }
 
+    /// A plant on another host, made to restore the backups of the host whose key-encryption key is `kek`. It
+    /// listens on `address`. Keys, owner and root are new ones until then.
+    pub fn on_new_host(kek: &Path, roots: &str, address: &str) -> Self {
+        let made = Self { folder: TempDir::new().expect("a run folder") };
+        let file = made.run_path("tpm-roots.pem");
+        fs::write(&file, roots).expect("a file in the run folder");
+        let (dir, kek, roots) = (made.text(""), kek.display().to_string(), file.display().to_string());
+        let mut args = vec!["init", "--dir", &dir, "--kek", &kek, "--plant", "plant.example"];
+        args.extend(["--listen", address, "--tpm-roots", &roots]);
+        let output = run("touchstone-broker", &args);
+        assert!(output.status.success(), "init failed: {}", String::from_utf8_lossy(&output.stderr));
+        made
+    }
+
     /// A path of the broker's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join("broker").join(name)

@@ -103,6 +103,20 @@ impl World {
         })
     }
 
+    /// Loses the broker's host: its broker is killed, its folder is gone.
+    pub fn lose_host(&mut self) {
+        self.broker.take().expect("the broker runs").kill();
+        fs::remove_dir_all(self.plant.path("")).expect("the broker's folder is removed");
+    }
+
+    /// Puts another host at the lost one's address, made with a copy of its key-encryption key.
+    pub fn start_new_host(&mut self, kek: &Path) {
+        let roots =
+            fs::read_to_string(self.plant.run_path("tpm-roots.pem")).expect("the manufacturer's roots");
+        self.plant = BrokerFolder::on_new_host(kek, &roots, &self.address);
+        self.start_broker();
+    }
+
     /// Stops the broker in order (SIGTERM).
     pub fn stop_broker(&mut self) {
         self.broker.take().expect("the broker runs").terminate();

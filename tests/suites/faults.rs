@@ -1,5 +1,4 @@
-//! What is wrong on the host is said in words that name the thing and the remedy: one line, or one for each fault
-//! of a configuration.
+//! What is wrong on the host is said in one line whose words name the thing and the remedy.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -95,12 +94,12 @@ fn a_broker_configuration_with_a_fault_names_the_key() {
     let plant = plant();
     let file = plant.path("broker.toml");
     fs::write(&file, "listen = \"127.0.0.1:0\"\nlisten_on = 1\n").expect("broker.toml");
-    names(&plant.fails_to_run().refused(64), &["broker.toml", "listen_on", "unknown field"]);
+    let words = ["broker.toml", "line 2, column 1 `listen_on = 1`", "unknown field", "correct this line"];
+    one_line(plant.fails_to_run(), 64, &words);
+    fs::write(&file, "listen = \"127.0.0.1:0\"\ntpm_roots = [\n").expect("broker.toml");
+    one_line(plant.fails_to_run(), 64, &["broker.toml", "line 2, column ", "correct this line"]);
     fs::write(&file, "listen = \"nowhere\"\n").expect("broker.toml");
-    names(
-        &plant.fails_to_run().refused(64),
-        &["broker.toml", "listen: `nowhere` is no address", "0.0.0.0:8443"],
-    );
+    one_line(plant.fails_to_run(), 64, &["broker.toml", "listen: `nowhere` is no address", "0.0.0.0:8443"]);
 }
 
 #[test]
@@ -142,9 +141,10 @@ fn a_missing_tpm_is_named() {
 
 #[test]
 fn an_attestor_configuration_names_every_fault() {
-    let said = attestor_says("broker = \"nowhere\"\nplant = \"plant.example\"\ncolour = 1\n").refused(64);
-    names(
-        &said,
+    one_line(attestor_says("broker = \n"), 64, &["attestor.toml", "line 1, column ", "correct this line"]);
+    one_line(
+        attestor_says("broker = \"nowhere\"\nplant = \"plant.example\"\ncolour = 1\n"),
+        64,
         &["attestor.toml", "broker: `nowhere` is no address", "host:port", "plant_root: missing", "colour"],
     );
 }

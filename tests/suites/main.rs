@@ -5,4 +5,6 @@ mod configuration;
 mod durability;
 mod faults;
 mod hostile;
+mod recovery;
+mod software_keys;
 mod story;

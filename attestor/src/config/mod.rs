@@ -10,6 +10,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use policy::budget::MAX_SOFTWARE_KEYS;
 use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 
 use self::raw::{Raw, RawService};
@@ -65,6 +66,17 @@ pub struct Service {
     pub name: ServiceName,
     /// Its TCP port.
     pub port: u16,
+    /// Where the key of its server is.
+    pub key: KeyPlace,
+}
+
+/// Where a server's key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// In the TPM: the server uses the zone's listener key.
+    Tpm,
+    /// In software, for a server that cannot use the TPM; zones have to allow it.
+    Software,
 }
 
 /// Host and port of the broker. The host only routes: the name that is checked comes from the plant.
@@ -148,13 +160,15 @@ impl Config {
     }
 }
 
-/// The parser's words with the line they are about: they do not name the key.
+/// The parser's words with the place they are about, and what to do: they do not name the key.
 fn one_line(text: &str, error: &toml::de::Error) -> String {
     let words: Vec<&str> = error.message().lines().map(str::trim).collect();
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let number = before.matches('\n').count();
+    let (number, column) =
+        (before.matches('\n').count(), before.chars().rev().take_while(|c| *c != '\n').count());
     let line: String = text.lines().nth(number).unwrap_or_default().trim().chars().take(80).collect();
-    format!("line {} `{line}`: {}", number.saturating_add(1), words.join(", "))
+    let (number, column) = (number.saturating_add(1), column.saturating_add(1));
+    format!("line {number}, column {column} `{line}`: {}; correct this line", words.join(", "))
 }
 
 /// Collects every fault instead of stopping at the first.
@@ -243,12 +257,27 @@ fn interpret_services(raw: &[RawService], faults: &mut Faults) -> Vec<Service> {
         if port.is_none() {
             faults.add("service.port", "missing or not within 1 to 65535; write for example port = 4840");
         }
+        let key = match service.key.as_deref() {
+            None | Some("tpm") => KeyPlace::Tpm,
+            Some("software") => KeyPlace::Software,
+            Some(_) => {
+                faults.add("service.key", "write key = \"tpm\" or key = \"software\"");
+                KeyPlace::Tpm
+            }
+        };
         faults.unknown("service.", &service.unknown);
         let (Some(name), Some(port)) = (name, port) else { continue };
         match services.iter().any(|other| other.name == name) {
             true => faults.add("service.name", format_args!("`{name}` is listed twice; remove one")),
-            false => services.push(Service { name, port }),
+            false => services.push(Service { name, port, key }),
         }
+    }
+    let software = services.iter().filter(|service| service.key == KeyPlace::Software).count();
+    if software > MAX_SOFTWARE_KEYS {
+        faults.add(
+            "service.key",
+            format_args!("{software} software keys; a device has at most {MAX_SOFTWARE_KEYS}"),
+        );
     }
     services
 }

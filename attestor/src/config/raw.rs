@@ -33,6 +33,7 @@ pub(super) struct Raw {
 pub(super) struct RawService {
     pub(super) name: Option<String>,
     pub(super) port: Option<i64>,
+    pub(super) key: Option<String>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,
 }

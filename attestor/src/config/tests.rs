@@ -37,6 +37,10 @@ firmware_log = "log"
 [[service]]
 name = "opcua"
 port = 4840
+[[service]]
+name = "hmi"
+port = 443
+key = "software"
 [inventory]
 model = "X"
 "#
@@ -45,7 +49,9 @@ model = "X"
     assert_eq!(config.device.unwrap().as_str(), "press-1");
     assert_eq!(config.zones.len(), 2);
     assert_eq!(config.join_token_file.unwrap(), Path::new("/etc/token"));
-    assert_eq!(config.services, [Service { name: "opcua".parse().unwrap(), port: 4840 }]);
+    let service = |name: &str, port, key| Service { name: name.parse().unwrap(), port, key };
+    let services = [service("opcua", 4840, KeyPlace::Tpm), service("hmi", 443, KeyPlace::Software)];
+    assert_eq!(config.services, services);
     assert_eq!(config.inventory["model"], "X");
 }
 
@@ -96,7 +102,7 @@ fn unknown_keys_are_refused_by_name_together_with_other_faults() {
 #[test]
 fn a_value_of_a_wrong_type_is_shown_with_its_line() {
     let found = faults("plant = \"plant.example\"\nbroker = 1\n");
-    assert!(found[0].starts_with("line 2 `broker = 1`: invalid type: integer `1`"), "{found:?}");
+    assert!(found[0].starts_with("line 2, column 10 `broker = 1`: invalid type: integer `1`"), "{found:?}");
 }
 
 #[test]
@@ -117,4 +123,14 @@ fn broker_addresses_are_strict() {
     {
         assert!(bad.parse::<BrokerAddress>().is_err(), "{bad}");
     }
+}
+
+#[test]
+fn a_key_is_in_the_tpm_or_in_software_and_few_are_in_software() {
+    let service =
+        |n: usize, key: &str| format!("[[service]]\nname = \"s{n}\"\nport = {}\nkey = \"{key}\"\n", n + 1);
+    let found = faults(&format!("{LEAST}{}", service(0, "disk")));
+    assert_eq!(found, ["service.key: write key = \"tpm\" or key = \"software\""]);
+    let many: String = (0..5).map(|n| service(n, "software")).collect();
+    assert_eq!(faults(&format!("{LEAST}{many}")), ["service.key: 5 software keys; a device has at most 4"]);
 }

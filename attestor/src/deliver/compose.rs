@@ -4,6 +4,7 @@
 //! <zone>/caller.pem|key  <zone>/listener.pem|key          chain, leaf first; TSS2 PRIVATE KEY
 //! <zone>/services/<service>/inbound.pem|crl               authorities that may open it here, and their CRLs
 //! <zone>/services/<service>/outbound.pem|crl              authorities of those that offer it
+//! <zone>/services/<service>/server.pem|key                chain, PKCS#8 PRIVATE KEY: a software key, where one is wanted
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,9 @@ use crate::tss2_key::{self, WriteKeyError};
 const PUBLIC: u32 = 0o644;
 /// Keys are for the owner and the group of the software that serves TLS.
 const KEY: u32 = 0o640;
+/// Software keys are for the owner, and for servers that read them as root before they become somebody else: unlike
+/// the keys in the TPM they can be copied.
+const SOFTWARE_KEY: u32 = 0o600;
 
 /// The state is not fit to be delivered.
 #[derive(Debug, thiserror::Error)]
@@ -62,11 +66,17 @@ impl Delivery {
             delivery.add(stem.with_extension("pem"), armour("CERTIFICATE", certificates), PUBLIC);
             delivery.add(stem.with_extension("crl"), armour("X509 CRL", crls), PUBLIC);
         }
+        for (seat, held) in &state.software_keys {
+            let service = Path::new(seat.zone.as_str()).join("services").join(seat.service.as_str());
+            let chain = held.svid().chain().iter().map(Vec::as_slice);
+            delivery.add(service.join("server.pem"), armour("CERTIFICATE", chain), PUBLIC);
+            delivery.add(service.join("server.key"), held.key().to_pem(), SOFTWARE_KEY);
+        }
         Ok(Some(delivery))
     }
 
     pub(super) fn add(&mut self, path: PathBuf, text: String, mode: u32) {
-        self.files.insert(path, Content { bytes: text.into_bytes(), mode });
+        self.files.insert(path, Content { bytes: text.into_bytes().into(), mode });
     }
 }
 
@@ -80,7 +90,7 @@ mod tests {
     use rcgen::KeyPair;
 
     use super::*;
-    use crate::state::tests::{identity_key, trusted};
+    use crate::state::tests::{identity_key, software_key, trusted};
     use crate::trust::tests::Plant;
 
     fn text<'a>(delivery: &'a Delivery, file: &str) -> &'a str {
@@ -107,6 +117,23 @@ mod tests {
             text(&delivery, "press/services/opcua/outbound.crl").starts_with("-----BEGIN X509 CRL-----\n")
         );
         assert_eq!(delivery.files[Path::new("press/caller.key")].mode, 0o640);
+    }
+
+    #[test]
+    fn a_software_key_lies_beside_the_trust_files_of_its_service_for_its_owner_only() {
+        let plant = Plant::new();
+        let mut state = trusted(&plant);
+        let (seat, held) = software_key(&plant);
+        state.software_keys.insert(seat, held.clone());
+        let delivery = Delivery::compose(&state).unwrap().unwrap();
+        let key = Path::new("press/services/opcua/server.key");
+        assert_eq!(text(&delivery, "press/services/opcua/server.key"), held.key().to_pem());
+        assert_eq!(delivery.files[key].mode, 0o600);
+        assert!(
+            text(&delivery, "press/services/opcua/server.pem").starts_with("-----BEGIN CERTIFICATE-----\n")
+        );
+        let shown = format!("{delivery:?}");
+        assert!(shown.contains("mode 600") && !shown.contains("PRIVATE"), "{shown}");
     }
 
     #[test]

@@ -9,9 +9,11 @@ mod compose;
 mod files;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use policy::digest::Digest;
+use zeroize::Zeroizing;
 
 pub use compose::ComposeError;
 pub use files::{FileSink, InstallError};
@@ -22,11 +24,18 @@ pub struct Delivery {
     files: BTreeMap<PathBuf, Content>,
 }
 
-/// One file. Key files are no secrets outside this TPM, yet only the group that serves TLS needs them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One file. Key files of the TPM are no secrets outside it, yet only the group that serves TLS needs them; software
+/// keys are secrets.
+#[derive(Clone, PartialEq, Eq)]
 struct Content {
-    bytes: Vec<u8>,
+    bytes: Zeroizing<Vec<u8>>,
     mode: u32,
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes, mode {:o}", self.bytes.len(), self.mode)
+    }
 }
 
 impl Delivery {

@@ -97,6 +97,7 @@ pub async fn answer(
         pcr_values: quoted.pcr_values,
         identity_keys: identity_keys.map(|(key, certified)| to_wire(key, certified)).collect(),
         firmware_log,
+        software_keys: subject.software_keys.clone(),
     };
     self_check::warn(challenge, &request);
     Ok(request)

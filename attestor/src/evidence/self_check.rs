@@ -30,12 +30,14 @@ fn objection(challenge: &Challenge, request: &v1::CompleteRequest) -> Option<Str
         quote: Quote { attest: request.quote.clone(), signature: request.quote_signature.clone() },
         pcrs: values(&selection, &request.pcr_values),
         firmware_log: request.firmware_log.clone(),
+        ima: None,
     };
     let challenged = Challenged {
         ak: &ak,
         qualifying_data: qualifying_data(Purpose::Quote, &request.sealed, &request.statement),
         selection,
         hardware: HardwareProof::Unproven,
+        ima: None,
     };
     verify(&evidence, &challenged).err().map(|error| match std::error::Error::source(&error) {
         Some(cause) => format!("{error}: {cause}"),

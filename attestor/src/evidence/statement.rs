@@ -34,6 +34,8 @@ pub struct Subject {
     pub services: Vec<Service>,
     /// Declared properties.
     pub inventory: BTreeMap<String, String>,
+    /// Requests for software keys.
+    pub software_keys: Vec<v1::SoftwareKey>,
     /// A join token, at enrollment.
     pub token: Option<JoinToken>,
     /// Serial number of a certificate it holds, or empty.
@@ -72,6 +74,7 @@ pub(super) fn encode(
         held_serial: subject.held_serial.clone(),
         pinned_root: subject.pinned_root.0.to_vec(),
         device_time: subject.now.0,
+        software_keys: subject.software_keys.iter().map(stated_software_key).collect(),
         other_ek_certificates: prover.other_certificates().map(<[u8]>::to_vec).collect(),
         ek_name,
         ak_name,
@@ -87,6 +90,11 @@ fn stated_key(key: &RequestedKey) -> v1::StatedKey {
         name: Name::of(HashAlg::Sha256, key.key.public_area()).to_bytes(),
         csr_digest: Digest::of(&key.request).0.to_vec(),
     }
+}
+
+fn stated_software_key(key: &v1::SoftwareKey) -> v1::StatedSoftwareKey {
+    let csr_digest = Digest::of(&key.csr).0.to_vec();
+    v1::StatedSoftwareKey { zone: key.zone.clone(), service: key.service.clone(), csr_digest }
 }
 
 /// An empty log is stated as well: that there is none is part of the evidence.

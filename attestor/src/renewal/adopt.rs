@@ -3,6 +3,7 @@
 //! Promises: nothing is delivered that was not verified and saved; an answer is adopted whole or not at all, but
 //! for an outdated trust set, in whose place the newer one stays.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use policy::id::{DeviceName, NameError, ZoneName};
@@ -11,14 +12,19 @@ use proto::v1;
 use proto::v1::complete_response::Outcome as Answer;
 
 use super::attester::Attester;
+use super::exchange::Answered;
 use super::machine::{DEFAULT_REATTEST_EVERY, Outcome};
 use crate::config::MAX_ZONES;
 use crate::deliver::{ComposeError, Delivery, InstallError};
 use crate::role::{Role, Seat};
+use crate::software_key::{HeldSoftwareKey, ServiceSeat, SoftwareKey};
 use crate::state::{SaveStateError, State};
-use crate::status::Refusal;
+use crate::status::{Refusal, RefusedKey};
 use crate::svid::{Asked, HeldSvid, SvidError};
 use crate::trust::{Expected, TrustError, TrustSet};
+
+/// Most refused software keys that are kept: one for each of them in each zone.
+const MAX_REFUSED_KEYS: usize = MAX_ZONES * policy::budget::MAX_SOFTWARE_KEYS;
 
 /// An answer is not adopted.
 #[derive(Debug, thiserror::Error)]
@@ -56,18 +62,26 @@ pub(super) enum DeliverError {
 
 impl Attester {
     /// Takes over the broker's answer.
-    pub(super) fn adopt(&self, answer: Answer) -> Result<Outcome, AdoptError> {
-        match answer {
-            Answer::Issued(issued) => self.adopt_certificates(issued),
+    pub(super) fn adopt(&self, answered: Answered) -> Result<Outcome, AdoptError> {
+        match answered.outcome {
+            Answer::Issued(issued) => self.adopt_certificates(issued, answered.software_keys),
             Answer::Pending(pending) => self.adopt_place(&pending),
         }
     }
 
-    fn adopt_certificates(&self, issued: v1::Issued) -> Result<Outcome, AdoptError> {
-        let (now, own) = (self.now(), self.clock.own());
+    fn adopt_certificates(
+        &self,
+        issued: v1::Issued,
+        made: BTreeMap<ServiceSeat, SoftwareKey>,
+    ) -> Result<Outcome, AdoptError> {
+        let (now, clock) = (self.now(), self.clock.own());
         let device: DeviceName = issued.device.parse()?;
         let zones = parse_zones(&issued.zones)?;
-        let svids = self.accept_all(issued.svids, &device, &zones, now)?;
+        let (own, outside): (Vec<_>, Vec<_>) =
+            issued.svids.into_iter().partition(|svid| svid.service.is_empty());
+        let svids = self.accept_all(own, &device, &zones, now)?;
+        let software_keys = self.accept_software_keys(outside, made, &device, now)?;
+        let refused_keys = refused_keys(issued.refused_keys);
         let trust = self.accept_trust(issued.trust, &device, now)?;
         if !issued.would_refuse.is_empty() {
             tracing::warn!(
@@ -78,14 +92,19 @@ impl Attester {
         self.keeper.update(|state| {
             state.device = Some(device.clone());
             state.svids.extend(svids);
-            state.svids.retain(|_, svid| {
+            let holds = |svid: &HeldSvid| {
                 now <= svid.not_after() && issued.valid_serials.iter().any(|serial| serial == svid.serial())
-            });
+            };
+            state.svids.retain(|_, svid| holds(svid));
+            state.software_keys.extend(software_keys);
+            state.software_keys.retain(|_, held| holds(held.svid()));
+            state.refused_keys = refused_keys;
             state.keep_zones(zones);
+            state.keep_software_keys(&self.config.services);
             state.last_attestation = Some(now);
             state.refusal = None;
             take_trust(state, trust);
-            learn_time(state, own);
+            learn_time(state, clock);
         })?;
         self.keeper.read(log_certificates);
         self.deliver()?;
@@ -177,7 +196,7 @@ impl Attester {
             state.refusal = Some(refusal);
             if lost {
                 // What software was given stays: whether a machine stops is the operator's choice.
-                state.svids.clear();
+                state.forget_certificates();
             }
         })
     }
@@ -186,8 +205,43 @@ impl Attester {
     pub(super) fn forget_keys(&self) -> Result<(), SaveStateError> {
         self.keeper.update(|state| {
             state.keys.clear();
-            state.svids.clear();
+            state.forget_certificates();
         })
+    }
+
+    /// Each certificate must be for a software key that was made for this exchange.
+    fn accept_software_keys(
+        &self,
+        svids: Vec<v1::Svid>,
+        mut made: BTreeMap<ServiceSeat, SoftwareKey>,
+        device: &DeviceName,
+        now: UnixTime,
+    ) -> Result<Vec<(ServiceSeat, HeldSoftwareKey)>, AdoptError> {
+        let mut accepted = Vec::new();
+        for svid in svids {
+            let seat = ServiceSeat { zone: svid.zone.parse()?, service: svid.service.parse()? };
+            let key = made
+                .remove(&seat)
+                .ok_or(AdoptError::Malformed("a certificate is for no software key of this device"))?;
+            let plant = &self.config.plant;
+            let held = HeldSoftwareKey::take(key, &seat, plant, device, |asked| {
+                HeldSvid::accept(svid.chain, asked, now)
+            })?;
+            accepted.push((seat, held));
+        }
+        Ok(accepted)
+    }
+
+    /// Forgets software keys of services that use the TPM now, or are not offered any more.
+    pub(super) fn forget_unwanted(&self) -> Result<(), SaveStateError> {
+        let services = &self.config.services;
+        let held = |state: &State| (state.software_keys.len(), state.refused_keys.len());
+        let wanted = self.keeper.read(|state| {
+            let mut next = state.clone();
+            next.keep_software_keys(services);
+            held(&next) == held(state)
+        });
+        if wanted { Ok(()) } else { self.keeper.update(|state| state.keep_software_keys(services)) }
     }
 
     /// Shows software what the state holds, if it may be shown.
@@ -210,6 +264,21 @@ fn parse_zones(zones: &[String]) -> Result<Vec<ZoneName>, AdoptError> {
     }
 }
 
+/// What the broker said about software keys; what it said about none of ours is left out when it is kept.
+fn refused_keys(refused: Vec<v1::RefusedKey>) -> Vec<RefusedKey> {
+    let mut kept = Vec::new();
+    for key in refused.into_iter().take(MAX_REFUSED_KEYS) {
+        let (Ok(zone), Ok(service)) = (key.zone.parse(), key.service.parse()) else { continue };
+        let key = RefusedKey::new(ServiceSeat { zone, service }, &key.denial.unwrap_or_default());
+        tracing::warn!(
+            zone = %key.seat.zone, service = %key.seat.service, reason = %key.reason,
+            "no certificate for a software key: {}", key.message
+        );
+        kept.push(key);
+    }
+    kept
+}
+
 fn take_trust(state: &mut State, trust: Option<TrustSet>) {
     if let Some(trust) = trust {
         state.trust_sequence = trust.sequence();
@@ -228,14 +297,22 @@ const MOST_AHEAD: u64 = 86_400;
 fn learn_time(state: &mut State, own: UnixTime) {
     let signed = state.svids.values().map(HeldSvid::not_before);
     let signed = signed.chain(state.trust.as_ref().map(TrustSet::issued_at));
-    let set = own >= state.clock_floor.max(CLOCKS_ARE_SET);
+    state.clock_floor = learned(state.clock_floor, signed.fold(UnixTime(0), UnixTime::max), own);
+}
+
+/// The floor of the clock once the plant has signed at `signed`.
+fn learned(floor: UnixTime, signed: UnixTime, own: UnixTime) -> UnixTime {
+    let set = own >= floor.max(CLOCKS_ARE_SET);
     let most = if set { own.plus(MOST_AHEAD) } else { UnixTime(u64::MAX) };
-    let learned = signed.fold(UnixTime(0), UnixTime::max).min(most);
-    state.clock_floor = state.clock_floor.max(learned);
+    floor.max(signed.min(most))
 }
 
 fn log_certificates(state: &State) {
     let device = state.device.as_ref().map(DeviceName::as_str);
+    for (seat, held) in &state.software_keys {
+        let end = held.svid().not_after();
+        tracing::info!(device.id = device, zone = %seat.zone, service = %seat.service, until = %end, "holds a software key");
+    }
     for (seat, svid) in &state.svids {
         let end = svid.not_after();
         tracing::info!(device.id = device, zone = %seat.zone, role = %seat.role, until = %end, "holds a certificate");
@@ -248,5 +325,28 @@ fn issued_outcome(state: &State, now: UnixTime) -> Outcome {
         reattest_every: reattest_every.unwrap_or(DEFAULT_REATTEST_EVERY),
         lifetime: Duration::from_secs(state.first_end().map_or(0, |end| end.since(now))),
         incomplete: state.lacks_certificates(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+    const FAR: UnixTime = UnixTime(1_900_000_000);
+
+    #[test]
+    fn a_clock_that_is_set_follows_the_broker_by_a_day_at_most() {
+        let floor = NOW.minus(3600);
+        assert_eq!(learned(floor, NOW.plus(60), NOW), NOW.plus(60));
+        assert_eq!(learned(floor, NOW.plus(MOST_AHEAD), NOW), NOW.plus(86_400));
+        assert_eq!(learned(floor, FAR, NOW), NOW.plus(86_400), "a broker whose clock ran ahead once");
+        assert_eq!(learned(floor, NOW.minus(7200), NOW), floor, "the floor never falls");
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_follows_as_far_as_the_broker_says() {
+        assert_eq!(learned(UnixTime(0), NOW, UnixTime(0)), NOW, "1970");
+        assert_eq!(learned(NOW, FAR, NOW.minus(1)), FAR, "behind its own floor: without a battery");
     }
 }

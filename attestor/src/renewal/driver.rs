@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::v1::complete_response::Outcome as Answer;
 use proto::v1::{Denial, DenialReason};
 use tokio::sync::{mpsc, watch as latest};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -16,7 +15,7 @@ use tracing::Instrument;
 
 use super::adopt::AdoptError;
 use super::attester::Attester;
-use super::exchange::{self, ExchangeError};
+use super::exchange::{self, Answered, ExchangeError};
 use super::machine::{Effect, Exchange, Input, Machine, Memory, Outcome};
 use super::report::Reporter;
 use super::watch::{self, News};
@@ -40,7 +39,7 @@ pub enum DriverError {
     },
 }
 
-type InFlight = Pin<Box<dyn Future<Output = Result<Answer, ExchangeError>> + Send>>;
+type InFlight = Pin<Box<dyn Future<Output = Result<Answered, ExchangeError>> + Send>>;
 
 /// Runs until `stop` is ready.
 pub async fn run(attester: Arc<Attester>, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
@@ -67,7 +66,7 @@ pub async fn run(attester: Arc<Attester>, stop: impl Future<Output = ()>) -> Res
     ended
 }
 
-async fn finished(in_flight: &mut Option<InFlight>) -> Result<Answer, ExchangeError> {
+async fn finished(in_flight: &mut Option<InFlight>) -> Result<Answered, ExchangeError> {
     match in_flight {
         Some(exchange) => exchange.await,
         None => pending().await,
@@ -105,6 +104,7 @@ impl Driver {
 
     /// A delivery that a power cut interrupted is completed before anything is asked.
     fn start(&mut self) {
+        self.saved(self.attester.forget_unwanted());
         if let Err(error) = self.attester.deliver() {
             tracing::error!(%error, "what the device holds is not delivered");
             self.reporter.problem = Some(error.to_string());
@@ -135,7 +135,7 @@ impl Driver {
         Box::pin(async move { exchange::run(&attester, exchange).await }.instrument(span))
     }
 
-    fn finish(&mut self, result: Result<Answer, ExchangeError>) {
+    fn finish(&mut self, result: Result<Answered, ExchangeError>) {
         self.in_flight = None;
         self.reporter.problem = None;
         let outcome = match result {

@@ -15,6 +15,7 @@ use crate::client::{CallError, Connection};
 use crate::evidence::{self, Challenge, EvidenceError, Subject, VERSION};
 use crate::join_token::JoinToken;
 use crate::role::Seat;
+use crate::software_key::{ServiceSeat, SoftwareKey};
 use crate::state::{SaveStateError, State};
 use crate::svid::HeldSvid;
 use crate::tpm::{Credential, IdentityKeyBlob, TpmError, TpmFault};
@@ -36,6 +37,15 @@ pub(super) enum ExchangeError {
     /// A new key could not be saved.
     #[error(transparent)]
     Save(#[from] SaveStateError),
+    /// A software key could not be made.
+    #[error("a software key for {seat} could not be made; the device tries again")]
+    SoftwareKey {
+        /// What it is for.
+        seat: ServiceSeat,
+        /// Why.
+        #[source]
+        source: rcgen::Error,
+    },
     /// The broker's answer holds neither certificates nor a reason.
     #[error("the broker's answer is empty; update broker and attestor to the same release")]
     Empty,
@@ -66,17 +76,51 @@ fn at_complete(call: CallError) -> ExchangeError {
     ExchangeError::Call { at_begin: false, call }
 }
 
-/// Runs an exchange to its end.
-pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Outcome, ExchangeError> {
-    let connection = attester.client.connect().await.map_err(at_begin)?;
-    let response = match exchange {
-        Exchange::Enroll => enroll(attester, &connection).await?,
-        Exchange::Renew | Exchange::OnDemand => attest(attester, &connection, exchange).await?,
-    };
-    response.outcome.ok_or(ExchangeError::Empty)
+/// The broker's answer with the software keys that it may be about. They are in memory only: when the answer is lost
+/// they are too, and others are made for the next.
+pub(super) struct Answered {
+    pub(super) outcome: Outcome,
+    pub(super) software_keys: BTreeMap<ServiceSeat, SoftwareKey>,
 }
 
-async fn enroll(attester: &Attester, connection: &Connection) -> Result<v1::CompleteResponse, ExchangeError> {
+/// Runs an exchange to its end.
+pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answered, ExchangeError> {
+    let connection = attester.client.connect().await.map_err(at_begin)?;
+    let software_keys = new_software_keys(attester)?;
+    let requests = requests(&software_keys)?;
+    let response = match exchange {
+        Exchange::Enroll => enroll(attester, &connection, requests).await?,
+        Exchange::Renew | Exchange::OnDemand => attest(attester, &connection, exchange, requests).await?,
+    };
+    let outcome = response.outcome.ok_or(ExchangeError::Empty)?;
+    Ok(Answered { outcome, software_keys })
+}
+
+/// A new key for each software key that is due.
+fn new_software_keys(attester: &Attester) -> Result<BTreeMap<ServiceSeat, SoftwareKey>, ExchangeError> {
+    let (services, now) = (&attester.config.services, attester.now());
+    let due = attester.keeper.read(|state: &State| state.due_software_keys(services, now));
+    let make = |seat: ServiceSeat| match SoftwareKey::generate() {
+        Ok(key) => Ok((seat, key)),
+        Err(source) => Err(ExchangeError::SoftwareKey { seat, source }),
+    };
+    due.into_iter().map(make).collect()
+}
+
+fn requests(keys: &BTreeMap<ServiceSeat, SoftwareKey>) -> Result<Vec<v1::SoftwareKey>, ExchangeError> {
+    let request = |(seat, key): (&ServiceSeat, &SoftwareKey)| {
+        let csr =
+            key.request().map_err(|source| ExchangeError::SoftwareKey { seat: seat.clone(), source })?;
+        Ok(v1::SoftwareKey { zone: seat.zone.to_string(), service: seat.service.to_string(), csr })
+    };
+    keys.iter().map(request).collect()
+}
+
+async fn enroll(
+    attester: &Attester,
+    connection: &Connection,
+    software_keys: Vec<v1::SoftwareKey>,
+) -> Result<v1::CompleteResponse, ExchangeError> {
     let prover = &attester.prover;
     let request = v1::BeginEnrollmentRequest {
         versions: vec![VERSION],
@@ -92,7 +136,8 @@ async fn enroll(attester: &Attester, connection: &Connection) -> Result<v1::Comp
     let tpm = prover.tpm().with_deadline(crate::tpm::KEY_GENERATION_DEADLINE);
     let secret = tpm.activate(template, credential).await?;
     let known = Known::of(attester);
-    let subject = Subject { token: join_token(attester), ..known.subject(attester, Exchange::Enroll) };
+    let token = join_token(attester);
+    let subject = Subject { token, software_keys, ..known.subject(attester, Exchange::Enroll) };
     let keys = due_keys(attester).await?;
     let request = evidence::answer(prover, &challenge, &subject, &keys, &secret).await?;
     connection.complete_enrollment(request).await.map_err(at_complete)
@@ -102,6 +147,7 @@ async fn attest(
     attester: &Attester,
     connection: &Connection,
     exchange: Exchange,
+    software_keys: Vec<v1::SoftwareKey>,
 ) -> Result<v1::CompleteResponse, ExchangeError> {
     let prover = &attester.prover;
     let known = Known::of(attester);
@@ -115,7 +161,7 @@ async fn attest(
     let begun = connection.begin_attestation(request).await.map_err(at_begin)?;
     let challenge = Challenge::parse(begun.challenge).map_err(EvidenceError::from)?;
     let keys = due_keys(attester).await?;
-    let subject = known.subject(attester, exchange);
+    let subject = Subject { software_keys, ..known.subject(attester, exchange) };
     let request = evidence::answer(prover, &challenge, &subject, &keys, &[]).await?;
     connection.complete_attestation(request).await.map_err(at_complete)
 }
@@ -145,6 +191,7 @@ impl Known {
             zones: asked.clone(),
             services: config.services.clone(),
             inventory: config.inventory.clone(),
+            software_keys: Vec::new(),
             token: None,
             held_serial: self.held_serial.clone(),
             pinned_root: attester.root.spki_digest(),

@@ -7,8 +7,9 @@ use policy::time::UnixTime;
 use super::attester::Attester;
 use super::machine::Standing;
 use crate::role::Seat;
+use crate::software_key::{HeldSoftwareKey, ServiceSeat};
 use crate::state::State;
-use crate::status::{BrokerStatus, CertificateStatus, SCHEMA, Status, Word};
+use crate::status::{BrokerStatus, CertificateStatus, SCHEMA, SoftwareKeyStatus, Status, Word};
 use crate::svid::HeldSvid;
 
 /// What the driver knows beyond state and machine.
@@ -52,6 +53,12 @@ impl Reporter {
             state: self.word,
             since: self.since,
             certificates: state.svids.iter().map(|(seat, svid)| certificate(seat, svid, now)).collect(),
+            software_keys: state
+                .software_keys
+                .iter()
+                .map(|(seat, held)| software_key(seat, held, now))
+                .collect(),
+            refused_keys: state.refused_keys.clone(),
             last_attestation: state.last_attestation,
             broker: BrokerStatus {
                 address: attester.config.broker.to_string(),
@@ -78,6 +85,16 @@ const fn word(standing: Standing) -> Word {
         Standing::Holding => Word::Holding,
         Standing::Pending => Word::Pending,
         Standing::Refused => Word::Refused,
+    }
+}
+
+fn software_key(seat: &ServiceSeat, held: &HeldSoftwareKey, now: UnixTime) -> SoftwareKeyStatus {
+    let svid = held.svid();
+    SoftwareKeyStatus {
+        seat: seat.clone(),
+        serial: hex::encode(svid.serial()),
+        not_after: svid.not_after(),
+        hours_left: svid.not_after().since(now) / 3600,
     }
 }
 

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::State;
 use crate::plant::PlantRoot;
 use crate::role::Seat;
-use crate::status::Refusal;
+use crate::software_key::{HeldSoftwareKey, ServiceSeat, SoftwareKey};
+use crate::status::{Refusal, RefusedKey};
 use crate::svid::{Asked, HeldSvid};
 use crate::tpm::IdentityKeyBlob;
 use crate::trust::{Expected, TrustSet};
@@ -24,6 +25,10 @@ struct Stored {
     zones: Vec<ZoneName>,
     keys: Vec<StoredKey>,
     svids: Vec<StoredSvid>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    software_keys: Vec<StoredSoftwareKey>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    refused_keys: Vec<RefusedKey>,
     trust: Option<Binary>,
     trust_sequence: u64,
     clock_floor: UnixTime,
@@ -44,6 +49,14 @@ struct StoredKey {
 #[serde(deny_unknown_fields)]
 struct StoredSvid {
     seat: Seat,
+    chain: Vec<Binary>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredSoftwareKey {
+    seat: ServiceSeat,
+    pkcs8: Binary,
     chain: Vec<Binary>,
 }
 
@@ -83,12 +96,19 @@ pub(super) fn write(state: &State) -> Vec<u8> {
         seat: seat.clone(),
         chain: svid.chain().iter().cloned().map(Binary).collect(),
     });
+    let software_keys = state.software_keys.iter().map(|(seat, held)| StoredSoftwareKey {
+        seat: seat.clone(),
+        pkcs8: Binary(held.key().pkcs8().to_vec()),
+        chain: held.svid().chain().iter().cloned().map(Binary).collect(),
+    });
     let stored = Stored {
         version: VERSION,
         device: state.device.clone(),
         zones: state.zones.clone(),
         keys: keys.collect(),
         svids: svids.collect(),
+        software_keys: software_keys.collect(),
+        refused_keys: state.refused_keys.clone(),
         trust: state.trust.as_ref().map(|trust| Binary(trust.to_bytes())),
         trust_sequence: state.trust_sequence,
         clock_floor: state.clock_floor,
@@ -111,6 +131,7 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
         clock_floor: stored.clock_floor,
         last_attestation: stored.last_attestation,
         refusal: stored.refusal,
+        refused_keys: stored.refused_keys,
         ..State::default()
     };
     for key in stored.keys {
@@ -118,7 +139,7 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
         state.keys.insert(key.seat, blob.map_err(|error| error.to_string())?);
     }
     let Some(device) = &state.device else {
-        return match stored.svids.is_empty() && stored.trust.is_none() {
+        return match stored.svids.is_empty() && stored.software_keys.is_empty() && stored.trust.is_none() {
             true => Ok(state),
             false => Err("it has certificates but no device name".to_owned()),
         };
@@ -129,6 +150,13 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
         let chain = svid.chain.into_iter().map(|der| der.0).collect();
         let held = HeldSvid::recall(chain, &asked).map_err(|error| error.to_string())?;
         state.svids.insert(svid.seat, held);
+    }
+    for stored in stored.software_keys {
+        let key = SoftwareKey::from_pkcs8(stored.pkcs8.0).map_err(|_| "a software key in it is damaged")?;
+        let chain = stored.chain.into_iter().map(|der| der.0).collect();
+        let held =
+            HeldSoftwareKey::take(key, &stored.seat, plant, device, |asked| HeldSvid::recall(chain, asked));
+        state.software_keys.insert(stored.seat, held.map_err(|error| error.to_string())?);
     }
     if let Some(trust) = stored.trust {
         let expected = Expected { root, plant, device, floor: 0 };

@@ -4,6 +4,7 @@ use rcgen::{CertificateParams, KeyPair, PublicKeyData, SanType};
 
 use super::*;
 use crate::role::Role;
+use crate::software_key::SoftwareKey;
 use crate::svid::Asked;
 use crate::trust::Expected;
 use crate::trust::tests::{NOW, Plant, set};
@@ -30,6 +31,17 @@ fn svid(seat: &Seat, key: &KeyPair, plant: &PlantDomain) -> HeldSvid {
     HeldSvid::accept(vec![der], &asked, NOW).unwrap()
 }
 
+/// A software key of press-1 for opcua.
+pub(crate) fn software_key(plant: &Plant) -> (ServiceSeat, HeldSoftwareKey) {
+    let seat = ServiceSeat { zone: "press".parse().unwrap(), service: "opcua".parse().unwrap() };
+    let key = SoftwareKey::generate().unwrap();
+    let pair = KeyPair::try_from(key.pkcs8()).unwrap();
+    let svid = svid(&seat.own(), &pair, &plant.domain);
+    let device = "press-1".parse().unwrap();
+    let held = HeldSoftwareKey::take(key, &seat, &plant.domain, &device, |_| Ok(svid)).unwrap();
+    (seat, held)
+}
+
 /// press-1, trusted in the zone press.
 pub(crate) fn trusted(plant: &Plant) -> State {
     let device: DeviceName = "press-1".parse().unwrap();
@@ -53,7 +65,8 @@ pub(crate) fn trusted(plant: &Plant) -> State {
 }
 
 fn saved(dir: &Path, plant: &Plant) -> State {
-    let state = trusted(plant);
+    let mut state = trusted(plant);
+    state.software_keys.extend([software_key(plant)]);
     let keeper = Keeper::load(dir, &plant.domain, &plant.root).unwrap();
     keeper.update(|held| *held = state.clone()).unwrap();
     state
@@ -67,6 +80,7 @@ fn everything_survives_a_restart() {
     keeper.read(|read| {
         assert_eq!((&read.device, &read.zones), (&state.device, &state.zones));
         assert_eq!((&read.keys, &read.svids), (&state.keys, &state.svids));
+        assert_eq!(read.software_keys, state.software_keys);
         assert_eq!((&read.trust, read.trust_sequence), (&state.trust, 7));
         assert_eq!((read.clock_floor, read.last_attestation), (NOW, Some(NOW)));
     });
@@ -124,4 +138,58 @@ fn a_device_that_moved_forgets_the_keys_of_its_old_zone() {
     assert!(!state.lacks_keys());
     state.keep_zones(vec!["cell".parse().unwrap()]);
     assert!(state.keys.is_empty() && state.svids.is_empty() && state.lacks_keys());
+}
+
+fn service(name: &str, key: KeyPlace) -> Service {
+    Service { name: name.parse().unwrap(), port: 443, key }
+}
+
+#[test]
+fn a_software_key_is_made_with_the_devices_own_and_for_whoever_wants_one() {
+    let plant = Plant::new();
+    let mut state = trusted(&plant);
+    let (inside, outside) = ([service("opcua", KeyPlace::Tpm)], [service("opcua", KeyPlace::Software)]);
+    assert_eq!(state.due_software_keys(&inside, NOW), []);
+    let (seat, held) = software_key(&plant);
+    assert_eq!(state.due_software_keys(&outside, NOW), std::slice::from_ref(&seat), "there is none");
+    state.software_keys.insert(seat.clone(), held);
+    let own = state.svids[&seat.own()].clone();
+    let fresh = own.not_before();
+    assert_eq!(state.due_software_keys(&outside, fresh), [], "it ends with the device's own");
+    let third = fresh.plus(own.not_after().since(fresh) / 3);
+    assert_eq!(
+        state.due_software_keys(&outside, third),
+        std::slice::from_ref(&seat),
+        "the device's own is replaced"
+    );
+    state.svids.remove(&seat.own());
+    assert_eq!(state.due_software_keys(&outside, fresh), [seat], "the device's own is gone");
+
+    state.keep_software_keys(&outside);
+    assert_eq!(state.software_keys.len(), 1);
+    state.keep_software_keys(&inside);
+    assert!(state.software_keys.is_empty(), "the service uses the TPM now");
+}
+
+#[test]
+fn software_keys_go_with_the_certificates_of_the_device() {
+    let plant = Plant::new();
+    let mut state = trusted(&plant);
+    state.software_keys.extend([software_key(&plant)]);
+    let mut moved = state.clone();
+    moved.keep_zones(vec!["cell".parse().unwrap()]);
+    assert!(moved.software_keys.is_empty());
+    state.forget_certificates();
+    assert!(state.svids.is_empty() && state.software_keys.is_empty());
+}
+
+#[test]
+fn a_state_file_of_before_software_keys_is_read() {
+    let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
+    let state = trusted(&plant);
+    let text = String::from_utf8(stored::write(&state)).unwrap();
+    assert!(!text.contains("software_keys") && !text.contains("refused_keys"));
+    std::fs::write(dir.path().join(FILE), text).unwrap();
+    let keeper = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap();
+    assert_eq!(keeper.read(|read| read.svids.len()), 2);
 }

@@ -4,6 +4,10 @@ use super::*;
 
 const NOW: UnixTime = UnixTime(1_790_000_000);
 
+fn seat() -> ServiceSeat {
+    ServiceSeat { zone: "press".parse().unwrap(), service: "hmi".parse().unwrap() }
+}
+
 fn status(state: Word) -> Status {
     Status {
         schema: SCHEMA,
@@ -18,6 +22,13 @@ fn status(state: Word) -> Status {
             not_after: NOW.plus(6 * 3600),
             hours_left: 0,
         }],
+        software_keys: vec![SoftwareKeyStatus {
+            seat: seat(),
+            serial: "0b".into(),
+            not_after: NOW.plus(6 * 3600),
+            hours_left: 0,
+        }],
+        refused_keys: Vec::new(),
         last_attestation: Some(NOW),
         broker: BrokerStatus { address: "broker:8443".into(), reachable: false, watching: false },
         denial: None,
@@ -35,6 +46,29 @@ fn it_is_read_back_with_the_hours_of_now() {
     let read = Status::read(dir.path(), NOW.plus(3600)).unwrap();
     assert_eq!((read.state, read.certificates[0].hours_left), (Word::Holding, 5));
     assert!(read.describe(NOW.plus(3600)).contains("press-1: trusted (broker away, 5 h left)"));
+}
+
+#[test]
+fn software_keys_are_shown_with_their_end_and_refused_ones_with_the_reason() {
+    let reason = v1::DenialReason::NotPermitted.into();
+    let denial = v1::Denial {
+        reason,
+        message: "zone press certifies no\nsoftware keys".into(),
+        ..v1::Denial::default()
+    };
+    let refused_keys = vec![RefusedKey::new(seat(), &denial)];
+    let shown = Status { refused_keys, ..status(Word::Trusted) }.at(NOW);
+    let text = shown.describe(NOW);
+    assert!(
+        text.contains("software key  hmi in zone press, until 2026-09-21") && text.contains("(6 h left)"),
+        "{text}"
+    );
+    assert!(text.contains("hmi in zone press: NOT_PERMITTED zone press certifies nosoftware keys"), "{text}");
+    let json = serde_json::to_value(&shown).unwrap();
+    assert_eq!(
+        (&json["software_keys"][0]["service"], &json["software_keys"][0]["zone"]),
+        (&"hmi".into(), &"press".into())
+    );
 }
 
 #[test]

@@ -66,6 +66,16 @@ pub(super) fn describe(status: &Status, now: UnixTime) -> String {
             certificate.zone, certificate.role, certificate.not_after, certificate.hours_left
         );
     }
+    for key in &status.software_keys {
+        let _ = writeln!(
+            out,
+            "  software key  {}, until {} ({} h left)",
+            key.seat, key.not_after, key.hours_left
+        );
+    }
+    for key in &status.refused_keys {
+        let _ = writeln!(out, "  no key        {}: {} {}", key.seat, key.reason, key.message);
+    }
     if let Some(at) = status.last_attestation {
         let _ = writeln!(out, "  attested      {at}");
     }

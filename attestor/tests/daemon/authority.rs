@@ -105,19 +105,28 @@ impl Plant {
 
     /// A certificate for a key that press-1 asked one for.
     pub(crate) fn issue(&self, asked: &v1::IdentityKey) -> v1::Svid {
-        let csr = asked.csr.as_slice().into();
-        let request = rcgen::CertificateSigningRequestParams::from_der(&csr).unwrap();
-        let uri = format!("spiffe://{}.plant.example/device/press-1", asked.zone);
+        self.certify(&asked.csr, &asked.zone, asked.role())
+    }
+
+    /// A certificate for a software key of press-1.
+    pub(crate) fn issue_outside(&self, asked: &v1::SoftwareKey) -> v1::Svid {
+        let svid = self.certify(&asked.csr, &asked.zone, v1::Role::Listener);
+        v1::Svid { service: asked.service.clone(), ..svid }
+    }
+
+    fn certify(&self, csr: &[u8], zone: &str, role: v1::Role) -> v1::Svid {
+        let request = rcgen::CertificateSigningRequestParams::from_der(&csr.into()).unwrap();
+        let uri = format!("spiffe://{zone}.plant.example/device/press-1");
         let mut params = base("press-1.press.plant.example");
         params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
-        let (authority, usage) = match asked.role() {
+        let (authority, usage) = match role {
             v1::Role::Listener => (&self.listeners, ExtendedKeyUsagePurpose::ServerAuth),
             _ => (&self.callers, ExtendedKeyUsagePurpose::ClientAuth),
         };
         params.extended_key_usages = vec![usage];
         v1::Svid {
-            zone: asked.zone.clone(),
-            role: asked.role,
+            zone: zone.to_owned(),
+            role: role.into(),
             chain: vec![authority.sign(&params, &request.public_key)],
             ..v1::Svid::default()
         }

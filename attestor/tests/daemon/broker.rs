@@ -8,6 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
 use policy::digest::Digest;
 use policy::evidence::identity::CertifiedKey;
+use policy::evidence::software_key::SoftwareKey;
 use policy::evidence::{Purpose, qualifying_data};
 use policy::tpm::attest::Attest;
 use policy::tpm::credential::{ecc_encrypted_secret, ecc_seed, id_object};
@@ -16,6 +17,7 @@ use policy::tpm::signature::Signature;
 use prost::Message;
 use proto::v1;
 use proto::v1::complete_response::Outcome;
+use rcgen::{CertificateParams, KeyPair};
 use tokio::sync::broadcast;
 use tonic::{Request, Response, Status};
 
@@ -36,9 +38,20 @@ pub(crate) struct Script {
     pub(crate) statements: Vec<v1::Statement>,
     /// Watch streams opened with a client certificate.
     pub(crate) watchers: usize,
-    /// Serial of the newest certificate of each role.
-    serials: BTreeMap<i32, Vec<u8>>,
+    /// What happens to software keys.
+    pub(crate) software: Software,
+    /// Serial of the newest certificate of each role and service.
+    serials: BTreeMap<(i32, String), Vec<u8>>,
     challenges: u8,
+}
+
+/// What happens to software keys.
+#[derive(Clone, Copy)]
+pub(crate) enum Software {
+    Certified,
+    Refused,
+    /// Each gets the certificate of a key that nobody asked one for.
+    Exchanged,
 }
 
 /// The broker, shared by its services.
@@ -58,6 +71,7 @@ impl Broker {
             forgotten: false,
             statements,
             watchers: 0,
+            software: Software::Certified,
             serials: BTreeMap::new(),
             challenges: 0,
         };
@@ -127,8 +141,22 @@ impl Broker {
         if let Some(denial) = &script.denial {
             return Err(proto::denial::to_status(denial));
         }
-        let svids: Vec<v1::Svid> = request.identity_keys.iter().map(|key| self.plant.issue(key)).collect();
-        script.serials.extend(svids.iter().map(|svid| (svid.role, serial(&svid.chain[0]))));
+        let mut svids: Vec<v1::Svid> =
+            request.identity_keys.iter().map(|key| self.plant.issue(key)).collect();
+        let mut refused_keys = Vec::new();
+        for key in &request.software_keys {
+            match script.software {
+                Software::Certified => svids.push(self.plant.issue_outside(key)),
+                Software::Refused => refused_keys.push(refused(key)),
+                Software::Exchanged => {
+                    let (other, params) = (KeyPair::generate().unwrap(), CertificateParams::default());
+                    let csr = params.serialize_request(&other).unwrap().der().to_vec();
+                    svids.push(self.plant.issue_outside(&v1::SoftwareKey { csr, ..key.clone() }));
+                }
+            }
+        }
+        let place = |svid: &v1::Svid| ((svid.role, svid.service.clone()), serial(&svid.chain[0]));
+        script.serials.extend(svids.iter().map(place));
         Ok(v1::CompleteResponse {
             outcome: Some(Outcome::Issued(v1::Issued {
                 device: "press-1".into(),
@@ -136,6 +164,7 @@ impl Broker {
                 trust: Some(self.plant.trust(7, true)),
                 zones: vec!["press".into()],
                 valid_serials: script.serials.values().cloned().collect(),
+                refused_keys,
                 ..v1::Issued::default()
             })),
         })
@@ -174,7 +203,19 @@ fn verify(request: &v1::CompleteRequest) -> v1::Statement {
         assert_eq!(stated.csr_digest, Digest::of(&key.csr).0);
         assert_eq!((&stated.zone, stated.role), (&key.zone, key.role));
     }
+    assert_eq!(statement.software_keys.len(), request.software_keys.len());
+    for (stated, key) in statement.software_keys.iter().zip(&request.software_keys) {
+        assert_eq!((&stated.zone, &stated.service), (&key.zone, &key.service));
+        SoftwareKey::verify(&key.csr, &stated.csr_digest).unwrap();
+    }
     statement
+}
+
+fn refused(key: &v1::SoftwareKey) -> v1::RefusedKey {
+    let reason = v1::DenialReason::NotPermitted.into();
+    let message = "the test allows no software keys".into();
+    let denial = Some(v1::Denial { reason, message, ..v1::Denial::default() });
+    v1::RefusedKey { zone: key.zone.clone(), service: key.service.clone(), denial }
 }
 
 #[tonic::async_trait]

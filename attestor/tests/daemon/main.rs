@@ -11,4 +11,5 @@ mod authority;
 mod broker;
 mod flow;
 mod server;
+mod software;
 mod world;

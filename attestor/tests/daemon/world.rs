@@ -78,7 +78,12 @@ impl Device {
             .unwrap();
         writeln!(text, "tpm = \"{}\"\nstate = \"state\"\ndeliver = \"run\"", self.swtpm.address()).unwrap();
         writeln!(text, "device = \"press-1\"\nfirmware_log = \"log\"").unwrap();
-        writeln!(text, "[[service]]\nname = \"opcua\"\nport = 4840\n[inventory]\nmodel = \"X\"").unwrap();
+        writeln!(text, "[[service]]\nname = \"opcua\"\nport = 4840").unwrap();
+        writeln!(
+            text,
+            "[[service]]\nname = \"hmi\"\nport = 443\nkey = \"software\"\n[inventory]\nmodel = \"X\""
+        )
+        .unwrap();
         let config = Config::parse(self.folder.path(), &text).unwrap();
         let root = PlantRoot::load(&config.plant_root).unwrap();
         let keeper = Keeper::load(&config.state, &config.plant, &root).unwrap();

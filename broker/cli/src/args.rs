@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::command::{audit, authority, backup, completion, conduit, device, golden, inspect, token, zone};
+use crate::command::{
+    appraise, audit, authority, backup, completion, conduit, device, golden, inspect, token, zone,
+};
 use crate::exit;
 
 const EXAMPLES: &str = "\
@@ -86,6 +88,8 @@ pub(crate) enum Command {
     Backup(backup::BackupArgs),
     /// Replace the broker's state by a backup; every device must attest again
     Restore(backup::RestoreArgs),
+    /// Appraise evidence in a folder against golden releases; asks no broker
+    Appraise(appraise::AppraiseArgs),
     /// Read evidence and certificates offline
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),

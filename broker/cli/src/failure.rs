@@ -31,6 +31,12 @@ impl Failure {
         Self::new(Exit::UnusableInput, what)
     }
 
+    /// The same, with another exit code.
+    pub(crate) const fn ending(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
     /// Adds the line that says what to do next.
     pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());

@@ -13,6 +13,7 @@ mod exit;
 mod failure;
 mod file;
 mod output;
+mod roots;
 
 use std::process::ExitCode;
 

@@ -4,7 +4,7 @@
 //! reads zones and conduits is committed only on exactly what it read.
 
 use policy::id::ZoneName;
-use policy::zone::{Conduit, Role, Segmentation, Zone};
+use policy::zone::{Conduit, Role, Segmentation, SoftwareKeys, Zone};
 
 use super::Actor;
 use super::change::{Draft, commit};
@@ -53,7 +53,11 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
         let key = authority_key(&zone.name, role, 1);
         txn = txn.absent(key.clone()).put(key, stored(&authority)?);
     }
-    let event = actor.event(now, zone.name.as_str(), "created with its caller and listener authorities");
+    let text = match zone.software_keys {
+        SoftwareKeys::Refuse => "created with its caller and listener authorities",
+        SoftwareKeys::Allow => "created with its caller and listener authorities; it allows software keys",
+    };
+    let event = actor.event(now, zone.name.as_str(), text);
     Ok(Draft::write((), txn.audit(event.entry())))
 }
 

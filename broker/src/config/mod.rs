@@ -39,8 +39,7 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} cannot be used:", self.file.display())?;
-        self.faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+        write!(f, "{} cannot be used: {}", self.file.display(), self.faults.join("; "))
     }
 }
 
@@ -59,7 +58,7 @@ impl Config {
 
     /// The configuration that `text` means for the folder `dir`, or all its faults.
     pub fn parse(dir: &Path, text: &str) -> Result<Self, Vec<String>> {
-        let raw: Raw = toml::from_str(text).map_err(|error| vec![error.to_string()])?;
+        let raw: Raw = toml::from_str(text).map_err(|error| vec![one_line(text, &error)])?;
         let mut faults = Vec::new();
         let listen = raw.listen.parse().unwrap_or_else(|_| {
             faults.push(format!("listen: `{}` is no address; write for example 0.0.0.0:8443", raw.listen));
@@ -87,6 +86,17 @@ impl Config {
     }
 }
 
+/// The parser's words with the place they are about, and what to do.
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let words: Vec<&str> = error.message().lines().map(str::trim).collect();
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let (number, column) =
+        (before.matches('\n').count(), before.chars().rev().take_while(|c| *c != '\n').count());
+    let line: String = text.lines().nth(number).unwrap_or_default().trim().chars().take(80).collect();
+    let (number, column) = (number.saturating_add(1), column.saturating_add(1));
+    format!("line {number}, column {column} `{line}`: {}; correct this line", words.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,5 +113,19 @@ mod tests {
     fn an_unknown_key_is_refused_by_name() {
         let faults = Config::parse(Path::new("/b"), "listen = \"127.0.0.1:0\"\nlisten2 = 1\n").unwrap_err();
         assert!(faults[0].contains("listen2"), "{faults:?}");
+    }
+
+    #[test]
+    fn a_fault_of_syntax_names_its_place_in_one_line() {
+        for (text, place) in [
+            ("listen = \"127.0.0.1:0\"\n  listen2 = 1\n", "line 2, column 3 `listen2 = 1`: unknown field"),
+            ("listen = 127.0.0.1:0\n", "line 1, column 15 `listen = 127.0.0.1:0`: "),
+            ("", "line 1, column 1 ``: missing field `listen`"),
+        ] {
+            let faults = Config::parse(Path::new("/b"), text).unwrap_err();
+            let said = ConfigError { file: "/b/broker.toml".into(), faults }.to_string();
+            assert!(said.starts_with(&format!("/b/broker.toml cannot be used: {place}")), "{said}");
+            assert!(said.ends_with("; correct this line") && said.lines().count() == 1, "{said}");
+        }
     }
 }

@@ -32,11 +32,18 @@ const ANONYMOUS: u64 = 120;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A TLS connection with its peer. It ends when the peer's certificate does, or soon if there is none.
-pub struct Connection {
-    stream: TlsStream<TcpStream>,
+pub struct Connection<S = TlsStream<TcpStream>> {
+    stream: S,
     peer: Peer,
     end: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl<S> Connection<S> {
+    fn new(stream: S, peer: Peer, now: UnixTime, permit: OwnedSemaphorePermit) -> Self {
+        let end = Box::pin(tokio::time::sleep(lifetime(&peer, now)));
+        Self { stream, peer, end, _permit: permit }
+    }
 }
 
 /// What handlers learn of a connection.
@@ -46,7 +53,7 @@ pub struct ConnectionInfo {
     pub peer: Peer,
 }
 
-impl Connected for Connection {
+impl<S> Connected for Connection<S> {
     type ConnectInfo = ConnectionInfo;
 
     fn connect_info(&self) -> ConnectionInfo {
@@ -105,13 +112,16 @@ async fn handshake(tcp: TcpStream, door: &Door, permit: OwnedSemaphorePermit) ->
     let stream = tokio::time::timeout(HANDSHAKE, door.acceptor.accept(tcp)).await.map_err(late)??;
     let now = door.plant.now();
     let peer = peer(&door.tls.anchors.load(), stream.get_ref().1.peer_certificates(), now)?;
-    let end = match &peer {
-        Peer::Anonymous => now.plus(ANONYMOUS),
-        Peer::Device(device) => device.not_after,
-        Peer::Administrator(administrator) => administrator.not_after,
-    };
-    let end = Box::pin(tokio::time::sleep(Duration::from_secs(end.since(now))));
-    Ok(Connection { stream, peer, end, _permit: permit })
+    Ok(Connection::new(stream, peer, now, permit))
+}
+
+/// How long a connection of `peer` lives.
+fn lifetime(peer: &Peer, now: UnixTime) -> Duration {
+    Duration::from_secs(match peer {
+        Peer::Anonymous => ANONYMOUS,
+        Peer::Device(device) => device.not_after.since(now),
+        Peer::Administrator(administrator) => administrator.not_after.since(now),
+    })
 }
 
 fn peer(anchors: &Anchors, certificates: Option<&[CertificateDer<'_>]>, now: UnixTime) -> io::Result<Peer> {
@@ -119,7 +129,7 @@ fn peer(anchors: &Anchors, certificates: Option<&[CertificateDer<'_>]>, now: Uni
     anchors.identify(leaf, chain, now).map_err(io::Error::other)
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -132,7 +142,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -145,3 +155,6 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

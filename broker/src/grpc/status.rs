@@ -7,8 +7,13 @@ use tonic::Status;
 use crate::plant::Plant;
 use crate::session::Refusal;
 
-/// The gRPC status of a refusal. Failures inside the broker are logged whole and told to nobody.
+/// The gRPC status of a refusal.
 pub fn status(plant: &Plant, refusal: &Refusal) -> Status {
+    denial::to_status(&denial(plant, refusal))
+}
+
+/// What a peer is told of a refusal. Failures inside the broker are logged whole and told to nobody.
+pub fn denial(plant: &Plant, refusal: &Refusal) -> Denial {
     let (reason, retry) = match refusal {
         Refusal::Malformed(_) => (DenialReason::Malformed, 0),
         Refusal::MustReattest(_) => (DenialReason::MustReattest, 0),
@@ -32,13 +37,13 @@ pub fn status(plant: &Plant, refusal: &Refusal) -> Status {
         Refusal::ReferenceMismatch { findings, .. } => findings.iter().map(convert::finding).collect(),
         _ => Vec::new(),
     };
-    denial::to_status(&Denial {
+    Denial {
         reason: reason.into(),
         message: refusal.to_string(),
         findings,
         broker_time: plant.now().0,
         retry_after_seconds: retry,
-    })
+    }
 }
 
 /// The whole chain of an error in one line.

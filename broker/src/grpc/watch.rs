@@ -19,10 +19,11 @@ use super::peer::DevicePeer;
 use super::status::status;
 use crate::hub::{Hub, Listener};
 use crate::plant::Plant;
+use crate::ports::random;
 use crate::record::Held;
 use crate::record::device::Device;
 use crate::session::Refusal;
-use crate::session::standing::{Standing, standing, unanswered};
+use crate::session::standing::{Ask, Standing, standing, unanswered};
 use crate::trust;
 
 /// Seconds between signs of life (D5).
@@ -31,6 +32,11 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 const ANSWER: u64 = 60;
 /// How often a device that may have found no place is asked again before its silence counts.
 const MOST_EXCUSED: u8 = 3;
+/// When golden values change, the fleet attests again over this much time for each device that listens: as
+/// fast as one broker proves them, and a small plant at once.
+const SPREAD_EACH: Duration = Duration::from_millis(10);
+/// No device waits longer than this for it.
+const MOST_SPREAD: Duration = Duration::from_secs(10);
 /// Events that a slow device may lag behind; then its stream ends and it connects again.
 const LAG: usize = 8;
 
@@ -62,11 +68,13 @@ impl Watch for Watching {
         let listener = self.hub.listen(peer.id.device());
         let stream = Stream {
             plant: Arc::clone(&self.plant),
+            hub: Arc::clone(&self.hub),
             listener,
             peer,
             send,
             sequence: request.get_ref().trust_sequence,
             content: None,
+            turn: None,
             asked: None,
             excused: 0,
         };
@@ -86,11 +94,14 @@ struct Asked {
 
 struct Stream {
     plant: Arc<Plant>,
+    hub: Arc<Hub>,
     listener: Listener,
     peer: DevicePeer,
     send: mpsc::Sender<Result<v1::WatchEvent, Status>>,
     sequence: u64,
     content: Option<Digest>,
+    /// When it is this device's turn to attest under new golden values.
+    turn: Option<Instant>,
     asked: Option<Asked>,
     /// How often in a row silence was excused.
     excused: u8,
@@ -123,6 +134,8 @@ impl Stream {
                 return;
             }
             let alarm = self.asked.as_ref().map(|asked| asked.alarm);
+            // Once it came, "attest now" is out and the alarm counts.
+            let turn = self.turn.filter(|_| alarm.is_none());
             tokio::select! {
                 () = self.listener.changed() => {}
                 _ = heartbeat.tick() => {
@@ -132,6 +145,7 @@ impl Stream {
                     }
                 }
                 () = until(alarm) => self.overdue().await,
+                () = until(turn) => {}
                 () = self.send.closed() => return,
             }
         }
@@ -148,23 +162,49 @@ impl Stream {
                 Err(End::Told)
             }
             Standing::Holds { device, ask } => {
-                self.ask(device, ask)?;
+                self.ask(device, ask).await?;
                 self.trust().await
             }
         }
     }
 
-    fn ask(&mut self, device: Box<Held<Device>>, reason: Option<&str>) -> Result<(), End> {
+    async fn ask(&mut self, device: Box<Held<Device>>, ask: Option<Ask>) -> Result<(), End> {
         let answered = |asked: &Asked| asked.device.record.counter != device.record.counter;
         if self.asked.as_ref().is_some_and(answered) {
             (self.asked, self.excused) = (None, 0);
         }
-        let (Some(reason), None) = (reason, &self.asked) else { return Ok(()) };
+        let Some(ask) = ask else {
+            self.turn = None;
+            return Ok(());
+        };
+        if self.asked.is_some() || (ask == Ask::Golden && !self.has_its_turn(&device.record).await?) {
+            return Ok(());
+        }
         let deadline = self.plant.now().plus(ANSWER);
         let alarm = Instant::now() + Duration::from_secs(ANSWER);
         let turned_away = self.plant.turned_away.load(Ordering::Relaxed);
         self.asked = Some(Asked { device, deadline, alarm, turned_away });
-        self.put(Event::AttestNow(v1::AttestNow { reason: reason.to_owned(), deadline: deadline.0 }))
+        self.put(Event::AttestNow(v1::AttestNow { reason: ask.words().to_owned(), deadline: deadline.0 }))
+    }
+
+    /// Whether the device attests under new golden values now. The first time it is given its turn.
+    async fn has_its_turn(&mut self, device: &Device) -> Result<bool, End> {
+        let turn = match self.turn {
+            Some(turn) => turn,
+            None => Instant::now() + self.spread(device).await?,
+        };
+        self.turn = Some(turn);
+        Ok(turn <= Instant::now())
+    }
+
+    /// A random part of the time over which the fleet attests.
+    async fn spread(&self, device: &Device) -> Result<Duration, Refusal> {
+        let view = trust::view(&self.plant).await.map_err(Refusal::internal)?;
+        let tenth = Duration::from_secs(view.reattest_every(&device.zones).unwrap_or(0)) / 10;
+        let fleet = SPREAD_EACH.saturating_mul(u32::try_from(self.hub.devices()).unwrap_or(u32::MAX));
+        let random = random::<2>(self.plant.entropy.as_ref()).map_err(Refusal::internal)?;
+        let part = f64::from(u16::from_be_bytes(random)) / 65_536.0;
+        Ok(fleet.min(tenth).min(MOST_SPREAD).mul_f64(part))
     }
 
     async fn overdue(&mut self) {
@@ -213,3 +253,6 @@ async fn until(alarm: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

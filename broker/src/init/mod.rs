@@ -143,10 +143,15 @@ pub async fn init(request: &Request, clock: &dyn Clock, entropy: &dyn Entropy) -
     store.transact(txn).await?;
 
     write_owner(request, &owner, &keys, &owner_key, &owner_chain, &release_key)?;
-    put(write_public, &dir.join("plant-root.pem"), pem("CERTIFICATE", &keys.root.certificate).as_bytes())?;
+    write_root(dir, &keys.root.certificate)?;
     // Last: a folder with a configuration is a plant that is whole.
     put(write_public, &config, config_text(request).as_bytes())?;
     Ok(Made { root_pin: Digest::of(&keys.root.key.spki()), passphrase, owner, kit })
+}
+
+/// Writes the certificate of the plant root, DER, where devices get it from: `plant-root.pem`.
+pub(crate) fn write_root(dir: &Path, certificate: &[u8]) -> Result<(), InitError> {
+    put(write_public, &dir.join("plant-root.pem"), pem("CERTIFICATE", certificate).as_bytes())
 }
 
 /// Where the key-encryption key is kept.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use policy::digest::Digest;
-use policy::id::{DeviceName, ZoneName};
+use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::time::{UnixTime, Validity};
 use policy::zone::Role;
 use serde::{Deserialize, Serialize};
@@ -90,9 +90,12 @@ pub struct HeldCertificate {
     pub spki: Digest,
     /// When it holds.
     pub validity: Validity,
+    /// The service that has the key in software; none: the key is in the TPM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceName>,
 }
 
-/// The certificates of one zone that were issued to a device and have not ended.
+/// The certificates of one zone, or of one service's software keys in it, that were issued to a device and have not ended.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct HeldCertificates {
     /// Oldest first.
@@ -351,6 +354,22 @@ pub fn held_prefix(name: &DeviceName) -> String {
 #[must_use]
 pub fn held_key(name: &DeviceName, zone: &ZoneName) -> String {
     format!("{HELD}{name}/{zone}")
+}
+
+/// Key of the certificates for the software keys of one service of a device in a zone.
+#[must_use]
+pub fn held_service_key(name: &DeviceName, zone: &ZoneName, service: &ServiceName) -> String {
+    format!("{HELD}{name}/{zone}/{service}")
+}
+
+/// The zone, and the service if it is one of software keys, of a record of certificates, from what follows
+/// [`held_prefix`] in its key.
+#[must_use]
+pub fn held_place(rest: &str) -> Option<(ZoneName, Option<ServiceName>)> {
+    match rest.split_once('/') {
+        Some((zone, service)) => Some((zone.parse().ok()?, Some(service.parse().ok()?))),
+        None => Some((rest.parse().ok()?, None)),
+    }
 }
 
 /// Key of a device's inventory.

@@ -4,6 +4,7 @@ use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::{Conduit, Role, Zone};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Bytes;
 use crate::ca::Serial;
@@ -19,8 +20,14 @@ pub const AUTHORITY: &str = "authority/";
 pub const REVOKED: &str = "revoked/";
 
 impl Record for Zone {
-    const VERSION: u32 = 1;
+    /// 2: it says whether it allows software keys.
+    const VERSION: u32 = 2;
     const KIND: &'static str = "zone";
+
+    /// A zone of version 1 allows none, which is the default.
+    fn upgrade(from: u32, data: Value) -> Option<Value> {
+        (from == 1).then_some(data)
+    }
 }
 
 impl Record for Conduit {
@@ -127,4 +134,22 @@ pub fn revoked_prefix(zone: &ZoneName, role: Role, generation: u32) -> String {
 #[must_use]
 pub fn revoked_key(zone: &ZoneName, role: Role, generation: u32, serial: Serial) -> String {
     format!("{}{}", revoked_prefix(zone, role, generation), serial.hex())
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::zone::SoftwareKeys;
+
+    use super::*;
+    use crate::store::record::{decode, encode};
+
+    #[test]
+    fn a_zone_of_version_1_allows_no_software_keys() {
+        let zone = Zone::new("cell-3".parse().unwrap());
+        let written = String::from_utf8(encode(&zone).unwrap()).unwrap();
+        let old = written.replace("\"v\":2", "\"v\":1").replace(",\"software_keys\":\"refuse\"", "");
+        assert!(old.contains("\"v\":1") && !old.contains("software_keys"), "{old}");
+        let read: Zone = decode("zone/cell-3", old.as_bytes()).unwrap();
+        assert_eq!((read.software_keys, &read), (SoftwareKeys::Refuse, &zone));
+    }
 }

@@ -8,13 +8,14 @@ use policy::zone::Admission;
 use prost::Message;
 use proto::{convert, v1};
 
-use super::Refusal;
 use super::admission::{Place, Placed, place};
 use super::challenge::Door;
 use super::issue::{Grants, issue, revoke, valid_serials};
 use super::proof::{Proven, prove};
 use super::recorded::Results;
 use super::ruling::{Ruling, in_order, rule};
+use super::software::RefusedKey;
+use super::{Refusal, software};
 use crate::audit::Event;
 use crate::golden::{self, Golden};
 use crate::plant::Plant;
@@ -94,9 +95,9 @@ async fn decide(
     let attested = attested(plant, proven, &device, &rulings, &golden, request, now).await?;
     let draft = Draft { device, rebound, rulings, golden, attested, last, now };
     match settle(plant, proven, &draft, txn).await {
-        Ok(svids) => {
+        Ok(earned) => {
             forget(plant, draft.last.as_ref().map(|held| &held.record)).await;
-            answer(plant, &draft, svids).await
+            answer(plant, &draft, earned).await
         }
         Err(refusal) => {
             forget(plant, Some(&draft.attested)).await;
@@ -158,23 +159,35 @@ const fn severity(decision: Decision) -> u8 {
     }
 }
 
+/// What an attestation earned.
+struct Earned {
+    svids: Vec<v1::Svid>,
+    refused: Vec<RefusedKey>,
+}
+
 /// Commits the attestation with the certificates it earned and the revocations it caused.
-async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Result<Vec<v1::Svid>, Refusal> {
+async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Result<Earned, Refusal> {
     let (device, name, now) = (&draft.device, &draft.device.name, draft.now);
     let (revoked, mut txn) =
         revoke(plant, txn, name, |zone| draft.loses(zone), now, "integrity lost").await?;
     let revisions = revisions(&draft.golden);
     // A new AK ends what the old one got; the device begins anew with its next attestation.
-    let keys = if draft.rebound { &[] } else { proven.keys() };
-    let mut svids = Vec::new();
+    let (keys, outside) = match draft.rebound {
+        true => (&[][..], &[][..]),
+        false => (proven.keys(), proven.software_keys()),
+    };
+    let (mut svids, mut granted) = (Vec::new(), Vec::new());
     for ruling in &draft.rulings {
         let Admission::Trusted(trusted) = &ruling.admission else { continue };
         let grants = Grants { device: name, zone: &ruling.zone, trusted, revisions: &revisions };
         let (issued, next) = issue(plant, &grants, keys, txn, now).await?;
         svids.extend(issued);
+        granted.push(grants);
         txn = next;
     }
-    txn = txn
+    let (answered, next) = software::issue(plant, &granted, outside, &svids, txn, now).await?;
+    svids.extend(answered.svids);
+    txn = next
         .unchanged(GOLDEN, draft.golden.version)
         .put(device_key(name), stored(device)?)
         .put(attested_key(name), stored(&draft.attested)?);
@@ -183,11 +196,12 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
     if revoked > 0 || services_changed(plant, device).await? {
         txn = trust::raise(plant, txn, now).await?;
     }
-    let event = event(name, &draft.rulings, svids.len(), revoked, now);
+    let earned = Earned { svids, refused: answered.refused };
+    let event = event(name, &draft.rulings, &earned, revoked, now);
     commit(plant, txn.audit(event.entry())).await?;
     let verdict = &draft.attested.verdict;
-    tracing::info!(device.id = %name, verdict, certificates = svids.len(), revoked, "attested");
-    Ok(svids)
+    tracing::info!(device.id = %name, verdict, certificates = earned.svids.len(), revoked, "attested");
+    Ok(earned)
 }
 
 impl Draft {
@@ -240,8 +254,14 @@ async fn declare(
     Ok(if changed { txn.put(key, stored(&inventory)?) } else { txn })
 }
 
-fn event(name: &DeviceName, rulings: &[Ruling], issued: usize, revoked: usize, now: UnixTime) -> Event {
-    let mut text = format!("{issued} certificates issued, {revoked} revoked");
+fn event(name: &DeviceName, rulings: &[Ruling], earned: &Earned, revoked: usize, now: UnixTime) -> Event {
+    let mut text = format!("{} certificates issued, {revoked} revoked", earned.svids.len());
+    for svid in earned.svids.iter().filter(|svid| !svid.service.is_empty()) {
+        text.extend(["; software key of ", &svid.service, " in ", &svid.zone, " certified"]);
+    }
+    for key in &earned.refused {
+        text.extend(["; software key of ", key.service.as_str(), " in ", key.zone.as_str(), " refused"]);
+    }
     for ruling in rulings {
         let decision = ruling.decision().name();
         text.extend(["; ", ruling.zone.record.name.as_str(), " ", decision]);
@@ -253,7 +273,7 @@ fn event(name: &DeviceName, rulings: &[Ruling], issued: usize, revoked: usize, n
     Event::new(now, name.as_str(), "device.attest", name.as_str(), &text)
 }
 
-async fn answer(plant: &Plant, draft: &Draft, svids: Vec<v1::Svid>) -> Result<v1::CompleteResponse, Refusal> {
+async fn answer(plant: &Plant, draft: &Draft, earned: Earned) -> Result<v1::CompleteResponse, Refusal> {
     let (device, rulings) = (&draft.device, &draft.rulings);
     if rulings.is_empty() {
         return Err(Refusal::NotAdmitted(format!(
@@ -270,13 +290,19 @@ async fn answer(plant: &Plant, draft: &Draft, svids: Vec<v1::Svid>) -> Result<v1
     let trust = trust::signed(plant, &device.name).await.map_err(Refusal::internal)?;
     Ok(outcome(v1::complete_response::Outcome::Issued(v1::Issued {
         device: device.name.to_string(),
-        svids,
+        svids: earned.svids,
         trust: Some(trust),
         would_refuse: rulings.iter().flat_map(Ruling::reasons).map(convert::finding).collect(),
         broker_time: draft.now.0,
         zones: device.zones.iter().map(ToString::to_string).collect(),
         valid_serials: valid_serials(plant, &device.name, draft.now).await?,
+        refused_keys: earned.refused.iter().map(|key| refused_key(plant, key)).collect(),
     })))
+}
+
+fn refused_key(plant: &Plant, key: &RefusedKey) -> v1::RefusedKey {
+    let denial = Some(crate::grpc::status::denial(plant, &key.refusal));
+    v1::RefusedKey { zone: key.zone.to_string(), service: key.service.to_string(), denial }
 }
 
 /// Commits `txn`. Somebody else's change in between is no fault of the device: it begins again.

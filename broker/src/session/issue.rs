@@ -1,8 +1,10 @@
 //! Certificates from grants, and the records that go with them.
 
+use std::sync::Arc;
+
 use policy::digest::Digest;
 use policy::grant::{IssuanceGrant, Revision, Subject};
-use policy::id::{DeviceName, ZoneName};
+use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::{Role, Trusted, Zone};
 use proto::v1;
@@ -10,12 +12,13 @@ use proto::v1;
 use super::proof::ProvenKey;
 use super::{Refusal, role_to_wire};
 use crate::authority;
-use crate::ca::Serial;
+use crate::ca::{Issuer, Serial};
 use crate::plant::Plant;
 use crate::record::device::{
-    CertifiedKeyOwner, HeldCertificate, HeldCertificates, MAX_HELD, certified_key, held_key, held_prefix,
+    CertifiedKeyOwner, HeldCertificate, HeldCertificates, MAX_HELD, certified_key, held_key, held_place,
+    held_prefix,
 };
-use crate::record::zone::{RevokedCertificate, revoked_key};
+use crate::record::zone::{AuthorityRecord, RevokedCertificate, revoked_key};
 use crate::record::{Held, fetch, list, stored};
 use crate::store::Txn;
 
@@ -54,7 +57,7 @@ pub async fn issue(
         return Ok((svids, txn));
     }
     held.certificates.retain(|certificate| certificate.validity.not_after > now);
-    unhurried(&held, &grants.zone.record)?;
+    unhurried(&held, &grants.zone.record, MAX_HELD)?;
     for role in [Role::Caller, Role::Listener] {
         while held.certificates.iter().filter(|held| held.role == role).count() > MAX_HELD {
             let Some(oldest) = held.certificates.iter().position(|held| held.role == role) else { break };
@@ -70,16 +73,16 @@ pub async fn issue(
 
 /// Refuses a device that asks for certificates faster than it can need them: each that is superseded
 /// makes a CRL longer that others must read.
-fn unhurried(held: &HeldCertificates, zone: &Zone) -> Result<(), Refusal> {
+pub(super) fn unhurried(held: &HeldCertificates, zone: &Zone, most: usize) -> Result<(), Refusal> {
     // An honest device comes after a third of a certificate's life, with some tries in between.
     let least = zone.timing.certificate_lifetime() / 12;
     for role in [Role::Caller, Role::Listener] {
         let of_role: Vec<_> = held.certificates.iter().filter(|held| held.role == role).collect();
         let Some((newest, older)) = of_role.split_last() else { continue };
         let began = older.last().map_or(UnixTime(0), |before| before.validity.not_before);
-        if of_role.len() > MAX_HELD && newest.validity.not_before.since(began) < least {
+        if of_role.len() > most && newest.validity.not_before.since(began) < least {
             let seconds = u32::try_from(least).unwrap_or(u32::MAX);
-            let why = format!("it holds {MAX_HELD} certificates of {} already", zone.name);
+            let why = format!("it holds {most} certificates of {} already", zone.name);
             return Err(Refusal::TryLater { why, seconds });
         }
     }
@@ -99,37 +102,77 @@ async fn issue_one(
     now: UnixTime,
 ) -> Result<(v1::Svid, HeldCertificate, Txn), Refusal> {
     let zone = &grants.zone.record;
-    let authority = authority::active(plant, &zone.name, proven.role).await.map_err(Refusal::internal)?;
-    let issuer = authority::issuer(plant, &authority).map_err(Refusal::internal)?;
-    let (owner, spki) = (owner(grants, proven), proven.key.spki_digest());
-    txn = claim_key(plant, txn, &spki, &owner).await?;
-    txn = txn.unchanged(authority.key.clone(), authority.version);
-    let mut revisions = grants.revisions.to_vec();
-    revisions.push(Revision { record: grants.zone.key.clone(), revision: grants.zone.version.0 });
-    revisions.push(Revision { record: authority.key.clone(), revision: authority.version.0 });
+    let signing = Signing::of(plant, grants, proven.role).await?;
+    txn = claim_key(plant, txn, &proven.key.spki_digest(), &owner(grants, proven)).await?;
     let domain = plant.domain();
     let subject = Subject { plant: &domain, device: grants.device, zone, role: proven.role };
-    let grant =
-        IssuanceGrant::new(grants.trusted, &proven.key, &subject, now, plant.config.backdate, revisions)
-            .map_err(Refusal::internal)?;
-    let serial = plant.serial().map_err(Refusal::internal)?;
-    let issued = issuer.issue(&grant, serial).map_err(Refusal::internal)?;
-    let certificate = HeldCertificate {
-        role: proven.role,
-        generation: authority.record.generation,
-        serial: serial.hex(),
-        spki,
-        validity: issued.validity,
-    };
-    let svid = v1::Svid {
-        zone: zone.name.to_string(),
-        role: role_to_wire(proven.role).into(),
-        chain: vec![issued.der],
-        not_before: issued.validity.not_before.0,
-        not_after: issued.validity.not_after.0,
-        spki_digest: spki.0.to_vec(),
-    };
-    Ok((svid, certificate, txn))
+    let (backdate, revisions) = (plant.config.backdate, signing.revisions(grants));
+    let grant = IssuanceGrant::new(grants.trusted, &proven.key, &subject, now, backdate, revisions)
+        .map_err(Refusal::internal)?;
+    let (svid, certificate) = signing.sign(plant, &grant, None)?;
+    Ok((svid, certificate, signing.expected(txn)))
+}
+
+/// The authority of a zone and role that signs today.
+pub(super) struct Signing {
+    authority: Held<AuthorityRecord>,
+    issuer: Arc<Issuer>,
+}
+
+impl Signing {
+    /// That of the zone of `grants`.
+    pub(super) async fn of(plant: &Plant, grants: &Grants<'_>, role: Role) -> Result<Self, Refusal> {
+        let zone = &grants.zone.record.name;
+        let authority = authority::active(plant, zone, role).await.map_err(Refusal::internal)?;
+        let issuer = authority::issuer(plant, &authority).map_err(Refusal::internal)?;
+        Ok(Self { authority, issuer })
+    }
+
+    /// What a grant that it signs rests on.
+    pub(super) fn revisions(&self, grants: &Grants<'_>) -> Vec<Revision> {
+        let revision = |record: &String, version: crate::store::Revision| Revision {
+            record: record.clone(),
+            revision: version.0,
+        };
+        let mut revisions = grants.revisions.to_vec();
+        revisions.push(revision(&grants.zone.key, grants.zone.version));
+        revisions.push(revision(&self.authority.key, self.authority.version));
+        revisions
+    }
+
+    /// `txn`, if the authority is still the one that signs.
+    pub(super) fn expected(&self, txn: Txn) -> Txn {
+        txn.unchanged(self.authority.key.clone(), self.authority.version)
+    }
+
+    /// The certificate that is granted, for the device and for its record; `service` has the key in software.
+    pub(super) fn sign(
+        &self,
+        plant: &Plant,
+        grant: &IssuanceGrant,
+        service: Option<ServiceName>,
+    ) -> Result<(v1::Svid, HeldCertificate), Refusal> {
+        let serial = plant.serial().map_err(Refusal::internal)?;
+        let issued = self.issuer.issue(grant, serial).map_err(Refusal::internal)?;
+        let svid = v1::Svid {
+            zone: grant.zone().to_string(),
+            role: role_to_wire(grant.role()).into(),
+            chain: vec![issued.der],
+            not_before: issued.validity.not_before.0,
+            not_after: issued.validity.not_after.0,
+            spki_digest: grant.spki_digest().0.to_vec(),
+            service: service.as_ref().map(ToString::to_string).unwrap_or_default(),
+        };
+        let certificate = HeldCertificate {
+            role: grant.role(),
+            generation: self.authority.record.generation,
+            serial: serial.hex(),
+            spki: grant.spki_digest(),
+            validity: issued.validity,
+            service,
+        };
+        Ok((svid, certificate))
+    }
 }
 
 fn owner(grants: &Grants<'_>, proven: &ProvenKey) -> CertifiedKeyOwner {
@@ -179,13 +222,15 @@ pub async fn revoke(
     let prefix = held_prefix(device);
     let all: Vec<Held<HeldCertificates>> = list(plant.store.as_ref(), &prefix).await?;
     for held in all {
-        let zone = held.key.strip_prefix(&prefix).unwrap_or_default();
-        let zone: ZoneName =
-            zone.parse().map_err(|_| Refusal::internal(format!("store key {}", held.key)))?;
-        if !zones(&zone) {
+        let place = held.key.strip_prefix(&prefix).and_then(held_place);
+        let (zone, service) = place.ok_or_else(|| Refusal::internal(format!("store key {}", held.key)))?;
+        let mut living =
+            held.record.certificates.iter().filter(|held| held.validity.not_after > now).peekable();
+        // What a service once had makes the transaction no longer.
+        if !zones(&zone) || (service.is_some() && living.peek().is_none()) {
             continue;
         }
-        for certificate in held.record.certificates.iter().filter(|held| held.validity.not_after > now) {
+        for certificate in living {
             txn = revoke_one(txn, device, &zone, certificate, now, reason)?;
             count += 1;
         }
@@ -194,7 +239,8 @@ pub async fn revoke(
     Ok((count, txn))
 }
 
-fn revoke_one(
+/// Revokes a certificate of `device` in `zone`.
+pub(super) fn revoke_one(
     txn: Txn,
     device: &DeviceName,
     zone: &ZoneName,
@@ -226,6 +272,7 @@ mod tests {
             serial: String::new(),
             spki: Digest([0; 32]),
             validity: Validity { not_before: now.minus(*age), not_after: now.plus(3600) },
+            service: None,
         };
         HeldCertificates { certificates: ages.iter().map(certificate).collect() }
     }
@@ -234,9 +281,9 @@ mod tests {
     fn certificates_are_not_issued_faster_than_they_can_be_needed() {
         let zone = Zone::new("cell-3".parse().unwrap());
         let slow = zone.timing.certificate_lifetime() / 12;
-        unhurried(&certificates(&[4 * slow, 3 * slow, 2 * slow, slow, 0]), &zone).unwrap();
-        unhurried(&certificates(&[4, 3, 2, 1]), &zone).unwrap();
-        let refusal = unhurried(&certificates(&[4, 3, 2, 1, 0]), &zone).unwrap_err();
+        unhurried(&certificates(&[4 * slow, 3 * slow, 2 * slow, slow, 0]), &zone, MAX_HELD).unwrap();
+        unhurried(&certificates(&[4, 3, 2, 1]), &zone, MAX_HELD).unwrap();
+        let refusal = unhurried(&certificates(&[4, 3, 2, 1, 0]), &zone, MAX_HELD).unwrap_err();
         assert!(
             matches!(&refusal, Refusal::TryLater { why, .. } if why == "it holds 4 certificates of cell-3 already")
         );

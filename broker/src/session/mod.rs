@@ -19,8 +19,11 @@ pub mod proof;
 pub mod recorded;
 mod refusal;
 pub mod ruling;
+pub mod software;
 pub mod standing;
 pub mod statement;
+#[cfg(test)]
+mod tests;
 
 use policy::zone::Role;
 use proto::v1;

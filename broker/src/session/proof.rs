@@ -18,9 +18,9 @@ use proto::v1;
 use rcgen::{CertificateSigningRequestParams, PublicKeyData};
 use rustls::pki_types::CertificateSigningRequestDer;
 
-use super::Refusal;
 use super::challenge::{Challenge, Door, Purpose};
 use super::statement::{BoundStatement, key_purpose};
+use super::{Refusal, software};
 use crate::plant::Plant;
 use crate::record::device::{MAX_ZONES, Tpm, ek_key};
 use crate::record::{Held, fetch};
@@ -56,6 +56,7 @@ pub struct Proven {
     sealed: Vec<u8>,
     evidence: VerifiedEvidence,
     keys: Vec<ProvenKey>,
+    software_keys: Vec<software::OfferedKey>,
     other_eks: Vec<Digest>,
 }
 
@@ -114,6 +115,11 @@ impl Proven {
     pub fn keys(&self) -> &[ProvenKey] {
         &self.keys
     }
+
+    /// The keys outside the TPM to certify.
+    pub fn software_keys(&self) -> &[software::OfferedKey] {
+        &self.software_keys
+    }
 }
 
 /// Verifies everything that `request` claims.
@@ -140,6 +146,8 @@ pub async fn prove(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> 
     };
     let evidence = verified(request, &challenge, &ak, hardware)?;
     let keys = certified_keys(request, &ak)?;
+    let stated = &statement.software_keys;
+    let software_keys = software::verified(&request.software_keys, stated, &statement.services, &keys)?;
     let other_eks = other_eks(plant, request, &statement);
     Ok(Proven {
         statement,
@@ -152,6 +160,7 @@ pub async fn prove(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> 
         sealed: request.sealed.clone(),
         evidence,
         keys,
+        software_keys,
         other_eks,
         challenge,
     })
@@ -207,12 +216,14 @@ fn verified(
         quote: Quote { attest: request.quote.clone(), signature: request.quote_signature.clone() },
         pcrs: pcr_values(&request.pcr_values, &selection)?,
         firmware_log: request.firmware_log.clone(),
+        ima: None,
     };
     let challenged = Challenged {
         ak,
         qualifying_data: qualifying_data(Use::Quote, &request.sealed, &request.statement),
         selection,
         hardware,
+        ima: None,
     };
     verify(&evidence, &challenged).map_err(|error| Refusal::EvidenceInvalid(chain(&error)))
 }
@@ -266,7 +277,7 @@ fn agree_with_csr(csr: &[u8], key: &CertifiedKey) -> Result<(), Refusal> {
 }
 
 /// The whole chain of an error in one line: the reason is what a technician needs.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -18,6 +18,26 @@ use crate::record::{Held, fetch, list, stored};
 use crate::store::Txn;
 use crate::trust;
 
+/// Why a device should attest now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Somebody wants to know about this device.
+    Administrator,
+    /// What its last verdict rests on changed, for the whole fleet at once.
+    Golden,
+}
+
+impl Ask {
+    /// For the device's log.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Administrator => "an administrator asks for it",
+            Self::Golden => "golden values changed",
+        }
+    }
+}
+
 /// What a device is to be told.
 #[derive(Debug)]
 pub enum Standing {
@@ -26,7 +46,7 @@ pub enum Standing {
         /// The device.
         device: Box<Held<Device>>,
         /// Why it should attest now.
-        ask: Option<&'static str>,
+        ask: Option<Ask>,
     },
     /// Its certificates were revoked, for this reason.
     Lost(Box<v1::Denial>),
@@ -49,9 +69,9 @@ pub async fn standing(plant: &Plant, peer: &DevicePeer) -> Result<Standing, Refu
     let attested: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(name)).await?;
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
     let ask = if device.record.asked > device.record.answered {
-        Some("an administrator asks for it")
+        Some(Ask::Administrator)
     } else if attested.is_none_or(|held| held.record.golden != golden.n) {
-        Some("golden values changed")
+        Some(Ask::Golden)
     } else {
         None
     };

@@ -30,6 +30,8 @@ pub struct BoundStatement {
     pub services: BTreeMap<String, u16>,
     /// Id and proof of a join token.
     pub token: Option<TokenProof>,
+    /// Its software keys, by the digest of their requests.
+    pub software_keys: Vec<v1::StatedSoftwareKey>,
     /// Further EK certificates of the same TPM, DER (A6).
     pub other_ek_certificates: Vec<Vec<u8>>,
     /// The device's own clock.
@@ -76,6 +78,7 @@ impl BoundStatement {
             claims: claims(&stated.claims)?,
             services: services(&stated.services)?,
             token: token(&stated),
+            software_keys: stated.software_keys,
             other_ek_certificates: stated.other_ek_certificates,
             device_time: stated.device_time,
         })

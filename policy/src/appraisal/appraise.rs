@@ -1,11 +1,13 @@
 //! From measurements to a verdict with reasons.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use super::claims::{Claim, ClaimValue, Claims, Tier};
+use super::files::{self, Files};
 use super::finding::{Finding, FindingKind, MAX_FINDINGS};
-use super::matching::{Mismatch, claim_of, mismatches};
-use super::measurements::Measurements;
+use super::matching::{Mismatch, mismatches};
+use super::measurements::{Measurements, Origin};
 use super::policy::ZonePolicy;
 use super::result::{AppraisalRecord, AttestationResult, Forecast, Verdict};
 use crate::evidence::HardwareProof;
@@ -28,8 +30,9 @@ pub fn appraise(
     policy: &ZonePolicy,
     now: UnixTime,
 ) -> AttestationResult {
-    let record = examine(&Measurements::from(evidence), reference, policy, now);
-    AttestationResult { record, policy: policy.clone() }
+    let (record, approving) = examine(&Measurements::from(evidence), reference, policy, now);
+    let ima = evidence.ima().map(|list| list.state().approved_by(approving));
+    AttestationResult { record, policy: policy.clone(), ima }
 }
 
 /// Says what an appraisal of these measurements would find at `now`, which may lie ahead.
@@ -40,7 +43,7 @@ pub fn forecast(
     policy: &ZonePolicy,
     now: UnixTime,
 ) -> Forecast {
-    let record = examine(measurements, reference, policy, now);
+    let (record, _) = examine(measurements, reference, policy, now);
     Forecast { record, policy: policy.clone() }
 }
 
@@ -49,6 +52,7 @@ struct Candidate<'a> {
     release: &'a Release,
     standing: Standing,
     mismatches: Vec<Mismatch<'a>>,
+    files: Files<'a>,
 }
 
 impl<'a> Candidate<'a> {
@@ -57,7 +61,7 @@ impl<'a> Candidate<'a> {
     }
 
     fn matches(&self) -> bool {
-        self.mismatches.is_empty()
+        self.mismatches.is_empty() && self.files.count() == 0
     }
 
     fn is_accepted(&self) -> bool {
@@ -68,31 +72,48 @@ impl<'a> Candidate<'a> {
         matches!(self.standing, Standing::Accepted { until: Some(_) })
     }
 
-    /// Best first: fewest mismatches, most of the boot constrained, not deprecated, newest.
-    fn order(&self) -> (usize, usize, bool, Reverse<u64>) {
+    /// Best first: fewest mismatches, fewest files that are not approved, most of the boot constrained, not
+    /// deprecated, newest.
+    fn order(&self) -> (usize, usize, usize, bool, Reverse<u64>) {
         let missing = unconstrained(self.manifest()).count();
         let newest_first = Reverse(self.manifest().counter());
-        (self.mismatches.len(), missing, self.is_deprecated(), newest_first)
+        (self.mismatches.len(), self.files.count(), missing, self.is_deprecated(), newest_first)
     }
 }
 
-fn examine(
+pub(super) fn examine(
     seen: &Measurements<'_>,
     reference: &ReferenceValues,
     policy: &ZonePolicy,
     now: UnixTime,
-) -> AppraisalRecord {
+) -> (AppraisalRecord, BTreeSet<ReleaseId>) {
+    let mut approving = BTreeSet::new();
     let mut draft = Draft::new(policy, now);
-    draft.claims.lower_to(Claim::InstanceIdentity, ClaimValue::APPROVED);
-    match seen.hardware() {
-        HardwareProof::Endorsed | HardwareProof::Registered => {
+    match seen.origin() {
+        Origin::Device(HardwareProof::Endorsed | HardwareProof::Registered) => {
+            draft.claims.lower_to(Claim::InstanceIdentity, ClaimValue::APPROVED);
             draft.claims.lower_to(Claim::Hardware, ClaimValue::APPROVED);
-            let candidates = compare(seen, reference, policy, now);
-            judge_boot(&mut draft, seen, &candidates);
+            approving = judge(&mut draft, seen, &compare(seen, reference, policy, now));
         }
-        HardwareProof::Unproven => reject_hardware(&mut draft, seen),
+        Origin::Device(HardwareProof::Unproven) => {
+            draft.claims.lower_to(Claim::InstanceIdentity, ClaimValue::APPROVED);
+            reject_hardware(&mut draft, seen);
+        }
+        // Neither a device nor its TPM is claimed.
+        Origin::Folder => approving = judge(&mut draft, seen, &compare(seen, reference, policy, now)),
     }
-    draft.finish()
+    (draft.finish(), approving)
+}
+
+/// Judges the boot, and returns the releases that approve all of it.
+fn judge(
+    draft: &mut Draft<'_>,
+    seen: &Measurements<'_>,
+    candidates: &[Candidate<'_>],
+) -> BTreeSet<ReleaseId> {
+    judge_boot(draft, seen, candidates);
+    let approves = candidates.iter().filter(|c| c.mismatches.is_empty() && c.files.approved());
+    approves.map(|candidate| candidate.manifest().id().clone()).collect()
 }
 
 fn compare<'a>(
@@ -101,10 +122,12 @@ fn compare<'a>(
     policy: &'a ZonePolicy,
     now: UnixTime,
 ) -> Vec<Candidate<'a>> {
-    let candidate = |release: &'a Release| Candidate {
-        release,
-        standing: release.state().standing(now),
-        mismatches: mismatches(release.signed().manifest(), seen),
+    let candidate = |release: &'a Release| {
+        let manifest = release.signed().manifest();
+        let mismatches = mismatches(manifest, seen);
+        // Files are many and signatures dear: they are compared where the boot is the release's.
+        let files = if mismatches.is_empty() { files::compare(manifest, seen) } else { Files::default() };
+        Candidate { release, standing: release.state().standing(now), mismatches, files }
     };
     let mut candidates: Vec<_> = reference.of_products(&policy.products).map(candidate).collect();
     candidates.sort_by_cached_key(Candidate::order);
@@ -159,7 +182,14 @@ fn judge_boot(draft: &mut Draft<'_>, seen: &Measurements<'_>, candidates: &[Cand
             draft.add(not_accepted(known));
         }
     }
-    let constrained = reported.map(|candidate| candidate.manifest().constrained()).unwrap_or_default();
+    let mut constrained = reported.map(|candidate| candidate.manifest().constrained()).unwrap_or_default();
+    match (seen.ima(), reported) {
+        (Some(list), Some(candidate)) if candidate.manifest().ima().is_some() => {
+            constrained.extend(list.pcrs())
+        }
+        (Some(_), Some(candidate)) => draft.add(files_not_appraised(candidate)),
+        _ => {}
+    }
     draft.not_appraised =
         seen.quoted().filter(|pcr| !constrained.contains(pcr)).map(|pcr| pcr.number()).collect();
 }
@@ -199,10 +229,15 @@ fn refuse(draft: &mut Draft<'_>, seen: &Measurements<'_>, closest: &Candidate<'_
     draft.closest = Some(closest.manifest().id().clone());
     draft.verdict = Verdict::Contraindicated;
     for mismatch in &closest.mismatches {
-        let claim = claim_of(mismatch.pcr());
+        let claim = mismatch.claim();
         draft.claims.lower_to(claim, unrecognised(claim));
         draft.add(mismatch.to_finding(closest.manifest(), seen.bank()));
     }
+    for (claim, value) in closest.files.claims() {
+        draft.claims.lower_to(claim, value);
+    }
+    closest.files.findings(closest.manifest()).for_each(|finding| draft.add(finding));
+    draft.left_out += closest.files.left_out();
     claim_boot(draft, closest);
 }
 
@@ -227,7 +262,10 @@ fn no_release(draft: &mut Draft<'_>) {
 
 /// Claims what was booted and how, as far as the release constrains it.
 fn claim_boot(draft: &mut Draft<'_>, candidate: &Candidate<'_>) {
-    draft.claims.lower_to(Claim::Executables, ClaimValue::BOOT_APPROVED);
+    // What ran since the boot is approved only where a list of it was.
+    let files = candidate.mismatches.is_empty() && candidate.files.approved();
+    let executables = if files { ClaimValue::APPROVED } else { ClaimValue::BOOT_APPROVED };
+    draft.claims.lower_to(Claim::Executables, executables);
     draft.claims.lower_to(Claim::Configuration, ClaimValue::APPROVED);
     let id = candidate.manifest().id();
     for (pcr, claim) in unconstrained(candidate.manifest()) {
@@ -263,6 +301,14 @@ fn not_accepted(known: &Candidate<'_>) -> Finding {
         known.release.state()
     );
     Finding::new(FindingKind::NotAccepted, Claim::Executables, sentence).with_release(id)
+}
+
+fn files_not_appraised(candidate: &Candidate<'_>) -> Finding {
+    let id = candidate.manifest().id();
+    let sentence = format!(
+        "{id} has no section [ima], so the files on the device's IMA list were not appraised; add the section to say which may run"
+    );
+    Finding::new(FindingKind::FilesNotAppraised, Claim::Executables, sentence).with_release(id)
 }
 
 fn also_withdrawn(bad: &Candidate<'_>) -> Finding {

@@ -108,6 +108,8 @@ impl ClaimValue {
     pub const BOOT_APPROVED: Self = Self(3);
     /// The worst value that still affirms.
     pub const AFFIRMING: Self = Self(31);
+    /// File system: holds files that are not recognised.
+    pub const UNRECOGNISED_FILES: Self = Self(32);
     /// Executables: not recognised.
     pub const UNRECOGNISED: Self = Self(33);
     /// Configuration: what would show it is not available or not known.
@@ -118,6 +120,8 @@ impl ClaimValue {
     pub const CONTRAINDICATED: Self = Self(96);
     /// Hardware and identity: not recognised.
     pub const NOT_RECOGNISED: Self = Self(97);
+    /// Any claim: the evidence failed cryptographic validation (section 2.3.3).
+    pub const CRYPTO_FAILED: Self = Self(99);
 
     /// The tier of the value (section 2.3.2).
     #[must_use]
@@ -133,6 +137,19 @@ impl ClaimValue {
     /// How bad the value is: the tier, and within a tier the distance from zero.
     const fn rank(self) -> (Tier, u8) {
         (self.tier(), self.0.unsigned_abs())
+    }
+}
+
+impl Tier {
+    /// The tier's name, as `ear_status` has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Affirming => "affirming",
+            Self::Warning => "warning",
+            Self::Contraindicated => "contraindicated",
+        }
     }
 }
 

@@ -33,6 +33,20 @@ pub enum FindingKind {
     MissingEvent,
     /// An event that the release forbids is there.
     ForbiddenEvent,
+    /// A file was measured that the release does not approve.
+    UnknownFile,
+    /// A file was written while it was measured.
+    FileViolation,
+    /// The release says which files may run, and no list of files was sent.
+    NoFileList,
+    /// Files that were measured before the list begins are not approved under the release.
+    FileListIncomplete,
+    /// A list of files was sent, and the release says nothing about files. Not held against the device.
+    FilesNotAppraised,
+    /// Secure Boot is off, has other keys, or is not understood whole.
+    SecureBootState,
+    /// Something vouched for an image that the release does not list.
+    Authority,
     /// The release says nothing about a PCR that it must constrain to affirm the claim.
     NotConstrained,
     /// The zone's products have no release that is accepted now.
@@ -47,6 +61,14 @@ pub enum FindingKind {
     Deprecated,
     /// Nothing vouches for the TPM.
     HardwareUnproven,
+    /// The quote is none, is not signed by the key, or is of other values: the evidence failed
+    /// cryptographic validation.
+    NotAuthentic,
+    /// The firmware log contradicts the PCRs or itself.
+    LogContradicts,
+    /// No quote proves the PCR values that were appraised. Told of a folder without one; held against
+    /// nobody, since whoever brings the folder vouches for it.
+    PcrsUnproven,
     /// The zone asks for a claim that nobody made.
     NotClaimed,
 }
@@ -56,7 +78,9 @@ impl FindingKind {
     #[must_use]
     pub const fn is_notice(self) -> bool {
         match self {
-            Self::Deprecated | Self::WithdrawnButAccepted => true,
+            Self::Deprecated | Self::WithdrawnButAccepted | Self::FilesNotAppraised | Self::PcrsUnproven => {
+                true
+            }
             Self::PcrValue
             | Self::PcrNotQuoted
             | Self::OtherBank
@@ -65,11 +89,19 @@ impl FindingKind {
             | Self::UnexpectedEvent
             | Self::MissingEvent
             | Self::ForbiddenEvent
+            | Self::UnknownFile
+            | Self::FileViolation
+            | Self::NoFileList
+            | Self::FileListIncomplete
+            | Self::SecureBootState
+            | Self::Authority
             | Self::NotConstrained
             | Self::NoRelease
             | Self::NotAccepted
             | Self::Withdrawn
             | Self::HardwareUnproven
+            | Self::NotAuthentic
+            | Self::LogContradicts
             | Self::NotClaimed => false,
         }
     }

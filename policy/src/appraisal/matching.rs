@@ -8,9 +8,12 @@ use std::collections::BTreeSet;
 use super::claims::Claim;
 use super::finding::{EventPlace, Finding, FindingKind, MAX_EXPECTED};
 use super::measurements::Measurements;
+use super::secure_boot::{self, StateMismatch};
+use crate::digest::Digest;
 use crate::evidence::verify::VerifiedEvent;
 use crate::reference::event_type::EventType;
 use crate::reference::hash_text::HashText;
+use crate::reference::manifest::secure_boot::SecureBootRule;
 use crate::reference::manifest::{EventRule, Expectation, Manifest};
 use crate::reference::release::ReleaseId;
 use crate::tpm::alg::{HashAlg, HashValue};
@@ -27,6 +30,7 @@ pub(super) enum Mismatch<'a> {
     Unexpected { event: &'a VerifiedEvent },
     Missing { rule: &'a EventRule },
     Forbidden { rule: &'a EventRule, event: &'a VerifiedEvent },
+    SecureBoot { pcr: PcrIndex, of: StateMismatch<'a> },
 }
 
 /// Everything in which `seen` differs from what `manifest` accepts; empty means approved.
@@ -63,6 +67,10 @@ fn compare_pcr<'a>(
     // Without an explanation there are no events to compare, and one reason says it.
     if seen.is_explained(pcr) {
         compare_events(manifest, seen, pcr, found);
+        if let Some(rule) = manifest.secure_boot().filter(|_| SecureBootRule::pcr() == Some(pcr)) {
+            let differing = secure_boot::mismatches(rule, seen.secure_boot());
+            found.extend(differing.into_iter().map(|of| Mismatch::SecureBoot { pcr, of }));
+        }
     }
 }
 
@@ -143,7 +151,8 @@ impl Mismatch<'_> {
             Self::NotQuoted { pcr }
             | Self::Unexplained { pcr }
             | Self::OtherBank { pcr }
-            | Self::Value { pcr, .. } => *pcr,
+            | Self::Value { pcr, .. }
+            | Self::SecureBoot { pcr, .. } => *pcr,
             Self::Missing { rule } => rule.pcr,
             Self::Digest { event, .. } | Self::Unexpected { event } | Self::Forbidden { event, .. } => {
                 event.pcr
@@ -151,12 +160,27 @@ impl Mismatch<'_> {
         }
     }
 
+    /// The claim that it bears on.
+    pub(super) fn claim(&self) -> Claim {
+        match self {
+            Self::SecureBoot { of, .. } => of.claim(),
+            other => claim_of(other.pcr()),
+        }
+    }
+
     /// The mismatch as a reason; `manifest` is the one that it was found with.
     pub(super) fn to_finding(self, manifest: &Manifest, bank: HashAlg) -> Finding {
         let pcr = self.pcr();
-        let mut finding = Finding::new(self.kind(), claim_of(pcr), self.sentence(manifest, bank))
+        let mut finding = Finding::new(self.kind(), self.claim(), self.sentence(manifest, bank))
             .with_release(manifest.id());
         finding.pcr = Some(pcr.number());
+        if let Self::SecureBoot { of, .. } = self {
+            finding.name = of.name();
+            finding.event = of.event();
+            finding.expected = of.expected().take(MAX_EXPECTED).filter_map(as_text).collect();
+            finding.seen = of.seen().and_then(as_text);
+            return finding;
+        }
         finding.expected = self.expected(manifest, bank).take(MAX_EXPECTED).map(HashText).collect();
         let (rule, event) = self.rule_and_event();
         finding.name = rule.and_then(|rule| rule.name.clone());
@@ -182,6 +206,7 @@ impl Mismatch<'_> {
             Self::Unexpected { .. } => FindingKind::UnexpectedEvent,
             Self::Missing { .. } => FindingKind::MissingEvent,
             Self::Forbidden { .. } => FindingKind::ForbiddenEvent,
+            Self::SecureBoot { of, .. } => of.kind(),
         }
     }
 
@@ -193,7 +218,8 @@ impl Mismatch<'_> {
             Self::NotQuoted { .. }
             | Self::Unexplained { .. }
             | Self::OtherBank { .. }
-            | Self::Value { .. } => (None, None),
+            | Self::Value { .. }
+            | Self::SecureBoot { .. } => (None, None),
         }
     }
 
@@ -210,7 +236,8 @@ impl Mismatch<'_> {
             Self::NotQuoted { .. }
             | Self::Unexplained { .. }
             | Self::OtherBank { .. }
-            | Self::Forbidden { .. } => Vec::new(),
+            | Self::Forbidden { .. }
+            | Self::SecureBoot { .. } => Vec::new(),
         };
         expected.into_iter()
     }
@@ -222,8 +249,11 @@ impl Mismatch<'_> {
         };
         let called = |rule: &EventRule| rule.name.clone().unwrap_or_else(|| rule.event_type.to_string());
         match self {
+            Self::SecureBoot { of, .. } => of.sentence(&release.to_string()),
             Self::NotQuoted { .. } => {
-                format!("PCR {pcr} is constrained by {release} but was not quoted; update the attestor")
+                format!(
+                    "PCR {pcr} is constrained by {release} but the evidence lacks it; quote it, or update the attestor"
+                )
             }
             Self::Unexplained { .. } => format!(
                 "the event log does not explain PCR {pcr}, which {release} constrains; something extended it without a log, so reboot the device and see what does"
@@ -252,6 +282,10 @@ impl Mismatch<'_> {
             ),
         }
     }
+}
+
+fn as_text(digest: Digest) -> Option<HashText> {
+    HashValue::new(HashAlg::Sha256, &digest.0).map(HashText)
 }
 
 fn remedy(release: &ReleaseId) -> String {

@@ -5,11 +5,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::eventlog::ima::verify::VerifiedIma;
 use crate::evidence::HardwareProof;
+use crate::evidence::secure_boot::SecureBootState;
 use crate::evidence::verify::{VerifiedEvent, VerifiedEvidence};
 use crate::reference::event_type::EventType;
 use crate::tpm::alg::{HashAlg, HashValue};
 use crate::tpm::pcr::{PcrIndex, PcrValues};
+
+/// Where measurements come from, and with it what stands behind their TPM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A device that attested, and how far its TPM is proven to be one.
+    Device(HardwareProof),
+    /// A folder of files: no TPM and no device is proven, whoever brings the folder vouches for it.
+    /// [`VerifiedEvidence`] never has this origin, so it leads to no Attestation Result.
+    Folder,
+}
 
 /// PCR values of one bank and the events that explain them.
 #[derive(Clone, Debug)]
@@ -17,7 +29,9 @@ pub struct Measurements<'a> {
     pcrs: &'a PcrValues,
     events: BTreeMap<PcrIndex, &'a [VerifiedEvent]>,
     unexplained: BTreeSet<PcrIndex>,
-    hardware: HardwareProof,
+    ima: Option<&'a VerifiedIma>,
+    secure_boot: Option<&'a SecureBootState>,
+    origin: Origin,
 }
 
 impl<'a> Measurements<'a> {
@@ -30,8 +44,39 @@ impl<'a> Measurements<'a> {
         unexplained: &[PcrIndex],
         hardware: HardwareProof,
     ) -> Self {
+        Self::with_origin(pcrs, events, unexplained, Origin::Device(hardware))
+    }
+
+    /// The same of any origin.
+    pub(crate) fn with_origin(
+        pcrs: &'a PcrValues,
+        events: impl IntoIterator<Item = (PcrIndex, &'a [VerifiedEvent])>,
+        unexplained: &[PcrIndex],
+        origin: Origin,
+    ) -> Self {
         let events = events.into_iter().collect();
-        Self { pcrs, events, unexplained: unexplained.iter().copied().collect(), hardware }
+        let unexplained = unexplained.iter().copied().collect();
+        Self { pcrs, events, unexplained, origin, ima: None, secure_boot: None }
+    }
+
+    /// The same view with the confirmed records of an IMA list.
+    #[must_use]
+    pub const fn with_ima(mut self, ima: Option<&'a VerifiedIma>) -> Self {
+        self.ima = ima;
+        self
+    }
+
+    /// The same view with what PCR 7 says about Secure Boot.
+    #[must_use]
+    pub const fn with_secure_boot(mut self, state: &'a SecureBootState) -> Self {
+        self.secure_boot = Some(state);
+        self
+    }
+
+    /// What PCR 7 says about Secure Boot, if the evidence tells it.
+    #[must_use]
+    pub const fn secure_boot(&self) -> Option<&'a SecureBootState> {
+        self.secure_boot
     }
 
     /// The bank.
@@ -63,10 +108,16 @@ impl<'a> Measurements<'a> {
         !self.unexplained.contains(&pcr)
     }
 
-    /// What vouches for the TPM.
+    /// Where they come from, and what stands behind the TPM.
     #[must_use]
-    pub const fn hardware(&self) -> HardwareProof {
-        self.hardware
+    pub const fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// The confirmed records of the IMA list, if there is one.
+    #[must_use]
+    pub const fn ima(&self) -> Option<&'a VerifiedIma> {
+        self.ima
     }
 }
 
@@ -75,5 +126,7 @@ impl<'a> From<&'a VerifiedEvidence> for Measurements<'a> {
         let pcrs = evidence.pcrs();
         let events = pcrs.iter().map(|(pcr, _)| (pcr, evidence.events(pcr)));
         Self::new(pcrs, events, evidence.unexplained(), evidence.hardware())
+            .with_secure_boot(evidence.secure_boot())
+            .with_ima(evidence.ima())
     }
 }

@@ -10,12 +10,16 @@
 
 mod appraise;
 pub mod claims;
+mod files;
 pub mod finding;
 mod matching;
 pub mod measurements;
+pub mod offline;
 pub mod policy;
 pub mod result;
+mod secure_boot;
 
 pub use appraise::{BOOT_PCRS, appraise, forecast};
 pub use finding::Finding;
+pub use offline::OfflineResult;
 pub use result::{AppraisalRecord, AttestationResult, Forecast, Verdict};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::claims::Claims;
 use super::finding::Finding;
 use super::policy::ZonePolicy;
+use crate::eventlog::ima::state::ImaState;
 use crate::id::ZoneName;
 use crate::reference::release::ReleaseId;
 use crate::time::UnixTime;
@@ -64,12 +65,13 @@ pub struct AppraisalRecord {
 pub struct AttestationResult {
     pub(super) record: AppraisalRecord,
     pub(super) policy: ZonePolicy,
+    pub(super) ima: Option<ImaState>,
 }
 
 impl AttestationResult {
     #[cfg(test)]
     pub(crate) const fn for_tests(record: AppraisalRecord, policy: ZonePolicy) -> Self {
-        Self { record, policy }
+        Self { record, policy, ima: None }
     }
 
     /// What was found.
@@ -82,6 +84,13 @@ impl AttestationResult {
     #[must_use]
     pub const fn policy(&self) -> &ZonePolicy {
         &self.policy
+    }
+
+    /// How far the device's IMA list is verified and under which releases it is approved: to be kept, so
+    /// that the next evidence sends only what is new.
+    #[must_use]
+    pub const fn ima(&self) -> Option<&ImaState> {
+        self.ima.as_ref()
     }
 }
 

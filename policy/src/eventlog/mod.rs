@@ -2,5 +2,7 @@
 //! quote confirms it.
 
 pub mod event;
+pub mod ima;
 pub mod replay;
 pub mod tcg;
+pub mod typed;

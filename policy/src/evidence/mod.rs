@@ -8,13 +8,18 @@
 pub mod endorsement;
 mod grammar;
 pub mod identity;
+pub mod offline;
 pub mod recorded;
+pub mod secure_boot;
+pub mod software_key;
 pub mod verify;
 
 use crate::digest::Digest;
+use crate::eventlog::ima::verify::ImaPart;
 use crate::tpm::pcr::PcrValues;
 
-/// What a device sends; untrusted. Every field is demanded.
+/// What a device sends; untrusted. Every field is demanded but the IMA list: a release that has a section
+/// about files demands that.
 #[derive(Debug, Clone)]
 pub struct Evidence {
     /// The TPM's quote.
@@ -23,6 +28,8 @@ pub struct Evidence {
     pub pcrs: PcrValues,
     /// The firmware event log as the kernel shows it.
     pub firmware_log: Vec<u8>,
+    /// The list of Linux IMA, or what is new in it; read after the quote was made.
+    pub ima: Option<ImaPart>,
 }
 
 /// A signed quote as TPM2_Quote returns it; untrusted.

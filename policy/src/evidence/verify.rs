@@ -7,8 +7,11 @@
 use std::collections::BTreeMap;
 
 use super::grammar;
+use super::secure_boot::SecureBootState;
 use super::{Evidence, HardwareProof};
 use crate::eventlog::event::describe;
+use crate::eventlog::ima::state::{Boot, ImaState};
+use crate::eventlog::ima::verify::{self as ima, ImaError, ImaPart, VerifiedIma};
 use crate::eventlog::replay::{Replay, ReplayError, replay, reset_value};
 use crate::eventlog::tcg::{Event, EventLog, EventLogError};
 use crate::tpm::alg::{HashAlg, HashValue};
@@ -18,7 +21,7 @@ use crate::tpm::pcr::{PcrIndex, PcrSelection, PcrValues};
 use crate::tpm::public::AttestationKey;
 use crate::tpm::signature::{Signature, SignatureError};
 
-pub use super::grammar::{GrammarError, SecureBoot};
+pub use super::grammar::GrammarError;
 
 /// PCRs that Linux goes on extending after the firmware's log ends: systemd's NvPCRs (9), IMA (10),
 /// boot phases (11), measured images (13), volume keys and machine id (15) (UAPI Linux TPM PCR
@@ -36,6 +39,8 @@ pub struct Challenged<'a> {
     pub selection: PcrSelection,
     /// What the endorsement step found out about the key's TPM.
     pub hardware: HardwareProof,
+    /// How far this device's IMA list was accepted before.
+    pub ima: Option<&'a ImaState>,
 }
 
 /// Evidence was refused. The order of the variants is the order of the checks.
@@ -90,6 +95,9 @@ pub enum EvidenceError {
     /// The log replays and is not built as firmware builds it.
     #[error("the firmware log is not what firmware writes")]
     Grammar(#[source] GrammarError),
+    /// The IMA list is not that of the quote.
+    #[error("the IMA list is not confirmed by the quote")]
+    Ima(#[source] ImaError),
 }
 
 /// An event whose digest a quote confirms.
@@ -116,8 +124,9 @@ pub struct VerifiedEvidence {
     unexplained: Vec<PcrIndex>,
     clock: ClockInfo,
     firmware_version: u64,
-    secure_boot: SecureBoot,
+    secure_boot: SecureBootState,
     hardware: HardwareProof,
+    ima: Option<VerifiedIma>,
 }
 
 impl VerifiedEvidence {
@@ -134,8 +143,8 @@ impl VerifiedEvidence {
         self.events.get(&pcr).map_or(&[], Vec::as_slice)
     }
 
-    /// PCRs that were extended and whose value the firmware log does not explain, lowest first: 10
-    /// holds IMA's list, others what Linux measured after the log ended. None of 0 to 7.
+    /// PCRs that were extended and whose value neither the firmware log nor the IMA list explains, lowest
+    /// first: what Linux measured after the firmware's log ended. None of 0 to 7.
     #[must_use]
     pub fn unexplained(&self) -> &[PcrIndex] {
         &self.unexplained
@@ -159,10 +168,10 @@ impl VerifiedEvidence {
         self.pcrs.bank()
     }
 
-    /// Whether Secure Boot was on, from variables in PCR 7 whose data is what was hashed.
+    /// What PCR 7 says about Secure Boot, from data that the confirmed digests cover.
     #[must_use]
-    pub const fn secure_boot(&self) -> SecureBoot {
-        self.secure_boot
+    pub const fn secure_boot(&self) -> &SecureBootState {
+        &self.secure_boot
     }
 
     /// How far it is proven that a real TPM signed.
@@ -170,9 +179,15 @@ impl VerifiedEvidence {
     pub const fn hardware(&self) -> HardwareProof {
         self.hardware
     }
+
+    /// The confirmed records of the IMA list, if one was sent.
+    #[must_use]
+    pub const fn ima(&self) -> Option<&VerifiedIma> {
+        self.ima.as_ref()
+    }
 }
 
-/// Verifies evidence against what was asked for (checklist rows 1, 2, 9, 10, 12 to 24).
+/// Verifies evidence against what was asked for (checklist rows 1, 2, 9, 10, 12 to 24, 26 and 27).
 pub fn verify(evidence: &Evidence, challenged: &Challenged<'_>) -> Result<VerifiedEvidence, EvidenceError> {
     if challenged.selection.bank == HashAlg::Sha1 {
         return Err(EvidenceError::WeakBank(HashAlg::Sha1));
@@ -186,7 +201,14 @@ pub fn verify(evidence: &Evidence, challenged: &Challenged<'_>) -> Result<Verifi
         return Err(EvidenceError::QualifyingData);
     }
     quoted_values(&evidence.pcrs, quote, challenged)?;
-    let Explained { events, unexplained, secure_boot } = explain(&evidence.pcrs, &evidence.firmware_log)?;
+    let measured = Measured {
+        pcrs: &evidence.pcrs,
+        firmware_log: &evidence.firmware_log,
+        ima: evidence.ima.as_ref(),
+        boot: attest.clock.into(),
+        accepted: challenged.ima,
+    };
+    let Explained { events, unexplained, secure_boot, ima } = explain(&measured)?;
     Ok(VerifiedEvidence {
         events,
         pcrs: evidence.pcrs.clone(),
@@ -195,7 +217,17 @@ pub fn verify(evidence: &Evidence, challenged: &Challenged<'_>) -> Result<Verifi
         firmware_version: attest.firmware_version,
         secure_boot,
         hardware: challenged.hardware,
+        ima,
     })
+}
+
+/// PCR values and the logs that shall explain them.
+pub(super) struct Measured<'a> {
+    pub(super) pcrs: &'a PcrValues,
+    pub(super) firmware_log: &'a [u8],
+    pub(super) ima: Option<&'a ImaPart>,
+    pub(super) boot: Boot,
+    pub(super) accepted: Option<&'a ImaState>,
 }
 
 /// What a log says about PCR values. It proves nothing about who measured them.
@@ -204,16 +236,26 @@ pub(super) struct Explained {
     pub(super) events: BTreeMap<PcrIndex, Vec<VerifiedEvent>>,
     /// PCRs that were extended and that the log does not explain.
     pub(super) unexplained: Vec<PcrIndex>,
-    secure_boot: SecureBoot,
+    /// The records of the IMA list that the values confirm.
+    pub(super) ima: Option<VerifiedIma>,
+    /// What PCR 7 says about Secure Boot.
+    pub(super) secure_boot: SecureBootState,
 }
 
-/// Replays the log strictly against the values (checklist rows 16 to 24).
-pub(super) fn explain(pcrs: &PcrValues, firmware_log: &[u8]) -> Result<Explained, EvidenceError> {
-    let log = EventLog::parse(firmware_log).map_err(EvidenceError::Log)?;
+/// Replays the logs strictly against the values (checklist rows 16 to 24, 26 and 27).
+pub(super) fn explain(measured: &Measured<'_>) -> Result<Explained, EvidenceError> {
+    let pcrs = measured.pcrs;
+    let log = EventLog::parse(measured.firmware_log).map_err(EvidenceError::Log)?;
     let replay = replay(&log, pcrs.bank()).map_err(EvidenceError::Replay)?;
-    let unexplained = unexplained(pcrs, &replay)?;
+    let mut unexplained = unexplained(pcrs, &replay)?;
     let secure_boot = grammar::verify(&replay).map_err(EvidenceError::Grammar)?;
-    Ok(Explained { events: confirmed(pcrs, &replay, &unexplained), unexplained, secure_boot })
+    let (firmware, boot, accepted) = (replay.values(), measured.boot, measured.accepted);
+    let quoted = ima::Quoted { pcrs, firmware, boot, accepted };
+    let list = measured.ima.map(|part| ima::verify(part, &quoted)).transpose().map_err(EvidenceError::Ima)?;
+    if let Some(list) = &list {
+        unexplained.retain(|pcr| list.pcrs().all(|explained| explained != *pcr));
+    }
+    Ok(Explained { events: confirmed(pcrs, &replay, &unexplained), unexplained, ima: list, secure_boot })
 }
 
 /// The values sent are those that the TPM signed, no more and no less (checklist rows 13 and 14).

@@ -263,7 +263,8 @@ fn first_difference(found: &str, canonical: &str) -> Option<usize> {
     Some(same + 1)
 }
 
-/// A manifest that enough release keys of its product signed. Only [`Envelope::verify`] makes one.
+/// A manifest that enough release keys of its product signed. Outside this crate only
+/// [`Envelope::verify`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedRelease {
     manifest: Manifest,
@@ -271,6 +272,11 @@ pub struct SignedRelease {
 }
 
 impl SignedRelease {
+    /// A manifest that nobody signed, for [`ReferenceByHand`](super::by_hand::ReferenceByHand) alone.
+    pub(super) const fn by_hand(manifest: Manifest) -> Self {
+        Self { manifest, signers: BTreeSet::new() }
+    }
+
     /// What the release accepts.
     #[must_use]
     pub const fn manifest(&self) -> &Manifest {

@@ -15,7 +15,7 @@ use super::event_type::EventType;
 use super::hash_text::HashText;
 use super::manifest::{EventRule, Expectation, Manifest, ManifestFaults, PcrRules};
 use super::release::{ReleaseId, ReleaseVersion};
-use crate::appraisal::measurements::Measurements;
+use crate::appraisal::measurements::{Measurements, Origin};
 use crate::evidence::HardwareProof;
 use crate::id::ProductName;
 use crate::tpm::alg::{HashAlg, HashValue};
@@ -160,7 +160,15 @@ pub fn learn(
         return Err(LearnError::NothingAgreed(notes));
     }
     let pcrs = if values.is_empty() { BTreeMap::new() } else { BTreeMap::from([(bank, values)]) };
-    let draft = Manifest { id: ReleaseId { product, version }, counter, description: None, pcrs, events };
+    let draft = Manifest {
+        id: ReleaseId { product, version },
+        counter,
+        description: None,
+        pcrs,
+        events,
+        ima: None,
+        secure_boot: None,
+    };
     // Read back through the one door, so that a learned manifest is held to the same limits.
     let manifest = Manifest::parse(&draft.render()).map_err(LearnError::Manifest)?;
     Ok(Learned { manifest, notes })
@@ -179,7 +187,7 @@ fn agreed_bank(devices: &[Measurements<'_>]) -> Result<HashAlg, LearnError> {
         if seen.bank() != wanted {
             return Err(LearnError::Banks { device, found: seen.bank(), wanted });
         }
-        if seen.hardware() == HardwareProof::Unproven {
+        if seen.origin() == Origin::Device(HardwareProof::Unproven) {
             return Err(LearnError::Unproven(device));
         }
     }

@@ -15,20 +15,30 @@
 //! type = "EV_EFI_BOOT_SERVICES_APPLICATION"
 //! digest = ["<64 hex digits>"]
 //! name = "kernel"
+//!
+//! [secure_boot]
+//! enabled = true
+//! db = ["<64 hex digits>"]
+//! authorities = ["<64 hex digits>"]
 //! ```
 //!
 //! A PCR with whole values must have one of them. A PCR with event rules is *closed*: each of its
 //! events must satisfy a rule, and each rule that is not optional must be satisfied by an event. An
 //! `absent = true` rule forbids a type of event and closes nothing by itself. A PCR with both must
-//! pass both.
+//! pass both. The section `[ima]` is about files that ran since ([`ima`]); without it none is appraised.
+//!
+//! `[secure_boot]` asks for Secure Boot, for keys by the SHA-256 of their variables' contents, and that everything
+//! that vouched for an image is listed ([`secure_boot`]).
 //!
 //! [`Manifest::parse`] is the only door. What this module does not promise: rules say nothing about
 //! the order or the number of events; a whole value does. A manifest alone is no authority: only a
 //! [`SignedRelease`](super::dsse::SignedRelease) is appraised against.
 
 mod fault;
+pub mod ima;
 mod read;
 mod render;
+pub mod secure_boot;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +46,7 @@ use serde::{Serialize, Serializer};
 
 pub use fault::{ManifestFault, ManifestFaults, ManifestProblem};
 
+use self::ima::ImaRules;
 use super::event_type::EventType;
 use super::hash_text::HashText;
 use super::release::{ReleaseId, ReleaseVersion};
@@ -43,6 +54,7 @@ use crate::digest::Digest;
 use crate::id::ProductName;
 use crate::tpm::alg::{HashAlg, HashValue};
 use crate::tpm::pcr::PcrIndex;
+use secure_boot::SecureBootRule;
 
 /// Longest manifest in bytes: a thousand rules of several digests, read by a person.
 pub const MAX_MANIFEST_BYTES: usize = 512 * 1024;
@@ -119,6 +131,8 @@ pub struct Manifest {
     pub(super) description: Option<String>,
     pub(super) pcrs: BTreeMap<HashAlg, PcrRules>,
     pub(super) events: Vec<EventRule>,
+    pub(super) ima: Option<ImaRules>,
+    pub(super) secure_boot: Option<SecureBootRule>,
 }
 
 impl Manifest {
@@ -186,19 +200,35 @@ impl Manifest {
         self.events.iter().filter(move |rule| rule.pcr == pcr)
     }
 
+    /// What the release says about files; `None` if it leaves them unappraised.
+    #[must_use]
+    pub const fn ima(&self) -> Option<&ImaRules> {
+        self.ima.as_ref()
+    }
+
+    /// What the release asks of Secure Boot.
+    #[must_use]
+    pub const fn secure_boot(&self) -> Option<&SecureBootRule> {
+        self.secure_boot.as_ref()
+    }
+
     /// The PCRs that the release says anything about, in any bank.
     #[must_use]
     pub fn mentioned(&self) -> BTreeSet<PcrIndex> {
         let values = self.pcrs.values().flat_map(BTreeMap::keys).copied();
-        values.chain(self.events.iter().map(|rule| rule.pcr)).collect()
+        let state = self.secure_boot.as_ref().and_then(|_| SecureBootRule::pcr());
+        values.chain(self.events.iter().map(|rule| rule.pcr)).chain(state).collect()
     }
 
-    /// The PCRs that the release constrains in every respect, by value or by a closed list of events.
+    /// The PCRs that the release constrains in every respect: by value, by a closed list of events, or PCR 7 by
+    /// a closed `[secure_boot]`.
     #[must_use]
     pub fn constrained(&self) -> BTreeSet<PcrIndex> {
         let values = self.pcrs.values().flat_map(BTreeMap::keys).copied();
         let closed = self.events.iter().filter(|rule| rule.closes()).map(|rule| rule.pcr);
-        values.chain(closed).collect()
+        let state =
+            self.secure_boot.as_ref().filter(|rule| rule.closes()).and_then(|_| SecureBootRule::pcr());
+        values.chain(closed).chain(state).collect()
     }
 }
 
@@ -212,6 +242,16 @@ struct Document<'a> {
     description: Option<&'a str>,
     pcrs: BTreeMap<&'static str, BTreeMap<u8, Vec<String>>>,
     event: Vec<EventDocument<'a>>,
+    ima: Option<&'a ImaRules>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secure_boot: Option<SecureBootDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct SecureBootDocument<'a> {
+    enabled: bool,
+    #[serde(flatten)]
+    rule: &'a SecureBootRule,
 }
 
 #[derive(Serialize)]
@@ -260,6 +300,8 @@ impl Serialize for Manifest {
             description: self.description(),
             pcrs: self.pcrs.iter().map(|(bank, rules)| (bank.name(), values(rules))).collect(),
             event: self.events.iter().map(EventDocument::from).collect(),
+            ima: self.ima(),
+            secure_boot: self.secure_boot.as_ref().map(|rule| SecureBootDocument { enabled: true, rule }),
         }
         .serialize(serializer)
     }

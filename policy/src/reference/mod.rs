@@ -5,11 +5,13 @@
 //! the counter of a product (a rollback is refused where releases are applied), and it does not know
 //! who may change a state.
 
+pub mod by_hand;
 pub mod dsse;
 pub mod event_type;
 pub mod hash_text;
 pub mod keys;
 pub mod learn;
+pub mod learn_words;
 pub mod manifest;
 pub mod release;
 pub mod state;

@@ -63,10 +63,7 @@ impl AttestationKey {
             ObjectAttributes::SIGN,
         ];
         public.attributes().demand(&set, &[ObjectAttributes::DECRYPT]).map_err(AkError::Attribute)?;
-        let verifiers = match public.key() {
-            PublicKey::Ecc { curve, point } => ecdsa(*curve, point, public.scheme())?,
-            PublicKey::Rsa { modulus, exponent } => rsa(modulus, *exponent, public.scheme())?,
-        };
+        let verifiers = verifiers(public.key(), public.scheme())?;
         Ok(Self { name: public.name(), scheme: public.scheme(), verifiers, public })
     }
 
@@ -107,6 +104,14 @@ impl AttestationKey {
 impl std::fmt::Debug for AttestationKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AttestationKey").field("name", &self.name).field("scheme", &self.scheme).finish()
+    }
+}
+
+/// The ways in which a signature of this key under `scheme` may be made; never with SHA-1.
+pub(super) fn verifiers(key: &PublicKey, scheme: Scheme) -> Result<Vec<ParsedPublicKey>, AkError> {
+    match key {
+        PublicKey::Ecc { curve, point } => ecdsa(*curve, point, scheme),
+        PublicKey::Rsa { modulus, exponent } => rsa(modulus, *exponent, scheme),
     }
 }
 

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use aws_lc_rs::digest;
 
+use crate::budget::MAX_DIGEST_BYTES;
+
 /// A hash algorithm that a PCR bank can have and that this crate can compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HashAlg {
@@ -74,6 +76,10 @@ impl HashAlg {
     /// The hash of the concatenation of `parts`.
     #[must_use]
     pub fn hash(self, parts: &[&[u8]]) -> HashValue {
+        // A context is memory from the heap, which costs as much as hashing a short part.
+        if let [whole] = parts {
+            return HashValue::filled(self, digest::digest(self.backend(), whole).as_ref());
+        }
         let mut context = digest::Context::new(self.backend());
         for part in parts {
             context.update(part);
@@ -123,8 +129,8 @@ impl HashValue {
 
     fn filled(alg: HashAlg, from: &[u8]) -> Self {
         let mut bytes = [0; 64];
-        for (to, from) in bytes.iter_mut().zip(from).take(alg.len()) {
-            *to = *from;
+        if let (Some(to), Some(from)) = (bytes.get_mut(..alg.len()), from.get(..alg.len())) {
+            to.copy_from_slice(from);
         }
         Self { alg, bytes }
     }
@@ -144,7 +150,14 @@ impl HashValue {
     /// The PCR value after extending `self` by `digest` (TPM 2.0 Part 1, 17.4): `H(self ‖ digest)`.
     #[must_use]
     pub fn extend(&self, digest: &[u8]) -> Self {
-        self.alg.hash(&[self.as_bytes(), digest])
+        // Side by side on the stack: an IMA list has tens of thousands of these.
+        let mut both = [0; 2 * MAX_DIGEST_BYTES];
+        let parts = self.as_bytes().iter().chain(digest);
+        both.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
+        match both.get(..self.alg.len().saturating_add(digest.len())) {
+            Some(both) => self.alg.hash(&[both]),
+            None => self.alg.hash(&[self.as_bytes(), digest]),
+        }
     }
 
     /// Reads the hex digits of a digest of algorithm `alg`.

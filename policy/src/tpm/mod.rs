@@ -3,6 +3,7 @@
 mod ak;
 pub mod alg;
 pub mod attest;
+pub mod bare;
 pub mod clock;
 pub mod credential;
 mod ek;

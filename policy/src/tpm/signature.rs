@@ -3,6 +3,8 @@
 //! Algorithm and hash come from the key. What the signature says about itself must agree, and is
 //! never what decides (checklist row 12).
 
+use aws_lc_rs::signature::ParsedPublicKey;
+
 use super::alg::HashAlg;
 use super::public::{AttestationKey, Scheme};
 use super::spki;
@@ -111,11 +113,20 @@ impl<'a> Signature<'a> {
         if expected != found {
             return Err(SignatureError::Scheme { expected, found });
         }
+        self.verify_under(key.verifiers(), message)
+    }
+
+    /// Verifies it by the key and in one of the ways that `verifiers` stand for.
+    pub(super) fn verify_under(
+        &self,
+        verifiers: &[ParsedPublicKey],
+        message: &[u8],
+    ) -> Result<(), SignatureError> {
         let bytes = match self {
             Self::Ecdsa { r, s, .. } => spki::ecdsa_signature(r, s),
             Self::RsaSsa { signature, .. } | Self::RsaPss { signature, .. } => signature.to_vec(),
         };
-        let valid = key.verifiers().iter().any(|verifier| verifier.verify_sig(message, &bytes).is_ok());
+        let valid = verifiers.iter().any(|verifier| verifier.verify_sig(message, &bytes).is_ok());
         valid.then_some(()).ok_or(SignatureError::Forged)
     }
 }

@@ -24,6 +24,9 @@ pub enum PemError {
     /// There is no block.
     #[error("there is no block `-----BEGIN CERTIFICATE-----`")]
     Empty,
+    /// There is no public key.
+    #[error("there is no block `-----BEGIN PUBLIC KEY-----`")]
+    NoPublicKey,
     /// A block of another kind.
     #[error("PEM block {number} is a `{label}`; only CERTIFICATE blocks belong here")]
     Label {
@@ -62,6 +65,16 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
         rest = end.1;
     }
     if found.is_empty() { Err(PemError::Empty) } else { Ok(found) }
+}
+
+/// The contents of a PEM file that holds one public key, as `openssl pkey -pubout` writes it.
+pub fn public_key(pem: &[u8]) -> Result<Vec<u8>, PemError> {
+    const END: &str = "-----END PUBLIC KEY-----";
+    let text = std::str::from_utf8(pem).map_err(|_| PemError::NotText)?;
+    let (_, block) = text.split_once("-----BEGIN PUBLIC KEY-----").ok_or(PemError::NoPublicKey)?;
+    let (body, _) = block.split_once(END).ok_or(PemError::Block { number: 1 })?;
+    let digits: String = body.split_ascii_whitespace().collect();
+    STANDARD.decode(digits).map_err(|_| PemError::Block { number: 1 })
 }
 
 /// Whether the bytes look like PEM rather than DER, in whose text a PEM block could be quoted.

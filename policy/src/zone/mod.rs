@@ -10,5 +10,5 @@ pub mod trust;
 
 pub use admission::{Admission, Trusted, decide};
 pub use authorize::authorize;
-pub use model::{Conduit, IntraZone, NameConstraint, Segmentation, Timing, Zone};
+pub use model::{Conduit, IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone};
 pub use trust::{AuthorityRef, Believed, Direction, Placement, Role, TrustFile, compile};

@@ -170,6 +170,17 @@ pub enum NameConstraint {
     Off,
 }
 
+/// Whether a server of the zone may have a key outside the TPM, certified through its device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SoftwareKeys {
+    /// It may not: every certificate of the zone is for a key that no software can copy.
+    #[default]
+    Refuse,
+    /// It may: root of that machine can copy the key, for as long as its certificate lives.
+    Allow,
+}
+
 /// A zone: its policy, its numbers, its rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -190,6 +201,9 @@ pub struct Zone {
     pub token_admits: bool,
     /// How its authorities carry their name constraint.
     pub name_constraint: NameConstraint,
+    /// Whether its servers may have keys outside the TPM.
+    #[serde(default)]
+    pub software_keys: SoftwareKeys,
 }
 
 impl Zone {
@@ -205,6 +219,7 @@ impl Zone {
             least: LeastClaims::default(),
             token_admits: false,
             name_constraint: NameConstraint::Critical,
+            software_keys: SoftwareKeys::Refuse,
         }
     }
 

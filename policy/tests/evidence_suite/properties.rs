@@ -3,7 +3,9 @@
 use policy::eventlog::event::describe;
 use policy::eventlog::replay::replay_all;
 use policy::eventlog::tcg::EventLog;
+use policy::evidence::secure_boot::told_by;
 use policy::reader::ReadError;
+use policy::tpm::alg::HashAlg;
 use policy::tpm::attest::Attest;
 use policy::tpm::pcr::PcrIndex;
 use policy::tpm::public::{AttestationKey, EkPublic, Name, Public, PublicError};
@@ -36,6 +38,7 @@ proptest! {
         if let Ok(parsed) = EventLog::parse(&log) {
             let _: Vec<_> = parsed.events().iter().map(describe).collect();
             let _ = replay_all(&parsed);
+            let _ = told_by(&parsed, HashAlg::Sha256);
         }
     }
 

@@ -129,13 +129,49 @@ pub(crate) fn measured(pcr: u32, kind: u32, data: &[u8], what: &[u8]) -> Written
     Written { digests: event(pcr, kind, what).digests, ..event(pcr, kind, data) }
 }
 
+/// `EFI_GLOBAL_VARIABLE`, `EFI_IMAGE_SECURITY_DATABASE_GUID` and `SHIM_LOCK_GUID` in their byte order.
+const GLOBAL: &str = "61dfe48bca93d211aa0d00e098032b8c";
+const SECURITY: &str = "cbb219d73a3d9645a3bcdad00e67656f";
+const SHIM: &str = "50ab5d6046e00043abb63dd810dd8b23";
+/// `EFI_CERT_X509_GUID` and `EFI_CERT_SHA256_GUID`.
+pub(crate) const X509: &str = "a159c0a5e494a74a87b5ab155c2bf072";
+pub(crate) const SHA256_HASH: &str = "2616c4c14c509240aca941f936934328";
+/// Who put entries into the databases.
+pub(crate) const OWNER: [u8; 16] = [0x77; 16];
+
+/// `UEFI_VARIABLE_DATA` under the vendor that the name belongs to.
 pub(crate) fn variable(name: &str, value: &[u8]) -> Vec<u8> {
-    let mut out = vec![0xaa; 16];
+    let guid = match name {
+        "SecureBoot" | "PK" | "KEK" | "SetupMode" | "AuditMode" | "DeployedMode" => GLOBAL,
+        "db" | "dbx" | "dbt" => SECURITY,
+        "Shim" | "SbatLevel" | "MokList" | "MokListTrusted" => SHIM,
+        _ => "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    };
+    let mut out = hex::decode(guid).unwrap();
     out.extend(u64::try_from(name.encode_utf16().count()).unwrap().to_le_bytes());
     out.extend(u64::try_from(value.len()).unwrap().to_le_bytes());
     out.extend(name.encode_utf16().flat_map(u16::to_le_bytes));
     out.extend(value);
     out
+}
+
+/// One `EFI_SIGNATURE_LIST`; all entries are of one length.
+pub(crate) fn signature_list(kind: &str, entries: &[&[u8]]) -> Vec<u8> {
+    let entry_len = 16 + entries.first().map_or(1, |entry| entry.len());
+    let mut out = hex::decode(kind).unwrap();
+    for len in [28 + entries.len() * entry_len, 0, entry_len] {
+        out.extend(u32::try_from(len).unwrap().to_le_bytes());
+    }
+    for entry in entries {
+        out.extend(OWNER);
+        out.extend(*entry);
+    }
+    out
+}
+
+/// What firmware measures of the entry of db that vouched for an image.
+pub(crate) fn authority(entry: &[u8]) -> Written {
+    event(7, AUTHORITY, &variable("db", &[&OWNER[..], entry].concat()))
 }
 
 pub(crate) const SEPARATOR: u32 = 4;
@@ -146,17 +182,22 @@ pub(crate) const APPLICATION: u32 = 0x8000_0003;
 /// The events of an honest boot with Secure Boot on.
 pub(crate) fn boot() -> Vec<Written> {
     let mut events = vec![event(0, 8, b"1.0\0"), event(0, 0x8000_0008, b"blob")];
-    for (name, value) in
-        [("SecureBoot", &[1][..]), ("PK", b"pk"), ("KEK", b"kek"), ("db", b"db"), ("dbx", b"")]
-    {
-        events.push(event(7, DRIVER_CONFIG, &variable(name, value)));
+    let keys = |name: &str| signature_list(X509, &[name.as_bytes()]);
+    for (name, value) in [
+        ("SecureBoot", vec![1]),
+        ("PK", keys("platform key")),
+        ("KEK", keys("exchange key")),
+        ("db", keys("certificate")),
+        ("dbx", signature_list(SHA256_HASH, &[&[0x66; 32]])),
+    ] {
+        events.push(event(7, DRIVER_CONFIG, &variable(name, &value)));
     }
     events.push(event(7, SEPARATOR, &[0; 4]));
     events.push(event(1, 0x8000_0002, &variable("Boot0000", b"disk")));
     events.push(event(4, 0x8000_0007, b"Calling EFI Application from Boot Option"));
     events.extend((0..7).map(|pcr| event(pcr, SEPARATOR, &[0; 4])));
     events.push(event(5, 0x8000_0006, b"partitions"));
-    events.push(event(7, AUTHORITY, &variable("db", b"certificate")));
+    events.push(authority(b"certificate"));
     events.push(measured(4, APPLICATION, &[0; 32], b"boot loader"));
     events.push(event(8, 0x0d, b"linux quiet"));
     events.push(event(11, 0x0d, b".linux\0"));
@@ -251,6 +292,7 @@ impl Scene {
             quote: Quote { attest, signature },
             pcrs: self.pcrs.clone(),
             firmware_log: self.log.clone(),
+            ima: None,
         }
     }
 
@@ -266,6 +308,7 @@ impl Scene {
             qualifying_data: QUALIFYING_DATA,
             selection: PcrSelection::quoted(self.bank),
             hardware: HardwareProof::Endorsed,
+            ima: None,
         };
         verify(evidence, &challenged)
     }

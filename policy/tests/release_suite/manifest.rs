@@ -101,6 +101,56 @@ fn rules_that_repeat_or_contradict_are_refused() {
 }
 
 #[test]
+fn a_secure_boot_section_closes_pcr_7_with_all_its_lists() {
+    let all = ["pk", "kek", "db", "dbx", "authorities"];
+    let section = |fields: &[&str]| {
+        let lists: Vec<String> =
+            fields.iter().map(|field| format!("{field} = [\"{}\"]\n", digest(9))).collect();
+        format!("{HEAD}\n[secure_boot]\nenabled = true\n{}", lists.concat())
+    };
+    let closed = Manifest::parse(&section(&all)).unwrap();
+    assert_eq!(closed.render(), section(&all));
+    let numbers = |pcrs: std::collections::BTreeSet<policy::tpm::pcr::PcrIndex>| -> Vec<u8> {
+        pcrs.into_iter().map(|pcr| pcr.number()).collect()
+    };
+    assert_eq!((numbers(closed.mentioned()), numbers(closed.constrained())), (vec![7], vec![7]));
+    let json = serde_json::to_value(&closed).unwrap();
+    assert_eq!(json["secure_boot"]["enabled"], true);
+    assert_eq!(json["secure_boot"]["dbx"][0], format!("sha256:{}", digest(9)));
+    for left_out in all {
+        let fields: Vec<&str> = all.into_iter().filter(|field| *field != left_out).collect();
+        assert_eq!(faults(&section(&fields)), [(1, 1, ManifestProblem::AcceptsEverything)], "{left_out}");
+        let beside = format!("{}\n[pcrs.sha256]\n0 = [\"{}\"]\n", section(&fields), digest(1));
+        let open = Manifest::parse(&beside).unwrap();
+        assert_eq!((numbers(open.mentioned()), numbers(open.constrained())), (vec![0, 7], vec![0]));
+    }
+}
+
+#[test]
+fn a_secure_boot_section_is_refused_with_every_fault() {
+    let text = format!(
+        "{}[secure_boot]\nenabled = false\npk = []\nkek = \"x\"\ndb = [\"00\"]\ncolour = 1\nauthorities = [\"{}\"]\n",
+        minimal(),
+        "00".repeat(48)
+    );
+    let found = faults(&text);
+    let problems: Vec<&ManifestProblem> = found.iter().map(|(_, _, problem)| problem).collect();
+    let [off, empty, list, short, unknown, other_bank] = problems[..] else { panic!("{found:?}") };
+    assert_eq!((off, empty), (&ManifestProblem::SecureBootOff, &ManifestProblem::Empty("pk".to_owned())));
+    assert!(matches!(list, ManifestProblem::WrongType { field, .. } if field == "kek"));
+    assert!(matches!(short, ManifestProblem::Digest { found, .. } if found == "00"));
+    assert!(matches!(unknown, ManifestProblem::UnknownField { found, .. } if found == "colour"));
+    assert!(matches!(other_bank, ManifestProblem::Digest { wanted, .. } if wanted == "sha256"));
+    let without = faults(&format!("{}[secure_boot]\n", minimal()));
+    assert!(
+        matches!(without[..], [(_, _, ManifestProblem::Missing { field: "enabled", .. })]),
+        "{without:?}"
+    );
+    let no_table = faults(&format!("secure_boot = true\n{}", minimal()));
+    assert!(matches!(no_table[..], [(1, _, ManifestProblem::WrongType { .. })]), "{no_table:?}");
+}
+
+#[test]
 fn sizes_are_bounded_before_they_are_read() {
     let large = format!("{}# {}", minimal(), "x".repeat(MAX_MANIFEST_BYTES));
     assert!(matches!(faults(&large)[..], [(1, 1, ManifestProblem::TooLarge(_))]));
@@ -143,11 +193,29 @@ fn event() -> impl Strategy<Value = String> {
     )
 }
 
+fn secure_boot() -> impl Strategy<Value = String> {
+    let lists = prop::collection::btree_map(
+        prop::sample::select(vec!["pk", "kek", "db", "dbx", "authorities"]),
+        prop::collection::btree_set("[0-9a-f]{64}", 1..4),
+        0..6,
+    );
+    prop::option::of(lists).prop_map(|lists| {
+        let list = |(field, digests): (&str, std::collections::BTreeSet<String>)| {
+            let digests: Vec<String> = digests.iter().map(|digest| format!("\"{digest}\"")).collect();
+            format!("{field} = [{}]\n", digests.join(","))
+        };
+        let section = |lists: std::collections::BTreeMap<_, _>| {
+            format!("[secure_boot]\n{}enabled = true\n", lists.into_iter().map(list).collect::<String>())
+        };
+        lists.map(section).unwrap_or_default()
+    })
+}
+
 fn manifest_text() -> impl Strategy<Value = String> {
     let values =
         prop::collection::btree_map(0_u8..16, prop::collection::btree_set("[0-9a-f]{64}", 1..4), 0..6);
     let events = prop::collection::vec(event(), 0..6);
-    (any::<u32>(), "[ -~]{0,40}", values, events).prop_map(|(counter, description, values, events)| {
+    (any::<u32>(), "[ -~]{0,40}", values, events, secure_boot()).prop_map(|(counter, description, values, events, section)| {
         let rules: Vec<String> = values
             .iter()
             .map(|(pcr, values)| {
@@ -156,7 +224,7 @@ fn manifest_text() -> impl Strategy<Value = String> {
             })
             .collect();
         format!(
-            "counter = {counter}\nschema = 1\nversion = \"1\"\nproduct = \"edge-box\"\ndescription = {}\n[pcrs.sha256]\n{}{}",
+            "counter = {counter}\nschema = 1\nversion = \"1\"\nproduct = \"edge-box\"\ndescription = {}\n[pcrs.sha256]\n{}{}{section}",
             serde_json::to_string(&description).unwrap(),
             rules.concat(),
             events.concat()

@@ -62,6 +62,9 @@ pub struct Svid {
     /// SHA-256 of the certified SubjectPublicKeyInfo.
     #[prost(bytes = "vec", tag = "6")]
     pub spki_digest: ::prost::alloc::vec::Vec<u8>,
+    /// The service that has the key in software; empty: the key is in the TPM.
+    #[prost(string, tag = "20")]
+    pub service: ::prost::alloc::string::String,
 }
 /// An authority of a zone with its CRL, DER.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -370,6 +373,21 @@ pub struct CompleteRequest {
     /// TCG firmware event log.
     #[prost(bytes = "vec", tag = "12")]
     pub firmware_log: ::prost::alloc::vec::Vec<u8>,
+    /// Keys outside the TPM for which certificates are asked, each stated with the digest of its request.
+    #[prost(message, repeated, tag = "20")]
+    pub software_keys: ::prost::alloc::vec::Vec<SoftwareKey>,
+}
+/// A key outside the TPM, for a server of this device that cannot use one inside: for listeners alone.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SoftwareKey {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    /// The service that it is for, one of those that the device offers.
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    /// PKCS#10, DER, signed by the key. Only its key and its signature are used.
+    #[prost(bytes = "vec", tag = "3")]
+    pub csr: ::prost::alloc::vec::Vec<u8>,
 }
 /// One key to be certified, for one zone and role.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -441,6 +459,19 @@ pub struct Statement {
     /// EK certificates of the same TPM besides the activated one, DER.
     #[prost(bytes = "vec", repeated, tag = "20")]
     pub other_ek_certificates: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The software keys of the request, in its order.
+    #[prost(message, repeated, tag = "30")]
+    pub software_keys: ::prost::alloc::vec::Vec<StatedSoftwareKey>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StatedSoftwareKey {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    /// SHA-256 of the request.
+    #[prost(bytes = "vec", tag = "3")]
+    pub csr_digest: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatedKey {
@@ -516,6 +547,18 @@ pub struct Issued {
     /// forgets any other it has, offers the key again and attests again.
     #[prost(bytes = "vec", repeated, tag = "7")]
     pub valid_serials: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Software keys that got no certificate; the device is trusted all the same.
+    #[prost(message, repeated, tag = "20")]
+    pub refused_keys: ::prost::alloc::vec::Vec<RefusedKey>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RefusedKey {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub denial: ::core::option::Option<Denial>,
 }
 /// Authentic, but an administrator must admit it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2089,6 +2132,9 @@ pub struct Zone {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// Whether servers of the zone may have keys outside the TPM: refuse (also when empty) or allow.
+    #[prost(string, tag = "20")]
+    pub software_keys: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateZoneRequest {

@@ -5,4 +5,5 @@
 mod administrators;
 mod attestation;
 mod enrollment;
-mod thief;
+mod software;
+pub(crate) mod thief;

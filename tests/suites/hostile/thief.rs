@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use attestor::client::{BrokerClient, CallError, Connection};
-use attestor::config::Config;
+use attestor::config::{Config, Service};
 use attestor::evidence::{Challenge, Prover, Subject, answer};
 use attestor::plant::PlantRoot;
 use attestor::ports::{Clock, System};
@@ -17,16 +17,18 @@ use proto::v1::DenialReason;
 use proto::v1::complete_response::Outcome;
 
 /// Such a device.
-pub(super) struct Thief {
-    pub(super) prover: Prover,
-    pub(super) connection: Connection,
-    pub(super) keys: BTreeMap<Seat, IdentityKeyBlob>,
+pub(crate) struct Thief {
+    pub(crate) prover: Prover,
+    pub(crate) connection: Connection,
+    pub(crate) keys: BTreeMap<Seat, IdentityKeyBlob>,
+    pub(crate) services: Vec<Service>,
+    pub(crate) software_keys: Vec<v1::SoftwareKey>,
     root: PlantRoot,
     name: DeviceName,
 }
 
 /// A refusal: its reason and its words.
-pub(super) fn denied<T: std::fmt::Debug>(result: Result<T, CallError>) -> (DenialReason, String) {
+pub(crate) fn denied<T: std::fmt::Debug>(result: Result<T, CallError>) -> (DenialReason, String) {
     match result {
         Err(CallError::Denied(denial)) => (denial.reason(), denial.message.clone()),
         other => panic!("the broker did not refuse with a reason: {other:?}"),
@@ -34,7 +36,7 @@ pub(super) fn denied<T: std::fmt::Debug>(result: Result<T, CallError>) -> (Denia
 }
 
 /// The certificates of an answer.
-pub(super) fn issued(response: v1::CompleteResponse) -> v1::Issued {
+pub(crate) fn issued(response: v1::CompleteResponse) -> v1::Issued {
     match response.outcome {
         Some(Outcome::Issued(issued)) => issued,
         other => panic!("not issued: {other:?}"),
@@ -43,7 +45,7 @@ pub(super) fn issued(response: v1::CompleteResponse) -> v1::Issued {
 
 impl Thief {
     /// Takes over `device`, whose attestor does not run.
-    pub(super) async fn of(device: &Device) -> Self {
+    pub(crate) async fn of(device: &Device) -> Self {
         let config = Config::load(&device.path("attestor.toml")).expect("the device's configuration");
         let root = PlantRoot::load(&config.plant_root).expect("the plant root");
         let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone())).expect("a thread for the TPM");
@@ -52,11 +54,12 @@ impl Thief {
         let client = BrokerClient::new(config.broker, config.plant.broker_name(), root.clone(), clock);
         let connection = client.expect("a broker name").connect().await.expect("the broker answers");
         let name = config.device.expect("the device has a name");
-        Self { prover, connection, keys: BTreeMap::new(), root, name }
+        let (keys, services, software_keys) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { prover, connection, keys, services, software_keys, root, name }
     }
 
     /// Makes keys for both roles in `zone`.
-    pub(super) async fn make_keys(&mut self, zone: &str) {
+    pub(crate) async fn make_keys(&mut self, zone: &str) {
         let zone: ZoneName = zone.parse().expect("a zone name");
         for seat in Seat::of_zones(&[zone]) {
             let key = self.prover.tpm().create_identity_key().await.expect("a key in the TPM");
@@ -69,8 +72,9 @@ impl Thief {
             purpose,
             device: Some(self.name.clone()),
             zones: Vec::new(),
-            services: Vec::new(),
+            services: self.services.clone(),
             inventory: BTreeMap::new(),
+            software_keys: self.software_keys.clone(),
             token: None,
             held_serial: Vec::new(),
             pinned_root: self.root.spki_digest(),
@@ -79,7 +83,7 @@ impl Thief {
     }
 
     /// An honest start of an enrollment.
-    pub(super) fn enrollment(&self) -> v1::BeginEnrollmentRequest {
+    pub(crate) fn enrollment(&self) -> v1::BeginEnrollmentRequest {
         v1::BeginEnrollmentRequest {
             versions: vec![1],
             ek_public: self.prover.endorsement_key().public.clone(),
@@ -89,7 +93,7 @@ impl Thief {
     }
 
     /// An honest answer to a new enrollment challenge.
-    pub(super) async fn enroll_request(&self) -> v1::CompleteRequest {
+    pub(crate) async fn enroll_request(&self) -> v1::CompleteRequest {
         let begun = self.connection.begin_enrollment(self.enrollment()).await.expect("a challenge");
         let (id_object, encrypted_secret) = (begun.credential_blob, begun.encrypted_secret);
         let credential = Credential { id_object, encrypted_secret };
@@ -102,13 +106,13 @@ impl Thief {
     }
 
     /// Enrolls honestly.
-    pub(super) async fn enroll(&self) -> v1::Issued {
+    pub(crate) async fn enroll(&self) -> v1::Issued {
         let request = self.enroll_request().await;
         issued(self.connection.complete_enrollment(request).await.expect("the device is registered"))
     }
 
     /// An honest start of an attestation.
-    pub(super) fn attestation(&self) -> v1::BeginAttestationRequest {
+    pub(crate) fn attestation(&self) -> v1::BeginAttestationRequest {
         v1::BeginAttestationRequest {
             versions: vec![1],
             device: self.name.to_string(),
@@ -118,7 +122,7 @@ impl Thief {
     }
 
     /// An honest answer to a new challenge.
-    pub(super) async fn request(&self) -> v1::CompleteRequest {
+    pub(crate) async fn request(&self) -> v1::CompleteRequest {
         let begun = self.connection.begin_attestation(self.attestation()).await.expect("a challenge");
         let challenge = Challenge::parse(begun.challenge).expect("a challenge");
         let subject = self.subject(v1::Purpose::Renew);
@@ -126,7 +130,7 @@ impl Thief {
     }
 
     /// Sends an answer.
-    pub(super) async fn complete(
+    pub(crate) async fn complete(
         &self,
         request: v1::CompleteRequest,
     ) -> Result<v1::CompleteResponse, CallError> {

@@ -1,5 +1,6 @@
 //! One file for each noun: its arguments, its calls, its views.
 
+pub(crate) mod appraise;
 pub(crate) mod audit;
 pub(crate) mod authority;
 pub(crate) mod backup;
@@ -29,6 +30,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Report> {
         Command::Audit(command) => audit::run(command, session).await,
         Command::Backup(args) => backup::backup(args, session).await,
         Command::Restore(args) => backup::restore(args, session).await,
+        Command::Appraise(args) => appraise::run(&args, session),
         Command::Inspect(command) => inspect::run(command, session),
         Command::Completion(args) => completion::run(&args),
     }

@@ -63,6 +63,9 @@ pub(crate) struct CreateArgs {
     /// DNS name constraint of the zone's authorities; mbedTLS peers cannot read a critical one
     #[arg(long, value_enum, default_value_t = NameConstraint::Critical)]
     name_constraint: NameConstraint,
+    /// Whether servers that cannot use a TPM may have keys outside it, certified through their device
+    #[arg(long, value_enum, default_value_t = SoftwareKeys::Refuse)]
+    software_keys: SoftwareKeys,
     /// The worst that is accepted for a claim, for example executables=affirming; may repeat
     #[arg(long = "least", value_name = "CLAIM=TIER")]
     least: Vec<Least>,
@@ -97,6 +100,15 @@ enum NameConstraint {
     NonCritical,
     /// None
     Off,
+}
+
+/// Keys outside the TPM: root of the machine can copy them.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SoftwareKeys {
+    /// Every key of the zone is in a TPM
+    Refuse,
+    /// A device may ask for them, service by service
+    Allow,
 }
 
 /// The least a zone accepts for a claim (AR4SI, section 2.3).
@@ -153,6 +165,7 @@ impl From<CreateArgs> for Zone {
             token_admits: args.token_admits,
             name_constraint: written(args.name_constraint),
             least: args.least.into_iter().map(|least| (least.claim, least.tier)).collect(),
+            software_keys: written(args.software_keys),
         }
     }
 }
@@ -169,6 +182,7 @@ struct ZoneView {
     products: Vec<String>,
     token_admits: bool,
     name_constraint: String,
+    software_keys: String,
     least: BTreeMap<String, String>,
 }
 
@@ -185,6 +199,7 @@ impl From<Zone> for ZoneView {
             products: zone.products,
             token_admits: zone.token_admits,
             name_constraint: zone.name_constraint,
+            software_keys: zone.software_keys,
             least: zone.least.into_iter().collect(),
         }
     }
@@ -197,8 +212,15 @@ struct Zones {
 
 impl View for Zones {
     fn text(&self, page: &Page) -> String {
-        let mut table =
-            Table::new(["ZONE", "MODE", "PRODUCTS", "REATTEST EVERY", "OUTLIVES BROKER", "INSIDE"]);
+        let mut table = Table::new([
+            "ZONE",
+            "MODE",
+            "PRODUCTS",
+            "REATTEST EVERY",
+            "OUTLIVES BROKER",
+            "INSIDE",
+            "SOFTWARE KEYS",
+        ]);
         for zone in &self.zones {
             table.row([
                 zone.name.clone(),
@@ -207,6 +229,7 @@ impl View for Zones {
                 words::span(zone.reattest_every_seconds.into()),
                 words::span(zone.outlive_broker_seconds.into()),
                 zone.intra_zone.to_owned(),
+                zone.software_keys.clone(),
             ]);
         }
         table.text("no zones; `touchstone zone create NAME` makes one", page.colour)
@@ -251,6 +274,7 @@ impl View for ZonePage {
             ("inside the zone", zone.intra_zone.to_owned()),
             ("token admits", if zone.token_admits { "yes" } else { "no" }.to_owned()),
             ("name constraint", zone.name_constraint.clone()),
+            ("software keys", words::or_dash(&zone.software_keys)),
         ];
         let mut text = String::new();
         for (label, value) in lines {
@@ -321,7 +345,7 @@ mod tests {
     fn a_zone_enforces_and_denies_unless_told() {
         let zone = create("cell-3 --product edge");
         assert_eq!((zone.mode.as_str(), zone.intra_zone, zone.token_admits), ("enforce", false, false));
-        assert_eq!(zone.name_constraint, "critical");
+        assert_eq!((zone.name_constraint.as_str(), zone.software_keys.as_str()), ("critical", "refuse"));
         let timing = zone.timing.unwrap();
         assert_eq!(
             (timing.reattest_every_seconds, timing.outlive_broker_seconds, timing.silent_after_seconds),
@@ -333,12 +357,12 @@ mod tests {
     fn every_option_reaches_the_request() {
         let zone = create(
             "lab --mode observe --product edge --product plc --reattest-every 2s --outlive-broker 15m \
-             --silent-after 10s --intra-zone allow --token-admits --name-constraint non-critical \
+             --silent-after 10s --intra-zone allow --token-admits --name-constraint non-critical --software-keys allow \
              --least executables=affirming --least hardware=warning",
         );
         assert_eq!((zone.mode.as_str(), zone.intra_zone, zone.token_admits), ("observe", true, true));
         assert_eq!(zone.products, ["edge", "plc"]);
-        assert_eq!(zone.name_constraint, "non-critical");
+        assert_eq!((zone.name_constraint.as_str(), zone.software_keys.as_str()), ("non-critical", "allow"));
         assert_eq!(zone.least["hardware"], "warning");
         assert_eq!(zone.timing.unwrap().silent_after_seconds, 10);
     }

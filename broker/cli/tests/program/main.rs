@@ -1,9 +1,14 @@
 //! `touchstone` run as a program: exit codes, messages, and what `inspect` reads offline.
 
+mod appraise;
+mod evidence;
 mod fake_broker;
 mod golden;
 mod inspect_ek;
 mod inspect_eventlog;
+mod inspect_ima;
+mod inspect_secureboot;
+mod learn_folder;
 mod online;
 mod pki;
 mod tool;

@@ -13,7 +13,7 @@ use super::format::{FormatError, Header, Piece, Reader};
 use super::kinds::{self, KindError};
 use super::named_blobs;
 use crate::ca::Serial;
-use crate::record::device::{HELD, HeldCertificates};
+use crate::record::device::{HELD, HeldCertificates, held_place};
 use crate::record::golden::GOLDEN;
 use crate::record::plant::{ADMIN, ISSUING, Issuing, PLANT, SEALING, Sealing, TRUST};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, RevokedCertificate, revoked_key};
@@ -174,8 +174,8 @@ impl Found {
 
 /// Whose certificates the record under `key` lists.
 fn owner(key: &str) -> Option<(DeviceName, ZoneName)> {
-    let (device, zone) = key.strip_prefix(HELD)?.split_once('/')?;
-    Some((device.parse().ok()?, zone.parse().ok()?))
+    let (device, place) = key.strip_prefix(HELD)?.split_once('/')?;
+    Some((device.parse().ok()?, held_place(place)?.0))
 }
 
 /// The wrapped key that a record holds, with the context that it was wrapped in.

@@ -16,6 +16,8 @@ mod renew;
 pub mod restore;
 mod snapshot;
 
+use std::collections::BTreeSet;
+
 use policy::digest::Digest;
 use tokio::sync::mpsc;
 
@@ -23,13 +25,14 @@ use self::format::{Header, Line, PART, Writer};
 pub(super) use self::snapshot::{Snapshot, snapshot};
 use super::Actor;
 use crate::plant::Plant;
+use crate::record::RecordError;
 use crate::record::device::{ATTESTED, Attested};
 use crate::record::golden::{RELEASE, ReleaseRecord};
 use crate::secrets::SecretKey;
 use crate::session::Refusal;
 use crate::store::blobs::{FetchError, MAX_BLOB};
 use crate::store::record::{DecodeError, decode};
-use crate::store::{AUDIT_PREFIX, MAX_SCAN, Txn};
+use crate::store::{AUDIT_PREFIX, MAX_SCAN, Store, Txn};
 
 /// Bytes of one chunk on the wire.
 pub const CHUNK: usize = 64 * 1024;
@@ -77,7 +80,7 @@ async fn chains(plant: &Plant, out: &mut Out<'_>) -> Result<(), Refusal> {
 }
 
 async fn blobs(plant: &Plant, snapshot: &Snapshot, out: &mut Out<'_>) -> Result<(), Refusal> {
-    let mut sent = std::collections::BTreeSet::new();
+    let mut sent = BTreeSet::new();
     for (key, value) in &snapshot.records {
         let named = named_blobs(key, value).map_err(Refusal::internal)?;
         for blob in named {
@@ -102,7 +105,27 @@ pub(super) struct NamedBlob {
     needed: bool,
 }
 
-/// The blobs that a record names.
+/// Prefixes of the records that name blobs.
+const NAMING: [&str; 2] = [ATTESTED, RELEASE];
+
+/// Every blob that a record of the store names.
+pub(crate) async fn blobs_in_use(store: &dyn Store) -> Result<BTreeSet<Digest>, RecordError> {
+    let mut used = BTreeSet::new();
+    for prefix in NAMING {
+        let mut after: Option<String> = None;
+        loop {
+            let page = store.scan(prefix, after.as_deref(), MAX_SCAN).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (key, found) in &page {
+                used.extend(named_blobs(key, &found.value)?.iter().map(|blob| blob.digest));
+            }
+        }
+    }
+    Ok(used)
+}
+
+/// The blobs that a record names; its kinds are those of [`NAMING`].
 fn named_blobs(key: &str, value: &[u8]) -> Result<Vec<NamedBlob>, DecodeError> {
     if key.starts_with(ATTESTED) {
         let attested: Attested = decode(key, value)?;

@@ -119,7 +119,7 @@ pub async fn restore(
         epoch,
         records: inspected.records,
         blobs: inspected.blobs,
-        notes: notes(&inspected, given),
+        notes: notes(&inspected, given, &plant.keys.load()),
     };
     let (past, made) = (inspected.header.revision, inspected.header.made_at);
     let content = content(&staged.path, renewal(plant, inspected, epoch)?)?;
@@ -195,6 +195,10 @@ fn next_record(
 /// Takes the restored keys into use, and forgets what was opened before.
 async fn adopt(plant: &Plant) -> Result<(), Refusal> {
     let keys = PlantKeys::open(plant.store.as_ref(), &plant.kek).await.map_err(Refusal::internal)?;
+    // Whoever takes the root for a new device from this folder must get the one that is served.
+    if let Err(error) = init::write_root(&plant.config.dir, &keys.root) {
+        tracing::error!(%error, "plant-root.pem is of the plant that was here before");
+    }
     plant.keys.store(Arc::new(keys));
     // Golden values and trust views are kept by the revision of their heads, and every restored record
     // has a new one.
@@ -213,7 +217,7 @@ fn refusal(error: ReplaceError) -> Refusal {
     }
 }
 
-fn notes(inspected: &Inspected, given: usize) -> Vec<String> {
+fn notes(inspected: &Inspected, given: usize, replaced: &PlantKeys) -> Vec<String> {
     let mut notes = vec![
         format!(
             "what happened after {} is not known: certificates issued since then stay valid until they end unless their serial was given and the backup knows it",
@@ -223,6 +227,13 @@ fn notes(inspected: &Inspected, given: usize) -> Vec<String> {
             .to_owned(),
         "every join token ended; make new ones".to_owned(),
     ];
+    if replaced.plant_id != inspected.header.plant_id {
+        notes.push(
+            "the plant that init made here is gone: use owner's folder and recovery kit of the plant \
+             that was restored, and delete those of init"
+                .to_owned(),
+        );
+    }
     let unknown = given.saturating_sub(inspected.revoked.len());
     if unknown > 0 {
         notes.push(format!(

@@ -8,7 +8,7 @@ use super::{DeviceRef, Found, find};
 use crate::plant::Plant;
 use crate::record::device::{
     Admission, Attested, DEVICE, Decision, Device, HeldCertificate, HeldCertificates, Inventory, PENDING,
-    Pending, Tpm, attested_key, ek_key, held_prefix, inventory_key,
+    Pending, Tpm, attested_key, ek_key, held_place, held_prefix, inventory_key,
 };
 use crate::record::{Held, fetch, list};
 use crate::session::Refusal;
@@ -230,7 +230,7 @@ async fn certificates(plant: &Plant, name: &DeviceName) -> Result<Vec<(ZoneName,
     let now = plant.now();
     let mut certificates = Vec::new();
     for held in all {
-        let Some(Ok(zone)) = held.key.strip_prefix(&prefix).map(str::parse::<ZoneName>) else { continue };
+        let Some((zone, _)) = held.key.strip_prefix(&prefix).and_then(held_place) else { continue };
         let valid = held.record.certificates.into_iter().filter(|one| one.validity.not_after > now);
         certificates.extend(valid.map(|one| (zone.clone(), one)));
     }

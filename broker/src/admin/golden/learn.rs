@@ -1,9 +1,9 @@
 //! Drafts a release from the last evidence of reference devices. Nothing is written: the draft is
 //! reviewed, signed and applied.
 
-use policy::appraisal::BOOT_PCRS;
 use policy::id::{DeviceName, ProductName};
-use policy::reference::learn::{LearnError, LearnNote, Learned, MAX_DEVICES, learn};
+use policy::reference::learn::{LearnError, MAX_DEVICES, learn};
+use policy::reference::learn_words::{describe, describe_notes, name_at};
 use policy::reference::release::ReleaseVersion;
 
 use crate::admin::device::view::device;
@@ -46,8 +46,9 @@ pub async fn draft(
     }
     let measurements: Vec<_> = evidence.iter().map(|recorded| recorded.measurements()).collect();
     let counter = counter(plant, &product).await?.map_or(0, |held| held.record.counter).saturating_add(1);
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     let learned = learn(&measurements, product, version, counter).map_err(|error| refusal(&error, &names))?;
-    Ok(Draft { notes: notes(&learned, &names), manifest: learned.manifest.render() })
+    Ok(Draft { notes: describe(&learned, &names), manifest: learned.manifest.render() })
 }
 
 /// The highest counter that was applied for `product`.
@@ -58,8 +59,8 @@ pub(super) async fn counter(
     Ok(fetch(plant.store.as_ref(), product_key(product)).await?)
 }
 
-fn refusal(error: &LearnError, names: &[DeviceName]) -> Refusal {
-    let of = |place: usize| device_at(names, place);
+fn refusal(error: &LearnError, names: &[String]) -> Refusal {
+    let of = |place: usize| name_at(names, place);
     match error {
         LearnError::NoDevice | LearnError::TooManyDevices(_) => Refusal::malformed(error.to_string()),
         LearnError::Unproven(place) => Refusal::NotEndorsed(format!(
@@ -68,64 +69,8 @@ fn refusal(error: &LearnError, names: &[DeviceName]) -> Refusal {
         )),
         LearnError::Banks { device, .. } => Refusal::EvidenceInvalid(format!("{}: {error}", of(*device))),
         LearnError::NothingAgreed(notes) => {
-            let why: Vec<String> = notes.iter().filter_map(|note| sentence(note, names)).collect();
-            Refusal::EvidenceInvalid(format!("{error}: {}", why.join("; ")))
+            Refusal::EvidenceInvalid(format!("{error}: {}", describe_notes(notes, names).join("; ")))
         }
         LearnError::Manifest(_) => Refusal::EvidenceInvalid(error.to_string()),
     }
-}
-
-fn device_at(names: &[DeviceName], place: usize) -> &str {
-    names.get(place.saturating_sub(1)).map_or("a device", DeviceName::as_str)
-}
-
-fn notes(learned: &Learned, names: &[DeviceName]) -> Vec<String> {
-    let mut notes: Vec<String> = learned.notes.iter().filter_map(|note| sentence(note, names)).collect();
-    let unstable = learned.notes.iter().filter_map(|note| match note {
-        LearnNote::Unstable { pcr } => Some(pcr.to_string()),
-        _ => None,
-    });
-    let unstable: Vec<String> = unstable.collect();
-    if !unstable.is_empty() {
-        notes.push(format!(
-            "PCRs {} differ from device to device or boot to boot and are never learned",
-            unstable.join(", ")
-        ));
-    }
-    let constrained = learned.manifest.constrained();
-    let missing = BOOT_PCRS.iter().filter(|pcr| !constrained.iter().any(|known| known.number() == **pcr));
-    let missing: Vec<String> = missing.map(ToString::to_string).collect();
-    if !missing.is_empty() {
-        notes.push(format!(
-            "the draft does not constrain PCR {}, so no device becomes affirming by it; add rules for it",
-            missing.join(", ")
-        ));
-    }
-    notes
-}
-
-/// A note in words; those about unstable PCRs are told together.
-fn sentence(note: &LearnNote, names: &[DeviceName]) -> Option<String> {
-    let of = |place: usize| device_at(names, place);
-    Some(match note {
-        LearnNote::Unstable { .. } => return None,
-        LearnNote::Unexplained { pcr, device } => {
-            format!("PCR {pcr}: the log of {} does not explain its value", of(*device))
-        }
-        LearnNote::NotQuoted { pcr, device } => format!("PCR {pcr}: {} did not quote it", of(*device)),
-        LearnNote::ValuesDiffer { pcr, values } => {
-            let values: Vec<String> =
-                (1..).zip(values).map(|(place, value)| format!("{} has {value}", of(place))).collect();
-            format!("PCR {pcr} differs: {}", values.join(", "))
-        }
-        LearnNote::EventsDiffer { pcr, events } => {
-            let one = |event: &policy::reference::learn::DifferingEvent| {
-                let owners: Vec<&str> = event.devices.iter().map(|place| of(*place)).collect();
-                format!("{} {} only on {}", event.event_type, event.digest, owners.join(", "))
-            };
-            let events: Vec<String> = events.iter().map(one).collect();
-            format!("PCR {pcr} is left out, its events differ: {}", events.join("; "))
-        }
-        LearnNote::NoEvents { pcr } => format!("PCR {pcr}: no device has an event in it"),
-    })
 }

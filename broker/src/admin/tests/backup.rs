@@ -1,6 +1,8 @@
 //! Backup and restore.
 
 use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 use policy::digest::Digest;
 use tokio::sync::mpsc;
@@ -18,8 +20,10 @@ use crate::record::list;
 use crate::record::plant::{PLANT, Plant, SEALING, Sealing, TRUST, TrustHead};
 use crate::record::zone::{RevokedCertificate, revoked_key};
 use crate::secrets::SecretKey;
+use crate::server::follow;
 use crate::session::Refusal;
 use crate::store::blobs::MAX_BLOB;
+use crate::tls::Tls;
 use crate::trust;
 
 async fn save(bench: &Bench) -> Vec<u8> {
@@ -45,11 +49,16 @@ async fn save(bench: &Bench) -> Vec<u8> {
 
 async fn put_back(bench: &Bench, file: &[u8], serials: &[String]) -> Result<Restored, Refusal> {
     let actor = bench.actor(Act::Restore).await;
-    let mut staged = Staged::create(&bench.plant).await.unwrap();
+    let staged = staged(&bench.plant, file).await;
+    restore(&bench.plant, &actor, staged, serials).await
+}
+
+async fn staged(plant: &crate::plant::Plant, file: &[u8]) -> Staged {
+    let mut staged = Staged::create(plant).await.unwrap();
     for chunk in file.chunks(1000) {
         staged.append(chunk).await.unwrap();
     }
-    restore(&bench.plant, &actor, staged, serials).await
+    staged
 }
 
 async fn furnished() -> Bench {
@@ -131,6 +140,34 @@ async fn a_backup_restores_into_another_store_with_the_same_kek_only() {
     let text = refused!(put_back(&other, &file, &[]).await, Malformed);
     assert!(text.contains("does not open under this broker's key-encryption key"), "{text}");
     assert_eq!(other.revision(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_plant_is_served_under_its_own_certificate_and_root() {
+    let former = furnished().await;
+    let file = save(&former).await;
+    let keys = former.plant.keys.load_full();
+    let bench = Bench::new().await;
+    let actor = bench.actor(Act::Restore).await;
+    let (plant, dir) = bench.into_plant();
+    let tls = Tls::new(&plant).unwrap();
+    let issuer = |tls: &Tls| tls.server().cert[1].to_vec();
+    assert_ne!(issuer(&tls), keys.issuing.certificate(), "another plant until then");
+    let following = tokio::spawn(follow(Arc::clone(&plant), Arc::clone(&tls), Arc::default()));
+
+    let restored = restore(&plant, &actor, staged(&plant, &file).await, &[]).await.unwrap();
+    assert!(restored.notes.iter().any(|note| note.contains("owner's folder")), "{:?}", restored.notes);
+    let served = async {
+        while issuer(&tls) != keys.issuing.certificate()
+            || tls.anchors.load().issuing != keys.issuing.certificate()
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), served).await.expect("the certificate is made anew");
+    following.abort();
+    let root = std::fs::read_to_string(dir.path().join("plant-root.pem")).unwrap();
+    assert_eq!(pem::parse(root).unwrap().contents(), keys.root);
 }
 
 /// The lines of a file, changed and with a fresh check sum and proof under `kek`: what a careful vandal who

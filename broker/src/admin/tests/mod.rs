@@ -39,10 +39,10 @@ use crate::store::memory::{MemoryDisk, MemoryStore};
 use crate::store::record::Record;
 use crate::store::{Revision, Store, Txn};
 
-pub(super) const NOW: UnixTime = UnixTime(1_800_000_000);
+pub(crate) const NOW: UnixTime = UnixTime(1_800_000_000);
 
 /// An EK of template L-2, made by a TPM simulator.
-const EK_P256: &str = "0023000b000300b20020837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa0006008000430010000300100020cf83f2908edadf8d13d9f2fbcc66b4efb6b3d85d9b20d8e24c321a505fceb7540020f310e575883a0fcb64960cd9ae9bb9d27b3ddf69ce9e01e46c6dfb6fdc58465f";
+pub(crate) const EK_P256: &str = "0023000b000300b20020837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa0006008000430010000300100020cf83f2908edadf8d13d9f2fbcc66b4efb6b3d85d9b20d8e24c321a505fceb7540020f310e575883a0fcb64960cd9ae9bb9d27b3ddf69ce9e01e46c6dfb6fdc58465f";
 
 /// A clock that the test moves.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ pub(crate) struct Bench {
     pub(super) clock: Hand,
     pub(super) release_key: AuthorityKey,
     pub(super) owner_key: AuthorityKey,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Bench {
@@ -105,7 +105,12 @@ impl Bench {
             entropy,
             kek,
         };
-        Self { plant, clock, release_key, owner_key, _dir: dir }
+        Self { plant, clock, release_key, owner_key, dir }
+    }
+
+    /// The plant to share, with its folder.
+    pub(crate) fn into_plant(self) -> (Arc<Plant>, TempDir) {
+        (Arc::new(self.plant), self.dir)
     }
 
     /// The certificate of the first owner, as a connection shows it.
@@ -117,26 +122,26 @@ impl Bench {
         }
     }
 
-    pub(super) async fn actor(&self, act: Act) -> Actor {
+    pub(crate) async fn actor(&self, act: Act) -> Actor {
         authorize(&self.plant, &self.owner(), act).await.unwrap()
     }
 
-    pub(super) fn revision(&self) -> Revision {
+    pub(crate) fn revision(&self) -> Revision {
         self.plant.store.revision()
     }
 
-    pub(super) async fn read<R: Record>(&self, key: String) -> R {
+    pub(crate) async fn read<R: Record>(&self, key: String) -> R {
         let held: Option<Held<R>> = fetch(self.plant.store.as_ref(), key.clone()).await.unwrap();
         held.unwrap_or_else(|| panic!("no {key}")).record
     }
 
     /// Makes a zone for the product edge-box.
-    pub(super) async fn zone(&self, zone: &Zone) {
+    pub(crate) async fn zone(&self, zone: &Zone) {
         zones::create(&self.plant, &self.actor(Act::CreateZone).await, zone, false).await.unwrap();
     }
 
     /// A device in `zones` with its TPM, as an enrollment leaves it.
-    pub(super) async fn device(&self, name: &str, zones: &[&str]) -> DeviceName {
+    pub(crate) async fn device(&self, name: &str, zones: &[&str]) -> DeviceName {
         let name: DeviceName = name.parse().unwrap();
         let ek = Digest::of(name.as_str().as_bytes());
         let device = Device {
@@ -163,8 +168,8 @@ impl Bench {
     }
 
     /// The last attestation of `name`: a recorded boot.
-    pub(super) async fn attest(&self, name: &DeviceName, boot: &str, decision: Decision) {
-        let request = evidence(boot).encode_to_vec();
+    pub(crate) async fn attest(&self, name: &DeviceName, boot: &str, decision: Decision) {
+        let request = self::boot(boot).encode_to_vec();
         let attested = Attested {
             at: self.plant.now(),
             decision,
@@ -183,7 +188,7 @@ impl Bench {
     }
 
     /// A certificate that `name` holds in `zone`.
-    pub(super) async fn certificate(&self, name: &DeviceName, zone: &str, serial: u8) {
+    pub(crate) async fn certificate(&self, name: &DeviceName, zone: &str, serial: u8) {
         let zone: ZoneName = zone.parse().unwrap();
         let certificate = HeldCertificate {
             role: Role::Caller,
@@ -191,6 +196,7 @@ impl Bench {
             serial: hex::encode([serial; 16]),
             spki: Digest::of(&[serial]),
             validity: Validity { not_before: NOW, not_after: NOW.plus(3600) },
+            service: None,
         };
         let held = HeldCertificates { certificates: vec![certificate] };
         let txn = Txn::new().put(held_key(name, &zone), stored(&held).unwrap());
@@ -199,7 +205,7 @@ impl Bench {
 }
 
 /// An observing zone.
-pub(super) fn observing(name: &str) -> Zone {
+pub(crate) fn observing(name: &str) -> Zone {
     Zone::new(name.parse().unwrap())
 }
 
@@ -218,7 +224,7 @@ fn boot_file(boot: &str, file: &str) -> Vec<u8> {
 }
 
 /// What a device sent that booted like `boot`.
-fn evidence(boot: &str) -> v1::CompleteRequest {
+pub(crate) fn boot(boot: &str) -> v1::CompleteRequest {
     let text = String::from_utf8(boot_file(boot, "pcrs.txt")).unwrap();
     let value = |pcr: usize| {
         let prefix = format!("sha256:{pcr}:");
@@ -243,4 +249,4 @@ macro_rules! refused {
         }
     };
 }
-pub(super) use refused;
+pub(crate) use refused;

@@ -219,6 +219,7 @@ fn certificate(zone: &ZoneName, held: &HeldCertificate) -> v1::Svid {
         not_before: held.validity.not_before.0,
         not_after: held.validity.not_after.0,
         spki_digest: held.spki.0.to_vec(),
+        service: held.service.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

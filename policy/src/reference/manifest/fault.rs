@@ -68,6 +68,17 @@ pub enum ManifestProblem {
         /// The bank, or the banks.
         wanted: String,
     },
+    /// Not a digest of a file with its algorithm.
+    #[error("`{0}` is no digest of a file; write sha256:, sha384: or sha512: and its hex digits")]
+    FileDigest(String),
+    /// Paths that cannot be excluded.
+    #[error(
+        "`{0}` cannot be excluded; write one path, or a folder and `/**` for everything below it, but not everything"
+    )]
+    Excluded(String),
+    /// Not a key whose signatures vouch for files.
+    #[error("{0}")]
+    Key(String),
     /// The same thing twice.
     #[error("{0} is stated twice; remove one")]
     Duplicate(String),
@@ -101,9 +112,14 @@ pub enum ManifestProblem {
         /// The type of the event.
         event_type: String,
     },
+    /// A `[secure_boot]` section for machines without it.
+    #[error(
+        "[secure_boot] is about machines with Secure Boot on; write enabled = true, or remove the section and state the value of PCR 7"
+    )]
+    SecureBootOff,
     /// A manifest that every device would pass.
     #[error(
-        "the release constrains no PCR, so every device would pass; state values or events of PCRs 0, 2, 4 and 7"
+        "the release constrains no PCR, so every device would pass; state values or events of PCRs 0, 2, 4 and 7, or all of [secure_boot]"
     )]
     AcceptsEverything,
 }

@@ -3,6 +3,9 @@
 //! The reader walks the parsed document itself instead of deriving it, because a derived reader
 //! stops at the first fault. Each function adds what is wrong to [`Faults`] and goes on.
 
+mod ima;
+mod secure_boot;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -21,7 +24,8 @@ use crate::tpm::pcr::PcrIndex;
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
-const ROOT_FIELDS: &[&str] = &["schema", "product", "version", "counter", "description", "pcrs", "event"];
+const ROOT_FIELDS: &[&str] =
+    &["schema", "product", "version", "counter", "description", "pcrs", "event", "ima", "secure_boot"];
 const EVENT_FIELDS: &[&str] = &["pcr", "type", "digest", "optional", "absent", "name"];
 /// Banks that can be proof. SHA-1 is not (row 15 of the checklist).
 const BANKS: &[HashAlg] = &[HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512];
@@ -200,7 +204,9 @@ fn read_root(root: &DeTable<'_>, faults: &mut Faults<'_>) -> Option<Manifest> {
     let description = fields.text("description", MAX_DESCRIPTION, faults);
     let pcrs = fields.optional("pcrs").map(|value| read_banks(value, faults)).unwrap_or_default();
     let events = fields.optional("event").map(|value| read_events(value, faults)).unwrap_or_default();
-    let manifest = Manifest { id: id?, counter: counter?, description, pcrs, events };
+    let ima = fields.optional("ima").map(|value| ima::read(value, faults));
+    let secure_boot = fields.optional("secure_boot").map(|value| secure_boot::read(value, faults));
+    let manifest = Manifest { id: id?, counter: counter?, description, pcrs, events, ima, secure_boot };
     if manifest.constrained().is_empty() && faults.list.is_empty() {
         faults.add(0..0, ManifestProblem::AcceptsEverything);
     }

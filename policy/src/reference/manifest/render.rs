@@ -3,7 +3,12 @@
 
 use std::fmt::{self, Write};
 
+use super::ima::{self, Excluded, ImaRules};
+use crate::digest::Digest;
+
+use super::secure_boot::{KeyVariable, SecureBootRule};
 use super::{EventRule, Expectation, Manifest, SCHEMA};
+use crate::reference::hash_text::HashText;
 
 pub(super) fn render(manifest: &Manifest) -> String {
     let mut out = String::new();
@@ -26,7 +31,46 @@ fn write_manifest(out: &mut String, manifest: &Manifest) -> fmt::Result {
             write_list(out, &pcr.to_string(), values)?;
         }
     }
-    manifest.events.iter().try_for_each(|rule| write_event(out, rule))
+    manifest.events.iter().try_for_each(|rule| write_event(out, rule))?;
+    manifest.ima().map_or(Ok(()), |rules| write_ima(out, rules))?;
+    manifest.secure_boot.as_ref().map_or(Ok(()), |rule| write_secure_boot(out, rule))
+}
+
+fn write_ima(out: &mut String, rules: &ImaRules) -> fmt::Result {
+    writeln!(out, "\n[ima]")?;
+    if !rules.exclude.is_empty() {
+        write_texts(out, "exclude", rules.exclude.iter().map(Excluded::as_str))?;
+    }
+    if !rules.keys().is_empty() {
+        let keys: Vec<String> = rules.keys().iter().map(ima::key_text).collect();
+        write_texts(out, "keys", keys.iter().map(String::as_str))?;
+    }
+    writeln!(out, "violations = {}", quoted(rules.violations().name()))?;
+    for (path, digests) in rules.files() {
+        writeln!(out, "\n[[ima.file]]\npath = {}", quoted(path))?;
+        let digests: Vec<HashText> = digests.iter().copied().map(HashText).collect();
+        write_list(out, "digest", digests)?;
+    }
+    Ok(())
+}
+
+fn write_texts<'t>(out: &mut String, key: &str, texts: impl Iterator<Item = &'t str>) -> fmt::Result {
+    writeln!(out, "{key} = [")?;
+    for text in texts {
+        writeln!(out, "  {},", quoted(text))?;
+    }
+    writeln!(out, "]")
+}
+
+fn write_secure_boot(out: &mut String, rule: &SecureBootRule) -> fmt::Result {
+    writeln!(out, "\n[secure_boot]\nenabled = true")?;
+    let keys = KeyVariable::ALL.map(|variable| (variable.field(), rule.keys(variable)));
+    for (field, list) in keys.into_iter().chain([("authorities", rule.authorities())]) {
+        if let Some(digests) = list {
+            write_list(out, field, digests.iter().map(Digest::hex))?;
+        }
+    }
+    Ok(())
 }
 
 fn write_event(out: &mut String, rule: &EventRule) -> fmt::Result {

@@ -13,49 +13,15 @@ use crate::failure::{Failure, Result};
 use crate::file;
 use crate::output::SCHEMA;
 
-/// What `touchstone-attestor identify -o json` prints; fields that later versions add are passed over.
+/// What `touchstone-attestor identify -o json` prints; what is not needed here is passed over.
 #[derive(Deserialize)]
 struct Identity {
     schema: u32,
     #[serde(default)]
     device: Option<DeviceName>,
     ek_digest: Digest,
-    #[serde(flatten)]
-    inventory: Inventory,
-}
-
-/// Inventory values that a file may state (design: the live inventory).
-#[derive(Default, Deserialize)]
-struct Inventory {
-    kind: Option<String>,
-    manufacturer: Option<String>,
-    model: Option<String>,
-    serial: Option<String>,
-    firmware: Option<String>,
-    update_mechanism: Option<String>,
-    owner: Option<String>,
-    criticality: Option<String>,
-    depends_on: Option<String>,
-    location: Option<String>,
-}
-
-impl From<Inventory> for HashMap<String, String> {
-    fn from(inventory: Inventory) -> Self {
-        let values = [
-            ("kind", inventory.kind),
-            ("manufacturer", inventory.manufacturer),
-            ("model", inventory.model),
-            ("serial", inventory.serial),
-            ("firmware", inventory.firmware),
-            ("update_mechanism", inventory.update_mechanism),
-            ("owner", inventory.owner),
-            ("criticality", inventory.criticality),
-            ("depends_on", inventory.depends_on),
-            ("location", inventory.location),
-        ];
-        let stated = |(name, value): (&str, Option<String>)| value.map(|value| (name.to_owned(), value));
-        values.into_iter().filter_map(stated).filter(|(_, value)| !value.is_empty()).collect()
-    }
+    #[serde(default)]
+    manufacturer: String,
 }
 
 #[derive(Deserialize)]
@@ -64,7 +30,7 @@ struct List {
     device: Vec<Spanned<ListedDevice>>,
 }
 
-/// One `[[device]]`; `deny_unknown_fields` rules out flattening, so the fields stand here again.
+/// One `[[device]]`: its place, and what the list says about it (design: the live inventory).
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ListedDevice {
@@ -86,25 +52,30 @@ struct ListedDevice {
 
 impl From<ListedDevice> for DeviceEntry {
     fn from(device: ListedDevice) -> Self {
-        let inventory = Inventory {
-            kind: device.kind,
-            manufacturer: device.manufacturer,
-            model: device.model,
-            serial: device.serial,
-            firmware: device.firmware,
-            update_mechanism: device.update_mechanism,
-            owner: device.owner,
-            criticality: device.criticality,
-            depends_on: device.depends_on,
-            location: device.location,
-        };
         Self {
             name: device.name.to_string(),
             zones: device.zones.iter().map(ToString::to_string).collect(),
             ek_digest: device.ek.0.to_vec(),
-            inventory: inventory.into(),
+            inventory: inventory([
+                ("kind", device.kind),
+                ("manufacturer", device.manufacturer),
+                ("model", device.model),
+                ("serial", device.serial),
+                ("firmware", device.firmware),
+                ("update_mechanism", device.update_mechanism),
+                ("owner", device.owner),
+                ("criticality", device.criticality),
+                ("depends_on", device.depends_on),
+                ("location", device.location),
+            ]),
         }
     }
+}
+
+/// The values that are stated.
+fn inventory<const N: usize>(values: [(&str, Option<String>); N]) -> HashMap<String, String> {
+    let stated = |(name, value): (&str, Option<String>)| value.map(|value| (name.to_owned(), value));
+    values.into_iter().filter_map(stated).filter(|(_, value)| !value.is_empty()).collect()
 }
 
 /// Reads the devices of a file, JSON or TOML.
@@ -126,7 +97,7 @@ fn read_identity(path: &Path, text: &str) -> Result<Vec<DeviceEntry>> {
         name: identity.device.map(|name| name.to_string()).unwrap_or_default(),
         zones: Vec::new(),
         ek_digest: identity.ek_digest.0.to_vec(),
-        inventory: identity.inventory.into(),
+        inventory: inventory([("manufacturer", Some(identity.manufacturer))]),
     }])
 }
 

@@ -65,6 +65,10 @@ struct AttestedView {
 struct CertificateView {
     zone: String,
     role: &'static str,
+    /// `tpm` or `software`.
+    key: &'static str,
+    /// The service that has the key in software.
+    service: Option<String>,
     not_before: Option<String>,
     not_after: Option<String>,
     key_digest: String,
@@ -130,6 +134,8 @@ impl From<Svid> for CertificateView {
     fn from(svid: Svid) -> Self {
         Self {
             role: authority::role(svid.role()),
+            key: if svid.service.is_empty() { "tpm" } else { "software" },
+            service: some(svid.service),
             zone: svid.zone,
             not_before: words::json_time(svid.not_before),
             not_after: words::json_time(svid.not_after),
@@ -197,11 +203,14 @@ impl View for DevicePage {
             let value = Tone::of_state(&value).paint(&words::visible(&value), page.colour);
             let _ = writeln!(text, "{label:<15} {value}");
         }
-        let mut certificates = Table::new(["CERTIFICATE", "ROLE", "ENDS", "KEY"]);
+        let mut certificates = Table::new(["CERTIFICATE", "ROLE", "KEY IN", "ENDS", "KEY"]);
         for one in &self.certificates {
             certificates.row([
                 one.zone.clone(),
                 one.role.to_owned(),
+                one.service
+                    .as_ref()
+                    .map_or_else(|| "TPM".to_owned(), |service| format!("software ({service})")),
                 words::left(one.ends, page.now),
                 one.key_digest.clone(),
             ]);
@@ -391,6 +400,25 @@ mod tests {
         assert_eq!(json["admitted_at"], serde_json::Value::Null);
         assert_eq!(json["attested"]["findings"][0]["pcr"], 4);
         assert_eq!(json["inventory"][0]["at"], "1970-01-01T00:00:05Z");
+    }
+
+    #[test]
+    fn a_software_key_is_shown_as_one() {
+        let certificate = |service: &str| Svid {
+            zone: "cell-3".to_owned(),
+            role: proto::v1::Role::Listener.into(),
+            service: service.to_owned(),
+            ..Svid::default()
+        };
+        let device = Device { svids: vec![certificate(""), certificate("hmi")], ..refused() };
+        let json = serde_json::to_value(DevicePage::from(device.clone())).unwrap();
+        let keys = |at: usize| {
+            (json["certificates"][at]["key"].clone(), json["certificates"][at]["service"].clone())
+        };
+        assert_eq!(keys(0), ("tpm".into(), serde_json::Value::Null));
+        assert_eq!(keys(1), ("software".into(), "hmi".into()));
+        let text = DevicePage::from(device).text(&Page::plain(10_000));
+        assert!(text.contains("software (hmi)") && text.contains("TPM"), "{text}");
     }
 
     #[test]

@@ -11,12 +11,13 @@ use crate::failure::{Failure, Result, chain};
 use crate::file;
 
 /// A file that holds a release, signed or not.
-pub(super) struct LocalRelease {
-    pub(super) manifest: Manifest,
+pub(crate) struct LocalRelease {
+    /// What may boot.
+    pub(crate) manifest: Manifest,
     /// Key ids as the envelope claims them; nothing here verifies a signature.
-    pub(super) claimed_signers: Vec<String>,
+    pub(crate) claimed_signers: Vec<String>,
     /// The bytes of the envelope, if it is one.
-    pub(super) envelope: Option<Vec<u8>>,
+    pub(crate) envelope: Option<Vec<u8>>,
 }
 
 /// The parts of a DSSE envelope that are shown before anything is verified.
@@ -34,7 +35,7 @@ struct Claim {
 
 impl LocalRelease {
     /// Reads a manifest in TOML or an envelope in JSON.
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = file::read_text(path)?;
         if text.trim_start().starts_with('{') { Self::unpack(path, &text) } else { Self::plain(path, &text) }
     }

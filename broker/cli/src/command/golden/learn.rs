@@ -1,4 +1,4 @@
-//! `touchstone golden learn`: a manifest from what attested devices run.
+//! `touchstone golden learn`: a manifest from what attested devices run, or from evidence in folders.
 
 use std::path::PathBuf;
 
@@ -8,6 +8,7 @@ use policy::reference::release::ReleaseVersion;
 use proto::v1::LearnReleaseRequest;
 use serde::Serialize;
 
+use super::learn_folder::{Named, from_folders};
 use crate::client::failed;
 use crate::failure::Result;
 use crate::file;
@@ -17,17 +18,27 @@ use crate::output::{Page, Report, Session, View};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Review the file before you sign it: what stands in it may boot.
-  touchstone golden learn --from press-7 --product edge --version 1.4 --out edge.toml")]
+  touchstone golden learn --from press-7 --product edge --version 1.4 --out edge.toml
+With --from-evidence no broker is asked; `touchstone appraise --help` lists the files of a folder. Nothing is
+learned from a folder whose files contradict each other (exit code 3).
+  touchstone golden learn --from-evidence press-7/ --out edge.toml")]
 pub(crate) struct LearnArgs {
     /// Attested device to learn from; may repeat: what differs between them is left out and noted
-    #[arg(long = "from", value_name = "DEVICE", required = true, num_args = 1..)]
+    #[arg(long = "from", value_name = "DEVICE", required_unless_present = "folders", num_args = 1.., requires_all = ["product", "version"])]
     devices: Vec<DeviceName>,
-    /// Product of the release
+    /// Folder of evidence to learn from instead; may repeat: what differs between them is left out and noted
+    #[arg(long = "from-evidence", value_name = "DIR", conflicts_with = "devices", num_args = 1..)]
+    folders: Vec<PathBuf>,
+    /// Product of the release [default with --from-evidence: the folder's name]
     #[arg(long, value_name = "PRODUCT")]
-    product: ProductName,
-    /// Version of the release
+    product: Option<ProductName>,
+    /// Version of the release [default with --from-evidence: 1]
     #[arg(long, value_name = "VERSION")]
-    version: ReleaseVersion,
+    version: Option<ReleaseVersion>,
+    /// Counter of the release, above that of the one before; a broker counts by itself
+    /// [default with --from-evidence: 1]
+    #[arg(long, value_name = "N", conflicts_with = "devices")]
+    counter: Option<u64>,
     /// File to write [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -49,19 +60,31 @@ impl View for Learned {
     }
 }
 
-/// Asks the broker for the manifest and writes it.
+/// Learns the manifest and writes it.
 pub(super) async fn run(args: LearnArgs, session: &Session) -> Result<Report> {
-    let request = LearnReleaseRequest {
-        devices: args.devices.iter().map(ToString::to_string).collect(),
-        product: args.product.to_string(),
-        version: args.version.to_string(),
+    let (manifest, notes) = if args.folders.is_empty() {
+        from_devices(&args, session).await?
+    } else {
+        let named = Named { product: args.product, version: args.version, counter: args.counter };
+        from_folders(&args.folders, named)?
     };
-    let answer = session.client().await?.learn_release(request).await.map_err(|s| failed(&s))?.into_inner();
     if let Some(path) = &args.out {
-        file::write(path, answer.manifest.as_bytes())?;
+        file::write(path, manifest.as_bytes())?;
     }
     let file = args.out.map(|path| path.display().to_string());
-    let view = Learned { manifest: answer.manifest, notes: answer.notes, file };
+    let view = Learned { manifest, notes, file };
     let report = session.report(&view)?;
     Ok(view.notes.into_iter().fold(report, |report, note| report.aside(format!("note: {note}"))))
+}
+
+/// Asks the broker what the devices agree on.
+async fn from_devices(args: &LearnArgs, session: &Session) -> Result<(String, Vec<String>)> {
+    let text = |name: Option<String>| name.unwrap_or_default();
+    let request = LearnReleaseRequest {
+        devices: args.devices.iter().map(ToString::to_string).collect(),
+        product: text(args.product.as_ref().map(ToString::to_string)),
+        version: text(args.version.as_ref().map(ToString::to_string)),
+    };
+    let answer = session.client().await?.learn_release(request).await.map_err(|s| failed(&s))?.into_inner();
+    Ok((answer.manifest, answer.notes))
 }

@@ -1,8 +1,9 @@
 //! `touchstone golden`: golden releases, from learning to applying.
 
 mod apply;
-mod envelope;
+pub(crate) mod envelope;
 mod learn;
+mod learn_folder;
 mod show;
 mod sign;
 mod view;

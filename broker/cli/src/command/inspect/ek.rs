@@ -1,12 +1,11 @@
 //! `touchstone inspect ek`: an EK certificate and the chain to its manufacturer's root.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use policy::evidence::endorsement::{
-    Added, EkDescription, EndorsedEk, EndorsementError, RootStore, ValidityPolicy, describe, endorse,
+    EkDescription, EndorsedEk, EndorsementError, ValidityPolicy, describe, endorse,
 };
 use policy::time::UnixTime;
 use serde::Serialize;
@@ -15,9 +14,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Result, chain};
 use crate::file;
 use crate::output::{Page, Report, Session, View, words};
-
-/// Most files read of one folder: all known manufacturers' certificates as single files are some hundred.
-const MAX_FOLDER: usize = 10_000;
+use crate::roots::Roots;
 
 /// Which certificate, under which roots.
 #[derive(Debug, Args)]
@@ -131,61 +128,12 @@ pub(super) fn run(args: &EkArgs, session: &Session) -> Result<Report> {
     let readout = file::read(&args.file)?;
     let about = describe(&readout)
         .map_err(|e| Failure::unusable(format!("{}: {}", args.file.display(), chain(&e))))?;
-    let mut roots = Roots::default();
-    for path in &args.roots {
-        roots.add(path)?;
-    }
-    roots.refuse_none()?;
+    let roots = Roots::read(&args.roots)?;
     let at = args.at.unwrap_or(session.now());
     let view = EkView::new(about, endorse(&readout, &[], &roots.store, at, ValidityPolicy::AtTime));
     let exit = if view.chains { Exit::Done } else { Exit::Negative };
     let report = session.report(&view)?.ending(exit);
     Ok(roots.skipped.into_iter().fold(report, Report::aside))
-}
-
-/// The certificates of the command line, and what was passed over.
-#[derive(Default)]
-struct Roots {
-    store: RootStore,
-    skipped: Vec<String>,
-    certificates: usize,
-}
-
-impl Roots {
-    fn add(&mut self, path: &Path) -> Result<()> {
-        let fault = |e: std::io::Error| Failure::unusable(format!("{}: {e}", path.display()));
-        if !fs::metadata(path).map_err(fault)?.is_dir() {
-            return self.add_file(path);
-        }
-        let mut files = Vec::new();
-        for entry in fs::read_dir(path).map_err(fault)?.take(MAX_FOLDER) {
-            let file = entry.map_err(fault)?.path();
-            if file.is_file() {
-                files.push(file);
-            }
-        }
-        files.sort();
-        files.iter().try_for_each(|file| self.add_file(file))
-    }
-
-    fn add_file(&mut self, path: &Path) -> Result<()> {
-        match self.store.add(&path.display().to_string(), &file::read(path)?) {
-            Ok(Added { anchors, intermediates }) => {
-                self.certificates = self.certificates.saturating_add(anchors).saturating_add(intermediates);
-            }
-            Err(error) => self.skipped.push(format!("skipped: {}", chain(&error))),
-        }
-        Ok(())
-    }
-
-    fn refuse_none(&self) -> Result<()> {
-        if self.certificates > 0 {
-            return Ok(());
-        }
-        let why = self.skipped.first().map(|skipped| format!(" ({skipped})")).unwrap_or_default();
-        Err(Failure::unusable(format!("--roots holds no certificate{why}"))
-            .next("give PEM bundles, DER files, or folders of them"))
-    }
 }
 
 #[cfg(test)]
@@ -195,16 +143,5 @@ mod tests {
     #[test]
     fn key_sizes_are_in_bits() {
         assert_eq!((bits("2048"), bits("P-384"), bits("x")), (Some(2048), Some(384), None));
-    }
-
-    #[test]
-    fn a_folder_without_certificates_is_unusable_and_says_what_it_held() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("README"), "no certificate").unwrap();
-        let mut roots = Roots::default();
-        roots.add(folder.path()).unwrap();
-        let failure = roots.refuse_none().unwrap_err();
-        assert_eq!(failure.exit(), Exit::UnusableInput);
-        assert!(failure.text().contains("README"), "{}", failure.text());
     }
 }

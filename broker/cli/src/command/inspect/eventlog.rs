@@ -1,7 +1,7 @@
 //! `touchstone inspect eventlog`: a firmware event log, replayed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use policy::budget::MAX_EVENT_LOG_BYTES;
@@ -12,9 +12,9 @@ use policy::tpm::alg::HashAlg;
 use policy::tpm::pcr::PcrValues;
 use serde::Serialize;
 
+use super::Pcrs;
 use crate::failure::{Failure, Result, chain};
 use crate::file;
-use crate::output::table::Table;
 use crate::output::{Page, Report, Session, View, words};
 
 /// Which log, and how much of it.
@@ -30,9 +30,6 @@ pub(crate) struct EventlogArgs {
     #[arg(long)]
     events: bool,
 }
-
-/// PCR values by PCR.
-type Pcrs = BTreeMap<u8, String>;
 
 /// What the log amounts to.
 #[derive(Debug, Serialize)]
@@ -57,7 +54,8 @@ struct EventView {
 
 impl LogView {
     fn new(log: &EventLog<'_>, with_events: bool) -> Self {
-        let pcrs = replay_all(log).iter().map(|values| (values.bank().name(), pcrs_of(values))).collect();
+        let of_bank = |values: &PcrValues| (values.bank().name(), super::pcrs_of(values));
+        let pcrs = replay_all(log).iter().map(of_bank).collect();
         Self {
             format: match log.format() {
                 Format::CryptoAgile => "crypto-agile",
@@ -69,10 +67,6 @@ impl LogView {
             event_list: with_events.then(|| log.events().iter().map(EventView::from).collect()),
         }
     }
-}
-
-fn pcrs_of(values: &PcrValues) -> Pcrs {
-    values.iter().map(|(pcr, value)| (pcr.number(), hex::encode(value.as_bytes()))).collect()
 }
 
 impl From<&Event<'_>> for EventView {
@@ -101,30 +95,39 @@ impl View for LogView {
         if let Some(events) = &self.event_list {
             return events.iter().map(EventView::line).collect();
         }
-        let mut table = Table::new(["BANK", "PCR", "VALUE"]);
-        for (bank, pcrs) in &self.pcrs {
-            for (pcr, value) in pcrs {
-                table.row([(*bank).to_owned(), pcr.to_string(), value.clone()]);
-            }
-        }
         let locality = self.startup_locality.map_or_else(|| "none".to_owned(), |at| at.to_string());
         let events = words::count(self.events, "event");
-        let table = table.text("no event extends a PCR", page.colour);
+        let table = super::pcr_table(&self.pcrs, "no event extends a PCR", page);
         format!("{} log, {events}, startup locality {locality}\n\n{table}", self.format)
     }
 }
 
-/// Replays the log; a malformed one is told in one line.
-pub(super) fn run(args: &EventlogArgs, session: &Session) -> Result<Report> {
-    let refuse = |why: String| Failure::unusable(format!("{}: {why}", args.file.display()));
+/// The bytes of a log, as many as are looked at.
+pub(super) fn read(file: &Path) -> Result<Vec<u8>> {
     let limit = u64::try_from(MAX_EVENT_LOG_BYTES).unwrap_or(u64::MAX);
-    let bytes = file::read_up_to(&args.file, limit)?;
+    let bytes = file::read_up_to(file, limit)?;
     if bytes.len() > MAX_EVENT_LOG_BYTES {
-        return Err(refuse(format!("offset {limit}: the log goes on, at most {limit} bytes are read")));
+        let why = format!("offset {limit}: the log goes on, at most {limit} bytes are read");
+        return Err(malformed(file, &why));
     }
-    let log = EventLog::parse(&bytes).map_err(|error| match error {
-        EventLogError::Empty => refuse(format!("offset 0: {error}")),
-        error => refuse(chain(&error)),
-    })?;
+    Ok(bytes)
+}
+
+/// Parses a log; a malformed one is told in one line.
+pub(super) fn parse<'a>(file: &Path, bytes: &'a [u8]) -> Result<EventLog<'a>> {
+    EventLog::parse(bytes).map_err(|error| match error {
+        EventLogError::Empty => malformed(file, &format!("offset 0: {error}")),
+        error => malformed(file, &chain(&error)),
+    })
+}
+
+fn malformed(file: &Path, why: &str) -> Failure {
+    Failure::unusable(format!("{}: {why}", file.display()))
+}
+
+/// Replays the log.
+pub(super) fn run(args: &EventlogArgs, session: &Session) -> Result<Report> {
+    let bytes = read(&args.file)?;
+    let log = parse(&args.file, &bytes)?;
     session.report(&LogView::new(&log, args.events))
 }

@@ -1,0 +1,165 @@
+//! Keys in software, for servers of this device that cannot use one in the TPM.
+//!
+//! Promises: a key is made anew for every certificate and never shown in logs; a [`HeldSoftwareKey`] is a key together
+//! with the certificate for that very key.
+//! Does not promise that it stays here: whoever reads the state or the delivered file can copy it. What bounds that is
+//! the certificate, which ends with the device's own and is revoked with it.
+
+use std::fmt;
+
+use pem::{EncodeConfig, LineEnding, Pem};
+use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::role::{Role, Seat};
+use crate::svid::{Asked, HeldSvid, SvidError};
+
+/// What a software key is for: one service of this device in one zone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServiceSeat {
+    /// The zone.
+    pub zone: ZoneName,
+    /// The service.
+    pub service: ServiceName,
+}
+
+impl ServiceSeat {
+    /// The place of the device's own certificate that a software key's ends with.
+    #[must_use]
+    pub fn own(&self) -> Seat {
+        Seat { zone: self.zone.clone(), role: Role::Listener }
+    }
+}
+
+impl fmt::Display for ServiceSeat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in zone {}", self.service, self.zone)
+    }
+}
+
+/// A P-256 key in memory.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SoftwareKey {
+    pkcs8: Zeroizing<Vec<u8>>,
+    point: Vec<u8>,
+}
+
+impl fmt::Debug for SoftwareKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SoftwareKey(..)")
+    }
+}
+
+impl SoftwareKey {
+    /// A new key.
+    pub fn generate() -> Result<Self, rcgen::Error> {
+        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map(|key| Self::of(&key))
+    }
+
+    /// The key in a PKCS#8 document (DER).
+    pub fn from_pkcs8(der: Vec<u8>) -> Result<Self, rcgen::Error> {
+        let der = Zeroizing::new(der);
+        KeyPair::from_pkcs8_der_and_sign_algo(
+            &PrivatePkcs8KeyDer::from(der.as_slice()),
+            &PKCS_ECDSA_P256_SHA256,
+        )
+        .map(|key| Self::of(&key))
+    }
+
+    fn of(key: &KeyPair) -> Self {
+        Self { pkcs8: Zeroizing::new(key.serialize_der()), point: key.der_bytes().to_vec() }
+    }
+
+    /// The public point, uncompressed.
+    #[must_use]
+    pub fn point(&self) -> &[u8] {
+        &self.point
+    }
+
+    /// The private key as PKCS#8, DER.
+    #[must_use]
+    pub fn pkcs8(&self) -> &[u8] {
+        &self.pkcs8
+    }
+
+    /// A certificate request (PKCS#10, DER) signed by the key. It names nobody: the broker writes names itself.
+    pub fn request(&self) -> Result<Vec<u8>, rcgen::Error> {
+        let key = PrivatePkcs8KeyDer::from(self.pkcs8.as_slice());
+        let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        Ok(params.serialize_request(&key)?.der().to_vec())
+    }
+
+    /// The private key as PKCS#8 in PEM, as servers read it.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
+        pem::encode_config(&Pem::new("PRIVATE KEY", self.pkcs8.as_slice()), config)
+    }
+}
+
+/// A software key with the certificate for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldSoftwareKey {
+    key: SoftwareKey,
+    svid: HeldSvid,
+}
+
+impl HeldSoftwareKey {
+    /// Takes what `read` makes of the certificate that must be for `key` of `device` at `seat`: either
+    /// [`HeldSvid::accept`] or [`HeldSvid::recall`].
+    pub(crate) fn take(
+        key: SoftwareKey,
+        seat: &ServiceSeat,
+        plant: &PlantDomain,
+        device: &DeviceName,
+        read: impl FnOnce(&Asked<'_>) -> Result<HeldSvid, SvidError>,
+    ) -> Result<Self, SvidError> {
+        let svid = read(&Asked { seat: &seat.own(), point: key.point(), plant, device })?;
+        Ok(Self { key, svid })
+    }
+
+    /// The key.
+    #[must_use]
+    pub const fn key(&self) -> &SoftwareKey {
+        &self.key
+    }
+
+    /// Its certificate.
+    #[must_use]
+    pub const fn svid(&self) -> &HeldSvid {
+        &self.svid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_is_another_one_and_survives_its_encoding() {
+        let (key, other) = (SoftwareKey::generate().unwrap(), SoftwareKey::generate().unwrap());
+        assert_ne!(key.point(), other.point());
+        assert_eq!(SoftwareKey::from_pkcs8(key.pkcs8().to_vec()).unwrap(), key);
+        assert!(key.to_pem().starts_with("-----BEGIN PRIVATE KEY-----\n"));
+        let csr = key.request().unwrap();
+        let read = rcgen::CertificateSigningRequestParams::from_der(&csr.as_slice().into()).unwrap();
+        assert_eq!(read.public_key.der_bytes(), key.point());
+    }
+
+    #[test]
+    fn it_is_never_shown() {
+        let key = SoftwareKey::generate().unwrap();
+        assert_eq!(format!("{key:?}"), "SoftwareKey(..)");
+    }
+
+    #[test]
+    fn keys_of_another_kind_are_refused() {
+        let other = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        assert!(SoftwareKey::from_pkcs8(other.serialize_der()).is_err());
+    }
+}

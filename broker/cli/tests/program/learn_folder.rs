@@ -1,0 +1,72 @@
+//! `touchstone golden learn --from-evidence`, run as a program.
+
+use crate::evidence::{Evidence, MAGIC, QUOTE};
+use crate::tool::run;
+
+#[test]
+fn what_varies_is_left_out_and_said() {
+    let boot = Evidence::of("boot-a");
+    let ran = run(&["golden", "learn", "--from-evidence", boot.folder()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stderr.contains("PCRs 1, 3, 5, 6, 8, 10, 12, 13, 14, 15 differ"), "{ran:?}");
+    assert!(ran.stderr.contains("the PCR values that were learned are unproven"), "{ran:?}");
+    for line in ["version = \"1\"", "counter = 1", "pcr = 4", "pcr = 11"] {
+        assert!(ran.stdout.contains(line), "{line}: {ran:?}");
+    }
+    let named = ["--product", "edge", "--version", "2.1", "--counter", "9"];
+    let ran = run(&[&["golden", "learn", "--from-evidence", boot.folder()], named.as_slice()].concat());
+    for line in ["product = \"edge\"", "version = \"2.1\"", "counter = 9"] {
+        assert!(ran.stdout.contains(line), "{line}: {ran:?}");
+    }
+}
+
+#[test]
+fn several_folders_keep_what_agrees() {
+    let (a, b) = (Evidence::of("boot-a"), Evidence::of("boot-b"));
+    let ran = run(&["golden", "learn", "--from-evidence", a.folder(), "--from-evidence", b.folder()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!ran.stdout.contains("pcr = 4") && ran.stdout.contains("pcr = 9"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("PCR 4 is left out, its events differ") && ran.stderr.contains(b.folder()),
+        "{ran:?}"
+    );
+    assert!(ran.stderr.contains("does not constrain PCR 4, so no device becomes affirming"), "{ran:?}");
+    a.write("both.toml", ran.stdout.as_bytes());
+    let ran = a.appraise(a.path("both.toml").to_str().unwrap_or_default(), &[]);
+    assert_eq!((ran.code, &ran.json()["verdict"]), (3, &"warning".into()), "{ran:?}");
+}
+
+#[test]
+fn nothing_is_learned_from_a_bad_quote_or_a_foreign_log() {
+    let boot = Evidence::of("boot-a");
+    let key = boot.quote();
+    boot.sign(&key, &boot.attest(MAGIC, QUOTE, b"another nonce"));
+    let learn = || run(&["golden", "learn", "--from-evidence", boot.folder()]);
+    let ran = learn();
+    assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{ran:?}");
+    assert!(ran.stderr.contains("answers the nonce"), "{ran:?}");
+
+    boot.quote();
+    let ran = learn();
+    assert_eq!((ran.code, ran.stderr.contains("unproven")), (0, false), "{ran:?}");
+    boot.write("eventlog.bin", &Evidence::of("boot-b").read("eventlog.bin"));
+    let ran = learn();
+    assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{ran:?}");
+    assert!(ran.stderr.contains("the firmware log explains PCR 4"), "{ran:?}");
+
+    boot.remove("nonce.bin");
+    let ran = learn();
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
+}
+
+#[test]
+fn a_device_and_a_folder_are_not_learned_from_together() {
+    let boot = Evidence::of("boot-a");
+    for line in [
+        &["golden", "learn"][..],
+        &["golden", "learn", "--from", "press-7"],
+        &["golden", "learn", "--from", "press-7", "--from-evidence", boot.folder()],
+    ] {
+        assert_eq!(run(line).code, 64, "{line:?}");
+    }
+}

@@ -1,0 +1,52 @@
+//! Connections end: without a certificate after two minutes, with one when it does.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+use super::*;
+use crate::grpc::peer::{AdministratorPeer, DevicePeer};
+use policy::digest::Digest;
+use policy::id::SpiffeId;
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+
+fn device(not_after: UnixTime) -> Peer {
+    let (zone, id) =
+        SpiffeId::parse("spiffe://cell-3.plant.example/device/press-7", &"plant.example".parse().unwrap())
+            .unwrap();
+    Peer::Device(Arc::new(DevicePeer { id, zone, serial: "41".repeat(16), not_after }))
+}
+
+async fn connection(peer: Peer) -> (Connection<DuplexStream>, DuplexStream) {
+    let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+    let (near, far) = duplex(64);
+    (Connection::new(near, peer, NOW, permit), far)
+}
+
+#[test]
+fn whoever_shows_no_certificate_gets_two_minutes() {
+    let administrator = Peer::Administrator(Arc::new(AdministratorPeer {
+        name: "ada".to_owned(),
+        spki: Digest([0; 32]),
+        not_after: NOW.plus(7),
+    }));
+    assert_eq!(lifetime(&Peer::Anonymous, NOW), Duration::from_secs(120));
+    assert_eq!(lifetime(&device(NOW.plus(3600)), NOW), Duration::from_secs(3600));
+    assert_eq!(lifetime(&administrator, NOW), Duration::from_secs(7));
+    assert_eq!(lifetime(&device(NOW.minus(1)), NOW), Duration::ZERO, "ended during the handshake");
+}
+
+#[tokio::test]
+async fn a_connection_whose_time_is_over_reads_nothing_more() {
+    let (mut near, mut far) = connection(Peer::Anonymous).await;
+    far.write_all(b"begin").await.unwrap();
+    let mut read = [0; 5];
+    near.read_exact(&mut read).await.unwrap();
+    assert_eq!(&read, b"begin");
+    assert!(!near.end.is_elapsed());
+
+    let (mut near, mut far) = connection(device(NOW)).await;
+    near.end.as_mut().await;
+    far.write_all(b"begin").await.unwrap();
+    let error = near.read_exact(&mut read).await.unwrap_err();
+    assert_eq!(error.to_string(), "the connection's time is over");
+}

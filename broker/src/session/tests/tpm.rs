@@ -1,0 +1,171 @@
+//! A TPM made of test keys: it answers challenges of a plant whose sealing key the test knows.
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use policy::digest::Digest;
+use policy::evidence::{Purpose, qualifying_data};
+use policy::tpm::alg::HashAlg;
+use policy::tpm::public::{AttestationKey, EkPublic};
+use prost::Message;
+use proto::v1;
+
+use crate::admin::tests::{EK_P256, boot};
+use crate::plant::Plant;
+use crate::session::challenge::{Challenge, Door, SELECTION};
+use crate::session::proof::pcr_values;
+use crate::session::{Refusal, begin, complete};
+
+/// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, sign.
+const AK_ATTRIBUTES: u32 = 0x0005_0472;
+/// x and y of a P-256 point, each with its length, at the end of a public area.
+const POINT: usize = 68;
+
+fn tpm2b(bytes: &[u8]) -> Vec<u8> {
+    let mut out = u16::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
+    out.extend_from_slice(bytes);
+    out
+}
+
+fn key() -> EcdsaKeyPair {
+    EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()
+}
+
+/// The point as a public area ends with it.
+fn point(key: &EcdsaKeyPair) -> Vec<u8> {
+    let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+    [tpm2b(x), tpm2b(y)].concat()
+}
+
+/// One EK and one AK; two of these may share the AK, as the EKs of one TPM do.
+pub(super) struct TestTpm {
+    ek: Vec<u8>,
+    ak: EcdsaKeyPair,
+    /// Milliseconds of its clock: each quote is later than the one before.
+    clock: u64,
+}
+
+impl TestTpm {
+    pub(super) fn new() -> Self {
+        Self { ek: ek(), ak: key(), clock: 1000 }
+    }
+
+    /// The same TPM with another of its EKs.
+    pub(super) fn switch_ek(&mut self) {
+        self.ek = ek();
+    }
+
+    /// The same TPM with another AK.
+    pub(super) fn switch_ak(&mut self) {
+        self.ak = key();
+    }
+
+    pub(super) fn ek_digest(&self) -> Digest {
+        EkPublic::parse(&self.ek).unwrap().digest()
+    }
+
+    pub(super) fn ak_name(&self) -> Vec<u8> {
+        AttestationKey::accept(&self.ak_public()).unwrap().name().to_bytes()
+    }
+
+    fn ak_public(&self) -> Vec<u8> {
+        let mut out = [0x0023_u16.to_be_bytes(), HashAlg::Sha256.id().to_be_bytes()].concat();
+        out.extend(AK_ATTRIBUTES.to_be_bytes());
+        // No policy, no symmetric algorithm, ECDSA with SHA-256, P-256, no KDF.
+        for word in [0x0000_u16, 0x0010, 0x0018, 0x000b, 0x0003, 0x0010] {
+            out.extend(word.to_be_bytes());
+        }
+        out.extend(point(&self.ak));
+        out
+    }
+
+    /// Enrolls under `name`, whole.
+    pub(super) async fn enroll(
+        &mut self,
+        plant: &Plant,
+        name: &str,
+    ) -> Result<v1::CompleteResponse, Refusal> {
+        let request = self.answer(plant, name).await?;
+        complete::complete(plant, request, Door::Enrollment).await
+    }
+
+    /// An honest answer to a new enrollment challenge.
+    async fn answer(&mut self, plant: &Plant, name: &str) -> Result<v1::CompleteRequest, Refusal> {
+        let request = v1::BeginEnrollmentRequest {
+            versions: vec![1],
+            ek_public: self.ek.clone(),
+            ak_public: self.ak_public(),
+            ..v1::BeginEnrollmentRequest::default()
+        };
+        let sealed = begin::enrollment(plant, &request).await?.challenge.unwrap().sealed;
+        // The test need not open the credential: it can open the challenge, which holds the secret.
+        let challenge = Challenge::open(&plant.keys.load(), plant.now(), &sealed)?;
+        let booted = boot("boot-a");
+        let statement = statement(&challenge, name, &booted.firmware_log).encode_to_vec();
+        let quote = self.quote(&sealed, &statement, &booted.pcr_values);
+        Ok(v1::CompleteRequest {
+            ek_public: self.ek.clone(),
+            ak_public: self.ak_public(),
+            credential_secret: challenge.secret.unwrap().0,
+            quote_signature: self.sign(&quote),
+            quote,
+            statement,
+            sealed,
+            ..booted
+        })
+    }
+
+    /// `TPMS_ATTEST` of a quote (TPM 2.0 Part 2, 10.12.12).
+    fn quote(&mut self, sealed: &[u8], statement: &[u8], pcrs: &[Vec<u8>]) -> Vec<u8> {
+        self.clock += 1000;
+        let mut out = 0xff54_4347_u32.to_be_bytes().to_vec();
+        out.extend(0x8018_u16.to_be_bytes());
+        out.extend(tpm2b(&[0x00, 0x0b, 0x11]));
+        out.extend(tpm2b(&qualifying_data(Purpose::Quote, sealed, statement)));
+        out.extend(self.clock.to_be_bytes());
+        out.extend([7_u32.to_be_bytes(), 1_u32.to_be_bytes()].concat());
+        out.push(1);
+        out.extend(1_u64.to_be_bytes());
+        out.extend(1_u32.to_be_bytes());
+        out.extend(SELECTION.bank.id().to_be_bytes());
+        out.push(3);
+        out.extend(SELECTION.bitmap());
+        let values = pcr_values(pcrs, &SELECTION).unwrap();
+        out.extend(tpm2b(values.quote_digest(&SELECTION, HashAlg::Sha256).unwrap().as_bytes()));
+        out
+    }
+
+    /// `TPMT_SIGNATURE` over `message`.
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let raw = self.ak.sign(&aws_lc_rs::rand::SystemRandom::new(), message).unwrap();
+        let (r, s) = raw.as_ref().split_at(32);
+        [&[0x00, 0x18, 0x00, 0x0b][..], &tpm2b(r), &tpm2b(s)].concat()
+    }
+}
+
+/// A public area of template L-2 with a key of its own.
+fn ek() -> Vec<u8> {
+    let mut public = hex::decode(EK_P256).unwrap();
+    public.truncate(public.len() - POINT);
+    public.extend(point(&key()));
+    public
+}
+
+fn statement(challenge: &Challenge, name: &str, log: &[u8]) -> v1::Statement {
+    let [a, b, c] = SELECTION.bitmap();
+    let log = v1::StatedLog {
+        kind: v1::LogKind::Firmware.into(),
+        digest: Digest::of(log).0.to_vec(),
+        offset: 0,
+        length: u64::try_from(log.len()).unwrap(),
+    };
+    v1::Statement {
+        version: 1,
+        purpose: v1::Purpose::Enroll.into(),
+        device: name.to_owned(),
+        ek_name: challenge.ek_name.0.clone(),
+        ak_name: challenge.ak_name.0.clone(),
+        pcr_bank: SELECTION.bank.id().into(),
+        pcr_mask: u32::from_le_bytes([a, b, c, 0]),
+        logs: vec![log],
+        ..v1::Statement::default()
+    }
+}

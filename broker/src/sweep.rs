@@ -1,0 +1,168 @@
+//! Removes what nothing needs any more: revocations of certificates that ended long ago, and blobs that no
+//! record names.
+//!
+//! Promises: what counts is never removed, also when the clock is set wrong for a moment; a sweep that fails
+//! changes no verdict and is tried again the next day. Does not promise when something is removed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy::digest::Digest;
+use policy::time::UnixTime;
+
+use crate::admin::backup::blobs_in_use;
+use crate::plant::Plant;
+use crate::record::zone::{REVOKED, RevokedCertificate};
+use crate::record::{Held, list};
+use crate::session::Refusal;
+use crate::session::complete::commit;
+use crate::store::{MAX_TXN_KEYS, Txn};
+
+/// Seconds between two sweeps.
+const EVERY: u64 = 86_400;
+/// Seconds by which the wall clock may drift from the time that passed.
+const DRIFT: u64 = 600;
+/// Seconds for which a revocation is kept after the certificate's end: devices' clocks run late, and so may
+/// the broker's have run ahead.
+const KEPT: u64 = 30 * 86_400;
+/// Revocations of one transaction: each is compared and deleted.
+const STEP: usize = MAX_TXN_KEYS / 2;
+/// Most revocations that one sweep removes, so that it never holds up devices for long.
+const MOST: usize = 5_000;
+
+/// Sweeps once a day, for ever.
+pub(crate) async fn every_day(plant: Arc<Plant>) {
+    let mut orphans = BTreeSet::new();
+    loop {
+        let before = plant.now();
+        tokio::time::sleep(Duration::from_secs(EVERY)).await;
+        if let Some(why) = jumped(before, plant.now()) {
+            tracing::warn!(why, "nothing is swept");
+            orphans.clear();
+            continue;
+        }
+        // The time of a day ago: whatever it says has ended was seen to be so for a whole day.
+        match sweep(&plant, before, &orphans).await {
+            Ok(next) => orphans = next,
+            Err(error) => tracing::warn!(%error, "the sweep is tried again tomorrow"),
+        }
+    }
+}
+
+/// Why the wall clock is not believed: it did not move by the time that passed.
+fn jumped(before: UnixTime, after: UnixTime) -> Option<&'static str> {
+    match after.since(before) {
+        moved if moved < EVERY - DRIFT => Some("the clock was set back"),
+        moved if moved > EVERY + DRIFT => Some("the clock was set forward"),
+        _ => None,
+    }
+}
+
+/// One sweep. Blobs go if they are orphans now and were among `orphans` the last time; the others of now are
+/// returned, since whoever put them may be about to name them.
+async fn sweep(
+    plant: &Plant,
+    now: UnixTime,
+    orphans: &BTreeSet<Digest>,
+) -> Result<BTreeSet<Digest>, Refusal> {
+    let revocations = revocations(plant, now).await?;
+    let there = plant.blobs.list().await.map_err(Refusal::internal)?;
+    let used = blobs_in_use(plant.store.as_ref()).await?;
+    let unused: BTreeSet<Digest> = there.into_iter().filter(|blob| !used.contains(blob)).collect();
+    let (gone, next): (BTreeSet<_>, BTreeSet<_>) =
+        unused.into_iter().partition(|blob| orphans.contains(blob));
+    for blob in &gone {
+        plant.blobs.remove(*blob).await.map_err(Refusal::internal)?;
+    }
+    if revocations > 0 || !gone.is_empty() {
+        tracing::info!(revocations, blobs = gone.len(), "swept what had ended");
+    }
+    Ok(next)
+}
+
+/// Removes revocations of certificates that ended long before `now`, and returns how many.
+async fn revocations(plant: &Plant, now: UnixTime) -> Result<usize, Refusal> {
+    let all: Vec<Held<RevokedCertificate>> = list(plant.store.as_ref(), REVOKED).await?;
+    let ended = |held: &&Held<RevokedCertificate>| held.record.not_after.plus(KEPT) < now;
+    let ended: Vec<&Held<RevokedCertificate>> = all.iter().filter(ended).take(MOST).collect();
+    for step in ended.chunks(STEP) {
+        let delete = |txn: Txn, held: &&Held<RevokedCertificate>| {
+            txn.unchanged(held.key.clone(), held.version).delete(held.key.clone())
+        };
+        commit(plant, step.iter().fold(Txn::new(), delete)).await?;
+    }
+    Ok(ended.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::tests::{Bench, NOW, observing};
+    use crate::ca::Serial;
+    use crate::record::device::{Attested, Decision, attested_key};
+    use crate::record::stored;
+    use crate::record::zone::revoked_key;
+    use crate::store::blobs::MAX_BLOB;
+    use policy::zone::Role;
+
+    async fn revoke(bench: &Bench, serials: std::ops::Range<u8>, not_after: UnixTime) {
+        let zone = "cell-3".parse().unwrap();
+        for serial in serials {
+            let record = RevokedCertificate {
+                device: "press-7".parse().unwrap(),
+                at: NOW.minus(90 * 86_400),
+                reason: "stolen".to_owned(),
+                not_after,
+            };
+            let key = revoked_key(&zone, Role::Caller, 1, Serial::from_random([serial; 16]));
+            bench.plant.store.transact(Txn::new().put(key, stored(&record).unwrap())).await.unwrap();
+        }
+    }
+
+    async fn left(bench: &Bench) -> usize {
+        list::<RevokedCertificate>(bench.plant.store.as_ref(), REVOKED).await.unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn revocations_go_a_month_after_the_certificate() {
+        let bench = Bench::new().await;
+        revoke(&bench, 0..120, NOW.minus(KEPT + 1)).await;
+        revoke(&bench, 120..121, NOW.minus(KEPT)).await;
+        revoke(&bench, 121..122, NOW.plus(3600)).await;
+        assert_eq!(revocations(&bench.plant, NOW).await.unwrap(), 120);
+        assert_eq!(left(&bench).await, 2);
+        assert_eq!(revocations(&bench.plant, NOW).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn blobs_go_that_no_record_named_two_times_in_a_row() {
+        let bench = Bench::new().await;
+        bench.zone(&observing("cell-3")).await;
+        let press = bench.device("press-7", &["cell-3"]).await;
+        bench.attest(&press, "boot-a", Decision::Trusted).await;
+        let attested: Attested = bench.read(attested_key(&press)).await;
+        let orphan = bench.plant.blobs.put(b"nobody names this".to_vec()).await.unwrap();
+
+        let seen = sweep(&bench.plant, NOW, &BTreeSet::new()).await.unwrap();
+        assert_eq!(seen, BTreeSet::from([orphan]), "it may be named in a moment");
+        assert!(bench.plant.blobs.fetch(orphan, MAX_BLOB).await.is_ok());
+        let late = bench.plant.blobs.put(b"nor this, yet".to_vec()).await.unwrap();
+        assert_eq!(sweep(&bench.plant, NOW, &seen).await.unwrap(), BTreeSet::from([late]));
+        let mut there = bench.plant.blobs.list().await.unwrap();
+        there.sort();
+        let mut kept = vec![attested.evidence, attested.result, late];
+        kept.sort();
+        assert_eq!(there, kept);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_removes_nothing() {
+        assert_eq!(jumped(NOW, NOW.plus(EVERY)), None);
+        assert_eq!(jumped(NOW, NOW.plus(EVERY + DRIFT)), None);
+        assert_eq!(jumped(NOW, NOW.plus(EVERY - DRIFT)), None);
+        assert_eq!(jumped(NOW, NOW.plus(EVERY + DRIFT + 1)), Some("the clock was set forward"));
+        assert_eq!(jumped(NOW, NOW.plus(EVERY - DRIFT - 1)), Some("the clock was set back"));
+        assert_eq!(jumped(NOW, NOW.minus(86_400)), Some("the clock was set back"));
+    }
+}

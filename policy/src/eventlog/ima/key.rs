@@ -1,0 +1,128 @@
+//! Keys whose signatures vouch for files, and the short ids by which signatures name them.
+
+use aws_lc_rs::digest::Digest;
+use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+
+use crate::tpm::alg::HashAlg;
+use crate::x509::Certificate;
+use crate::x509::der::{self, Der, DerError};
+use crate::x509::extension::parse_subject_key_id;
+use crate::x509::oid;
+use crate::x509::spki::{Curve, KeyError, SubjectKey};
+
+/// Longest key or certificate in bytes.
+pub const MAX_KEY_BYTES: usize = 4096;
+
+/// Why a key cannot vouch for files.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImaKeyError {
+    /// Neither a public key nor a certificate.
+    #[error("this is neither a public key (SubjectPublicKeyInfo) nor a certificate in DER")]
+    Malformed(#[source] DerError),
+    /// Too long.
+    #[error("a key or certificate of {0} bytes; {MAX_KEY_BYTES} are allowed")]
+    TooLong(usize),
+    /// A key that cannot be used.
+    #[error("the key cannot be used; give RSA of 2048 bits or more, P-256 or P-384")]
+    Key(#[source] KeyError),
+    /// A curve whose signatures are not verified here.
+    #[error("keys on {0} are not used for files here; give RSA, P-256 or P-384")]
+    Curve(&'static str),
+}
+
+/// A public key whose signatures vouch for files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImaKey {
+    der: Vec<u8>,
+    key: SubjectKey,
+    ids: [Option<u32>; 2],
+}
+
+impl ImaKey {
+    /// Reads a key from `SubjectPublicKeyInfo` or from an X.509 certificate, of which only the key and the
+    /// subject key identifier count: a release names its keys, so nothing else vouches for them.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ImaKeyError> {
+        if bytes.len() > MAX_KEY_BYTES {
+            return Err(ImaKeyError::TooLong(bytes.len()));
+        }
+        let certificate = Certificate::parse(bytes).ok();
+        let spki = certificate.as_ref().map_or(bytes, Certificate::spki);
+        let key = SubjectKey::parse(spki).map_err(|error| match error {
+            KeyError::Malformed(error) => ImaKeyError::Malformed(error),
+            error => ImaKeyError::Key(error),
+        })?;
+        if let SubjectKey::Ec { curve: Curve::P521, .. } = key {
+            return Err(ImaKeyError::Curve(Curve::P521.name()));
+        }
+        key.validate().map_err(ImaKeyError::Key)?;
+        let stated = certificate.as_ref().and_then(|certificate| {
+            let extension = certificate.extension(oid::SUBJECT_KEY_IDENTIFIER)?;
+            last_four(parse_subject_key_id(extension.value).ok()?)
+        });
+        let ids = [stated, computed_id(spki).map_err(ImaKeyError::Malformed)?];
+        Ok(Self { der: bytes.to_vec(), key, ids })
+    }
+
+    /// What it was read from.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// Whether a signature that names this key id may be of this key.
+    #[must_use]
+    pub fn is_named(&self, id: u32) -> bool {
+        self.ids.contains(&Some(id))
+    }
+
+    /// Verifies a signature over a message whose hash is `digest`.
+    pub(super) fn verify(&self, alg: HashAlg, digest: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+        let (scheme, hash) = self.scheme(alg).ok_or(BadSignature)?;
+        let digest = Digest::import_less_safe(digest, hash).map_err(|_| BadSignature)?;
+        let bytes = match &self.key {
+            SubjectKey::Rsa { .. } => self.key.to_der(),
+            SubjectKey::Ec { point, .. } => point.clone(),
+        };
+        UnparsedPublicKey::new(scheme, bytes).verify_digest(&digest, signature).map_err(|_| BadSignature)
+    }
+
+    fn scheme(
+        &self,
+        alg: HashAlg,
+    ) -> Option<(&'static dyn VerificationAlgorithm, &'static aws_lc_rs::digest::Algorithm)> {
+        use aws_lc_rs::digest::{SHA256, SHA384, SHA512};
+        let curve = match &self.key {
+            SubjectKey::Rsa { .. } => None,
+            SubjectKey::Ec { curve, .. } => Some(*curve),
+        };
+        Some(match (curve, alg) {
+            (None, HashAlg::Sha256) => (&signature::RSA_PKCS1_2048_8192_SHA256, &SHA256),
+            (None, HashAlg::Sha384) => (&signature::RSA_PKCS1_2048_8192_SHA384, &SHA384),
+            (None, HashAlg::Sha512) => (&signature::RSA_PKCS1_2048_8192_SHA512, &SHA512),
+            (Some(Curve::P256), HashAlg::Sha256) => (&signature::ECDSA_P256_SHA256_ASN1, &SHA256),
+            (Some(Curve::P256), HashAlg::Sha384) => (&signature::ECDSA_P256_SHA384_ASN1, &SHA384),
+            (Some(Curve::P256), HashAlg::Sha512) => (&signature::ECDSA_P256_SHA512_ASN1, &SHA512),
+            (Some(Curve::P384), HashAlg::Sha256) => (&signature::ECDSA_P384_SHA256_ASN1, &SHA256),
+            (Some(Curve::P384), HashAlg::Sha384) => (&signature::ECDSA_P384_SHA384_ASN1, &SHA384),
+            (Some(Curve::P384), HashAlg::Sha512) => (&signature::ECDSA_P384_SHA512_ASN1, &SHA512),
+            (_, HashAlg::Sha1) | (Some(Curve::P521), _) => return None,
+        })
+    }
+}
+
+/// The signature is not one of this key over this digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BadSignature;
+
+/// The last four bytes of the SHA-1 of the key's bits (RFC 5280, section 4.2.1.2, method 1), as evmctl
+/// names keys that have no certificate. A name, not a proof.
+fn computed_id(spki: &[u8]) -> Result<Option<u32>, DerError> {
+    let mut inside = Der::new(spki).expect(der::SEQUENCE, "subjectPublicKeyInfo")?.inside();
+    inside.expect(der::SEQUENCE, "algorithm")?;
+    let bits = inside.expect(der::BIT_STRING, "subjectPublicKey")?.octets()?;
+    Ok(last_four(HashAlg::Sha1.hash(&[bits]).as_bytes()))
+}
+
+fn last_four(bytes: &[u8]) -> Option<u32> {
+    bytes.last_chunk().map(|id| u32::from_be_bytes(*id))
+}

@@ -1,0 +1,72 @@
+//! What was left out of a learned release, in words for whoever reviews it.
+
+use super::learn::{DifferingEvent, LearnNote, Learned};
+use crate::appraisal::BOOT_PCRS;
+
+/// One sentence for each thing that was left out of `learned`. `names` are what the devices, or the
+/// folders that stand for them, are called, in the order in which they were learned from.
+#[must_use]
+pub fn describe(learned: &Learned, names: &[String]) -> Vec<String> {
+    let mut sentences = describe_notes(&learned.notes, names);
+    let unstable = learned.notes.iter().filter_map(|note| match note {
+        LearnNote::Unstable { pcr } => Some(pcr.to_string()),
+        _ => None,
+    });
+    let unstable: Vec<String> = unstable.collect();
+    if !unstable.is_empty() {
+        sentences.push(format!(
+            "PCRs {} differ from device to device or boot to boot and are never learned",
+            unstable.join(", ")
+        ));
+    }
+    let constrained = learned.manifest.constrained();
+    let missing = BOOT_PCRS.iter().filter(|pcr| !constrained.iter().any(|known| known.number() == **pcr));
+    let missing: Vec<String> = missing.map(ToString::to_string).collect();
+    if !missing.is_empty() {
+        sentences.push(format!(
+            "the draft does not constrain PCR {}, so no device becomes affirming by it; add rules for it",
+            missing.join(", ")
+        ));
+    }
+    sentences
+}
+
+/// One sentence for each note but those about PCRs that are never learned.
+#[must_use]
+pub fn describe_notes(notes: &[LearnNote], names: &[String]) -> Vec<String> {
+    notes.iter().filter_map(|note| sentence(note, names)).collect()
+}
+
+/// What the device at `place`, counted from 1, is called.
+#[must_use]
+pub fn name_at(names: &[String], place: usize) -> &str {
+    names.get(place.saturating_sub(1)).map_or("a device", String::as_str)
+}
+
+/// A note in words; those about unstable PCRs are told together.
+fn sentence(note: &LearnNote, names: &[String]) -> Option<String> {
+    let of = |place: usize| name_at(names, place);
+    Some(match note {
+        LearnNote::Unstable { .. } => return None,
+        LearnNote::Unexplained { pcr, device } => {
+            format!("PCR {pcr}: the log of {} does not explain its value", of(*device))
+        }
+        LearnNote::NotQuoted { pcr, device } => {
+            format!("PCR {pcr}: the evidence of {} lacks it", of(*device))
+        }
+        LearnNote::ValuesDiffer { pcr, values } => {
+            let values: Vec<String> =
+                (1..).zip(values).map(|(place, value)| format!("{} has {value}", of(place))).collect();
+            format!("PCR {pcr} differs: {}", values.join(", "))
+        }
+        LearnNote::EventsDiffer { pcr, events } => {
+            let one = |event: &DifferingEvent| {
+                let owners: Vec<&str> = event.devices.iter().map(|place| of(*place)).collect();
+                format!("{} {} only on {}", event.event_type, event.digest, owners.join(", "))
+            };
+            let events: Vec<String> = events.iter().map(one).collect();
+            format!("PCR {pcr} is left out, its events differ: {}", events.join("; "))
+        }
+        LearnNote::NoEvents { pcr } => format!("PCR {pcr}: no device has an event in it"),
+    })
+}

@@ -1,0 +1,147 @@
+//! Reading: every template, every width, and what is refused with its offset.
+
+use policy::budget::MAX_IMA_NAME;
+use policy::eventlog::ima::list::{ImaList, ImaListError, Record};
+use policy::eventlog::ima::template::DigestOf;
+use policy::reader::ReadError;
+use policy::tpm::alg::HashAlg;
+
+use crate::rig::{Written, d_ng, file, list, list_of, n_ng, record, sha256, violation};
+
+fn read(bytes: &[u8]) -> Result<Vec<Record<'_>>, ImaListError> {
+    ImaList::parse(bytes, 0)?.records().collect()
+}
+
+/// One record of each template.
+fn of_every_template() -> Vec<Written> {
+    let digest = sha256(b"content");
+    let (d, n) = (d_ng(&digest), n_ng("/usr/bin/x"));
+    let v2 = [&b"ima:"[..], &d].concat();
+    let none = Vec::new;
+    let legacy = vec![HashAlg::Sha1.hash(&[b"content"]).as_bytes().to_vec(), b"/usr/bin/x".to_vec()];
+    vec![
+        record("ima", &legacy),
+        record("ima-ng", &[d.clone(), n.clone()]),
+        record("ima-sig", &[d.clone(), n.clone(), none()]),
+        record("ima-ngv2", &[v2.clone(), n.clone()]),
+        record("ima-sigv2", &[v2, n.clone(), none()]),
+        record("ima-buf", &[d.clone(), n.clone(), b"buffer".to_vec()]),
+        record("ima-modsig", &[d.clone(), n.clone(), none(), d.clone(), b"pkcs7".to_vec()]),
+        record(
+            "evm-sig",
+            &[d.clone(), n.clone(), none(), none(), none(), none(), vec![0; 4], vec![0; 4], vec![0; 2]],
+        ),
+        record("n-ng|d-ng", &[n.clone(), d.clone()]),
+        record("some-other", &[b"whatever".to_vec()]),
+        violation("/usr/bin/x"),
+    ]
+}
+
+#[test]
+fn every_template_is_read_in_every_width() {
+    let written = of_every_template();
+    for width in HashAlg::ALL {
+        // The first record decides about the width, so each must be able to.
+        for turn in 0..written.len() {
+            let turned = [&written[turn..], &written[..turn]].concat();
+            let bytes = list_of(width, &turned);
+            assert_eq!(ImaList::parse(&bytes, 0).unwrap().alg(), width, "{}", turned[0].template);
+            let records = read(&bytes).unwrap();
+            assert_eq!(records.len(), turned.len());
+            for (record, written) in records.iter().zip(&turned) {
+                assert_eq!(record.template, written.template);
+                assert_eq!(record.is_violation(), written.violation);
+                for bank in HashAlg::ALL {
+                    assert_eq!(record.extends(bank), written.template_hash(bank), "{}", record.template);
+                }
+                let named = record.template != "some-other";
+                assert_eq!(record.fields.name, named.then_some(&b"/usr/bin/x"[..]), "{}", record.template);
+            }
+        }
+    }
+}
+
+#[test]
+fn digests_say_what_they_are_of() {
+    let digest = sha256(b"tree");
+    let verity = [&b"verity:"[..], &d_ng(&digest)].concat();
+    let unknown = b"sm3-256:\0xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx".to_vec();
+    let bytes = list(&[
+        record("ima-ngv2", &[verity, n_ng("/a")]),
+        file("/b", "content"),
+        record("ima-ng", &[unknown, n_ng("/c")]),
+    ]);
+    let of: Vec<_> = read(&bytes).unwrap().iter().map(|r| r.fields.digest.map(|d| (d.of, d.value))).collect();
+    assert_eq!(of, [Some((DigestOf::Verity, digest)), Some((DigestOf::Unsaid, sha256(b"content"))), None]);
+}
+
+#[test]
+fn a_flipped_byte_of_data_or_digest_is_refused_at_its_record() {
+    let (first, second) = (file("/a", "1"), file("/b", "2"));
+    let honest = list(&[first.clone(), second]);
+    let offset = first.bytes(HashAlg::Sha1).len();
+    for at in [offset + 4, offset + 23, honest.len() - 6] {
+        let mut bytes = honest.clone();
+        bytes[at] ^= 1;
+        let refused = ImaListError::Digest { position: 1, offset, alg: HashAlg::Sha1 };
+        assert_eq!(read(&bytes).unwrap_err(), refused);
+    }
+}
+
+#[test]
+fn bounds_are_kept() {
+    let refusal = |bytes: &[u8]| read(bytes).unwrap_err();
+    assert_eq!(refusal(&[]), ImaListError::Empty);
+    assert_eq!(refusal(&[7; 300]), ImaListError::Width);
+    assert_eq!(refusal(&[0; 300]), ImaListError::Width);
+    let long = record(&"x".repeat(MAX_IMA_NAME + 1), &[]);
+    assert_eq!(refusal(&list(std::slice::from_ref(&long))), ImaListError::Width);
+    let behind = list(&[file("/a", "1"), long]);
+    let ImaListError::Structure(ReadError::TooLarge { what, found: 65, limit: 64, .. }) = refusal(&behind)
+    else {
+        panic!("refused for another reason")
+    };
+    assert_eq!(what, "template name");
+    assert_eq!(refusal(&list(&[file("/a", "1").in_pcr(24)])), ImaListError::Pcr { offset: 0, pcr: 24 });
+    assert!(matches!(refusal(&list(&[file("/a", "1"), record("a\nb", &[])])), ImaListError::Name { .. }));
+    let mut huge = list(&[file("/a", "1")]);
+    huge[35..39].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(matches!(refusal(&huge), ImaListError::Structure(ReadError::TooLarge { offset: 39, .. })));
+    let legacy = record("ima", &[vec![1; 20], vec![b'a'; 256]]);
+    assert!(matches!(
+        refusal(&list(&[legacy])),
+        ImaListError::Structure(ReadError::TooLarge { found: 256, .. })
+    ));
+}
+
+#[test]
+fn fields_must_be_those_of_the_template() {
+    let refusal = |written: Written| read(&list(&[written])).unwrap_err();
+    let surplus = record("ima-ng", &[d_ng(&sha256(b"")), n_ng("/a"), Vec::new()]);
+    let ImaListError::Fields { template, fields: 2, offset: 38 } = refusal(surplus) else { panic!() };
+    assert_eq!(template, "ima-ng");
+    let cut = record("ima-sig", &[d_ng(&sha256(b"")), n_ng("/a")]);
+    assert!(matches!(
+        refusal(cut),
+        ImaListError::Structure(ReadError::Truncated { what: "length of a field", .. })
+    ));
+}
+
+#[test]
+fn the_other_byte_order_is_named() {
+    let mut bytes = 10_u32.to_be_bytes().to_vec();
+    bytes.extend([7; 20]);
+    bytes.extend(6_u32.to_be_bytes());
+    bytes.extend(b"ima-ng");
+    assert_eq!(read(&bytes).unwrap_err(), ImaListError::BigEndian);
+}
+
+#[test]
+fn nothing_follows_an_error() {
+    let mut bytes = list(&[file("/a", "1"), file("/b", "2")]);
+    bytes[5] ^= 1;
+    let parsed = ImaList::parse(&bytes, 0).unwrap();
+    let mut records = parsed.records();
+    assert!(records.next().unwrap().is_err());
+    assert!(records.next().is_none());
+}
