@@ -64,7 +64,8 @@ impl HashAlg {
         }
     }
 
-    fn backend(self) -> &'static digest::Algorithm {
+    /// The algorithm in the cryptographic library.
+    pub(crate) fn backend(self) -> &'static digest::Algorithm {
         match self {
             Self::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
             Self::Sha256 => &digest::SHA256,
