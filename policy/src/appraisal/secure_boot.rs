@@ -147,7 +147,7 @@ impl StateMismatch<'_> {
 /// An authority in words: where it is from, and its subject.
 fn called(authority: &Authority) -> String {
     let subject = match &authority.voucher {
-        Voucher::Certificate(name) => name.subject.as_deref(),
+        Voucher::Certificate(name) => name.subject(),
         Voucher::Hash(_) | Voucher::Sbat { .. } | Voucher::Variable { .. } => None,
     };
     subject.map_or_else(

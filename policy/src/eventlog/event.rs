@@ -110,7 +110,11 @@ pub fn describe(event: &Event<'_>) -> Option<String> {
         EventType::NO_ACTION => text::ascii(event.data.get(..15).unwrap_or(event.data)),
         _ => text::text(event.data),
     };
-    text.map(|text| text.chars().take(MAX_DESCRIPTION).collect())
+    let mut text = text?;
+    if let Some((end, _)) = text.char_indices().nth(MAX_DESCRIPTION) {
+        text.truncate(end);
+    }
+    Some(text)
 }
 
 /// A description with its length in front (clause 10.4.2.3).

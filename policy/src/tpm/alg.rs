@@ -64,7 +64,8 @@ impl HashAlg {
         }
     }
 
-    fn backend(self) -> &'static digest::Algorithm {
+    /// The algorithm in the cryptographic library.
+    pub(crate) fn backend(self) -> &'static digest::Algorithm {
         match self {
             Self::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
             Self::Sha256 => &digest::SHA256,
@@ -152,12 +153,12 @@ impl HashValue {
     pub fn extend(&self, digest: &[u8]) -> Self {
         // Side by side on the stack: an IMA list has tens of thousands of these.
         let mut both = [0; 2 * MAX_DIGEST_BYTES];
-        let parts = self.as_bytes().iter().chain(digest);
-        both.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
-        match both.get(..self.alg.len().saturating_add(digest.len())) {
-            Some(both) => self.alg.hash(&[both]),
-            None => self.alg.hash(&[self.as_bytes(), digest]),
-        }
+        let len = self.alg.len().saturating_add(digest.len());
+        let Some(both) = both.get_mut(..len) else { return self.alg.hash(&[self.as_bytes(), digest]) };
+        let (before, after) = both.split_at_mut(self.alg.len());
+        before.copy_from_slice(self.as_bytes());
+        after.copy_from_slice(digest);
+        self.alg.hash(&[both])
     }
 
     /// Reads the hex digits of a digest of algorithm `alg`.

@@ -90,11 +90,14 @@ fn a_flood_of_unknown_files_is_counted_and_not_listed() {
 
 #[test]
 fn excluded_paths_are_passed_over_and_their_neighbours_are_not() {
-    let section = "[ima]\nexclude = [\"/tmp/**\", \"/etc/motd\"]\n";
+    let section = "[ima]\nexclude = [\"/tmp/**\", \"/etc/motd\", \"/my logs/**\", \"/my log\"]\n";
     let release = release("1.4.0", 7, section);
     let fine = [file("/tmp/a", "1"), file("/tmp/b/c", "2"), file("/etc/motd", "3")];
     assert_eq!(of(&fine, std::slice::from_ref(&release)).record().verdict, Verdict::Affirming);
-    for path in ["/tmpx", "/tmp", "/etc/motd2", "/x/tmp/a"] {
+    // Linux writes spaces as `_`.
+    let fine = [file("/my_logs/a", "1"), file("/my_log", "2")];
+    assert_eq!(of(&fine, std::slice::from_ref(&release)).record().verdict, Verdict::Affirming);
+    for path in ["/tmpx", "/tmp", "/etc/motd2", "/x/tmp/a", "/my logs/a", "/my_log2"] {
         let forecast = of(&[file(path, "1")], std::slice::from_ref(&release));
         assert_eq!(kinds(&forecast.record().findings), [FindingKind::UnknownFile], "{path}");
     }

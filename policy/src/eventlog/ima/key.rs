@@ -1,7 +1,9 @@
 //! Keys whose signatures vouch for files, and the short ids by which signatures name them.
 
+use std::fmt;
+
 use aws_lc_rs::digest::Digest;
-use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
 
 use crate::tpm::alg::HashAlg;
 use crate::x509::Certificate;
@@ -31,10 +33,10 @@ pub enum ImaKeyError {
 }
 
 /// A public key whose signatures vouch for files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct ImaKey {
     der: Vec<u8>,
-    key: SubjectKey,
+    verifiers: Vec<(HashAlg, ParsedPublicKey)>,
     ids: [Option<u32>; 2],
 }
 
@@ -51,16 +53,13 @@ impl ImaKey {
             KeyError::Malformed(error) => ImaKeyError::Malformed(error),
             error => ImaKeyError::Key(error),
         })?;
-        if let SubjectKey::Ec { curve: Curve::P521, .. } = key {
-            return Err(ImaKeyError::Curve(Curve::P521.name()));
-        }
-        key.validate().map_err(ImaKeyError::Key)?;
+        let verifiers = verifiers(&key)?;
         let stated = certificate.as_ref().and_then(|certificate| {
             let extension = certificate.extension(oid::SUBJECT_KEY_IDENTIFIER)?;
             last_four(parse_subject_key_id(extension.value).ok()?)
         });
         let ids = [stated, computed_id(spki).map_err(ImaKeyError::Malformed)?];
-        Ok(Self { der: bytes.to_vec(), key, ids })
+        Ok(Self { der: bytes.to_vec(), verifiers, ids })
     }
 
     /// What it was read from.
@@ -77,37 +76,55 @@ impl ImaKey {
 
     /// Verifies a signature over a message whose hash is `digest`.
     pub(super) fn verify(&self, alg: HashAlg, digest: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
-        let (scheme, hash) = self.scheme(alg).ok_or(BadSignature)?;
-        let digest = Digest::import_less_safe(digest, hash).map_err(|_| BadSignature)?;
-        let bytes = match &self.key {
-            SubjectKey::Rsa { .. } => self.key.to_der(),
-            SubjectKey::Ec { point, .. } => point.clone(),
-        };
-        UnparsedPublicKey::new(scheme, bytes).verify_digest(&digest, signature).map_err(|_| BadSignature)
+        let (_, verifier) = self.verifiers.iter().find(|(of, _)| *of == alg).ok_or(BadSignature)?;
+        let digest = Digest::import_less_safe(digest, alg.backend()).map_err(|_| BadSignature)?;
+        verifier.verify_digest_sig(&digest, signature).map_err(|_| BadSignature)
     }
+}
 
-    fn scheme(
-        &self,
-        alg: HashAlg,
-    ) -> Option<(&'static dyn VerificationAlgorithm, &'static aws_lc_rs::digest::Algorithm)> {
-        use aws_lc_rs::digest::{SHA256, SHA384, SHA512};
-        let curve = match &self.key {
-            SubjectKey::Rsa { .. } => None,
-            SubjectKey::Ec { curve, .. } => Some(*curve),
-        };
-        Some(match (curve, alg) {
-            (None, HashAlg::Sha256) => (&signature::RSA_PKCS1_2048_8192_SHA256, &SHA256),
-            (None, HashAlg::Sha384) => (&signature::RSA_PKCS1_2048_8192_SHA384, &SHA384),
-            (None, HashAlg::Sha512) => (&signature::RSA_PKCS1_2048_8192_SHA512, &SHA512),
-            (Some(Curve::P256), HashAlg::Sha256) => (&signature::ECDSA_P256_SHA256_ASN1, &SHA256),
-            (Some(Curve::P256), HashAlg::Sha384) => (&signature::ECDSA_P256_SHA384_ASN1, &SHA384),
-            (Some(Curve::P256), HashAlg::Sha512) => (&signature::ECDSA_P256_SHA512_ASN1, &SHA512),
-            (Some(Curve::P384), HashAlg::Sha256) => (&signature::ECDSA_P384_SHA256_ASN1, &SHA256),
-            (Some(Curve::P384), HashAlg::Sha384) => (&signature::ECDSA_P384_SHA384_ASN1, &SHA384),
-            (Some(Curve::P384), HashAlg::Sha512) => (&signature::ECDSA_P384_SHA512_ASN1, &SHA512),
-            (_, HashAlg::Sha1) | (Some(Curve::P521), _) => return None,
-        })
+/// What it was read from says everything.
+impl PartialEq for ImaKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.der == other.der
     }
+}
+
+impl Eq for ImaKey {}
+
+impl fmt::Debug for ImaKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImaKey").field("ids", &self.ids).finish_non_exhaustive()
+    }
+}
+
+/// The key, ready to verify signatures over hashes of each algorithm; never of SHA-1.
+fn verifiers(key: &SubjectKey) -> Result<Vec<(HashAlg, ParsedPublicKey)>, ImaKeyError> {
+    use HashAlg::{Sha256, Sha384, Sha512};
+    let schemes: [(HashAlg, &'static dyn VerificationAlgorithm); 3] = match key {
+        SubjectKey::Rsa { .. } => [
+            (Sha256, &signature::RSA_PKCS1_2048_8192_SHA256),
+            (Sha384, &signature::RSA_PKCS1_2048_8192_SHA384),
+            (Sha512, &signature::RSA_PKCS1_2048_8192_SHA512),
+        ],
+        SubjectKey::Ec { curve: Curve::P256, .. } => [
+            (Sha256, &signature::ECDSA_P256_SHA256_ASN1),
+            (Sha384, &signature::ECDSA_P256_SHA384_ASN1),
+            (Sha512, &signature::ECDSA_P256_SHA512_ASN1),
+        ],
+        SubjectKey::Ec { curve: Curve::P384, .. } => [
+            (Sha256, &signature::ECDSA_P384_SHA256_ASN1),
+            (Sha384, &signature::ECDSA_P384_SHA384_ASN1),
+            (Sha512, &signature::ECDSA_P384_SHA512_ASN1),
+        ],
+        SubjectKey::Ec { curve: Curve::P521, .. } => return Err(ImaKeyError::Curve(Curve::P521.name())),
+    };
+    let (bytes, what) = match key {
+        SubjectKey::Rsa { .. } => (key.to_der(), "RSA"),
+        SubjectKey::Ec { point, curve } => (point.clone(), curve.name()),
+    };
+    let parsed = |(alg, scheme)| ParsedPublicKey::new(scheme, &bytes).map(|key| (alg, key));
+    let verifiers = schemes.into_iter().map(parsed).collect::<Result<_, _>>();
+    verifiers.map_err(|_| ImaKeyError::Key(KeyError::Invalid(what)))
 }
 
 /// The signature is not one of this key over this digest.

@@ -180,7 +180,11 @@ impl Record<'_> {
     /// What the record extends in `bank`: ones for a violation.
     #[must_use]
     pub fn extends(&self, bank: HashAlg) -> HashValue {
-        if self.is_violation() { HashValue::repeated(bank, 0xff) } else { self.template_hash(bank) }
+        if self.is_violation() {
+            return HashValue::repeated(bank, 0xff);
+        }
+        // In the list of the bank itself it is the stated digest, which was compared when the record was read.
+        HashValue::new(bank, self.digest).unwrap_or_else(|| self.template_hash(bank))
     }
 }
 
@@ -215,13 +219,18 @@ impl<'a> Records<'a> {
         self.reader.offset()
     }
 
+    /// The next record of a list that was read to its end before: its digest was compared then.
+    pub(super) fn read_again(&mut self) -> Option<Record<'a>> {
+        let offset = self.reader.offset();
+        if self.reader.is_empty() { None } else { self.unverified(offset).ok() }
+    }
+
     fn record(&mut self) -> Result<Record<'a>, ImaListError> {
         let offset = self.reader.offset();
         if self.read >= MAX_IMA_RECORDS {
             return Err(ImaListError::TooManyRecords { offset });
         }
         let record = self.unverified(offset)?;
-        self.read = self.read.saturating_add(1);
         if !record.is_violation() && record.template_hash(self.alg).as_bytes() != record.digest {
             return Err(ImaListError::Digest { position: record.position, offset, alg: self.alg });
         }
@@ -240,6 +249,7 @@ impl<'a> Records<'a> {
         let template = name.ok_or(ImaListError::Name { offset: name_offset })?;
         let (data, fields) = template::read(reader, template)?;
         let position = self.first.saturating_add(u64::try_from(self.read).unwrap_or(u64::MAX));
+        self.read = self.read.saturating_add(1);
         Ok(Record { position, offset, pcr, template, digest, data, fields })
     }
 }

@@ -121,8 +121,8 @@ impl VerifiedIma {
     /// The confirmed records that were sent, in the list's order.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         let bytes = self.bytes.get(..self.end).unwrap_or_default();
-        // They were read before.
-        ImaList::verified(bytes, self.alg, self.first).records().map_while(Result::ok)
+        let mut records = ImaList::verified(bytes, self.alg, self.first).records();
+        std::iter::from_fn(move || records.read_again())
     }
 
     /// Place of the first of them in the list since boot; 0 if the list is whole.

@@ -215,15 +215,21 @@ impl KeyCertificate {
 pub struct CertificateName {
     /// The SHA-256 of its DER form.
     pub fingerprint: Digest,
-    /// Its subject; `None` if it cannot be read.
-    pub subject: Option<String>,
+    /// The DER of its subject, which becomes text when somebody asks: few ever do.
+    subject: Option<Vec<u8>>,
 }
 
 impl CertificateName {
     /// The name of what claims to be a certificate.
     pub(super) fn of(der: &[u8]) -> Self {
-        let subject = Certificate::parse(der).ok().map(|certificate| name::text(certificate.subject()));
+        let subject = Certificate::parse(der).ok().map(|certificate| certificate.subject().to_vec());
         Self { fingerprint: Digest::of(der), subject }
+    }
+
+    /// Its subject for people; `None` if it cannot be read.
+    #[must_use]
+    pub fn subject(&self) -> Option<String> {
+        self.subject.as_deref().map(name::text)
     }
 }
 

@@ -64,8 +64,10 @@ pub struct Excluded(pub(super) String);
 impl Excluded {
     fn covers(&self, path: &str) -> bool {
         match self.0.strip_suffix("**") {
-            Some(folder) => path.starts_with(as_linux_writes(folder).as_str()),
-            None => path == as_linux_writes(&self.0),
+            Some(folder) => {
+                path.as_bytes().get(..folder.len()).is_some_and(|front| is_written(folder, front))
+            }
+            None => is_written(&self.0, path.as_bytes()),
         }
     }
 
@@ -119,6 +121,11 @@ impl ImaRules {
 /// Linux writes spaces in names as `_` (`ima_write_template_field_data`).
 pub(super) fn as_linux_writes(path: &str) -> String {
     path.replace(' ', "_")
+}
+
+/// Whether Linux writes `path` so.
+fn is_written(path: &str, so: &[u8]) -> bool {
+    path.bytes().map(|byte| if byte == b' ' { b'_' } else { byte }).eq(so.iter().copied())
 }
 
 /// The text of a key in its canonical form: what it was read from, in base64.

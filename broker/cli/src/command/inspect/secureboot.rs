@@ -131,7 +131,7 @@ impl From<&KeyCertificate> for CertificateView {
     fn from(certificate: &KeyCertificate) -> Self {
         Self {
             sha256: certificate.name.fingerprint.hex(),
-            subject: certificate.name.subject.clone(),
+            subject: certificate.name.subject(),
             owner: certificate.owner.to_string(),
         }
     }
@@ -140,7 +140,7 @@ impl From<&KeyCertificate> for CertificateView {
 impl From<&Authority> for AuthorityView {
     fn from(authority: &Authority) -> Self {
         let (kind, subject, sbat) = match &authority.voucher {
-            Voucher::Certificate(name) => ("certificate", name.subject.clone(), None),
+            Voucher::Certificate(name) => ("certificate", name.subject(), None),
             Voucher::Hash(_) => ("hash", None, None),
             Voucher::Sbat { text, .. } => ("sbat", None, text.clone()),
             Voucher::Variable { .. } => ("variable", None, None),
