@@ -11,7 +11,7 @@ use proto::v1::admin_server::AdminServer;
 use proto::v1::attestation_server::AttestationServer;
 use proto::v1::enrollment_server::EnrollmentServer;
 use proto::v1::watch_server::WatchServer;
-use proto::{denial, v1};
+use proto::{MAX_REQUEST, denial, v1};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
@@ -37,8 +37,6 @@ use crate::tls::{Tls, TlsError};
 use crate::tpm_roots::{self, TpmRootsError};
 use crate::trust::{self, TrustError, ViewCache};
 
-/// Largest message of a device: a firmware log of 1 MiB, keys and certificates.
-const MAX_MESSAGE: usize = 2 << 20;
 /// Requests that one connection may have open.
 const STREAMS: u32 = 16;
 /// A request whose answer has not begun by then is given up, its body with it; streams go on.
@@ -120,7 +118,7 @@ fn structured(response: Response<Body>) -> Response<Body> {
     if code != Some(b"11") {
         return response;
     }
-    let message = format!("the message is larger than {MAX_MESSAGE} bytes; send less");
+    let message = format!("the message is larger than {MAX_REQUEST} bytes; send less");
     let reason = v1::DenialReason::Malformed.into();
     denial::to_status(&v1::Denial { reason, message, ..v1::Denial::default() }).into_http()
 }
@@ -187,11 +185,11 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         .layer(MapResponseLayer::new(structured))
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(EnrollmentServer::new(devices.clone()).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(AttestationServer::new(devices).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(EnrollmentServer::new(devices.clone()).max_decoding_message_size(MAX_REQUEST))
+        .add_service(AttestationServer::new(devices).max_decoding_message_size(MAX_REQUEST))
         .add_service(WatchServer::new(Watching::new(Arc::clone(&plant), hub)))
         .add_service(
-            AdminServer::new(Administration::new(Arc::clone(&plant))).max_decoding_message_size(MAX_MESSAGE),
+            AdminServer::new(Administration::new(Arc::clone(&plant))).max_decoding_message_size(MAX_REQUEST),
         )
         .add_service(health_service)
         .add_service(reflection);

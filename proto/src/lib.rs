@@ -7,6 +7,10 @@
 pub mod convert;
 pub mod denial;
 
+/// Largest request in bytes that the broker reads: a firmware log of 1 MiB, keys and certificates, and an IMA
+/// list in what they leave.
+pub const MAX_REQUEST: usize = 2 << 20;
+
 /// Generated messages, clients and servers.
 #[expect(
     missing_docs,

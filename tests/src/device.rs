@@ -80,7 +80,7 @@ impl Device {
     fn configure(&self) {
         let mut text = self.plant.clone();
         text += &format!("tpm = \"{}\"\ndevice = \"{}\"\n", self.swtpm.address(), self.name);
-        text += "firmware_log = \"eventlog.bin\"\nstate = \"state\"\ndeliver = \"deliver\"\n";
+        text += "firmware_log = \"eventlog.bin\"\nima_log = \"ima.bin\"\nstate = \"state\"\ndeliver = \"deliver\"\n";
         if self.join_token {
             text += "join_token_file = \"join-token\"\n";
         }

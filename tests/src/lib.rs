@@ -5,6 +5,7 @@
 //! deadline. Does not promise anything outside tests: everything here panics when the world is not as it should be.
 
 mod device;
+mod ima;
 mod plant;
 mod process;
 mod tool;
@@ -13,6 +14,7 @@ mod world;
 
 pub use attestor::testing::missing_tool;
 pub use device::Device;
+pub use ima::digest_of;
 pub use plant::BrokerFolder;
 pub use process::{Process, program, run};
 pub use tool::Answer;

@@ -75,12 +75,19 @@ impl World {
 
     /// Learns, signs and applies what `device` runs as a release of `product`.
     pub fn make_golden(&self, device: &str, product: &str, version: &str) -> PathBuf {
+        self.make_golden_with(device, product, version, "")
+    }
+
+    /// The same, with more sections in the release.
+    pub fn make_golden_with(&self, device: &str, product: &str, version: &str, sections: &str) -> PathBuf {
         let manifest = self.plant.run_path(&format!("{product}-{version}.toml"));
-        let envelope = manifest.with_extension("dsse.json");
+        let (envelope, file) = (manifest.with_extension("dsse.json"), manifest.clone());
         let (manifest, signed) = (manifest.display(), envelope.display());
         self.admin(&format!(
             "golden learn --from {device} --product {product} --version {version} --out {manifest}"
         ));
+        let learned = fs::read_to_string(&file).expect("golden learn writes a manifest");
+        fs::write(&file, format!("{learned}\n{sections}")).expect("a file of the run");
         self.admin(&format!("golden sign {manifest} --out {signed}"));
         self.admin(&format!("golden apply {signed} --yes"));
         envelope

@@ -4,6 +4,7 @@ mod administration;
 mod configuration;
 mod durability;
 mod faults;
+mod files;
 mod hostile;
 mod recovery;
 mod software_keys;

@@ -43,8 +43,10 @@ async fn assemble(config: Config) -> Result<Attester, CommandError> {
     let floor = keeper.read(|state| state.clock_floor);
     let clock = Arc::new(FlooredClock::new(System::default(), floor));
     let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone())).map_err(system("a thread for the TPM"))?;
-    let prover =
-        Prover::new(tpm, config.firmware_log.clone()).await?.with_userspace_log(&config.userspace_log);
+    let prover = Prover::new(tpm, config.firmware_log.clone())
+        .await?
+        .with_userspace_log(&config.userspace_log)
+        .with_ima_log(config.ima_log.as_deref());
     let name = config.plant.broker_name();
     let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
     let client = BrokerClient::new(config.broker.clone(), name, root.clone(), tls_clock)?;

@@ -55,6 +55,8 @@ pub struct Config {
     pub firmware_log: PathBuf,
     /// systemd's log of its own measurements.
     pub userspace_log: PathBuf,
+    /// The list of Linux IMA; `None` where none is to be sent.
+    pub ima_log: Option<PathBuf>,
     /// Services that it offers to others.
     pub services: Vec<Service>,
     /// Declared properties for the inventory.
@@ -232,6 +234,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         join_token_file: raw.join_token_file.as_deref().map(|file| base.join(file)),
         firmware_log: path(raw.firmware_log.as_deref(), "/sys/kernel/security/tpm0/binary_bios_measurements"),
         userspace_log: path(raw.userspace_log.as_deref(), "/run/log/systemd/tpm2-measure.log"),
+        ima_log: raw.ima_log.as_deref().filter(|file| !file.is_empty()).map(|file| base.join(file)),
         services,
         inventory: raw.inventory.clone(),
     })

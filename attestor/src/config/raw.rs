@@ -21,6 +21,7 @@ pub(super) struct Raw {
     pub(super) join_token_file: Option<String>,
     pub(super) firmware_log: Option<String>,
     pub(super) userspace_log: Option<String>,
+    pub(super) ima_log: Option<String>,
     #[serde(default, rename = "service")]
     pub(super) services: Vec<RawService>,
     #[serde(default)]

@@ -20,6 +20,7 @@ fn the_least_configuration_has_the_documented_defaults() {
     assert_eq!(config.state, Path::new("/var/lib/touchstone-attestor"));
     assert_eq!(config.deliver, Path::new("/run/touchstone"));
     assert_eq!(config.broker.to_string(), "127.0.0.1:8443");
+    assert_eq!(config.ima_log, None);
 }
 
 #[test]
@@ -34,6 +35,7 @@ device = "press-1"
 zones = ["press", "cell-3"]
 join_token_file = "token"
 firmware_log = "log"
+ima_log = "ima"
 [[service]]
 name = "opcua"
 port = 4840
@@ -53,6 +55,9 @@ model = "X"
     let services = [service("opcua", 4840, KeyPlace::Tpm), service("hmi", 443, KeyPlace::Software)];
     assert_eq!(config.services, services);
     assert_eq!(config.inventory["model"], "X");
+    assert_eq!(config.ima_log.unwrap(), Path::new("/etc/ima"));
+    let off = Config::parse(Path::new("/etc"), &text.replace(r#""ima""#, r#""""#)).unwrap();
+    assert_eq!(off.ima_log, None);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! of it is logged. Does not promise that the Verifier likes it.
 
 mod challenge;
+mod ima;
 mod prover;
 mod quote;
 mod self_check;
@@ -14,12 +15,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use policy::digest::Digest;
+use prost::Message;
 use proto::v1;
 
 use crate::role::Seat;
 use crate::tpm::{Attestation, IdentityKeyBlob, TpmError, TpmIdentityKey};
 
 pub use challenge::{Challenge, ChallengeError, VERSION};
+pub use ima::ImaLogError;
 pub use prover::{Prover, ProverError};
 pub use statement::Subject;
 
@@ -53,6 +56,9 @@ pub enum EvidenceError {
         #[source]
         source: std::io::Error,
     },
+    /// The IMA list cannot be sent.
+    #[error(transparent)]
+    ImaLog(#[from] ImaLogError),
     /// A certificate request could not be made.
     #[error("the certificate request for {seat} was not signed by the TPM; see the lines before")]
     Request {
@@ -86,7 +92,7 @@ pub async fn answer(
         statement::encode(prover, challenge, subject, &requested, (&firmware_log, &userspace_log));
     let quoted = quote::take(prover, challenge, &statement, &requested).await?;
     let identity_keys = requested.into_iter().zip(quoted.certifications);
-    let request = v1::CompleteRequest {
+    let mut request = v1::CompleteRequest {
         sealed: challenge.sealed().to_vec(),
         statement,
         credential_secret: secret.to_vec(),
@@ -102,7 +108,11 @@ pub async fn answer(
         software_keys: subject.software_keys.clone(),
         userspace_log,
         image_log: Vec::new(),
+        // Read last: every record that the quote covers is then on it.
+        ima_log: Vec::new(),
+        ima_first: 0,
     };
+    request.ima_log = prover.ima_log(ima::room(request.encoded_len()))?;
     self_check::warn(challenge, &request);
     Ok(request)
 }

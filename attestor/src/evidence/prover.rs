@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use policy::tpm::public::{Name, Public, PublicError};
 
-use super::EvidenceError;
+use super::{EvidenceError, ImaLogError, ima};
 use crate::durable;
 use crate::tpm::{EkTemplate, Endorsement, EndorsementKey, KEY_GENERATION_DEADLINE, TpmError, TpmHandle};
 
@@ -20,6 +20,7 @@ pub struct Prover {
     attestation_key_name: Name,
     firmware_log: PathBuf,
     userspace_log: Option<PathBuf>,
+    ima_log: Option<PathBuf>,
 }
 
 /// The TPM cannot prove anything.
@@ -54,6 +55,7 @@ impl Prover {
             attestation_key,
             firmware_log,
             userspace_log: None,
+            ima_log: None,
         })
     }
 
@@ -61,6 +63,13 @@ impl Prover {
     #[must_use]
     pub fn with_userspace_log(mut self, file: &Path) -> Self {
         self.userspace_log = Some(file.to_owned());
+        self
+    }
+
+    /// Also sends the list of Linux IMA, if there is a file to read it from.
+    #[must_use]
+    pub fn with_ima_log(mut self, file: Option<&Path>) -> Self {
+        self.ima_log = file.map(Path::to_owned);
         self
     }
 
@@ -126,6 +135,11 @@ impl Prover {
     #[must_use]
     pub fn userspace_log(&self) -> Vec<u8> {
         self.userspace_log.as_deref().map(readable).unwrap_or_default()
+    }
+
+    /// The IMA list as it is now, of at most `room` bytes; empty where none is to be sent.
+    pub fn ima_log(&self, room: u64) -> Result<Vec<u8>, ImaLogError> {
+        self.ima_log.as_deref().map_or_else(|| Ok(Vec::new()), |file| ima::read(file, room))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The Verifier's own reading of the evidence, before it is sent: a torn log or a wrong bank gets its name here,
 //! on the device, where it can be mended. The broker decides all the same.
 
+use policy::eventlog::ima::verify::ImaPart;
 use policy::evidence::verify::{Challenged, verify};
 use policy::evidence::{Evidence, HardwareProof, Purpose, Quote, qualifying_data};
 use policy::tpm::alg::{HashAlg, HashValue};
@@ -30,7 +31,8 @@ fn objection(challenge: &Challenge, request: &v1::CompleteRequest) -> Option<Str
         quote: Quote { attest: request.quote.clone(), signature: request.quote_signature.clone() },
         pcrs: values(&selection, &request.pcr_values),
         firmware_log: request.firmware_log.clone(),
-        ima: None,
+        ima: (!request.ima_log.is_empty())
+            .then(|| ImaPart { first: request.ima_first, bytes: request.ima_log.as_slice().into() }),
         userspace_log: Some(request.userspace_log.clone()),
         image_log: Some(request.image_log.clone()),
     };

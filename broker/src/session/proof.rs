@@ -5,6 +5,7 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use policy::digest::Digest;
+use policy::eventlog::ima::verify::ImaPart;
 use policy::evidence::endorsement::{BoundEk, ValidityPolicy, endorse};
 use policy::evidence::flaw::{AttestingTpm, flaws};
 use policy::evidence::identity::CertifiedKey;
@@ -225,7 +226,7 @@ fn verified(
         quote: Quote { attest: request.quote.clone(), signature: request.quote_signature.clone() },
         pcrs: pcr_values(&request.pcr_values, &selection)?,
         firmware_log: request.firmware_log.clone(),
-        ima: None,
+        ima: sent_ima(request),
         userspace_log: sent_log(&request.userspace_log),
         image_log: sent_log(&request.image_log),
     };
@@ -242,6 +243,12 @@ fn verified(
 /// On the wire a log that is not sent is empty.
 fn sent_log(log: &[u8]) -> Option<Vec<u8>> {
     (!log.is_empty()).then(|| log.to_vec())
+}
+
+/// The IMA list of a request. A part of one is no less sent for being empty.
+pub(super) fn sent_ima(request: &v1::CompleteRequest) -> Option<ImaPart> {
+    let (first, list) = (request.ima_first, request.ima_log.as_slice());
+    (first > 0 || !list.is_empty()).then(|| ImaPart { first, bytes: list.into() })
 }
 
 pub(super) fn pcr_values(sent: &[Vec<u8>], selection: &PcrSelection) -> Result<PcrValues, Refusal> {

@@ -16,7 +16,7 @@ use proto::v1;
 use serde::{Deserialize, Serialize};
 
 use super::challenge::SELECTION;
-use super::proof::{endorsed, pcr_values};
+use super::proof::{endorsed, pcr_values, sent_ima};
 use crate::plant::Plant;
 use crate::record::device::{Attested, Tpm};
 use crate::store::blobs::{FetchError, MAX_BLOB};
@@ -84,7 +84,8 @@ pub async fn recorded(
     };
     let known = flaws(&attesting, &plant.config.tpm_deny);
     let linux = LinuxLogs { userspace: Some(&request.userspace_log), images: Some(&request.image_log) };
-    let (logs, origin) = (StoredLogs { linux, ima: None }, Origin::Device(hardware));
+    let ima = sent_ima(&request);
+    let (logs, origin) = (StoredLogs { linux, ima: ima.as_ref() }, Origin::Device(hardware));
     let evidence = RecordedEvidence::replay_all(pcrs, &request.firmware_log, &logs, origin);
     Ok(evidence.map_err(|e| unreadable(&e))?.with_flaws(known))
 }

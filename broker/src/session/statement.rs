@@ -142,7 +142,8 @@ fn name_of(public: &[u8]) -> Vec<u8> {
 }
 
 /// Every log of the request is stated with its digest, offset and length, and no other. The firmware's
-/// is always stated, the others where they are sent.
+/// is always stated, the others where they are sent. IMA's is never: it is read after the quote, whose PCRs
+/// bind it.
 fn agree_with_logs(stated: &v1::Statement, request: &v1::CompleteRequest) -> Result<(), Refusal> {
     let linux = [(v1::LogKind::Userspace, &request.userspace_log), (v1::LogKind::Images, &request.image_log)];
     let sent = linux.into_iter().filter(|(_, log)| !log.is_empty());
@@ -265,5 +266,7 @@ mod tests {
         assert_eq!(judge(vec![stated(Userspace, b"systemd"), firmware()]), refused("firmware log"));
         let shifted = v1::StatedLog { offset: 1, ..stated(Userspace, b"systemd") };
         assert_eq!(judge(vec![firmware(), shifted]), refused("userspace log"));
+        let ima = stated(v1::LogKind::Ima, b"");
+        assert_eq!(judge(vec![firmware(), stated(Userspace, b"systemd"), ima]), refused("list of logs"));
     }
 }

@@ -373,12 +373,21 @@ pub struct CompleteRequest {
     /// TCG firmware event log.
     #[prost(bytes = "vec", tag = "12")]
     pub firmware_log: ::prost::alloc::vec::Vec<u8>,
+    /// The list of Linux IMA (binary_runtime_measurements); empty where none is sent. It is read after the
+    /// quote, which must find all its records in it, so the statement that the quote signs cannot state it:
+    /// the quoted PCRs bind its records, and what they do not confirm is dropped.
+    #[prost(bytes = "vec", tag = "13")]
+    pub ima_log: ::prost::alloc::vec::Vec<u8>,
     /// systemd's log of its own measurements (tpm2-measure.log); empty where there is none.
     #[prost(bytes = "vec", tag = "14")]
     pub userspace_log: ::prost::alloc::vec::Vec<u8>,
     /// The attestor's log of the images that it measured; empty where there is none.
     #[prost(bytes = "vec", tag = "15")]
     pub image_log: ::prost::alloc::vec::Vec<u8>,
+    /// Place of the first record of ima_log in the list since boot; 0 for the whole list, the only one that
+    /// is taken yet.
+    #[prost(uint64, tag = "16")]
+    pub ima_first: u64,
     /// Keys outside the TPM for which certificates are asked, each stated with the digest of its request.
     #[prost(message, repeated, tag = "20")]
     pub software_keys: ::prost::alloc::vec::Vec<SoftwareKey>,

@@ -50,6 +50,7 @@ impl Thief {
         let root = PlantRoot::load(&config.plant_root).expect("the plant root");
         let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone())).expect("a thread for the TPM");
         let prover = Prover::new(tpm, config.firmware_log.clone()).await.expect("the TPM answers");
+        let prover = prover.with_ima_log(config.ima_log.as_deref());
         let clock: Arc<dyn Clock> = Arc::new(System::default());
         let client = BrokerClient::new(config.broker, config.plant.broker_name(), root.clone(), clock);
         let connection = client.expect("a broker name").connect().await.expect("the broker answers");

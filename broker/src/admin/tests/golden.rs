@@ -32,7 +32,7 @@ async fn learn(bench: &Bench, devices: &[&str], version: &str) -> Result<Draft, 
     draft(&bench.plant, &devices, "edge-box".parse().unwrap(), version.parse().unwrap()).await
 }
 
-fn sign(manifest: &str, key: &AuthorityKey) -> Vec<u8> {
+pub(crate) fn sign(manifest: &str, key: &AuthorityKey) -> Vec<u8> {
     let unsigned = Unsigned::new(&Manifest::parse(manifest).unwrap());
     let signature = key.sign(&unsigned.to_be_signed()).unwrap();
     Envelope::new(&unsigned, &[(Digest::of(&key.spki()), signature)]).to_json().into_bytes()

@@ -4,7 +4,7 @@ mod backup;
 mod change;
 mod clock;
 mod device;
-mod golden;
+pub(crate) mod golden;
 mod result;
 mod rights;
 mod status;
@@ -66,7 +66,7 @@ impl Hand {
 pub(crate) struct Bench {
     pub(crate) plant: Plant,
     pub(super) clock: Hand,
-    pub(super) release_key: AuthorityKey,
+    pub(crate) release_key: AuthorityKey,
     pub(super) owner_key: AuthorityKey,
     dir: TempDir,
 }
@@ -214,7 +214,7 @@ pub(crate) fn observing(name: &str) -> Zone {
 }
 
 /// An enforcing zone for the product edge-box.
-pub(super) fn enforcing(name: &str) -> Zone {
+pub(crate) fn enforcing(name: &str) -> Zone {
     let mut zone = observing(name);
     zone.mode = policy::appraisal::policy::Mode::Enforce;
     zone.products = ["edge-box".parse().unwrap()].into();

@@ -2,9 +2,11 @@
 
 mod answers;
 mod faulty;
+mod ima;
 mod tpm;
 
 use policy::id::DeviceName;
+use policy::zone::Zone;
 
 use self::tpm::TestTpm;
 use crate::admin::tests::{Bench, NOW, observing, refused};
@@ -14,8 +16,13 @@ use crate::store::Txn;
 
 /// A plant with one admitted device, whose EK is `tpm`'s and whose AK is not known yet.
 async fn plant_of(tpm: &TestTpm, registered: bool) -> (Bench, DeviceName) {
+    plant_with(&observing("cell-3"), tpm, registered).await
+}
+
+/// The same with the device in a zone of this kind, which is named cell-3.
+async fn plant_with(zone: &Zone, tpm: &TestTpm, registered: bool) -> (Bench, DeviceName) {
     let bench = Bench::new().await;
-    bench.zone(&observing("cell-3")).await;
+    bench.zone(zone).await;
     let name = bench.device("press-7", &["cell-3"]).await;
     let mut device: Device = bench.read(device_key(&name)).await;
     (device.ek, device.ak) = (tpm.ek_digest(), None);

@@ -42,11 +42,13 @@ pub(super) struct TestTpm {
     ak: EcdsaKeyPair,
     /// Milliseconds of its clock: each quote is later than the one before.
     clock: u64,
+    /// What was booted and measured: PCR values and logs.
+    pub(super) booted: v1::CompleteRequest,
 }
 
 impl TestTpm {
     pub(super) fn new() -> Self {
-        Self { ek: ek(), ak: key(), clock: 1000 }
+        Self { ek: ek(), ak: key(), clock: 1000, booted: boot("boot-a") }
     }
 
     /// What `request` becomes when this TPM's AK and its signature take the place of the first ones.
@@ -115,7 +117,7 @@ impl TestTpm {
         let sealed = begin::enrollment(plant, &request).await?.challenge.unwrap().sealed;
         // The test need not open the credential: it can open the challenge, which holds the secret.
         let challenge = Challenge::open(&plant.keys.load(), plant.now(), &sealed)?;
-        let booted = boot("boot-a");
+        let booted = self.booted.clone();
         let mut statement = statement(&challenge, name, &booted.firmware_log);
         if let Some((id, secret)) = token {
             let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
