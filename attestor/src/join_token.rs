@@ -12,7 +12,7 @@ use crate::durable;
 const MAX_FILE: u64 = 1024;
 /// Bytes of the public part.
 const ID: usize = 16;
-/// Bytes of the secret (design-details, A5).
+/// Bytes of the secret.
 const SECRET: usize = 32;
 
 /// A join token: `ts1.<id, 16 bytes hex>.<secret, 32 bytes hex>`.

@@ -57,7 +57,7 @@ impl Entropy for System {
     }
 }
 
-/// A clock that never shows less than the last time the broker signed (design-details, D4): a box without a
+/// A clock that never shows less than the last time the broker signed: a box without a
 /// battery starts in 1970, when no certificate is valid yet. The system's own clock is left alone.
 #[derive(Debug)]
 pub struct FlooredClock<C> {

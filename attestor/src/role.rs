@@ -54,7 +54,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// Where a key and its certificate belong: one zone and one role. No key serves two of them (design-details, B11).
+/// Where a key and its certificate belong: one zone and one role. No key serves two of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seat {
     /// The zone.

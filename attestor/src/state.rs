@@ -70,7 +70,7 @@ impl State {
     }
 
     /// The places without a certificate, or with one that has lived a third of its life: these ask for a new
-    /// one (design, section 3).
+    /// one.
     #[must_use]
     pub fn due(&self, now: UnixTime) -> Vec<Seat> {
         let fresh =

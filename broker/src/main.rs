@@ -7,6 +7,7 @@ use broker::init::{InitError, Made, Request, init};
 use broker::ports::System;
 use broker::server::{ServeError, serve};
 use clap::{Parser, Subcommand};
+use policy::cause::chain;
 use policy::id::PlantDomain;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -161,6 +162,6 @@ async fn run(dir: PathBuf) -> ExitCode {
 
 /// Says why, the whole chain in one line.
 fn failed(code: u8, error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("touchstone-broker: {}", broker::grpc::status::whole(error));
+    eprintln!("touchstone-broker: {}", chain(error));
     ExitCode::from(code)
 }

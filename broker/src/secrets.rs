@@ -2,7 +2,7 @@
 //! sealed under keys of their own.
 //!
 //! Both use AES-256-GCM under a key derived by HKDF-SHA-256 from the long-lived key and 32 fresh
-//! random bytes, so that no nonce can repeat however many messages one key seals (design-details A2).
+//! random bytes, so that no nonce can repeat however many messages one key seals.
 
 use std::path::{Path, PathBuf};
 

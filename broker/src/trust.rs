@@ -224,13 +224,13 @@ pub async fn signed(plant: &Plant, device: &DeviceName) -> Result<v1::SignedTrus
     })
 }
 
-/// Orders trust sets and CRLs over restores, too (A15).
+/// Orders trust sets and CRLs over restores, too.
 const fn sequence(epoch: u64, head: &TrustHead) -> u64 {
     (epoch << 40) | head.n
 }
 
 impl View {
-    /// Sequence of the trust sets made from this view (A15).
+    /// Sequence of the trust sets made from this view.
     #[must_use]
     pub const fn sequence(&self, epoch: u64) -> u64 {
         sequence(epoch, &self.head)

@@ -1,7 +1,7 @@
 //! The Issuance Grant: this key, this device, this zone, until then. An authority signs nothing else.
 //!
 //! What this module does not promise: that the revisions still hold. The transaction that issues
-//! compares them all (design-details, A17).
+//! compares them all.
 
 use serde::{Deserialize, Serialize};
 
@@ -181,7 +181,7 @@ impl IssuanceGrant {
         &self.spki_der
     }
 
-    /// The SHA-256 of the key's `SubjectPublicKeyInfo`: what the index of certified keys holds (B11).
+    /// The SHA-256 of the key's `SubjectPublicKeyInfo`: what the index of certified keys holds.
     #[must_use]
     pub const fn spki_digest(&self) -> Digest {
         self.spki_digest

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Longest label: leaves room for the plant's domain within 253 bytes (design-details, B10).
+/// Longest label: leaves room for the plant's domain within 253 bytes.
 pub const MAX_LABEL: usize = 40;
 /// Longest DNS name (RFC 1035, section 2.3.4).
 pub const MAX_DOMAIN: usize = 253;

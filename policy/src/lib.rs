@@ -15,6 +15,7 @@
 
 pub mod appraisal;
 pub mod budget;
+pub mod cause;
 pub mod checklist;
 pub mod digest;
 pub mod eventlog;

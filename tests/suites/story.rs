@@ -86,7 +86,7 @@ fn assert_certificates(press: &Device) {
     assert_leaf(&listener, "TLS Web Server Authentication");
 }
 
-/// The profile of design-details, B: what strict clients need.
+/// The profile: what strict clients need.
 fn assert_leaf(certificate: &Path, usage: &str) {
     let fields = openssl(&["x509", "-noout", "-text", "-in", text(certificate)]);
     let after = |label: &str| {

@@ -1,7 +1,7 @@
 //! Evidence: the answer to a challenge. Statement, quote, certified keys and logs, bound to one another.
 //!
 //! Promises: the statement is encoded once and hashed as sent; quote and Certify carry the qualifying data of
-//! exactly this challenge and this statement (design-details, A3); the PCR values sent are those quoted; nothing
+//! exactly this challenge and this statement; the PCR values sent are those quoted; nothing
 //! of it is logged. Does not promise that the Verifier likes it.
 
 mod challenge;

@@ -109,7 +109,7 @@ impl Prover {
         self.attestation_key_name.to_bytes()
     }
 
-    /// Certificates of the TPM's other endorsement keys: quarantine holds for all of them (design-details, A6).
+    /// Certificates of the TPM's other endorsement keys: quarantine holds for all of them.
     pub fn other_certificates(&self) -> impl Iterator<Item = &[u8]> {
         let others = self.endorsement.keys.iter().filter(|key| key.template != self.key.template);
         others.filter_map(|key| key.certificate.as_deref())

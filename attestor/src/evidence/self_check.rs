@@ -1,6 +1,7 @@
 //! The Verifier's own reading of the evidence, before it is sent: a torn log or a wrong bank gets its name here,
 //! on the device, where it can be mended. The broker decides all the same.
 
+use policy::cause::chain;
 use policy::eventlog::ima::verify::ImaPart;
 use policy::evidence::verify::{Challenged, verify};
 use policy::evidence::{Evidence, HardwareProof, Purpose, Quote, qualifying_data};
@@ -43,10 +44,7 @@ fn objection(challenge: &Challenge, request: &v1::CompleteRequest) -> Option<Str
         hardware: HardwareProof::Unproven,
         ima: None,
     };
-    verify(&evidence, &challenged).err().map(|error| match std::error::Error::source(&error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    })
+    verify(&evidence, &challenged).err().map(|error| chain(&error))
 }
 
 fn values(selection: &PcrSelection, sent: &[Vec<u8>]) -> PcrValues {

@@ -292,7 +292,7 @@ const CLOCKS_ARE_SET: UnixTime = UnixTime(1_767_225_600); // 2026-01-01
 /// into a time in which its next certificates have ended.
 const MOST_AHEAD: u64 = 86_400;
 
-/// Times that the plant's authorities signed: the clock was not earlier (design-details, D4). `own` is what
+/// Times that the plant's authorities signed: the clock was not earlier. `own` is what
 /// the device's clock shows.
 fn learn_time(state: &mut State, own: UnixTime) {
     let signed = state.svids.values().map(HeldSvid::not_before);

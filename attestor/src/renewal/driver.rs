@@ -23,7 +23,7 @@ use crate::client::{CallError, Credentials};
 use crate::status::{ALIVE_EVERY, remedy};
 use crate::tpm::{KEY_GENERATION_DEADLINE, Operation};
 
-/// Time after which a command that the TPM still works on will never end (design-details, G6): twice the longest.
+/// Time after which a command that the TPM still works on will never end: twice the longest.
 const STUCK: Duration = KEY_GENERATION_DEADLINE.saturating_mul(2);
 
 /// The loop cannot go on.

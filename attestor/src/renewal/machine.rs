@@ -12,7 +12,7 @@ use proto::v1::{DenialReason, Purpose};
 
 use crate::ports::Jitter;
 
-/// How often a device proves itself until a zone has said so (design, section 3).
+/// How often a device proves itself until a zone has said so.
 pub const DEFAULT_REATTEST_EVERY: Duration = Duration::from_secs(15 * 60);
 /// First wait after a failure.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@ use super::attester::Attester;
 use crate::client::{CallError, Credentials};
 use crate::state::State;
 
-/// Silence after which the stream is taken for broken: three heartbeats of 30 s (design-details, D5).
+/// Silence after which the stream is taken for broken: three heartbeats of 30 s.
 const SILENCE: Duration = Duration::from_secs(90);
 /// First and longest wait before the stream is opened again.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);

@@ -60,7 +60,7 @@ fn authority(certificate: &[u8], crl: &[u8], zone: &str) -> Result<Authority, Tr
     let zone: String = zone.chars().take(80).collect();
     webpki::anchor_from_trusted_cert(&CertificateDer::from(certificate))
         .map_err(|_| TrustError::Malformed(format!("the authority {zone} cannot be read")))?;
-    // One CRL missing beside its authority, and OpenSSL refuses every peer (design-details, B7).
+    // One CRL missing beside its authority, and OpenSSL refuses every peer.
     webpki::BorrowedCertRevocationList::from_der(CertificateRevocationListDer::from(crl).as_ref())
         .map_err(|_| TrustError::Malformed(format!("the CRL of the authority {zone} cannot be read")))?;
     Ok(Authority { certificate: certificate.to_vec(), crl: crl.to_vec() })
@@ -80,7 +80,7 @@ fn file(found: &v1::TrustFile, set: &v1::TrustSet) -> Result<TrustFile, TrustErr
             .authorities
             .get(index)
             .ok_or_else(|| malformed("a trust file names an authority that is not in the set"))?;
-        // A caller's authority in an outbound file would turn a one-way conduit round (design-details, B1).
+        // A caller's authority in an outbound file would turn a one-way conduit round.
         if Role::from_wire(authority.role()) != Some(believed) {
             return Err(malformed("a trust file believes an authority of the other direction"));
         }

@@ -89,17 +89,6 @@ impl Failure {
     }
 }
 
-/// An error and what is behind it, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let _ = write!(text, ": {error}");
-        source = error.source();
-    }
-    text
-}
-
 /// Exhaustive: a new reason must choose its exit code.
 const fn exit_of(reason: DenialReason) -> Exit {
     match reason {

@@ -1,6 +1,6 @@
 //! One-time join tokens.
 //!
-//! The secret is shown once and stored wrapped: its proof is an HMAC, so a hash would not do (A5).
+//! The secret is shown once and stored wrapped: its proof is an HMAC, so a hash would not do.
 
 use policy::digest::Digest;
 use policy::id::{DeviceName, ZoneName};
@@ -17,7 +17,7 @@ use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
 
-/// Lifetime of a token that states none, in seconds: a day (A5).
+/// Lifetime of a token that states none, in seconds: a day.
 const LIFETIME: u64 = 86_400;
 /// Longest lifetime in seconds: the boxes of a delivery are installed within a month.
 const MAX_LIFETIME: u64 = 30 * 86_400;

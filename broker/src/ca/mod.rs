@@ -2,7 +2,7 @@
 //! device gets one.
 //!
 //! [`Issuer::issue`] takes an [`IssuanceGrant`] and nothing else, so no certificate leaves for a
-//! device that was not appraised (design, section 2).
+//! device that was not appraised.
 
 pub mod profile;
 
@@ -159,7 +159,7 @@ impl Issuer {
     }
 
     /// The CRL of this issuer. Its nextUpdate is the issuer's own notAfter: a stale CRL must not stop a
-    /// plant; freshness comes from push and from the trust set's sequence (B7).
+    /// plant; freshness comes from push and from the trust set's sequence.
     pub fn crl(&self, number: u64, this_update: UnixTime, revoked: &[Revoked]) -> Result<Vec<u8>, CaError> {
         let revoked_certs = revoked
             .iter()

@@ -1,4 +1,4 @@
-//! What each kind of certificate looks like (design, section 3; RFC 5280).
+//! What each kind of certificate looks like (RFC 5280).
 //!
 //! Everything is set here and nothing comes from a CSR: names, validity and usages are the broker's
 //! own, so a request cannot widen what it gets.
@@ -108,7 +108,7 @@ pub fn issuing(
     Ok(params)
 }
 
-/// An authority of a zone: self-signed, subject unique by trust domain, role and generation (B8),
+/// An authority of a zone: self-signed, subject unique by trust domain, role and generation,
 /// constrained to the zone's DNS names.
 pub fn zone_authority(
     domain: &TrustDomain,
@@ -199,7 +199,7 @@ pub fn administrator_uri(plant: &PlantDomain, name: &str) -> String {
 }
 
 /// The DNS name itself, or `h-` and 40 hex digits of its SHA-256 where it is longer than a common
-/// name may be (B10).
+/// name may be.
 #[must_use]
 pub fn common_name(name: &str) -> String {
     if name.len() <= MAX_COMMON_NAME {
@@ -210,7 +210,7 @@ pub fn common_name(name: &str) -> String {
 }
 
 /// Permits the zone's DNS names and excludes every IP address: a DNS-only constraint would leave IP
-/// SANs free (B9).
+/// SANs free.
 fn name_constraints(domain: &TrustDomain, critical: bool) -> Result<CustomExtension, CaError> {
     let subtree = |base| GeneralSubtree { base, minimum: 0, maximum: None };
     let dns = Ia5String::new(domain.as_str()).map_err(CaError::Encode)?;

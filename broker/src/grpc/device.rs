@@ -14,7 +14,7 @@ use crate::plant::Plant;
 use crate::session::challenge::Door;
 use crate::session::{Refusal, begin, complete};
 
-/// Sessions of unknown devices that are worked on at once: known ones never wait behind them (A16).
+/// Sessions of unknown devices that are worked on at once: known ones never wait behind them.
 const ENROLLMENTS: usize = 8;
 /// Sessions of known devices that are worked on at once.
 const ATTESTATIONS: usize = 256;

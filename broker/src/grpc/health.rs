@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use policy::cause::chain;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use super::status::whole;
 use crate::plant::Plant;
 
 /// How often health is tried.
@@ -29,7 +29,7 @@ pub async fn watch(plant: Arc<Plant>, reporter: HealthReporter) {
 }
 
 async fn tried(plant: &Plant) -> Result<(), String> {
-    plant.store.probe().await.map_err(|error| whole(&error))?;
-    plant.keys.load().issuing.sign(b"touchstone/v1/health").map_err(|error| whole(&error))?;
+    plant.store.probe().await.map_err(|error| chain(&error))?;
+    plant.keys.load().issuing.sign(b"touchstone/v1/health").map_err(|error| chain(&error))?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Who is on the other end of a connection, by its certificate alone.
 //!
 //! Administrators come from the issuing key, devices from a zone's caller authority, and each is
-//! verified against its own anchors: a zone's authority never makes an administrator (A14).
+//! verified against its own anchors: a zone's authority never makes an administrator.
 
 use std::sync::Arc;
 

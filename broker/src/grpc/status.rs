@@ -1,5 +1,6 @@
 //! The one map from a refusal to the wire. Exhaustive: a new refusal must choose what a peer learns.
 
+use policy::cause::chain;
 use proto::v1::{Denial, DenialReason};
 use proto::{convert, denial};
 use tonic::Status;
@@ -29,7 +30,7 @@ pub fn denial(plant: &Plant, refusal: &Refusal) -> Denial {
         Refusal::NotFound(_) => (DenialReason::NotFound, 0),
         Refusal::TryLater { seconds, .. } => (DenialReason::TryLater, *seconds),
         Refusal::Internal(error) => {
-            tracing::error!(error = %whole(error.as_ref()), "the broker could not decide");
+            tracing::error!(error = %chain(error.as_ref()), "the broker could not decide");
             (DenialReason::Unspecified, 0)
         }
     };
@@ -44,16 +45,4 @@ pub fn denial(plant: &Plant, refusal: &Refusal) -> Denial {
         broker_time: plant.now().0,
         retry_after_seconds: retry,
     }
-}
-
-/// The whole chain of an error in one line.
-pub fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }

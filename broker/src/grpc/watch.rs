@@ -26,7 +26,7 @@ use crate::session::Refusal;
 use crate::session::standing::{Ask, Standing, standing, unanswered};
 use crate::trust;
 
-/// Seconds between signs of life (D5).
+/// Seconds between signs of life.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// Seconds within which "attest now" is answered: a slow TPM and a queue of others.
 const ANSWER: u64 = 60;

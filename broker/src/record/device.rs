@@ -147,7 +147,7 @@ pub struct Device {
     pub admitted_by: String,
     /// When.
     pub admitted_at: UnixTime,
-    /// Attestations that were committed; a challenge is used once because this rises (A1).
+    /// Attestations that were committed; a challenge is used once because this rises.
     pub counter: u64,
     /// Services it offers: name and port.
     pub services: BTreeMap<String, u16>,
@@ -156,7 +156,7 @@ pub struct Device {
     /// What `asked` was at the last attestation: while it is less, the device is told.
     pub answered: u64,
     /// Set when counters of the TPM may have gone back for a known reason: the next attestation sets
-    /// them anew (A8).
+    /// them anew.
     pub clock_excused: bool,
 }
 
@@ -216,10 +216,10 @@ pub struct Attested {
     /// TPM clock, ms.
     pub clock: u64,
     /// Whether the TPM says that its clock never showed more: false after a power cut, which is no fault
-    /// (A8). Not known of older records.
+    ///. Not known of older records.
     #[serde(default)]
     pub clock_safe: Option<bool>,
-    /// Since then the TPM came with a clock that does not follow this one, and that is on record (A8).
+    /// Since then the TPM came with a clock that does not follow this one, and that is on record.
     #[serde(default)]
     pub clone_alarm: bool,
     /// TPM firmware version.
@@ -242,12 +242,12 @@ pub struct Quarantine {
     pub reason: String,
 }
 
-/// A TPM. Quarantine and retirement are held here, so they outlive the device record (A6).
+/// A TPM. Quarantine and retirement are held here, so they outlive the device record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Tpm {
     /// The device it belongs to.
     pub device: Option<DeviceName>,
-    /// Registered by digest by an administrator, not learned from the enrollment it admits (A4).
+    /// Registered by digest by an administrator, not learned from the enrollment it admits.
     pub registered: bool,
     /// Set while it is quarantined.
     pub quarantine: Option<Quarantine>,
@@ -296,7 +296,7 @@ pub struct Token {
     pub expires: UnixTime,
     /// Who made it.
     pub by: String,
-    /// Plant epoch it was made in: a restore voids it (A15).
+    /// Plant epoch it was made in: a restore voids it.
     pub epoch: u64,
 }
 
@@ -305,7 +305,7 @@ impl Record for Token {
     const KIND: &'static str = "join token";
 }
 
-/// Which EK an AK was activated under: all EKs of a TPM share the AK (A6).
+/// Which EK an AK was activated under: all EKs of a TPM share the AK.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AkOwner {
     /// Digest of the EK.
@@ -317,7 +317,7 @@ impl Record for AkOwner {
     const KIND: &'static str = "attestation key";
 }
 
-/// Whose a certified key is: a key is never certified for two zones, roles or devices (B11).
+/// Whose a certified key is: a key is never certified for two zones, roles or devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertifiedKeyOwner {
     /// The device.

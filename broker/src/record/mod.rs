@@ -1,7 +1,7 @@
 //! What the broker stores, record by record, and the key of each.
 //!
 //! Every record is versioned JSON of at most 4 KiB ([`crate::store::record`]); evidence, results and
-//! envelopes are blobs that records name by digest. Uniqueness is by key, never by scan (E1).
+//! envelopes are blobs that records name by digest. Uniqueness is by key, never by scan.
 
 mod binary;
 pub mod device;

@@ -28,7 +28,7 @@ pub struct Plant {
     pub domain: PlantDomain,
     /// Random id: a challenge of another plant of the same name never opens here.
     pub id: String,
-    /// Raised by every restore; ends older challenges and orders trust sets (A15).
+    /// Raised by every restore; ends older challenges and orders trust sets.
     pub epoch: u64,
     /// Certificate of the plant root, DER. Its key is in the recovery kit.
     pub root: Bytes,
@@ -61,7 +61,7 @@ impl Record for Issuing {
     const KIND: &'static str = "issuing key";
 }
 
-/// A key that challenges are sealed under, wrapped (A18).
+/// A key that challenges are sealed under, wrapped.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sealing {
     /// Its id, first part of every challenge sealed under it.

@@ -1,6 +1,6 @@
 //! Whose device it is: from a proven TPM to a [`Place`] in the plant.
 //!
-//! A device name belongs to one EK, and quarantine and retirement to the EK, not to the name (A6).
+//! A device name belongs to one EK, and quarantine and retirement to the EK, not to the name.
 //! Nothing is trusted on first use: a TPM that nobody registered needs a join token or a person.
 
 use aws_lc_rs::hmac;
@@ -65,7 +65,7 @@ pub async fn place(plant: &Plant, proven: &Proven) -> Result<Place, Refusal> {
 }
 
 /// A TPM has several EKs; one that is known under another EK is not admitted anew under this one, and
-/// a stop holds for all of them (A6). It is known by its AK, which all its EKs share, and by the
+/// a stop holds for all of them. It is known by its AK, which all its EKs share, and by the
 /// certificates that it names itself.
 async fn other_eks(plant: &Plant, proven: &Proven) -> Result<(), Refusal> {
     let mut others: Vec<Digest> = proven.other_eks().to_vec();
@@ -125,12 +125,12 @@ async fn existing(
         return Err(Refusal::Retired(name.to_string()));
     }
     let same_ak = held.record.ak.as_ref().is_some_and(|ak| ak.name.0 == challenge.ak_name.0);
-    // Another AK needs a credential that its EK opened, which only an enrollment proves (A7).
+    // Another AK needs a credential that its EK opened, which only an enrollment proves.
     if !same_ak && challenge.purpose != Purpose::Enroll {
         return Err(Refusal::MustReattest("another attestation key was bound since"));
     }
     let rebound = held.record.ak.is_some() && !same_ak;
-    // The attestor's AK survives reinstallation and Clear, so another one is unusual (A7).
+    // The attestor's AK survives reinstallation and Clear, so another one is unusual.
     if rebound && !tpm.record.registered && !held.record.clock_excused {
         return Err(Refusal::NotAdmitted(format!(
             "{name} comes with another attestation key; if its TPM was replaced or reset on purpose, \
@@ -170,7 +170,7 @@ async fn by_token(plant: &Plant, proven: &Proven, token: &TokenProof) -> Result<
         .clone()
         .or_else(|| proven.statement().device.clone())
         .ok_or_else(|| Refusal::malformed("state a device name: the join token gives none".to_owned()))?;
-    // Consumed in the transaction that creates the record (A5).
+    // Consumed in the transaction that creates the record.
     let txn = Txn::new().unchanged(held.key.clone(), held.version).delete(held.key.clone());
     let admitted_by = format!("join token of {}", record.by);
     let zones = record.zones.clone();

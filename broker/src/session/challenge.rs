@@ -1,7 +1,7 @@
-//! Challenges: the broker's memory of a session, sealed and given to the device (design-details A2).
+//! Challenges: the broker's memory of a session, sealed and given to the device.
 //!
 //! Nothing is stored, so any replica finishes what another began. A challenge is used once because it
-//! carries the device's attestation counter, which rises in the transaction that it leads to (A1).
+//! carries the device's attestation counter, which rises in the transaction that it leads to.
 
 use policy::digest::Digest;
 use policy::id::DeviceName;
@@ -18,15 +18,15 @@ use crate::record::Bytes;
 
 /// Protocol version that this broker speaks.
 pub const VERSION: u32 = 1;
-/// Seconds within which a challenge must be answered: a slow TPM needs some ten (A1).
+/// Seconds within which a challenge must be answered: a slow TPM needs some ten.
 const LIFETIME: u64 = 120;
-/// Seconds by which the clocks of brokers may differ (A1).
+/// Seconds by which the clocks of brokers may differ.
 const SKEW: u64 = 5;
 /// Largest sealed challenge that is looked at.
 const MAX_SEALED: usize = 4096;
 /// The one PCR bank that is asked for.
 const BANK: HashAlg = HashAlg::Sha256;
-/// The PCRs that every quote covers, all and only (F2).
+/// The PCRs that every quote covers, all and only.
 pub(super) const SELECTION: PcrSelection = PcrSelection::quoted(BANK);
 
 /// Why the device attests.
@@ -40,7 +40,7 @@ pub enum Purpose {
     OnDemand,
 }
 
-/// The service that an answer came through: unknown devices never take the places of known ones (A16).
+/// The service that an answer came through: unknown devices never take the places of known ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
     /// For devices whose AK is not bound.
@@ -71,7 +71,7 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// The PCRs that the quote must cover, all and only (F2).
+    /// The PCRs that the quote must cover, all and only.
     #[must_use]
     pub const fn selection(&self) -> PcrSelection {
         SELECTION

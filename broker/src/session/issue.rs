@@ -179,7 +179,7 @@ fn owner(grants: &Grants<'_>, proven: &ProvenKey) -> CertifiedKeyOwner {
     CertifiedKeyOwner { device: grants.device.clone(), zone: proven.zone.clone(), role: proven.role }
 }
 
-/// Claims a key for one device, zone and role; refuses one that is claimed for another (B11).
+/// Claims a key for one device, zone and role; refuses one that is claimed for another.
 async fn claim_key(
     plant: &Plant,
     txn: Txn,

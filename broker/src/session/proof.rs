@@ -4,6 +4,7 @@
 //! booted what the log says, and that each identity key lives in that same TPM.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use policy::cause::chain;
 use policy::digest::Digest;
 use policy::eventlog::ima::verify::ImaPart;
 use policy::evidence::endorsement::{BoundEk, ValidityPolicy, endorse};
@@ -186,7 +187,7 @@ fn opened(challenge: &Challenge, request: &v1::CompleteRequest, ek: &EkPublic) -
     if secret.is_empty() {
         return Err(wrong());
     }
-    // Attempts are not counted: the secret has 256 bits and a wrong proof gives no hint (A13).
+    // Attempts are not counted: the secret has 256 bits and a wrong proof gives no hint.
     verify_slices_are_equal(secret, &request.credential_secret).map_err(|_| wrong())
 }
 
@@ -198,11 +199,11 @@ pub(super) fn endorsed(
     if request.ek_certificate.is_empty() {
         return Err("the TPM holds no EK certificate".to_owned());
     }
-    let chain: Vec<&[u8]> = request.ek_chain.iter().map(Vec::as_slice).collect();
-    endorse(&request.ek_certificate, &chain, &plant.roots, plant.now(), ValidityPolicy::AtTime)
-        .map_err(|error| error.to_string())?
+    let intermediates: Vec<&[u8]> = request.ek_chain.iter().map(Vec::as_slice).collect();
+    endorse(&request.ek_certificate, &intermediates, &plant.roots, plant.now(), ValidityPolicy::AtTime)
+        .map_err(|error| chain(&error))?
         .bind(&ek.digest())
-        .map_err(|error| error.to_string())
+        .map_err(|error| chain(&error))
 }
 
 /// Digests of the other EKs whose certificates hold; one that does not hold says nothing.
@@ -297,16 +298,4 @@ fn agree_with_csr(csr: &[u8], key: &CertifiedKey) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::EvidenceInvalid("a CSR is for another key than the one that was certified".into()))
-}
-
-/// The whole chain of an error in one line: the reason is what a technician needs.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }

@@ -1,9 +1,10 @@
 //! Evidence that a device sent once, read back from its blob.
 //!
-//! It leads to forecasts and to learned releases, never to a certificate (design-details, F1).
+//! It leads to forecasts and to learned releases, never to a certificate.
 
 use policy::appraisal::AppraisalRecord;
 use policy::appraisal::measurements::Origin;
+use policy::cause::chain;
 use policy::evidence::HardwareProof;
 use policy::evidence::endorsement::BoundEk;
 use policy::evidence::flaw::{AttestingTpm, flaws};
@@ -65,7 +66,7 @@ pub async fn recorded(
     tpm: &Tpm,
 ) -> Result<RecordedEvidence, RecordedError> {
     let blob = plant.blobs.fetch(attested.evidence, MAX_BLOB).await?;
-    let unreadable = |error: &dyn std::fmt::Display| RecordedError::Unreadable(error.to_string());
+    let unreadable = |error: &dyn std::error::Error| RecordedError::Unreadable(chain(error));
     let request = v1::CompleteRequest::decode(blob.as_slice()).map_err(|e| unreadable(&e))?;
     let ek = EkPublic::parse(&request.ek_public).map_err(|e| unreadable(&e))?;
     let endorsement = endorsed(plant, &request, &ek);

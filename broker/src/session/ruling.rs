@@ -75,7 +75,7 @@ async fn zone(plant: &Plant, name: &ZoneName) -> Result<Held<Zone>, Refusal> {
 }
 
 /// The last attestation of `device`, unless the TPM's counters say that this is another TPM state
-/// than the one that made it: a clone, or an unannounced TPM2_Clear (A8).
+/// than the one that made it: a clone, or an unannounced TPM2_Clear.
 pub async fn in_order(
     plant: &Plant,
     device: &Device,

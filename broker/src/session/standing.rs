@@ -127,7 +127,7 @@ async fn why(plant: &Plant, device: &Device) -> Result<Standing, Refusal> {
 }
 
 /// Revokes what a device holds that was told to attest on an open stream and did not: stopping the
-/// attestor must not buy a thief the rest of a certificate's life (design, section 3).
+/// attestor must not buy a thief the rest of a certificate's life.
 pub async fn unanswered(plant: &Plant, device: &Held<Device>, now: UnixTime) -> Result<(), Refusal> {
     let name = &device.record.name;
     let txn = Txn::new().unchanged(device.key.clone(), device.version);

@@ -1,6 +1,6 @@
 //! The device's statement: checked against what came with it and what was sealed, field by field.
 //!
-//! Quote and Certify sign its digest, so whatever passes here is what the TPM vouched for (A3).
+//! Quote and Certify sign its digest, so whatever passes here is what the TPM vouched for.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ pub struct BoundStatement {
     pub token: Option<TokenProof>,
     /// Its software keys, by the digest of their requests.
     pub software_keys: Vec<v1::StatedSoftwareKey>,
-    /// Further EK certificates of the same TPM, DER (A6).
+    /// Further EK certificates of the same TPM, DER.
     pub other_ek_certificates: Vec<Vec<u8>>,
     /// The device's own clock.
     pub device_time: u64,

@@ -18,7 +18,7 @@ use thiserror::Error;
 /// Where audit records are stored; only the store writes below it.
 pub const AUDIT_PREFIX: &str = "audit/";
 
-/// Longest broker id: one DNS label as everywhere else (design-details B10).
+/// Longest broker id: one DNS label as everywhere else.
 const MAX_BROKER_ID: usize = 40;
 
 /// The name of a broker in its audit chains: 1 to 40 of `a-z`, `0-9` and `-`. Two brokers of a plant never

@@ -137,7 +137,7 @@ fn compare<'a>(
     candidates
 }
 
-/// A4: without a proven TPM nothing that rests on PCRs is claimed, whatever the log says.
+/// Without a proven TPM nothing that rests on PCRs is claimed, whatever the log says.
 fn reject_hardware(draft: &mut Draft<'_>, seen: &Measurements<'_>) {
     draft.claims.lower_to(Claim::Hardware, ClaimValue::NOT_RECOGNISED);
     draft.verdict = Verdict::Contraindicated;

@@ -7,13 +7,12 @@
 //! [`OfflineResult`] has no way to a grant: admission takes an
 //! [`AttestationResult`](super::AttestationResult), which only fresh evidence of a device gives.
 
-use std::error::Error;
-
 use super::appraise::examine;
 use super::claims::{Claim, ClaimValue, Claims};
 use super::finding::{Finding, FindingKind};
 use super::matching::claim_of;
 use super::result::{AppraisalRecord, Verdict};
+use crate::cause::chain;
 use crate::evidence::endorsement::EndorsementError;
 use crate::evidence::offline::{OfflineEvidence, QuoteError, RefutedError};
 use crate::evidence::verify::EvidenceError;
@@ -121,16 +120,4 @@ fn finding(error: &RefutedError) -> Finding {
             finding
         }
     }
-}
-
-/// An error and what is behind it, in one sentence.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -95,7 +95,7 @@ impl AttestationResult {
 }
 
 /// What an appraisal of recorded evidence would find. It has no way to a grant: nothing says that the
-/// device still is what it was (design-details, F1).
+/// device still is what it was.
 #[derive(Clone, Debug)]
 pub struct Forecast {
     pub(super) record: AppraisalRecord,

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! What is extended is the hash of `touchstone-image:<kind>:<size>:<digest>:<path>`; the path comes last,
-//! so no path can pretend to be another entry. An entry is written and synced first, then extended
-//! (design-details, G5): after a crash the log may be ahead of the PCR by its last entry, never behind.
+//! so no path can pretend to be another entry. An entry is written and synced first, then extended:
+//! after a crash the log may be ahead of the PCR by its last entry, never behind.
 //! Every entry's content is held against its digests here, so none is decoration.
 
 use std::fmt;

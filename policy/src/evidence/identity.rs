@@ -2,7 +2,7 @@
 //!
 //! TPM2_Certify says that a key with this Name is loaded in the TPM that holds the attestation key.
 //! The Name covers the public area, so the attributes in it are true of the key. It does not say who
-//! may use the key: certification works without the key's own authorization (design-details, C5).
+//! may use the key: certification works without the key's own authorization.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ParsedPublicKey};
 

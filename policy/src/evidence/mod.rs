@@ -59,7 +59,7 @@ pub struct Quote {
     pub signature: Vec<u8>,
 }
 
-/// How far it is proven that the attestation key lives in a real TPM (design-details, A4).
+/// How far it is proven that the attestation key lives in a real TPM.
 ///
 /// The endorsement step decides it and passes it in; this module only carries it on. Evidence under
 /// [`HardwareProof::Unproven`] verifies like any other, and none of its PCR claims may count.
@@ -81,7 +81,7 @@ pub enum Purpose {
     Quote,
     /// A certification of the identity key.
     Certify,
-    /// A signature by the IDevID key (design-details, A11).
+    /// A signature by the IDevID key.
     DeviceIdentity,
     /// A certification of an NvPCR.
     NvCertify,
@@ -101,7 +101,7 @@ impl Purpose {
 }
 
 /// The qualifying data that binds a signature to a challenge and to the device's statement:
-/// `SHA-256(label ‖ SHA-256(challenge) ‖ SHA-256(statement))` (design-details, A3). Both are hashed
+/// `SHA-256(label ‖ SHA-256(challenge) ‖ SHA-256(statement))`. Both are hashed
 /// as received.
 #[must_use]
 pub fn qualifying_data(purpose: Purpose, challenge: &[u8], statement: &[u8]) -> [u8; 32] {

@@ -1,7 +1,7 @@
 //! Evidence that was verified once and kept, or that lies in a folder: good for forecasts and for
 //! learning, never for a grant.
 //!
-//! It has no way to [`VerifiedEvidence`](super::verify::VerifiedEvidence) (design-details, F1): nothing
+//! It has no way to [`VerifiedEvidence`](super::verify::VerifiedEvidence): nothing
 //! here says that the quote was fresh, or that the device still is what it was.
 
 use std::collections::BTreeMap;

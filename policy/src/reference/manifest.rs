@@ -63,7 +63,7 @@ use secure_boot::SecureBootRule;
 
 /// Longest manifest in bytes: a thousand rules of several digests, read by a person.
 pub const MAX_MANIFEST_BYTES: usize = 512 * 1024;
-/// Highest PCR that a manifest may speak of: what every quote covers (design, section 4). PCRs 16 and
+/// Highest PCR that a manifest may speak of: what every quote covers. PCRs 16 and
 /// 23 can be reset by software and prove nothing.
 pub const MAX_PCR: u8 = 15;
 /// Most whole values of one PCR: the variants of hardware that one release runs on.

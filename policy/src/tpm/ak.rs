@@ -40,7 +40,7 @@ pub enum AkError {
 /// fixed to that TPM (checklist rows 3 and 12).
 ///
 /// Whether a real TPM holds it is not known from the public area; an activated credential proves
-/// that. `noDA` is not demanded: it protects the device against a lockout (design-details, A10),
+/// that. `noDA` is not demanded: it protects the device against a lockout,
 /// which is the device's loss and no weakness of its proof, so a key made by other software is
 /// accepted without it.
 #[derive(Clone)]

@@ -17,7 +17,7 @@ pub struct ClockInfo {
     pub safe: bool,
 }
 
-/// How a new clock follows an earlier one of the same TPM (design-details, A8).
+/// How a new clock follows an earlier one of the same TPM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockOrder {
     /// The same boot, later or at the same millisecond.

@@ -22,7 +22,7 @@ use super::public::{Curve, EkPublic, Name, PublicKey};
 
 /// OAEP label of a credential's seed, the terminating zero included (TPM 2.0 Part 1, B.10.4).
 pub const OAEP_LABEL: &[u8] = b"IDENTITY\0";
-/// Length of the secret in bytes: 256 bits, so attempts need not be counted (design-details, A13).
+/// Length of the secret in bytes: 256 bits, so attempts need not be counted.
 pub const SECRET_LEN: usize = 32;
 
 /// A credential cannot be made.

@@ -10,7 +10,7 @@ use super::alg::{HashAlg, HashValue};
 pub struct PcrIndex(u8);
 
 impl PcrIndex {
-    /// What the attestor extends by what it measures itself (design-details, G5).
+    /// What the attestor extends by what it measures itself.
     pub const IMAGES: Self = Self(13);
     /// Into which systemd measures the Names of its NvPCRs.
     pub const NVPCR_INIT: Self = Self(9);
@@ -46,7 +46,7 @@ pub struct PcrSelection {
 }
 
 impl PcrSelection {
-    /// What every quote covers (design, section 4): PCRs 0 to 15 of `bank`.
+    /// What every quote covers: PCRs 0 to 15 of `bank`.
     #[must_use]
     pub const fn quoted(bank: HashAlg) -> Self {
         Self { bank, mask: 0xffff }

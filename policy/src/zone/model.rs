@@ -15,9 +15,9 @@ use crate::time::UnixTime;
 
 /// Least `reattest_every` in seconds: a quote of a slow hardware TPM takes a second or two.
 pub const MIN_REATTEST: u64 = 5;
-/// Least `outlive_broker` in seconds: 15 minutes (design, section 3).
+/// Least `outlive_broker` in seconds: 15 minutes.
 pub const MIN_OUTLIVE: u64 = 15 * 60;
-/// Most `outlive_broker` in seconds: 30 days (design, section 3).
+/// Most `outlive_broker` in seconds: 30 days.
 pub const MAX_OUTLIVE: u64 = 30 * 24 * 3600;
 /// Most `silent_after` in seconds: three times the longest `reattest_every`.
 pub const MAX_SILENT: u64 = MAX_OUTLIVE / 2 * 3;
@@ -158,7 +158,7 @@ pub enum IntraZone {
     Deny,
 }
 
-/// How the zone's authorities carry their DNS name constraint (design-details, B4).
+/// How the zone's authorities carry their DNS name constraint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NameConstraint {
@@ -313,7 +313,7 @@ pub enum ZoneFault {
     /// The same conduit twice.
     #[error("conduit {0} is there twice; remove one")]
     DuplicateConduit(String),
-    /// A conduit that would let unappraised devices into a zone that appraises (B14).
+    /// A conduit that would let unappraised devices into a zone that appraises.
     #[error(
         "conduit {0} leads from a zone that observes into one that enforces; name it with --accept-observed, or let the first enforce"
     )]
@@ -392,7 +392,7 @@ impl Segmentation {
         &self.conduits
     }
 
-    /// The conduits from observing into enforcing zones: they stay on the status page (B14).
+    /// The conduits from observing into enforcing zones: they stay on the status page.
     pub fn observed(&self) -> impl Iterator<Item = &Conduit> {
         self.conduits.iter().filter(|conduit| is_observed(conduit, &self.zones))
     }

@@ -1,4 +1,4 @@
-//! Device identity (design-details, A11): whose box it is, and when it vouches for an attestation key.
+//! Device identity: whose box it is, and when it vouches for an attestation key.
 
 mod binding;
 mod certificates;

@@ -1,4 +1,4 @@
-//! Attestation and endorsement keys: checklist rows 3, 4 and 12, and design-details A4 and A7.
+//! Attestation and endorsement keys: checklist rows 3, 4 and 12.
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};

@@ -1,4 +1,4 @@
-//! Logs that Linux writes after the firmware's: checklist rows 20, 24 and 36, design-details G5.
+//! Logs that Linux writes after the firmware's: checklist rows 20, 24 and 36.
 
 use std::fmt::Write;
 

@@ -4,7 +4,7 @@
 //! chains may run a little past that. Nothing of a restored file counts before all of it was found
 //! whole, readable and sealed under this broker's key-encryption key. A restore begins a new plant
 //! epoch and resurrects nobody: challenges and tokens of before are void, every device is asked to
-//! attest (A15).
+//! attest.
 //!
 //! Does not promise: to know what happened after the backup was made. What follows from that is told
 //! in the restore's notes.

@@ -1,4 +1,4 @@
-//! What a restored record becomes: the plant begins a new epoch, and nothing of before counts (A15).
+//! What a restored record becomes: the plant begins a new epoch, and nothing of before counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 

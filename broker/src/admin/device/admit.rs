@@ -103,7 +103,7 @@ async fn let_in(
 }
 
 /// The TPM's record as the device's own. Being admitted does not make it registered: the digest came
-/// from the enrollment that it admits (A4).
+/// from the enrollment that it admits.
 fn adopt(txn: Txn, tpm: Option<Held<Tpm>>, name: &DeviceName, key: &str) -> Result<(Txn, Tpm), Refusal> {
     let Some(held) = tpm else {
         let tpm = Tpm { device: Some(name.clone()), registered: false, quarantine: None, retired: false };

@@ -1,4 +1,4 @@
-//! Registers devices by the EK of their TPM, from `identify` on the device or a supplier's list (A4).
+//! Registers devices by the EK of their TPM, from `identify` on the device or a supplier's list.
 //!
 //! The whole list is compared with what is known before anything is written, and every conflict is
 //! told at once. It is then written in steps; a step that fails leaves those before it registered, and
@@ -199,7 +199,7 @@ fn add(
         Some(held) => txn.unchanged(ek_key.clone(), held.version),
         None => txn.absent(ek_key.clone()),
     };
-    // A quarantine is held by the EK and outlives everything (A6).
+    // A quarantine is held by the EK and outlives everything.
     let quarantine = tpm.and_then(|held| held.record.quarantine);
     let tpm = Tpm { device: Some(entry.name.clone()), registered: true, quarantine, retired: false };
     let value = |value: &String| InventoryValue { value: value.clone(), source: Source::Vouched, at: now };

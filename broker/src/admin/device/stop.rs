@@ -44,7 +44,7 @@ async fn stop(
 }
 
 /// Ends a quarantine. The device is trusted when it proved itself again; counters of its TPM that went
-/// back are forgiven once, because a repair may have cleared it (A8).
+/// back are forgiven once, because a repair may have cleared it.
 pub async fn readmit(plant: &Plant, actor: &Actor, name: &DeviceName, reason: &str) -> Result<(), Refusal> {
     let reason = printable("reason", reason, MAX_REASON)?;
     commit(plant, || release(plant, actor, name, reason)).await

@@ -1,7 +1,7 @@
 //! What a change of golden values does to devices, from their last evidence.
 //!
 //! A forecast is no promise: a device may have rebooted since. Evidence that is too old to say
-//! anything counts as unknown (design-details, F3).
+//! anything counts as unknown.
 
 use policy::appraisal::measurements::Measurements;
 use policy::appraisal::{Finding, forecast};
@@ -109,7 +109,7 @@ fn zones<'a>(
     known.filter(|zone| zone.products.contains(product)).collect()
 }
 
-/// How long evidence says something, in seconds: two intervals (F3).
+/// How long evidence says something, in seconds: two intervals.
 fn tells_for(zones: &[&Zone]) -> u64 {
     let interval = zones.iter().map(|zone| zone.timing.reattest_every()).min().unwrap_or(0);
     interval.saturating_mul(2).max(ALWAYS_COUNTS)

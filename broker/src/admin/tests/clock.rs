@@ -1,4 +1,4 @@
-//! Order of a TPM's clocks between attestations (design-details, A8).
+//! Order of a TPM's clocks between attestations.
 
 use policy::tpm::clock::ClockInfo;
 

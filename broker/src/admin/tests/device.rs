@@ -101,7 +101,7 @@ async fn a_pending_device_is_admitted_by_its_ek_and_not_registered_by_that() {
     assert_eq!(text, "name the zone that press-5 joins with --zone ZONE");
     let good = request(DeviceRef::Name(name("press-5")), &["cell-3"], None);
     assert_eq!(admit::admit(&bench.plant, &actor, &good).await.unwrap(), name("press-5"));
-    assert!(!bench.read::<Tpm>(ek_key(&ek)).await.registered, "the digest came from the enrollment (A4)");
+    assert!(!bench.read::<Tpm>(ek_key(&ek)).await.registered, "the digest came from the enrollment");
     assert!(fetch::<Pending>(bench.plant.store.as_ref(), pending_key(&ek)).await.unwrap().is_none());
 
     let other = pending(&bench, 6, Some("press-5")).await;

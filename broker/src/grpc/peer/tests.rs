@@ -1,4 +1,4 @@
-//! Which client certificates are somebody's, and whose (checklist row 32; A14).
+//! Which client certificates are somebody's, and whose (checklist row 32).
 
 use policy::zone::{NameConstraint, Role};
 use rcgen::{CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, Issuer, SanType};

@@ -144,7 +144,7 @@ impl Draft {
     }
 }
 
-/// Claims a key that was never certified before: every certificate has a key of its own (B11).
+/// Claims a key that was never certified before: every certificate has a key of its own.
 async fn claim(plant: &Plant, txn: Txn, grants: &Grants<'_>, key: &OfferedKey) -> Result<Txn, Refusal> {
     let index = certified_key(&key.key.spki_digest());
     if let Some(held) = fetch::<CertifiedKeyOwner>(plant.store.as_ref(), index.clone()).await? {

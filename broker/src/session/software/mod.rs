@@ -15,8 +15,9 @@ use policy::id::{NameError, ServiceName, ZoneName};
 use proto::v1;
 
 use super::Refusal;
-use super::proof::{ProvenKey, chain};
+use super::proof::ProvenKey;
 use crate::record::device::MAX_ZONES;
+use policy::cause::chain;
 
 pub(super) use self::issue::issue;
 

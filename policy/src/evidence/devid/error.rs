@@ -57,7 +57,7 @@ pub enum DevIdError {
     },
 }
 
-/// Why an IDevID identifies a box and does not vouch for its attestation key (design-details, A11).
+/// Why an IDevID identifies a box and does not vouch for its attestation key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BindingError {
     /// The certification does not hold.

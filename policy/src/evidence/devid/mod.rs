@@ -6,7 +6,7 @@
 //! holds the key, and nothing about the TPM that signs quotes: box A's IDevID can vouch for box B's AK. So it
 //! [identifies](ProvenIdevId::identify), and it is [`Binding::Bound`] only if the AK certifies its key to be in
 //! the same TPM, or if the manufacturer says with an IAK certificate that the AK belongs to the box with this
-//! serial number (design-details, A11).
+//! serial number.
 //!
 //! Serial numbers are unique for each manufacturer only. So an IAK counts if its chain ends at the same root as
 //! the IDevID's: with two manufacturers trusted, box 123 of the one is not box 123 of the other.

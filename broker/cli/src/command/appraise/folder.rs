@@ -8,9 +8,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use policy::budget::MAX_IMA_BYTES;
+use policy::cause::chain;
 use policy::evidence::offline::{Folder, OfflineEvidence, Parsed, QuoteFiles, RefutedError};
 
-use crate::failure::{Failure, Result, chain};
+use crate::failure::{Failure, Result};
 use crate::file;
 
 const LOG: &str = "eventlog.bin";

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::Args;
 use policy::appraisal::Verdict;
 use policy::appraisal::offline::{OfflineResult, appraise_offline, refute};
+use policy::cause::chain;
 use policy::evidence::endorsement::{EndorsedEk, EndorsementError, ValidityPolicy, endorse};
 use policy::evidence::offline::OfflineEvidence;
 use policy::reference::by_hand::ReferenceByHand;
@@ -18,7 +19,7 @@ use self::folder::EvidenceFolder;
 use self::view::AppraisalPage;
 use crate::command::golden::envelope::LocalRelease;
 use crate::exit::Exit;
-use crate::failure::{Failure, Result, chain};
+use crate::failure::{Failure, Result};
 use crate::output::{Report, Session, words};
 use crate::roots::Roots;
 
@@ -53,7 +54,7 @@ pub(crate) struct AppraiseArgs {
     /// Manifest of a golden release, signed or not; may repeat. You vouch for it: signatures are not verified
     #[arg(long, value_name = "FILE", required = true)]
     golden: Vec<PathBuf>,
-    /// Certificates of TPM manufacturers for ek.crt: PEM bundles, DER files, or folders of them; may repeat
+    /// Certificates of TPM manufacturers for ek.crt: PEM bundles, DER files, TrustedTpm.cab, or folders of them; may repeat
     #[arg(long, value_name = "FILE_OR_DIR", num_args = 1..)]
     roots: Vec<PathBuf>,
 }

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use policy::cause::chain;
 use policy::reference::manifest::Manifest;
 use serde::Deserialize;
 
-use crate::failure::{Failure, Result, chain};
+use crate::failure::{Failure, Result};
 use crate::file;
 
 /// A file that holds a release, signed or not.

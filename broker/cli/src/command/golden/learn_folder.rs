@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use policy::appraisal::measurements::Measurements;
+use policy::cause::chain;
 use policy::evidence::offline::OfflineEvidence;
 use policy::id::ProductName;
 use policy::reference::learn::{LearnError, learn};
@@ -11,7 +12,7 @@ use policy::reference::release::ReleaseVersion;
 
 use crate::command::appraise::folder::EvidenceFolder;
 use crate::exit::Exit;
-use crate::failure::{Failure, Result, chain};
+use crate::failure::{Failure, Result};
 
 /// The version of a release that nobody named.
 const FIRST: &str = "1";

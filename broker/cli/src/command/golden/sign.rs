@@ -6,6 +6,7 @@ use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use clap::Args;
+use policy::cause::chain;
 use policy::digest::Digest;
 use policy::reference::dsse::{Envelope, Unsigned};
 use serde::Serialize;
@@ -13,7 +14,7 @@ use serde::Serialize;
 use super::envelope::LocalRelease;
 use crate::context;
 use crate::exit::Exit;
-use crate::failure::{Failure, Result, chain};
+use crate::failure::{Failure, Result};
 use crate::file;
 use crate::output::{Report, Sentence, Session, words};
 

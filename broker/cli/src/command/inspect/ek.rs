@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use policy::cause::chain;
 use policy::evidence::endorsement::{
     EkDescription, EndorsedEk, EndorsementError, ValidityPolicy, describe, endorse,
 };
@@ -11,7 +12,7 @@ use policy::time::UnixTime;
 use serde::Serialize;
 
 use crate::exit::Exit;
-use crate::failure::{Failure, Result, chain};
+use crate::failure::{Failure, Result};
 use crate::file;
 use crate::output::{Page, Report, Session, View, words};
 use crate::roots::Roots;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use policy::budget::MAX_EVENT_LOG_BYTES;
+use policy::cause::chain;
 use policy::eventlog::event::describe;
 use policy::eventlog::replay::replay_all;
 use policy::eventlog::tcg::{Event, EventLog, EventLogError, Format};
@@ -13,7 +14,7 @@ use policy::tpm::pcr::PcrValues;
 use serde::Serialize;
 
 use super::Pcrs;
-use crate::failure::{Failure, Result, chain};
+use crate::failure::{Failure, Result};
 use crate::file;
 use crate::output::{Page, Report, Session, View, words};
 

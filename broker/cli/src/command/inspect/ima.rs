@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use policy::budget::MAX_IMA_BYTES;
+use policy::cause::chain;
 use policy::eventlog::ima::list::ImaList;
 use policy::eventlog::ima::replay::{ImaSummary, summarize};
 use policy::tpm::alg::HashAlg;
 use serde::Serialize;
 
 use super::Pcrs;
-use crate::failure::{Failure, Result, chain};
+use crate::failure::{Failure, Result};
 use crate::file;
 use crate::output::table::Table;
 use crate::output::{Page, Report, Session, View, words};

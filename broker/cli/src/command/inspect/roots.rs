@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use policy::cause::chain;
 use policy::evidence::endorsement::{Added, Imported, Outcome};
 use serde::Serialize;
 
-use crate::failure::{Result, chain};
+use crate::failure::Result;
 use crate::output::{Page, Report, Session, View, words};
 use crate::roots::Roots;
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use policy::cause::chain;
 use policy::eventlog::tcg::EventLog;
 use policy::evidence::secure_boot::{
     Authority, KeyCertificate, KeyDatabase, OtherEvent, SecureBootState, Voucher, told_by,
@@ -14,7 +15,7 @@ use serde::Serialize;
 
 use super::eventlog;
 use crate::exit::Exit;
-use crate::failure::{Failure, Result, chain};
+use crate::failure::{Failure, Result};
 use crate::output::table::Table;
 use crate::output::{Page, Report, Session, View, words};
 
