@@ -19,6 +19,7 @@ use crate::reference::release::ReleaseId;
 use crate::reference::state::Standing;
 use crate::reference::{ReferenceValues, Release};
 use crate::time::UnixTime;
+use crate::tpm::pcr::PcrIndex;
 
 /// PCRs that a release must constrain before it can affirm what was booted and how: firmware, option
 /// ROMs, boot loader and kernel, Secure Boot.
@@ -64,6 +65,14 @@ impl<'a> Candidate<'a> {
 
     fn matches(&self) -> bool {
         self.mismatches.is_empty() && self.files.count() == 0
+    }
+
+    /// Whether the device may run it: it matches, or nothing speaks against it but silence. A device that
+    /// sends less, or extends junk where nothing is explained, must not pass for one that runs another.
+    fn may_run(&self) -> bool {
+        let whole_boot = unconstrained(self.manifest()).next().is_none();
+        let silent = || self.mismatches.iter().all(Mismatch::is_silence) && self.files.is_silence();
+        self.matches() || (whole_boot && silent())
     }
 
     fn is_accepted(&self) -> bool {
@@ -173,7 +182,7 @@ fn judge_boot(draft: &mut Draft<'_>, seen: &Measurements<'_>, candidates: &[Cand
     let accepted = candidates.iter().find(|candidate| candidate.is_accepted());
     let approved = accepted.filter(|candidate| candidate.matches());
     let withdrawn: Vec<_> =
-        candidates.iter().filter(|c| c.standing == Standing::Withdrawn && c.matches()).collect();
+        candidates.iter().filter(|c| c.standing == Standing::Withdrawn && c.may_run()).collect();
     let later = |bad: &Candidate<'_>| {
         let mut approving = candidates.iter().filter(|c| c.is_accepted() && c.matches());
         approving.any(|good| overrides(good, bad))
@@ -207,8 +216,8 @@ fn judge_boot(draft: &mut Draft<'_>, seen: &Measurements<'_>, candidates: &[Cand
     }
     let mut constrained = reported.map(|candidate| candidate.manifest().constrained()).unwrap_or_default();
     match (seen.ima(), reported) {
-        (Some(list), Some(candidate)) if candidate.manifest().ima().is_some() => {
-            constrained.extend(list.pcrs())
+        (Some(_), Some(candidate)) if candidate.manifest().ima().is_some() => {
+            constrained.extend([PcrIndex::IMA]);
         }
         (Some(_), Some(candidate)) => draft.add(files_not_appraised(candidate)),
         _ => {}

@@ -56,6 +56,11 @@ impl<'a> Files<'a> {
         self.appraised && self.count == 0
     }
 
+    /// Whether nothing is known against the files: no list, or one whose beginning is not known.
+    pub(super) fn is_silence(&self) -> bool {
+        self.faults.iter().all(|fault| matches!(fault, Fault::NoList | Fault::Earlier(_)))
+    }
+
     /// How many faults there are.
     pub(super) const fn count(&self) -> usize {
         self.count

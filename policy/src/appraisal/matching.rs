@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::appraise::BOOT_PCRS;
 use super::claims::Claim;
 use super::early;
 use super::finding::{EventPlace, Finding, FindingKind, MAX_EXPECTED};
@@ -36,6 +37,28 @@ pub(super) enum Mismatch<'a> {
     Early { rule: &'a EventRule, event: &'a VerifiedEvent },
     SecureBoot { pcr: PcrIndex, of: StateMismatch<'a> },
     Image(ImageMismatch<'a>),
+}
+
+impl Mismatch<'_> {
+    /// Whether something is missing or surplus outside the PCRs of the boot, and nothing is other than the
+    /// release says. What a device leaves out, or adds where it can, shows no other release.
+    pub(super) fn is_silence(&self) -> bool {
+        let of_boot = BOOT_PCRS.contains(&self.pcr().number());
+        match self {
+            Self::NotQuoted { .. }
+            | Self::Unexplained { .. }
+            | Self::Unexpected { .. }
+            | Self::Missing { .. } => !of_boot,
+            Self::Image(ImageMismatch::Missing { .. }) => true,
+            Self::OtherBank { .. }
+            | Self::Value { .. }
+            | Self::Digest { .. }
+            | Self::Forbidden { .. }
+            | Self::Early { .. }
+            | Self::SecureBoot { .. }
+            | Self::Image(ImageMismatch::Unknown { .. }) => false,
+        }
+    }
 }
 
 /// Everything in which `seen` differs from what `manifest` accepts; empty means approved.

@@ -277,11 +277,8 @@ pub(super) fn explain(measured: &Measured<'_>) -> Result<Explained, EvidenceErro
     let (firmware, boot, accepted) = (replay.values(), measured.boot, measured.accepted);
     let quoted = ima::Quoted { pcrs, firmware, boot, accepted };
     let list = measured.ima.map(|part| ima::verify(part, &quoted)).transpose().map_err(EvidenceError::Ima)?;
-    if let Some(list) = &list {
-        // A PCR that the firmware extended too stays unexplained: a release that closes its events says
-        // nothing about files in it.
-        let shared = |pcr: &PcrIndex| firmware.value(*pcr).is_some();
-        unexplained.retain(|pcr| shared(pcr) || list.pcrs().all(|explained| explained != *pcr));
+    if list.is_some() {
+        unexplained.retain(|pcr| *pcr != PcrIndex::IMA);
     }
     Ok(Explained { events, unexplained, ima: list, secure_boot })
 }

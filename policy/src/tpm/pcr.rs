@@ -14,6 +14,8 @@ impl PcrIndex {
     pub const IMAGES: Self = Self(13);
     /// Into which systemd measures the Names of its NvPCRs.
     pub const NVPCR_INIT: Self = Self(9);
+    /// Into which Linux IMA measures, and nothing else.
+    pub const IMA: Self = Self(10);
 
     /// The PCR with this index; `None` above 23.
     #[must_use]

@@ -11,7 +11,9 @@ use policy::reference::state::ReleaseState::{self, Active, Deprecated, Pending, 
 use policy::reference::{ReferenceError, ReferenceValues};
 use proptest::prelude::*;
 
-use crate::boot::{Boot, NOW, boot_rules, manifest, policy_of, reference, signed, whole};
+use crate::boot::{
+    Boot, NOW, VARIABLE, boot_rules, manifest, pcr, policy_of, reference, rule, signed, whole,
+};
 
 fn kinds(record: &AppraisalRecord) -> Vec<FindingKind> {
     record.findings.iter().map(|finding| finding.kind).collect()
@@ -134,6 +136,22 @@ fn a_withdrawn_release_condemns_what_runs_it() {
     let refused = forecast.judgement().refused;
     assert_eq!(refused.iter().map(|f| f.kind).collect::<Vec<_>>(), [FindingKind::Withdrawn]);
     assert_eq!(Boot::of("good").forecast(&reference).record().verdict, Verdict::Affirming);
+}
+
+#[test]
+fn silence_does_not_hide_a_withdrawn_release() {
+    let boot = Boot::of("k");
+    let known = rule(11, "EV_IPL", &[".linux"], "") + &rule(11, "EV_IPL", &["k"], "");
+    let strict = manifest("1.3.0", 7, &(boot.values(&[0, 2, 7]) + &boot_rules("k") + &known));
+    let reference = reference(&[(strict, Withdrawn), (whole("1.2.0", 6, "k"), Active)]);
+    let verdict = |boot: &Boot| boot.forecast(&reference).record().verdict;
+    assert_eq!(verdict(&boot), Verdict::Contraindicated);
+    // Without the log of PCR 11, or with junk in it, it is still what it was.
+    let silent = Boot { unexplained: vec![pcr(11)], ..boot.clone() };
+    assert_eq!(kinds(silent.forecast(&reference).record()), [FindingKind::Withdrawn]);
+    assert_eq!(verdict(&boot.clone().and(11, VARIABLE, "junk")), Verdict::Contraindicated);
+    // Another digest than it measures shows another release.
+    assert_eq!(verdict(&boot.with(".linux", ".other")), Verdict::Affirming);
 }
 
 #[test]

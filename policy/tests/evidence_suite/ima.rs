@@ -14,8 +14,8 @@ use policy::tpm::alg::HashAlg;
 use policy::tpm::pcr::PcrSelection;
 
 use crate::boot::{NOW, manifest, policy_of, reference};
-use crate::ima_rig::{Device, Written, aggregate, file, part, sha256};
-use crate::rig::{QUALIFYING_DATA, Scene, boot, pcr, pcrs_after, write_log};
+use crate::ima_rig::{Device, Written, aggregate, file, list, part, sha256};
+use crate::rig::{BANKS, QUALIFYING_DATA, Scene, boot, event, pcr, pcrs_after, write_log};
 
 /// A device that booted and measured these files.
 fn device(measured: &[Written]) -> Device {
@@ -71,6 +71,41 @@ fn a_foreign_list_is_refused() {
     let other = device(&[file("/b", "/b")]);
     let error = send(&device(&[file("/a", "/a")]), Some(other.from(0)), None).unwrap_err();
     assert!(matches!(error, EvidenceError::Ima(ImaError::NoPrefix { .. })), "{error:?}");
+}
+
+#[test]
+fn a_list_in_another_pcr_does_not_pass_for_the_one_in_pcr_10() {
+    let mut device = device(&[file("/evil", "x")]);
+    let forged = device.records[0].clone().in_pcr(14);
+    device.measure(std::slice::from_ref(&forged));
+    let error = send(&device, Some(part(0, list(&[forged]))), None).unwrap_err();
+    assert_eq!(error, EvidenceError::Ima(ImaError::OtherPcr(pcr(14))));
+}
+
+#[test]
+fn what_a_firmware_log_tells_of_pcr_10_moves_no_lists_beginning() {
+    let mut device = device(&[file("/evil", "x")]);
+    let mut told = boot();
+    for record in &device.records {
+        let mut event = event(10, 0x0d, b"hidden");
+        let digest = |bank: HashAlg| (bank, record.template_hash(bank).as_bytes().to_vec());
+        event.digests = BANKS.into_iter().map(digest).collect();
+        told.push(event);
+    }
+    let first = device.records[0].clone();
+    device.measure(std::slice::from_ref(&first));
+    let scene = Scene::with(device.pcrs.clone(), write_log(&told));
+    let ima = Some(part(0, list(&[first])));
+    let error = scene.judge(&Evidence { ima, ..scene.evidence() }).unwrap_err();
+    let EvidenceError::Ima(ImaError::NoPrefix { pcr: refused, .. }) = error else { panic!("{error:?}") };
+    assert_eq!(refused, pcr(10));
+}
+
+#[test]
+fn a_list_explains_no_other_pcr_than_10() {
+    let device = device(&[file("/a", "/a").in_pcr(13)]);
+    let with = send(&device, Some(device.from(0)), None).unwrap();
+    assert_eq!(with.unexplained(), [pcr(13)]);
 }
 
 #[test]

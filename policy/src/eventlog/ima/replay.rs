@@ -57,9 +57,11 @@ impl Running {
     }
 }
 
-/// What a PCR holds before IMA extends it: what the firmware measured into it, or its reset value.
+/// What a PCR holds before IMA extends it: what the firmware measured into it, or its reset value. PCR 10 is
+/// IMA's own and begins at reset whatever a firmware log says: nothing confirms what a log tells of it.
 fn start(before: &PcrValues, pcr: PcrIndex) -> HashValue {
-    before.value(pcr).copied().unwrap_or_else(|| reset_value(before.bank(), pcr, 0))
+    let own = before.value(pcr).filter(|_| pcr != PcrIndex::IMA);
+    own.copied().unwrap_or_else(|| reset_value(before.bank(), pcr, 0))
 }
 
 /// What a list amounts to, for people who look at one; nothing is decided by it.

@@ -70,6 +70,11 @@ pub enum ImaError {
     /// The first record does not tie it to the boot.
     #[error("the IMA list does not belong to the boot that was quoted")]
     Aggregate(#[source] AggregateError),
+    /// A list that begins in another PCR than 10.
+    #[error(
+        "the IMA list begins in PCR {0}; let IMA measure into PCR 10, as it does unless it was built otherwise"
+    )]
+    OtherPcr(PcrIndex),
     /// A record in a PCR that was not quoted.
     #[error("record {position} extends PCR {pcr}, which was not quoted; let IMA measure into PCR 10")]
     NotQuoted {
@@ -137,7 +142,8 @@ impl VerifiedIma {
         self.state.approved()
     }
 
-    /// The PCRs that the list explains.
+    /// The PCRs that the list extends, PCR 10 among them. It explains that one alone: a record's data is
+    /// whatever its template says, so in another PCR it could be told instead of what was measured there.
     pub fn pcrs(&self) -> impl Iterator<Item = PcrIndex> {
         self.state.running.values().keys().copied()
     }
@@ -172,6 +178,9 @@ pub fn verify(part: &ImaPart, quoted: &Quoted<'_>) -> Result<VerifiedIma, ImaErr
         while let Some(record) = records.next() {
             let record = record.map_err(ImaError::List)?;
             if record.position == 0 {
+                if record.pcr != PcrIndex::IMA {
+                    return Err(ImaError::OtherPcr(record.pcr));
+                }
                 aggregate::verify(&record, quoted.pcrs, quoted.firmware).map_err(ImaError::Aggregate)?;
             }
             if quoted.pcrs.value(record.pcr).is_none() {
