@@ -44,8 +44,10 @@ pub fn import(paths: &[PathBuf]) -> Result<(RootStore, Vec<Imported>), TpmRootsE
             import.named(&label, &read(path)?).map_err(TpmRootsError::Refused)?;
             continue;
         }
+        // The folder's own name may say whose roots it holds.
+        let above = path.parent().unwrap_or(path);
         for file in files_below(path)? {
-            let below = file.strip_prefix(path).unwrap_or(&file).display().to_string();
+            let below = file.strip_prefix(above).unwrap_or(&file).display().to_string();
             import.found(&file.display().to_string(), &below, &read(&file)?);
         }
     }

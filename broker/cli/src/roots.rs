@@ -33,8 +33,10 @@ impl Roots {
         let mut import = Import::new();
         for path in paths {
             if is_folder(path)? {
+                // The folder's own name may say whose roots it holds.
+                let above = path.parent().unwrap_or(path);
                 for file in files_below(path)? {
-                    let below = file.strip_prefix(path).unwrap_or(&file).display().to_string();
+                    let below = file.strip_prefix(above).unwrap_or(&file).display().to_string();
                     import.found(&file.display().to_string(), &below, &read(&file)?);
                 }
             } else {

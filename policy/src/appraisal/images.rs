@@ -27,6 +27,12 @@ pub(super) fn compare<'a>(manifest: &'a Manifest, seen: &Measurements<'a>, found
         return;
     }
     let compared = manifest.mentioned().contains(&IMAGE_PCR);
+    if seen.value(IMAGE_PCR).is_none() {
+        if !compared {
+            found.push(Mismatch::NotQuoted { pcr: IMAGE_PCR });
+        }
+        return;
+    }
     if !seen.is_explained(IMAGE_PCR) {
         if !compared {
             found.push(Mismatch::Unexplained { pcr: IMAGE_PCR });

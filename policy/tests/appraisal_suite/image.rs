@@ -12,11 +12,13 @@ use policy::digest::Digest;
 use policy::eventlog::event::EventType;
 use policy::eventlog::image::{ImageKind, ImageMeasurement};
 use policy::eventlog::userspace::OS_SEPARATOR;
+use policy::evidence::HardwareProof;
 use policy::evidence::linux::EventOrigin;
 use policy::evidence::verify::VerifiedEvent;
 use policy::reference::manifest::Manifest;
 use policy::reference::state::ReleaseState::Active;
-use policy::tpm::pcr::PcrIndex;
+use policy::tpm::alg::HashAlg;
+use policy::tpm::pcr::{PcrIndex, PcrValues};
 
 use crate::boot::{Boot, NOW, hash, manifest, pcr, policy_of, reference, rule};
 
@@ -81,6 +83,24 @@ fn listed_images_are_approved_and_optional_ones_may_be_missing() {
         let record = appraised(&rules(), Some(origins));
         assert_eq!((record.verdict, told(&record)), (Verdict::Affirming, vec![]));
     }
+}
+
+/// Optional images too: a folder without the PCR must not pass for a device that measured none.
+#[test]
+fn images_whose_pcr_was_not_quoted_are_not_passed_over() {
+    let replayed = Boot::of("kernel").replayed();
+    let mut few = PcrValues::new(HashAlg::Sha256);
+    for (index, value) in replayed.pcrs.iter().filter(|(index, _)| *index != pcr(13)) {
+        few.set(index, *value);
+    }
+    let events = replayed.events.iter().map(|(pcr, events)| (*pcr, events.as_slice()));
+    let seen = Measurements::new(&few, events, &[], HardwareProof::Endorsed);
+    let rules =
+        Boot::of("kernel").values(&[0, 2, 4, 7]) + &image_rule("/opt/model", "model", "optional = true");
+    let reference = reference(&[(manifest("1.4.0", 7, &rules), Active)]);
+    let record = forecast(&seen, &reference, &policy_of(&["edge-box"], Mode::Enforce), NOW).record().clone();
+    assert_eq!(record.verdict, Verdict::Contraindicated);
+    assert_eq!(told(&record).iter().map(|told| told.0).collect::<Vec<_>>(), [FindingKind::PcrNotQuoted]);
 }
 
 #[test]
