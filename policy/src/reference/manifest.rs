@@ -24,7 +24,8 @@
 //!
 //! A PCR with whole values must have one of them. A PCR with event rules is *closed*: each of its
 //! events must satisfy a rule, and each rule that is not optional must be satisfied by an event. An
-//! `absent = true` rule forbids a type of event and closes nothing by itself. A PCR with both must
+//! `absent = true` rule forbids a type of event and closes nothing by itself: no digest binds the type of an
+//! event, so in a PCR that is not closed it finds what an honest log tells and stops no forger. A PCR with both must
 //! pass both. An application in PCR 4 that ran before the firmware called a boot option satisfies only a rule
 //! with `early = true`, unless the PCR has a whole value, which is exact. The section `[ima]` is about files that ran since ([`ima`]); without it none is appraised.
 //!
