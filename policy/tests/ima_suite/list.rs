@@ -4,7 +4,7 @@ use policy::budget::MAX_IMA_NAME;
 use policy::eventlog::ima::list::{ImaList, ImaListError, Record};
 use policy::eventlog::ima::template::DigestOf;
 use policy::reader::ReadError;
-use policy::tpm::alg::HashAlg;
+use policy::tpm::alg::{HashAlg, HashValue};
 
 use crate::rig::{Written, d_ng, file, list, list_of, n_ng, record, sha256, violation};
 
@@ -31,6 +31,7 @@ fn of_every_template() -> Vec<Written> {
             "evm-sig",
             &[d.clone(), n.clone(), none(), none(), none(), none(), vec![0; 4], vec![0; 4], vec![0; 2]],
         ),
+        record("d-ng|n-ng|imode", &[d.clone(), n.clone(), vec![0; 2]]),
         record("n-ng|d-ng", &[n.clone(), d.clone()]),
         record("some-other", &[b"whatever".to_vec()]),
         violation("/usr/bin/x"),
@@ -54,11 +55,84 @@ fn every_template_is_read_in_every_width() {
                 for bank in HashAlg::ALL {
                     assert_eq!(record.extends(bank), written.template_hash(bank), "{}", record.template);
                 }
-                let named = record.template != "some-other";
+                let opaque = ["some-other", "n-ng|d-ng"].contains(&record.template);
+                let of_list = (record.template == "ima") == (turned[0].template == "ima");
+                let named = !opaque && of_list;
                 assert_eq!(record.fields.name, named.then_some(&b"/usr/bin/x"[..]), "{}", record.template);
             }
         }
     }
+}
+
+/// Path and digest of the only record behind a boot aggregate of a newer template.
+fn renamed(honest: &Written, name: &str) -> (Option<Vec<u8>>, Option<HashValue>) {
+    let renamed = Written { template: name.to_owned(), ..honest.clone() };
+    let bytes = list(&[file("boot_aggregate", "0"), renamed]);
+    let records = read(&bytes).unwrap();
+    assert_eq!(records[1].extends(HashAlg::Sha256), honest.template_hash(HashAlg::Sha256), "{name}");
+    let fields = records[1].fields;
+    (fields.name.map(<[u8]>::to_vec), fields.digest.map(|digest| digest.value))
+}
+
+#[test]
+fn a_name_that_moves_path_or_digest_makes_the_record_opaque() {
+    let (evil, good) = (sha256(b"evil"), sha256(b"good"));
+    let buffer = record("ima-buf", &[d_ng(&evil), n_ng("key"), n_ng("/tmp/x")]);
+    for name in
+        ["d-ng|iuid|n-ng", "d-ng|n-ng|n-ng", "d-ng|n-ng|n", "n-ng|d-ng|n", "iuid|igid|n", "d|n-ng|sig"]
+    {
+        assert_eq!(renamed(&buffer, name), (None, None), "{name}");
+    }
+    let evm = record(
+        "evm-sig",
+        &[
+            d_ng(&evil),
+            n_ng("/evil"),
+            d_ng(&good),
+            n_ng("/tmp/x"),
+            vec![0; 4],
+            d_ng(&good),
+            vec![0; 4],
+            vec![0; 4],
+            vec![0; 2],
+        ],
+    );
+    for name in [
+        "iuid|igid|d-ng|n-ng|sig|buf|modsig|evmsig|imode",
+        "d-ng|n-ng|d-ng|n|xattrlengths|xattrvalues|iuid|igid|imode",
+        "d-ng|n-ng|evmsig|xattrnames|xattrlengths|d-ngv2|iuid|igid|imode",
+        "d-ng|n-ng|evmsig|xattrnames|xattrlengths|evmsig|iuid|igid|imode",
+    ] {
+        assert_eq!(renamed(&evm, name), (None, None), "{name}");
+    }
+    for name in ["evm-sig", "d-ng|n-ng|sig|buf|xattrlengths|xattrvalues|iuid|igid|imode"] {
+        assert_eq!(renamed(&evm, name), (Some(b"/evil".to_vec()), Some(evil)), "{name}");
+    }
+}
+
+#[test]
+fn a_record_renamed_to_the_first_template_has_no_path() {
+    // The bytes that an honest record hashes, cut as the first template cuts them.
+    let honest = record("ima-ng", &[d_ng(&sha256(b"evil")), n_ng(&"x".repeat(227))]);
+    let hashed: Vec<u8> = honest
+        .fields
+        .iter()
+        .flat_map(|f| [&u32::try_from(f.len()).unwrap().to_le_bytes()[..], f].concat())
+        .collect();
+    let legacy = record("ima", &[hashed[..20].to_vec(), hashed[20..275].to_vec()]);
+    assert_eq!(legacy.template_hash(HashAlg::Sha256), honest.template_hash(HashAlg::Sha256));
+    let begun = |first: Written, after: Written| {
+        let bytes = list(&[first, after]);
+        let records = read(&bytes).unwrap();
+        (records[0].fields.name.is_some(), records[1].fields.name.is_some())
+    };
+    let newer = file("boot_aggregate", "0");
+    assert_eq!(begun(newer.clone(), legacy.clone()), (true, false));
+    assert_eq!(begun(legacy.clone(), newer), (true, false));
+    assert_eq!(begun(legacy.clone(), legacy.clone()), (true, true));
+    let part = list(&[legacy]);
+    let records: Result<Vec<_>, _> = ImaList::parse(&part, 3).unwrap().records().collect();
+    assert_eq!(records.unwrap()[0].fields.name, None);
 }
 
 #[test]

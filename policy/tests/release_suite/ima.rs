@@ -68,7 +68,7 @@ fn faults_are_told_by_what_is_wrong() {
         assert_eq!(faults.len(), 1, "{section}: {faults:?}");
         faults.into_iter().next().unwrap()
     };
-    for excluded in ["/**", "**", "/a*", "/a/*/b", "/a/**/b"] {
+    for excluded in ["/**", "**", "/a*", "/a/*/b", "/a/**/b", "a", "tmp/**", " /a"] {
         let problem = one(&format!("[ima]\nexclude = [\"{excluded}\"]\n"));
         assert_eq!(problem, ManifestProblem::Excluded(excluded.to_owned()));
     }

@@ -1,6 +1,8 @@
 //! A manifest is read back as it was written, or refused with every fault and its place.
 
-use policy::reference::manifest::{MAX_MANIFEST_BYTES, MAX_RULE_DIGESTS, Manifest, ManifestProblem};
+use policy::reference::manifest::{
+    MAX_FAULTS, MAX_MANIFEST_BYTES, MAX_RULE_DIGESTS, Manifest, ManifestProblem,
+};
 use proptest::prelude::*;
 
 const HEAD: &str = "schema = 1\nproduct = \"edge-box\"\nversion = \"1.4.0\"\ncounter = 7\n";
@@ -290,4 +292,16 @@ proptest! {
             prop_assert_eq!(Manifest::parse(&manifest.render()), Ok(manifest));
         }
     }
+}
+
+#[test]
+fn a_flood_of_faults_is_counted_and_not_listed() {
+    // Nearly as many as a manifest has room for.
+    let unknown: String = (0..60_000).map(|n| format!("x{n:x}=1\n")).collect();
+    let faults = Manifest::parse(&(unknown + &minimal())).unwrap_err();
+    assert_eq!(faults.left_out(), 60_000 - MAX_FAULTS);
+    assert_eq!(faults.faults().len(), MAX_FAULTS);
+    assert!(faults.to_string().ends_with("\nand 59900 more; mend these first"));
+    let first = faults.faults().first().unwrap();
+    assert!(matches!(&first.problem, ManifestProblem::UnknownField { found, .. } if found.starts_with('x')));
 }

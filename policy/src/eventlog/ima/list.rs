@@ -117,7 +117,7 @@ impl<'a> ImaList<'a> {
     #[must_use]
     pub const fn records(&self) -> Records<'a> {
         let Self { bytes, alg, first } = *self;
-        Records { reader: Reader::new(bytes), alg, first, read: 0, failed: false }
+        Records { reader: Reader::new(bytes), alg, first, legacy: None, read: 0, failed: false }
     }
 }
 
@@ -152,7 +152,7 @@ pub struct Record<'a> {
     pub digest: &'a [u8],
     /// The template data as it is in the list.
     pub data: &'a [u8],
-    /// The fields of the data; empty for a template that is not known.
+    /// The fields of the data; empty for a template that is not known, or is not of its list's kind.
     pub fields: Fields<'a>,
 }
 
@@ -167,13 +167,14 @@ impl Record<'_> {
     /// The hash of the template data in `bank`: what the kernel extends into the PCR of that bank.
     #[must_use]
     pub fn template_hash(&self, bank: HashAlg) -> HashValue {
-        match (self.template, &self.fields) {
-            (LEGACY, Fields { legacy_digest: Some(digest), name: Some(name), .. }) => {
+        let legacy = (self.template == LEGACY).then(|| template::legacy_parts(self.data)).flatten();
+        match legacy {
+            Some((digest, name)) => {
                 let padding = IMA_LEGACY_NAME.saturating_sub(name.len());
                 let zeros = [0; IMA_LEGACY_NAME];
                 bank.hash(&[digest, name, zeros.get(..padding).unwrap_or_default()])
             }
-            _ => bank.hash(&[self.data]),
+            None => bank.hash(&[self.data]),
         }
     }
 
@@ -195,6 +196,7 @@ pub struct Records<'a> {
     reader: Reader<'a>,
     alg: HashAlg,
     first: u64,
+    legacy: Option<bool>,
     read: usize,
     failed: bool,
 }
@@ -248,8 +250,19 @@ impl<'a> Records<'a> {
         let name = std::str::from_utf8(name).ok().filter(|name| is_plain(name.as_bytes()));
         let template = name.ok_or(ImaListError::Name { offset: name_offset })?;
         let (data, fields) = template::read(reader, template)?;
+        let fields = if self.is_of_list(template) { fields } else { Fields::default() };
         let position = self.first.saturating_add(u64::try_from(self.read).unwrap_or(u64::MAX));
         self.read = self.read.saturating_add(1);
         Ok(Record { position, offset, pcr, template, digest, data, fields })
+    }
+
+    /// Whether a record is of the first template exactly if its list is. The first template hashes its
+    /// fields without their lengths, so a record that is renamed to it has other bytes as its path. Only
+    /// the boot aggregate shows of which kind a list is: its bytes have no second meaning. A part does not
+    /// begin with it and counts as being of the newer templates.
+    fn is_of_list(&mut self, template: &str) -> bool {
+        let legacy = template == LEGACY;
+        let of_list = self.legacy.get_or_insert(legacy && self.first == 0);
+        legacy == *of_list
     }
 }

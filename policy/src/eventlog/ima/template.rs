@@ -1,7 +1,11 @@
 //! Templates: which fields a record has (`ima_template.c` and `ima_template_lib.c` of Linux).
 //!
-//! A template has a standard name, or its name is the list of its fields, separated by `|`. A name that is
-//! neither is kept opaque: its data is hashed like any other and says nothing.
+//! A template has a standard name, or its name is the list of its fields, separated by `|`. The name is not
+//! hashed: whoever sends the list may rename a record and so choose what its bytes are taken for. Every name
+//! that is read here therefore has the digest first, the path second, and neither again, so renaming cannot
+//! move them. Any other name is kept opaque: its data is hashed like any other and says nothing.
+
+use std::collections::BTreeSet;
 
 use super::list::ImaListError;
 use crate::budget::{IMA_LEGACY_NAME, MAX_IMA_BYTES};
@@ -25,7 +29,7 @@ const STANDARD: [(&str, &str); 7] = [
 ];
 
 /// What a digest in a record is of (field `d-ngv2`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DigestOf {
     /// The template does not say: of the content, on all but the newest kernels.
     Unsaid,
@@ -36,7 +40,7 @@ pub enum DigestOf {
 }
 
 /// The digest of a file, or of a buffer, that a record measures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileDigest {
     /// What it is of.
     pub of: DigestOf,
@@ -56,11 +60,10 @@ pub struct Fields<'a> {
     pub signature: Option<&'a [u8]>,
     /// What the template `evm-sig` tells of the file.
     pub evm: Evm<'a>,
-    pub(super) legacy_digest: Option<&'a [u8]>,
 }
 
 /// The attributes of a file that its EVM signature covers, as the record tells them.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Evm<'a> {
     /// The value of `security.evm`; empty without one.
     pub signature: Option<&'a [u8]>,
@@ -116,27 +119,37 @@ fn legacy<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], Fields<'a>), ImaList
     let fields = Fields {
         name: Some(name),
         digest: value.map(|value| FileDigest { of: DigestOf::Unsaid, value }),
-        legacy_digest: Some(digest),
         ..Fields::default()
     };
     Ok((data, fields))
 }
 
+/// What the kernel hashes of a record of the first template: its digest and its name.
+pub(super) fn legacy_parts(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (digest, name) = data.split_at_checked(LEGACY_DIGEST)?;
+    Some((digest, name.get(size_of::<u32>()..)?))
+}
+
 /// The fields of a template; `None` if it is not known.
 fn format(template: &str) -> Option<&str> {
     let standard = STANDARD.iter().find(|(name, _)| *name == template).map(|(_, format)| *format);
-    standard.or_else(|| template.split('|').all(is_field).then_some(template))
+    standard.or_else(|| is_free_format(template).then_some(template))
 }
 
-/// The fields that Linux has (`supported_fields` in `ima_template.c`).
-fn is_field(name: &str) -> bool {
+/// Whether a list of fields has digest and path where every standard template has them, and no field twice.
+fn is_free_format(template: &str) -> bool {
+    let mut fields = template.split('|');
+    let first = (fields.next(), fields.next());
+    let mut seen = BTreeSet::new();
+    matches!(first, (Some("d"), Some("n")) | (Some("d-ng" | "d-ngv2"), Some("n-ng")))
+        && fields.all(|field| is_further_field(field) && seen.insert(field))
+}
+
+/// The fields that Linux has beside digest and path (`supported_fields` in `ima_template.c`).
+fn is_further_field(name: &str) -> bool {
     matches!(
         name,
-        "d" | "n"
-            | "d-ng"
-            | "n-ng"
-            | "d-ngv2"
-            | "sig"
+        "sig"
             | "buf"
             | "d-modsig"
             | "modsig"

@@ -73,7 +73,7 @@ pub enum ManifestProblem {
     FileDigest(String),
     /// Paths that cannot be excluded.
     #[error(
-        "`{0}` cannot be excluded; write one path, or a folder and `/**` for everything below it, but not everything"
+        "`{0}` cannot be excluded; write one path from `/` on, or a folder and `/**` for everything below it, but not everything"
     )]
     Excluded(String),
     /// Not a key whose signatures vouch for files.
@@ -146,21 +146,37 @@ impl fmt::Display for ManifestFault {
     }
 }
 
-/// Everything that is wrong with a manifest, first line first; never empty.
+/// What is wrong with a manifest, first line first; never empty. Of more than [`MAX_FAULTS`] faults those
+/// are told that were found first.
+///
+/// [`MAX_FAULTS`]: super::MAX_FAULTS
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct ManifestFaults(pub(super) Vec<ManifestFault>);
+pub struct ManifestFaults {
+    pub(super) told: Vec<ManifestFault>,
+    pub(super) left_out: usize,
+}
 
 impl ManifestFaults {
     /// The faults, first line first.
     #[must_use]
     pub fn faults(&self) -> &[ManifestFault] {
-        &self.0
+        &self.told
+    }
+
+    /// How many more were found.
+    #[must_use]
+    pub const fn left_out(&self) -> usize {
+        self.left_out
     }
 }
 
 impl fmt::Display for ManifestFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the manifest has {} fault(s)", self.0.len())?;
-        self.0.iter().try_for_each(|fault| write!(f, "\n{fault}"))
+        write!(f, "the manifest has {} fault(s)", self.told.len().saturating_add(self.left_out))?;
+        self.told.iter().try_for_each(|fault| write!(f, "\n{fault}"))?;
+        if self.left_out > 0 {
+            write!(f, "\nand {} more; mend these first", self.left_out)?;
+        }
+        Ok(())
     }
 }

@@ -13,7 +13,10 @@
 //!
 //! A measured file is approved if its path is excluded, if its path is listed with its digest, or if it is
 //! signed by one of the keys. Everything else is unknown. Linux writes spaces in paths as `_`; a path is
-//! compared as Linux writes it.
+//! compared as Linux writes it, so one with a space stands for the same one with `_` too.
+//!
+//! The path of a record is what the process saw in its own mount namespace: whoever may mount can make any
+//! file appear below an excluded folder. Exclude only what nothing may run from.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -44,7 +44,7 @@ const BANKS: &[HashAlg] = &[HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512];
 const EXAMPLE_DIGESTS: &str = "[\"<hex digits>\"]";
 
 pub(super) fn read(text: &str) -> Result<Manifest, ManifestFaults> {
-    let mut faults = Faults { text, list: Vec::new() };
+    let mut faults = Faults { text, list: Vec::new(), left_out: 0 };
     if text.len() > MAX_MANIFEST_BYTES {
         faults.add(0..0, ManifestProblem::TooLarge(text.len()));
         return Err(faults.finish());
@@ -64,12 +64,18 @@ pub(super) fn read(text: &str) -> Result<Manifest, ManifestFaults> {
 /// What is wrong so far, as byte ranges of the text.
 struct Faults<'t> {
     text: &'t str,
+    /// At most [`MAX_FAULTS`]: finding a place reads the text up to it.
     list: Vec<(Range<usize>, ManifestProblem)>,
+    left_out: usize,
 }
 
 impl Faults<'_> {
     fn add(&mut self, at: Range<usize>, problem: ManifestProblem) {
-        self.list.push((at, problem));
+        if self.list.len() < MAX_FAULTS {
+            self.list.push((at, problem));
+        } else {
+            self.left_out = self.left_out.saturating_add(1);
+        }
     }
 
     /// Keeps what can be relied on: a broken line also looks like a missing field, or one of a wrong
@@ -96,9 +102,8 @@ impl Faults<'_> {
             );
             !is_syntax(&fault.problem) && !broken.is_empty() && (of_gaps || broken.contains(&fault.line))
         };
-        ManifestFaults(
-            placed.into_iter().filter(|fault| !follows_from_syntax(fault)).take(MAX_FAULTS).collect(),
-        )
+        let told = placed.into_iter().filter(|fault| !follows_from_syntax(fault)).collect();
+        ManifestFaults { told, left_out: self.left_out }
     }
 
     fn wrong_type(&mut self, at: Range<usize>, field: &str, wanted: &'static str, example: &'static str) {

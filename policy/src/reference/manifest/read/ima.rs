@@ -66,7 +66,7 @@ fn read_excluded(value: &Value<'_>, faults: &mut Faults<'_>) -> BTreeSet<Exclude
     for entry in entries(value, "exclude", MAX_EXCLUDED, wanted, faults) {
         let Some(path) = read_path(entry, "exclude", faults) else { continue };
         let fixed = path.strip_suffix("/**").unwrap_or(&path);
-        if fixed.is_empty() || fixed.contains('*') {
+        if !fixed.starts_with('/') || fixed.contains('*') {
             faults.add(entry.span(), ManifestProblem::Excluded(shortened(&path)));
         } else if !excluded.insert(Excluded(path.clone())) {
             faults.add(entry.span(), ManifestProblem::Duplicate(format!("`{}`", shortened(&path))));
