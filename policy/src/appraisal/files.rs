@@ -1,12 +1,15 @@
 //! Compares the files that Linux measured with what a release approves of files.
 
+mod vouched;
+
+use self::vouched::Vouched;
 use super::claims::{Claim, ClaimValue};
 use super::finding::{Finding, FindingKind, MAX_EXPECTED, MAX_FINDINGS};
 use super::measurements::Measurements;
 use crate::budget::MAX_DESCRIPTION;
 use crate::eventlog::ima::aggregate::BOOT_AGGREGATE;
 use crate::eventlog::ima::list::Record;
-use crate::eventlog::ima::signature::{self, FileSignatureError};
+use crate::eventlog::ima::signature::FileSignatureError;
 use crate::eventlog::ima::template::{DigestOf, FileDigest};
 use crate::eventlog::ima::verify::VerifiedIma;
 use crate::reference::hash_text::HashText;
@@ -74,20 +77,17 @@ impl<'a> Files<'a> {
     }
 
     fn compare_records(&mut self, rules: &ImaRules, list: &'a VerifiedIma) {
-        let mut wrong = 0;
+        let mut vouched = Vouched::default();
         // The first record of a boot was compared with the quoted PCRs.
         for record in list.records().filter(|record| record.position > 0) {
             if record.is_violation() {
                 if rules.violations() == Violations::Refuse {
                     self.add(Fault::Violation(record));
                 }
-            } else if !is_listed(rules, &record) {
-                // Verifying is dear: who sends many wrong signatures has none of the later ones verified.
-                let keys = if wrong < MAX_FINDINGS { rules.keys() } else { &[] };
-                if let Err(why) = signature::verify(&record.fields, keys) {
-                    wrong += usize::from(matches!(why, FileSignatureError::Wrong(_)));
-                    self.add(Fault::Unknown(record, why));
-                }
+            } else if !is_listed(rules, &record)
+                && let Err(why) = vouched.verify(&record.fields, rules.keys())
+            {
+                self.add(Fault::Unknown(record, why));
             }
         }
     }

@@ -29,7 +29,7 @@ const STANDARD: [(&str, &str); 7] = [
 ];
 
 /// What a digest in a record is of (field `d-ngv2`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DigestOf {
     /// The template does not say: of the content, on all but the newest kernels.
     Unsaid,
@@ -40,7 +40,7 @@ pub enum DigestOf {
 }
 
 /// The digest of a file, or of a buffer, that a record measures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileDigest {
     /// What it is of.
     pub of: DigestOf,
@@ -63,7 +63,7 @@ pub struct Fields<'a> {
 }
 
 /// The attributes of a file that its EVM signature covers, as the record tells them.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Evm<'a> {
     /// The value of `security.evm`; empty without one.
     pub signature: Option<&'a [u8]>,
