@@ -89,10 +89,10 @@ impl<'a> Files<'a> {
                 if rules.violations() == Violations::Refuse {
                     self.add(Fault::Violation(record));
                 }
-            } else if !is_listed(rules, &record) {
-                if let Err(why) = vouched.verify(&record.fields, rules.keys()) {
-                    self.add(Fault::Unknown(record, why));
-                }
+            } else if !is_listed(rules, &record)
+                && let Err(why) = vouched.verify(&record.fields, rules.keys())
+            {
+                self.add(Fault::Unknown(record, why));
             }
         }
     }
