@@ -67,6 +67,10 @@ impl TestTpm {
         self.ak = key();
     }
 
+    pub(super) fn ek_public(&self) -> &[u8] {
+        &self.ek
+    }
+
     pub(super) fn ek_digest(&self) -> Digest {
         EkPublic::parse(&self.ek).unwrap().digest()
     }
