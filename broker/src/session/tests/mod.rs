@@ -4,6 +4,7 @@ mod answers;
 mod endorsed;
 mod faulty;
 mod ima;
+mod software;
 mod tpm;
 
 use policy::id::DeviceName;
