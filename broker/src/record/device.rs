@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use policy::digest::Digest;
+use policy::evidence::endorsement::Manufacturer;
 use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::time::{UnixTime, Validity};
 use policy::zone::Role;
@@ -253,6 +254,18 @@ pub struct Tpm {
     pub quarantine: Option<Quarantine>,
     /// Barred for good: its mainboard was replaced, or the device retired.
     pub retired: bool,
+    /// `TPM_PT_MANUFACTURER` by the first EK certificate that held: it stays known when the device sends
+    /// none. Not known of older records.
+    #[serde(default)]
+    pub manufacturer: Option<[u8; 4]>,
+}
+
+impl Tpm {
+    /// Whose TPM it is, if an EK certificate ever said so.
+    #[must_use]
+    pub fn manufacturer(&self) -> Option<Manufacturer> {
+        self.manufacturer.map(Manufacturer)
+    }
 }
 
 impl Record for Tpm {

@@ -139,6 +139,11 @@ async fn existing(
     }
     let txn = Txn::new().unchanged(held.key.clone(), held.version).unchanged(tpm.key.clone(), tpm.version);
     let txn = if same_ak { txn } else { own_ak(txn, proven)? };
+    let owned = owned_tpm(proven, name);
+    let txn = match owned.manufacturer == tpm.record.manufacturer {
+        true => txn,
+        false => txn.put(tpm.key.clone(), stored(&owned)?),
+    };
     Ok(Placed { device: bind(plant, proven, held.record), rebound, txn })
 }
 
@@ -248,11 +253,18 @@ fn expect_tpm(txn: Txn, proven: &Proven) -> Txn {
     }
 }
 
-/// The TPM's record with its device; what an administrator registered or decided stays as it is.
+/// The TPM's record with its device and its manufacturer; what an administrator registered or decided stays as it is.
 fn owned_tpm(proven: &Proven, name: &DeviceName) -> Tpm {
     let known = proven.tpm().map(|held| held.record.clone());
-    let tpm = known.unwrap_or(Tpm { device: None, registered: false, quarantine: None, retired: false });
-    Tpm { device: Some(name.clone()), ..tpm }
+    let tpm = known.unwrap_or(Tpm {
+        device: None,
+        registered: false,
+        quarantine: None,
+        retired: false,
+        manufacturer: None,
+    });
+    let proven = proven.endorsement().ok().map(|bound| bound.endorsed().manufacturer().0);
+    Tpm { device: Some(name.clone()), manufacturer: proven.or(tpm.manufacturer), ..tpm }
 }
 
 /// Lets a certified TPM wait; one that nobody vouches for is turned away and nothing is stored.

@@ -150,6 +150,7 @@ pub async fn prove(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> 
     let evidence = verified(request, &challenge, &ak, hardware)?;
     let attesting = AttestingTpm {
         endorsed: endorsement.as_ref().ok().map(BoundEk::endorsed),
+        recorded: tpm.as_ref().and_then(|tpm| tpm.record.manufacturer()),
         ek: ek.key(),
         ak: &ak,
         firmware_version: evidence.firmware_version(),

@@ -79,6 +79,7 @@ pub async fn recorded(
     let ak = AttestationKey::accept(&request.ak_public).map_err(|e| unreadable(&e))?;
     let attesting = AttestingTpm {
         endorsed: endorsement.as_ref().ok().map(BoundEk::endorsed),
+        recorded: tpm.manufacturer(),
         ek: ek.key(),
         ak: &ak,
         firmware_version: attested.firmware_version,

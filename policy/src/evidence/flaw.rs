@@ -36,7 +36,8 @@ pub struct Flaw {
 /// An operator's rule against TPMs of one manufacturer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DenyRule {
-    /// Whose TPMs; of a TPM without a manufacturer's certificate it is not known whose it is.
+    /// Whose TPMs. One that never showed a manufacturer's certificate may be anybody's, so while there are rules it
+    /// counts as [`Weight::Vulnerable`].
     pub manufacturer: Manufacturer,
     /// Only firmware before this; none: all of them.
     pub firmware_before: Option<FirmwareBuild>,
@@ -51,6 +52,8 @@ pub struct DenyRule {
 pub struct AttestingTpm<'a> {
     /// Its EK, if a manufacturer certifies it.
     pub endorsed: Option<&'a EndorsedEk>,
+    /// Whose it is, by an EK certificate that it showed before and may leave out now.
+    pub recorded: Option<Manufacturer>,
     /// The public part of its EK.
     pub ek: &'a PublicKey,
     /// The attestation key that signed.
@@ -65,17 +68,30 @@ pub fn flaws(tpm: &AttestingTpm<'_>, rules: &[DenyRule]) -> Vec<Flaw> {
     let mut found = Vec::new();
     found.extend(weak_key("endorsement key", RocaKey::find_public(tpm.ek)));
     found.extend(weak_key("attestation key", RocaKey::find_public(tpm.ak.public().key())));
-    if let Some(ek) = tpm.endorsed {
-        let build = FirmwareBuild::from_attest(tpm.firmware_version);
-        found.extend(published(tpm, ek.manufacturer(), build));
-        found.extend(ek.chain_advisories().map(|advisory| Flaw {
-            id: advisory.id.to_owned(),
-            weight: Weight::Notice,
-            sentence: format!("{} {}", advisory.summary, advisory.remedy),
-        }));
-        found.extend(rules.iter().filter(|rule| rule.concerns(ek.manufacturer(), build)).map(denied));
+    found.extend(tpm.endorsed.into_iter().flat_map(EndorsedEk::chain_advisories).map(|advisory| Flaw {
+        id: advisory.id.to_owned(),
+        weight: Weight::Notice,
+        sentence: format!("{} {}", advisory.summary, advisory.remedy),
+    }));
+    match tpm.endorsed.map(EndorsedEk::manufacturer).or(tpm.recorded) {
+        Some(manufacturer) => {
+            let build = FirmwareBuild::from_attest(tpm.firmware_version);
+            found.extend(published(tpm, manufacturer, build));
+            found.extend(rules.iter().filter(|rule| rule.concerns(manufacturer, build)).map(denied));
+        }
+        // Else a device would escape the rules by leaving its certificate out.
+        None if !rules.is_empty() => found.push(of_nobody()),
+        None => {}
     }
     found
+}
+
+fn of_nobody() -> Flaw {
+    Flaw {
+        id: "tpm_deny".to_owned(),
+        weight: Weight::Vulnerable,
+        sentence: "the broker has tpm_deny rules and cannot tell whose this TPM is; let the device send its EK certificate, and name the manufacturer's root in tpm_roots".to_owned(),
+    }
 }
 
 fn weak_key(key: &str, found: Option<RocaKey>) -> Option<Flaw> {

@@ -44,7 +44,7 @@ fn any_ek() -> PublicKey {
 
 fn found(ek: &EndorsedEk, ak: &AttestationKey, build: [u16; 4], rules: &[DenyRule]) -> Vec<Flaw> {
     let firmware_version = build.into_iter().fold(0, |number: u64, part| (number << 16) | u64::from(part));
-    flaws(&AttestingTpm { endorsed: Some(ek), ek: &any_ek(), ak, firmware_version }, rules)
+    flaws(&AttestingTpm { endorsed: Some(ek), recorded: None, ek: &any_ek(), ak, firmware_version }, rules)
 }
 
 fn weights(flaws: &[Flaw]) -> Vec<(&str, Weight)> {
@@ -96,11 +96,15 @@ fn keys_of_roca_break_the_tpm_whoever_made_it() {
     let modulus = hex::decode(ROCA).unwrap();
     let (weak, strong) = (PublicKey::Rsa { modulus: modulus.clone(), exponent: 65_537 }, any_ek());
     for (ek, ak, key) in [(&weak, ak(), "endorsement key"), (&strong, rsa_ak(&modulus), "attestation key")] {
-        let found = flaws(&AttestingTpm { endorsed: None, ek, ak: &ak, firmware_version: 0 }, &[]);
+        let found =
+            flaws(&AttestingTpm { endorsed: None, recorded: None, ek, ak: &ak, firmware_version: 0 }, &[]);
         assert_eq!(weights(&found), [("CVE-2017-15361", Weight::Broken)]);
         assert!(found[0].sentence.starts_with(&format!("ROCA: the {key} was made")), "{found:?}");
     }
-    let fine = flaws(&AttestingTpm { endorsed: None, ek: &strong, ak: &ak(), firmware_version: 0 }, &[]);
+    let fine = flaws(
+        &AttestingTpm { endorsed: None, recorded: None, ek: &strong, ak: &ak(), firmware_version: 0 },
+        &[],
+    );
     assert_eq!(fine, []);
 }
 
@@ -122,4 +126,27 @@ fn an_operators_rule_counts_as_it_says() {
     );
     assert_eq!(weights(&found(&ek, &ak, [7, 2, 4, 1], &rules)), [("tpm_deny", Weight::Vulnerable)]);
     assert_eq!(found(&endorsed(Manufacturer::ATMEL), &ak, [7, 2, 4, 0], &rules), []);
+}
+
+#[test]
+fn a_certificate_left_out_hides_nobody_from_advisories_and_rules() {
+    let rule = |manufacturer| DenyRule {
+        manufacturer,
+        firmware_before: None,
+        weight: Weight::Broken,
+        why: "boxes stand open".into(),
+    };
+    let (ek, ak, firmware_version) = (any_ek(), ak(), 0x0007_0028_0000_0000);
+    let of = |recorded, rules: &[DenyRule]| {
+        flaws(&AttestingTpm { endorsed: None, recorded, ek: &ek, ak: &ak, firmware_version }, rules)
+    };
+    let known = of(Some(Manufacturer::INFINEON), &[rule(Manufacturer::INFINEON)]);
+    assert_eq!(weights(&known), [("CVE-2017-15361", Weight::Vulnerable), ("tpm_deny", Weight::Broken)]);
+    let others = of(Some(Manufacturer::ATMEL), &[rule(Manufacturer::INFINEON)]);
+    assert_eq!(others, []);
+
+    let unknown = of(None, &[rule(Manufacturer::INFINEON)]);
+    assert_eq!(weights(&unknown), [("tpm_deny", Weight::Vulnerable)]);
+    assert!(unknown[0].sentence.contains("let the device send its EK certificate"), "{unknown:?}");
+    assert_eq!(of(None, &[]), [], "without rules nothing is asked");
 }

@@ -106,7 +106,13 @@ async fn let_in(
 /// from the enrollment that it admits.
 fn adopt(txn: Txn, tpm: Option<Held<Tpm>>, name: &DeviceName, key: &str) -> Result<(Txn, Tpm), Refusal> {
     let Some(held) = tpm else {
-        let tpm = Tpm { device: Some(name.clone()), registered: false, quarantine: None, retired: false };
+        let tpm = Tpm {
+            device: Some(name.clone()),
+            registered: false,
+            quarantine: None,
+            retired: false,
+            manufacturer: None,
+        };
         return Ok((txn.absent(key), tpm));
     };
     if held.record.retired {

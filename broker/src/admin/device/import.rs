@@ -200,8 +200,10 @@ fn add(
         None => txn.absent(ek_key.clone()),
     };
     // A quarantine is held by the EK and outlives everything.
+    let manufacturer = tpm.as_ref().and_then(|held| held.record.manufacturer);
     let quarantine = tpm.and_then(|held| held.record.quarantine);
-    let tpm = Tpm { device: Some(entry.name.clone()), registered: true, quarantine, retired: false };
+    let tpm =
+        Tpm { device: Some(entry.name.clone()), registered: true, quarantine, retired: false, manufacturer };
     let value = |value: &String| InventoryValue { value: value.clone(), source: Source::Vouched, at: now };
     let values = entry.inventory.iter().map(|(name, text)| (name.clone(), value(text))).collect();
     let event = actor.event(now, entry.name.as_str(), &format!("registered with EK {}", entry.ek));

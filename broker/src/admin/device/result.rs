@@ -10,6 +10,7 @@ use proto::v1;
 
 use super::view::{DeviceView, State, device};
 use crate::ear::{EarKey, Signed};
+use crate::golden;
 use crate::plant::Plant;
 use crate::record::device::Attested;
 use crate::record::zone::zone_key;
@@ -88,6 +89,12 @@ async fn signed(
 ) -> Result<SignedEar, Refusal> {
     let name = &view.device.name;
     stands(view)?;
+    if let Some(change) = undermined(plant, view, attested, record).await? {
+        return Err(Refusal::NotFound(format!(
+            "the last result of {name} is of {} and {change}; ask for a new one with `touchstone device attest {name}`",
+            record.at
+        )));
+    }
     let expires = expiry(plant, view, record).await?;
     if expires <= plant.now() {
         return Err(Refusal::NotFound(format!(
@@ -126,6 +133,24 @@ fn stands(view: &DeviceView) -> Result<(), Refusal> {
             state.name()
         ))),
     }
+}
+
+/// What changed since the appraisal under which a new signature would hide it, if anything did.
+async fn undermined(
+    plant: &Plant,
+    view: &DeviceView,
+    attested: &Attested,
+    record: &AppraisalRecord,
+) -> Result<Option<String>, Refusal> {
+    if attested.clone_alarm {
+        return Ok(Some("its TPM's clock did not follow since, as if there were a copy of it".to_owned()));
+    }
+    if !view.device.zones.contains(&record.zone) {
+        return Ok(Some(format!("the device left zone {} since", record.zone)));
+    }
+    let golden = golden::current(plant).await.map_err(Refusal::internal)?;
+    let changed = golden.n != attested.golden;
+    Ok(changed.then(|| "the golden releases or their states were changed since".to_owned()))
 }
 
 /// When a result ends: when the zone wants the next proof, and never after the certificates that hang

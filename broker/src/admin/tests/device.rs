@@ -171,7 +171,13 @@ async fn quarantine_revokes_and_readmission_forgives_the_clock_once() {
 async fn a_retired_device_stays_retired() {
     let bench = bench().await;
     let press = bench.device("press-7", &["cell-3"]).await;
-    let tpm = Tpm { device: Some(press.clone()), registered: true, quarantine: None, retired: true };
+    let tpm = Tpm {
+        device: Some(press.clone()),
+        registered: true,
+        quarantine: None,
+        retired: true,
+        manufacturer: None,
+    };
     let key = ek_key(&Digest::of(b"press-7"));
     bench.plant.store.transact(Txn::new().put(key, stored(&tpm).unwrap())).await.unwrap();
     let actor = bench.actor(Act::ReadmitDevice).await;

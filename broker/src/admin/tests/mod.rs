@@ -160,7 +160,13 @@ impl Bench {
             answered: 0,
             clock_excused: false,
         };
-        let tpm = Tpm { device: Some(name.clone()), registered: true, quarantine: None, retired: false };
+        let tpm = Tpm {
+            device: Some(name.clone()),
+            registered: true,
+            quarantine: None,
+            retired: false,
+            manufacturer: None,
+        };
         let txn = Txn::new()
             .put(device_key(&name), stored(&device).unwrap())
             .put(ek_key(&ek), stored(&tpm).unwrap())

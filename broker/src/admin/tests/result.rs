@@ -11,7 +11,8 @@ use crate::admin::Act;
 use crate::admin::device::result::{Recorded, result};
 use crate::admin::device::stop;
 use crate::ear::{EarKey, TokenError, verify};
-use crate::record::device::{Attested, Decision, attested_key};
+use crate::record::device::{Attested, Decision, Device, attested_key, device_key};
+use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::plant::{EAR, EarSigning};
 use crate::record::stored;
 use crate::session::recorded::Results;
@@ -51,6 +52,14 @@ async fn appraised(zones: &[&str], decision: Decision) -> (Bench, DeviceName) {
     (bench, press)
 }
 
+/// Puts `name` into another zone, as if an administrator had moved it.
+async fn move_to(bench: &Bench, name: &DeviceName, zone: &str) {
+    let device: Device = bench.read(device_key(name)).await;
+    let device = Device { zones: vec![zone.parse().unwrap()], ..device };
+    let txn = Txn::new().put(device_key(name), stored(&device).unwrap());
+    bench.plant.store.transact(txn).await.unwrap();
+}
+
 fn token(recorded: Recorded) -> (String, UnixTime) {
     let ear = recorded.ear.unwrap();
     (ear.token, ear.expires)
@@ -84,6 +93,7 @@ async fn a_result_does_not_outlive_the_certificates() {
     let mut zone = enforcing("cell-4");
     zone.timing = policy::zone::Timing::new(7_200, 28_800, None).unwrap();
     bench.zone(&zone).await;
+    move_to(&bench, &press, "cell-4").await;
     bench.certificate(&press, "cell-4", 0x41).await;
     let attested: Attested = bench.read(attested_key(&press)).await;
     let zones = vec![record("cell-4", ClaimValue::BOOT_APPROVED)];
@@ -136,4 +146,42 @@ async fn nothing_is_signed_for_a_device_that_was_stopped_or_is_silent() {
     let never = bench.device("press-8", &["cell-3"]).await;
     let text = refused!(result(&bench.plant, &never, None, false).await, NotFound);
     assert!(text.contains("has not attested yet"), "{text}");
+}
+
+/// The refusal to sign, which asks for a new attestation and hides nothing that was recorded.
+async fn unsigned(bench: &Bench, press: &DeviceName) -> String {
+    let text = refused!(result(&bench.plant, press, None, true).await, NotFound);
+    assert!(text.ends_with("; ask for a new one with `touchstone device attest press-7`"), "{text}");
+    assert!(result(&bench.plant, press, None, false).await.is_ok(), "what was recorded is still shown");
+    text
+}
+
+#[tokio::test]
+async fn nothing_is_signed_once_the_golden_releases_changed() {
+    let (bench, press) = appraised(&["cell-3"], Decision::Trusted).await;
+    token(result(&bench.plant, &press, None, true).await.unwrap());
+    let txn = Txn::new().put(GOLDEN, stored(&GoldenHead { n: 1 }).unwrap());
+    bench.plant.store.transact(txn).await.unwrap();
+    let text = unsigned(&bench, &press).await;
+    assert!(text.contains("the golden releases or their states were changed since"), "{text}");
+}
+
+#[tokio::test]
+async fn nothing_is_signed_for_a_tpm_with_a_clone_alarm() {
+    let (bench, press) = appraised(&["cell-3"], Decision::Trusted).await;
+    let attested: Attested = bench.read(attested_key(&press)).await;
+    let attested = Attested { clone_alarm: true, ..attested };
+    let txn = Txn::new().put(attested_key(&press), stored(&attested).unwrap());
+    bench.plant.store.transact(txn).await.unwrap();
+    let text = unsigned(&bench, &press).await;
+    assert!(text.contains("its TPM's clock did not follow since"), "{text}");
+}
+
+#[tokio::test]
+async fn nothing_is_signed_for_a_zone_that_the_device_left() {
+    let (bench, press) = appraised(&["cell-3"], Decision::Trusted).await;
+    bench.zone(&enforcing("cell-4")).await;
+    move_to(&bench, &press, "cell-4").await;
+    let text = unsigned(&bench, &press).await;
+    assert!(text.contains("the device left zone cell-3 since"), "{text}");
 }

@@ -54,13 +54,20 @@ pub(in crate::session) async fn issue(
         let (end, next) = own_end(plant, grants, own, txn, now).await?;
         txn = signing.expected(next).unchanged(grants.zone.key.clone(), grants.zone.version);
         for key in wanted {
-            match draft(plant, grants, key, &signing, end, &mut places, now) {
+            // Before the draft, which takes a place: a key that is refused leaves it to the next.
+            let drafted = match unclaimed(plant, key).await {
+                Ok(()) => draft(plant, grants, key, &signing, end, &mut places, now),
+                Err(refusal) => Err(refusal),
+            };
+            match drafted {
                 Ok(draft) => {
-                    txn = claim(plant, txn, grants, key).await?;
+                    txn = claim(txn, grants, key)?;
                     txn = draft.keep(grants, txn, now)?;
                     answered.svids.push(draft.svid);
                 }
-                Err(refusal @ (Refusal::NotPermitted(_) | Refusal::TryLater { .. })) => {
+                Err(
+                    refusal @ (Refusal::NotPermitted(_) | Refusal::TryLater { .. } | Refusal::Conflict(_)),
+                ) => {
                     let (zone, service) = (zone.clone(), key.service.clone());
                     answered.refused.push(RefusedKey { zone, service, refusal });
                 }
@@ -144,15 +151,21 @@ impl Draft {
     }
 }
 
-/// Claims a key that was never certified before: every certificate has a key of its own.
-async fn claim(plant: &Plant, txn: Txn, grants: &Grants<'_>, key: &OfferedKey) -> Result<Txn, Refusal> {
+/// Refuses a key that was certified before: every certificate has a key of its own.
+async fn unclaimed(plant: &Plant, key: &OfferedKey) -> Result<(), Refusal> {
     let index = certified_key(&key.key.spki_digest());
-    if let Some(held) = fetch::<CertifiedKeyOwner>(plant.store.as_ref(), index.clone()).await? {
-        return Err(Refusal::Conflict(format!(
+    match fetch::<CertifiedKeyOwner>(plant.store.as_ref(), index).await? {
+        None => Ok(()),
+        Some(held) => Err(Refusal::Conflict(format!(
             "the software key for {} in {} is certified for {} in {} already; make a new key for each certificate",
             key.service, key.zone, held.record.device, held.record.zone
-        )));
+        ))),
     }
+}
+
+/// Claims a key that is [`unclaimed`]; the transaction fails if somebody else claims it meanwhile.
+fn claim(txn: Txn, grants: &Grants<'_>, key: &OfferedKey) -> Result<Txn, Refusal> {
+    let index = certified_key(&key.key.spki_digest());
     let (device, zone) = (grants.device.clone(), key.zone.clone());
     let owner = CertifiedKeyOwner { device, zone, role: Role::Listener };
     Ok(txn.absent(index.clone()).put(index, stored(&owner)?))

@@ -1,8 +1,10 @@
 //! Whose device it is, asked by TPMs that nobody vouches for.
 
 mod answers;
+mod endorsed;
 mod faulty;
 mod ima;
+mod software;
 mod tpm;
 
 use policy::id::DeviceName;
@@ -26,7 +28,8 @@ async fn plant_with(zone: &Zone, tpm: &TestTpm, registered: bool) -> (Bench, Dev
     let name = bench.device("press-7", &["cell-3"]).await;
     let mut device: Device = bench.read(device_key(&name)).await;
     (device.ek, device.ak) = (tpm.ek_digest(), None);
-    let known = Tpm { device: Some(name.clone()), registered, quarantine: None, retired: false };
+    let known =
+        Tpm { device: Some(name.clone()), registered, quarantine: None, retired: false, manufacturer: None };
     let txn = Txn::new()
         .put(device_key(&name), stored(&device).unwrap())
         .put(ek_key(&tpm.ek_digest()), stored(&known).unwrap());

@@ -44,11 +44,13 @@ pub(super) struct TestTpm {
     clock: u64,
     /// What was booted and measured: PCR values and logs.
     pub(super) booted: v1::CompleteRequest,
+    /// Services that it offers in cell-3, each with a CSR of its software key.
+    pub(super) software: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl TestTpm {
     pub(super) fn new() -> Self {
-        Self { ek: ek(), ak: key(), clock: 1000, booted: boot("boot-a") }
+        Self { ek: ek(), ak: key(), clock: 1000, booted: boot("boot-a"), software: Vec::new() }
     }
 
     /// What `request` becomes when this TPM's AK and its signature take the place of the first ones.
@@ -65,6 +67,10 @@ impl TestTpm {
     /// The same TPM with another AK.
     pub(super) fn switch_ak(&mut self) {
         self.ak = key();
+    }
+
+    pub(super) fn ek_public(&self) -> &[u8] {
+        &self.ek
     }
 
     pub(super) fn ek_digest(&self) -> Digest {
@@ -119,6 +125,7 @@ impl TestTpm {
         let challenge = Challenge::open(&plant.keys.load(), plant.now(), &sealed)?;
         let booted = self.booted.clone();
         let mut statement = statement(&challenge, name, &booted.firmware_log);
+        let keys = self.offer(&mut statement);
         if let Some((id, secret)) = token {
             let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
             let proven = [&sealed[..], &challenge.ek_name.0, &challenge.ak_name.0].concat();
@@ -135,8 +142,25 @@ impl TestTpm {
             quote,
             statement,
             sealed,
+            software_keys: keys,
             ..booted
         })
+    }
+
+    /// States the services with their software keys.
+    fn offer(&self, statement: &mut v1::Statement) -> Vec<v1::SoftwareKey> {
+        let mut keys = Vec::new();
+        for (service, csr) in &self.software {
+            let (zone, service) = ("cell-3".to_owned(), (*service).to_owned());
+            statement.services.push(v1::OfferedService { name: service.clone(), port: 443 });
+            statement.software_keys.push(v1::StatedSoftwareKey {
+                zone: zone.clone(),
+                service: service.clone(),
+                csr_digest: Digest::of(csr).0.to_vec(),
+            });
+            keys.push(v1::SoftwareKey { zone, service, csr: csr.clone() });
+        }
+        keys
     }
 
     /// `TPMS_ATTEST` of a quote (TPM 2.0 Part 2, 10.12.12).
