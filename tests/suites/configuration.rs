@@ -14,5 +14,5 @@ fn the_examples_parse() {
     let attestor = attestor::config::Config::parse(etc, &deployed("attestor.toml")).expect("attestor.toml");
     assert_eq!(attestor.services.len(), 1);
     let broker = broker::config::Config::parse(etc, &deployed("broker.toml")).expect("broker.toml");
-    assert_eq!(broker.tpm_roots, [etc.join("tpm-roots")]);
+    assert!(broker.tpm_roots.is_empty(), "a bare machine has none, and a path that is named must be there");
 }

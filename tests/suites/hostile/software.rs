@@ -33,6 +33,13 @@ fn end(issued: &v1::Issued, zone: &str, service: &str) -> u64 {
     listeners.find(|svid| svid.service == service).expect("a certificate").not_after
 }
 
+/// What was issued beside a refused key: how many certificates, and why there is none for the key.
+fn without_key(issued: &v1::Issued) -> (usize, Reason, String) {
+    let [refused] = &issued.refused_keys[..] else { panic!("one key is refused: {issued:?}") };
+    let denial = refused.denial.as_ref().expect("a reason");
+    (issued.svids.len(), denial.reason(), denial.message.clone())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn software_keys_are_certified_where_a_zone_allows_them_and_revoked_with_their_device() {
     let Some((world, devices)) = World::with_devices(["press-1"]) else { return };
@@ -94,17 +101,18 @@ async fn a_software_key_that_is_not_proven_or_not_new_is_refused_by_its_reason()
     press.software_keys = vec![new_key("press", "hmi")];
     assert_eq!(press.enroll().await.svids.len(), 3);
     cell.enroll().await;
-    let before = world.store();
 
+    // A key that is certified already costs the device that key and nothing else.
     let used = press.software_keys[0].csr.clone();
-    let (reason, message) = denied(press.complete(press.request().await).await);
-    assert_eq!(reason, Reason::Conflict, "the same key again: {message}");
+    let (certificates, reason, message) = without_key(&press.enroll().await);
+    assert_eq!((certificates, reason), (2, Reason::Conflict), "the same key again: {message}");
     assert!(message.contains("make a new key for each certificate"), "{message}");
 
     cell.software_keys = vec![software_key("cell", "a", used)];
-    let (reason, message) = denied(cell.complete(cell.request().await).await);
-    assert_eq!(reason, Reason::Conflict, "a key of another device: {message}");
+    let (certificates, reason, message) = without_key(&cell.enroll().await);
+    assert_eq!((certificates, reason), (2, Reason::Conflict), "a key of another device: {message}");
     assert!(message.contains("certified for press-1 in press already"), "{message}");
+    let before = world.store();
 
     let mut swapped = {
         press.software_keys = vec![new_key("press", "hmi")];
