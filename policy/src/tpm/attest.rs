@@ -120,25 +120,54 @@ pub struct CertifyInfo<'a> {
     pub qualified_name: &'a [u8],
 }
 
-impl<'a> Attest<'a> {
-    /// Parses a quote or a certification, whole.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, AttestError> {
-        let mut reader = Reader::at_most(bytes, MAX_ATTEST_BYTES, "TPMS_ATTEST")?;
+/// What every `TPMS_ATTEST` begins with (TPM 2.0 Part 2, 10.12.12).
+pub(super) struct Header<'a> {
+    /// `TPMI_ST_ATTEST`
+    pub(super) kind: u16,
+    pub(super) qualified_signer: &'a [u8],
+    pub(super) extra_data: &'a [u8],
+    pub(super) clock: ClockInfo,
+    pub(super) firmware_version: u64,
+}
+
+impl<'a> Header<'a> {
+    /// Reads the header of an attest of one of `kinds`; `wanted` names them.
+    pub(super) fn parse(
+        reader: &mut Reader<'a>,
+        kinds: [u16; 2],
+        wanted: &'static str,
+    ) -> Result<Self, AttestError> {
         let magic = reader.u32_be("magic")?;
         if magic != TPM_GENERATED {
             return Err(AttestError::Magic { found: magic });
         }
         let kind = reader.u16_be("type")?;
-        if kind != ST_ATTEST_QUOTE && kind != ST_ATTEST_CERTIFY {
-            return Err(AttestError::Type { found: kind, wanted: "a quote (0x8018) or a certify (0x8017)" });
+        if !kinds.contains(&kind) {
+            return Err(AttestError::Type { found: kind, wanted });
         }
-        let attest = Self {
+        Ok(Self {
+            kind,
             qualified_signer: reader.tpm2b(MAX_NAME_BYTES, "qualifiedSigner")?,
             // TPM2B_DATA holds a TPMT_HA at most (TPM 2.0 Part 2, 10.4.3).
             extra_data: reader.tpm2b(MAX_NAME_BYTES, "extraData")?,
-            clock: clock(&mut reader)?,
+            clock: clock(reader)?,
             firmware_version: reader.u64_be("firmwareVersion")?,
-            attested: match kind {
+        })
+    }
+}
+
+impl<'a> Attest<'a> {
+    /// Parses a quote or a certification, whole.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, AttestError> {
+        let mut reader = Reader::at_most(bytes, MAX_ATTEST_BYTES, "TPMS_ATTEST")?;
+        let wanted = "a quote (0x8018) or a certify (0x8017)";
+        let header = Header::parse(&mut reader, [ST_ATTEST_QUOTE, ST_ATTEST_CERTIFY], wanted)?;
+        let attest = Self {
+            qualified_signer: header.qualified_signer,
+            extra_data: header.extra_data,
+            clock: header.clock,
+            firmware_version: header.firmware_version,
+            attested: match header.kind {
                 ST_ATTEST_QUOTE => Attested::Quote(quote(&mut reader)?),
                 _ => Attested::Certify(certify(&mut reader)?),
             },
@@ -168,7 +197,7 @@ impl<'a> Attest<'a> {
     }
 }
 
-pub(super) fn clock(reader: &mut Reader<'_>) -> Result<ClockInfo, ReadError> {
+fn clock(reader: &mut Reader<'_>) -> Result<ClockInfo, ReadError> {
     let clock_ms = reader.u64_be("clock")?;
     let reset_count = reader.u32_be("resetCount")?;
     let restart_count = reader.u32_be("restartCount")?;

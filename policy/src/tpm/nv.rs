@@ -5,7 +5,7 @@
 //! nor one of them for it (checklist row 2). Parsing trusts nothing.
 
 use super::alg::HashAlg;
-use super::attest::{AttestError, TPM_GENERATED, clock};
+use super::attest::{AttestError, Header};
 use super::clock::ClockInfo;
 use super::public::Name;
 use crate::budget::{MAX_ATTEST_BYTES, MAX_DIGEST_BYTES, MAX_NAME_BYTES, MAX_PUBLIC_BYTES};
@@ -155,21 +155,10 @@ impl<'a> NvAttest<'a> {
     /// Parses the attest of TPM2_NV_Certify, whole.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, AttestError> {
         let mut reader = Reader::at_most(bytes, MAX_ATTEST_BYTES, "TPMS_ATTEST")?;
-        let magic = reader.u32_be("magic")?;
-        if magic != TPM_GENERATED {
-            return Err(AttestError::Magic { found: magic });
-        }
-        let kind = reader.u16_be("type")?;
-        if kind != ST_ATTEST_NV && kind != ST_ATTEST_NV_DIGEST {
-            let wanted = "an NV certification (0x8014 or 0x801c)";
-            return Err(AttestError::Type { found: kind, wanted });
-        }
-        reader.tpm2b(MAX_NAME_BYTES, "qualifiedSigner")?;
-        let extra_data = reader.tpm2b(MAX_NAME_BYTES, "extraData")?;
-        let clock = clock(&mut reader)?;
-        reader.u64_be("firmwareVersion")?;
+        let wanted = "an NV certification (0x8014 or 0x801c)";
+        let header = Header::parse(&mut reader, [ST_ATTEST_NV, ST_ATTEST_NV_DIGEST], wanted)?;
         let index_name = reader.tpm2b(MAX_NAME_BYTES, "indexName")?;
-        let contents = match kind {
+        let contents = match header.kind {
             ST_ATTEST_NV => NvContents::Bytes {
                 offset: reader.u16_be("offset")?,
                 // An index that is accepted as evidence holds one digest.
@@ -178,6 +167,6 @@ impl<'a> NvAttest<'a> {
             _ => NvContents::Digest(reader.tpm2b(MAX_DIGEST_BYTES, "nvDigest")?),
         };
         reader.finish("TPMS_ATTEST")?;
-        Ok(Self { extra_data, clock, index_name, contents })
+        Ok(Self { extra_data: header.extra_data, clock: header.clock, index_name, contents })
     }
 }
