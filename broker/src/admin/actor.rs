@@ -55,7 +55,7 @@ pub enum Act {
 
 impl Act {
     /// Every act.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: &[Self] = &[
         Self::ReadStatus,
         Self::ReadDevices,
         Self::ReadReleases,

@@ -1768,52 +1768,6 @@ pub mod watch_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct GetStatusRequest {}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct GetStatusResponse {
-    #[prost(string, tag = "1")]
-    pub plant: ::prost::alloc::string::String,
-    #[prost(string, tag = "2")]
-    pub broker_version: ::prost::alloc::string::String,
-    #[prost(uint64, tag = "3")]
-    pub broker_time: u64,
-    #[prost(uint64, tag = "4")]
-    pub plant_epoch: u64,
-    #[prost(uint64, tag = "5")]
-    pub store_revision: u64,
-    /// Devices by state: trusted, refused, pending, quarantined, holding, silent, registered.
-    #[prost(map = "string, uint32", tag = "6")]
-    pub devices: ::std::collections::HashMap<::prost::alloc::string::String, u32>,
-    #[prost(message, repeated, tag = "7")]
-    pub attention: ::prost::alloc::vec::Vec<Attention>,
-    #[prost(uint32, tag = "8")]
-    pub zones: u32,
-    #[prost(uint32, tag = "9")]
-    pub conduits: u32,
-    #[prost(uint32, tag = "10")]
-    pub active_releases: u32,
-    /// SHA-256 of the plant root's SubjectPublicKeyInfo, as devices pin it.
-    #[prost(bytes = "vec", tag = "11")]
-    pub plant_root: ::prost::alloc::vec::Vec<u8>,
-    #[prost(uint64, tag = "12")]
-    pub issuing_not_after: u64,
-}
-/// Something that needs a person.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Attention {
-    #[prost(string, tag = "1")]
-    pub subject: ::prost::alloc::string::String,
-    #[prost(string, tag = "2")]
-    pub message: ::prost::alloc::string::String,
-    /// The command that would help.
-    #[prost(string, tag = "3")]
-    pub next_command: ::prost::alloc::string::String,
-    #[prost(string, tag = "4")]
-    pub owner: ::prost::alloc::string::String,
-    #[prost(string, tag = "5")]
-    pub criticality: ::prost::alloc::string::String,
-}
 /// One device of the plant's inventory.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Device {
@@ -2351,6 +2305,52 @@ pub struct RestoreResponse {
     /// What the restore cannot know.
     #[prost(string, repeated, tag = "4")]
     pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetStatusRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetStatusResponse {
+    #[prost(string, tag = "1")]
+    pub plant: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub broker_version: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub broker_time: u64,
+    #[prost(uint64, tag = "4")]
+    pub plant_epoch: u64,
+    #[prost(uint64, tag = "5")]
+    pub store_revision: u64,
+    /// Devices by state: trusted, refused, pending, quarantined, holding, silent, registered.
+    #[prost(map = "string, uint32", tag = "6")]
+    pub devices: ::std::collections::HashMap<::prost::alloc::string::String, u32>,
+    #[prost(message, repeated, tag = "7")]
+    pub attention: ::prost::alloc::vec::Vec<Attention>,
+    #[prost(uint32, tag = "8")]
+    pub zones: u32,
+    #[prost(uint32, tag = "9")]
+    pub conduits: u32,
+    #[prost(uint32, tag = "10")]
+    pub active_releases: u32,
+    /// SHA-256 of the plant root's SubjectPublicKeyInfo, as devices pin it.
+    #[prost(bytes = "vec", tag = "11")]
+    pub plant_root: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "12")]
+    pub issuing_not_after: u64,
+}
+/// Something that needs a person.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Attention {
+    #[prost(string, tag = "1")]
+    pub subject: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// The command that would help.
+    #[prost(string, tag = "3")]
+    pub next_command: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub owner: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub criticality: ::prost::alloc::string::String,
 }
 /// Generated client implementations.
 pub mod admin_client {

@@ -49,7 +49,7 @@ async fn each_role_may_do_its_acts_and_no_other() {
     for role in ROLES {
         let peer = administrator(&bench, role).await;
         let mut allowed = Vec::new();
-        for act in Act::ALL {
+        for &act in Act::ALL {
             match authorize(&bench.plant, &peer, act).await {
                 Ok(_) => allowed.push(act.name()),
                 outcome => {
