@@ -37,6 +37,8 @@ pub enum Act {
     QuarantineDevice,
     /// Ends a quarantine.
     ReadmitDevice,
+    /// A TPM is to be cleared.
+    ExpectClear,
     /// "Attest now".
     AttestDevice,
     /// A join token.
@@ -67,6 +69,7 @@ impl Act {
         Self::AdmitDevice,
         Self::QuarantineDevice,
         Self::ReadmitDevice,
+        Self::ExpectClear,
         Self::AttestDevice,
         Self::CreateToken,
         Self::CreateZone,
@@ -88,6 +91,7 @@ impl Act {
             | Self::AdmitDevice
             | Self::QuarantineDevice
             | Self::ReadmitDevice
+            | Self::ExpectClear
             | Self::AttestDevice
             | Self::CreateToken => AdminRole::Operator,
             Self::CreateZone | Self::AllowConduit | Self::CloseConduit => AdminRole::Security,
@@ -110,6 +114,7 @@ impl Act {
             Self::AdmitDevice => "device.admit",
             Self::QuarantineDevice => "device.quarantine",
             Self::ReadmitDevice => "device.readmit",
+            Self::ExpectClear => "device.expect-clear",
             Self::AttestDevice => "device.attest-now",
             Self::CreateToken => "token.create",
             Self::CreateZone => "zone.create",
