@@ -16,6 +16,7 @@ mod change;
 pub mod conduit;
 pub mod device;
 pub mod golden;
+pub(crate) mod staging;
 pub mod status;
 pub mod token;
 pub mod zone;

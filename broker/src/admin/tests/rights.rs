@@ -30,14 +30,14 @@ fn acts(role: AdminRole) -> &'static str {
         }
         AdminRole::Operator => {
             "status.read device.read golden.read zone.read audit.read device.import device.admit \
-             device.quarantine device.readmit device.attest-now token.create"
+             device.quarantine device.readmit device.expect-clear device.attest-now token.create"
         }
         AdminRole::Security => {
             "status.read device.read golden.read zone.read audit.read zone.create conduit.allow conduit.close"
         }
         AdminRole::Owner => {
             "status.read device.read golden.read zone.read audit.read golden.learn golden.apply \
-             device.import device.admit device.quarantine device.readmit device.attest-now token.create \
+             device.import device.admit device.quarantine device.readmit device.expect-clear device.attest-now token.create \
              zone.create conduit.allow conduit.close plant.backup plant.restore"
         }
     }
