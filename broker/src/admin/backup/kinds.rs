@@ -1,6 +1,7 @@
 //! The kind of record under each key: a backup with a record that this broker cannot read is refused
 //! before anything is replaced.
 
+use crate::record::change::{CHANGE, Change};
 use crate::record::device::{
     AK, ATTESTED, AkOwner, Attested, CertifiedKeyOwner, DEVICE, Device, EK, HELD, HeldCertificates,
     INVENTORY, Inventory, KEY, PENDING, Pending, TOKEN, Token, Tpm,
@@ -44,7 +45,7 @@ const SINGLE: [(&str, Reads); 5] = [
 ];
 
 /// Records of which there are many, by prefix.
-const MANY: [(&str, Reads); 19] = [
+const MANY: [(&str, Reads); 20] = [
     (SEALING, as_kind::<Sealing>),
     (ADMIN, as_kind::<Administrator>),
     (DEVICE, as_kind::<Device>),
@@ -63,6 +64,7 @@ const MANY: [(&str, Reads); 19] = [
     (RELEASE, as_kind::<ReleaseRecord>),
     (RELEASE_KEY, as_kind::<ReleaseKeyRecord>),
     (PRODUCT, as_kind::<ProductCounter>),
+    (CHANGE, as_kind::<Change>),
     (AUDIT_PREFIX, as_kind::<AuditRecord>),
 ];
 

@@ -14,6 +14,8 @@ use super::existing_zones;
 use crate::admin::Actor;
 use crate::admin::bounds::printable;
 use crate::admin::change::{Draft, commit};
+use crate::admin::reach::{Deed, Reach};
+use crate::admin::second::wait_if_asked;
 use crate::plant::Plant;
 use crate::record::device::{
     Admission, Device, Inventory, InventoryValue, MAX_INVENTORY, MAX_VALUE, MAX_ZONES, Source, Tpm,
@@ -31,7 +33,9 @@ const MAX_CONFLICTS: usize = 50;
 const STEP: usize = 7;
 /// Keys of one device: itself, its TPM, its inventory, its pending record, its audit event.
 const KEYS: usize = 5;
-const _: () = assert!(STEP * (KEYS + MAX_ZONES) <= MAX_TXN_KEYS);
+/// Keys of an approval: the change, its audit event.
+const APPROVAL: usize = 2;
+const _: () = assert!(STEP * (KEYS + MAX_ZONES) + APPROVAL <= MAX_TXN_KEYS);
 
 /// A device of the list.
 #[derive(Debug, Clone)]
@@ -71,22 +75,52 @@ pub async fn import(
     entries.iter().try_for_each(bounded)?;
     distinct(entries)?;
     let mut conflicts = Vec::new();
-    let mut new = Vec::new();
+    let (mut new, mut touched) = (Vec::new(), Vec::new());
     for entry in entries {
         match standing(plant, entry).await? {
-            Standing::New(_) | Standing::Unvouched(_) => new.push(entry),
+            Standing::New(_) => {
+                new.push(entry);
+                touched.push(entry.zones.clone());
+            }
+            Standing::Unvouched(_, zones) => {
+                new.push(entry);
+                touched.push(zones);
+            }
             Standing::Same => {}
             Standing::Conflict(why) => conflicts.push(why),
         }
         existing_zones(plant, &entry.zones, Txn::new()).await?;
     }
     refuse(conflicts)?;
+    let done = Imported { created: new.len(), unchanged: entries.len().saturating_sub(new.len()) };
+    if new.is_empty() {
+        return Ok(done);
+    }
+    let reach = reach(plant, actor, &touched).await?;
     if !dry_run {
+        wait(plant, &reach, &new).await?;
         for step in new.chunks(STEP) {
-            commit(plant, || register(plant, actor, step)).await?;
+            commit(plant, || register(plant, &reach, step)).await?;
         }
     }
-    Ok(Imported { created: new.len(), unchanged: entries.len().saturating_sub(new.len()) })
+    Ok(done)
+}
+
+/// The reach over every device of the list. A device without zones touches the plant, whatever the others do.
+async fn reach(plant: &Plant, actor: &Actor, touched: &[Vec<ZoneName>]) -> Result<Reach, Refusal> {
+    if touched.iter().any(Vec::is_empty) {
+        actor.reach(plant, &[]).await?;
+    }
+    actor.reach(plant, &touched.concat()).await
+}
+
+/// Lets the whole list wait for a second person, not its first step.
+async fn wait(plant: &Plant, reach: &Reach, new: &[&Entry]) -> Result<(), Refusal> {
+    let Some((first, others)) = new.split_first() else { return Ok(()) };
+    let text = |entry: &Entry| format!("registered with EK {}", entry.ek);
+    let deed = reach.deed(first.name.as_str(), &text(first));
+    let deed = others.iter().fold(deed, |deed, entry| deed.and(entry.name.as_str(), &text(entry)));
+    wait_if_asked(plant, &deed).await
 }
 
 fn bounded(entry: &Entry) -> Result<(), Refusal> {
@@ -134,8 +168,8 @@ fn refuse(mut conflicts: Vec<String>) -> Result<(), Refusal> {
 enum Standing {
     /// It is new; the TPM may be known without a device.
     New(Option<Held<Tpm>>),
-    /// It was admitted by this name and EK, and nobody registered the EK yet.
-    Unvouched(Held<Tpm>),
+    /// It was admitted by this name and EK, into these zones, and nobody registered the EK yet.
+    Unvouched(Held<Tpm>, Vec<ZoneName>),
     /// It is there already, by this name and EK, registered.
     Same,
     /// Name or EK belong to another.
@@ -152,7 +186,7 @@ async fn standing(plant: &Plant, entry: &Entry) -> Result<Standing, Refusal> {
             entry.name, device.record.ek, entry.ek
         )),
         (Some(_), Some(tpm)) if tpm.record.registered => Standing::Same,
-        (Some(_), Some(tpm)) => Standing::Unvouched(tpm),
+        (Some(device), Some(tpm)) => Standing::Unvouched(tpm, device.record.zones),
         (Some(_), None) => Standing::Conflict(format!("the TPM of {} is not known", entry.name)),
         (None, Some(tpm)) if tpm.record.retired => {
             Standing::Conflict(format!("EK {} ({}) was retired for good", entry.ek, entry.name))
@@ -168,21 +202,33 @@ async fn standing(plant: &Plant, entry: &Entry) -> Result<Standing, Refusal> {
     })
 }
 
-async fn register(plant: &Plant, actor: &Actor, step: &[&Entry]) -> Result<Draft<()>, Refusal> {
-    let now = plant.now();
-    let mut txn = Txn::new();
+async fn register(plant: &Plant, reach: &Reach, step: &[&Entry]) -> Result<Draft<()>, Refusal> {
+    let (now, actor) = (plant.now(), reach.actor());
+    let (mut txn, mut deed): (Txn, Option<Deed>) = (Txn::new(), None);
     for entry in step {
+        let text: String;
         match standing(plant, entry).await? {
             Standing::New(tpm) => {
                 let (zones, next) = existing_zones(plant, &entry.zones, txn).await?;
                 txn = add(next, entry, zones, tpm, actor, now)?;
+                text = format!("registered with EK {}", entry.ek);
             }
-            Standing::Unvouched(tpm) => txn = vouch(txn, entry, tpm, actor, now)?,
-            Standing::Same => {}
+            Standing::Unvouched(tpm, _) => {
+                txn = vouch(txn, tpm)?;
+                text = format!("EK {} is registered from now on", entry.ek);
+            }
+            Standing::Same => continue,
             Standing::Conflict(why) => return Err(Refusal::Conflict(why)),
         }
+        deed = Some(match deed {
+            Some(deed) => deed.and(entry.name.as_str(), &text),
+            None => reach.deed(entry.name.as_str(), &text),
+        });
     }
-    Ok(Draft::write((), txn))
+    Ok(match deed {
+        Some(deed) => Draft::write((), txn, deed),
+        None => Draft::nothing(()),
+    })
 }
 
 fn add(
@@ -206,21 +252,18 @@ fn add(
         Tpm { device: Some(entry.name.clone()), registered: true, quarantine, retired: false, manufacturer };
     let value = |value: &String| InventoryValue { value: value.clone(), source: Source::Vouched, at: now };
     let values = entry.inventory.iter().map(|(name, text)| (name.clone(), value(text))).collect();
-    let event = actor.event(now, entry.name.as_str(), &format!("registered with EK {}", entry.ek));
     Ok(txn
         .absent(device_key.clone())
         .put(device_key, stored(&device)?)
         .put(ek_key, stored(&tpm)?)
         .put(inventory_key(&entry.name), stored(&Inventory { values })?)
-        .delete(pending_key(&entry.ek))
-        .audit(event.entry()))
+        .delete(pending_key(&entry.ek)))
 }
 
 /// Registers the EK of a device that was admitted without: zones and inventory stay as they are.
-fn vouch(txn: Txn, entry: &Entry, tpm: Held<Tpm>, actor: &Actor, now: UnixTime) -> Result<Txn, Refusal> {
-    let event = actor.event(now, entry.name.as_str(), &format!("EK {} is registered from now on", entry.ek));
+fn vouch(txn: Txn, tpm: Held<Tpm>) -> Result<Txn, Refusal> {
     let registered = Tpm { registered: true, ..tpm.record };
-    Ok(txn.unchanged(tpm.key.clone(), tpm.version).put(tpm.key, stored(&registered)?).audit(event.entry()))
+    Ok(txn.unchanged(tpm.key.clone(), tpm.version).put(tpm.key, stored(&registered)?))
 }
 
 /// A device that an administrator admits; it has not attested yet.

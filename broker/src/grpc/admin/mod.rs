@@ -1,6 +1,7 @@
 //! The Admin service: who calls, convert, call, convert.
 
 mod backup;
+mod change;
 mod device;
 mod golden;
 mod parse;
@@ -77,7 +78,7 @@ macro_rules! unary {
             Self: 'future,
         {
             Box::pin(async move {
-                let actor = self.actor(&request, $act).await?;
+                let actor = self.actor(&request, $act).await?.asking(request.get_ref());
                 self.answer($act, $work(&self.plant, &actor, request.into_inner())).await
             })
         }
@@ -108,6 +109,7 @@ impl Admin for Administration {
     unary!(create_zone, CreateZoneRequest, CreateZoneResponse, Act::CreateZone, zone::create);
     unary!(list_zones, ListZonesRequest, ListZonesResponse, Act::ReadZones, zone::list);
     unary!(get_zone, GetZoneRequest, GetZoneResponse, Act::ReadZones, zone::one);
+    unary!(set_zone, SetZoneRequest, SetZoneResponse, Act::SetZone, zone::set);
     unary!(allow_conduit, AllowConduitRequest, AllowConduitResponse, Act::AllowConduit, zone::allow);
     unary!(close_conduit, CloseConduitRequest, CloseConduitResponse, Act::CloseConduit, zone::close);
     unary!(list_conduits, ListConduitsRequest, ListConduitsResponse, Act::ReadZones, zone::conduits);
@@ -119,6 +121,10 @@ impl Admin for Administration {
         zone::authorities
     );
     unary!(get_jwks, GetJwksRequest, GetJwksResponse, Act::ReadZones, zone::jwks);
+    unary!(list_changes, ListChangesRequest, ListChangesResponse, Act::ReadChanges, change::list);
+    unary!(get_change, GetChangeRequest, GetChangeResponse, Act::ReadChanges, change::one);
+    unary!(approve_change, ApproveChangeRequest, ApproveChangeResponse, Act::ApproveChange, change::approve);
+    unary!(reject_change, RejectChangeRequest, RejectChangeResponse, Act::RejectChange, change::reject);
     unary!(list_audit_events, ListAuditEventsRequest, ListAuditEventsResponse, Act::ReadAudit, status::audit);
 
     type BackupStream = backup::Stream;
