@@ -41,6 +41,8 @@ pub enum Act {
     QuarantineDevice,
     /// Ends a quarantine.
     ReadmitDevice,
+    /// A TPM is to be cleared.
+    ExpectClear,
     /// "Attest now".
     AttestDevice,
     /// A join token.
@@ -79,6 +81,7 @@ impl Act {
         Self::AdmitDevice,
         Self::QuarantineDevice,
         Self::ReadmitDevice,
+        Self::ExpectClear,
         Self::AttestDevice,
         Self::CreateToken,
         Self::CreateZone,
@@ -110,6 +113,7 @@ impl Act {
             | Self::AdmitDevice
             | Self::QuarantineDevice
             | Self::ReadmitDevice
+            | Self::ExpectClear
             | Self::AttestDevice
             | Self::CreateToken => AdminRole::Operator,
             Self::CreateZone | Self::AllowConduit | Self::CloseConduit | Self::SetZone => AdminRole::Security,
@@ -176,6 +180,7 @@ impl Act {
             Self::AdmitDevice => "device.admit",
             Self::QuarantineDevice => "device.quarantine",
             Self::ReadmitDevice => "device.readmit",
+            Self::ExpectClear => "device.expect-clear",
             Self::AttestDevice => "device.attest-now",
             Self::CreateToken => "token.create",
             Self::CreateZone => "zone.create",

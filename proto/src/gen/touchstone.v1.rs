@@ -1958,6 +1958,21 @@ pub struct ReadmitDeviceRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadmitDeviceResponse {}
+/// Announces that a device's TPM is to be cleared, so that its counters may begin anew once.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExpectClearRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub lifetime_seconds: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExpectClearResponse {
+    #[prost(uint64, tag = "1")]
+    pub until: u64,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttestDeviceRequest {
     #[prost(string, tag = "1")]
@@ -2712,6 +2727,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "ReadmitDevice"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn expect_clear(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExpectClearRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExpectClearResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ExpectClear",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ExpectClear"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn attest_device(
             &mut self,
             request: impl tonic::IntoRequest<super::AttestDeviceRequest>,
@@ -3329,6 +3368,13 @@ pub mod admin_server {
             tonic::Response<super::ReadmitDeviceResponse>,
             tonic::Status,
         >;
+        async fn expect_clear(
+            &self,
+            request: tonic::Request<super::ExpectClearRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExpectClearResponse>,
+            tonic::Status,
+        >;
         async fn attest_device(
             &self,
             request: tonic::Request<super::AttestDeviceRequest>,
@@ -3851,6 +3897,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReadmitDeviceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ExpectClear" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExpectClearSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ExpectClearRequest>
+                    for ExpectClearSvc<T> {
+                        type Response = super::ExpectClearResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExpectClearRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::expect_clear(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExpectClearSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -86,6 +86,7 @@ scripted! {
     admit_device: AdmitDeviceRequest => AdmitDeviceResponse,
     quarantine_device: QuarantineDeviceRequest => QuarantineDeviceResponse,
     readmit_device: ReadmitDeviceRequest => ReadmitDeviceResponse,
+    expect_clear: ExpectClearRequest => ExpectClearResponse,
     attest_device: AttestDeviceRequest => AttestDeviceResponse,
     get_result: GetResultRequest => GetResultResponse,
     create_token: CreateTokenRequest => CreateTokenResponse,

@@ -287,5 +287,6 @@ pub(super) fn new_device(
         asked: 0,
         answered: 0,
         clock_excused: false,
+        clear_expected: None,
     }
 }

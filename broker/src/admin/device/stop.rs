@@ -1,6 +1,9 @@
-//! Quarantine, readmission, and "attest now".
+//! Quarantine, readmission, an announced Clear, and "attest now".
+
+use std::ops::RangeInclusive;
 
 use policy::id::DeviceName;
+use policy::time::UnixTime;
 
 use super::{Known, known};
 use crate::admin::Actor;
@@ -12,6 +15,9 @@ use crate::record::stored;
 use crate::session::Refusal;
 use crate::session::issue::revoke;
 use crate::trust;
+
+/// For how many seconds a Clear may be announced: a service visit, not a standing permission.
+const CLEAR_LIFETIME: RangeInclusive<u32> = 60..=7 * 86_400;
 
 /// Stops a device: no new certificate, and those it holds are revoked. Returns how many.
 pub async fn quarantine(
@@ -66,6 +72,45 @@ async fn release(
     device.record.asked = device.record.asked.saturating_add(1);
     let txn = txn.put(tpm.key, stored(&tpm.record)?).put(device.key, stored(&device.record)?);
     Ok(Draft::write((), txn, reach.deed(name.as_str(), reason)))
+}
+
+/// Announces that a device's TPM is to be cleared within `lifetime` seconds: the first fall of its reset count
+/// until then is no alarm. Any other disorder of its clock still is one. Returns when the announcement ends.
+pub async fn expect_clear(
+    plant: &Plant,
+    actor: &Actor,
+    name: &DeviceName,
+    lifetime: u32,
+    reason: &str,
+) -> Result<UnixTime, Refusal> {
+    let reason = printable("reason", reason, MAX_REASON)?;
+    if !CLEAR_LIFETIME.contains(&lifetime) {
+        return Err(Refusal::malformed(format!(
+            "a Clear is announced for {} to {} seconds, not for {lifetime}",
+            CLEAR_LIFETIME.start(),
+            CLEAR_LIFETIME.end()
+        )));
+    }
+    commit(plant, || announce(plant, actor, name, lifetime, reason)).await
+}
+
+async fn announce(
+    plant: &Plant,
+    actor: &Actor,
+    name: &DeviceName,
+    lifetime: u32,
+    reason: &str,
+) -> Result<Draft<UnixTime>, Refusal> {
+    let now = plant.now();
+    let known = not_retired(known(plant, name).await?)?;
+    let txn = known.expected();
+    let mut device = known.device;
+    let until = now.plus(u64::from(lifetime));
+    device.record.clear_expected = Some(until);
+    // A device that was cleared already waits for nothing else.
+    device.record.asked = device.record.asked.saturating_add(1);
+    let event = actor.event(now, name.as_str(), &format!("a Clear is expected until {until}: {reason}"));
+    Ok(Draft::write(until, txn.put(device.key, stored(&device.record)?).audit(event.entry())))
 }
 
 /// Asks a device to prove itself now.

@@ -25,7 +25,7 @@ const AFTER_NAMES: char = '~';
 pub enum State {
     /// Known by its EK; it never came.
     Registered,
-    /// It proved itself and waits for an administrator.
+    /// It proved itself and waits for an administrator: it is new, or its TPM's counters fell.
     Pending,
     /// Trusted in every zone.
     Trusted,
@@ -251,6 +251,9 @@ fn state(
         return State::Quarantined;
     }
     let (Some(_), Some(attested)) = (&device.ak, attested) else { return State::Registered };
+    if attested.clone_alarm {
+        return State::Pending;
+    }
     match attested.decision {
         Decision::Refused => State::Refused,
         Decision::Silent => State::Silent,

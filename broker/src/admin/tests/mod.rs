@@ -176,6 +176,7 @@ impl Bench {
             asked: 0,
             answered: 0,
             clock_excused: false,
+            clear_expected: None,
         };
         let tpm = Tpm {
             device: Some(name.clone()),

@@ -133,6 +133,16 @@ pub(super) async fn readmit(
     Ok(v1::ReadmitDeviceResponse {})
 }
 
+pub(super) async fn expect_clear(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::ExpectClearRequest,
+) -> Result<v1::ExpectClearResponse, Refusal> {
+    let name = parse::text("device", &request.name)?;
+    let until = stop::expect_clear(plant, actor, &name, request.lifetime_seconds, &request.reason).await?;
+    Ok(v1::ExpectClearResponse { until: until.0 })
+}
+
 pub(super) async fn attest(
     plant: &Plant,
     actor: &Actor,

@@ -99,6 +99,7 @@ impl Admin for Administration {
         device::quarantine
     );
     unary!(readmit_device, ReadmitDeviceRequest, ReadmitDeviceResponse, Act::ReadmitDevice, device::readmit);
+    unary!(expect_clear, ExpectClearRequest, ExpectClearResponse, Act::ExpectClear, device::expect_clear);
     unary!(attest_device, AttestDeviceRequest, AttestDeviceResponse, Act::AttestDevice, device::attest);
     unary!(get_result, GetResultRequest, GetResultResponse, Act::ReadDevices, device::result);
     unary!(create_token, CreateTokenRequest, CreateTokenResponse, Act::CreateToken, device::create_token);

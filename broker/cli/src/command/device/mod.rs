@@ -1,5 +1,6 @@
 //! `touchstone device`: the plant's devices, and why one is refused.
 
+mod clear;
 mod import;
 mod result;
 mod view;
@@ -51,6 +52,8 @@ pub(crate) enum DeviceCommand {
     Quarantine(ReasonArgs),
     /// End a quarantine; the device must attest before it is trusted
     Readmit(ReasonArgs),
+    /// Announce that a device's TPM is cleared, so that its new counters are no alarm
+    ExpectClear(clear::ClearArgs),
     /// Ask a device to prove itself now
     Attest {
         /// Name of the device
@@ -169,6 +172,7 @@ pub(crate) async fn run(command: DeviceCommand, session: &Session) -> Result<Rep
         DeviceCommand::Admit(args) => admit(args, session).await,
         DeviceCommand::Quarantine(args) => quarantine(args, session).await,
         DeviceCommand::Readmit(args) => readmit(args, session).await,
+        DeviceCommand::ExpectClear(args) => clear::run(args, session).await,
         DeviceCommand::Attest { name, dry_run } => attest(name, dry_run, session).await,
         DeviceCommand::Result(args) => result::run(args, session).await,
         DeviceCommand::Import(args) => import_file(args, session).await,
