@@ -145,6 +145,7 @@ impl Act {
             | Self::ImportDevices
             | Self::AdmitDevice
             | Self::ReadmitDevice
+            | Self::ExpectClear
             | Self::CreateToken
             | Self::CreateZone
             | Self::AllowConduit

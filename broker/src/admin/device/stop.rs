@@ -103,14 +103,15 @@ async fn announce(
 ) -> Result<Draft<UnixTime>, Refusal> {
     let now = plant.now();
     let known = not_retired(known(plant, name).await?)?;
+    let reach = actor.reach(plant, &known.device.record.zones).await?;
     let txn = known.expected();
     let mut device = known.device;
     let until = now.plus(u64::from(lifetime));
     device.record.clear_expected = Some(until);
     // A device that was cleared already waits for nothing else.
     device.record.asked = device.record.asked.saturating_add(1);
-    let event = actor.event(now, name.as_str(), &format!("a Clear is expected until {until}: {reason}"));
-    Ok(Draft::write(until, txn.put(device.key, stored(&device.record)?).audit(event.entry())))
+    let deed = reach.deed(name.as_str(), &format!("a Clear is expected until {until}: {reason}"));
+    Ok(Draft::write(until, txn.put(device.key, stored(&device.record)?), deed))
 }
 
 /// Asks a device to prove itself now.

@@ -83,6 +83,7 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::ImportDevices => with!(device::import),
         Act::AdmitDevice => with!(device::admit),
         Act::ReadmitDevice => with!(device::readmit),
+        Act::ExpectClear => with!(device::expect_clear),
         Act::CreateToken => with!(device::create_token),
         Act::ApplyRelease => with!(golden::apply),
         Act::CreateZone => with!(zone::create),
