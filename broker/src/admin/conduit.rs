@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use policy::id::DeviceName;
+use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::{Conduit, Segmentation, TrustFile, compile};
 
@@ -39,6 +39,7 @@ async fn open(
     dry_run: bool,
 ) -> Result<Draft<Vec<DeviceName>>, Refusal> {
     let now = plant.now();
+    let reach = actor.reach(plant, &ends(conduit)).await?;
     let txn = trust::raise(plant, Txn::new(), now).await?;
     let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     if before.conduits().contains(conduit) {
@@ -47,9 +48,8 @@ async fn open(
     let others = before.conduits().iter().filter(|other| !same(other, conduit)).cloned();
     let after = fitting(before.zones().cloned().collect(), others.chain([conduit.clone()]).collect())?;
     let affected = affected(plant, &before, &after, now).await?;
-    let event = actor.event(now, &conduit.to_string(), &opened(conduit, affected.len()));
-    let txn = txn.put(key(conduit), stored(conduit)?).audit(event.entry());
-    Ok(Draft::unless(dry_run, affected, txn))
+    let deed = reach.deed(&conduit.to_string(), &opened(conduit, affected.len()));
+    Ok(Draft::unless(dry_run, affected, txn.put(key(conduit), stored(conduit)?), deed))
 }
 
 fn opened(conduit: &Conduit, affected: usize) -> String {
@@ -75,6 +75,7 @@ async fn shut(
     dry_run: bool,
 ) -> Result<Draft<Vec<DeviceName>>, Refusal> {
     let now = plant.now();
+    let reach = actor.reach(plant, &ends(conduit)).await?;
     let txn = trust::raise(plant, Txn::new(), now).await?;
     let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let others: Vec<Conduit> =
@@ -87,12 +88,17 @@ async fn shut(
     let after = fitting(before.zones().cloned().collect(), others)?;
     let affected = affected(plant, &before, &after, now).await?;
     let text = format!("closed; trust files of {} devices change", affected.len());
-    let event = actor.event(now, &conduit.to_string(), &text);
-    Ok(Draft::unless(dry_run, affected, txn.delete(key(conduit)).audit(event.entry())))
+    let deed = reach.deed(&conduit.to_string(), &text);
+    Ok(Draft::unless(dry_run, affected, txn.delete(key(conduit)), deed))
 }
 
 fn same(a: &Conduit, b: &Conduit) -> bool {
     (&a.from, &a.to, &a.service) == (&b.from, &b.to, &b.service)
+}
+
+/// A conduit touches both its zones: whoever opens one half of a door opens the other.
+fn ends(conduit: &Conduit) -> [ZoneName; 2] {
+    [conduit.from.clone(), conduit.to.clone()]
 }
 
 fn key(conduit: &Conduit) -> String {

@@ -68,6 +68,11 @@ impl Staging {
         self.or_abandon(plant, done).await
     }
 
+    /// Ends a change of which nothing is to count.
+    pub(crate) async fn give_up(&self, plant: &Plant) -> Result<(), Refusal> {
+        abandon(plant, &self.id).await
+    }
+
     async fn or_abandon(&self, plant: &Plant, done: Result<(), Refusal>) -> Result<(), Refusal> {
         if done.is_err()
             && let Err(error) = abandon(plant, &self.id).await

@@ -3,19 +3,22 @@
 //! Every change of zones and conduits raises the trust head, so a change that raises it before it
 //! reads zones and conduits is committed only on exactly what it read.
 
+use std::slice;
+
 use policy::id::ZoneName;
 use policy::zone::{Conduit, Role, Segmentation, SoftwareKeys, Zone};
 
 use super::Actor;
 use super::change::{Draft, commit};
 use super::device::no_zone;
+use super::second::enough_people;
 use crate::authority;
 use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device};
 use crate::record::zone::{
     AUTHORITY, AuthorityRecord, RevokedCertificate, authority_key, revoked_prefix, zone_key,
 };
-use crate::record::{Held, list, stored};
+use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
 use crate::trust;
@@ -43,6 +46,10 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
     }
     let zones = known.zones().cloned().chain([zone.clone()]).collect();
     fitting(zones, known.conduits().to_vec())?;
+    let reach = actor.reach(plant, slice::from_ref(&zone.name)).await?;
+    if zone.two_person {
+        enough_people(plant, zone).await?;
+    }
     if dry_run {
         return Ok(Draft::nothing(()));
     }
@@ -53,12 +60,54 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
         let key = authority_key(&zone.name, role, 1);
         txn = txn.absent(key.clone()).put(key, stored(&authority)?);
     }
-    let text = match zone.software_keys {
-        SoftwareKeys::Refuse => "created with its caller and listener authorities",
-        SoftwareKeys::Allow => "created with its caller and listener authorities; it allows software keys",
-    };
-    let event = actor.event(now, zone.name.as_str(), text);
-    Ok(Draft::write((), txn.audit(event.entry())))
+    let mut text = "created with its caller and listener authorities".to_owned();
+    if zone.software_keys == SoftwareKeys::Allow {
+        text.push_str("; it allows software keys");
+    }
+    if zone.two_person {
+        text.push_str("; changes need two people");
+    }
+    Ok(Draft::write((), txn, reach.deed(zone.name.as_str(), &text)))
+}
+
+/// How a zone is administered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether changes of it need two people.
+    pub two_person: bool,
+}
+
+/// Changes how the zone `name` is administered.
+pub async fn set(
+    plant: &Plant,
+    actor: &Actor,
+    name: &ZoneName,
+    settings: Settings,
+    dry_run: bool,
+) -> Result<Zone, Refusal> {
+    commit(plant, || change(plant, actor, name, settings, dry_run)).await
+}
+
+async fn change(
+    plant: &Plant,
+    actor: &Actor,
+    name: &ZoneName,
+    Settings { two_person }: Settings,
+    dry_run: bool,
+) -> Result<Draft<Zone>, Refusal> {
+    let reach = actor.reach(plant, slice::from_ref(name)).await?;
+    let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(name)).await?;
+    let Held { key, version, record } = held.ok_or_else(|| no_zone(name))?;
+    if record.two_person == two_person {
+        return Ok(Draft::nothing(record));
+    }
+    if two_person {
+        enough_people(plant, &record).await?;
+    }
+    let zone = Zone { two_person, ..record };
+    let text = if two_person { "changes need two people from now on" } else { "one person changes it again" };
+    let txn = Txn::new().unchanged(key.clone(), version).put(key, stored(&zone)?);
+    Ok(Draft::unless(dry_run, zone, txn, reach.deed(name.as_str(), text)))
 }
 
 /// Zones and conduits that fit together; every fault is told at once.

@@ -282,6 +282,7 @@ fn owner_records(
         role: AdminRole::Owner,
         spki: Digest::of(&key.spki()),
         created: now,
+        zones: None,
     };
     let release_key = AuthorityKey::generate()?;
     let record = ReleaseKeyRecord {

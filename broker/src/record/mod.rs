@@ -4,6 +4,7 @@
 //! envelopes are blobs that records name by digest. Uniqueness is by key, never by scan.
 
 mod binary;
+pub mod change;
 pub mod device;
 pub mod golden;
 pub mod plant;

@@ -16,6 +16,9 @@ pub struct Denial {
     /// When to ask again; 0: no earlier than the device's own schedule.
     #[prost(uint32, tag = "5")]
     pub retry_after_seconds: u32,
+    /// Id of the change that waits, for WAITS.
+    #[prost(string, tag = "6")]
+    pub change: ::prost::alloc::string::String,
 }
 /// One reason of an appraisal.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -168,6 +171,8 @@ pub enum DenialReason {
     NotPermitted = 13,
     /// The named thing does not exist.
     NotFound = 14,
+    /// Nothing is wrong, and nothing was changed yet: it waits for a second person.
+    Waits = 15,
 }
 impl DenialReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -191,6 +196,7 @@ impl DenialReason {
             Self::NotEndorsed => "DENIAL_REASON_NOT_ENDORSED",
             Self::NotPermitted => "DENIAL_REASON_NOT_PERMITTED",
             Self::NotFound => "DENIAL_REASON_NOT_FOUND",
+            Self::Waits => "DENIAL_REASON_WAITS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -211,6 +217,7 @@ impl DenialReason {
             "DENIAL_REASON_NOT_ENDORSED" => Some(Self::NotEndorsed),
             "DENIAL_REASON_NOT_PERMITTED" => Some(Self::NotPermitted),
             "DENIAL_REASON_NOT_FOUND" => Some(Self::NotFound),
+            "DENIAL_REASON_WAITS" => Some(Self::Waits),
             _ => None,
         }
     }
@@ -2169,6 +2176,9 @@ pub struct Zone {
     /// Whether servers of the zone may have keys outside the TPM: refuse (also when empty) or allow.
     #[prost(string, tag = "20")]
     pub software_keys: ::prost::alloc::string::String,
+    /// Whether changes of the zone need two people.
+    #[prost(bool, tag = "30")]
+    pub two_person: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateZoneRequest {
@@ -2204,6 +2214,21 @@ pub struct GetZoneResponse {
     pub devices: u32,
     #[prost(uint32, tag = "4")]
     pub certificate_seconds: u32,
+}
+/// How a zone is administered; what is left out stays.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetZoneRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, optional, tag = "2")]
+    pub two_person: ::core::option::Option<bool>,
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetZoneResponse {
+    #[prost(message, optional, tag = "1")]
+    pub zone: ::core::option::Option<Zone>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Conduit {
@@ -2332,6 +2357,82 @@ pub struct RestoreResponse {
     /// What the restore cannot know.
     #[prost(string, repeated, tag = "4")]
     pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Change {
+    /// 16 hex digits.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Object and verb: zone.set, device.admit, ...
+    #[prost(string, tag = "2")]
+    pub act: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub subject: ::prost::alloc::string::String,
+    /// What would come of it, for people.
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+    /// Who asks for it, in which role.
+    #[prost(string, tag = "5")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub role: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "7")]
+    pub asked_at: u64,
+    #[prost(uint64, tag = "8")]
+    pub expires_at: u64,
+    /// The zones that it touches; none: the plant.
+    #[prost(string, repeated, tag = "9")]
+    pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The role that approves it; an owner may, too.
+    #[prost(string, tag = "10")]
+    pub approved_by: ::prost::alloc::string::String,
+    /// Whether whoever asks may approve it as far as role, zones and their own part in it go.
+    #[prost(bool, tag = "11")]
+    pub yours_to_approve: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListChangesRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListChangesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub changes: ::prost::alloc::vec::Vec<Change>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetChangeRequest {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetChangeResponse {
+    #[prost(message, optional, tag = "1")]
+    pub change: ::core::option::Option<Change>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApproveChangeRequest {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApproveChangeResponse {
+    #[prost(message, optional, tag = "1")]
+    pub change: ::core::option::Option<Change>,
+    /// The answer of the call that was carried out, encoded: for token.create the token, shown once. Empty for a dry run.
+    #[prost(bytes = "vec", tag = "2")]
+    pub answer: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RejectChangeRequest {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RejectChangeResponse {
+    #[prost(message, optional, tag = "1")]
+    pub change: ::core::option::Option<Change>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatusRequest {}
@@ -2926,6 +3027,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "GetZone"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn set_zone(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetZoneRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetZoneResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/SetZone",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "SetZone"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn allow_conduit(
             &mut self,
             request: impl tonic::IntoRequest<super::AllowConduitRequest>,
@@ -3044,6 +3169,103 @@ pub mod admin_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "GetJwks"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Any call that changes something may end with the reason WAITS; one of these then carries it out.
+        pub async fn list_changes(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListChangesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListChangesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ListChanges",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ListChanges"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn get_change(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetChangeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetChangeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/GetChange",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "GetChange"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn approve_change(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ApproveChangeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApproveChangeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ApproveChange",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ApproveChange"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn reject_change(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RejectChangeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RejectChangeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/RejectChange",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "RejectChange"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn list_audit_events(
@@ -3263,6 +3485,10 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::GetZoneRequest>,
         ) -> std::result::Result<tonic::Response<super::GetZoneResponse>, tonic::Status>;
+        async fn set_zone(
+            &self,
+            request: tonic::Request<super::SetZoneRequest>,
+        ) -> std::result::Result<tonic::Response<super::SetZoneResponse>, tonic::Status>;
         async fn allow_conduit(
             &self,
             request: tonic::Request<super::AllowConduitRequest>,
@@ -3295,6 +3521,35 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::GetJwksRequest>,
         ) -> std::result::Result<tonic::Response<super::GetJwksResponse>, tonic::Status>;
+        /// Any call that changes something may end with the reason WAITS; one of these then carries it out.
+        async fn list_changes(
+            &self,
+            request: tonic::Request<super::ListChangesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListChangesResponse>,
+            tonic::Status,
+        >;
+        async fn get_change(
+            &self,
+            request: tonic::Request<super::GetChangeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetChangeResponse>,
+            tonic::Status,
+        >;
+        async fn approve_change(
+            &self,
+            request: tonic::Request<super::ApproveChangeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApproveChangeResponse>,
+            tonic::Status,
+        >;
+        async fn reject_change(
+            &self,
+            request: tonic::Request<super::RejectChangeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RejectChangeResponse>,
+            tonic::Status,
+        >;
         async fn list_audit_events(
             &self,
             request: tonic::Request<super::ListAuditEventsRequest>,
@@ -4228,6 +4483,49 @@ pub mod admin_server {
                     };
                     Box::pin(fut)
                 }
+                "/touchstone.v1.Admin/SetZone" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetZoneSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::SetZoneRequest>
+                    for SetZoneSvc<T> {
+                        type Response = super::SetZoneResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetZoneRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::set_zone(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetZoneSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/touchstone.v1.Admin/AllowConduit" => {
                     #[allow(non_camel_case_types)]
                     struct AllowConduitSvc<T: Admin>(pub Arc<T>);
@@ -4436,6 +4734,182 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetJwksSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ListChanges" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListChangesSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ListChangesRequest>
+                    for ListChangesSvc<T> {
+                        type Response = super::ListChangesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListChangesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_changes(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListChangesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/GetChange" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetChangeSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::GetChangeRequest>
+                    for GetChangeSvc<T> {
+                        type Response = super::GetChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetChangeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::get_change(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetChangeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ApproveChange" => {
+                    #[allow(non_camel_case_types)]
+                    struct ApproveChangeSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ApproveChangeRequest>
+                    for ApproveChangeSvc<T> {
+                        type Response = super::ApproveChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ApproveChangeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::approve_change(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ApproveChangeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/RejectChange" => {
+                    #[allow(non_camel_case_types)]
+                    struct RejectChangeSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::RejectChangeRequest>
+                    for RejectChangeSvc<T> {
+                        type Response = super::RejectChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RejectChangeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::reject_change(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RejectChangeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

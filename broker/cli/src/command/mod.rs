@@ -4,6 +4,7 @@ pub(crate) mod appraise;
 pub(crate) mod audit;
 pub(crate) mod authority;
 pub(crate) mod backup;
+pub(crate) mod change;
 pub(crate) mod completion;
 pub(crate) mod conduit;
 pub(crate) mod device;
@@ -27,6 +28,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Report> {
         Command::Zone(command) => zone::run(command, session).await,
         Command::Conduit(command) => conduit::run(command, session).await,
         Command::Authority(command) => authority::run(command, session).await,
+        Command::Change(command) => change::run(command, session).await,
         Command::Audit(command) => audit::run(command, session).await,
         Command::Backup(args) => backup::backup(args, session).await,
         Command::Restore(args) => backup::restore(args, session).await,

@@ -112,6 +112,11 @@ scripted! {
     list_conduits: ListConduitsRequest => ListConduitsResponse,
     list_authorities: ListAuthoritiesRequest => ListAuthoritiesResponse,
     get_jwks: GetJwksRequest => GetJwksResponse,
+    set_zone: SetZoneRequest => SetZoneResponse,
+    list_changes: ListChangesRequest => ListChangesResponse,
+    get_change: GetChangeRequest => GetChangeResponse,
+    approve_change: ApproveChangeRequest => ApproveChangeResponse,
+    reject_change: RejectChangeRequest => RejectChangeResponse,
     list_audit_events: ListAuditEventsRequest => ListAuditEventsResponse,
 }
 
@@ -170,6 +175,13 @@ impl FakeBroker {
     pub(crate) fn denies(&self, call: &'static str, reason: DenialReason, message: &str) -> &Self {
         let message = message.to_owned();
         self.push(call, Err(Denial { reason: reason.into(), message, ..Denial::default() }))
+    }
+
+    /// Adds an answer that it waits for a second person.
+    pub(crate) fn lets_wait(&self, call: &'static str, change: &str) -> &Self {
+        let reason = DenialReason::Waits.into();
+        let message = format!("it waits for a second person: `touchstone change approve {change}`");
+        self.push(call, Err(Denial { reason, message, change: change.to_owned(), ..Denial::default() }))
     }
 
     fn push(&self, call: &'static str, answer: Result<Vec<u8>, Denial>) -> &Self {

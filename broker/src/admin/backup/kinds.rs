@@ -1,6 +1,7 @@
 //! The kind of record under each key: a backup with a record that this broker cannot read is refused
 //! before anything is replaced.
 
+use crate::record::change::{CHANGE, Change};
 use crate::record::device::{
     AK, ATTESTED, AkOwner, Attested, CertifiedKeyOwner, DEVICE, Device, EK, HELD, HeldCertificates,
     INVENTORY, Inventory, KEY, PENDING, Pending, TOKEN, Token, Tpm,
@@ -65,6 +66,7 @@ const MANY: &[(&str, Reads)] = &[
     (RELEASE, as_kind::<ReleaseRecord>),
     (RELEASE_KEY, as_kind::<ReleaseKeyRecord>),
     (PRODUCT, as_kind::<ProductCounter>),
+    (CHANGE, as_kind::<Change>),
     (AUDIT_PREFIX, as_kind::<AuditRecord>),
 ];
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policy::time::UnixTime;
 
+use crate::record::change::CHANGE;
 use crate::record::device::{DEVICE, Device, HELD, HeldCertificates, TOKEN};
 use crate::record::plant::{PLANT, Plant, Sealing, TRUST, TrustHead};
 use crate::record::zone::RevokedCertificate;
@@ -44,7 +45,8 @@ impl Renewal {
         if key == TRUST {
             return stored(&TrustHead { n: 1, at: self.now }).map(Some);
         }
-        if key.starts_with(TOKEN) || self.revocations.contains_key(key) {
+        // A token or a change of before must not be used now.
+        if key.starts_with(TOKEN) || key.starts_with(CHANGE) || self.revocations.contains_key(key) {
             return Ok(None);
         }
         if key.starts_with(DEVICE) {

@@ -107,6 +107,7 @@ pub async fn restore(
     mut staged: Staged,
     serials: &[String],
 ) -> Result<Restored, Refusal> {
+    let reach = actor.reach(plant, &[]).await?;
     let serials = parse_serials(serials)?;
     staged.close().await?;
     let given = serials.len();
@@ -126,7 +127,7 @@ pub async fn restore(
     plant.store.replace_all(content, past).await.map_err(refusal)?;
     adopt(plant).await?;
     let text = format!("the state of {made} was restored; plant epoch {epoch} begins");
-    let event = actor.event(plant.now(), plant.domain().as_str(), &text);
+    let event = reach.event(plant.now(), plant.domain().as_str(), &text);
     plant.store.transact(Txn::new().audit(event.entry())).await.map_err(Refusal::internal)?;
     Ok(restored)
 }
@@ -225,7 +226,7 @@ fn notes(inspected: &Inspected, given: usize, replaced: &PlantKeys) -> Vec<Strin
         ),
         "quarantines, removed administrators and withdrawn releases of that time have to be repeated"
             .to_owned(),
-        "every join token ended; make new ones".to_owned(),
+        "every join token ended, and what waited for a second person; make new ones".to_owned(),
     ];
     if replaced.plant_id != inspected.header.plant_id {
         notes.push(

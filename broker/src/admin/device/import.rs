@@ -14,6 +14,8 @@ use super::existing_zones;
 use crate::admin::Actor;
 use crate::admin::bounds::printable;
 use crate::admin::change::{Draft, commit};
+use crate::admin::reach::{Deed, Reach};
+use crate::admin::second::{settle, wait_if_asked};
 use crate::admin::staging::Staging;
 use crate::plant::Plant;
 use crate::record::device::{
@@ -33,15 +35,19 @@ const MAX_CONFLICTS: usize = 50;
 const FEW: usize = 7;
 /// Keys of one device: itself, its TPM, its inventory, its pending record, its audit event.
 const KEYS: usize = 5;
-const _: () = assert!(FEW * (KEYS + MAX_ZONES) <= MAX_TXN_KEYS);
+/// Keys of an approval: the change, its audit event.
+const APPROVAL: usize = 2;
+const _: () = assert!(FEW * (KEYS + MAX_ZONES) + APPROVAL <= MAX_TXN_KEYS);
 /// Devices of one staged transaction, beside the key of the change.
 const PART: usize = (MAX_TXN_KEYS - 1) / 3;
 /// Different zones that a staged list may name.
 const MAX_LIST_ZONES: usize = 30;
 /// TPMs of a staged list that are known already, without a device or unregistered: what is known of them stays
 /// in force until the list counts, so they are changed in its last transaction.
-const MAX_KNOWN: usize = 16;
-const _: () = assert!(MAX_LIST_ZONES + MAX_KNOWN * 4 + 2 <= MAX_TXN_KEYS);
+const MAX_KNOWN: usize = 12;
+/// Keys of a staged list: its change, its audit event.
+const LIST: usize = 2;
+const _: () = assert!(MAX_LIST_ZONES + MAX_KNOWN * KEYS + LIST + APPROVAL <= MAX_TXN_KEYS);
 
 /// A device of the list.
 #[derive(Debug, Clone)]
@@ -87,16 +93,28 @@ pub async fn import(
     let compared = compare(plant, entries).await?;
     let created = compared.fresh.len().saturating_add(compared.known.len());
     let imported = Imported { created, unchanged: entries.len().saturating_sub(created) };
-    if dry_run || created == 0 {
+    if created == 0 {
+        return Ok(imported);
+    }
+    let reach = reach(plant, actor, &compared.touched).await?;
+    if dry_run {
         return Ok(imported);
     }
     if created <= FEW {
         let changed: Vec<&Entry> = compared.fresh.iter().chain(&compared.known).copied().collect();
-        commit(plant, || register(plant, actor, &changed)).await?;
+        commit(plant, || register(plant, &reach, &changed)).await?;
     } else {
-        stage(plant, actor, &compared, &zones).await?;
+        stage(plant, &reach, &compared, &zones).await?;
     }
     Ok(imported)
+}
+
+/// The reach over every device of the list. A device without zones touches the plant, whatever the others do.
+async fn reach(plant: &Plant, actor: &Actor, touched: &[Vec<ZoneName>]) -> Result<Reach, Refusal> {
+    if touched.iter().any(Vec::is_empty) {
+        actor.reach(plant, &[]).await?;
+    }
+    actor.reach(plant, &touched.concat()).await
 }
 
 /// The entries of a list that change something.
@@ -105,18 +123,34 @@ struct Compared<'e> {
     fresh: Vec<&'e Entry>,
     /// The TPM is known.
     known: Vec<&'e Entry>,
+    /// Zones of each.
+    touched: Vec<Vec<ZoneName>>,
 }
 
 async fn compare<'e>(plant: &Plant, entries: &'e [Entry]) -> Result<Compared<'e>, Refusal> {
     let mut conflicts = Vec::new();
-    let mut compared = Compared { fresh: Vec::new(), known: Vec::new() };
+    let mut compared = Compared { fresh: Vec::new(), known: Vec::new(), touched: Vec::new() };
     for entry in entries {
-        match standing(plant, entry).await? {
-            Standing::New(None) => compared.fresh.push(entry),
-            Standing::New(Some(_)) | Standing::Unvouched(_) => compared.known.push(entry),
-            Standing::Same => {}
-            Standing::Conflict(why) => conflicts.push(why),
-        }
+        let zones = match standing(plant, entry).await? {
+            Standing::New(None) => {
+                compared.fresh.push(entry);
+                entry.zones.clone()
+            }
+            Standing::New(Some(_)) => {
+                compared.known.push(entry);
+                entry.zones.clone()
+            }
+            Standing::Unvouched(_, zones) => {
+                compared.known.push(entry);
+                zones
+            }
+            Standing::Same => continue,
+            Standing::Conflict(why) => {
+                conflicts.push(why);
+                continue;
+            }
+        };
+        compared.touched.push(zones);
     }
     refuse(conflicts)?;
     Ok(compared)
@@ -125,7 +159,7 @@ async fn compare<'e>(plant: &Plant, entries: &'e [Entry]) -> Result<Compared<'e>
 /// Registers a list that is too large for one transaction.
 async fn stage(
     plant: &Plant,
-    actor: &Actor,
+    reach: &Reach,
     list: &Compared<'_>,
     zones: &BTreeSet<&ZoneName>,
 ) -> Result<(), Refusal> {
@@ -136,20 +170,32 @@ async fn stage(
             list.known.len()
         )));
     }
-    let now = plant.now();
+    let (now, actor) = (plant.now(), reach.actor());
+    let name = |entry: Option<&&Entry>| entry.map_or("nobody", |entry| entry.name.as_str()).to_owned();
+    let (first, last) = (name(list.fresh.first()), name(list.fresh.last()));
+    let text = format!("{} devices registered, {first} to {last}", list.fresh.len());
+    let deed = reach.deed(&format!("{first} and {} more", list.fresh.len().saturating_sub(1)), &text);
+    if reach.waits() && actor.second().is_none() && actor.request().is_empty() {
+        return Err(Refusal::malformed(
+            "this list is too long to wait for a second person, which its zones ask for; import it in parts of 5,000"
+                .to_owned(),
+        ));
+    }
+    wait_if_asked(plant, &deed).await?;
     let staging = Staging::begin(plant, actor.name()).await?;
+    let txn = zones.iter().fold(staging.txn(), |txn, zone| txn.present(zone_key(zone)));
+    let (txn, told) = change_known(plant, actor, &list.known, txn).await?;
+    let deed = told.iter().fold(deed, |deed, (subject, text)| deed.and(subject, text));
+    let Some(txn) = settle(plant, &deed, txn).await? else { return staging.give_up(plant).await };
     let part = |part: &[&Entry]| {
         part.iter().try_fold(staging.txn(), |txn, entry| staged(txn, &staging, entry, actor, now))
     };
     let parts: Result<Vec<Txn>, Refusal> = list.fresh.chunks(PART).map(part).collect();
     staging.write(plant, parts?).await?;
-    let txn = zones.iter().fold(staging.txn(), |txn, zone| txn.present(zone_key(zone)));
-    let (first, last) = (list.fresh.first(), list.fresh.last());
-    let name = |entry: Option<&&Entry>| entry.map_or_else(String::new, |entry| entry.name.to_string());
-    let text = format!("{} devices registered, {} to {}", list.fresh.len(), name(first), name(last));
-    let txn = txn.audit(actor.event(now, "list", &text).entry());
-    let txn = change_known(plant, actor, &list.known, txn).await?;
     staging.commit(plant, txn).await?;
+    if let Some(second) = actor.second() {
+        second.committed();
+    }
     forget_pending(plant, &list.fresh).await;
     Ok(())
 }
@@ -233,8 +279,8 @@ fn refuse(mut conflicts: Vec<String>) -> Result<(), Refusal> {
 enum Standing {
     /// It is new; the TPM may be known without a device.
     New(Option<Held<Tpm>>),
-    /// It was admitted by this name and EK, and nobody registered the EK yet.
-    Unvouched(Held<Tpm>),
+    /// It was admitted by this name and EK, into these zones, and nobody registered the EK yet.
+    Unvouched(Held<Tpm>, Vec<ZoneName>),
     /// It is there already, by this name and EK, registered.
     Same,
     /// Name or EK belong to another.
@@ -251,7 +297,7 @@ async fn standing(plant: &Plant, entry: &Entry) -> Result<Standing, Refusal> {
             entry.name, device.record.ek, entry.ek
         )),
         (Some(_), Some(tpm)) if tpm.record.registered => Standing::Same,
-        (Some(_), Some(tpm)) => Standing::Unvouched(tpm),
+        (Some(device), Some(tpm)) => Standing::Unvouched(tpm, device.record.zones),
         (Some(_), None) => Standing::Conflict(format!("the TPM of {} is not known", entry.name)),
         (None, Some(tpm)) if tpm.record.retired => {
             Standing::Conflict(format!("EK {} ({}) was retired for good", entry.ek, entry.name))
@@ -267,30 +313,46 @@ async fn standing(plant: &Plant, entry: &Entry) -> Result<Standing, Refusal> {
     })
 }
 
-async fn register(plant: &Plant, actor: &Actor, entries: &[&Entry]) -> Result<Draft<()>, Refusal> {
-    Ok(Draft::write((), change_known(plant, actor, entries, Txn::new()).await?))
+async fn register(plant: &Plant, reach: &Reach, entries: &[&Entry]) -> Result<Draft<()>, Refusal> {
+    let (txn, told) = change_known(plant, reach.actor(), entries, Txn::new()).await?;
+    let deed = told.iter().fold(None, |deed: Option<Deed>, (subject, text)| {
+        Some(match deed {
+            Some(deed) => deed.and(subject, text),
+            None => reach.deed(subject, text),
+        })
+    });
+    Ok(match deed {
+        Some(deed) => Draft::write((), txn, deed),
+        None => Draft::nothing(()),
+    })
 }
 
-/// Adds to `txn` what registers `entries`, of which anything may be known by now.
+/// Adds to `txn` what registers `entries`, of which anything may be known by now; with what is done to each.
 async fn change_known(
     plant: &Plant,
     actor: &Actor,
     entries: &[&Entry],
     mut txn: Txn,
-) -> Result<Txn, Refusal> {
+) -> Result<(Txn, Vec<(String, String)>), Refusal> {
     let now = plant.now();
+    let mut told = Vec::new();
     for entry in entries {
-        match standing(plant, entry).await? {
+        let text = match standing(plant, entry).await? {
             Standing::New(tpm) => {
                 let (zones, next) = existing_zones(plant, &entry.zones, txn).await?;
                 txn = add(next, entry, zones, tpm, actor, now)?;
+                format!("registered with EK {}", entry.ek)
             }
-            Standing::Unvouched(tpm) => txn = vouch(txn, entry, tpm, actor, now)?,
-            Standing::Same => {}
+            Standing::Unvouched(tpm, _) => {
+                txn = vouch(txn, tpm)?;
+                format!("EK {} is registered from now on", entry.ek)
+            }
+            Standing::Same => continue,
             Standing::Conflict(why) => return Err(Refusal::Conflict(why)),
-        }
+        };
+        told.push((entry.name.to_string(), text));
     }
-    Ok(txn)
+    Ok((txn, told))
 }
 
 fn add(
@@ -307,13 +369,11 @@ fn add(
         Some(held) => txn.unchanged(ek_key.clone(), held.version),
         None => txn.absent(ek_key.clone()),
     };
-    let event = actor.event(now, entry.name.as_str(), &format!("registered with EK {}", entry.ek));
     let txn = txn
         .absent(device_key.clone())
         .put(device_key, stored(&device)?)
         .put(ek_key, stored(&owned(entry, tpm.map(|held| held.record)))?)
-        .delete(pending_key(&entry.ek))
-        .audit(event.entry());
+        .delete(pending_key(&entry.ek));
     Ok(match inventory(entry, now) {
         Some(inventory) => txn.put(inventory_key(&entry.name), stored(&inventory)?),
         None => txn,
@@ -339,10 +399,9 @@ fn sorted(zones: &[ZoneName]) -> Vec<ZoneName> {
 }
 
 /// Registers the EK of a device that was admitted without: zones and inventory stay as they are.
-fn vouch(txn: Txn, entry: &Entry, tpm: Held<Tpm>, actor: &Actor, now: UnixTime) -> Result<Txn, Refusal> {
-    let event = actor.event(now, entry.name.as_str(), &format!("EK {} is registered from now on", entry.ek));
+fn vouch(txn: Txn, tpm: Held<Tpm>) -> Result<Txn, Refusal> {
     let registered = Tpm { registered: true, ..tpm.record };
-    Ok(txn.unchanged(tpm.key.clone(), tpm.version).put(tpm.key, stored(&registered)?).audit(event.entry()))
+    Ok(txn.unchanged(tpm.key.clone(), tpm.version).put(tpm.key, stored(&registered)?))
 }
 
 /// A device that an administrator admits; it has not attested yet.

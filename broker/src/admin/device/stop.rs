@@ -38,15 +38,16 @@ async fn stop(
 ) -> Result<Draft<usize>, Refusal> {
     let now = plant.now();
     let Known { device, mut tpm } = not_retired(known(plant, name).await?)?;
+    let reach = actor.reach(plant, &device.record.zones).await?;
     let txn = Known { device: device.clone(), tpm: tpm.clone() }.expected();
     let (revoked, txn) = revoke(plant, txn, name, |_| true, now, "quarantined").await?;
     // Who stopped it first, and why, stays on record.
     let by = actor.name().to_owned();
     let first = tpm.record.quarantine.take();
     tpm.record.quarantine = Some(first.unwrap_or(Quarantine { at: now, by, reason: reason.to_owned() }));
-    let event = actor.event(now, name.as_str(), &format!("{reason}; {revoked} certificates revoked"));
-    let txn = txn.put(tpm.key, stored(&tpm.record)?).audit(event.entry());
-    Ok(Draft::write(revoked, trust::raise(plant, txn, now).await?))
+    let deed = reach.deed(name.as_str(), &format!("{reason}; {revoked} certificates revoked"));
+    let txn = txn.put(tpm.key, stored(&tpm.record)?);
+    Ok(Draft::write(revoked, trust::raise(plant, txn, now).await?, deed))
 }
 
 /// Ends a quarantine. The device is trusted when it proved itself again; counters of its TPM that went
@@ -62,17 +63,15 @@ async fn release(
     name: &DeviceName,
     reason: &str,
 ) -> Result<Draft<()>, Refusal> {
-    let now = plant.now();
     let known = not_retired(known(plant, name).await?)?;
+    let reach = actor.reach(plant, &known.device.record.zones).await?;
     let txn = known.expected();
     let Known { mut device, mut tpm } = known;
     tpm.record.quarantine = None;
     device.record.clock_excused = true;
     device.record.asked = device.record.asked.saturating_add(1);
-    let event = actor.event(now, name.as_str(), reason);
-    let txn =
-        txn.put(tpm.key, stored(&tpm.record)?).put(device.key, stored(&device.record)?).audit(event.entry());
-    Ok(Draft::write((), txn))
+    let txn = txn.put(tpm.key, stored(&tpm.record)?).put(device.key, stored(&device.record)?);
+    Ok(Draft::write((), txn, reach.deed(name.as_str(), reason)))
 }
 
 /// Announces that a device's TPM is to be cleared within `lifetime` seconds: the first fall of its reset count
@@ -104,14 +103,15 @@ async fn announce(
 ) -> Result<Draft<UnixTime>, Refusal> {
     let now = plant.now();
     let known = not_retired(known(plant, name).await?)?;
+    let reach = actor.reach(plant, &known.device.record.zones).await?;
     let txn = known.expected();
     let mut device = known.device;
     let until = now.plus(u64::from(lifetime));
     device.record.clear_expected = Some(until);
     // A device that was cleared already waits for nothing else.
     device.record.asked = device.record.asked.saturating_add(1);
-    let event = actor.event(now, name.as_str(), &format!("a Clear is expected until {until}: {reason}"));
-    Ok(Draft::write(until, txn.put(device.key, stored(&device.record)?).audit(event.entry())))
+    let deed = reach.deed(name.as_str(), &format!("a Clear is expected until {until}: {reason}"));
+    Ok(Draft::write(until, txn.put(device.key, stored(&device.record)?), deed))
 }
 
 /// Asks a device to prove itself now.
@@ -120,8 +120,8 @@ pub async fn attest_now(plant: &Plant, actor: &Actor, name: &DeviceName) -> Resu
 }
 
 async fn ask(plant: &Plant, actor: &Actor, name: &DeviceName) -> Result<Draft<()>, Refusal> {
-    let now = plant.now();
     let known = not_retired(known(plant, name).await?)?;
+    let reach = actor.reach(plant, &known.device.record.zones).await?;
     if let Some(stop) = &known.tpm.record.quarantine {
         return Err(Refusal::Quarantined {
             device: name.to_string(),
@@ -138,8 +138,8 @@ async fn ask(plant: &Plant, actor: &Actor, name: &DeviceName) -> Result<Draft<()
     let txn = known.expected();
     let mut device = known.device;
     device.record.asked = device.record.asked.saturating_add(1);
-    let event = actor.event(now, name.as_str(), "asked to prove itself");
-    Ok(Draft::write((), txn.put(device.key, stored(&device.record)?).audit(event.entry())))
+    let deed = reach.deed(name.as_str(), "asked to prove itself");
+    Ok(Draft::write((), txn.put(device.key, stored(&device.record)?), deed))
 }
 
 fn not_retired(known: Known) -> Result<Known, Refusal> {

@@ -8,6 +8,7 @@ pub(crate) mod golden;
 mod import;
 mod result;
 mod rights;
+mod second;
 mod status;
 mod zone;
 
@@ -35,6 +36,7 @@ use crate::record::device::{
     Admission, AkOwner, Attested, BoundAk, Decision, Device, HeldCertificate, HeldCertificates, Tpm, ak_key,
     attested_key, device_key, ek_key, held_key,
 };
+use crate::record::plant::{AdminRole, Administrator, admin_key};
 use crate::record::{Held, fetch, stored};
 use crate::secrets::SecretKey;
 use crate::store::blobs::Blobs;
@@ -127,6 +129,21 @@ impl Bench {
 
     pub(crate) async fn actor(&self, act: Act) -> Actor {
         authorize(&self.plant, &self.owner(), act).await.unwrap()
+    }
+
+    /// An administrator with a key of their own; limited to `zones`, if they are given.
+    pub(crate) async fn administrator(
+        &self,
+        name: &str,
+        role: AdminRole,
+        zones: Option<&[&str]>,
+    ) -> AdministratorPeer {
+        let spki = Digest::of(name.as_bytes());
+        let zones = zones.map(|zones| zones.iter().map(|zone| zone.parse().unwrap()).collect());
+        let record = Administrator { name: name.to_owned(), role, spki, created: self.plant.now(), zones };
+        let txn = Txn::new().put(admin_key(name), stored(&record).unwrap());
+        self.plant.store.transact(txn).await.unwrap();
+        AdministratorPeer { name: name.to_owned(), spki, not_after: NOW.plus(365 * 86_400) }
     }
 
     pub(crate) fn revision(&self) -> Revision {

@@ -8,7 +8,7 @@ use tonic::{Status, Streaming};
 
 use super::{Administration, parse};
 use crate::admin::Actor;
-use crate::admin::device::import::{Entry, Imported, MAX_ENTRIES, import};
+use crate::admin::device::import::{Entry, MAX_ENTRIES, import};
 use crate::plant::Plant;
 use crate::session::Refusal;
 
@@ -26,18 +26,18 @@ fn entry(entry: v1::DeviceEntry) -> Result<Entry, Refusal> {
     })
 }
 
-fn answer(done: Imported) -> v1::ImportDevicesResponse {
-    v1::ImportDevicesResponse { created: parse::count(done.created), unchanged: parse::count(done.unchanged) }
-}
-
-/// A list in one message.
-pub(super) async fn few(
+/// A list as a whole.
+pub(super) async fn whole_list(
     plant: &Plant,
     actor: &Actor,
     request: v1::ImportDevicesRequest,
 ) -> Result<v1::ImportDevicesResponse, Refusal> {
     let entries = request.devices.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-    import(plant, actor, &entries, request.dry_run).await.map(answer)
+    let done = import(plant, actor, &entries, request.dry_run).await?;
+    Ok(v1::ImportDevicesResponse {
+        created: parse::count(done.created),
+        unchanged: parse::count(done.unchanged),
+    })
 }
 
 /// A list in parts.
@@ -48,20 +48,22 @@ pub(super) async fn list(
 ) -> Result<v1::ImportDevicesResponse, Refusal> {
     let busy = |_| Refusal::TryLater { why: "another list is being registered".to_owned(), seconds: BUSY };
     let place = Arc::clone(&service.lists).try_acquire_owned().map_err(busy)?;
-    let (entries, dry_run) = whole(parts).await?;
+    let request = whole(parts).await?;
+    // What is longer than a message cannot be kept until a second person comes, which the import says then.
+    let actor = if request.encoded_len() <= proto::MAX_REQUEST { actor.asking(&request) } else { actor };
     let plant = Arc::clone(&service.plant);
     // In a task: it runs to its end even if the caller is gone.
     let work = tokio::spawn(async move {
         let _place = place;
-        import(&plant, &actor, &entries, dry_run).await
+        whole_list(&plant, &actor, request).await
     });
-    work.await.map_err(Refusal::internal)?.map(answer)
+    work.await.map_err(Refusal::internal)?
 }
 
-/// The devices of a whole list, and whether it is a dry run.
-async fn whole(mut parts: Streaming<v1::ImportListRequest>) -> Result<(Vec<Entry>, bool), Refusal> {
+/// The whole list as one request.
+async fn whole(mut parts: Streaming<v1::ImportListRequest>) -> Result<v1::ImportDevicesRequest, Refusal> {
     let broken = |status: Status| Refusal::malformed(format!("the list broke off: {}", status.message()));
-    let (mut entries, mut bytes, mut first) = (Vec::new(), 0_usize, None);
+    let (mut devices, mut bytes, mut first) = (Vec::new(), 0_usize, None);
     while let Some(part) = parts.message().await.map_err(broken)? {
         bytes = bytes.saturating_add(part.encoded_len());
         let (total, _) = *first.get_or_insert((parse::size(part.total), part.dry_run));
@@ -70,16 +72,14 @@ async fn whole(mut parts: Streaming<v1::ImportListRequest>) -> Result<(Vec<Entry
                 "the list has {total} devices and {bytes} bytes so far; at most {MAX_ENTRIES} and {MAX_LIST} are registered at once"
             )));
         }
-        for one in part.devices {
-            entries.push(entry(one)?);
-        }
+        devices.extend(part.devices);
     }
     let (total, dry_run) = first.unwrap_or_default();
-    if entries.len() != total {
+    if devices.len() != total {
         return Err(Refusal::malformed(format!(
             "the list says that it has {total} devices and has {}; nothing was registered",
-            entries.len()
+            devices.len()
         )));
     }
-    Ok((entries, dry_run))
+    Ok(v1::ImportDevicesRequest { devices, dry_run })
 }

@@ -1,6 +1,7 @@
 //! The Admin service: who calls, convert, call, convert.
 
 mod backup;
+mod change;
 mod device;
 mod golden;
 mod import;
@@ -82,7 +83,7 @@ macro_rules! unary {
             Self: 'future,
         {
             Box::pin(async move {
-                let actor = self.actor(&request, $act).await?;
+                let actor = self.actor(&request, $act).await?.asking(request.get_ref());
                 self.answer($act, $work(&self.plant, &actor, request.into_inner())).await
             })
         }
@@ -93,7 +94,13 @@ impl Admin for Administration {
     unary!(get_status, GetStatusRequest, GetStatusResponse, Act::ReadStatus, status::read);
     unary!(list_devices, ListDevicesRequest, ListDevicesResponse, Act::ReadDevices, device::list);
     unary!(get_device, GetDeviceRequest, GetDeviceResponse, Act::ReadDevices, device::one);
-    unary!(import_devices, ImportDevicesRequest, ImportDevicesResponse, Act::ImportDevices, import::few);
+    unary!(
+        import_devices,
+        ImportDevicesRequest,
+        ImportDevicesResponse,
+        Act::ImportDevices,
+        import::whole_list
+    );
     unary!(admit_device, AdmitDeviceRequest, AdmitDeviceResponse, Act::AdmitDevice, device::admit);
     unary!(
         quarantine_device,
@@ -114,6 +121,7 @@ impl Admin for Administration {
     unary!(create_zone, CreateZoneRequest, CreateZoneResponse, Act::CreateZone, zone::create);
     unary!(list_zones, ListZonesRequest, ListZonesResponse, Act::ReadZones, zone::list);
     unary!(get_zone, GetZoneRequest, GetZoneResponse, Act::ReadZones, zone::one);
+    unary!(set_zone, SetZoneRequest, SetZoneResponse, Act::SetZone, zone::set);
     unary!(allow_conduit, AllowConduitRequest, AllowConduitResponse, Act::AllowConduit, zone::allow);
     unary!(close_conduit, CloseConduitRequest, CloseConduitResponse, Act::CloseConduit, zone::close);
     unary!(list_conduits, ListConduitsRequest, ListConduitsResponse, Act::ReadZones, zone::conduits);
@@ -125,6 +133,10 @@ impl Admin for Administration {
         zone::authorities
     );
     unary!(get_jwks, GetJwksRequest, GetJwksResponse, Act::ReadZones, zone::jwks);
+    unary!(list_changes, ListChangesRequest, ListChangesResponse, Act::ReadChanges, change::list);
+    unary!(get_change, GetChangeRequest, GetChangeResponse, Act::ReadChanges, change::one);
+    unary!(approve_change, ApproveChangeRequest, ApproveChangeResponse, Act::ApproveChange, change::approve);
+    unary!(reject_change, RejectChangeRequest, RejectChangeResponse, Act::RejectChange, change::reject);
     unary!(list_audit_events, ListAuditEventsRequest, ListAuditEventsResponse, Act::ReadAudit, status::audit);
 
     type BackupStream = backup::Stream;

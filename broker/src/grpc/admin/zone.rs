@@ -49,6 +49,19 @@ pub(super) async fn one(
     })
 }
 
+pub(super) async fn set(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::SetZoneRequest,
+) -> Result<v1::SetZoneResponse, Refusal> {
+    let name = parse::text("zone", &request.name)?;
+    let two_person = request
+        .two_person
+        .ok_or_else(|| Refusal::malformed("say what to set: two_person is missing".to_owned()))?;
+    let zone = zone::set(plant, actor, &name, zone::Settings { two_person }, request.dry_run).await?;
+    Ok(v1::SetZoneResponse { zone: Some(convert::zone_to_wire(&zone)) })
+}
+
 pub(super) async fn allow(
     plant: &Plant,
     actor: &Actor,
