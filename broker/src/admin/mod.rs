@@ -20,6 +20,7 @@ pub mod device;
 pub mod golden;
 pub mod reach;
 pub mod second;
+mod sight;
 pub mod status;
 pub mod token;
 pub mod zone;
