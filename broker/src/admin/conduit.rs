@@ -8,6 +8,7 @@ use policy::zone::{Conduit, Segmentation, TrustFile, compile};
 
 use super::Actor;
 use super::change::{Draft, commit};
+use super::reach::Scope;
 use super::zone::fitting;
 use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device};
@@ -16,6 +17,17 @@ use crate::record::{Held, list, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
 use crate::trust;
+
+/// Every conduit in sight.
+pub async fn all(plant: &Plant, scope: &Scope) -> Result<Vec<Conduit>, Refusal> {
+    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    Ok(known.conduits().iter().filter(|conduit| shown(scope, conduit)).cloned().collect())
+}
+
+/// Whether a conduit is in sight: who may reach into a zone concerns it, too.
+pub(super) fn shown(scope: &Scope, conduit: &Conduit) -> bool {
+    scope.sees(&ends(conduit))
+}
 
 /// Opens a conduit, or gives an open one another end. Answers with the devices whose trust files change.
 pub async fn allow(
@@ -47,7 +59,7 @@ async fn open(
     }
     let others = before.conduits().iter().filter(|other| !same(other, conduit)).cloned();
     let after = fitting(before.zones().cloned().collect(), others.chain([conduit.clone()]).collect())?;
-    let affected = affected(plant, &before, &after, now).await?;
+    let affected = affected(plant, actor.scope(), &before, &after, now).await?;
     let deed = reach.deed(&conduit.to_string(), &opened(conduit, affected.len()));
     Ok(Draft::unless(dry_run, affected, txn.put(key(conduit), stored(conduit)?), deed))
 }
@@ -86,7 +98,7 @@ async fn shut(
         )));
     }
     let after = fitting(before.zones().cloned().collect(), others)?;
-    let affected = affected(plant, &before, &after, now).await?;
+    let affected = affected(plant, actor.scope(), &before, &after, now).await?;
     let text = format!("closed; trust files of {} devices change", affected.len());
     let deed = reach.deed(&conduit.to_string(), &text);
     Ok(Draft::unless(dry_run, affected, txn.delete(key(conduit)), deed))
@@ -105,9 +117,10 @@ fn key(conduit: &Conduit) -> String {
     conduit_key(&conduit.from, &conduit.to, &conduit.service)
 }
 
-/// The devices whose trust files differ before and after.
+/// The devices in sight whose trust files differ before and after.
 async fn affected(
     plant: &Plant,
+    scope: &Scope,
     before: &Segmentation,
     after: &Segmentation,
     now: UnixTime,
@@ -123,7 +136,7 @@ async fn affected(
         Ok(files)
     };
     let mut affected = BTreeSet::new();
-    for Held { record, .. } in &devices {
+    for Held { record, .. } in devices.iter().filter(|held| scope.sees(&held.record.zones)) {
         if files(before, record)? != files(after, record)? {
             affected.insert(record.name.clone());
         }

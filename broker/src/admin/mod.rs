@@ -20,6 +20,7 @@ pub mod device;
 pub mod golden;
 pub mod reach;
 pub mod second;
+mod sight;
 pub(crate) mod staging;
 pub mod status;
 pub mod token;

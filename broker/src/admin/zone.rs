@@ -11,6 +11,7 @@ use policy::zone::{Conduit, Role, Segmentation, SoftwareKeys, Zone};
 use super::Actor;
 use super::change::{Draft, commit};
 use super::device::no_zone;
+use super::reach::Scope;
 use super::second::enough_people;
 use crate::authority;
 use crate::plant::Plant;
@@ -126,8 +127,20 @@ pub struct ZoneView {
     pub devices: usize,
 }
 
-/// One zone.
-pub async fn one(plant: &Plant, name: &ZoneName) -> Result<ZoneView, Refusal> {
+/// Every zone in sight.
+pub async fn all(plant: &Plant, scope: &Scope) -> Result<Vec<Zone>, Refusal> {
+    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    Ok(known.zones().filter(|zone| scope.sees(slice::from_ref(&zone.name))).cloned().collect())
+}
+
+/// One zone, if it is in sight.
+pub async fn one(plant: &Plant, scope: &Scope, name: &ZoneName) -> Result<ZoneView, Refusal> {
+    if !scope.sees(slice::from_ref(name)) {
+        return Err(Refusal::NotFound(format!(
+            "there is no zone {name}{}; `touchstone zone list` shows what there is",
+            scope.phrase()
+        )));
+    }
     let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let zone = known.zone(name).cloned().ok_or_else(|| no_zone(name))?;
     let touches = |conduit: &&Conduit| conduit.from == *name || conduit.to == *name;
@@ -148,11 +161,12 @@ pub struct AuthorityView {
     pub revoked: usize,
 }
 
-/// Every authority, by zone, role and generation.
-pub async fn authorities(plant: &Plant) -> Result<Vec<AuthorityView>, Refusal> {
+/// Every authority of a zone in sight, by zone, role and generation.
+pub async fn authorities(plant: &Plant, scope: &Scope) -> Result<Vec<AuthorityView>, Refusal> {
     let now = plant.now();
     let records: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), AUTHORITY).await?;
     let mut views = Vec::new();
+    let records = records.into_iter().filter(|held| scope.sees(slice::from_ref(&held.record.zone)));
     for Held { record, .. } in records {
         let prefix = revoked_prefix(&record.zone, record.role, record.generation);
         let revoked: Vec<Held<RevokedCertificate>> = list(plant.store.as_ref(), &prefix).await?;

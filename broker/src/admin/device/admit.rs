@@ -31,7 +31,7 @@ pub async fn admit(plant: &Plant, actor: &Actor, request: &Request) -> Result<De
 }
 
 async fn decide(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft<DeviceName>, Refusal> {
-    match find(plant, &request.device).await? {
+    match find(plant, actor.scope(), &request.device).await? {
         Found::Device(known) => move_device(plant, actor, *known, request).await,
         Found::Pending(pending) => let_in(plant, actor, pending, request).await,
     }

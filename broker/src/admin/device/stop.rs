@@ -37,7 +37,7 @@ async fn stop(
     reason: &str,
 ) -> Result<Draft<usize>, Refusal> {
     let now = plant.now();
-    let Known { device, mut tpm } = not_retired(known(plant, name).await?)?;
+    let Known { device, mut tpm } = not_retired(known(plant, actor.scope(), name).await?)?;
     let reach = actor.reach(plant, &device.record.zones).await?;
     let txn = Known { device: device.clone(), tpm: tpm.clone() }.expected();
     let (revoked, txn) = revoke(plant, txn, name, |_| true, now, "quarantined").await?;
@@ -63,7 +63,7 @@ async fn release(
     name: &DeviceName,
     reason: &str,
 ) -> Result<Draft<()>, Refusal> {
-    let known = not_retired(known(plant, name).await?)?;
+    let known = not_retired(known(plant, actor.scope(), name).await?)?;
     let reach = actor.reach(plant, &known.device.record.zones).await?;
     let txn = known.expected();
     let Known { mut device, mut tpm } = known;
@@ -102,7 +102,7 @@ async fn announce(
     reason: &str,
 ) -> Result<Draft<UnixTime>, Refusal> {
     let now = plant.now();
-    let known = not_retired(known(plant, name).await?)?;
+    let known = not_retired(known(plant, actor.scope(), name).await?)?;
     let reach = actor.reach(plant, &known.device.record.zones).await?;
     let txn = known.expected();
     let mut device = known.device;
@@ -120,7 +120,7 @@ pub async fn attest_now(plant: &Plant, actor: &Actor, name: &DeviceName) -> Resu
 }
 
 async fn ask(plant: &Plant, actor: &Actor, name: &DeviceName) -> Result<Draft<()>, Refusal> {
-    let known = not_retired(known(plant, name).await?)?;
+    let known = not_retired(known(plant, actor.scope(), name).await?)?;
     let reach = actor.reach(plant, &known.device.record.zones).await?;
     if let Some(stop) = &known.tpm.record.quarantine {
         return Err(Refusal::Quarantined {

@@ -5,6 +5,7 @@ use policy::time::UnixTime;
 use policy::zone::Segmentation;
 
 use super::{DeviceRef, Found, find};
+use crate::admin::reach::Scope;
 use crate::plant::Plant;
 use crate::record::device::{
     Admission, Attested, DEVICE, Decision, Device, HeldCertificate, HeldCertificates, Inventory, PENDING,
@@ -133,8 +134,8 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-/// One page of devices.
-pub async fn page(plant: &Plant, filter: &Filter) -> Result<Page, Refusal> {
+/// One page of the devices in sight.
+pub async fn page(plant: &Plant, scope: &Scope, filter: &Filter) -> Result<Page, Refusal> {
     let limit = if filter.limit == 0 { MAX_PAGE } else { filter.limit.min(MAX_PAGE) };
     let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let mut page = Page { devices: Vec::new(), next: None };
@@ -147,7 +148,7 @@ pub async fn page(plant: &Plant, filter: &Filter) -> Result<Page, Refusal> {
             for held in found.records {
                 let name = held.record.name.to_string();
                 let seen = Seen::Device(Box::new(view(plant, held.record, &zones).await?));
-                if take(&mut page, filter, limit, seen, name) {
+                if take(&mut page, scope, filter, limit, seen, name) {
                     return Ok(page);
                 }
             }
@@ -156,7 +157,7 @@ pub async fn page(plant: &Plant, filter: &Filter) -> Result<Page, Refusal> {
     let waiting: Vec<Held<Pending>> = list(plant.store.as_ref(), PENDING).await?;
     for held in waiting {
         let place = format!("{AFTER_NAMES}{}", held.record.ek.hex());
-        if place > filter.after && take(&mut page, filter, limit, Seen::Pending(held.record), place) {
+        if place > filter.after && take(&mut page, scope, filter, limit, Seen::Pending(held.record), place) {
             return Ok(page);
         }
     }
@@ -164,8 +165,9 @@ pub async fn page(plant: &Plant, filter: &Filter) -> Result<Page, Refusal> {
 }
 
 /// Takes a line that matches; says whether the page is full.
-fn take(page: &mut Page, filter: &Filter, limit: usize, seen: Seen, place: String) -> bool {
-    let matches = filter.state.is_none_or(|state| seen.state() == state)
+fn take(page: &mut Page, scope: &Scope, filter: &Filter, limit: usize, seen: Seen, place: String) -> bool {
+    let matches = scope.sees(seen.zones())
+        && filter.state.is_none_or(|state| seen.state() == state)
         && filter.zone.as_ref().is_none_or(|zone| seen.zones().contains(zone));
     if !matches {
         return false;
@@ -176,21 +178,22 @@ fn take(page: &mut Page, filter: &Filter, limit: usize, seen: Seen, place: Strin
     full
 }
 
-/// Every device and every waiting TPM.
-pub async fn all(plant: &Plant, zones: &Segmentation) -> Result<Vec<Seen>, Refusal> {
+/// Every device and every waiting TPM in sight.
+pub async fn all(plant: &Plant, scope: &Scope, zones: &Segmentation) -> Result<Vec<Seen>, Refusal> {
     let mut all = Vec::new();
     let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
-    for held in devices {
+    for held in devices.into_iter().filter(|held| scope.sees(&held.record.zones)) {
         all.push(Seen::Device(Box::new(view(plant, held.record, zones).await?)));
     }
     let waiting: Vec<Held<Pending>> = list(plant.store.as_ref(), PENDING).await?;
-    all.extend(waiting.into_iter().map(|held| Seen::Pending(held.record)));
+    let waiting = waiting.into_iter().filter(|held| scope.sees(&held.record.zones));
+    all.extend(waiting.map(|held| Seen::Pending(held.record)));
     Ok(all)
 }
 
-/// The device or waiting TPM that `wanted` names.
-pub async fn one(plant: &Plant, wanted: &DeviceRef) -> Result<Seen, Refusal> {
-    match find(plant, wanted).await? {
+/// The device or waiting TPM that `wanted` names, if it is in sight.
+pub async fn one(plant: &Plant, scope: &Scope, wanted: &DeviceRef) -> Result<Seen, Refusal> {
+    match find(plant, scope, wanted).await? {
         Found::Pending(held) => Ok(Seen::Pending(held.record)),
         Found::Device(known) => {
             let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
@@ -199,11 +202,11 @@ pub async fn one(plant: &Plant, wanted: &DeviceRef) -> Result<Seen, Refusal> {
     }
 }
 
-/// The device `name`.
-pub async fn device(plant: &Plant, name: &DeviceName) -> Result<DeviceView, Refusal> {
-    match one(plant, &DeviceRef::Name(name.clone())).await? {
+/// The device `name`, if it is in sight.
+pub async fn device(plant: &Plant, scope: &Scope, name: &DeviceName) -> Result<DeviceView, Refusal> {
+    match one(plant, scope, &DeviceRef::Name(name.clone())).await? {
         Seen::Device(view) => Ok(*view),
-        Seen::Pending(_) => Err(super::unknown(name)),
+        Seen::Pending(_) => Err(super::unknown(scope, name)),
     }
 }
 

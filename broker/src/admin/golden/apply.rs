@@ -57,18 +57,18 @@ async fn decide(
 ) -> Result<Draft<Applied>, Refusal> {
     let golden = golden::current(plant).await.map_err(refusal)?;
     let id = signed.id();
-    let reach = actor.reach(plant, &zones_of(plant, &id.product).await?).await?;
     let mut txn = Txn::new();
     let before = golden.values.release(id).map(policy::reference::Release::state);
     if before.is_none() {
         txn = count(plant, txn, signed).await?;
     }
     let after = changed(&golden.values, signed, to)?;
-    let forecast = fleet(plant, &id.product, &golden.values, &after).await?;
+    let forecast = fleet(plant, actor.scope(), &id.product, &golden.values, &after).await?;
     let applied = Applied { release: id.clone(), forecast };
     if dry_run || before == Some(to) {
         return Ok(Draft::nothing(applied));
     }
+    let reach = actor.reach(plant, &zones_of(plant, &id.product).await?).await?;
     let now = plant.now();
     // The blob first, then the record that names it.
     let blob = plant.blobs.put(envelope.to_vec()).await.map_err(Refusal::internal)?;

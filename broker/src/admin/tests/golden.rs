@@ -12,6 +12,7 @@ use crate::admin::golden::apply::{Applied, apply};
 use crate::admin::golden::forecast::Outlook;
 use crate::admin::golden::learn::{Draft, draft};
 use crate::admin::golden::{all, one};
+use crate::admin::reach::Scope;
 use crate::ca::AuthorityKey;
 use crate::record::device::Decision;
 use crate::record::golden::{GOLDEN, GoldenHead};
@@ -29,7 +30,7 @@ async fn bench() -> Bench {
 
 async fn learn(bench: &Bench, devices: &[&str], version: &str) -> Result<Draft, Refusal> {
     let devices: Vec<_> = devices.iter().map(|name| name.parse().unwrap()).collect();
-    draft(&bench.plant, &devices, "edge-box".parse().unwrap(), version.parse().unwrap()).await
+    draft(&bench.plant, &Scope::Plant, &devices, "edge-box".parse().unwrap(), version.parse().unwrap()).await
 }
 
 pub(crate) fn sign(manifest: &str, key: &AuthorityKey) -> Vec<u8> {

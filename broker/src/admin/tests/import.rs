@@ -6,6 +6,7 @@ use super::device::entry;
 use super::{Bench, NOW, observing, refused};
 use crate::admin::device::import::{Entry, Imported, import};
 use crate::admin::device::view::{Filter, page};
+use crate::admin::reach::Scope;
 use crate::admin::staging::{self, Staging};
 use crate::admin::{Act, audit};
 use crate::record::device::{DEVICE, Device, Quarantine, Tpm, device_key, ek_key};
@@ -27,7 +28,10 @@ async fn bench() -> Bench {
 
 async fn devices(bench: &Bench) -> usize {
     let listed: Vec<crate::record::Held<Device>> = list(bench.plant.store.as_ref(), DEVICE).await.unwrap();
-    assert_eq!(page(&bench.plant, &Filter::default()).await.unwrap().devices.len(), listed.len());
+    assert_eq!(
+        page(&bench.plant, &Scope::Plant, &Filter::default()).await.unwrap().devices.len(),
+        listed.len()
+    );
     listed.len()
 }
 
@@ -53,7 +57,7 @@ async fn a_long_list_counts_as_a_whole() {
     assert!(tpm.registered && tpm.device == Some("press-77".parse().unwrap()));
     let again = import(&bench.plant, &actor, &long(), false).await.unwrap();
     assert_eq!(again, Imported { created: 0, unchanged: usize::from(LIST) });
-    let events = audit::latest(&bench.plant, None, 10).await.unwrap();
+    let events = audit::latest(&bench.plant, &bench.actor(Act::ReadAudit).await, None, 10).await.unwrap();
     let told: Vec<_> = events.iter().filter(|event| event.action == "device.import").collect();
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].text, "200 devices registered, press-0 to press-199");

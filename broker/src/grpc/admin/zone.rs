@@ -8,7 +8,6 @@ use crate::ear::EarKey;
 use crate::plant::Plant;
 use crate::record::zone::AuthorityState;
 use crate::session::{Refusal, role_to_wire};
-use crate::trust;
 
 pub(super) async fn create(
     plant: &Plant,
@@ -27,19 +26,19 @@ fn malformed(error: convert::ConvertError) -> Refusal {
 
 pub(super) async fn list(
     plant: &Plant,
-    _: &Actor,
+    actor: &Actor,
     _: v1::ListZonesRequest,
 ) -> Result<v1::ListZonesResponse, Refusal> {
-    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
-    Ok(v1::ListZonesResponse { zones: known.zones().map(convert::zone_to_wire).collect() })
+    let all = zone::all(plant, actor.scope()).await?;
+    Ok(v1::ListZonesResponse { zones: all.iter().map(convert::zone_to_wire).collect() })
 }
 
 pub(super) async fn one(
     plant: &Plant,
-    _: &Actor,
+    actor: &Actor,
     request: v1::GetZoneRequest,
 ) -> Result<v1::GetZoneResponse, Refusal> {
-    let view = zone::one(plant, &parse::text("zone", &request.name)?).await?;
+    let view = zone::one(plant, actor.scope(), &parse::text("zone", &request.name)?).await?;
     let lifetime = view.zone.timing.certificate_lifetime();
     Ok(v1::GetZoneResponse {
         zone: Some(convert::zone_to_wire(&view.zone)),
@@ -84,19 +83,19 @@ pub(super) async fn close(
 
 pub(super) async fn conduits(
     plant: &Plant,
-    _: &Actor,
+    actor: &Actor,
     _: v1::ListConduitsRequest,
 ) -> Result<v1::ListConduitsResponse, Refusal> {
-    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
-    Ok(v1::ListConduitsResponse { conduits: known.conduits().iter().map(convert::conduit_to_wire).collect() })
+    let all = conduit::all(plant, actor.scope()).await?;
+    Ok(v1::ListConduitsResponse { conduits: all.iter().map(convert::conduit_to_wire).collect() })
 }
 
 pub(super) async fn authorities(
     plant: &Plant,
-    _: &Actor,
+    actor: &Actor,
     _: v1::ListAuthoritiesRequest,
 ) -> Result<v1::ListAuthoritiesResponse, Refusal> {
-    let views = zone::authorities(plant).await?;
+    let views = zone::authorities(plant, actor.scope()).await?;
     Ok(v1::ListAuthoritiesResponse { authorities: views.iter().map(|view| authority(plant, view)).collect() })
 }
 
