@@ -19,6 +19,7 @@ use tonic::codegen::http::{HeaderValue, Response};
 use tonic::transport::Server;
 use tower::util::MapResponseLayer;
 
+use crate::admin::staging;
 use crate::authority::IssuerCache;
 use crate::config::{Config, ConfigError};
 use crate::golden::GoldenCache;
@@ -158,6 +159,10 @@ fn broker_id(dir: &Path) -> Result<crate::store::BrokerId, ServeError> {
 /// Serves the plant in `dir` until `stop` resolves.
 pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
     let plant = open(dir).await?;
+    // What is staged counts for nothing, so a plant whose store refuses to write starts all the same.
+    if let Err(error) = staging::sweep(&plant, plant.now()).await {
+        tracing::warn!(%error, "what an unfinished change left behind stays");
+    }
     let tls = Tls::new(&plant)?;
     refresh_anchors(&plant, &tls).await?;
     let config = tls.config(Arc::clone(&plant.clock))?;

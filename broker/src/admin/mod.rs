@@ -21,6 +21,7 @@ pub mod golden;
 pub mod reach;
 pub mod second;
 mod sight;
+pub(crate) mod staging;
 pub mod status;
 pub mod token;
 pub mod zone;

@@ -1919,6 +1919,18 @@ pub struct ImportDevicesResponse {
     #[prost(uint32, tag = "2")]
     pub unchanged: u32,
 }
+/// A list of any length in parts. All or nothing: a list that breaks off, or holds another number of devices than
+/// its first part says, registers nobody.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ImportListRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub devices: ::prost::alloc::vec::Vec<DeviceEntry>,
+    /// Of the first part: how many devices the list has, and whether to say only what it would come to.
+    #[prost(uint32, tag = "2")]
+    pub total: u32,
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AdmitDeviceRequest {
     /// The EK digest shown by `device list`, or the name a pending device asks for.
@@ -2655,6 +2667,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "ImportDevices"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn import_list(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::ImportListRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ImportDevicesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ImportList",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ImportList"));
+            self.inner.client_streaming(req, path, codec).await
+        }
         pub async fn admit_device(
             &mut self,
             request: impl tonic::IntoRequest<super::AdmitDeviceRequest>,
@@ -3347,6 +3383,13 @@ pub mod admin_server {
             tonic::Response<super::ImportDevicesResponse>,
             tonic::Status,
         >;
+        async fn import_list(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::ImportListRequest>>,
+        ) -> std::result::Result<
+            tonic::Response<super::ImportDevicesResponse>,
+            tonic::Status,
+        >;
         async fn admit_device(
             &self,
             request: tonic::Request<super::AdmitDeviceRequest>,
@@ -3775,6 +3818,53 @@ pub mod admin_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ImportList" => {
+                    #[allow(non_camel_case_types)]
+                    struct ImportListSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ClientStreamingService<super::ImportListRequest>
+                    for ImportListSvc<T> {
+                        type Response = super::ImportDevicesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::ImportListRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::import_list(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ImportListSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

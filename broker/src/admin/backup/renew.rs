@@ -9,7 +9,7 @@ use crate::record::device::{DEVICE, Device, HELD, HeldCertificates, TOKEN};
 use crate::record::plant::{PLANT, Plant, Sealing, TRUST, TrustHead};
 use crate::record::zone::RevokedCertificate;
 use crate::record::{RecordError, stored};
-use crate::store::record::decode;
+use crate::store::record::{decode, decode_staged, encode_staged};
 
 /// The changes of a restore.
 #[derive(Debug)]
@@ -50,9 +50,9 @@ impl Renewal {
             return Ok(None);
         }
         if key.starts_with(DEVICE) {
-            let device: Device = decode(key, &value)?;
+            let (device, stage) = decode_staged::<Device>(key, &value)?;
             let asked = device.asked.saturating_add(1);
-            return stored(&Device { asked, ..device }).map(Some);
+            return Ok(Some(encode_staged(&Device { asked, ..device }, stage.as_deref())?));
         }
         if key.starts_with(HELD) && !self.revoked.is_empty() {
             let mut held: HeldCertificates = decode(key, &value)?;

@@ -5,6 +5,7 @@ mod change;
 mod clock;
 mod device;
 pub(crate) mod golden;
+mod import;
 mod matrix;
 mod office;
 mod result;

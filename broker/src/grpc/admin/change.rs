@@ -3,7 +3,7 @@
 use prost::Message;
 use proto::v1;
 
-use super::{device, golden, zone};
+use super::{device, golden, import, zone};
 use crate::admin::second::{self, Approval, Waiting};
 use crate::admin::{Act, Actor};
 use crate::plant::Plant;
@@ -80,7 +80,7 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         };
     }
     Ok(match actor.act() {
-        Act::ImportDevices => with!(device::import),
+        Act::ImportDevices => with!(import::whole_list),
         Act::AdmitDevice => with!(device::admit),
         Act::ReadmitDevice => with!(device::readmit),
         Act::ExpectClear => with!(device::expect_clear),
