@@ -43,6 +43,10 @@ pub enum Act {
     ReadmitDevice,
     /// A TPM is to be cleared.
     ExpectClear,
+    /// Accepts for a time what a device is refused for.
+    Override,
+    /// Accepts it no more.
+    EndOverride,
     /// "Attest now".
     AttestDevice,
     /// A join token.
@@ -82,6 +86,8 @@ impl Act {
         Self::QuarantineDevice,
         Self::ReadmitDevice,
         Self::ExpectClear,
+        Self::Override,
+        Self::EndOverride,
         Self::AttestDevice,
         Self::CreateToken,
         Self::CreateZone,
@@ -114,6 +120,8 @@ impl Act {
             | Self::QuarantineDevice
             | Self::ReadmitDevice
             | Self::ExpectClear
+            | Self::Override
+            | Self::EndOverride
             | Self::AttestDevice
             | Self::CreateToken => AdminRole::Operator,
             Self::CreateZone | Self::AllowConduit | Self::CloseConduit | Self::SetZone => AdminRole::Security,
@@ -136,7 +144,9 @@ impl Act {
             | Self::LearnRelease
             | Self::Backup => Demand::One,
             // Stopping a machine, and asking it to prove itself, never wait: they only take trust away.
-            Self::QuarantineDevice | Self::AttestDevice => Demand::One,
+            Self::QuarantineDevice | Self::AttestDevice | Self::EndOverride => Demand::One,
+            // It sets golden values aside: who runs the machine asks, who answers for the plant's security agrees.
+            Self::Override => Demand::TwoRoles(AdminRole::Security),
             // They are the second person, or drop what nobody did yet.
             Self::ApproveChange | Self::RejectChange => Demand::One,
             // It comes after a loss, of the records of people too, and takes the key-encryption key of the host.
@@ -182,6 +192,8 @@ impl Act {
             Self::QuarantineDevice => "device.quarantine",
             Self::ReadmitDevice => "device.readmit",
             Self::ExpectClear => "device.expect-clear",
+            Self::Override => "device.override",
+            Self::EndOverride => "device.end-override",
             Self::AttestDevice => "device.attest-now",
             Self::CreateToken => "token.create",
             Self::CreateZone => "zone.create",

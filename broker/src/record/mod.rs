@@ -7,8 +7,10 @@ mod binary;
 pub mod change;
 pub mod device;
 pub mod golden;
+pub mod overriding;
 pub mod plant;
 pub mod stage;
+pub mod would;
 pub mod zone;
 
 pub use self::binary::Bytes;
