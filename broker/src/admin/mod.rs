@@ -18,6 +18,7 @@ mod change;
 pub mod conduit;
 pub mod device;
 pub mod golden;
+pub mod people;
 pub mod reach;
 pub mod second;
 mod sight;

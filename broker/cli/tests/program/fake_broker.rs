@@ -117,6 +117,11 @@ scripted! {
     get_change: GetChangeRequest => GetChangeResponse,
     approve_change: ApproveChangeRequest => ApproveChangeResponse,
     reject_change: RejectChangeRequest => RejectChangeResponse,
+    list_administrators: ListAdministratorsRequest => ListAdministratorsResponse,
+    invite_administrator: InviteAdministratorRequest => InviteAdministratorResponse,
+    remove_administrator: RemoveAdministratorRequest => RemoveAdministratorResponse,
+    set_administrator: SetAdministratorRequest => SetAdministratorResponse,
+    renew_administrator: RenewAdministratorRequest => RenewAdministratorResponse,
     list_audit_events: ListAuditEventsRequest => ListAuditEventsResponse,
 }
 

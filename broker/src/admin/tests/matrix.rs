@@ -59,6 +59,8 @@ enum Beyond {
     Shown,
     /// It depends on the act that it decides: `second` has its cases.
     Decides,
+    /// It concerns whoever asks, and their key: `people` has its cases.
+    Own,
 }
 
 fn beyond(act: Act) -> Beyond {
@@ -66,7 +68,7 @@ fn beyond(act: Act) -> Beyond {
         Act::ReadStatus | Act::ReadDevices | Act::ReadZones | Act::ReadAudit | Act::ReadChanges => {
             Beyond::Unseen
         }
-        Act::ReadReleases => Beyond::Shown,
+        Act::ReadReleases | Act::ReadAdministrators => Beyond::Shown,
         Act::LearnRelease
         | Act::AdmitDevice
         | Act::QuarantineDevice
@@ -79,8 +81,12 @@ fn beyond(act: Act) -> Beyond {
         | Act::CreateZone
         | Act::SetZone
         | Act::AllowConduit
-        | Act::CloseConduit => Beyond::NotTheirs,
+        | Act::CloseConduit
+        | Act::InviteAdministrator
+        | Act::RemoveAdministrator
+        | Act::SetAdministrator => Beyond::NotTheirs,
         Act::ApproveChange | Act::RejectChange => Beyond::Decides,
+        Act::RenewCertificate => Beyond::Own,
         Act::Backup | Act::Restore => Beyond::WholePlant,
     }
 }
@@ -118,6 +124,9 @@ impl Plant {
             bench.plant.store.transact(txn).await.unwrap();
         }
         let office = Office::of(bench).await;
+        for zone in ["cell-3", "cell-4"] {
+            office.administrator(&format!("vic-{zone}"), AdminRole::Viewer, Some(&[zone])).await;
+        }
         for of in [Of::Mine, Of::Others] {
             let request = v1::AllowConduitRequest { conduit: Some(conduit(of, "opcua")), dry_run: false };
             office.service.allow_conduit(by(&office.ada, request)).await.unwrap();
@@ -210,7 +219,28 @@ impl Plant {
                     CloseConduitRequest { conduit: Some(conduit(of, "opcua")), dry_run: false }
                 )
             }
-            Act::ApproveChange | Act::RejectChange => Ok(String::new()),
+            Act::ReadAdministrators => call!(list_administrators, ListAdministratorsRequest {}),
+            Act::InviteAdministrator => {
+                let (name, role) = ("new".to_owned(), "operator".to_owned());
+                call!(
+                    invite_administrator,
+                    InviteAdministratorRequest { name, role, zones: vec![zone], ..Default::default() }
+                )
+            }
+            Act::RemoveAdministrator => {
+                call!(
+                    remove_administrator,
+                    RemoveAdministratorRequest { name: format!("vic-{zone}"), dry_run: false }
+                )
+            }
+            Act::SetAdministrator => {
+                let (name, role) = (format!("vic-{zone}"), "operator".to_owned());
+                call!(
+                    set_administrator,
+                    SetAdministratorRequest { name, role, zones: vec![zone], dry_run: false }
+                )
+            }
+            Act::ApproveChange | Act::RejectChange | Act::RenewCertificate => Ok(String::new()),
             Act::Backup => service.backup(by(who, v1::BackupRequest {})).await.map(|_| String::new()),
             Act::Restore => self.restore(who).await,
         }
@@ -307,7 +337,7 @@ async fn every_act_ends_at_the_zones_of_whoever_is_limited() {
                         format!("{} touches the whole plant; {name} is limited to {limits}", act.name());
                     assert!(reason == Reason::NotPermitted && text == words, "{act:?}: {text}");
                 }
-                Beyond::Shown | Beyond::Decides => drop(outcome.unwrap()),
+                Beyond::Shown | Beyond::Decides | Beyond::Own => drop(outcome.unwrap()),
             }
             assert_eq!(plant.office.plant.store.revision(), before, "{act:?} changed something");
         }

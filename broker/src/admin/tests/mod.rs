@@ -8,6 +8,7 @@ pub(crate) mod golden;
 mod import;
 mod matrix;
 mod office;
+mod people;
 mod result;
 mod rights;
 mod second;
@@ -245,9 +246,10 @@ pub(super) async fn administrator(
 ) -> AdministratorPeer {
     let spki = Digest::of(name.as_bytes());
     let zones = zones.map(|zones| zones.iter().map(|zone| zone.parse().unwrap()).collect());
-    let record = Administrator { name: name.to_owned(), role, spki, created: plant.now(), zones };
+    let not_after = NOW.plus(365 * 86_400);
+    let record = Administrator { name: name.to_owned(), role, spki, created: plant.now(), zones, not_after };
     plant.store.transact(Txn::new().put(admin_key(name), stored(&record).unwrap())).await.unwrap();
-    AdministratorPeer { name: name.to_owned(), spki, not_after: NOW.plus(365 * 86_400) }
+    AdministratorPeer { name: name.to_owned(), spki, not_after }
 }
 
 /// An observing zone.
