@@ -20,6 +20,7 @@ pub mod device;
 pub mod enforcement;
 pub mod golden;
 pub mod overriding;
+pub mod people;
 pub mod reach;
 pub mod second;
 mod sight;

@@ -180,6 +180,22 @@ async fn cancel(plant: &Plant, actor: &Actor, name: &DeviceName) -> Result<Draft
     Ok(Draft::write((), txn, reach.deed(name.as_str(), "its override ended")))
 }
 
+/// The override of a device, while it holds.
+pub async fn of(plant: &Plant, name: &DeviceName) -> Result<Option<OverrideRecord>, Refusal> {
+    let held: Option<Held<OverrideRecord>> = fetch(plant.store.as_ref(), override_key(name)).await?;
+    let now = plant.now();
+    Ok(held.map(|held| held.record).filter(|record| now < record.excused.until))
+}
+
+/// An override in a sentence.
+#[must_use]
+pub fn words(record: &OverrideRecord) -> String {
+    format!(
+        "what it is refused for is accepted until {} by {} and {}: {}",
+        record.excused.until, record.by, record.approved_by, record.reason
+    )
+}
+
 /// Overrides that hold, of devices in sight.
 pub async fn all(plant: &Plant, scope: &Scope) -> Result<Vec<OverrideRecord>, Refusal> {
     let now = plant.now();

@@ -7,6 +7,7 @@ mod binary;
 pub mod change;
 pub mod device;
 pub mod golden;
+pub mod invitation;
 pub mod overriding;
 pub mod plant;
 pub mod stage;

@@ -9,6 +9,7 @@ use crate::record::device::{
 use crate::record::golden::{
     GOLDEN, GoldenHead, PRODUCT, ProductCounter, RELEASE, RELEASE_KEY, ReleaseKeyRecord, ReleaseRecord,
 };
+use crate::record::invitation::{INVITATION, Invitation};
 use crate::record::overriding::{OVERRIDE, OverrideRecord};
 use crate::record::plant::{
     ADMIN, Administrator, EAR, EarSigning, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
@@ -70,6 +71,7 @@ const MANY: &[(&str, Reads)] = &[
     (RELEASE, as_kind::<ReleaseRecord>),
     (RELEASE_KEY, as_kind::<ReleaseKeyRecord>),
     (PRODUCT, as_kind::<ProductCounter>),
+    (INVITATION, as_kind::<Invitation>),
     (CHANGE, as_kind::<Change>),
     (AUDIT_PREFIX, as_kind::<AuditRecord>),
 ];

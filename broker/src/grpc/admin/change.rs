@@ -3,6 +3,7 @@
 use prost::Message;
 use proto::v1;
 
+use super::people;
 use super::{device, golden, import, overriding, zone};
 use crate::admin::second::{self, Approval, Waiting};
 use crate::admin::{Act, Actor};
@@ -91,6 +92,8 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::SetZone => with!(zone::set),
         Act::AllowConduit => with!(zone::allow),
         Act::CloseConduit => with!(zone::close),
+        Act::InviteAdministrator => with!(people::invite),
+        Act::SetAdministrator => with!(people::set),
         Act::ReadStatus
         | Act::ReadDevices
         | Act::ReadReleases
@@ -103,6 +106,9 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         | Act::EndOverride
         | Act::ApproveChange
         | Act::RejectChange
+        | Act::ReadAdministrators
+        | Act::RemoveAdministrator
+        | Act::RenewCertificate
         | Act::Backup
         | Act::Restore => {
             return Err(Refusal::internal(format!("{} never waits", actor.act().name())));

@@ -7,6 +7,7 @@ mod golden;
 mod import;
 mod overriding;
 mod parse;
+pub(super) mod people;
 mod status;
 mod zone;
 
@@ -148,6 +149,41 @@ impl Admin for Administration {
     unary!(get_change, GetChangeRequest, GetChangeResponse, Act::ReadChanges, change::one);
     unary!(approve_change, ApproveChangeRequest, ApproveChangeResponse, Act::ApproveChange, change::approve);
     unary!(reject_change, RejectChangeRequest, RejectChangeResponse, Act::RejectChange, change::reject);
+    unary!(
+        list_administrators,
+        ListAdministratorsRequest,
+        ListAdministratorsResponse,
+        Act::ReadAdministrators,
+        people::list
+    );
+    unary!(
+        invite_administrator,
+        InviteAdministratorRequest,
+        InviteAdministratorResponse,
+        Act::InviteAdministrator,
+        people::invite
+    );
+    unary!(
+        remove_administrator,
+        RemoveAdministratorRequest,
+        RemoveAdministratorResponse,
+        Act::RemoveAdministrator,
+        people::remove
+    );
+    unary!(
+        set_administrator,
+        SetAdministratorRequest,
+        SetAdministratorResponse,
+        Act::SetAdministrator,
+        people::set
+    );
+    unary!(
+        renew_administrator,
+        RenewAdministratorRequest,
+        RenewAdministratorResponse,
+        Act::RenewCertificate,
+        people::renew
+    );
     unary!(list_audit_events, ListAuditEventsRequest, ListAuditEventsResponse, Act::ReadAudit, status::audit);
 
     type BackupStream = backup::Stream;
