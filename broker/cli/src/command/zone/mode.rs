@@ -248,7 +248,7 @@ mod tests {
             ForecastEnforcementResponse { refused, clean: 7, unknown_count: 2, ..Default::default() };
         let forecast = Forecast::new(&"cell-3".parse().unwrap(), Moment(0), answer);
         let text = forecast.text(&Page::plain(160));
-        assert!(text.contains("press-1, press-2, press-3 and 2 more  refused  1 min ago"), "{text}");
+        assert!(text.contains("press-1, press-2, press-3 and 2 more  refused  60 s ago"), "{text}");
         assert!(text.contains("pump") && text.contains("passes"), "{text}");
         assert!(
             text.contains("would have refused 6 devices, and would refuse 5 of them now; 7 would"),
