@@ -37,7 +37,7 @@ const MAX_NAME: usize = 40;
 const RESERVED: &str = "broker";
 
 /// A name that stands well in certificates, store keys and sentences.
-fn proper_name(name: &str) -> Result<&str, Refusal> {
+pub(crate) fn proper_name(name: &str) -> Result<&str, Refusal> {
     let proper = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
     let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     if name.len() > MAX_NAME || !begins || !name.bytes().all(proper) || name == RESERVED {
