@@ -6,8 +6,8 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    admin, appraise, audit, authority, backup, change, completion, conduit, device, golden, inspect, token,
-    zone,
+    admin, appraise, audit, authority, backup, change, completion, conduit, device, golden, inspect,
+    overriding, token, zone,
 };
 use crate::exit;
 
@@ -70,6 +70,8 @@ pub(crate) enum Command {
     /// One-time join tokens for new devices
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Accept for a time what one device is refused for; needs two people
+    Override(overriding::OverrideArgs),
     /// Golden releases: what may boot
     #[command(subcommand)]
     Golden(golden::GoldenCommand),

@@ -43,6 +43,10 @@ pub enum Act {
     ReadmitDevice,
     /// A TPM is to be cleared.
     ExpectClear,
+    /// Accepts for a time what a device is refused for.
+    Override,
+    /// Accepts it no more.
+    EndOverride,
     /// "Attest now".
     AttestDevice,
     /// A join token.
@@ -92,6 +96,8 @@ impl Act {
         Self::QuarantineDevice,
         Self::ReadmitDevice,
         Self::ExpectClear,
+        Self::Override,
+        Self::EndOverride,
         Self::AttestDevice,
         Self::CreateToken,
         Self::CreateZone,
@@ -132,6 +138,8 @@ impl Act {
             | Self::QuarantineDevice
             | Self::ReadmitDevice
             | Self::ExpectClear
+            | Self::Override
+            | Self::EndOverride
             | Self::AttestDevice
             | Self::CreateToken => AdminRole::Operator,
             Self::CreateZone | Self::AllowConduit | Self::CloseConduit | Self::SetZone => AdminRole::Security,
@@ -159,7 +167,9 @@ impl Act {
             | Self::LearnRelease
             | Self::Backup => Demand::One,
             // Stopping a machine, and asking it to prove itself, never wait: they only take trust away.
-            Self::QuarantineDevice | Self::AttestDevice => Demand::One,
+            Self::QuarantineDevice | Self::AttestDevice | Self::EndOverride => Demand::One,
+            // It sets golden values aside: who runs the machine asks, who answers for the plant's security agrees.
+            Self::Override => Demand::TwoRoles(AdminRole::Security),
             // They are the second person, or drop what nobody did yet.
             Self::ApproveChange | Self::RejectChange => Demand::One,
             // Nor does stopping a person. A certificate is renewed for the same person and key.
@@ -210,6 +220,8 @@ impl Act {
             Self::QuarantineDevice => "device.quarantine",
             Self::ReadmitDevice => "device.readmit",
             Self::ExpectClear => "device.expect-clear",
+            Self::Override => "device.override",
+            Self::EndOverride => "device.end-override",
             Self::AttestDevice => "device.attest-now",
             Self::CreateToken => "token.create",
             Self::CreateZone => "zone.create",

@@ -15,9 +15,10 @@ use super::Actor;
 use super::device::view::{DeviceView, Seen, State, all};
 use super::device::why::why;
 use super::reach::Scope;
-use super::{conduit, golden};
+use super::{conduit, golden, overriding};
 use crate::plant::Plant;
 use crate::record::device::Decision;
+use crate::record::overriding::OverrideRecord;
 use crate::session::Refusal;
 use crate::session::recorded::results;
 use crate::store::Revision;
@@ -77,7 +78,9 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
     let releases = golden::all(plant).await?;
     let active = || releases.iter().filter(|release| release.state == ReleaseState::Active);
     let mut devices = BTreeMap::new();
-    let mut attention = Vec::new();
+    // First, so that no page leaves them out.
+    let overrides = overriding::all(plant, actor.scope()).await?;
+    let mut attention: Vec<Attention> = overrides.iter().map(of_override).collect();
     for seen in all(plant, actor.scope(), &zones).await? {
         let count: &mut u32 = devices.entry(seen.state()).or_default();
         *count = count.saturating_add(1);
@@ -198,6 +201,15 @@ fn of_zones(scope: &Scope, zones: &Segmentation, active: &BTreeSet<ProductName>)
         }
     }
     attention
+}
+
+fn of_override(record: &OverrideRecord) -> Attention {
+    Attention {
+        subject: record.device.to_string(),
+        message: overriding::words(record),
+        next_command: format!("touchstone override {} --end", record.device),
+        ..Attention::default()
+    }
 }
 
 fn of_certificates(actor: &Actor, issuing: UnixTime, now: UnixTime) -> Vec<Attention> {

@@ -11,6 +11,7 @@ pub(crate) mod conduit;
 pub(crate) mod device;
 pub(crate) mod golden;
 pub(crate) mod inspect;
+pub(crate) mod overriding;
 mod status;
 pub(crate) mod token;
 pub(crate) mod zone;
@@ -25,6 +26,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Report> {
         Command::Status => status::run(session).await,
         Command::Device(command) => device::run(command, session).await,
         Command::Token(command) => token::run(command, session).await,
+        Command::Override(args) => overriding::run(args, session).await,
         Command::Golden(command) => golden::run(command, session).await,
         Command::Zone(command) => zone::run(command, session).await,
         Command::Conduit(command) => conduit::run(command, session).await,

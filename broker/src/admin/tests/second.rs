@@ -52,7 +52,12 @@ async fn what_touches_no_such_zone_and_what_must_not_wait_is_done_at_once() {
     let stop =
         |name: &str| v1::QuarantineDeviceRequest { name: name.to_owned(), reason: "stolen".to_owned() };
     office.service.quarantine_device(by(&office.ada, stop("press-7"))).await.unwrap();
-    let dry = v1::SetZoneRequest { name: "cell-3".to_owned(), two_person: Some(false), dry_run: true };
+    let dry = v1::SetZoneRequest {
+        name: "cell-3".to_owned(),
+        two_person: Some(false),
+        dry_run: true,
+        ..v1::SetZoneRequest::default()
+    };
     office.service.set_zone(by(&office.ada, dry)).await.unwrap();
     assert!(office.waiting(&office.ada).await.is_empty());
     // Into such a zone, and out of it.
