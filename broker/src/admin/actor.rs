@@ -343,6 +343,11 @@ impl Actor {
         &self.request
     }
 
+    /// Whether `name` is one of the people who do this.
+    pub(super) fn includes(&self, name: &str) -> bool {
+        self.name == name || self.second.as_ref().is_some_and(|second| second.name() == name)
+    }
+
     /// The second person, if there is one.
     pub(super) const fn second(&self) -> Option<&Second> {
         self.second.as_ref()
@@ -351,7 +356,7 @@ impl Actor {
     /// Who asked for a change, as of today, for the same act again, with whoever approves it.
     pub(super) fn with(asked: &Administrator, act: Act, second: Second) -> Result<Self, Refusal> {
         permitted(&asked.name, asked.role, act, act.needs())?;
-        let mut actor = Self::of(asked, act, asked.created);
+        let mut actor = Self::of(asked, act, asked.not_after);
         actor.second = Some(second);
         Ok(actor)
     }

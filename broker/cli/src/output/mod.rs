@@ -92,6 +92,11 @@ impl Session {
         Self { global: self.global.clone(), page, one_line: true }
     }
 
+    /// The broker's address, if the command line or the environment names it.
+    pub(crate) fn address(&self) -> Option<&str> {
+        self.global.address.as_deref()
+    }
+
     /// The administrator's context folder.
     pub(crate) fn context(&self) -> Result<Context> {
         Context::open(&self.global)
