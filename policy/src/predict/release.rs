@@ -124,6 +124,14 @@ pub fn predict(
     if !ukis.is_empty() {
         images(artefacts, &ukis, banks, &mut draft, &mut notes).map_err(|why| in_images(artefacts, why))?;
     }
+    // Two sections with the same content are one rule: rules say nothing about the number of events.
+    let mut seen = Vec::new();
+    draft.events.retain(|rule| {
+        let key = (rule.pcr, rule.event_type, rule.expectation.clone());
+        let is_new = !seen.contains(&key);
+        seen.push(key);
+        is_new
+    });
     let manifest = draft.complete(id, counter, base).map_err(PredictError::Manifest)?;
     if let Some(base) = base {
         let kept: Vec<String> = BOOT_PCRS.iter().filter(|pcr| **pcr != 4).map(ToString::to_string).collect();

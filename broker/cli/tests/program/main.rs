@@ -11,5 +11,6 @@ mod inspect_secureboot;
 mod learn_folder;
 mod online;
 mod pki;
+mod predict;
 mod tool;
 mod usage;
