@@ -46,12 +46,10 @@ pub(super) fn measures(version: u32, name: &str) -> Measured {
 /// Which texts the stub of `version` puts beside the initrd for user space, beside signature and key of PCR policies:
 /// `None` if that is not known, else whether it may put none, and whether it may put some.
 pub(super) const fn adds_texts(version: u32) -> Option<(bool, bool)> {
-    match version {
-        OLDEST => Some((true, false)),
-        LAST_KNOWN_INITRD => Some((false, true)),
-        OLDEST..LAST_KNOWN_INITRD => Some((true, true)),
-        _ => None,
+    if version > LAST_KNOWN_INITRD {
+        return None;
     }
+    Some((version < LAST_KNOWN_INITRD, version > OLDEST))
 }
 
 #[cfg(test)]
