@@ -47,6 +47,10 @@ pub enum Act {
     AttestDevice,
     /// A join token.
     CreateToken,
+    /// An SBOM document.
+    AddSbom,
+    /// Takes one away.
+    RemoveSbom,
     /// A zone with its authorities.
     CreateZone,
     /// Opens a conduit.
@@ -84,6 +88,8 @@ impl Act {
         Self::ExpectClear,
         Self::AttestDevice,
         Self::CreateToken,
+        Self::AddSbom,
+        Self::RemoveSbom,
         Self::CreateZone,
         Self::AllowConduit,
         Self::CloseConduit,
@@ -108,7 +114,7 @@ impl Act {
             // Whoever approves or rejects a change needs what the change itself needs.
             | Self::ApproveChange
             | Self::RejectChange => AdminRole::Viewer,
-            Self::LearnRelease | Self::ApplyRelease => AdminRole::Engineer,
+            Self::LearnRelease | Self::ApplyRelease | Self::AddSbom | Self::RemoveSbom => AdminRole::Engineer,
             Self::ImportDevices
             | Self::AdmitDevice
             | Self::QuarantineDevice
@@ -137,6 +143,8 @@ impl Act {
             | Self::Backup => Demand::One,
             // Stopping a machine, and asking it to prove itself, never wait: they only take trust away.
             Self::QuarantineDevice | Self::AttestDevice => Demand::One,
+            // What a document says counts for a release only if the release's signers stated its digest.
+            Self::AddSbom | Self::RemoveSbom => Demand::One,
             // They are the second person, or drop what nobody did yet.
             Self::ApproveChange | Self::RejectChange => Demand::One,
             // It comes after a loss, of the records of people too, and takes the key-encryption key of the host.
@@ -184,6 +192,8 @@ impl Act {
             Self::ExpectClear => "device.expect-clear",
             Self::AttestDevice => "device.attest-now",
             Self::CreateToken => "token.create",
+            Self::AddSbom => "sbom.add",
+            Self::RemoveSbom => "sbom.remove",
             Self::CreateZone => "zone.create",
             Self::AllowConduit => "conduit.allow",
             Self::CloseConduit => "conduit.close",

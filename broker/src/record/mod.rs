@@ -8,6 +8,7 @@ pub mod change;
 pub mod device;
 pub mod golden;
 pub mod plant;
+pub mod sbom;
 pub mod stage;
 pub mod zone;
 

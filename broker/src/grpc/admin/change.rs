@@ -99,6 +99,8 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         | Act::LearnRelease
         | Act::QuarantineDevice
         | Act::AttestDevice
+        | Act::AddSbom
+        | Act::RemoveSbom
         | Act::ApproveChange
         | Act::RejectChange
         | Act::Backup
