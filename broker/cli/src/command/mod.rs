@@ -8,8 +8,10 @@ pub(crate) mod change;
 pub(crate) mod completion;
 pub(crate) mod conduit;
 pub(crate) mod device;
+pub(crate) mod exposure;
 pub(crate) mod golden;
 pub(crate) mod inspect;
+pub(crate) mod sbom;
 mod status;
 pub(crate) mod token;
 pub(crate) mod zone;
@@ -25,6 +27,8 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Report> {
         Command::Device(command) => device::run(command, session).await,
         Command::Token(command) => token::run(command, session).await,
         Command::Golden(command) => golden::run(command, session).await,
+        Command::Sbom(command) => sbom::run(command, session).await,
+        Command::Exposure(args) => exposure::run(args, session).await,
         Command::Zone(command) => zone::run(command, session).await,
         Command::Conduit(command) => conduit::run(command, session).await,
         Command::Authority(command) => authority::run(command, session).await,
