@@ -28,7 +28,7 @@ pub(super) struct Ground<'a> {
 /// What came out.
 pub(super) enum Judgement {
     /// It is on one of the lists.
-    Exposed(Line),
+    Exposed(Box<Line>),
     /// It proved a release without the component.
     Clear,
     /// It was retired.
@@ -66,7 +66,7 @@ pub(super) async fn judge(plant: &Plant, ground: &Ground<'_>, view: &DeviceView)
         let value = view.inventory.values.get(name);
         value.map(|value| value.value.clone()).unwrap_or_default()
     };
-    Judgement::Exposed(Line {
+    Judgement::Exposed(Box::new(Line {
         device: view.device.name.clone(),
         exposure,
         reason,
@@ -76,7 +76,7 @@ pub(super) async fn judge(plant: &Plant, ground: &Ground<'_>, view: &DeviceView)
         zones: view.device.zones.clone(),
         owner: value("owner"),
         criticality: value("criticality"),
-    })
+    }))
 }
 
 async fn ran(plant: &Plant, view: &DeviceView, attested: &Attested) -> Ran {

@@ -116,7 +116,7 @@ pub async fn answer(
             // Who waits to be admitted holds no certificate and runs nothing of this plant.
             let Seen::Device(view) = seen else { continue };
             match device::judge(plant, &ground, &view).await {
-                device::Judgement::Exposed(line) => lines.push(line),
+                device::Judgement::Exposed(line) => lines.push(*line),
                 device::Judgement::Clear => clear = clear.saturating_add(1),
                 device::Judgement::Gone => {}
             }

@@ -1,6 +1,7 @@
 //! What each release contains of what is asked for, by its SBOMs.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use policy::component::{Component, Inquiry, Match, Purl, Via};
@@ -80,8 +81,8 @@ pub(super) async fn findings(
     let (inquiry, mut read, mut all) = (Arc::new(inquiry), BTreeMap::new(), BTreeMap::new());
     for release in values.iter() {
         for sbom in release.signed().manifest().sboms() {
-            if !read.contains_key(&sbom.digest) {
-                read.insert(sbom.digest, reading(plant, sbom.digest, &inquiry).await?);
+            if let Entry::Vacant(unread) = read.entry(sbom.digest) {
+                unread.insert(reading(plant, sbom.digest, &inquiry).await?);
             }
         }
         let findings = of_release(release, &read);
