@@ -20,6 +20,8 @@ fn generate(out: &Path) {
         "backup",
         "change",
         "exposure",
+        "administrator",
+        "invitation",
         "admin",
     ]
     .map(|name| format!("touchstone/v1/{name}.proto"));

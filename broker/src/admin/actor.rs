@@ -43,6 +43,10 @@ pub enum Act {
     ReadmitDevice,
     /// A TPM is to be cleared.
     ExpectClear,
+    /// Accepts for a time what a device is refused for.
+    Override,
+    /// Accepts it no more.
+    EndOverride,
     /// "Attest now".
     AttestDevice,
     /// A join token.
@@ -65,6 +69,16 @@ pub enum Act {
     ApproveChange,
     /// Drops one.
     RejectChange,
+    /// Who administers the plant.
+    ReadAdministrators,
+    /// A one-time code for another administrator.
+    InviteAdministrator,
+    /// Ends an administrator.
+    RemoveAdministrator,
+    /// Another role, other zones.
+    SetAdministrator,
+    /// A new certificate for one's own key.
+    RenewCertificate,
     /// The whole state as a file.
     Backup,
     /// The whole state from a file.
@@ -86,6 +100,8 @@ impl Act {
         Self::QuarantineDevice,
         Self::ReadmitDevice,
         Self::ExpectClear,
+        Self::Override,
+        Self::EndOverride,
         Self::AttestDevice,
         Self::CreateToken,
         Self::AddSbom,
@@ -97,6 +113,11 @@ impl Act {
         Self::ReadChanges,
         Self::ApproveChange,
         Self::RejectChange,
+        Self::ReadAdministrators,
+        Self::InviteAdministrator,
+        Self::RemoveAdministrator,
+        Self::SetAdministrator,
+        Self::RenewCertificate,
         Self::Backup,
         Self::Restore,
     ];
@@ -111,6 +132,9 @@ impl Act {
             | Self::ReadZones
             | Self::ReadAudit
             | Self::ReadChanges
+            | Self::ReadAdministrators
+            // One's own, for the same key.
+            | Self::RenewCertificate
             // Whoever approves or rejects a change needs what the change itself needs.
             | Self::ApproveChange
             | Self::RejectChange => AdminRole::Viewer,
@@ -120,10 +144,16 @@ impl Act {
             | Self::QuarantineDevice
             | Self::ReadmitDevice
             | Self::ExpectClear
+            | Self::Override
+            | Self::EndOverride
             | Self::AttestDevice
             | Self::CreateToken => AdminRole::Operator,
             Self::CreateZone | Self::AllowConduit | Self::CloseConduit | Self::SetZone => AdminRole::Security,
-            Self::Backup | Self::Restore => AdminRole::Owner,
+            Self::InviteAdministrator
+            | Self::RemoveAdministrator
+            | Self::SetAdministrator
+            | Self::Backup
+            | Self::Restore => AdminRole::Owner,
         }
     }
 
@@ -139,14 +169,19 @@ impl Act {
             | Self::ReadZones
             | Self::ReadAudit
             | Self::ReadChanges
+            | Self::ReadAdministrators
             | Self::LearnRelease
             | Self::Backup => Demand::One,
             // Stopping a machine, and asking it to prove itself, never wait: they only take trust away.
-            Self::QuarantineDevice | Self::AttestDevice => Demand::One,
+            Self::QuarantineDevice | Self::AttestDevice | Self::EndOverride => Demand::One,
+            // It sets golden values aside: who runs the machine asks, who answers for the plant's security agrees.
+            Self::Override => Demand::TwoRoles(AdminRole::Security),
             // What a document says counts for a release only if the release's signers stated its digest.
             Self::AddSbom | Self::RemoveSbom => Demand::One,
             // They are the second person, or drop what nobody did yet.
             Self::ApproveChange | Self::RejectChange => Demand::One,
+            // Nor does stopping a person. A certificate is renewed for the same person and key.
+            Self::RemoveAdministrator | Self::RenewCertificate => Demand::One,
             // It comes after a loss, of the records of people too, and takes the key-encryption key of the host.
             Self::Restore => Demand::One,
             Self::ApplyRelease
@@ -158,7 +193,10 @@ impl Act {
             | Self::CreateZone
             | Self::AllowConduit
             | Self::CloseConduit
-            | Self::SetZone => Demand::ByZone,
+            | Self::SetZone
+            // Otherwise one owner would invite the second person themselves.
+            | Self::InviteAdministrator
+            | Self::SetAdministrator => Demand::ByZone,
         }
     }
 
@@ -190,6 +228,8 @@ impl Act {
             Self::QuarantineDevice => "device.quarantine",
             Self::ReadmitDevice => "device.readmit",
             Self::ExpectClear => "device.expect-clear",
+            Self::Override => "device.override",
+            Self::EndOverride => "device.end-override",
             Self::AttestDevice => "device.attest-now",
             Self::CreateToken => "token.create",
             Self::AddSbom => "sbom.add",
@@ -201,6 +241,11 @@ impl Act {
             Self::ReadChanges => "change.read",
             Self::ApproveChange => "change.approve",
             Self::RejectChange => "change.reject",
+            Self::ReadAdministrators => "admin.read",
+            Self::InviteAdministrator => "admin.invite",
+            Self::RemoveAdministrator => "admin.remove",
+            Self::SetAdministrator => "admin.role",
+            Self::RenewCertificate => "admin.renew",
             Self::Backup => "plant.backup",
             Self::Restore => "plant.restore",
         }
@@ -308,6 +353,11 @@ impl Actor {
         &self.request
     }
 
+    /// Whether `name` is one of the people who do this.
+    pub(super) fn includes(&self, name: &str) -> bool {
+        self.name == name || self.second.as_ref().is_some_and(|second| second.name() == name)
+    }
+
     /// The second person, if there is one.
     pub(super) const fn second(&self) -> Option<&Second> {
         self.second.as_ref()
@@ -316,7 +366,7 @@ impl Actor {
     /// Who asked for a change, as of today, for the same act again, with whoever approves it.
     pub(super) fn with(asked: &Administrator, act: Act, second: Second) -> Result<Self, Refusal> {
         permitted(&asked.name, asked.role, act, act.needs())?;
-        let mut actor = Self::of(asked, act, asked.created);
+        let mut actor = Self::of(asked, act, asked.not_after);
         actor.second = Some(second);
         Ok(actor)
     }

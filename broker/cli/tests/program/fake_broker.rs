@@ -123,6 +123,10 @@ scripted! {
     admit_device: AdmitDeviceRequest => AdmitDeviceResponse,
     quarantine_device: QuarantineDeviceRequest => QuarantineDeviceResponse,
     readmit_device: ReadmitDeviceRequest => ReadmitDeviceResponse,
+    override_device: OverrideDeviceRequest => OverrideDeviceResponse,
+    end_override: EndOverrideRequest => EndOverrideResponse,
+    list_overrides: ListOverridesRequest => ListOverridesResponse,
+    forecast_enforcement: ForecastEnforcementRequest => ForecastEnforcementResponse,
     expect_clear: ExpectClearRequest => ExpectClearResponse,
     attest_device: AttestDeviceRequest => AttestDeviceResponse,
     get_result: GetResultRequest => GetResultResponse,
@@ -146,6 +150,11 @@ scripted! {
     get_change: GetChangeRequest => GetChangeResponse,
     approve_change: ApproveChangeRequest => ApproveChangeResponse,
     reject_change: RejectChangeRequest => RejectChangeResponse,
+    list_administrators: ListAdministratorsRequest => ListAdministratorsResponse,
+    invite_administrator: InviteAdministratorRequest => InviteAdministratorResponse,
+    remove_administrator: RemoveAdministratorRequest => RemoveAdministratorResponse,
+    set_administrator: SetAdministratorRequest => SetAdministratorResponse,
+    renew_administrator: RenewAdministratorRequest => RenewAdministratorResponse,
     list_audit_events: ListAuditEventsRequest => ListAuditEventsResponse,
 }
 

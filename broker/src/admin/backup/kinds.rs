@@ -9,11 +9,14 @@ use crate::record::device::{
 use crate::record::golden::{
     GOLDEN, GoldenHead, PRODUCT, ProductCounter, RELEASE, RELEASE_KEY, ReleaseKeyRecord, ReleaseRecord,
 };
+use crate::record::invitation::{INVITATION, Invitation};
+use crate::record::overriding::{OVERRIDE, OverrideRecord};
 use crate::record::plant::{
     ADMIN, Administrator, EAR, EarSigning, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
 };
 use crate::record::sbom::{SBOM, SbomRecord};
 use crate::record::stage::{STAGE, Stage};
+use crate::record::would::{WOULD, WouldRefuse};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, CONDUIT, REVOKED, RevokedCertificate, ZONE};
 use crate::store::record::{DecodeError, Record, decode_staged};
 use crate::store::{AUDIT_PREFIX, AuditRecord};
@@ -48,6 +51,8 @@ const SINGLE: [(&str, Reads); 5] = [
 
 /// Records of which there are many, by prefix.
 const MANY: &[(&str, Reads)] = &[
+    (OVERRIDE, as_kind::<OverrideRecord>),
+    (WOULD, as_kind::<WouldRefuse>),
     (STAGE, as_kind::<Stage>),
     (SEALING, as_kind::<Sealing>),
     (ADMIN, as_kind::<Administrator>),
@@ -68,6 +73,7 @@ const MANY: &[(&str, Reads)] = &[
     (SBOM, as_kind::<SbomRecord>),
     (RELEASE_KEY, as_kind::<ReleaseKeyRecord>),
     (PRODUCT, as_kind::<ProductCounter>),
+    (INVITATION, as_kind::<Invitation>),
     (CHANGE, as_kind::<Change>),
     (AUDIT_PREFIX, as_kind::<AuditRecord>),
 ];

@@ -6,6 +6,7 @@ use policy::time::UnixTime;
 
 use crate::record::change::CHANGE;
 use crate::record::device::{DEVICE, Device, HELD, HeldCertificates, TOKEN};
+use crate::record::invitation::INVITATION;
 use crate::record::plant::{PLANT, Plant, Sealing, TRUST, TrustHead};
 use crate::record::zone::RevokedCertificate;
 use crate::record::{RecordError, stored};
@@ -45,8 +46,9 @@ impl Renewal {
         if key == TRUST {
             return stored(&TrustHead { n: 1, at: self.now }).map(Some);
         }
-        // A token or a change of before must not be used now.
-        if key.starts_with(TOKEN) || key.starts_with(CHANGE) || self.revocations.contains_key(key) {
+        // What was made to be used once before must not be used now.
+        let once = [TOKEN, CHANGE, INVITATION].iter().any(|prefix| key.starts_with(prefix));
+        if once || self.revocations.contains_key(key) {
             return Ok(None);
         }
         if key.starts_with(DEVICE) {

@@ -225,7 +225,8 @@ fn notes(inspected: &Inspected, given: usize, replaced: &PlantKeys) -> Vec<Strin
         ),
         "quarantines, removed administrators and withdrawn releases of that time have to be repeated"
             .to_owned(),
-        "every join token ended, and what waited for a second person; make new ones".to_owned(),
+        "every join token and invitation ended, and what waited for a second person; make new ones"
+            .to_owned(),
     ];
     if replaced.plant_id != inspected.header.plant_id {
         notes.push(

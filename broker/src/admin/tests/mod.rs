@@ -8,7 +8,8 @@ mod exposure;
 pub(crate) mod golden;
 mod import;
 mod matrix;
-mod office;
+pub(crate) mod office;
+mod people;
 mod result;
 mod rights;
 mod second;
@@ -55,7 +56,7 @@ pub(crate) const EK_P256: &str = "0023000b000300b20020837197674484b3f81a90cc8d46
 
 /// A clock that the test moves.
 #[derive(Debug, Clone)]
-pub(super) struct Hand(Arc<AtomicU64>);
+pub(crate) struct Hand(Arc<AtomicU64>);
 
 impl Clock for Hand {
     fn now(&self) -> UnixTime {
@@ -64,7 +65,7 @@ impl Clock for Hand {
 }
 
 impl Hand {
-    pub(super) fn set(&self, at: UnixTime) {
+    pub(crate) fn set(&self, at: UnixTime) {
         self.0.store(at.0, Ordering::Relaxed);
     }
 }
@@ -72,7 +73,7 @@ impl Hand {
 /// A plant in memory.
 pub(crate) struct Bench {
     pub(crate) plant: Plant,
-    pub(super) clock: Hand,
+    pub(crate) clock: Hand,
     pub(crate) release_key: AuthorityKey,
     pub(super) owner_key: AuthorityKey,
     dir: TempDir,
@@ -246,9 +247,10 @@ pub(super) async fn administrator(
 ) -> AdministratorPeer {
     let spki = Digest::of(name.as_bytes());
     let zones = zones.map(|zones| zones.iter().map(|zone| zone.parse().unwrap()).collect());
-    let record = Administrator { name: name.to_owned(), role, spki, created: plant.now(), zones };
+    let not_after = NOW.plus(365 * 86_400);
+    let record = Administrator { name: name.to_owned(), role, spki, created: plant.now(), zones, not_after };
     plant.store.transact(Txn::new().put(admin_key(name), stored(&record).unwrap())).await.unwrap();
-    AdministratorPeer { name: name.to_owned(), spki, not_after: NOW.plus(365 * 86_400) }
+    AdministratorPeer { name: name.to_owned(), spki, not_after }
 }
 
 /// An observing zone.

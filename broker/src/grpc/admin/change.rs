@@ -3,7 +3,8 @@
 use prost::Message;
 use proto::v1;
 
-use super::{device, golden, import, zone};
+use super::people;
+use super::{device, golden, import, overriding, zone};
 use crate::admin::second::{self, Approval, Waiting};
 use crate::admin::{Act, Actor};
 use crate::plant::Plant;
@@ -84,12 +85,15 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::AdmitDevice => with!(device::admit),
         Act::ReadmitDevice => with!(device::readmit),
         Act::ExpectClear => with!(device::expect_clear),
+        Act::Override => with!(overriding::accept),
         Act::CreateToken => with!(device::create_token),
         Act::ApplyRelease => with!(golden::apply),
         Act::CreateZone => with!(zone::create),
         Act::SetZone => with!(zone::set),
         Act::AllowConduit => with!(zone::allow),
         Act::CloseConduit => with!(zone::close),
+        Act::InviteAdministrator => with!(people::invite),
+        Act::SetAdministrator => with!(people::set),
         Act::ReadStatus
         | Act::ReadDevices
         | Act::ReadReleases
@@ -101,8 +105,12 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         | Act::AttestDevice
         | Act::AddSbom
         | Act::RemoveSbom
+        | Act::EndOverride
         | Act::ApproveChange
         | Act::RejectChange
+        | Act::ReadAdministrators
+        | Act::RemoveAdministrator
+        | Act::RenewCertificate
         | Act::Backup
         | Act::Restore => {
             return Err(Refusal::internal(format!("{} never waits", actor.act().name())));

@@ -6,7 +6,9 @@ mod device;
 mod exposure;
 mod golden;
 mod import;
+mod overriding;
 mod parse;
+pub(super) mod people;
 mod status;
 mod zone;
 
@@ -112,6 +114,9 @@ impl Admin for Administration {
     );
     unary!(readmit_device, ReadmitDeviceRequest, ReadmitDeviceResponse, Act::ReadmitDevice, device::readmit);
     unary!(expect_clear, ExpectClearRequest, ExpectClearResponse, Act::ExpectClear, device::expect_clear);
+    unary!(override_device, OverrideDeviceRequest, OverrideDeviceResponse, Act::Override, overriding::accept);
+    unary!(end_override, EndOverrideRequest, EndOverrideResponse, Act::EndOverride, overriding::end);
+    unary!(list_overrides, ListOverridesRequest, ListOverridesResponse, Act::ReadDevices, overriding::list);
     unary!(attest_device, AttestDeviceRequest, AttestDeviceResponse, Act::AttestDevice, device::attest);
     unary!(get_result, GetResultRequest, GetResultResponse, Act::ReadDevices, device::result);
     unary!(create_token, CreateTokenRequest, CreateTokenResponse, Act::CreateToken, device::create_token);
@@ -124,6 +129,13 @@ impl Admin for Administration {
     unary!(create_zone, CreateZoneRequest, CreateZoneResponse, Act::CreateZone, zone::create);
     unary!(list_zones, ListZonesRequest, ListZonesResponse, Act::ReadZones, zone::list);
     unary!(get_zone, GetZoneRequest, GetZoneResponse, Act::ReadZones, zone::one);
+    unary!(
+        forecast_enforcement,
+        ForecastEnforcementRequest,
+        ForecastEnforcementResponse,
+        Act::ReadZones,
+        zone::forecast
+    );
     unary!(set_zone, SetZoneRequest, SetZoneResponse, Act::SetZone, zone::set);
     unary!(allow_conduit, AllowConduitRequest, AllowConduitResponse, Act::AllowConduit, zone::allow);
     unary!(close_conduit, CloseConduitRequest, CloseConduitResponse, Act::CloseConduit, zone::close);
@@ -140,6 +152,41 @@ impl Admin for Administration {
     unary!(get_change, GetChangeRequest, GetChangeResponse, Act::ReadChanges, change::one);
     unary!(approve_change, ApproveChangeRequest, ApproveChangeResponse, Act::ApproveChange, change::approve);
     unary!(reject_change, RejectChangeRequest, RejectChangeResponse, Act::RejectChange, change::reject);
+    unary!(
+        list_administrators,
+        ListAdministratorsRequest,
+        ListAdministratorsResponse,
+        Act::ReadAdministrators,
+        people::list
+    );
+    unary!(
+        invite_administrator,
+        InviteAdministratorRequest,
+        InviteAdministratorResponse,
+        Act::InviteAdministrator,
+        people::invite
+    );
+    unary!(
+        remove_administrator,
+        RemoveAdministratorRequest,
+        RemoveAdministratorResponse,
+        Act::RemoveAdministrator,
+        people::remove
+    );
+    unary!(
+        set_administrator,
+        SetAdministratorRequest,
+        SetAdministratorResponse,
+        Act::SetAdministrator,
+        people::set
+    );
+    unary!(
+        renew_administrator,
+        RenewAdministratorRequest,
+        RenewAdministratorResponse,
+        Act::RenewCertificate,
+        people::renew
+    );
     unary!(list_audit_events, ListAuditEventsRequest, ListAuditEventsResponse, Act::ReadAudit, status::audit);
 
     fn add_sbom<'life, 'future>(
