@@ -32,7 +32,8 @@ impl Draft {
         base: Option<&Manifest>,
     ) -> Result<Manifest, ManifestFaults> {
         let mut manifest = match base {
-            Some(base) => Manifest { id, counter, description: None, ..base.clone() },
+            // What the earlier release says it is made of is not said of this one.
+            Some(base) => Manifest { id, counter, description: None, sboms: Vec::new(), ..base.clone() },
             None => empty(id, counter),
         };
         manifest.events.retain(|rule| !self.replaced.contains(&rule.pcr));
@@ -67,5 +68,6 @@ fn empty(id: ReleaseId, counter: u64) -> Manifest {
         ima: None,
         secure_boot: None,
         images: Vec::new(),
+        sboms: Vec::new(),
     }
 }
