@@ -19,6 +19,7 @@ pub mod conduit;
 pub mod device;
 pub mod enforcement;
 pub mod golden;
+pub mod outlook;
 pub mod overriding;
 pub mod people;
 pub mod reach;
