@@ -2,6 +2,7 @@
 
 mod appraise;
 mod evidence;
+mod exposure;
 mod fake_broker;
 mod golden;
 mod inspect_ek;
