@@ -29,6 +29,8 @@ pub enum Act {
     LearnRelease,
     /// A release's state.
     ApplyRelease,
+    /// Which release a product's devices are told to install.
+    WantRelease,
     /// Devices by EK, before they come.
     ImportDevices,
     /// A pending device, or the zones of a known one.
@@ -63,6 +65,7 @@ impl Act {
         Self::ReadAudit,
         Self::LearnRelease,
         Self::ApplyRelease,
+        Self::WantRelease,
         Self::ImportDevices,
         Self::AdmitDevice,
         Self::QuarantineDevice,
@@ -83,7 +86,7 @@ impl Act {
             Self::ReadStatus | Self::ReadDevices | Self::ReadReleases | Self::ReadZones | Self::ReadAudit => {
                 AdminRole::Viewer
             }
-            Self::LearnRelease | Self::ApplyRelease => AdminRole::Engineer,
+            Self::LearnRelease | Self::ApplyRelease | Self::WantRelease => AdminRole::Engineer,
             Self::ImportDevices
             | Self::AdmitDevice
             | Self::QuarantineDevice
@@ -106,6 +109,7 @@ impl Act {
             Self::ReadAudit => "audit.read",
             Self::LearnRelease => "golden.learn",
             Self::ApplyRelease => "golden.apply",
+            Self::WantRelease => "golden.want",
             Self::ImportDevices => "device.import",
             Self::AdmitDevice => "device.admit",
             Self::QuarantineDevice => "device.quarantine",

@@ -7,6 +7,7 @@ use crate::record::device::{
 };
 use crate::record::golden::{
     GOLDEN, GoldenHead, PRODUCT, ProductCounter, RELEASE, RELEASE_KEY, ReleaseKeyRecord, ReleaseRecord,
+    WANTED, WITHDRAWAL, WantedRelease, Withdrawal,
 };
 use crate::record::plant::{
     ADMIN, Administrator, EAR, EarSigning, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
@@ -44,7 +45,7 @@ const SINGLE: [(&str, Reads); 5] = [
 ];
 
 /// Records of which there are many, by prefix.
-const MANY: [(&str, Reads); 19] = [
+const MANY: [(&str, Reads); 21] = [
     (SEALING, as_kind::<Sealing>),
     (ADMIN, as_kind::<Administrator>),
     (DEVICE, as_kind::<Device>),
@@ -63,6 +64,8 @@ const MANY: [(&str, Reads); 19] = [
     (RELEASE, as_kind::<ReleaseRecord>),
     (RELEASE_KEY, as_kind::<ReleaseKeyRecord>),
     (PRODUCT, as_kind::<ProductCounter>),
+    (WANTED, as_kind::<WantedRelease>),
+    (WITHDRAWAL, as_kind::<Withdrawal>),
     (AUDIT_PREFIX, as_kind::<AuditRecord>),
 ];
 

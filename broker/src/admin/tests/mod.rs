@@ -192,6 +192,8 @@ impl Bench {
             clock_safe: Some(true),
             clone_alarm: false,
             firmware_version: 1,
+            running: None,
+            lost: None,
         };
         let txn = Txn::new().put(attested_key(name), stored(&attested).unwrap());
         self.plant.store.transact(txn).await.unwrap();

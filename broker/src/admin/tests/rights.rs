@@ -26,7 +26,7 @@ fn acts(role: AdminRole) -> &'static str {
     match role {
         AdminRole::Viewer => "status.read device.read golden.read zone.read audit.read",
         AdminRole::Engineer => {
-            "status.read device.read golden.read zone.read audit.read golden.learn golden.apply"
+            "status.read device.read golden.read zone.read audit.read golden.learn golden.apply golden.want"
         }
         AdminRole::Operator => {
             "status.read device.read golden.read zone.read audit.read device.import device.admit \
@@ -36,7 +36,7 @@ fn acts(role: AdminRole) -> &'static str {
             "status.read device.read golden.read zone.read audit.read zone.create conduit.allow conduit.close"
         }
         AdminRole::Owner => {
-            "status.read device.read golden.read zone.read audit.read golden.learn golden.apply \
+            "status.read device.read golden.read zone.read audit.read golden.learn golden.apply golden.want \
              device.import device.admit device.quarantine device.readmit device.attest-now token.create \
              zone.create conduit.allow conduit.close plant.backup plant.restore"
         }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use policy::appraisal::AppraisalRecord;
 use policy::appraisal::claims::{Claim, Tier};
 use policy::id::ZoneName;
+use policy::reference::release::ReleaseId;
 use proto::{convert, v1};
 
 use super::parse;
@@ -12,6 +13,7 @@ use crate::admin::device::view::{self, DeviceView, Filter, Seen, State};
 use crate::admin::device::{
     DeviceRef, admit as admission, import as registration, result as last, stop, why,
 };
+use crate::admin::golden::running;
 use crate::admin::{Actor, token};
 use crate::plant::Plant;
 use crate::record::device::{Attested, HeldCertificate, Inventory, Pending, Source};
@@ -65,10 +67,15 @@ pub(super) async fn one(
         Seen::Pending(_) => Vec::new(),
     };
     let why = why::why(&seen, &records, plant.now());
+    let releases = running::of_device(plant, &seen).await?;
+    let names = |releases: Vec<ReleaseId>| releases.iter().map(ToString::to_string).collect();
     Ok(v1::GetDeviceResponse {
         device: Some(device(&seen, &records)),
         why: why.sentences,
         next_command: why.next_command,
+        wanted: names(releases.wanted),
+        accepted: names(releases.accepted),
+        running: names(releases.running),
     })
 }
 

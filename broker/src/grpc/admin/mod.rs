@@ -105,6 +105,14 @@ impl Admin for Administration {
     unary!(apply_release, ApplyReleaseRequest, ApplyReleaseResponse, Act::ApplyRelease, golden::apply);
     unary!(list_releases, ListReleasesRequest, ListReleasesResponse, Act::ReadReleases, golden::list);
     unary!(get_release, GetReleaseRequest, GetReleaseResponse, Act::ReadReleases, golden::one);
+    unary!(
+        set_release_state,
+        SetReleaseStateRequest,
+        SetReleaseStateResponse,
+        Act::ApplyRelease,
+        golden::set_state
+    );
+    unary!(want_release, WantReleaseRequest, WantReleaseResponse, Act::WantRelease, golden::want);
     unary!(create_zone, CreateZoneRequest, CreateZoneResponse, Act::CreateZone, zone::create);
     unary!(list_zones, ListZonesRequest, ListZonesResponse, Act::ReadZones, zone::list);
     unary!(get_zone, GetZoneRequest, GetZoneResponse, Act::ReadZones, zone::one);
