@@ -1,14 +1,17 @@
 //! One file for each noun: its arguments, its calls, its views.
 
+pub(crate) mod admin;
 pub(crate) mod appraise;
 pub(crate) mod audit;
 pub(crate) mod authority;
 pub(crate) mod backup;
+pub(crate) mod change;
 pub(crate) mod completion;
 pub(crate) mod conduit;
 pub(crate) mod device;
 pub(crate) mod golden;
 pub(crate) mod inspect;
+pub(crate) mod overriding;
 mod status;
 pub(crate) mod token;
 pub(crate) mod zone;
@@ -23,10 +26,13 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Report> {
         Command::Status => status::run(session).await,
         Command::Device(command) => device::run(command, session).await,
         Command::Token(command) => token::run(command, session).await,
+        Command::Override(args) => overriding::run(args, session).await,
         Command::Golden(command) => golden::run(command, session).await,
         Command::Zone(command) => zone::run(command, session).await,
         Command::Conduit(command) => conduit::run(command, session).await,
         Command::Authority(command) => authority::run(command, session).await,
+        Command::Admin(command) => admin::run(command, session).await,
+        Command::Change(command) => change::run(command, session).await,
         Command::Audit(command) => audit::run(command, session).await,
         Command::Backup(args) => backup::backup(args, session).await,
         Command::Restore(args) => backup::restore(args, session).await,

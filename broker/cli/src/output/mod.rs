@@ -1,6 +1,8 @@
 //! What a command says: tables for people, versioned JSON for programs, and where it goes.
 
+pub(crate) mod agree;
 pub(crate) mod finding;
+pub(crate) mod moment;
 pub(crate) mod table;
 pub(crate) mod words;
 

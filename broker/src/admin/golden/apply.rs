@@ -1,5 +1,6 @@
 //! Applies a signed release: verified, forecast, then made to count in one transaction.
 
+use policy::id::{ProductName, ZoneName};
 use policy::reference::dsse::{Envelope, SignedRelease};
 use policy::reference::release::ReleaseId;
 use policy::reference::state::ReleaseState;
@@ -19,6 +20,7 @@ use crate::record::golden::{
 use crate::record::{Held, fetch, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
+use crate::trust;
 
 /// What a change of a release does.
 #[derive(Debug)]
@@ -77,11 +79,12 @@ async fn decide(
         None => count(plant, Txn::new().absent(key), signed, terms.allow_rollback.is_some()).await?,
     };
     let after = changed(&golden.values, signed, held.as_ref().map(|held| &held.record), to)?;
-    let forecast = fleet(plant, &id.product, &golden.values, &after).await?;
+    let forecast = fleet(plant, actor.scope(), &id.product, &golden.values, &after).await?;
     let applied = Applied { release: id.clone(), forecast, seen };
     if terms.dry_run || before == Some(to) {
         return Ok(Draft::nothing(applied));
     }
+    let reach = actor.reach(plant, &zones_of(plant, &id.product).await?).await?;
     let now = plant.now();
     let change = StateChange { at: now, by: actor.name().to_owned(), reason: String::new() };
     txn = consequences(plant, txn, id, to, &change).await?;
@@ -100,14 +103,19 @@ async fn decide(
         changed: None,
     };
     let rollback = if terms.allow_rollback.is_some() { ", its counter may go back" } else { "" };
-    let event =
-        actor.event(now, &id.to_string(), &format!("is {to}{rollback}, manifest {}", record.manifest));
+    let deed = reach.deed(&id.to_string(), &format!("is {to}{rollback}, manifest {}", record.manifest));
     let txn = txn
         .unchanged(GOLDEN, golden.version)
         .put(GOLDEN, stored(&GoldenHead { n: golden.n.saturating_add(1) })?)
-        .put(release_key(&id.product, id.version.as_str()), stored(&record)?)
-        .audit(event.entry());
-    Ok(Draft::write(applied, txn))
+        .put(release_key(&id.product, id.version.as_str()), stored(&record)?);
+    Ok(Draft::write(applied, txn, deed))
+}
+
+/// The zones that accept `product`. Golden values are plant-wide: a release of it touches them all.
+pub(super) async fn zones_of(plant: &Plant, product: &ProductName) -> Result<Vec<ZoneName>, Refusal> {
+    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    let accepts = known.zones().filter(|zone| zone.products.contains(product));
+    Ok(accepts.map(|zone| zone.name.clone()).collect())
 }
 
 /// The golden values with the release in its new state; `known` is what is on record of it.

@@ -7,10 +7,11 @@ use policy::reference::release::ReleaseId;
 
 use super::all;
 use crate::admin::device::view::Seen;
+use crate::admin::reach::Scope;
 use crate::golden;
 use crate::plant::Plant;
-use crate::record::device::{ATTESTED, Attested};
-use crate::record::{Held, list};
+use crate::record::device::{ATTESTED, Attested, Device, device_key};
+use crate::record::{Held, fetch, list};
 use crate::session::Refusal;
 use crate::trust;
 
@@ -25,11 +26,23 @@ pub async fn counts(plant: &Plant) -> Result<BTreeMap<ReleaseId, usize>, Refusal
     Ok(counts)
 }
 
-/// The devices that run `release`, by name.
-pub(super) async fn devices(plant: &Plant, release: &ReleaseId) -> Result<Vec<DeviceName>, Refusal> {
+/// The devices in sight that run `release`, by name.
+pub(super) async fn devices(
+    plant: &Plant,
+    scope: &Scope,
+    release: &ReleaseId,
+) -> Result<Vec<DeviceName>, Refusal> {
     let all: Vec<Held<Attested>> = list(plant.store.as_ref(), ATTESTED).await?;
     let runs = all.iter().filter(|held| held.record.running().contains(release));
-    Ok(runs.filter_map(|held| held.key.strip_prefix(ATTESTED)?.parse().ok()).collect())
+    let names = runs.filter_map(|held| held.key.strip_prefix(ATTESTED)?.parse::<DeviceName>().ok());
+    let mut seen = Vec::new();
+    for name in names {
+        let device: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(&name)).await?;
+        if device.is_some_and(|held| scope.sees(&held.record.zones)) {
+            seen.push(name);
+        }
+    }
+    Ok(seen)
 }
 
 /// What is wanted of a device, what keeps its trust, and what it runs.

@@ -6,6 +6,7 @@ use policy::reference::release::ReleaseId;
 use policy::reference::state::{ReleaseState, TransitionError};
 use policy::time::UnixTime;
 
+use super::apply::zones_of;
 use super::forecast::{Line, fleet};
 use super::{known, refusal, running};
 use crate::admin::Actor;
@@ -95,9 +96,10 @@ async fn decide(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft
         return Err(Refusal::Conflict(format!("{release}: {reason}")));
     }
     let forecast =
-        fleet(plant, &release.product, &golden.values, &changed(&golden.values, release, *to)).await?;
+        fleet(plant, actor.scope(), &release.product, &golden.values, &changed(&golden.values, release, *to))
+            .await?;
     let withdrawn = *to == ReleaseState::Withdrawn;
-    let running = if withdrawn { running::devices(plant, release).await? } else { Vec::new() };
+    let running = if withdrawn { running::devices(plant, actor.scope(), release).await? } else { Vec::new() };
     let answer = Changed { before, seen, forecast, running };
     if request.dry_run || step.is_err() {
         return Ok(Draft::nothing(answer));
@@ -105,16 +107,16 @@ async fn decide(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft
     let now = plant.now();
     let change = StateChange { at: now, by: actor.name().to_owned(), reason: reason.trim().to_owned() };
     let why = if change.reason.is_empty() { String::new() } else { format!(": {}", change.reason) };
-    let event = actor.event(now, &release.to_string(), &format!("is {to}{why}"));
+    let reach = actor.reach(plant, &zones_of(plant, &release.product).await?).await?;
+    let deed = reach.deed(&release.to_string(), &format!("is {to}{why}"));
     let txn = consequences(plant, Txn::new(), release, *to, &change).await?;
     (held.record.state, held.record.changed) = (*to, Some(change));
     let txn = txn
         .unchanged(GOLDEN, golden.version)
         .put(GOLDEN, stored(&GoldenHead { n: golden.n.saturating_add(1) })?)
         .unchanged(held.key.clone(), held.version)
-        .put(held.key, stored(&held.record)?)
-        .audit(event.entry());
-    Ok(Draft::write(answer, txn))
+        .put(held.key, stored(&held.record)?);
+    Ok(Draft::write(answer, txn, deed))
 }
 
 /// The golden values with the release in its new state; one that is not among them changes nothing.

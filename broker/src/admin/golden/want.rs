@@ -6,6 +6,7 @@
 use policy::id::ProductName;
 use policy::reference::release::{ReleaseId, ReleaseVersion};
 
+use super::apply::zones_of;
 use super::known;
 use crate::admin::Actor;
 use crate::admin::change::{Draft, Seen, commit};
@@ -52,6 +53,7 @@ async fn decide(
     let last = held.as_ref().map(|held| (held.record.by.as_str(), held.record.since));
     present.expected(seen, &format!("the wanted release of {product}"), last, "touchstone golden list")?;
     let before = held.as_ref().map(|held| held.record.release.version.clone());
+    let reach = actor.reach(plant, &zones_of(plant, product).await?).await?;
     let wish = Wish { before, wanted: version.cloned(), seen: present };
     if wish.before == wish.wanted {
         return Ok(Draft::nothing(wish));
@@ -62,8 +64,8 @@ async fn decide(
         None => Txn::new().absent(key.clone()),
     };
     let Some(version) = version else {
-        let event = actor.event(now, product.as_str(), "no release is wanted");
-        return Ok(Draft::unless(dry_run, wish, txn.delete(key).audit(event.entry())));
+        let deed = reach.deed(product.as_str(), "no release is wanted");
+        return Ok(Draft::unless(dry_run, wish, txn.delete(key), deed));
     };
     let release = ReleaseId { product: product.clone(), version: version.clone() };
     let target = known(plant, &release).await?;
@@ -75,7 +77,7 @@ async fn decide(
     }
     let wanted = WantedRelease { release: release.clone(), since: now, by: actor.name().to_owned() };
     let text = wish.before.as_ref().map_or_else(String::new, |before| format!(" instead of {before}"));
-    let event = actor.event(now, &release.to_string(), &format!("is wanted{text}"));
-    let txn = txn.unchanged(target.key, target.version).put(key, stored(&wanted)?).audit(event.entry());
-    Ok(Draft::unless(dry_run, wish, txn))
+    let deed = reach.deed(&release.to_string(), &format!("is wanted{text}"));
+    let txn = txn.unchanged(target.key, target.version).put(key, stored(&wanted)?);
+    Ok(Draft::unless(dry_run, wish, txn, deed))
 }

@@ -66,6 +66,11 @@ pub(super) fn to_wire(seen: Seen) -> v1::Seen {
     v1::Seen { revision: seen.revision.0, words: seen.words }
 }
 
+/// A count from the wire.
+pub(super) fn size(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
 /// A count for the wire.
 pub(super) fn count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
