@@ -13,10 +13,12 @@
 //! What this crate does not promise: it does not fetch anything, remember anything, or know whether
 //! an answer reached anybody.
 
+pub mod advisory;
 pub mod appraisal;
 pub mod budget;
 pub mod cause;
 pub mod checklist;
+pub mod component;
 pub mod digest;
 pub mod eventlog;
 pub mod evidence;
@@ -25,6 +27,7 @@ pub mod id;
 pub mod reader;
 pub mod reference;
 pub mod renewal;
+pub mod sbom;
 pub mod time;
 pub mod tpm;
 pub mod x509;

@@ -15,7 +15,7 @@ use super::Actor;
 use super::device::view::{DeviceView, Seen, State, all};
 use super::device::why::why;
 use super::reach::Scope;
-use super::{conduit, golden, overriding};
+use super::{conduit, golden, overriding, second};
 use crate::plant::Plant;
 use crate::record::device::Decision;
 use crate::record::overriding::OverrideRecord;
@@ -94,6 +94,7 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
         &zones,
         &active().map(|release| release.product.clone()).collect(),
     ));
+    attention.extend(of_changes(plant, actor).await?);
     attention.extend(of_certificates(actor, keys.issuing.not_after(), now));
     shorten(&mut attention);
     Ok(Status {
@@ -210,6 +211,22 @@ fn of_override(record: &OverrideRecord) -> Attention {
         next_command: format!("touchstone override {} --end", record.device),
         ..Attention::default()
     }
+}
+
+/// Changes that wait for this very person.
+async fn of_changes(plant: &Plant, actor: &Actor) -> Result<Vec<Attention>, Refusal> {
+    let all = second::all(plant, actor).await?;
+    let mine = all.into_iter().filter(|one| second::may_approve(&one.change, &one.basis, actor));
+    let attention = mine.map(|second::Waiting { change, .. }| Attention {
+        subject: change.subject,
+        message: format!(
+            "{} asks for {}, which waits for a second person until {}",
+            change.by, change.act, change.expires
+        ),
+        next_command: format!("touchstone change show {}", change.id),
+        ..Attention::default()
+    });
+    Ok(attention.collect())
 }
 
 fn of_certificates(actor: &Actor, issuing: UnixTime, now: UnixTime) -> Vec<Attention> {

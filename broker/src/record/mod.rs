@@ -10,6 +10,7 @@ pub mod golden;
 pub mod invitation;
 pub mod overriding;
 pub mod plant;
+pub mod sbom;
 pub mod stage;
 pub mod would;
 pub mod zone;

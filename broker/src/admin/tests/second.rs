@@ -102,6 +102,30 @@ async fn nobody_approves_their_own_and_everybody_drops_it() {
 }
 
 #[tokio::test]
+async fn the_morning_page_names_what_waits_for_whoever_reads_it() {
+    let office = Office::new().await;
+    let id = waits(office.readmit(&office.ada, "press-7").await);
+    let page = async |who| {
+        let answer = office.service.get_status(by(who, v1::GetStatusRequest {})).await.unwrap();
+        answer.into_inner().attention.into_iter().map(|one| one.next_command).collect::<Vec<_>>()
+    };
+    let command = format!("touchstone change show {id}");
+    assert!(page(&office.bob).await.contains(&command));
+    assert!(!page(&office.ada).await.contains(&command), "their own waits for others");
+}
+
+#[tokio::test]
+async fn an_approval_that_is_only_tried_changes_nothing() {
+    let office = Office::new().await;
+    let id = waits(office.move_to(&office.ada, "press-8", &["cell-3"]).await);
+    let before = office.plant.store.revision();
+    let request = v1::ApproveChangeRequest { id: id.clone(), dry_run: true };
+    office.service.approve_change(by(&office.bob, request)).await.unwrap();
+    assert_eq!(office.plant.store.revision(), before);
+    office.approve(&office.bob, &id).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_approver_needs_role_and_reach_of_the_act() {
     let office = Office::new().await;
     let id = waits(office.move_to(&office.ada, "press-8", &["cell-3"]).await);

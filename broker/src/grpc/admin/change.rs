@@ -105,6 +105,8 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         | Act::LearnRelease
         | Act::QuarantineDevice
         | Act::AttestDevice
+        | Act::AddSbom
+        | Act::RemoveSbom
         | Act::EndOverride
         | Act::ApproveChange
         | Act::RejectChange

@@ -98,8 +98,12 @@ pub(super) async fn admit(
         zones: parse::texts("zone", &request.zones)?,
     };
     let name = admission::admit(plant, actor, &request).await?;
-    let seen = view::one(plant, actor.scope(), &DeviceRef::Name(name)).await?;
-    Ok(v1::AdmitDeviceResponse { device: Some(device(&seen, &[])) })
+    match view::one(plant, actor.scope(), &DeviceRef::Name(name)).await {
+        Ok(seen) => Ok(v1::AdmitDeviceResponse { device: Some(device(&seen, &[])) }),
+        // An approval that is only tried admits nobody.
+        Err(Refusal::NotFound(_)) => Ok(v1::AdmitDeviceResponse { device: None }),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 pub(super) async fn quarantine(
