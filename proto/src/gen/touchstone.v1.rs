@@ -3308,6 +3308,36 @@ pub struct GetStatusResponse {
     pub plant_root: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "12")]
     pub issuing_not_after: u64,
+    /// What people changed in the last day, newest first: releases, zones, conduits, administrators.
+    #[prost(message, repeated, tag = "13")]
+    pub changes: ::prost::alloc::vec::Vec<AuditEvent>,
+    #[prost(message, repeated, tag = "14")]
+    pub outlook: ::prost::alloc::vec::Vec<ZoneOutlook>,
+}
+/// How far a zone is covered, and how long it lasts without the broker.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ZoneOutlook {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    /// It lets in what it would refuse.
+    #[prost(bool, tag = "2")]
+    pub observes: bool,
+    /// Every product that it accepts has an active golden release.
+    #[prost(bool, tag = "3")]
+    pub released: bool,
+    #[prost(uint32, tag = "4")]
+    pub devices: u32,
+    #[prost(uint32, tag = "5")]
+    pub silent: u32,
+    /// Trusted devices with a certificate that should have been replaced already.
+    #[prost(uint32, tag = "6")]
+    pub late: u32,
+    /// When the first trusted device is without a certificate, if the broker stays away; 0: none holds one.
+    #[prost(uint64, tag = "7")]
+    pub first_ends: u64,
+    /// What the zone is to last without the broker.
+    #[prost(uint64, tag = "8")]
+    pub outlive_seconds: u64,
 }
 /// Something that needs a person.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
