@@ -24,6 +24,7 @@ pub mod eventlog;
 pub mod evidence;
 pub mod grant;
 pub mod id;
+pub mod predict;
 pub mod reader;
 pub mod reference;
 pub mod renewal;

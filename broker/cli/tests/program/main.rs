@@ -13,5 +13,6 @@ mod learn_folder;
 mod online;
 mod pages;
 mod pki;
+mod predict;
 mod tool;
 mod usage;

@@ -1,12 +1,16 @@
 //! `touchstone golden`: golden releases, from learning to applying.
 
 mod apply;
+mod draft;
 pub(crate) mod envelope;
 mod learn;
 mod learn_folder;
+mod predict;
 mod show;
 mod sign;
+mod state;
 mod view;
+mod want;
 
 use clap::Subcommand;
 use proto::v1::ListReleasesRequest;
@@ -20,13 +24,25 @@ use crate::output::{Report, Session};
 pub(crate) enum GoldenCommand {
     /// Write a release from what attested devices run now, to be reviewed and signed
     Learn(learn::LearnArgs),
+    /// Write a release from built artefacts before any device boots them; asks no broker
+    Predict(predict::PredictArgs),
     /// A release in canonical form, from a file or from the broker
     Show(show::ShowArgs),
     /// Sign a reviewed manifest with a release key; asks no broker
     Sign(sign::SignArgs),
     /// Apply a signed release: forecast first, then ask, then change
     Apply(apply::ApplyArgs),
-    /// Every release with its state
+    /// Let a known release keep trust
+    Activate(state::StateArgs),
+    /// Let a release keep trust until a date, flagged
+    Deprecate(state::DeprecateArgs),
+    /// Let a deprecated release keep trust no longer
+    Retire(state::StateArgs),
+    /// Deny a release at once and for ever: devices that run it lose their certificates
+    Withdraw(state::StateArgs),
+    /// Tell devices which accepted release to install
+    Want(want::WantArgs),
+    /// Every release: its state, whether it is wanted, and how many devices run it
     List,
 }
 
@@ -34,9 +50,15 @@ pub(crate) enum GoldenCommand {
 pub(crate) async fn run(command: GoldenCommand, session: &Session) -> Result<Report> {
     match command {
         GoldenCommand::Learn(args) => learn::run(args, session).await,
+        GoldenCommand::Predict(args) => predict::run(args, session),
         GoldenCommand::Show(args) => show::run(args, session).await,
         GoldenCommand::Sign(args) => sign::run(args, session),
         GoldenCommand::Apply(args) => apply::run(args, session).await,
+        GoldenCommand::Activate(args) => state::run(args, "active", session).await,
+        GoldenCommand::Deprecate(args) => state::deprecate(args, session).await,
+        GoldenCommand::Retire(args) => state::run(args, "retired", session).await,
+        GoldenCommand::Withdraw(args) => state::run(args, "withdrawn", session).await,
+        GoldenCommand::Want(args) => want::run(args, session).await,
         GoldenCommand::List => {
             let mut client = session.client().await?;
             let answer = client.list_releases(ListReleasesRequest {}).await.map_err(|s| failed(&s))?;
