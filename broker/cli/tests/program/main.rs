@@ -11,7 +11,6 @@ mod inspect_ima;
 mod inspect_secureboot;
 mod learn_folder;
 mod online;
-#[cfg(test)]
 mod pages;
 mod pki;
 mod predict;
