@@ -248,7 +248,7 @@ pub struct StoredLogs {
     pub userspace: Option<Digest>,
     /// The attestor's, of images.
     pub images: Option<Digest>,
-    /// The IMA list, in chunks: a list that only grew shares those it had.
+    /// The full chunks of the IMA list; what follows them is with the evidence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ima: Vec<Digest>,
 }

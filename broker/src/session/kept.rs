@@ -12,7 +12,8 @@ use crate::plant::Plant;
 use crate::record::device::{Attested, StoredLogs};
 use crate::store::blobs::{Blobs, FetchError, MAX_BLOB, PutError};
 
-/// Bytes of a chunk of an IMA list: a list that only grew shares all chunks but its last.
+/// Bytes of a chunk of an IMA list. A list only grows, so its full chunks stay what they are; what follows them
+/// is another at each attestation, and goes with the blob of that attestation.
 const CHUNK: usize = 512 << 10;
 /// Chunks that are put together again: no list is larger than a blob.
 const MAX_CHUNKS: usize = MAX_BLOB / CHUNK;
@@ -27,7 +28,7 @@ pub(crate) async fn keep(
         firmware: log(blobs, std::mem::take(&mut request.firmware_log)).await?,
         userspace: log(blobs, std::mem::take(&mut request.userspace_log)).await?,
         images: log(blobs, std::mem::take(&mut request.image_log)).await?,
-        ima: chunks(blobs, &std::mem::take(&mut request.ima_log)).await?,
+        ima: chunks(blobs, &mut request.ima_log).await?,
     };
     Ok((blobs.put(request.encode_to_vec()).await?, logs))
 }
@@ -36,14 +37,18 @@ async fn log(blobs: &Blobs, bytes: Vec<u8>) -> Result<Option<Digest>, PutError> 
     if bytes.is_empty() { Ok(None) } else { blobs.put(bytes).await.map(Some) }
 }
 
-async fn chunks(blobs: &Blobs, list: &[u8]) -> Result<Vec<Digest>, PutError> {
+/// Puts the full chunks of `list`, and leaves what follows them.
+async fn chunks(blobs: &Blobs, list: &mut Vec<u8>) -> Result<Vec<Digest>, PutError> {
     if list.len() > MAX_BLOB {
         return Err(PutError::TooLarge { length: list.len() });
     }
+    let full = list.chunks_exact(CHUNK);
+    let rest = full.remainder().to_vec();
     let mut digests = Vec::new();
-    for chunk in list.chunks(CHUNK) {
+    for chunk in full {
         digests.push(blobs.put(chunk.to_vec()).await?);
     }
+    *list = rest;
     Ok(digests)
 }
 
@@ -59,9 +64,11 @@ pub(super) async fn request(
     request.firmware_log = read(blobs, logs.firmware).await?;
     request.userspace_log = read(blobs, logs.userspace).await?;
     request.image_log = read(blobs, logs.images).await?;
+    let rest = std::mem::take(&mut request.ima_log);
     for chunk in logs.ima.iter().take(MAX_CHUNKS) {
         request.ima_log.extend(blobs.fetch(*chunk, CHUNK).await?);
     }
+    request.ima_log.extend(rest);
     Ok(request)
 }
 
@@ -85,7 +92,7 @@ pub(super) fn basis(
     evidence: &policy::evidence::verify::VerifiedEvidence,
 ) -> Result<Digest, Refusal> {
     let hardware = format!("{:?}", evidence.hardware());
-    let measured = (&request.pcr_values, logs, request.ima_first);
+    let measured = (&request.pcr_values, logs, request.ima_first, Digest::of(&request.ima_log));
     let parts = (measured, hardware, evidence.flaws(), evidence.firmware_version());
     // As JSON, no two different ones are written alike.
     Ok(Digest::of(&serde_json::to_vec(&parts).map_err(Refusal::internal)?))
@@ -124,15 +131,14 @@ mod tests {
         let (second, same) = keep(&bench.plant.blobs, other).await.unwrap();
         assert_eq!(logs, same);
         assert_ne!(first, second);
-        assert_eq!((logs.userspace, logs.ima.len()), (None, 2));
-        // Two rests, a firmware log, an image log, two chunks.
-        assert_eq!(bench.plant.blobs.list().await.unwrap().len(), before + 6);
+        assert_eq!((logs.userspace, logs.ima.len()), (None, 1));
+        // Two rests, a firmware log, an image log, a chunk.
+        assert_eq!(bench.plant.blobs.list().await.unwrap().len(), before + 5);
 
         let mut longer = sent();
         longer.ima_log.extend([9; 50]);
         let (_, longer) = keep(&bench.plant.blobs, longer).await.unwrap();
-        assert_eq!((longer.ima[0], longer.ima.len()), (logs.ima[0], 2), "only the last chunk is new");
-        assert_ne!(longer.ima[1], logs.ima[1]);
+        assert_eq!(longer, logs, "what grows at each attestation leaves nothing behind");
     }
 
     #[tokio::test]
@@ -146,7 +152,7 @@ mod tests {
         let old = Attested { evidence: whole, logs: None, ..record };
         assert_eq!(request(&bench.plant, &old).await.unwrap(), sent());
 
-        bench.plant.blobs.remove(logs.ima[1]).await.unwrap();
+        bench.plant.blobs.remove(logs.ima[0]).await.unwrap();
         let error = request(&bench.plant, &split).await.unwrap_err();
         assert!(matches!(error, RecordedError::Blob(FetchError::Missing { .. })), "{error}");
     }
