@@ -5,7 +5,7 @@
 pub(crate) enum Exit {
     /// 0: the command did what it says.
     Done,
-    /// 1: nothing failed, but something needs a person (`status`).
+    /// 1: nothing failed, but something needs a person (`status`, `exposure`).
     NeedsYou,
     /// 2: a file or value given to the command cannot be used.
     UnusableInput,
@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Unreachable,
     /// 5: this administrator may not do that.
     NotPermitted,
+    /// 6: not carried out yet: it waits for a second person.
+    Waits,
     /// 64: the command line itself is wrong (EX_USAGE of sysexits.h).
     Usage,
     /// 70: the broker, or this program, met an error of its own (EX_SOFTWARE of sysexits.h).
@@ -23,13 +25,14 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// Every code, in the order of the help text.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Done,
         Self::NeedsYou,
         Self::UnusableInput,
         Self::Negative,
         Self::Unreachable,
         Self::NotPermitted,
+        Self::Waits,
         Self::Usage,
         Self::Internal,
     ];
@@ -43,6 +46,7 @@ impl Exit {
             Self::Negative => 3,
             Self::Unreachable => 4,
             Self::NotPermitted => 5,
+            Self::Waits => 6,
             Self::Usage => 64,
             Self::Internal => 70,
         }
@@ -52,11 +56,12 @@ impl Exit {
     const fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done",
-            Self::NeedsYou => "something needs you (status)",
+            Self::NeedsYou => "something needs you (status; exposure: a device is proven, may or unknown)",
             Self::UnusableInput => "unusable input: a file or value cannot be used",
             Self::Negative => "the answer is no: refused, does not chain, no such thing",
             Self::Unreachable => "the broker cannot be reached or asks to come back later",
             Self::NotPermitted => "this administrator may not do that",
+            Self::Waits => "not carried out yet: it waits for a second person (change approve)",
             Self::Usage => "bad usage of the command line",
             Self::Internal => "internal error of the broker or of this program",
         }
@@ -75,7 +80,7 @@ mod tests {
 
     #[test]
     fn the_numbers_are_those_of_the_contract() {
-        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 3, 4, 5, 64, 70]);
+        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 3, 4, 5, 6, 64, 70]);
     }
 
     #[test]
@@ -84,5 +89,19 @@ mod tests {
         for exit in Exit::ALL {
             assert!(text.contains(&format!("{:>2}  {}", exit.code(), exit.meaning())), "{exit:?}");
         }
+    }
+
+    #[test]
+    fn the_readme_names_every_code() {
+        let readme = include_str!("../../../README.md");
+        let table = readme.split("## Exit codes").nth(1).unwrap().split("\n## ").next().unwrap();
+        let of_tool: Vec<String> = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| "))
+            .filter_map(|line| line.split(" | ").next().zip(line.split('|').nth(1)))
+            .filter(|(code, meaning)| code.parse::<u8>().is_ok() && !meaning.trim().is_empty())
+            .map(|(code, _)| code.to_owned())
+            .collect();
+        assert_eq!(of_tool, Exit::ALL.map(|exit| exit.code().to_string()));
     }
 }

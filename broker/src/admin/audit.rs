@@ -4,7 +4,10 @@
 //! forward only. What cannot be read as an event is told, not hidden.
 
 use policy::id::DeviceName;
+use policy::time::UnixTime;
 
+use super::Actor;
+use super::sight::Sight;
 use crate::audit::Event;
 use crate::plant::Plant;
 use crate::session::Refusal;
@@ -18,8 +21,14 @@ const MAX_READ: u64 = 50_000;
 /// Highest number of a record: 20 digits fit a `u64`.
 const MAX_SEQUENCE: u64 = u64::MAX >> 1;
 
-/// The latest events, newest first; of one device, if it is named.
-pub async fn latest(plant: &Plant, device: Option<&DeviceName>, limit: usize) -> Result<Vec<Event>, Refusal> {
+/// The latest events in sight, newest first; of one device, if it is named.
+pub async fn latest(
+    plant: &Plant,
+    actor: &Actor,
+    device: Option<&DeviceName>,
+    limit: usize,
+) -> Result<Vec<Event>, Refusal> {
+    let sight = Sight::of(plant, actor).await?;
     let limit = if limit == 0 { MAX_EVENTS } else { limit.min(MAX_EVENTS) };
     let mut writers = writers(plant).await?;
     // The chains of one broker are numbered by its starts.
@@ -32,7 +41,10 @@ pub async fn latest(plant: &Plant, device: Option<&DeviceName>, limit: usize) ->
             let step = u64::try_from(MAX_SCAN).unwrap_or(1).min(budget);
             let begin = end.saturating_sub(step);
             events.extend(
-                read(plant, &writer, begin, end).await?.into_iter().filter(|event| about(event, device)),
+                read(plant, &writer, begin, end)
+                    .await?
+                    .into_iter()
+                    .filter(|event| about(event, device) && sight.shows(event)),
             );
             budget = budget.saturating_sub(end.saturating_sub(begin));
             end = begin;
@@ -44,6 +56,36 @@ pub async fn latest(plant: &Plant, device: Option<&DeviceName>, limit: usize) ->
     events.sort_by_key(|event| std::cmp::Reverse(event.at));
     events.truncate(limit);
     Ok(events)
+}
+
+/// What people changed since `since`, newest first, at most `limit`; `changes` tells a change by its action.
+pub async fn changes(
+    plant: &Plant,
+    actor: &Actor,
+    since: UnixTime,
+    limit: usize,
+    changes: impl Fn(&str) -> bool,
+) -> Result<Vec<Event>, Refusal> {
+    let sight = Sight::of(plant, actor).await?;
+    let mut writers = writers(plant).await?;
+    writers.sort_by_key(|writer| std::cmp::Reverse(start_of(writer)));
+    let mut found = Vec::new();
+    let mut budget = MAX_READ;
+    for writer in writers {
+        let mut end = last(plant, &writer).await?;
+        while end > 0 && budget > 0 && found.len() < limit {
+            let begin = end.saturating_sub(u64::try_from(MAX_SCAN).unwrap_or(1).min(budget));
+            let events = read(plant, &writer, begin, end).await?;
+            let is_past = events.last().is_some_and(|oldest| oldest.at < since);
+            let wanted = |event: &Event| event.at >= since && changes(&event.action) && sight.shows(event);
+            found.extend(events.into_iter().filter(wanted));
+            budget = budget.saturating_sub(end.saturating_sub(begin));
+            end = if is_past { 0 } else { begin };
+        }
+    }
+    found.sort_by_key(|event| std::cmp::Reverse(event.at));
+    found.truncate(limit);
+    Ok(found)
 }
 
 fn about(event: &Event, device: Option<&DeviceName>) -> bool {

@@ -2,7 +2,7 @@
 
 use policy::appraisal::{AppraisalRecord, Finding, appraise};
 use policy::evidence::verify::VerifiedEvidence;
-use policy::id::ZoneName;
+use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use policy::tpm::clock::{ClockAlarm, ClockInfo, ClockOrder};
 use policy::zone::{Admission, Zone, decide};
@@ -13,6 +13,7 @@ use crate::audit::Event;
 use crate::golden::Golden;
 use crate::plant::Plant;
 use crate::record::device::{Attested, Decision, Device, attested_key};
+use crate::record::overriding::Excused;
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, stored};
 use crate::store::Txn;
@@ -39,6 +40,15 @@ impl Ruling {
         }
     }
 
+    /// What it would be refused for without an override.
+    #[must_use]
+    pub fn overridden(&self) -> &[Finding] {
+        match &self.admission {
+            Admission::Refused(_) => &[],
+            Admission::Trusted(trusted) => trusted.overridden(),
+        }
+    }
+
     /// The reasons against the device: those it is refused for, or would be.
     #[must_use]
     pub fn reasons(&self) -> &[Finding] {
@@ -55,13 +65,18 @@ pub async fn rule(
     device: &Device,
     evidence: &VerifiedEvidence,
     golden: &Golden,
+    excused: &Excused,
     now: UnixTime,
 ) -> Result<Vec<Ruling>, Refusal> {
     let mut rulings = Vec::new();
     for name in &device.zones {
         let zone = zone(plant, name).await?;
         let result = appraise(evidence, &golden.values, &zone.record.policy(), now);
-        rulings.push(Ruling { record: result.record().clone(), admission: decide(&result), zone });
+        rulings.push(Ruling {
+            record: result.record().clone(),
+            admission: decide(&result, excused.get()),
+            zone,
+        });
     }
     Ok(rulings)
 }
@@ -75,13 +90,14 @@ async fn zone(plant: &Plant, name: &ZoneName) -> Result<Held<Zone>, Refusal> {
 }
 
 /// The last attestation of `device`, unless the TPM's counters say that this is another TPM state
-/// than the one that made it: a clone, or an unannounced TPM2_Clear.
+/// than the one that made it: a clone, or an unannounced TPM2_Clear. What was announced or forgiven is used up.
 pub async fn in_order(
     plant: &Plant,
-    device: &Device,
+    device: &mut Device,
     clock: &ClockInfo,
 ) -> Result<Option<Held<Attested>>, Refusal> {
     let last: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(&device.name)).await?;
+    let forgiven = std::mem::take(&mut device.clock_excused);
     let Some(held) = &last else { return Ok(None) };
     let before = ClockInfo {
         clock_ms: held.record.clock,
@@ -90,7 +106,12 @@ pub async fn in_order(
         safe: true,
     };
     match ClockOrder::of(&before, clock) {
-        ClockOrder::Alarm(_) if device.clock_excused => Ok(last),
+        ClockOrder::Alarm(_) if forgiven => Ok(last),
+        ClockOrder::Alarm(ClockAlarm::ResetCountFell { .. })
+            if device.clear_expected.take_if(|until| plant.now() < *until).is_some() =>
+        {
+            Ok(last)
+        }
         ClockOrder::Alarm(alarm) => Err(raise_alarm(plant, device, held.clone(), alarm).await?),
         ClockOrder::Continues | ClockOrder::Rebooted => Ok(last),
     }
@@ -111,8 +132,18 @@ async fn raise_alarm(
         let txn = Txn::new().unchanged(last.key.clone(), last.version);
         commit(plant, txn.put(last.key, stored(&last.record)?).audit(event.entry())).await?;
     }
-    Ok(Refusal::EvidenceInvalid(format!(
-        "clone alarm: {alarm}; if this TPM was cleared on purpose, `touchstone device readmit {}` accepts its new counters",
-        device.name
-    )))
+    Ok(Refusal::EvidenceInvalid(format!("clone alarm: {alarm}; {}", remedy(alarm, &device.name))))
+}
+
+/// What an administrator does about a clone alarm, once it is known what happened.
+#[must_use]
+pub fn remedy(alarm: ClockAlarm, name: &DeviceName) -> String {
+    match alarm {
+        ClockAlarm::ResetCountFell { .. } => {
+            format!("if it was cleared on purpose, `touchstone device expect-clear {name}` accepts that once")
+        }
+        ClockAlarm::RestartCountFell { .. } | ClockAlarm::ClockFell { .. } => {
+            format!("once the copy is found, `touchstone device readmit {name}` accepts its counters once")
+        }
+    }
 }

@@ -58,6 +58,43 @@ macro_rules! scripted {
                 self.answer(stringify!($call), request.get_ref()).map(Response::new)
             })*
 
+            async fn import_list(&self, request: Request<Streaming<v1::ImportListRequest>>) -> Result<Response<v1::ImportDevicesResponse>, Status> {
+                let mut whole = v1::ImportListRequest::default();
+                let mut parts = request.into_inner();
+                while let Some(part) = parts.message().await? {
+                    whole.devices.extend(part.devices);
+                    (whole.total, whole.dry_run) = (part.total, part.dry_run);
+                }
+                self.answer("import_list", &whole).map(Response::new)
+            }
+
+            async fn add_sbom(&self, request: Request<Streaming<v1::AddSbomRequest>>) -> Result<Response<v1::AddSbomResponse>, Status> {
+                let mut whole = v1::AddSbomRequest::default();
+                let mut parts = request.into_inner();
+                while let Some(part) = parts.message().await? {
+                    whole.dry_run |= part.dry_run;
+                    whole.data.extend(part.data);
+                }
+                self.answer("add_sbom", &whole).map(Response::new)
+            }
+
+            type GetSbomStream = BoxStream<'static, Result<v1::SbomPart, Status>>;
+
+            async fn get_sbom(&self, request: Request<v1::GetSbomRequest>) -> Result<Response<Self::GetSbomStream>, Status> {
+                let part: v1::SbomPart = self.answer("get_sbom", request.get_ref())?;
+                Ok(Response::new(stream::iter([Ok(part)]).boxed()))
+            }
+
+            type ListExposedStream = BoxStream<'static, Result<v1::ExposedPart, Status>>;
+
+            /// Everything but the end in a first part, so that parts have to be put together.
+            async fn list_exposed(&self, request: Request<v1::ListExposedRequest>) -> Result<Response<Self::ListExposedStream>, Status> {
+                let part: v1::ExposedPart = self.answer("list_exposed", request.get_ref())?;
+                let end = v1::ExposedPart { clear: part.clear, last: part.last, ..Default::default() };
+                let begin = v1::ExposedPart { clear: 0, last: false, ..part };
+                Ok(Response::new(stream::iter([Ok(begin), Ok(end)]).boxed()))
+            }
+
             type BackupStream = BoxStream<'static, Result<BackupChunk, Status>>;
 
             async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
@@ -86,6 +123,11 @@ scripted! {
     admit_device: AdmitDeviceRequest => AdmitDeviceResponse,
     quarantine_device: QuarantineDeviceRequest => QuarantineDeviceResponse,
     readmit_device: ReadmitDeviceRequest => ReadmitDeviceResponse,
+    override_device: OverrideDeviceRequest => OverrideDeviceResponse,
+    end_override: EndOverrideRequest => EndOverrideResponse,
+    list_overrides: ListOverridesRequest => ListOverridesResponse,
+    forecast_enforcement: ForecastEnforcementRequest => ForecastEnforcementResponse,
+    expect_clear: ExpectClearRequest => ExpectClearResponse,
     attest_device: AttestDeviceRequest => AttestDeviceResponse,
     get_result: GetResultRequest => GetResultResponse,
     create_token: CreateTokenRequest => CreateTokenResponse,
@@ -93,6 +135,8 @@ scripted! {
     apply_release: ApplyReleaseRequest => ApplyReleaseResponse,
     list_releases: ListReleasesRequest => ListReleasesResponse,
     get_release: GetReleaseRequest => GetReleaseResponse,
+    list_sboms: ListSbomsRequest => ListSbomsResponse,
+    remove_sbom: RemoveSbomRequest => RemoveSbomResponse,
     create_zone: CreateZoneRequest => CreateZoneResponse,
     list_zones: ListZonesRequest => ListZonesResponse,
     get_zone: GetZoneRequest => GetZoneResponse,
@@ -101,6 +145,16 @@ scripted! {
     list_conduits: ListConduitsRequest => ListConduitsResponse,
     list_authorities: ListAuthoritiesRequest => ListAuthoritiesResponse,
     get_jwks: GetJwksRequest => GetJwksResponse,
+    set_zone: SetZoneRequest => SetZoneResponse,
+    list_changes: ListChangesRequest => ListChangesResponse,
+    get_change: GetChangeRequest => GetChangeResponse,
+    approve_change: ApproveChangeRequest => ApproveChangeResponse,
+    reject_change: RejectChangeRequest => RejectChangeResponse,
+    list_administrators: ListAdministratorsRequest => ListAdministratorsResponse,
+    invite_administrator: InviteAdministratorRequest => InviteAdministratorResponse,
+    remove_administrator: RemoveAdministratorRequest => RemoveAdministratorResponse,
+    set_administrator: SetAdministratorRequest => SetAdministratorResponse,
+    renew_administrator: RenewAdministratorRequest => RenewAdministratorResponse,
     list_audit_events: ListAuditEventsRequest => ListAuditEventsResponse,
 }
 
@@ -159,6 +213,13 @@ impl FakeBroker {
     pub(crate) fn denies(&self, call: &'static str, reason: DenialReason, message: &str) -> &Self {
         let message = message.to_owned();
         self.push(call, Err(Denial { reason: reason.into(), message, ..Denial::default() }))
+    }
+
+    /// Adds an answer that it waits for a second person.
+    pub(crate) fn lets_wait(&self, call: &'static str, change: &str) -> &Self {
+        let reason = DenialReason::Waits.into();
+        let message = format!("it waits for a second person: `touchstone change approve {change}`");
+        self.push(call, Err(Denial { reason, message, change: change.to_owned(), ..Denial::default() }))
     }
 
     fn push(&self, call: &'static str, answer: Result<Vec<u8>, Denial>) -> &Self {

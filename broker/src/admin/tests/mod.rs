@@ -4,9 +4,15 @@ mod backup;
 mod change;
 mod clock;
 mod device;
+mod exposure;
 pub(crate) mod golden;
+mod import;
+mod matrix;
+pub(crate) mod office;
+mod people;
 mod result;
 mod rights;
+mod second;
 mod status;
 mod zone;
 
@@ -23,6 +29,7 @@ use prost::Message;
 use proto::v1;
 use tempfile::TempDir;
 
+use super::reach::Reach;
 use super::{Act, Actor, authorize, zone as zones};
 use crate::ca::AuthorityKey;
 use crate::config::Config;
@@ -34,6 +41,7 @@ use crate::record::device::{
     Admission, AkOwner, Attested, BoundAk, Decision, Device, HeldCertificate, HeldCertificates, Tpm, ak_key,
     attested_key, device_key, ek_key, held_key,
 };
+use crate::record::plant::{AdminRole, Administrator, admin_key};
 use crate::record::{Held, fetch, stored};
 use crate::secrets::SecretKey;
 use crate::store::blobs::Blobs;
@@ -48,7 +56,7 @@ pub(crate) const EK_P256: &str = "0023000b000300b20020837197674484b3f81a90cc8d46
 
 /// A clock that the test moves.
 #[derive(Debug, Clone)]
-pub(super) struct Hand(Arc<AtomicU64>);
+pub(crate) struct Hand(Arc<AtomicU64>);
 
 impl Clock for Hand {
     fn now(&self) -> UnixTime {
@@ -57,7 +65,7 @@ impl Clock for Hand {
 }
 
 impl Hand {
-    pub(super) fn set(&self, at: UnixTime) {
+    pub(crate) fn set(&self, at: UnixTime) {
         self.0.store(at.0, Ordering::Relaxed);
     }
 }
@@ -65,7 +73,7 @@ impl Hand {
 /// A plant in memory.
 pub(crate) struct Bench {
     pub(crate) plant: Plant,
-    pub(super) clock: Hand,
+    pub(crate) clock: Hand,
     pub(crate) release_key: AuthorityKey,
     pub(super) owner_key: AuthorityKey,
     dir: TempDir,
@@ -128,6 +136,21 @@ impl Bench {
         authorize(&self.plant, &self.owner(), act).await.unwrap()
     }
 
+    /// The owner's reach over the whole plant.
+    pub(super) async fn reach(&self, act: Act) -> Reach {
+        self.actor(act).await.reach(&self.plant, &[]).await.unwrap()
+    }
+
+    /// An administrator with a key of their own; limited to `zones`, if they are given.
+    pub(crate) async fn administrator(
+        &self,
+        name: &str,
+        role: AdminRole,
+        zones: Option<&[&str]>,
+    ) -> AdministratorPeer {
+        administrator(&self.plant, name, role, zones).await
+    }
+
     pub(crate) fn revision(&self) -> Revision {
         self.plant.store.revision()
     }
@@ -159,6 +182,7 @@ impl Bench {
             asked: 0,
             answered: 0,
             clock_excused: false,
+            clear_expected: None,
         };
         let tpm = Tpm {
             device: Some(name.clone()),
@@ -214,6 +238,21 @@ impl Bench {
         let txn = Txn::new().put(held_key(name, &zone), stored(&held).unwrap());
         self.plant.store.transact(txn).await.unwrap();
     }
+}
+
+/// Makes an administrator, or gives one another role.
+pub(super) async fn administrator(
+    plant: &Plant,
+    name: &str,
+    role: AdminRole,
+    zones: Option<&[&str]>,
+) -> AdministratorPeer {
+    let spki = Digest::of(name.as_bytes());
+    let zones = zones.map(|zones| zones.iter().map(|zone| zone.parse().unwrap()).collect());
+    let not_after = NOW.plus(365 * 86_400);
+    let record = Administrator { name: name.to_owned(), role, spki, created: plant.now(), zones, not_after };
+    plant.store.transact(Txn::new().put(admin_key(name), stored(&record).unwrap())).await.unwrap();
+    AdministratorPeer { name: name.to_owned(), spki, not_after }
 }
 
 /// An observing zone.
