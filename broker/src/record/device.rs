@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use policy::digest::Digest;
 use policy::evidence::endorsement::Manufacturer;
 use policy::id::{DeviceName, ServiceName, ZoneName};
+use policy::reference::release::ReleaseId;
 use policy::time::{UnixTime, Validity};
 use policy::zone::Role;
 use serde::{Deserialize, Serialize};
@@ -235,6 +236,28 @@ pub struct Attested {
     pub clone_alarm: bool,
     /// TPM firmware version.
     pub firmware_version: u64,
+    /// The releases that the quote proved it to run, one for each product of its zones at most. Not known of
+    /// older records.
+    #[serde(default)]
+    pub running: Option<Vec<ReleaseId>>,
+    /// Why the certificates that it earned ended before the next attestation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
+}
+
+impl Attested {
+    /// The releases that the device proved to run.
+    #[must_use]
+    pub fn running(&self) -> Vec<ReleaseId> {
+        match (&self.running, self.decision) {
+            (Some(running), _) => running.clone(),
+            // Of an older record the release is the one that matched only if it was trusted.
+            (None, Decision::Trusted) => {
+                self.release.iter().filter_map(|release| release.parse().ok()).collect()
+            }
+            (None, Decision::WouldRefuse | Decision::Refused | Decision::Silent) => Vec::new(),
+        }
+    }
 }
 
 impl Record for Attested {

@@ -1,8 +1,11 @@
 //! Complete: proof, place, rulings, and one transaction that makes them true.
 
+use std::collections::BTreeSet;
+
 use policy::appraisal::Finding;
 use policy::grant::Revision;
 use policy::id::{DeviceName, ZoneName};
+use policy::reference::release::ReleaseId;
 use policy::time::UnixTime;
 use policy::zone::Admission;
 use proto::{convert, v1};
@@ -156,7 +159,16 @@ async fn attested(
         clock_safe: Some(clock.safe),
         clone_alarm: false,
         firmware_version: proven.evidence().firmware_version(),
+        running: Some(running(rulings)),
+        lost: None,
     })
+}
+
+/// The releases that the evidence was found to be of.
+fn running(rulings: &[Ruling]) -> Vec<ReleaseId> {
+    let proven: BTreeSet<&ReleaseId> =
+        rulings.iter().filter_map(|ruling| ruling.record.release.as_ref()).collect();
+    proven.into_iter().cloned().collect()
 }
 
 const fn severity(decision: Decision) -> u8 {

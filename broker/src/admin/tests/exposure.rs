@@ -9,7 +9,8 @@ use policy::time::UnixTime;
 use policy::zone::Conduit;
 use tokio::sync::mpsc;
 
-use super::{Bench, NOW, enforcing, golden::sign, refused};
+use super::golden::{sign, terms};
+use super::{Bench, NOW, enforcing, refused};
 use crate::admin::exposure::{Exposure, Line, Part, Peers, ReleaseFindings, answer};
 use crate::admin::golden::apply::apply;
 use crate::admin::reach::Scope;
@@ -77,7 +78,7 @@ impl Fleet {
         let envelope = sign(&text, &self.0.release_key);
         let actor = self.0.actor(Act::ApplyRelease).await;
         for state in [ReleaseState::Active, to] {
-            apply(&self.0.plant, &actor, &envelope, state, false).await.unwrap();
+            apply(&self.0.plant, &actor, &envelope, &terms(state, false)).await.unwrap();
         }
     }
 

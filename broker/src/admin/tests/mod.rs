@@ -10,6 +10,7 @@ mod import;
 mod matrix;
 pub(crate) mod office;
 mod people;
+mod release;
 mod result;
 mod rights;
 mod second;
@@ -218,6 +219,8 @@ impl Bench {
             clock_safe: Some(true),
             clone_alarm: false,
             firmware_version: 1,
+            running: None,
+            lost: None,
         };
         let txn = Txn::new().put(attested_key(name), stored(&attested).unwrap());
         self.plant.store.transact(txn).await.unwrap();

@@ -17,7 +17,7 @@ use crate::admin::golden::apply::{Applied, apply};
 use crate::admin::golden::forecast::Outlook;
 use crate::admin::golden::learn::draft;
 use crate::admin::reach::Scope;
-use crate::admin::tests::golden::sign;
+use crate::admin::tests::golden::{sign, terms};
 use crate::admin::tests::{Bench, NOW, enforcing, refused};
 use crate::record::device::{Attested, attested_key};
 use crate::session::Refusal;
@@ -74,7 +74,7 @@ pub(super) async fn release(bench: &Bench, version: &str, files: &[(&str, &str)]
     let manifest = format!("{}\n[ima]\n{}", learned.manifest, files.iter().map(file).collect::<String>());
     let envelope = sign(&manifest, &bench.release_key);
     let actor = bench.actor(Act::ApplyRelease).await;
-    apply(&bench.plant, &actor, &envelope, ReleaseState::Active, dry).await.unwrap()
+    apply(&bench.plant, &actor, &envelope, &terms(ReleaseState::Active, dry)).await.unwrap()
 }
 
 pub(super) fn findings(outcome: Result<v1::CompleteResponse, Refusal>) -> Vec<Finding> {
