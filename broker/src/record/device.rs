@@ -210,8 +210,15 @@ pub struct Attested {
     pub release: Option<String>,
     /// Blob of the appraisal results, JSON.
     pub result: Digest,
-    /// Blob of the evidence, as `CompleteRequest`.
+    /// Blob of the evidence, as `CompleteRequest`; without the logs if `logs` names them.
     pub evidence: Digest,
+    /// Blobs of its logs, which devices that boot alike share. Records of older brokers have them in `evidence`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<StoredLogs>,
+    /// Digest of everything that its appraisal depended on besides golden values, zone and time: devices
+    /// with the same one are appraised alike. Not known of older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Digest>,
     /// Revision of the golden values that it was appraised under.
     pub golden: u64,
     /// TPM reset counter.
@@ -256,6 +263,27 @@ impl Attested {
 impl Record for Attested {
     const VERSION: u32 = 1;
     const KIND: &'static str = "attestation";
+}
+
+/// Blobs of the logs of one attestation; none for a log that was not sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredLogs {
+    /// The firmware's.
+    pub firmware: Option<Digest>,
+    /// systemd's.
+    pub userspace: Option<Digest>,
+    /// The attestor's, of images.
+    pub images: Option<Digest>,
+    /// The full chunks of the IMA list; what follows them is with the evidence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ima: Vec<Digest>,
+}
+
+impl StoredLogs {
+    /// Every blob of them.
+    pub fn blobs(&self) -> impl Iterator<Item = Digest> + '_ {
+        [self.firmware, self.userspace, self.images].into_iter().flatten().chain(self.ima.iter().copied())
+    }
 }
 
 /// Who stopped a device, and why.

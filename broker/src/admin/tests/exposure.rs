@@ -252,7 +252,7 @@ async fn documents_are_kept_for_releases_and_removed_when_nobody_needs_them() {
     assert!(sbom::add(plant, &actor, SPDX.to_vec(), false).await.unwrap().1, "it is there already");
     assert_eq!(sbom::one(plant, document).await.unwrap().1, SPDX);
     assert_eq!(sbom::page(plant, None).await.unwrap().0.len(), 1);
-    let used = crate::admin::backup::blobs_in_use(plant.store.as_ref()).await.unwrap();
+    let used = crate::admin::backup::blobs_in_use(plant.store.as_ref(), NOW).await.unwrap();
     assert!(used.contains(&document), "the sweep keeps it, and backups carry it");
 
     fleet.release("1.4", 1, 1, &[(document, "spdx")], ReleaseState::Active).await;

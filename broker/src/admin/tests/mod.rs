@@ -210,6 +210,8 @@ impl Bench {
             release: None,
             result: self.plant.blobs.put(b"[]".to_vec()).await.unwrap(),
             evidence: self.plant.blobs.put(request).await.unwrap(),
+            logs: None,
+            basis: None,
             golden: 0,
             reset_count: 1,
             restart_count: 0,
