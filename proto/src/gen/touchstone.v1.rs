@@ -2162,6 +2162,9 @@ pub struct ApplyReleaseRequest {
     /// What the caller saw of the release, for example in a dry run; none: it is not compared.
     #[prost(message, optional, tag = "21")]
     pub seen: ::core::option::Option<Seen>,
+    /// Revision of the golden values that a plan was made on: refused if they moved since; 0: it is not compared.
+    #[prost(uint64, tag = "22")]
+    pub base: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ApplyReleaseResponse {
@@ -2173,6 +2176,42 @@ pub struct ApplyReleaseResponse {
     /// The release as it was before the change.
     #[prost(message, optional, tag = "20")]
     pub seen: ::core::option::Option<Seen>,
+    /// Revision of the golden values that the forecast was made on.
+    #[prost(uint64, tag = "21")]
+    pub base: u64,
+}
+/// Asks what a change of golden values would do to the fleet; changes nothing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlanReleaseRequest {
+    /// DSSE envelope of a release; empty: one that the broker has, by product and version.
+    #[prost(bytes = "vec", tag = "1")]
+    pub envelope: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub product: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub version: ::prost::alloc::string::String,
+    /// pending, active, deprecated, retired, withdrawn; empty: active, or as it is for a known release.
+    #[prost(string, tag = "4")]
+    pub state: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub until: u64,
+    /// What it would be at this time; 0: now.
+    #[prost(uint64, tag = "6")]
+    pub at: u64,
+    #[prost(string, tag = "7")]
+    pub allow_rollback: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PlanReleaseResponse {
+    #[prost(string, tag = "1")]
+    pub release: ::prost::alloc::string::String,
+    /// The state that was planned.
+    #[prost(string, tag = "2")]
+    pub state: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub forecast: ::prost::alloc::vec::Vec<Forecast>,
+    #[prost(uint64, tag = "4")]
+    pub base: u64,
 }
 /// Changes the state of a release that the broker has.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2245,8 +2284,22 @@ pub struct Forecast {
     pub after: ::prost::alloc::string::String,
     #[prost(uint64, tag = "4")]
     pub evidence_age_seconds: u64,
+    /// Told of the first few hundred devices.
     #[prost(message, repeated, tag = "5")]
     pub findings: ::prost::alloc::vec::Vec<Finding>,
+    /// The most telling finding in a sentence, or why it cannot be foreseen; told of every device.
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+    /// Zones of the product that it is in.
+    #[prost(string, repeated, tag = "7")]
+    pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "8")]
+    pub owner: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub criticality: ::prost::alloc::string::String,
+    /// A zone that observes would refuse it, did it enforce.
+    #[prost(bool, tag = "10")]
+    pub would_refuse: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListReleasesRequest {}
@@ -3829,6 +3882,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "LearnRelease"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn plan_release(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PlanReleaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PlanReleaseResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/PlanRelease",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "PlanRelease"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn apply_release(
             &mut self,
             request: impl tonic::IntoRequest<super::ApplyReleaseRequest>,
@@ -4723,6 +4800,13 @@ pub mod admin_server {
             request: tonic::Request<super::LearnReleaseRequest>,
         ) -> std::result::Result<
             tonic::Response<super::LearnReleaseResponse>,
+            tonic::Status,
+        >;
+        async fn plan_release(
+            &self,
+            request: tonic::Request<super::PlanReleaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PlanReleaseResponse>,
             tonic::Status,
         >;
         async fn apply_release(
@@ -5715,6 +5799,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = LearnReleaseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/PlanRelease" => {
+                    #[allow(non_camel_case_types)]
+                    struct PlanReleaseSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::PlanReleaseRequest>
+                    for PlanReleaseSvc<T> {
+                        type Response = super::PlanReleaseResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PlanReleaseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::plan_release(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PlanReleaseSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

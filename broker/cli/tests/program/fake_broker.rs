@@ -132,6 +132,7 @@ scripted! {
     get_result: GetResultRequest => GetResultResponse,
     create_token: CreateTokenRequest => CreateTokenResponse,
     learn_release: LearnReleaseRequest => LearnReleaseResponse,
+    plan_release: PlanReleaseRequest => PlanReleaseResponse,
     apply_release: ApplyReleaseRequest => ApplyReleaseResponse,
     list_releases: ListReleasesRequest => ListReleasesResponse,
     get_release: GetReleaseRequest => GetReleaseResponse,

@@ -31,6 +31,8 @@ pub struct Applied {
     pub forecast: Vec<Line>,
     /// The release as it was.
     pub seen: Seen,
+    /// Revision of the golden values that the forecast was made on.
+    pub base: u64,
 }
 
 /// How a release is applied.
@@ -42,6 +44,8 @@ pub struct Terms {
     pub allow_rollback: Option<ReleaseId>,
     /// What the caller saw of it.
     pub seen: Option<Seen>,
+    /// Revision of the golden values that the caller's plan was made on.
+    pub base: Option<u64>,
     /// Only say what it would do.
     pub dry_run: bool,
 }
@@ -70,6 +74,11 @@ async fn decide(
 ) -> Result<Draft<Applied>, Refusal> {
     let golden = golden::current(plant).await.map_err(refusal)?;
     let (id, to) = (signed.id(), terms.to);
+    if terms.base.is_some_and(|base| base != golden.n) {
+        return Err(Refusal::Conflict(format!(
+            "golden values or zones changed since the plan was made, so {id} may do something else now; plan again, `touchstone audit list` says what changed"
+        )));
+    }
     let key = release_key(&id.product, id.version.as_str());
     let held: Option<Held<ReleaseRecord>> = fetch(plant.store.as_ref(), key.clone()).await?;
     let seen = as_seen(id, held.as_ref(), terms.seen.as_ref())?;
@@ -80,7 +89,7 @@ async fn decide(
     };
     let after = changed(&golden.values, signed, held.as_ref().map(|held| &held.record), to)?;
     let forecast = fleet(plant, actor.scope(), &id.product, &golden.values, &after).await?;
-    let applied = Applied { release: id.clone(), forecast, seen };
+    let applied = Applied { release: id.clone(), forecast, seen, base: golden.n };
     if terms.dry_run || before == Some(to) {
         return Ok(Draft::nothing(applied));
     }
@@ -119,7 +128,7 @@ pub(super) async fn zones_of(plant: &Plant, product: &ProductName) -> Result<Vec
 }
 
 /// The golden values with the release in its new state; `known` is what is on record of it.
-fn changed(
+pub(super) fn changed(
     before: &ReferenceValues,
     signed: &SignedRelease,
     known: Option<&ReleaseRecord>,
@@ -141,7 +150,12 @@ fn changed(
 
 /// Raises the product's counter to that of a new release; a counter that does not rise is a rollback, and leaves
 /// it where it is if it is allowed.
-async fn count(plant: &Plant, txn: Txn, signed: &SignedRelease, allowed: bool) -> Result<Txn, Refusal> {
+pub(super) async fn count(
+    plant: &Plant,
+    txn: Txn,
+    signed: &SignedRelease,
+    allowed: bool,
+) -> Result<Txn, Refusal> {
     let (product, new) = (&signed.id().product, signed.manifest().counter());
     let held = counter(plant, product).await?;
     let highest = held.as_ref().map_or(0, |held| held.record.counter);

@@ -11,9 +11,10 @@ use policy::digest::Digest;
 use policy::id::{DeviceName, ProductName, ZoneName};
 use policy::reference::ReferenceValues;
 use policy::time::UnixTime;
-use policy::zone::{Segmentation, Zone};
+use policy::zone::{Override, Segmentation, Zone};
 
 use crate::admin::device::view::{DeviceView, Seen, State, all};
+use crate::admin::overriding;
 use crate::admin::reach::Scope;
 use crate::plant::Plant;
 use crate::session::Refusal;
@@ -63,6 +64,16 @@ pub struct Line {
     pub age: u64,
     /// What would count against it, or would if its zone enforced.
     pub findings: Vec<Finding>,
+    /// The first of them in a sentence, or why nothing can be said.
+    pub reason: String,
+    /// Its zones of the product.
+    pub zones: Vec<ZoneName>,
+    /// The owner that the inventory names.
+    pub owner: String,
+    /// The criticality that the inventory names.
+    pub criticality: String,
+    /// A zone that observes would refuse it, did it enforce.
+    pub would_refuse: bool,
 }
 
 /// Devices with the same one are appraised alike: what was measured, what may vouch for the TPM today, and
@@ -75,6 +86,7 @@ struct Appraised {
     before: Outlook,
     after: Outlook,
     findings: Vec<Finding>,
+    would_refuse: bool,
 }
 
 /// The change, and what was appraised under it.
@@ -83,6 +95,8 @@ struct Change<'a> {
     before: &'a ReferenceValues,
     after: &'a ReferenceValues,
     now: UnixTime,
+    /// When the change is looked at.
+    at: UnixTime,
     known: BTreeMap<Alike, Appraised>,
 }
 
@@ -90,17 +104,23 @@ impl Change<'_> {
     /// `None` if the evidence cannot be read back.
     async fn appraise(&mut self, view: &DeviceView, zones: &[&Zone]) -> Option<Appraised> {
         let attested = view.attested.as_ref()?;
+        let excused = overriding::of(self.plant, &view.device.name).await.ok()?;
+        let excused = excused.map(|record| record.excused);
         let names = zones.iter().map(|zone| zone.name.clone()).collect();
-        let alike = attested.basis.map(|basis| (basis, view.tpm.registered, view.tpm.manufacturer, names));
+        // What is accepted by hand is accepted of one device.
+        let alike = attested.basis.filter(|_| excused.is_none());
+        let alike = alike.map(|basis| (basis, view.tpm.registered, view.tpm.manufacturer, names));
         if let Some(known) = alike.as_ref().and_then(|alike| self.known.get(alike)) {
             return Some(known.clone());
         }
         let evidence = recorded(self.plant, attested, &view.tpm).await.ok()?;
         let seen = evidence.measurements();
-        let before = outlook(&seen, self.before, zones, self.now).0;
-        let (after, mut findings) = outlook(&seen, self.after, zones, self.now);
+        let excused = excused.as_ref();
+        let before = outlook(&seen, self.before, zones, excused, self.now).outlook;
+        let then = outlook(&seen, self.after, zones, excused, self.at);
+        let mut findings = then.findings;
         findings.truncate(MAX_REASONS);
-        let appraised = Appraised { before, after, findings };
+        let appraised = Appraised { before, after: then.outlook, findings, would_refuse: then.would_refuse };
         if let Some(alike) = alike {
             self.known.insert(alike, appraised.clone());
         }
@@ -108,7 +128,7 @@ impl Change<'_> {
     }
 }
 
-/// The forecast of every device in sight in zones of `product`.
+/// The forecast of every device in sight in zones of `product`, now.
 pub(super) async fn fleet(
     plant: &Plant,
     scope: &Scope,
@@ -116,9 +136,21 @@ pub(super) async fn fleet(
     before: &ReferenceValues,
     after: &ReferenceValues,
 ) -> Result<Vec<Line>, Refusal> {
+    fleet_at(plant, scope, product, before, after, plant.now()).await
+}
+
+/// The forecast of every device in sight in zones of `product`: before the change now, after it at `at`.
+pub(super) async fn fleet_at(
+    plant: &Plant,
+    scope: &Scope,
+    product: &ProductName,
+    before: &ReferenceValues,
+    after: &ReferenceValues,
+    at: UnixTime,
+) -> Result<Vec<Line>, Refusal> {
     let now = plant.now();
     let segmentation = trust::segmentation(plant).await.map_err(Refusal::internal)?;
-    let mut change = Change { plant, before, after, now, known: BTreeMap::new() };
+    let mut change = Change { plant, before, after, now, at, known: BTreeMap::new() };
     let mut lines = Vec::new();
     for seen in all(plant, scope, &segmentation).await? {
         let Seen::Device(view) = seen else { continue };
@@ -127,16 +159,13 @@ pub(super) async fn fleet(
             continue;
         }
         let age = view.attested.as_ref().map_or(0, |attested| now.since(attested.at));
-        let mut line = Line {
-            device: view.device.name.clone(),
-            before: Outlook::Unknown,
-            after: Outlook::Unknown,
-            age,
-            findings: Vec::new(),
-        };
-        let appraised = if age <= tells_for(&zones) { change.appraise(&view, &zones).await } else { None };
+        let fresh = age <= tells_for(&zones) && !matches!(view.state, State::Pending);
+        let appraised = if fresh { change.appraise(&view, &zones).await } else { None };
+        let mut line = line(&view, &zones, age);
         if let Some(appraised) = appraised {
             (line.before, line.after) = (appraised.before, appraised.after);
+            line.would_refuse = appraised.would_refuse;
+            line.reason = appraised.findings.first().map_or_else(String::new, |first| first.sentence.clone());
             if lines.len() < MAX_EXPLAINED {
                 line.findings = appraised.findings;
             }
@@ -144,6 +173,29 @@ pub(super) async fn fleet(
         lines.push(line);
     }
     Ok(lines)
+}
+
+/// What is said of a device of which nothing can be foreseen.
+fn line(view: &DeviceView, zones: &[&Zone], age: u64) -> Line {
+    let value =
+        |name: &str| view.inventory.values.get(name).map_or_else(String::new, |known| known.value.clone());
+    let reason = match view.attested {
+        None => "it never proved itself",
+        Some(_) if view.state == State::Pending => "its TPM's counters fell, and nobody has said why",
+        Some(_) => "its last evidence is too old, or cannot be read",
+    };
+    Line {
+        device: view.device.name.clone(),
+        before: Outlook::Unknown,
+        after: Outlook::Unknown,
+        age,
+        findings: Vec::new(),
+        reason: reason.to_owned(),
+        zones: zones.iter().map(|zone| zone.name.clone()).collect(),
+        owner: value("owner"),
+        criticality: value("criticality"),
+        would_refuse: false,
+    }
 }
 
 fn zones<'a>(
@@ -161,24 +213,32 @@ fn tells_for(zones: &[&Zone]) -> u64 {
     interval.saturating_mul(2).max(ALWAYS_COUNTS)
 }
 
+/// What the zones would make of evidence.
+struct Judged {
+    outlook: Outlook,
+    findings: Vec<Finding>,
+    would_refuse: bool,
+}
+
 fn outlook(
     seen: &Measurements<'_>,
     values: &ReferenceValues,
     zones: &[&Zone],
-    now: UnixTime,
-) -> (Outlook, Vec<Finding>) {
-    let mut outlook = Outlook::Trusted;
-    let mut findings: Vec<Finding> = Vec::new();
+    excused: Option<&Override>,
+    at: UnixTime,
+) -> Judged {
+    let mut judged = Judged { outlook: Outlook::Trusted, findings: Vec::new(), would_refuse: false };
     for zone in zones {
-        let judgement = forecast(seen, values, &zone.policy(), now).judgement();
+        let judgement = forecast(seen, values, &zone.policy(), at).judgement_under(excused);
         if !judgement.refused.is_empty() {
-            outlook = Outlook::Refused;
+            judged.outlook = Outlook::Refused;
         }
+        judged.would_refuse |= !judgement.would_refuse.is_empty();
         for finding in judgement.refused.into_iter().chain(judgement.would_refuse) {
-            if !findings.contains(&finding) {
-                findings.push(finding);
+            if !judged.findings.contains(&finding) {
+                judged.findings.push(finding);
             }
         }
     }
-    (outlook, findings)
+    judged
 }

@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod forecast;
 pub mod learn;
+pub mod plan;
 pub mod running;
 pub mod state;
 pub mod want;

@@ -120,7 +120,7 @@ async fn decide(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft
 }
 
 /// The golden values with the release in its new state; one that is not among them changes nothing.
-fn changed(before: &ReferenceValues, release: &ReleaseId, to: ReleaseState) -> ReferenceValues {
+pub(super) fn changed(before: &ReferenceValues, release: &ReleaseId, to: ReleaseState) -> ReferenceValues {
     let mut after = before.clone();
     // A step that the release's life does not have was refused before.
     match after.change_state(release, to) {

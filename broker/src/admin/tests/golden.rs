@@ -67,7 +67,7 @@ async fn run(bench: &Bench, envelope: &[u8], to: ReleaseState, dry: bool) -> Res
 
 /// Terms of somebody who saw nothing and allows no rollback.
 pub(crate) const fn terms(to: ReleaseState, dry_run: bool) -> Terms {
-    Terms { to, allow_rollback: None, seen: None, dry_run }
+    Terms { to, allow_rollback: None, seen: None, base: None, dry_run }
 }
 
 fn outlooks(applied: &Applied) -> Vec<(&str, Outlook, Outlook)> {

@@ -12,7 +12,9 @@ use super::parse;
 use crate::admin::Actor;
 use crate::admin::golden::apply::Terms;
 use crate::admin::golden::forecast::Line;
-use crate::admin::golden::{self, apply as application, learn as learning, state as standing};
+use crate::admin::golden::{
+    self, apply as application, learn as learning, plan as planning, state as standing,
+};
 use crate::plant::Plant;
 use crate::record::Held;
 use crate::record::golden::ReleaseRecord;
@@ -45,6 +47,7 @@ pub(super) async fn apply(
         to: state(&request.state, request.until)?,
         allow_rollback: parse::optional("allow_rollback", &request.allow_rollback)?,
         seen: parse::seen(request.seen)?,
+        base: (request.base > 0).then_some(request.base),
         dry_run: request.dry_run,
     };
     let applied = application::apply(plant, actor, &request.envelope, &terms).await?;
@@ -52,6 +55,32 @@ pub(super) async fn apply(
         release: applied.release.to_string(),
         forecast: applied.forecast.iter().map(forecast).collect(),
         seen: Some(parse::to_wire(applied.seen)),
+        base: applied.base,
+    })
+}
+
+pub(super) async fn plan(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::PlanReleaseRequest,
+) -> Result<v1::PlanReleaseResponse, Refusal> {
+    let to = match request.state.as_str() {
+        "" => None,
+        word => Some(state(word, request.until)?),
+    };
+    let subject = if request.envelope.is_empty() {
+        planning::Subject::Known(release_id(&request.product, &request.version)?)
+    } else {
+        let allow_rollback = parse::optional("allow_rollback", &request.allow_rollback)?;
+        planning::Subject::Envelope { envelope: request.envelope, allow_rollback }
+    };
+    let at = (request.at > 0).then_some(UnixTime(request.at));
+    let planned = planning::plan(plant, actor, &subject, to, at).await?;
+    Ok(v1::PlanReleaseResponse {
+        release: planned.release.to_string(),
+        state: planned.state.to_string(),
+        forecast: planned.lines.iter().map(forecast).collect(),
+        base: planned.base,
     })
 }
 
@@ -124,6 +153,11 @@ fn forecast(line: &Line) -> v1::Forecast {
         after: line.after.name().to_owned(),
         evidence_age_seconds: line.age,
         findings: line.findings.iter().map(convert::finding).collect(),
+        reason: line.reason.clone(),
+        zones: line.zones.iter().map(ToString::to_string).collect(),
+        owner: line.owner.clone(),
+        criticality: line.criticality.clone(),
+        would_refuse: line.would_refuse,
     }
 }
 

@@ -121,6 +121,7 @@ impl Admin for Administration {
     unary!(get_result, GetResultRequest, GetResultResponse, Act::ReadDevices, device::result);
     unary!(create_token, CreateTokenRequest, CreateTokenResponse, Act::CreateToken, device::create_token);
     unary!(learn_release, LearnReleaseRequest, LearnReleaseResponse, Act::LearnRelease, golden::learn);
+    unary!(plan_release, PlanReleaseRequest, PlanReleaseResponse, Act::ReadReleases, golden::plan);
     unary!(apply_release, ApplyReleaseRequest, ApplyReleaseResponse, Act::ApplyRelease, golden::apply);
     unary!(list_releases, ListReleasesRequest, ListReleasesResponse, Act::ReadReleases, golden::list);
     unary!(get_release, GetReleaseRequest, GetReleaseResponse, Act::ReadReleases, golden::one);

@@ -1,6 +1,5 @@
 //! `touchstone golden apply`: forecast, ask, change.
 
-use std::fmt::Write as _;
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 
@@ -10,17 +9,14 @@ use policy::time::UnixTime;
 use proto::v1::{ApplyReleaseRequest, ApplyReleaseResponse, Forecast};
 use serde::Serialize;
 
+use super::groups::Groups;
 use crate::args::DryRun;
 use crate::client::failed;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::file;
 use crate::output::finding::Finding;
-use crate::output::table::Table;
 use crate::output::{Page, Report, Session, View, words};
-
-/// Reasons shown for each device in the forecast; `-o json` has them all.
-const SHOWN_REASONS: usize = 3;
 
 /// What to apply, as what.
 #[derive(Debug, Args)]
@@ -48,7 +44,7 @@ pub(crate) struct ApplyArgs {
 
 /// States of a release.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum State {
+pub(super) enum State {
     /// Known, passes nothing yet
     Pending,
     /// Passes
@@ -62,7 +58,7 @@ enum State {
 }
 
 impl State {
-    const fn word(self) -> &'static str {
+    pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Active => "active",
@@ -88,6 +84,7 @@ struct Change {
     applied: bool,
     release: String,
     state: &'static str,
+    groups: Groups,
     forecast: Vec<ForecastView>,
 }
 
@@ -103,35 +100,11 @@ impl From<Forecast> for ForecastView {
     }
 }
 
-impl ForecastView {
-    fn why(&self) -> String {
-        let mut reasons: Vec<_> = self.findings.iter().take(SHOWN_REASONS).map(Finding::sentence).collect();
-        let more = self.findings.len().saturating_sub(SHOWN_REASONS);
-        if more > 0 {
-            reasons.push(format!("and {more} more"));
-        }
-        words::or_dash(&reasons.join("; "))
-    }
-}
-
 impl Change {
     fn new(answer: ApplyReleaseResponse, state: State, applied: bool) -> Self {
+        let groups = Groups::of(&answer.forecast);
         let forecast = answer.forecast.into_iter().map(Into::into).collect();
-        Self { applied, release: answer.release, state: state.word(), forecast }
-    }
-
-    fn count(&self, wanted: impl Fn(&ForecastView) -> bool) -> usize {
-        self.forecast.iter().filter(|one| wanted(one)).count()
-    }
-
-    fn summary(&self) -> String {
-        let loses = self.count(|one| one.before == "trusted" && one.after == "refused");
-        let gains = self.count(|one| one.before != "trusted" && one.after == "trusted");
-        let unknown = self.count(|one| one.after == "unknown");
-        let devices = words::count(self.forecast.len(), "device");
-        format!(
-            "Of {devices}, {loses} would lose trust, {gains} would gain it, {unknown} cannot be foreseen."
-        )
+        Self { applied, release: answer.release, state: state.word(), groups, forecast }
     }
 }
 
@@ -140,20 +113,7 @@ impl View for Change {
         if self.applied {
             return format!("{} is {}\n", words::visible(&self.release), self.state);
         }
-        let mut text = format!("{} becoming {}:\n", words::visible(&self.release), self.state);
-        let mut table = Table::new(["DEVICE", "NOW", "THEN", "EVIDENCE", "WHY"]);
-        for one in &self.forecast {
-            table.row([
-                one.device.clone(),
-                one.before.clone(),
-                one.after.clone(),
-                format!("{} old", words::span(one.evidence_age_seconds)),
-                one.why(),
-            ]);
-        }
-        text.push_str(&table.text("no device has evidence that this release is about", page.colour));
-        let _ = writeln!(text, "{}", self.summary());
-        text
+        format!("{} becoming {}:\n{}", words::visible(&self.release), self.state, self.groups.text(page))
     }
 }
 
@@ -174,12 +134,15 @@ pub(super) async fn run(args: ApplyArgs, session: &Session) -> Result<Report> {
         until: args.until.map_or(0, |until| until.0),
         allow_rollback: args.allow_rollback.map(|release| release.to_string()).unwrap_or_default(),
         seen: None,
+        base: 0,
     };
     let mut client = session.client().await?;
     let answer = client.apply_release(request.clone()).await.map_err(|s| failed(&s))?;
     let answer = answer.into_inner();
     // Whoever changes the release meanwhile is not overwritten.
     request.seen = answer.seen.clone();
+    // What was shown is what is done: not on golden values that moved since.
+    request.base = answer.base;
     let forecast = Change::new(answer, args.state, false);
     if args.dry_run.dry_run {
         return session.report(&forecast);
@@ -196,7 +159,7 @@ pub(super) async fn run(args: ApplyArgs, session: &Session) -> Result<Report> {
     let answer = client.apply_release(request).await.map_err(|s| failed(&s))?;
     let mut done = Change::new(answer.into_inner(), args.state, true);
     if done.forecast.is_empty() {
-        done.forecast = forecast.forecast;
+        (done.forecast, done.groups) = (forecast.forecast, forecast.groups);
     }
     session.report(&done)
 }
@@ -216,39 +179,25 @@ mod tests {
     use super::*;
     use crate::args::Cli;
 
-    fn change() -> Change {
-        let one = |device: &str, before: &str, after: &str| Forecast {
-            device: device.to_owned(),
-            before: before.to_owned(),
-            after: after.to_owned(),
-            evidence_age_seconds: 300,
-            findings: vec![proto::v1::Finding {
-                pcr: Some(4),
-                message: "kernel is not in edge@1.5".to_owned(),
-                ..proto::v1::Finding::default()
-            }],
-        };
-        let forecast = vec![
-            one("press-7", "trusted", "refused"),
-            one("press-8", "refused", "trusted"),
-            one("press-9", "trusted", "unknown"),
-        ];
-        Change::new(
-            ApplyReleaseResponse { release: "edge@1.5".to_owned(), forecast, ..Default::default() },
-            State::Active,
-            false,
-        )
-    }
-
     #[test]
     fn the_forecast_says_who_loses_and_why() {
-        let text = change().text(&Page::plain(0));
+        let line = Forecast {
+            device: "press-7".to_owned(),
+            before: "trusted".to_owned(),
+            after: "refused".to_owned(),
+            evidence_age_seconds: 300,
+            reason: "kernel is not in edge@1.5".to_owned(),
+            ..Forecast::default()
+        };
+        let answer = ApplyReleaseResponse {
+            release: "edge@1.5".to_owned(),
+            forecast: vec![line],
+            ..Default::default()
+        };
+        let text = Change::new(answer, State::Active, false).text(&Page::plain(0));
+        assert!(text.starts_with("edge@1.5 becoming active:\n"), "{text}");
         assert!(
-            text.contains("press-7  trusted  refused  5 min old  PCR 4: kernel is not in edge@1.5"),
-            "{text}"
-        );
-        assert!(
-            text.ends_with("Of 3 devices, 1 would lose trust, 1 would gain it, 1 cannot be foreseen.\n"),
+            text.contains("press-7  loses trust") && text.contains("kernel is not in edge@1.5"),
             "{text}"
         );
     }

@@ -3,8 +3,10 @@
 mod apply;
 mod draft;
 pub(crate) mod envelope;
+mod groups;
 mod learn;
 mod learn_folder;
+mod plan;
 mod predict;
 mod show;
 mod sign;
@@ -30,6 +32,8 @@ pub(crate) enum GoldenCommand {
     Show(show::ShowArgs),
     /// Sign a reviewed manifest with a release key; asks no broker
     Sign(sign::SignArgs),
+    /// Say what a change would do to every device; changes nothing
+    Plan(plan::PlanArgs),
     /// Apply a signed release: forecast first, then ask, then change
     Apply(apply::ApplyArgs),
     /// Let a known release keep trust
@@ -53,6 +57,7 @@ pub(crate) async fn run(command: GoldenCommand, session: &Session) -> Result<Rep
         GoldenCommand::Predict(args) => predict::run(args, session),
         GoldenCommand::Show(args) => show::run(args, session).await,
         GoldenCommand::Sign(args) => sign::run(args, session),
+        GoldenCommand::Plan(args) => plan::run(args, session).await,
         GoldenCommand::Apply(args) => apply::run(args, session).await,
         GoldenCommand::Activate(args) => state::run(args, "active", session).await,
         GoldenCommand::Deprecate(args) => state::deprecate(args, session).await,
