@@ -14,6 +14,7 @@
 //! an answer reached anybody.
 
 pub mod appraisal;
+pub mod audit;
 pub mod budget;
 pub mod cause;
 pub mod checklist;
