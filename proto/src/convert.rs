@@ -89,6 +89,7 @@ pub fn zone_to_wire(zone: &Zone) -> v1::Zone {
             SoftwareKeys::Allow => "allow",
         }
         .to_owned(),
+        two_person: zone.two_person,
     }
 }
 
@@ -129,6 +130,7 @@ pub fn zone_from_wire(sent: &v1::Zone) -> Result<Zone, ConvertError> {
     zone.intra_zone = if sent.intra_zone { IntraZone::Allow } else { IntraZone::Deny };
     zone.products = products(&sent.products)?;
     zone.token_admits = sent.token_admits;
+    zone.two_person = sent.two_person;
     if !sent.least.is_empty() {
         zone.least = least(&sent.least)?;
     }
@@ -197,6 +199,7 @@ mod tests {
         zone.products = BTreeSet::from(["edge-box".parse().unwrap()]);
         zone.intra_zone = IntraZone::Allow;
         zone.software_keys = SoftwareKeys::Allow;
+        zone.two_person = true;
         zone.timing = Timing::new(60, 3600, None).unwrap();
         assert_eq!(zone_from_wire(&zone_to_wire(&zone)), Ok(zone));
     }

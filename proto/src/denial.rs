@@ -25,7 +25,9 @@ pub const fn code(reason: DenialReason) -> Code {
         DenialReason::Malformed => Code::InvalidArgument,
         DenialReason::MustReattest => Code::Aborted,
         DenialReason::EvidenceInvalid => Code::Unauthenticated,
-        DenialReason::ReferenceMismatch | DenialReason::ClockSkew => Code::FailedPrecondition,
+        DenialReason::ReferenceMismatch | DenialReason::ClockSkew | DenialReason::Waits => {
+            Code::FailedPrecondition
+        }
         DenialReason::NotAdmitted
         | DenialReason::Quarantined
         | DenialReason::Retired

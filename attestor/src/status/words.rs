@@ -37,6 +37,8 @@ pub const fn remedy(reason: DenialReason) -> &'static str {
         }
         DenialReason::NotPermitted => "correct `zones` in attestor.toml, or ask an administrator for them",
         DenialReason::NotFound => "nothing: the device enrolls again by itself",
+        // Only administrators are told so.
+        DenialReason::Waits => "nothing: an administrator approves it with `touchstone change approve`",
     }
 }
 

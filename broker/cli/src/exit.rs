@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Unreachable,
     /// 5: this administrator may not do that.
     NotPermitted,
+    /// 6: not carried out yet: it waits for a second person.
+    Waits,
     /// 64: the command line itself is wrong (EX_USAGE of sysexits.h).
     Usage,
     /// 70: the broker, or this program, met an error of its own (EX_SOFTWARE of sysexits.h).
@@ -23,13 +25,14 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// Every code, in the order of the help text.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Done,
         Self::NeedsYou,
         Self::UnusableInput,
         Self::Negative,
         Self::Unreachable,
         Self::NotPermitted,
+        Self::Waits,
         Self::Usage,
         Self::Internal,
     ];
@@ -43,6 +46,7 @@ impl Exit {
             Self::Negative => 3,
             Self::Unreachable => 4,
             Self::NotPermitted => 5,
+            Self::Waits => 6,
             Self::Usage => 64,
             Self::Internal => 70,
         }
@@ -57,6 +61,7 @@ impl Exit {
             Self::Negative => "the answer is no: refused, does not chain, no such thing",
             Self::Unreachable => "the broker cannot be reached or asks to come back later",
             Self::NotPermitted => "this administrator may not do that",
+            Self::Waits => "not carried out yet: it waits for a second person (change approve)",
             Self::Usage => "bad usage of the command line",
             Self::Internal => "internal error of the broker or of this program",
         }
@@ -75,7 +80,7 @@ mod tests {
 
     #[test]
     fn the_numbers_are_those_of_the_contract() {
-        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 3, 4, 5, 64, 70]);
+        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 3, 4, 5, 6, 64, 70]);
     }
 
     #[test]

@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use proto::v1::{Denial, DenialReason};
 
+use serde::Serialize;
+
 use crate::exit::Exit;
+use crate::output::SCHEMA;
 use crate::output::finding::Finding;
 use crate::output::words;
 
@@ -18,12 +21,21 @@ pub(crate) struct Failure {
     what: String,
     findings: Vec<Finding>,
     next: Option<String>,
+    change: Option<String>,
+}
+
+/// What programs read of a call that waits for a second person.
+#[derive(Serialize)]
+struct Waiting<'a> {
+    schema: u32,
+    waits: bool,
+    change: &'a str,
 }
 
 impl Failure {
     /// A failure in one line.
     pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), findings: Vec::new(), next: None }
+        Self { exit, what: what.into(), findings: Vec::new(), next: None, change: None }
     }
 
     /// A file or value that cannot be used.
@@ -61,6 +73,7 @@ impl Failure {
             what: denial.message,
             findings: denial.findings.into_iter().map(Finding::from).collect(),
             next,
+            change: (!denial.change.is_empty()).then_some(denial.change),
         }
     }
 
@@ -70,9 +83,13 @@ impl Failure {
         self.exit
     }
 
-    /// Writes the lines to standard error.
-    pub(crate) fn print(&self) -> Exit {
+    /// Writes the lines to standard error, and for programs the change that waits to standard output.
+    pub(crate) fn print(&self, is_json: bool) -> Exit {
         eprint!("{}", self.text());
+        if let Some(change) = self.change.as_deref().filter(|_| is_json) {
+            let waiting = Waiting { schema: SCHEMA, waits: true, change };
+            println!("{}", serde_json::to_string_pretty(&waiting).unwrap_or_default());
+        }
         self.exit
     }
 
@@ -96,6 +113,7 @@ const fn exit_of(reason: DenialReason) -> Exit {
         DenialReason::Malformed | DenialReason::UnsupportedVersion => Exit::UnusableInput,
         DenialReason::NotPermitted => Exit::NotPermitted,
         DenialReason::TryLater => Exit::Unreachable,
+        DenialReason::Waits => Exit::Waits,
         DenialReason::MustReattest
         | DenialReason::EvidenceInvalid
         | DenialReason::ReferenceMismatch
@@ -144,6 +162,7 @@ mod tests {
         assert_eq!(exit_of(DenialReason::NotPermitted), Exit::NotPermitted);
         assert_eq!(exit_of(DenialReason::TryLater), Exit::Unreachable);
         assert_eq!(exit_of(DenialReason::NotFound), Exit::Negative);
+        assert_eq!(exit_of(DenialReason::Waits), Exit::Waits);
         assert_eq!(exit_of(DenialReason::Malformed), Exit::UnusableInput);
     }
 

@@ -53,6 +53,6 @@ fn run(cli: Cli) -> Exit {
     };
     match runtime.block_on(command::run(cli.command, &session)) {
         Ok(report) => report.print(),
-        Err(failure) => failure.print(),
+        Err(failure) => failure.print(session.is_json()),
     }
 }

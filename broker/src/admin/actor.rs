@@ -1,8 +1,12 @@
 //! Who may do what: the one table of acts, rights and roles.
 
-use policy::time::UnixTime;
+use std::sync::Arc;
 
-use crate::audit::Event;
+use policy::time::UnixTime;
+use prost::Message;
+
+use super::reach::Scope;
+use super::second::Second;
 use crate::grpc::peer::AdministratorPeer;
 use crate::plant::Plant;
 use crate::record::plant::{AdminRole, Administrator, admin_key};
@@ -37,6 +41,8 @@ pub enum Act {
     QuarantineDevice,
     /// Ends a quarantine.
     ReadmitDevice,
+    /// A TPM is to be cleared.
+    ExpectClear,
     /// "Attest now".
     AttestDevice,
     /// A join token.
@@ -47,6 +53,24 @@ pub enum Act {
     AllowConduit,
     /// Closes one.
     CloseConduit,
+    /// How a zone is administered.
+    SetZone,
+    /// Changes that wait for a second person.
+    ReadChanges,
+    /// Carries one out.
+    ApproveChange,
+    /// Drops one.
+    RejectChange,
+    /// Who administers the plant.
+    ReadAdministrators,
+    /// A one-time code for another administrator.
+    InviteAdministrator,
+    /// Ends an administrator.
+    RemoveAdministrator,
+    /// Another role, other zones.
+    SetAdministrator,
+    /// A new certificate for one's own key.
+    RenewCertificate,
     /// The whole state as a file.
     Backup,
     /// The whole state from a file.
@@ -67,11 +91,21 @@ impl Act {
         Self::AdmitDevice,
         Self::QuarantineDevice,
         Self::ReadmitDevice,
+        Self::ExpectClear,
         Self::AttestDevice,
         Self::CreateToken,
         Self::CreateZone,
         Self::AllowConduit,
         Self::CloseConduit,
+        Self::SetZone,
+        Self::ReadChanges,
+        Self::ApproveChange,
+        Self::RejectChange,
+        Self::ReadAdministrators,
+        Self::InviteAdministrator,
+        Self::RemoveAdministrator,
+        Self::SetAdministrator,
+        Self::RenewCertificate,
         Self::Backup,
         Self::Restore,
     ];
@@ -80,19 +114,84 @@ impl Act {
     #[must_use]
     pub const fn needs(self) -> AdminRole {
         match self {
-            Self::ReadStatus | Self::ReadDevices | Self::ReadReleases | Self::ReadZones | Self::ReadAudit => {
-                AdminRole::Viewer
-            }
+            Self::ReadStatus
+            | Self::ReadDevices
+            | Self::ReadReleases
+            | Self::ReadZones
+            | Self::ReadAudit
+            | Self::ReadChanges
+            | Self::ReadAdministrators
+            // One's own, for the same key.
+            | Self::RenewCertificate
+            // Whoever approves or rejects a change needs what the change itself needs.
+            | Self::ApproveChange
+            | Self::RejectChange => AdminRole::Viewer,
             Self::LearnRelease | Self::ApplyRelease => AdminRole::Engineer,
             Self::ImportDevices
             | Self::AdmitDevice
             | Self::QuarantineDevice
             | Self::ReadmitDevice
+            | Self::ExpectClear
             | Self::AttestDevice
             | Self::CreateToken => AdminRole::Operator,
-            Self::CreateZone | Self::AllowConduit | Self::CloseConduit => AdminRole::Security,
-            Self::Backup | Self::Restore => AdminRole::Owner,
+            Self::CreateZone | Self::AllowConduit | Self::CloseConduit | Self::SetZone => AdminRole::Security,
+            Self::InviteAdministrator
+            | Self::RemoveAdministrator
+            | Self::SetAdministrator
+            | Self::Backup
+            | Self::Restore => AdminRole::Owner,
         }
+    }
+
+    /// How many people it needs. Acts of [`Demand::One`] are those that change nothing, and those that must
+    /// never wait; each says why.
+    #[must_use]
+    pub const fn demand(self) -> Demand {
+        match self {
+            // They change nothing.
+            Self::ReadStatus
+            | Self::ReadDevices
+            | Self::ReadReleases
+            | Self::ReadZones
+            | Self::ReadAudit
+            | Self::ReadChanges
+            | Self::ReadAdministrators
+            | Self::LearnRelease
+            | Self::Backup => Demand::One,
+            // Stopping a machine, and asking it to prove itself, never wait: they only take trust away.
+            Self::QuarantineDevice | Self::AttestDevice => Demand::One,
+            // They are the second person, or drop what nobody did yet.
+            Self::ApproveChange | Self::RejectChange => Demand::One,
+            // Nor does stopping a person. A certificate is renewed for the same person and key.
+            Self::RemoveAdministrator | Self::RenewCertificate => Demand::One,
+            // It comes after a loss, of the records of people too, and takes the key-encryption key of the host.
+            Self::Restore => Demand::One,
+            Self::ApplyRelease
+            | Self::ImportDevices
+            | Self::AdmitDevice
+            | Self::ReadmitDevice
+            | Self::ExpectClear
+            | Self::CreateToken
+            | Self::CreateZone
+            | Self::AllowConduit
+            | Self::CloseConduit
+            | Self::SetZone
+            // Otherwise one owner would invite the second person themselves.
+            | Self::InviteAdministrator
+            | Self::SetAdministrator => Demand::ByZone,
+        }
+    }
+
+    /// The role of the second person, where there is one.
+    #[must_use]
+    pub const fn approved_by(self) -> AdminRole {
+        self.demand().approver(self.needs())
+    }
+
+    /// The act with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|act| act.name() == name)
     }
 
     /// Object and verb, as the audit chain and refusals name it.
@@ -110,33 +209,77 @@ impl Act {
             Self::AdmitDevice => "device.admit",
             Self::QuarantineDevice => "device.quarantine",
             Self::ReadmitDevice => "device.readmit",
+            Self::ExpectClear => "device.expect-clear",
             Self::AttestDevice => "device.attest-now",
             Self::CreateToken => "token.create",
             Self::CreateZone => "zone.create",
             Self::AllowConduit => "conduit.allow",
             Self::CloseConduit => "conduit.close",
+            Self::SetZone => "zone.set",
+            Self::ReadChanges => "change.read",
+            Self::ApproveChange => "change.approve",
+            Self::RejectChange => "change.reject",
+            Self::ReadAdministrators => "admin.read",
+            Self::InviteAdministrator => "admin.invite",
+            Self::RemoveAdministrator => "admin.remove",
+            Self::SetAdministrator => "admin.role",
+            Self::RenewCertificate => "admin.renew",
             Self::Backup => "plant.backup",
             Self::Restore => "plant.restore",
         }
     }
 }
 
-const fn role_name(role: AdminRole) -> &'static str {
-    match role {
-        AdminRole::Viewer => "viewer",
-        AdminRole::Engineer => "engineer",
-        AdminRole::Operator => "operator",
-        AdminRole::Security => "security",
-        AdminRole::Owner => "owner",
+/// How many people an act needs. An act that may wait belongs to one RPC alone: its request is kept and
+/// carried out later (`grpc::admin::change`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demand {
+    /// One, whatever zones say.
+    One,
+    /// Two where a zone that it touches asks for two, else one.
+    ByZone,
+    /// Two, always.
+    Two,
+    /// Two of different roles, always: the second has this one.
+    TwoRoles(AdminRole),
+}
+
+impl Demand {
+    /// The role of the second person for an act that needs `role`.
+    const fn approver(self, role: AdminRole) -> AdminRole {
+        match self {
+            Self::TwoRoles(other) => other,
+            Self::One | Self::ByZone | Self::Two => role,
+        }
+    }
+
+    /// Whether it waits, where `asked` says whether a zone that is touched asks for two.
+    pub(super) const fn waits(self, asked: bool) -> bool {
+        match self {
+            Self::One => false,
+            Self::ByZone => asked,
+            Self::Two | Self::TwoRoles(_) => true,
+        }
+    }
+
+    /// Whether one role must not do it alone, even with two people.
+    pub(super) const fn needs_two_roles(self) -> bool {
+        matches!(self, Self::TwoRoles(_))
     }
 }
 
-/// An administrator who was allowed one act. Only [`authorize`] makes it.
+/// An administrator who was allowed one act. Only [`authorize`] makes it; together with a second person,
+/// only the approval of a change does.
 #[derive(Debug, Clone)]
 pub struct Actor {
     name: String,
     act: Act,
+    role: AdminRole,
+    scope: Scope,
+    since: UnixTime,
     not_after: UnixTime,
+    request: Arc<[u8]>,
+    second: Option<Second>,
 }
 
 impl Actor {
@@ -146,20 +289,90 @@ impl Actor {
         &self.name
     }
 
+    /// What they were allowed.
+    #[must_use]
+    pub const fn act(&self) -> Act {
+        self.act
+    }
+
+    /// Their role.
+    #[must_use]
+    pub const fn role(&self) -> AdminRole {
+        self.role
+    }
+
+    /// The zones they are limited to.
+    #[must_use]
+    pub const fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Since when they are an administrator: another one of this name has another time.
+    pub(super) const fn since(&self) -> UnixTime {
+        self.since
+    }
+
     /// When the administrator's certificate ends.
     #[must_use]
     pub const fn not_after(&self) -> UnixTime {
         self.not_after
     }
 
-    /// The event that records the act.
+    /// The same, with the request that is kept if it has to wait for a second person.
     #[must_use]
-    pub fn event(&self, now: UnixTime, subject: &str, text: &str) -> Event {
-        Event::new(now, &self.name, self.act.name(), subject, text)
+    pub fn asking(mut self, request: &impl Message) -> Self {
+        if self.act.demand() != Demand::One {
+            self.request = request.encode_to_vec().into();
+        }
+        self
+    }
+
+    pub(super) fn request(&self) -> &[u8] {
+        &self.request
+    }
+
+    /// The second person, if there is one.
+    pub(super) const fn second(&self) -> Option<&Second> {
+        self.second.as_ref()
+    }
+
+    /// Who asked for a change, as of today, for the same act again, with whoever approves it.
+    pub(super) fn with(asked: &Administrator, act: Act, second: Second) -> Result<Self, Refusal> {
+        permitted(&asked.name, asked.role, act, act.needs())?;
+        let mut actor = Self::of(asked, act, asked.created);
+        actor.second = Some(second);
+        Ok(actor)
+    }
+
+    fn of(record: &Administrator, act: Act, not_after: UnixTime) -> Self {
+        Self {
+            name: record.name.clone(),
+            act,
+            role: record.role,
+            scope: Scope::of(record),
+            since: record.created,
+            not_after,
+            request: Arc::from([]),
+            second: None,
+        }
     }
 }
 
-/// Allows `peer` one act, if their record stands, names their key, and their role reaches that far.
+/// Allows `role` an act that needs `needed`. Everybody reads, and an owner may do everything.
+pub(super) fn permitted(name: &str, role: AdminRole, act: Act, needed: AdminRole) -> Result<(), Refusal> {
+    if matches!(needed, AdminRole::Viewer) || role == needed || role == AdminRole::Owner {
+        return Ok(());
+    }
+    Err(Refusal::NotPermitted(format!(
+        "{} needs the role {}; {name} has the role {}",
+        act.name(),
+        needed.name(),
+        role.name()
+    )))
+}
+
+/// Allows `peer` one act, if their record stands, names their key, and their role reaches that far. How far
+/// they reach among zones is decided where the zones are known: [`Actor::reach`].
 pub async fn authorize(plant: &Plant, peer: &AdministratorPeer, act: Act) -> Result<Actor, Refusal> {
     let unknown = || {
         Refusal::NotPermitted(
@@ -173,17 +386,6 @@ pub async fn authorize(plant: &Plant, peer: &AdministratorPeer, act: Act) -> Res
     }
     let held: Option<Held<Administrator>> = fetch(plant.store.as_ref(), admin_key(&peer.name)).await?;
     let record = held.map(|held| held.record).filter(|known| known.spki == peer.spki).ok_or_else(unknown)?;
-    let needed = act.needs();
-    let reaches =
-        matches!(needed, AdminRole::Viewer) || record.role == needed || record.role == AdminRole::Owner;
-    if !reaches {
-        return Err(Refusal::NotPermitted(format!(
-            "{} needs the role {}; {} has the role {}",
-            act.name(),
-            role_name(needed),
-            record.name,
-            role_name(record.role)
-        )));
-    }
-    Ok(Actor { name: record.name, act, not_after: peer.not_after })
+    permitted(&record.name, record.role, act, act.needs())?;
+    Ok(Actor::of(&record, act, peer.not_after))
 }

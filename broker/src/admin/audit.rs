@@ -5,6 +5,8 @@
 
 use policy::id::DeviceName;
 
+use super::Actor;
+use super::sight::Sight;
 use crate::audit::Event;
 use crate::plant::Plant;
 use crate::session::Refusal;
@@ -18,8 +20,14 @@ const MAX_READ: u64 = 50_000;
 /// Highest number of a record: 20 digits fit a `u64`.
 const MAX_SEQUENCE: u64 = u64::MAX >> 1;
 
-/// The latest events, newest first; of one device, if it is named.
-pub async fn latest(plant: &Plant, device: Option<&DeviceName>, limit: usize) -> Result<Vec<Event>, Refusal> {
+/// The latest events in sight, newest first; of one device, if it is named.
+pub async fn latest(
+    plant: &Plant,
+    actor: &Actor,
+    device: Option<&DeviceName>,
+    limit: usize,
+) -> Result<Vec<Event>, Refusal> {
+    let sight = Sight::of(plant, actor).await?;
     let limit = if limit == 0 { MAX_EVENTS } else { limit.min(MAX_EVENTS) };
     let mut writers = writers(plant).await?;
     // The chains of one broker are numbered by its starts.
@@ -32,7 +40,10 @@ pub async fn latest(plant: &Plant, device: Option<&DeviceName>, limit: usize) ->
             let step = u64::try_from(MAX_SCAN).unwrap_or(1).min(budget);
             let begin = end.saturating_sub(step);
             events.extend(
-                read(plant, &writer, begin, end).await?.into_iter().filter(|event| about(event, device)),
+                read(plant, &writer, begin, end)
+                    .await?
+                    .into_iter()
+                    .filter(|event| about(event, device) && sight.shows(event)),
             );
             budget = budget.saturating_sub(end.saturating_sub(begin));
             end = begin;

@@ -1,5 +1,7 @@
 //! Changes: decided on what was read, committed only if it still holds, decided anew if not.
 
+use super::reach::Deed;
+use super::second::settle;
 use crate::plant::Plant;
 use crate::session::Refusal;
 use crate::store::{Txn, TxnError};
@@ -10,40 +12,47 @@ const ATTEMPTS: usize = 5;
 /// When to come again after that, in seconds.
 const AGAIN: u32 = 2;
 
-/// What a change came to: the answer, and the transaction that makes it true. Without a transaction
-/// there is nothing to write: a dry run, or everything is so already.
+/// What a change came to: the answer, and the transaction that makes it true, with the deed that it is.
+/// Without a transaction there is nothing to write: a dry run, or everything is so already.
 pub(super) struct Draft<T> {
-    pub(super) answer: T,
-    pub(super) txn: Option<Txn>,
+    answer: T,
+    write: Option<(Txn, Deed)>,
 }
 
 impl<T> Draft<T> {
     /// A change that writes.
-    pub(super) const fn write(answer: T, txn: Txn) -> Self {
-        Self { answer, txn: Some(txn) }
+    pub(super) const fn write(answer: T, txn: Txn, deed: Deed) -> Self {
+        Self { answer, write: Some((txn, deed)) }
     }
 
     /// Nothing to write.
     pub(super) const fn nothing(answer: T) -> Self {
-        Self { answer, txn: None }
+        Self { answer, write: None }
     }
 
     /// A change that writes unless it is a dry run.
-    pub(super) fn unless(dry_run: bool, answer: T, txn: Txn) -> Self {
-        Self { answer, txn: (!dry_run).then_some(txn) }
+    pub(super) fn unless(dry_run: bool, answer: T, txn: Txn, deed: Deed) -> Self {
+        Self { answer, write: (!dry_run).then_some((txn, deed)) }
     }
 }
 
-/// Commits what `decide` comes to; decides anew when what it rests on was changed in between.
+/// Commits what `decide` comes to, with its audit events, or lets it wait for a second person; decides anew when
+/// what it rests on was changed in between.
 pub(super) async fn commit<T, D>(plant: &Plant, decide: impl Fn() -> D) -> Result<T, Refusal>
 where
     D: Future<Output = Result<Draft<T>, Refusal>>,
 {
     for _ in 0..ATTEMPTS {
-        let Draft { answer, txn } = decide().await?;
-        let Some(txn) = txn else { return Ok(answer) };
+        let Draft { answer, write } = decide().await?;
+        let Some((txn, deed)) = write else { return Ok(answer) };
+        let Some(txn) = settle(plant, &deed, txn).await? else { return Ok(answer) };
         match plant.store.transact(txn).await {
-            Ok(_) => return Ok(answer),
+            Ok(_) => {
+                if let Some(second) = deed.reach().actor().second() {
+                    second.committed();
+                }
+                return Ok(answer);
+            }
             Err(TxnError::Conflict { .. }) => {}
             Err(error) => return Err(Refusal::internal(error)),
         }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use policy::id::DeviceName;
+use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::{Conduit, Segmentation, TrustFile, compile};
 
 use super::Actor;
 use super::change::{Draft, commit};
+use super::reach::Scope;
 use super::zone::fitting;
 use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device};
@@ -16,6 +17,17 @@ use crate::record::{Held, list, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
 use crate::trust;
+
+/// Every conduit in sight.
+pub async fn all(plant: &Plant, scope: &Scope) -> Result<Vec<Conduit>, Refusal> {
+    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    Ok(known.conduits().iter().filter(|conduit| shown(scope, conduit)).cloned().collect())
+}
+
+/// Whether a conduit is in sight: who may reach into a zone concerns it, too.
+pub(super) fn shown(scope: &Scope, conduit: &Conduit) -> bool {
+    scope.sees(&ends(conduit))
+}
 
 /// Opens a conduit, or gives an open one another end. Answers with the devices whose trust files change.
 pub async fn allow(
@@ -39,6 +51,7 @@ async fn open(
     dry_run: bool,
 ) -> Result<Draft<Vec<DeviceName>>, Refusal> {
     let now = plant.now();
+    let reach = actor.reach(plant, &ends(conduit)).await?;
     let txn = trust::raise(plant, Txn::new(), now).await?;
     let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     if before.conduits().contains(conduit) {
@@ -46,10 +59,9 @@ async fn open(
     }
     let others = before.conduits().iter().filter(|other| !same(other, conduit)).cloned();
     let after = fitting(before.zones().cloned().collect(), others.chain([conduit.clone()]).collect())?;
-    let affected = affected(plant, &before, &after, now).await?;
-    let event = actor.event(now, &conduit.to_string(), &opened(conduit, affected.len()));
-    let txn = txn.put(key(conduit), stored(conduit)?).audit(event.entry());
-    Ok(Draft::unless(dry_run, affected, txn))
+    let affected = affected(plant, actor.scope(), &before, &after, now).await?;
+    let deed = reach.deed(&conduit.to_string(), &opened(conduit, affected.len()));
+    Ok(Draft::unless(dry_run, affected, txn.put(key(conduit), stored(conduit)?), deed))
 }
 
 fn opened(conduit: &Conduit, affected: usize) -> String {
@@ -75,6 +87,7 @@ async fn shut(
     dry_run: bool,
 ) -> Result<Draft<Vec<DeviceName>>, Refusal> {
     let now = plant.now();
+    let reach = actor.reach(plant, &ends(conduit)).await?;
     let txn = trust::raise(plant, Txn::new(), now).await?;
     let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let others: Vec<Conduit> =
@@ -85,23 +98,29 @@ async fn shut(
         )));
     }
     let after = fitting(before.zones().cloned().collect(), others)?;
-    let affected = affected(plant, &before, &after, now).await?;
+    let affected = affected(plant, actor.scope(), &before, &after, now).await?;
     let text = format!("closed; trust files of {} devices change", affected.len());
-    let event = actor.event(now, &conduit.to_string(), &text);
-    Ok(Draft::unless(dry_run, affected, txn.delete(key(conduit)).audit(event.entry())))
+    let deed = reach.deed(&conduit.to_string(), &text);
+    Ok(Draft::unless(dry_run, affected, txn.delete(key(conduit)), deed))
 }
 
 fn same(a: &Conduit, b: &Conduit) -> bool {
     (&a.from, &a.to, &a.service) == (&b.from, &b.to, &b.service)
 }
 
+/// A conduit touches both its zones: whoever opens one half of a door opens the other.
+fn ends(conduit: &Conduit) -> [ZoneName; 2] {
+    [conduit.from.clone(), conduit.to.clone()]
+}
+
 fn key(conduit: &Conduit) -> String {
     conduit_key(&conduit.from, &conduit.to, &conduit.service)
 }
 
-/// The devices whose trust files differ before and after.
+/// The devices in sight whose trust files differ before and after.
 async fn affected(
     plant: &Plant,
+    scope: &Scope,
     before: &Segmentation,
     after: &Segmentation,
     now: UnixTime,
@@ -117,7 +136,7 @@ async fn affected(
         Ok(files)
     };
     let mut affected = BTreeSet::new();
-    for Held { record, .. } in &devices {
+    for Held { record, .. } in devices.iter().filter(|held| scope.sees(&held.record.zones)) {
         if files(before, record)? != files(after, record)? {
             affected.insert(record.name.clone());
         }

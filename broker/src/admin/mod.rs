@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! authorize  ->  Actor (who, and the one act they were allowed)
-//! each act   ->  reads, decides, one transaction that compares what was read and audits the act
+//! reach      ->  Reach (the zones that the act touches are theirs)
+//! each act   ->  reads, decides, one transaction that compares what was read, with the Deed that is audited
 //! ```
 //!
-//! Every change takes the [`Actor`] that only [`actor::authorize`] makes. A change that lost a race is
-//! decided anew a few times. Nothing here signs a certificate for a device.
+//! Every change takes the [`Actor`] that only [`actor::authorize`] makes, and commits with a [`reach::Deed`], which
+//! only [`Actor::reach`] leads to. Where two people are needed it waits there ([`second`]). A change that lost a
+//! race is decided anew a few times. Nothing here signs a certificate for a device.
 
 pub mod actor;
 pub mod audit;
@@ -16,6 +18,11 @@ mod change;
 pub mod conduit;
 pub mod device;
 pub mod golden;
+pub mod people;
+pub mod reach;
+pub mod second;
+mod sight;
+pub(crate) mod staging;
 pub mod status;
 pub mod token;
 pub mod zone;

@@ -1,6 +1,7 @@
 //! The morning page: how the plant is, and what needs a person.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
 
 use policy::digest::Digest;
 use policy::id::ProductName;
@@ -13,7 +14,8 @@ use x509_cert::der::{Decode, Encode};
 use super::Actor;
 use super::device::view::{DeviceView, Seen, State, all};
 use super::device::why::why;
-use super::golden;
+use super::reach::Scope;
+use super::{conduit, golden};
 use crate::plant::Plant;
 use crate::record::device::Decision;
 use crate::session::Refusal;
@@ -76,7 +78,7 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
     let active = || releases.iter().filter(|release| release.state == ReleaseState::Active);
     let mut devices = BTreeMap::new();
     let mut attention = Vec::new();
-    for seen in all(plant, &zones).await? {
+    for seen in all(plant, actor.scope(), &zones).await? {
         let count: &mut u32 = devices.entry(seen.state()).or_default();
         *count = count.saturating_add(1);
         if needs_a_person(&seen) && attention.len() <= MAX_ATTENTION {
@@ -84,7 +86,11 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
         }
     }
     let keys = plant.keys.load();
-    attention.extend(of_zones(&zones, &active().map(|release| release.product.clone()).collect()));
+    attention.extend(of_zones(
+        actor.scope(),
+        &zones,
+        &active().map(|release| release.product.clone()).collect(),
+    ));
     attention.extend(of_certificates(actor, keys.issuing.not_after(), now));
     shorten(&mut attention);
     Ok(Status {
@@ -94,8 +100,8 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
         revision: plant.store.revision(),
         devices,
         attention,
-        zones: zones.zones().count(),
-        conduits: zones.conduits().len(),
+        zones: zones.zones().filter(|zone| actor.scope().sees(slice::from_ref(&zone.name))).count(),
+        conduits: zones.conduits().iter().filter(|one| conduit::shown(actor.scope(), one)).count(),
         active_releases: active().count(),
         plant_root: root_pin(&keys.root),
         issuing_not_after: keys.issuing.not_after(),
@@ -115,7 +121,8 @@ fn shorten(attention: &mut Vec<Attention>) {
     });
 }
 
-fn root_pin(root: &[u8]) -> Option<Digest> {
+/// What devices pin: the digest of the root's public key.
+pub(super) fn root_pin(root: &[u8]) -> Option<Digest> {
     let certificate = Certificate::from_der(root).ok()?;
     let spki = certificate.tbs_certificate().subject_public_key_info().to_der().ok()?;
     Some(Digest::of(&spki))
@@ -168,9 +175,9 @@ async fn of_device(plant: &Plant, seen: &Seen, now: UnixTime) -> Attention {
     Attention { subject, message, next_command, owner, criticality }
 }
 
-fn of_zones(zones: &Segmentation, active: &BTreeSet<ProductName>) -> Vec<Attention> {
+fn of_zones(scope: &Scope, zones: &Segmentation, active: &BTreeSet<ProductName>) -> Vec<Attention> {
     let mut attention = Vec::new();
-    for conduit in zones.observed() {
+    for conduit in zones.observed().filter(|conduit| conduit::shown(scope, conduit)) {
         attention.push(Attention {
             subject: conduit.to_string(),
             message: "this conduit lets an observing zone reach an enforcing one".to_owned(),
@@ -178,7 +185,7 @@ fn of_zones(zones: &Segmentation, active: &BTreeSet<ProductName>) -> Vec<Attenti
             ..Attention::default()
         });
     }
-    for zone in zones.zones() {
+    for zone in zones.zones().filter(|zone| scope.sees(slice::from_ref(&zone.name))) {
         for product in zone.products.iter().filter(|product| !active.contains(*product)) {
             attention.push(Attention {
                 subject: zone.name.to_string(),
@@ -195,11 +202,19 @@ fn of_zones(zones: &Segmentation, active: &BTreeSet<ProductName>) -> Vec<Attenti
 
 fn of_certificates(actor: &Actor, issuing: UnixTime, now: UnixTime) -> Vec<Attention> {
     let yours = format!("the administrator certificate of {}", actor.name());
-    let ends = [(yours, actor.not_after()), ("the broker's issuing certificate".to_owned(), issuing)];
-    let soon = ends.into_iter().filter(|(_, end)| end.since(now) <= ENDS_SOON);
-    let attention = soon.map(|(subject, end)| Attention {
-        message: format!("{subject} ends on {end}; make a new one on the broker's host before then"),
+    let ends = [
+        (yours, actor.not_after(), "touchstone admin renew"),
+        (
+            "the broker's issuing certificate".to_owned(),
+            issuing,
+            "touchstone-broker recover --kit DIR --issuing-key",
+        ),
+    ];
+    let soon = ends.into_iter().filter(|(_, end, _)| end.since(now) <= ENDS_SOON);
+    let attention = soon.map(|(subject, end, next)| Attention {
+        message: format!("{subject} ends on {end}; renew it before then"),
         subject,
+        next_command: next.to_owned(),
         ..Attention::default()
     });
     attention.collect()

@@ -69,6 +69,7 @@ pub async fn create(plant: &Plant, actor: &Actor, request: &Request) -> Result<C
 
 async fn make(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft<Created>, Refusal> {
     let now = plant.now();
+    let reach = actor.reach(plant, &request.zones).await?;
     let (zones, mut txn) = existing_zones(plant, &request.zones, Txn::new()).await?;
     if let Some(name) = &request.device {
         if fetch::<Device>(plant.store.as_ref(), device_key(name)).await?.is_some() {
@@ -91,11 +92,11 @@ async fn make(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft<C
         by: actor.name().to_owned(),
         epoch: plant.keys.load().epoch,
     };
-    let event = actor.event(now, &id, &allowance(&token));
+    let deed = reach.deed(&id, &allowance(&token));
     let text =
         Zeroizing::new(format!("ts1.{id}.{}", Zeroizing::new(hex::encode(secret.as_slice())).as_str()));
     let created = Created { text, expires: token.expires };
-    Ok(Draft::write(created, txn.absent(key.clone()).put(key, stored(&token)?).audit(event.entry())))
+    Ok(Draft::write(created, txn.absent(key.clone()).put(key, stored(&token)?), deed))
 }
 
 fn allowance(token: &Token) -> String {

@@ -3,19 +3,23 @@
 //! Every change of zones and conduits raises the trust head, so a change that raises it before it
 //! reads zones and conduits is committed only on exactly what it read.
 
+use std::slice;
+
 use policy::id::ZoneName;
 use policy::zone::{Conduit, Role, Segmentation, SoftwareKeys, Zone};
 
 use super::Actor;
 use super::change::{Draft, commit};
 use super::device::no_zone;
+use super::reach::Scope;
+use super::second::enough_people;
 use crate::authority;
 use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device};
 use crate::record::zone::{
     AUTHORITY, AuthorityRecord, RevokedCertificate, authority_key, revoked_prefix, zone_key,
 };
-use crate::record::{Held, list, stored};
+use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
 use crate::trust;
@@ -43,6 +47,10 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
     }
     let zones = known.zones().cloned().chain([zone.clone()]).collect();
     fitting(zones, known.conduits().to_vec())?;
+    let reach = actor.reach(plant, slice::from_ref(&zone.name)).await?;
+    if zone.two_person {
+        enough_people(plant, zone).await?;
+    }
     if dry_run {
         return Ok(Draft::nothing(()));
     }
@@ -53,12 +61,54 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
         let key = authority_key(&zone.name, role, 1);
         txn = txn.absent(key.clone()).put(key, stored(&authority)?);
     }
-    let text = match zone.software_keys {
-        SoftwareKeys::Refuse => "created with its caller and listener authorities",
-        SoftwareKeys::Allow => "created with its caller and listener authorities; it allows software keys",
-    };
-    let event = actor.event(now, zone.name.as_str(), text);
-    Ok(Draft::write((), txn.audit(event.entry())))
+    let mut text = "created with its caller and listener authorities".to_owned();
+    if zone.software_keys == SoftwareKeys::Allow {
+        text.push_str("; it allows software keys");
+    }
+    if zone.two_person {
+        text.push_str("; changes need two people");
+    }
+    Ok(Draft::write((), txn, reach.deed(zone.name.as_str(), &text)))
+}
+
+/// How a zone is administered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether changes of it need two people.
+    pub two_person: bool,
+}
+
+/// Changes how the zone `name` is administered.
+pub async fn set(
+    plant: &Plant,
+    actor: &Actor,
+    name: &ZoneName,
+    settings: Settings,
+    dry_run: bool,
+) -> Result<Zone, Refusal> {
+    commit(plant, || change(plant, actor, name, settings, dry_run)).await
+}
+
+async fn change(
+    plant: &Plant,
+    actor: &Actor,
+    name: &ZoneName,
+    Settings { two_person }: Settings,
+    dry_run: bool,
+) -> Result<Draft<Zone>, Refusal> {
+    let reach = actor.reach(plant, slice::from_ref(name)).await?;
+    let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(name)).await?;
+    let Held { key, version, record } = held.ok_or_else(|| no_zone(name))?;
+    if record.two_person == two_person {
+        return Ok(Draft::nothing(record));
+    }
+    if two_person {
+        enough_people(plant, &record).await?;
+    }
+    let zone = Zone { two_person, ..record };
+    let text = if two_person { "changes need two people from now on" } else { "one person changes it again" };
+    let txn = Txn::new().unchanged(key.clone(), version).put(key, stored(&zone)?);
+    Ok(Draft::unless(dry_run, zone, txn, reach.deed(name.as_str(), text)))
 }
 
 /// Zones and conduits that fit together; every fault is told at once.
@@ -77,8 +127,20 @@ pub struct ZoneView {
     pub devices: usize,
 }
 
-/// One zone.
-pub async fn one(plant: &Plant, name: &ZoneName) -> Result<ZoneView, Refusal> {
+/// Every zone in sight.
+pub async fn all(plant: &Plant, scope: &Scope) -> Result<Vec<Zone>, Refusal> {
+    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    Ok(known.zones().filter(|zone| scope.sees(slice::from_ref(&zone.name))).cloned().collect())
+}
+
+/// One zone, if it is in sight.
+pub async fn one(plant: &Plant, scope: &Scope, name: &ZoneName) -> Result<ZoneView, Refusal> {
+    if !scope.sees(slice::from_ref(name)) {
+        return Err(Refusal::NotFound(format!(
+            "there is no zone {name}{}; `touchstone zone list` shows what there is",
+            scope.phrase()
+        )));
+    }
     let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let zone = known.zone(name).cloned().ok_or_else(|| no_zone(name))?;
     let touches = |conduit: &&Conduit| conduit.from == *name || conduit.to == *name;
@@ -99,11 +161,12 @@ pub struct AuthorityView {
     pub revoked: usize,
 }
 
-/// Every authority, by zone, role and generation.
-pub async fn authorities(plant: &Plant) -> Result<Vec<AuthorityView>, Refusal> {
+/// Every authority of a zone in sight, by zone, role and generation.
+pub async fn authorities(plant: &Plant, scope: &Scope) -> Result<Vec<AuthorityView>, Refusal> {
     let now = plant.now();
     let records: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), AUTHORITY).await?;
     let mut views = Vec::new();
+    let records = records.into_iter().filter(|held| scope.sees(slice::from_ref(&held.record.zone)));
     for Held { record, .. } in records {
         let prefix = revoked_prefix(&record.zone, record.role, record.generation);
         let revoked: Vec<Held<RevokedCertificate>> = list(plant.store.as_ref(), &prefix).await?;

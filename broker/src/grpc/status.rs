@@ -28,6 +28,7 @@ pub fn denial(plant: &Plant, refusal: &Refusal) -> Denial {
         Refusal::Version(_) => (DenialReason::UnsupportedVersion, 0),
         Refusal::NotPermitted(_) => (DenialReason::NotPermitted, 0),
         Refusal::NotFound(_) => (DenialReason::NotFound, 0),
+        Refusal::Waits { .. } => (DenialReason::Waits, 0),
         Refusal::TryLater { seconds, .. } => (DenialReason::TryLater, *seconds),
         Refusal::Internal(error) => {
             tracing::error!(error = %chain(error.as_ref()), "the broker could not decide");
@@ -38,11 +39,16 @@ pub fn denial(plant: &Plant, refusal: &Refusal) -> Denial {
         Refusal::ReferenceMismatch { findings, .. } => findings.iter().map(convert::finding).collect(),
         _ => Vec::new(),
     };
+    let change = match refusal {
+        Refusal::Waits { change, .. } => change.clone(),
+        _ => String::new(),
+    };
     Denial {
         reason: reason.into(),
         message: refusal.to_string(),
         findings,
         broker_time: plant.now().0,
         retry_after_seconds: retry,
+        change,
     }
 }

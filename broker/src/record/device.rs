@@ -159,6 +159,9 @@ pub struct Device {
     /// Set when counters of the TPM may have gone back for a known reason: the next attestation sets
     /// them anew.
     pub clock_excused: bool,
+    /// Until then one fall of the TPM's reset count is the Clear that an administrator announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clear_expected: Option<UnixTime>,
 }
 
 impl Record for Device {

@@ -1,9 +1,12 @@
 //! The plant itself: its root, issuing and sealing keys, administrators, trust head.
 
+use std::collections::BTreeSet;
+
 use policy::digest::Digest;
-use policy::id::PlantDomain;
+use policy::id::{PlantDomain, ZoneName};
 use policy::time::UnixTime;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Bytes;
 use crate::store::record::Record;
@@ -121,6 +124,23 @@ pub enum AdminRole {
     Owner,
 }
 
+impl AdminRole {
+    /// Every role, the least first.
+    pub const ALL: [Self; 5] = [Self::Viewer, Self::Engineer, Self::Operator, Self::Security, Self::Owner];
+
+    /// The role as people write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Engineer => "engineer",
+            Self::Operator => "operator",
+            Self::Security => "security",
+            Self::Owner => "owner",
+        }
+    }
+}
+
 /// An administrator. Removing the record ends the certificate's power at once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Administrator {
@@ -130,13 +150,32 @@ pub struct Administrator {
     pub role: AdminRole,
     /// Digest of the certified key.
     pub spki: Digest,
-    /// When the certificate was made.
+    /// When they became an administrator.
     pub created: UnixTime,
+    /// The zones they are limited to; none: the whole plant.
+    #[serde(default)]
+    pub zones: Option<BTreeSet<ZoneName>>,
+    /// When the certificate ends.
+    pub not_after: UnixTime,
 }
 
+/// How long the certificates of administrators lived of which version 1 of the record does not say when they end.
+const FIRST_LIFETIME: u64 = 2 * 365 * 86_400;
+
 impl Record for Administrator {
-    const VERSION: u32 = 1;
+    /// 2: a broker that does not know `zones` would let them reach the whole plant.
+    const VERSION: u32 = 2;
     const KIND: &'static str = "administrator";
+
+    /// One of version 1 reaches the whole plant, which is the default, and was made by `init`.
+    fn upgrade(from: u32, mut data: Value) -> Option<Value> {
+        if from != 1 {
+            return None;
+        }
+        let created = data.get("created")?.as_u64()?;
+        data.as_object_mut()?.insert("not_after".to_owned(), created.saturating_add(FIRST_LIFETIME).into());
+        Some(data)
+    }
 }
 
 /// Key of the administrator `name`.

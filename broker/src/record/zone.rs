@@ -20,13 +20,13 @@ pub const AUTHORITY: &str = "authority/";
 pub const REVOKED: &str = "revoked/";
 
 impl Record for Zone {
-    /// 2: it says whether it allows software keys.
-    const VERSION: u32 = 2;
+    /// 2: it says whether it allows software keys. 3: and whether changes need two people.
+    const VERSION: u32 = 3;
     const KIND: &'static str = "zone";
 
-    /// A zone of version 1 allows none, which is the default.
+    /// A zone of version 1 allows none, one of version 2 asks for one person: the defaults.
     fn upgrade(from: u32, data: Value) -> Option<Value> {
-        (from == 1).then_some(data)
+        (1..Self::VERSION).contains(&from).then_some(data)
     }
 }
 
@@ -147,8 +147,9 @@ mod tests {
     fn a_zone_of_version_1_allows_no_software_keys() {
         let zone = Zone::new("cell-3".parse().unwrap());
         let written = String::from_utf8(encode(&zone).unwrap()).unwrap();
-        let old = written.replace("\"v\":2", "\"v\":1").replace(",\"software_keys\":\"refuse\"", "");
-        assert!(old.contains("\"v\":1") && !old.contains("software_keys"), "{old}");
+        let old = written.replace("\"v\":3", "\"v\":1");
+        let old = old.replace(",\"software_keys\":\"refuse\"", "").replace(",\"two_person\":false", "");
+        assert!(old.contains("\"v\":1") && !old.contains("software_keys") && !old.contains("two"), "{old}");
         let read: Zone = decode("zone/cell-3", old.as_bytes()).unwrap();
         assert_eq!((read.software_keys, &read), (SoftwareKeys::Refuse, &zone));
     }

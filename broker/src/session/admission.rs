@@ -232,6 +232,7 @@ async fn new_device(
         asked: 0,
         answered: 0,
         clock_excused: false,
+        clear_expected: None,
     };
     let txn = own_ak(expect_tpm(txn, proven), proven)?
         .absent(device_key(&name))

@@ -84,8 +84,7 @@ async fn decide(
 ) -> Result<v1::CompleteResponse, Refusal> {
     let now = plant.now();
     let Placed { mut device, rebound, txn } = placed;
-    let last = in_order(plant, &device, &proven.evidence().clock()).await?;
-    device.clock_excused = false;
+    let last = in_order(plant, &mut device, &proven.evidence().clock()).await?;
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
     let rulings = rule(plant, &device, proven.evidence(), &golden, now).await?;
     // What a device offers moves the trust files of others, so only a trusted one is heard.

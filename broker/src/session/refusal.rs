@@ -60,6 +60,14 @@ pub enum Refusal {
     /// No such thing.
     #[error("{0}")]
     NotFound(String),
+    /// It was not carried out: it waits for a second person.
+    #[error("{what} waits for a second person: `touchstone change approve {change}`")]
+    Waits {
+        /// Id of the change.
+        change: String,
+        /// What it is, for people.
+        what: String,
+    },
     /// Ask again later.
     #[error("{why}; ask again in {seconds} s")]
     TryLater {

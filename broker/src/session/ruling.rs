@@ -2,7 +2,7 @@
 
 use policy::appraisal::{AppraisalRecord, Finding, appraise};
 use policy::evidence::verify::VerifiedEvidence;
-use policy::id::ZoneName;
+use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use policy::tpm::clock::{ClockAlarm, ClockInfo, ClockOrder};
 use policy::zone::{Admission, Zone, decide};
@@ -75,13 +75,14 @@ async fn zone(plant: &Plant, name: &ZoneName) -> Result<Held<Zone>, Refusal> {
 }
 
 /// The last attestation of `device`, unless the TPM's counters say that this is another TPM state
-/// than the one that made it: a clone, or an unannounced TPM2_Clear.
+/// than the one that made it: a clone, or an unannounced TPM2_Clear. What was announced or forgiven is used up.
 pub async fn in_order(
     plant: &Plant,
-    device: &Device,
+    device: &mut Device,
     clock: &ClockInfo,
 ) -> Result<Option<Held<Attested>>, Refusal> {
     let last: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(&device.name)).await?;
+    let forgiven = std::mem::take(&mut device.clock_excused);
     let Some(held) = &last else { return Ok(None) };
     let before = ClockInfo {
         clock_ms: held.record.clock,
@@ -90,7 +91,12 @@ pub async fn in_order(
         safe: true,
     };
     match ClockOrder::of(&before, clock) {
-        ClockOrder::Alarm(_) if device.clock_excused => Ok(last),
+        ClockOrder::Alarm(_) if forgiven => Ok(last),
+        ClockOrder::Alarm(ClockAlarm::ResetCountFell { .. })
+            if device.clear_expected.take_if(|until| plant.now() < *until).is_some() =>
+        {
+            Ok(last)
+        }
         ClockOrder::Alarm(alarm) => Err(raise_alarm(plant, device, held.clone(), alarm).await?),
         ClockOrder::Continues | ClockOrder::Rebooted => Ok(last),
     }
@@ -111,8 +117,18 @@ async fn raise_alarm(
         let txn = Txn::new().unchanged(last.key.clone(), last.version);
         commit(plant, txn.put(last.key, stored(&last.record)?).audit(event.entry())).await?;
     }
-    Ok(Refusal::EvidenceInvalid(format!(
-        "clone alarm: {alarm}; if this TPM was cleared on purpose, `touchstone device readmit {}` accepts its new counters",
-        device.name
-    )))
+    Ok(Refusal::EvidenceInvalid(format!("clone alarm: {alarm}; {}", remedy(alarm, &device.name))))
+}
+
+/// What an administrator does about a clone alarm, once it is known what happened.
+#[must_use]
+pub fn remedy(alarm: ClockAlarm, name: &DeviceName) -> String {
+    match alarm {
+        ClockAlarm::ResetCountFell { .. } => {
+            format!("if it was cleared on purpose, `touchstone device expect-clear {name}` accepts that once")
+        }
+        ClockAlarm::RestartCountFell { .. } | ClockAlarm::ClockFell { .. } => {
+            format!("once the copy is found, `touchstone device readmit {name}` accepts its counters once")
+        }
+    }
 }

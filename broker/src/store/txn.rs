@@ -136,6 +136,11 @@ impl Txn {
         self
     }
 
+    /// What it expects, key by key.
+    pub fn expected(&self) -> impl Iterator<Item = (&str, Expect)> {
+        self.expect.iter().map(|(key, expect)| (key.as_str(), *expect))
+    }
+
     /// The transaction as one that keeps every limit of the port.
     pub(super) fn bounded(self) -> Result<BoundedTxn, LimitError> {
         let mut written = BTreeSet::new();

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
+use policy::eventlog::ima::key::ImaKey;
 use policy::eventlog::ima::list::ImaList;
 use policy::eventlog::ima::replay::summarize;
 use policy::eventlog::ima::signature;
@@ -13,10 +14,14 @@ use policy::eventlog::ima::verify::{ImaError, ImaPart, Quoted, verify};
 use policy::tpm::alg::HashAlg;
 use policy::tpm::pcr::PcrValues;
 
+/// The key of the seeds' signatures, so that more than their headers is looked at.
+const KEY: &[u8] = include_bytes!("../keys/rsa.der");
+
 fuzz_target!(|bytes: &[u8]| {
     let Ok(list) = ImaList::parse(bytes, 0) else { return };
+    let keys = [ImaKey::parse_version1(KEY).unwrap()];
     for record in list.records().map_while(Result::ok) {
-        let _ = signature::verify(&record.fields, &[]);
+        let _ = signature::verify(&record.fields, &keys);
     }
     let Ok(summary) = summarize(&list, &BTreeSet::from([HashAlg::Sha256])) else { return };
     let [pcrs] = summary.values.as_slice() else { return };

@@ -204,6 +204,9 @@ pub struct Zone {
     /// Whether its servers may have keys outside the TPM.
     #[serde(default)]
     pub software_keys: SoftwareKeys,
+    /// Whether changes of it need two people.
+    #[serde(default)]
+    pub two_person: bool,
 }
 
 impl Zone {
@@ -220,6 +223,7 @@ impl Zone {
             token_admits: false,
             name_constraint: NameConstraint::Critical,
             software_keys: SoftwareKeys::Refuse,
+            two_person: false,
         }
     }
 

@@ -16,3 +16,5 @@ mod rig;
 mod signature;
 #[cfg(test)]
 mod vectors;
+#[cfg(test)]
+mod version1;

@@ -5,7 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use policy::reference::manifest::ima::{MAX_EXCLUDED, MAX_KEYS, Violations};
 use policy::reference::manifest::{Manifest, ManifestProblem};
 use proptest::prelude::*;
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData, SignatureAlgorithm};
+use rcgen::{
+    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm,
+};
 
 use crate::manifest::{digest, minimal};
 
@@ -47,6 +49,21 @@ fn a_section_says_what_was_written() {
     let json = serde_json::to_value(&manifest).unwrap();
     assert_eq!(json["ima"]["file"][0]["path"], "/b");
     assert_eq!(json["ima"]["keys"][0], key);
+}
+
+#[test]
+fn keys_for_version_1_are_listed_apart() {
+    let rsa = key(&PKCS_RSA_SHA256);
+    let manifest = parse(&format!("[ima]\nversion1_keys = [\"{rsa}\"]\n"));
+    assert!(manifest.ima().unwrap().keys()[0].counts_version1());
+    assert_eq!(Manifest::parse(&manifest.render()).unwrap(), manifest);
+    let modern = parse(&format!("[ima]\nkeys = [\"{rsa}\"]\n"));
+    assert!(!modern.ima().unwrap().keys()[0].counts_version1());
+    assert_ne!(manifest.digest(), modern.digest());
+    let both = faults(&format!("[ima]\nkeys = [\"{rsa}\"]\nversion1_keys = [\"{rsa}\"]\n"));
+    assert_eq!(both, [ManifestProblem::Duplicate("a key".to_owned())]);
+    let p256 = faults(&format!("[ima]\nversion1_keys = [\"{}\"]\n", key(&PKCS_ECDSA_P256_SHA256)));
+    assert!(matches!(p256.as_slice(), [ManifestProblem::Key(why)] if why.contains("RSA")), "{p256:?}");
 }
 
 #[test]

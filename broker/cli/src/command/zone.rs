@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum};
 use policy::id::{ProductName, ZoneName};
-use proto::v1::{CreateZoneRequest, GetZoneRequest, GetZoneResponse, ListZonesRequest, Zone, ZoneTiming};
+use proto::v1::{
+    CreateZoneRequest, GetZoneRequest, GetZoneResponse, ListZonesRequest, SetZoneRequest, Zone, ZoneTiming,
+};
 use serde::Serialize;
 
 use super::conduit::ConduitView;
@@ -21,6 +23,8 @@ use crate::output::{Page, Report, Sentence, Session, View, words};
 pub(crate) enum ZoneCommand {
     /// Make a zone with its two authorities
     Create(CreateArgs),
+    /// Change how a zone is administered
+    Set(SetArgs),
     /// Every zone
     List,
     /// One zone: its numbers, its conduits, its devices
@@ -66,11 +70,40 @@ pub(crate) struct CreateArgs {
     /// Whether servers that cannot use a TPM may have keys outside it, certified through their device
     #[arg(long, value_enum, default_value_t = SoftwareKeys::Refuse)]
     software_keys: SoftwareKeys,
+    /// Changes of the zone need two people
+    #[arg(long)]
+    two_person: bool,
     /// The worst that is accepted for a claim, for example executables=affirming; may repeat
     #[arg(long = "least", value_name = "CLAIM=TIER")]
     least: Vec<Least>,
     #[command(flatten)]
     dry_run: DryRun,
+}
+
+/// What changes of the zone.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Where two people are needed, a change waits until another administrator with role and reach for it approves it
+(touchstone change list). To quarantine a device never waits.
+Example:
+  touchstone zone set cell-3 --two-person on")]
+pub(crate) struct SetArgs {
+    /// Name of the zone
+    name: ZoneName,
+    /// Whether changes need two people; to turn it off needs two itself
+    #[arg(long, value_enum, value_name = "ON|OFF")]
+    two_person: Switch,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// Something that is on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    /// It holds
+    On,
+    /// It does not
+    Off,
 }
 
 /// What a zone does with a device that is not golden.
@@ -166,6 +199,7 @@ impl From<CreateArgs> for Zone {
             name_constraint: written(args.name_constraint),
             least: args.least.into_iter().map(|least| (least.claim, least.tier)).collect(),
             software_keys: written(args.software_keys),
+            two_person: args.two_person,
         }
     }
 }
@@ -183,6 +217,7 @@ struct ZoneView {
     token_admits: bool,
     name_constraint: String,
     software_keys: String,
+    two_person: bool,
     least: BTreeMap<String, String>,
 }
 
@@ -200,6 +235,7 @@ impl From<Zone> for ZoneView {
             token_admits: zone.token_admits,
             name_constraint: zone.name_constraint,
             software_keys: zone.software_keys,
+            two_person: zone.two_person,
             least: zone.least.into_iter().collect(),
         }
     }
@@ -275,6 +311,7 @@ impl View for ZonePage {
             ("token admits", if zone.token_admits { "yes" } else { "no" }.to_owned()),
             ("name constraint", zone.name_constraint.clone()),
             ("software keys", words::or_dash(&zone.software_keys)),
+            ("changes need", people(zone.two_person).to_owned()),
         ];
         let mut text = String::new();
         for (label, value) in lines {
@@ -290,6 +327,7 @@ impl View for ZonePage {
 pub(crate) async fn run(command: ZoneCommand, session: &Session) -> Result<Report> {
     match command {
         ZoneCommand::Create(args) => create(args, session).await,
+        ZoneCommand::Set(args) => set(args, session).await,
         ZoneCommand::List => {
             let mut client = session.client().await?;
             let answer = client.list_zones(ListZonesRequest {}).await.map_err(|s| failed(&s))?;
@@ -317,6 +355,21 @@ async fn create(args: CreateArgs, session: &Session) -> Result<Report> {
         words::span(zone.reattest_every_seconds.into()),
         words::span(zone.outlive_broker_seconds.into()),
     );
+    session.report(&Sentence { text, fields: Created { dry_run, zone } })
+}
+
+const fn people(two_person: bool) -> &'static str {
+    if two_person { "two people" } else { "one person" }
+}
+
+async fn set(args: SetArgs, session: &Session) -> Result<Report> {
+    let dry_run = args.dry_run.dry_run;
+    let two_person = Some(args.two_person == Switch::On);
+    let request = SetZoneRequest { name: args.name.to_string(), two_person, dry_run };
+    let answer = session.client().await?.set_zone(request).await.map_err(|s| failed(&s))?;
+    let zone = ZoneView::from(answer.into_inner().zone.unwrap_or_default());
+    let verb = if dry_run { "would need" } else { "need" };
+    let text = format!("changes of zone {} {verb} {}", zone.name, people(zone.two_person));
     session.report(&Sentence { text, fields: Created { dry_run, zone } })
 }
 

@@ -58,6 +58,16 @@ macro_rules! scripted {
                 self.answer(stringify!($call), request.get_ref()).map(Response::new)
             })*
 
+            async fn import_list(&self, request: Request<Streaming<v1::ImportListRequest>>) -> Result<Response<v1::ImportDevicesResponse>, Status> {
+                let mut whole = v1::ImportListRequest::default();
+                let mut parts = request.into_inner();
+                while let Some(part) = parts.message().await? {
+                    whole.devices.extend(part.devices);
+                    (whole.total, whole.dry_run) = (part.total, part.dry_run);
+                }
+                self.answer("import_list", &whole).map(Response::new)
+            }
+
             type BackupStream = BoxStream<'static, Result<BackupChunk, Status>>;
 
             async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
@@ -86,6 +96,7 @@ scripted! {
     admit_device: AdmitDeviceRequest => AdmitDeviceResponse,
     quarantine_device: QuarantineDeviceRequest => QuarantineDeviceResponse,
     readmit_device: ReadmitDeviceRequest => ReadmitDeviceResponse,
+    expect_clear: ExpectClearRequest => ExpectClearResponse,
     attest_device: AttestDeviceRequest => AttestDeviceResponse,
     get_result: GetResultRequest => GetResultResponse,
     create_token: CreateTokenRequest => CreateTokenResponse,
@@ -101,6 +112,16 @@ scripted! {
     list_conduits: ListConduitsRequest => ListConduitsResponse,
     list_authorities: ListAuthoritiesRequest => ListAuthoritiesResponse,
     get_jwks: GetJwksRequest => GetJwksResponse,
+    set_zone: SetZoneRequest => SetZoneResponse,
+    list_changes: ListChangesRequest => ListChangesResponse,
+    get_change: GetChangeRequest => GetChangeResponse,
+    approve_change: ApproveChangeRequest => ApproveChangeResponse,
+    reject_change: RejectChangeRequest => RejectChangeResponse,
+    list_administrators: ListAdministratorsRequest => ListAdministratorsResponse,
+    invite_administrator: InviteAdministratorRequest => InviteAdministratorResponse,
+    remove_administrator: RemoveAdministratorRequest => RemoveAdministratorResponse,
+    set_administrator: SetAdministratorRequest => SetAdministratorResponse,
+    renew_administrator: RenewAdministratorRequest => RenewAdministratorResponse,
     list_audit_events: ListAuditEventsRequest => ListAuditEventsResponse,
 }
 
@@ -159,6 +180,13 @@ impl FakeBroker {
     pub(crate) fn denies(&self, call: &'static str, reason: DenialReason, message: &str) -> &Self {
         let message = message.to_owned();
         self.push(call, Err(Denial { reason: reason.into(), message, ..Denial::default() }))
+    }
+
+    /// Adds an answer that it waits for a second person.
+    pub(crate) fn lets_wait(&self, call: &'static str, change: &str) -> &Self {
+        let reason = DenialReason::Waits.into();
+        let message = format!("it waits for a second person: `touchstone change approve {change}`");
+        self.push(call, Err(Denial { reason, message, change: change.to_owned(), ..Denial::default() }))
     }
 
     fn push(&self, call: &'static str, answer: Result<Vec<u8>, Denial>) -> &Self {

@@ -71,6 +71,32 @@ fn a_list_is_asked_page_by_page() {
 }
 
 #[test]
+fn what_waits_for_a_second_person_is_6() {
+    let broker = FakeBroker::start();
+    broker.lets_wait("set_zone", "00112233aabbccdd").lets_wait("readmit_device", "00112233aabbccdd");
+    let ran = broker.run(&["zone", "set", "cell-3", "--two-person", "off"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (6, ""), "{ran:?}");
+    assert!(ran.stderr.contains("touchstone change approve 00112233aabbccdd"), "{ran:?}");
+    let ran = broker.run(&["device", "readmit", "press-7", "--reason", "repaired", "-o", "json"]);
+    let waits = serde_json::json!({ "schema": 1, "waits": true, "change": "00112233aabbccdd" });
+    assert_eq!((ran.code, ran.json()), (6, waits), "{ran:?}");
+    let asked: Vec<SetZoneRequest> = broker.asked("set_zone");
+    assert_eq!(asked[0].two_person, Some(false));
+}
+
+#[test]
+fn the_secret_of_an_approved_change_stands_alone() {
+    let broker = FakeBroker::start();
+    let made = CreateTokenResponse { token: "ts1.id.secret".to_owned(), expires_at: 4_000_000_000 };
+    let change = Change { act: "token.create".to_owned(), subject: "id".to_owned(), ..Change::default() };
+    let answer = prost::Message::encode_to_vec(&made);
+    broker.answers("approve_change", &ApproveChangeResponse { change: Some(change), answer });
+    let ran = broker.run(&["change", "approve", "00112233aabbccdd"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "ts1.id.secret\n"), "{ran:?}");
+    assert!(ran.stderr.contains("token.create id is carried out"), "{ran:?}");
+}
+
+#[test]
 fn a_token_stands_alone_on_standard_output() {
     let broker = FakeBroker::start();
     let answer = CreateTokenResponse { token: "tst1.id.secret".to_owned(), expires_at: 4_000_000_000 };
@@ -126,11 +152,11 @@ fn devices_are_imported_with_the_zones_and_name_of_the_command_line() {
     let broker = FakeBroker::start();
     let file = broker.path("identity.json");
     fs::write(&file, format!(r#"{{"schema":1,"ek_digest":"sha256:{}"}}"#, "ab".repeat(32))).unwrap();
-    broker.answers("import_devices", &ImportDevicesResponse { created: 1, unchanged: 0 });
+    broker.answers("import_list", &ImportDevicesResponse { created: 1, unchanged: 0 });
     let file = file.to_str().unwrap();
     let ran = broker.run(&["device", "import", file, "--zone", "cell-3", "--name", "press-7"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "1 registered, 0 already known\n"), "{ran:?}");
-    let asked = broker.asked::<ImportDevicesRequest>("import_devices").remove(0).devices.remove(0);
+    let asked = broker.asked::<ImportListRequest>("import_list").remove(0).devices.remove(0);
     assert_eq!(
         (asked.name.as_str(), asked.zones, asked.ek_digest),
         ("press-7", vec!["cell-3".to_owned()], vec![0xab; 32])

@@ -23,9 +23,10 @@ use tokio::sync::mpsc;
 
 use self::format::{Header, Line, PART, Writer};
 pub(super) use self::snapshot::{Snapshot, snapshot};
-use super::Actor;
+use super::reach::Reach;
 use crate::plant::Plant;
 use crate::record::RecordError;
+use crate::record::change::{CHANGE, Change};
 use crate::record::device::{ATTESTED, Attested};
 use crate::record::golden::{RELEASE, ReleaseRecord};
 use crate::secrets::SecretKey;
@@ -41,9 +42,9 @@ const NEEDS: &str = "the keys in this file are wrapped: restoring it needs secre
                      which belongs into the host's own backup";
 
 /// Sends the whole state, chunk by chunk. A reader that is gone ends it.
-pub async fn backup(plant: &Plant, actor: &Actor, sink: &mpsc::Sender<Vec<u8>>) -> Result<(), Refusal> {
+pub async fn backup(plant: &Plant, reach: &Reach, sink: &mpsc::Sender<Vec<u8>>) -> Result<(), Refusal> {
     let now = plant.now();
-    let event = actor.event(now, plant.domain().as_str(), "the whole state was saved to a file");
+    let event = reach.event(now, plant.domain().as_str(), "the whole state was saved to a file");
     plant.store.transact(Txn::new().audit(event.entry())).await.map_err(Refusal::internal)?;
     let snapshot = snapshot(plant).await?;
     let mut out = Out { writer: Writer::default(), sink };
@@ -106,7 +107,7 @@ pub(super) struct NamedBlob {
 }
 
 /// Prefixes of the records that name blobs.
-const NAMING: [&str; 2] = [ATTESTED, RELEASE];
+const NAMING: [&str; 3] = [ATTESTED, RELEASE, CHANGE];
 
 /// Every blob that a record of the store names.
 pub(crate) async fn blobs_in_use(store: &dyn Store) -> Result<BTreeSet<Digest>, RecordError> {
@@ -132,6 +133,11 @@ fn named_blobs(key: &str, value: &[u8]) -> Result<Vec<NamedBlob>, DecodeError> {
         return Ok([attested.evidence, attested.result]
             .map(|digest| NamedBlob { digest, needed: false })
             .into());
+    }
+    if key.starts_with(CHANGE) {
+        let change: Change = decode(key, value)?;
+        // A restore drops what waits, so it needs neither.
+        return Ok([change.request, change.basis].map(|digest| NamedBlob { digest, needed: false }).into());
     }
     if key.starts_with(RELEASE) {
         let release: ReleaseRecord = decode(key, value)?;

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::format::{Piece, Reader};
 use super::inspect::{Inspected, inspect};
 use super::renew::Renewal;
-use crate::admin::Actor;
+use crate::admin::reach::Reach;
 use crate::ca::Serial;
 use crate::init;
 use crate::plant::{Plant, PlantKeys};
@@ -103,7 +103,7 @@ fn parse_serials(serials: &[String]) -> Result<BTreeSet<Serial>, Refusal> {
 /// backup was made. Run it in a task of its own: once the store was replaced, the keys must follow.
 pub async fn restore(
     plant: &Plant,
-    actor: &Actor,
+    reach: &Reach,
     mut staged: Staged,
     serials: &[String],
 ) -> Result<Restored, Refusal> {
@@ -126,7 +126,7 @@ pub async fn restore(
     plant.store.replace_all(content, past).await.map_err(refusal)?;
     adopt(plant).await?;
     let text = format!("the state of {made} was restored; plant epoch {epoch} begins");
-    let event = actor.event(plant.now(), plant.domain().as_str(), &text);
+    let event = reach.event(plant.now(), plant.domain().as_str(), &text);
     plant.store.transact(Txn::new().audit(event.entry())).await.map_err(Refusal::internal)?;
     Ok(restored)
 }
@@ -225,7 +225,8 @@ fn notes(inspected: &Inspected, given: usize, replaced: &PlantKeys) -> Vec<Strin
         ),
         "quarantines, removed administrators and withdrawn releases of that time have to be repeated"
             .to_owned(),
-        "every join token ended; make new ones".to_owned(),
+        "every join token and invitation ended, and what waited for a second person; make new ones"
+            .to_owned(),
     ];
     if replaced.plant_id != inspected.header.plant_id {
         notes.push(

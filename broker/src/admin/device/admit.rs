@@ -31,7 +31,7 @@ pub async fn admit(plant: &Plant, actor: &Actor, request: &Request) -> Result<De
 }
 
 async fn decide(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft<DeviceName>, Refusal> {
-    match find(plant, &request.device).await? {
+    match find(plant, actor.scope(), &request.device).await? {
         Found::Device(known) => move_device(plant, actor, *known, request).await,
         Found::Pending(pending) => let_in(plant, actor, pending, request).await,
     }
@@ -55,6 +55,8 @@ async fn move_device(
     }
     let (zones, txn) =
         existing_zones(plant, &wanted_zones(&request.zones, &[], &name)?, known.expected()).await?;
+    let touched = [zones.as_slice(), known.device.record.zones.as_slice()].concat();
+    let reach = actor.reach(plant, &touched).await?;
     if zones == known.device.record.zones {
         return Ok(Draft::nothing(name));
     }
@@ -68,8 +70,8 @@ async fn move_device(
     let txn = txn.put(known.device.key, stored(&known.device.record)?);
     // What its zones offer and what is revoked both show in trust files.
     let txn = trust::raise(plant, txn, now).await?;
-    let event = actor.event(now, name.as_str(), &text);
-    Ok(Draft::write(name, txn.audit(event.entry())))
+    let deed = reach.deed(name.as_str(), &text);
+    Ok(Draft::write(name, txn, deed))
 }
 
 async fn let_in(
@@ -92,14 +94,12 @@ async fn let_in(
     let (txn, tpm) = adopt(txn, tpm, &name, &ek_key(&ek))?;
     let (zones, txn) =
         existing_zones(plant, &wanted_zones(&request.zones, &pending.record.zones, &name)?, txn).await?;
+    let reach = actor.reach(plant, &zones).await?;
     let device = new_device(name.clone(), ek, zones, actor, now);
-    let event = actor.event(now, name.as_str(), &format!("admitted with EK {ek} ({})", pending.record.tpm));
-    let txn = txn
-        .put(device_key(&name), stored(&device)?)
-        .put(ek_key(&ek), stored(&tpm)?)
-        .delete(pending.key)
-        .audit(event.entry());
-    Ok(Draft::write(name, txn))
+    let deed = reach.deed(name.as_str(), &format!("admitted with EK {ek} ({})", pending.record.tpm));
+    let txn =
+        txn.put(device_key(&name), stored(&device)?).put(ek_key(&ek), stored(&tpm)?).delete(pending.key);
+    Ok(Draft::write(name, txn, deed))
 }
 
 /// The TPM's record as the device's own. Being admitted does not make it registered: the digest came

@@ -13,6 +13,7 @@ use policy::digest::Digest;
 use policy::id::{DeviceName, ZoneName};
 use policy::zone::Zone;
 
+use super::reach::Scope;
 use crate::plant::Plant;
 use crate::record::device::{Device, MAX_ZONES, PENDING, Pending, Tpm, device_key, ek_key, pending_key};
 use crate::record::zone::zone_key;
@@ -63,51 +64,62 @@ pub(super) enum Found {
     Pending(Held<Pending>),
 }
 
-/// The device or waiting TPM that `wanted` names.
-pub(super) async fn find(plant: &Plant, wanted: &DeviceRef) -> Result<Found, Refusal> {
+/// The device or waiting TPM that `wanted` names, if it is in sight; what is not is told apart from what is not
+/// there by nothing.
+pub(super) async fn find(plant: &Plant, scope: &Scope, wanted: &DeviceRef) -> Result<Found, Refusal> {
     match wanted {
-        DeviceRef::Name(name) => by_name(plant, name).await,
-        DeviceRef::Ek(ek) => by_ek(plant, ek).await,
+        DeviceRef::Name(name) => by_name(plant, scope, name).await,
+        DeviceRef::Ek(ek) => by_ek(plant, scope, ek).await,
     }
 }
 
-/// The device `name`; one that still waits is not meant.
-pub(super) async fn known(plant: &Plant, name: &DeviceName) -> Result<Known, Refusal> {
-    let device: Held<Device> =
-        fetch(plant.store.as_ref(), device_key(name)).await?.ok_or_else(|| unknown(name))?;
+/// The device `name`, if it is in sight; one that still waits is not meant.
+pub(super) async fn known(plant: &Plant, scope: &Scope, name: &DeviceName) -> Result<Known, Refusal> {
+    let device: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(name)).await?;
+    let device = device.filter(|held| scope.sees(&held.record.zones)).ok_or_else(|| unknown(scope, name))?;
     let tpm: Held<Tpm> = fetch(plant.store.as_ref(), ek_key(&device.record.ek))
         .await?
         .ok_or_else(|| Refusal::internal(format!("the device {name} is known, its TPM is not")))?;
     Ok(Known { device, tpm })
 }
 
-fn unknown(wanted: &dyn fmt::Display) -> Refusal {
-    Refusal::NotFound(format!("there is no device {wanted}; `touchstone device list` shows what there is"))
+fn unknown(scope: &Scope, wanted: &dyn fmt::Display) -> Refusal {
+    Refusal::NotFound(format!(
+        "there is no device {wanted}{}; `touchstone device list` shows what there is",
+        scope.phrase()
+    ))
 }
 
-async fn by_name(plant: &Plant, name: &DeviceName) -> Result<Found, Refusal> {
+async fn by_name(plant: &Plant, scope: &Scope, name: &DeviceName) -> Result<Found, Refusal> {
     if fetch::<Device>(plant.store.as_ref(), device_key(name)).await?.is_some() {
-        return Ok(Found::Device(Box::new(known(plant, name).await?)));
+        return Ok(Found::Device(Box::new(known(plant, scope, name).await?)));
     }
     let waiting: Vec<Held<Pending>> = list(plant.store.as_ref(), PENDING).await?;
-    let mut asking = waiting.into_iter().filter(|held| held.record.name.as_ref() == Some(name));
+    let waiting = waiting.into_iter().filter(|held| scope.sees(&held.record.zones));
+    let mut asking = waiting.filter(|held| held.record.name.as_ref() == Some(name));
     match (asking.next(), asking.next()) {
         (Some(one), None) => Ok(Found::Pending(one)),
         (Some(one), Some(other)) => Err(Refusal::Conflict(format!(
             "several pending devices ask for the name {name}: {}, {}, ...; name one by its EK digest",
             one.record.ek, other.record.ek
         ))),
-        (None, _) => Err(unknown(name)),
+        (None, _) => Err(unknown(scope, name)),
     }
 }
 
-async fn by_ek(plant: &Plant, ek: &Digest) -> Result<Found, Refusal> {
+async fn by_ek(plant: &Plant, scope: &Scope, ek: &Digest) -> Result<Found, Refusal> {
     let tpm: Option<Held<Tpm>> = fetch(plant.store.as_ref(), ek_key(ek)).await?;
     if let Some(name) = tpm.and_then(|held| held.record.device) {
-        return Ok(Found::Device(Box::new(known(plant, &name).await?)));
+        // By its EK: a refusal must not tell the name of what is out of sight.
+        let known = known(plant, scope, &name).await.map_err(|refusal| match refusal {
+            Refusal::NotFound(_) => unknown(scope, ek),
+            other => other,
+        });
+        return Ok(Found::Device(Box::new(known?)));
     }
     let pending: Option<Held<Pending>> = fetch(plant.store.as_ref(), pending_key(ek)).await?;
-    pending.map(Found::Pending).ok_or_else(|| unknown(ek))
+    let pending = pending.filter(|held| scope.sees(&held.record.zones));
+    pending.map(Found::Pending).ok_or_else(|| unknown(scope, ek))
 }
 
 /// `zones` in order and once each, if there are not too many and each exists; the transaction expects

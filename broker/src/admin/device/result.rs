@@ -9,6 +9,7 @@ use prost::Message;
 use proto::v1;
 
 use super::view::{DeviceView, State, device};
+use crate::admin::reach::Scope;
 use crate::ear::{EarKey, Signed};
 use crate::golden;
 use crate::plant::Plant;
@@ -45,11 +46,12 @@ pub struct SignedEar {
 /// The last appraisal of `name` in `zone`, or in its only zone; signed now if `sign`.
 pub async fn result(
     plant: &Plant,
+    scope: &Scope,
     name: &DeviceName,
     zone: Option<&ZoneName>,
     sign: bool,
 ) -> Result<Recorded, Refusal> {
-    let view = device(plant, name).await?;
+    let view = device(plant, scope, name).await?;
     let attested = view.attested.as_ref().ok_or_else(|| {
         Refusal::NotFound(format!("{name} has not attested yet, so there is no result; start its attestor"))
     })?;
@@ -142,9 +144,6 @@ async fn undermined(
     attested: &Attested,
     record: &AppraisalRecord,
 ) -> Result<Option<String>, Refusal> {
-    if attested.clone_alarm {
-        return Ok(Some("its TPM's clock did not follow since, as if there were a copy of it".to_owned()));
-    }
     if !view.device.zones.contains(&record.zone) {
         return Ok(Some(format!("the device left zone {} since", record.zone)));
     }

@@ -1,6 +1,9 @@
-//! Quarantine, readmission, and "attest now".
+//! Quarantine, readmission, an announced Clear, and "attest now".
+
+use std::ops::RangeInclusive;
 
 use policy::id::DeviceName;
+use policy::time::UnixTime;
 
 use super::{Known, known};
 use crate::admin::Actor;
@@ -12,6 +15,9 @@ use crate::record::stored;
 use crate::session::Refusal;
 use crate::session::issue::revoke;
 use crate::trust;
+
+/// For how many seconds a Clear may be announced: a service visit, not a standing permission.
+const CLEAR_LIFETIME: RangeInclusive<u32> = 60..=7 * 86_400;
 
 /// Stops a device: no new certificate, and those it holds are revoked. Returns how many.
 pub async fn quarantine(
@@ -31,16 +37,17 @@ async fn stop(
     reason: &str,
 ) -> Result<Draft<usize>, Refusal> {
     let now = plant.now();
-    let Known { device, mut tpm } = not_retired(known(plant, name).await?)?;
+    let Known { device, mut tpm } = not_retired(known(plant, actor.scope(), name).await?)?;
+    let reach = actor.reach(plant, &device.record.zones).await?;
     let txn = Known { device: device.clone(), tpm: tpm.clone() }.expected();
     let (revoked, txn) = revoke(plant, txn, name, |_| true, now, "quarantined").await?;
     // Who stopped it first, and why, stays on record.
     let by = actor.name().to_owned();
     let first = tpm.record.quarantine.take();
     tpm.record.quarantine = Some(first.unwrap_or(Quarantine { at: now, by, reason: reason.to_owned() }));
-    let event = actor.event(now, name.as_str(), &format!("{reason}; {revoked} certificates revoked"));
-    let txn = txn.put(tpm.key, stored(&tpm.record)?).audit(event.entry());
-    Ok(Draft::write(revoked, trust::raise(plant, txn, now).await?))
+    let deed = reach.deed(name.as_str(), &format!("{reason}; {revoked} certificates revoked"));
+    let txn = txn.put(tpm.key, stored(&tpm.record)?);
+    Ok(Draft::write(revoked, trust::raise(plant, txn, now).await?, deed))
 }
 
 /// Ends a quarantine. The device is trusted when it proved itself again; counters of its TPM that went
@@ -56,17 +63,55 @@ async fn release(
     name: &DeviceName,
     reason: &str,
 ) -> Result<Draft<()>, Refusal> {
-    let now = plant.now();
-    let known = not_retired(known(plant, name).await?)?;
+    let known = not_retired(known(plant, actor.scope(), name).await?)?;
+    let reach = actor.reach(plant, &known.device.record.zones).await?;
     let txn = known.expected();
     let Known { mut device, mut tpm } = known;
     tpm.record.quarantine = None;
     device.record.clock_excused = true;
     device.record.asked = device.record.asked.saturating_add(1);
-    let event = actor.event(now, name.as_str(), reason);
-    let txn =
-        txn.put(tpm.key, stored(&tpm.record)?).put(device.key, stored(&device.record)?).audit(event.entry());
-    Ok(Draft::write((), txn))
+    let txn = txn.put(tpm.key, stored(&tpm.record)?).put(device.key, stored(&device.record)?);
+    Ok(Draft::write((), txn, reach.deed(name.as_str(), reason)))
+}
+
+/// Announces that a device's TPM is to be cleared within `lifetime` seconds: the first fall of its reset count
+/// until then is no alarm. Any other disorder of its clock still is one. Returns when the announcement ends.
+pub async fn expect_clear(
+    plant: &Plant,
+    actor: &Actor,
+    name: &DeviceName,
+    lifetime: u32,
+    reason: &str,
+) -> Result<UnixTime, Refusal> {
+    let reason = printable("reason", reason, MAX_REASON)?;
+    if !CLEAR_LIFETIME.contains(&lifetime) {
+        return Err(Refusal::malformed(format!(
+            "a Clear is announced for {} to {} seconds, not for {lifetime}",
+            CLEAR_LIFETIME.start(),
+            CLEAR_LIFETIME.end()
+        )));
+    }
+    commit(plant, || announce(plant, actor, name, lifetime, reason)).await
+}
+
+async fn announce(
+    plant: &Plant,
+    actor: &Actor,
+    name: &DeviceName,
+    lifetime: u32,
+    reason: &str,
+) -> Result<Draft<UnixTime>, Refusal> {
+    let now = plant.now();
+    let known = not_retired(known(plant, actor.scope(), name).await?)?;
+    let reach = actor.reach(plant, &known.device.record.zones).await?;
+    let txn = known.expected();
+    let mut device = known.device;
+    let until = now.plus(u64::from(lifetime));
+    device.record.clear_expected = Some(until);
+    // A device that was cleared already waits for nothing else.
+    device.record.asked = device.record.asked.saturating_add(1);
+    let deed = reach.deed(name.as_str(), &format!("a Clear is expected until {until}: {reason}"));
+    Ok(Draft::write(until, txn.put(device.key, stored(&device.record)?), deed))
 }
 
 /// Asks a device to prove itself now.
@@ -75,8 +120,8 @@ pub async fn attest_now(plant: &Plant, actor: &Actor, name: &DeviceName) -> Resu
 }
 
 async fn ask(plant: &Plant, actor: &Actor, name: &DeviceName) -> Result<Draft<()>, Refusal> {
-    let now = plant.now();
-    let known = not_retired(known(plant, name).await?)?;
+    let known = not_retired(known(plant, actor.scope(), name).await?)?;
+    let reach = actor.reach(plant, &known.device.record.zones).await?;
     if let Some(stop) = &known.tpm.record.quarantine {
         return Err(Refusal::Quarantined {
             device: name.to_string(),
@@ -93,8 +138,8 @@ async fn ask(plant: &Plant, actor: &Actor, name: &DeviceName) -> Result<Draft<()
     let txn = known.expected();
     let mut device = known.device;
     device.record.asked = device.record.asked.saturating_add(1);
-    let event = actor.event(now, name.as_str(), "asked to prove itself");
-    Ok(Draft::write((), txn.put(device.key, stored(&device.record)?).audit(event.entry())))
+    let deed = reach.deed(name.as_str(), "asked to prove itself");
+    Ok(Draft::write((), txn.put(device.key, stored(&device.record)?), deed))
 }
 
 fn not_retired(known: Known) -> Result<Known, Refusal> {

@@ -5,14 +5,14 @@ use policy::time::UnixTime;
 use policy::zone::Segmentation;
 
 use super::{DeviceRef, Found, find};
+use crate::admin::reach::Scope;
 use crate::plant::Plant;
 use crate::record::device::{
     Admission, Attested, DEVICE, Decision, Device, HeldCertificate, HeldCertificates, Inventory, PENDING,
     Pending, Tpm, attested_key, ek_key, held_place, held_prefix, inventory_key,
 };
-use crate::record::{Held, fetch, list};
+use crate::record::{Held, fetch, list, list_page};
 use crate::session::Refusal;
-use crate::store::record::decode;
 use crate::trust;
 
 /// Most devices on one page: with their certificates they stay well below gRPC's 4 MiB.
@@ -25,7 +25,7 @@ const AFTER_NAMES: char = '~';
 pub enum State {
     /// Known by its EK; it never came.
     Registered,
-    /// It proved itself and waits for an administrator.
+    /// It proved itself and waits for an administrator: it is new, or its TPM's counters fell.
     Pending,
     /// Trusted in every zone.
     Trusted,
@@ -134,22 +134,21 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-/// One page of devices.
-pub async fn page(plant: &Plant, filter: &Filter) -> Result<Page, Refusal> {
+/// One page of the devices in sight.
+pub async fn page(plant: &Plant, scope: &Scope, filter: &Filter) -> Result<Page, Refusal> {
     let limit = if filter.limit == 0 { MAX_PAGE } else { filter.limit.min(MAX_PAGE) };
     let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let mut page = Page { devices: Vec::new(), next: None };
     if !filter.after.starts_with(AFTER_NAMES) {
         let mut after = (!filter.after.is_empty()).then(|| format!("{DEVICE}{}", filter.after));
         loop {
-            let found = plant.store.scan(DEVICE, after.as_deref(), limit).await?;
-            let Some((last, _)) = found.last() else { break };
-            after = Some(last.clone());
-            for (key, value) in found {
-                let device: Device = decode(&key, &value.value).map_err(Refusal::internal)?;
-                let name = device.name.to_string();
-                let seen = Seen::Device(Box::new(view(plant, device, &zones).await?));
-                if take(&mut page, filter, limit, seen, name) {
+            let found = list_page::<Device>(plant.store.as_ref(), DEVICE, after.as_deref(), limit).await?;
+            let Some(last) = found.last else { break };
+            after = Some(last);
+            for held in found.records {
+                let name = held.record.name.to_string();
+                let seen = Seen::Device(Box::new(view(plant, held.record, &zones).await?));
+                if take(&mut page, scope, filter, limit, seen, name) {
                     return Ok(page);
                 }
             }
@@ -158,7 +157,7 @@ pub async fn page(plant: &Plant, filter: &Filter) -> Result<Page, Refusal> {
     let waiting: Vec<Held<Pending>> = list(plant.store.as_ref(), PENDING).await?;
     for held in waiting {
         let place = format!("{AFTER_NAMES}{}", held.record.ek.hex());
-        if place > filter.after && take(&mut page, filter, limit, Seen::Pending(held.record), place) {
+        if place > filter.after && take(&mut page, scope, filter, limit, Seen::Pending(held.record), place) {
             return Ok(page);
         }
     }
@@ -166,8 +165,9 @@ pub async fn page(plant: &Plant, filter: &Filter) -> Result<Page, Refusal> {
 }
 
 /// Takes a line that matches; says whether the page is full.
-fn take(page: &mut Page, filter: &Filter, limit: usize, seen: Seen, place: String) -> bool {
-    let matches = filter.state.is_none_or(|state| seen.state() == state)
+fn take(page: &mut Page, scope: &Scope, filter: &Filter, limit: usize, seen: Seen, place: String) -> bool {
+    let matches = scope.sees(seen.zones())
+        && filter.state.is_none_or(|state| seen.state() == state)
         && filter.zone.as_ref().is_none_or(|zone| seen.zones().contains(zone));
     if !matches {
         return false;
@@ -178,21 +178,22 @@ fn take(page: &mut Page, filter: &Filter, limit: usize, seen: Seen, place: Strin
     full
 }
 
-/// Every device and every waiting TPM.
-pub async fn all(plant: &Plant, zones: &Segmentation) -> Result<Vec<Seen>, Refusal> {
+/// Every device and every waiting TPM in sight.
+pub async fn all(plant: &Plant, scope: &Scope, zones: &Segmentation) -> Result<Vec<Seen>, Refusal> {
     let mut all = Vec::new();
     let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
-    for held in devices {
+    for held in devices.into_iter().filter(|held| scope.sees(&held.record.zones)) {
         all.push(Seen::Device(Box::new(view(plant, held.record, zones).await?)));
     }
     let waiting: Vec<Held<Pending>> = list(plant.store.as_ref(), PENDING).await?;
-    all.extend(waiting.into_iter().map(|held| Seen::Pending(held.record)));
+    let waiting = waiting.into_iter().filter(|held| scope.sees(&held.record.zones));
+    all.extend(waiting.map(|held| Seen::Pending(held.record)));
     Ok(all)
 }
 
-/// The device or waiting TPM that `wanted` names.
-pub async fn one(plant: &Plant, wanted: &DeviceRef) -> Result<Seen, Refusal> {
-    match find(plant, wanted).await? {
+/// The device or waiting TPM that `wanted` names, if it is in sight.
+pub async fn one(plant: &Plant, scope: &Scope, wanted: &DeviceRef) -> Result<Seen, Refusal> {
+    match find(plant, scope, wanted).await? {
         Found::Pending(held) => Ok(Seen::Pending(held.record)),
         Found::Device(known) => {
             let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
@@ -201,11 +202,11 @@ pub async fn one(plant: &Plant, wanted: &DeviceRef) -> Result<Seen, Refusal> {
     }
 }
 
-/// The device `name`.
-pub async fn device(plant: &Plant, name: &DeviceName) -> Result<DeviceView, Refusal> {
-    match one(plant, &DeviceRef::Name(name.clone())).await? {
+/// The device `name`, if it is in sight.
+pub async fn device(plant: &Plant, scope: &Scope, name: &DeviceName) -> Result<DeviceView, Refusal> {
+    match one(plant, scope, &DeviceRef::Name(name.clone())).await? {
         Seen::Device(view) => Ok(*view),
-        Seen::Pending(_) => Err(super::unknown(name)),
+        Seen::Pending(_) => Err(super::unknown(scope, name)),
     }
 }
 
@@ -251,6 +252,9 @@ fn state(
         return State::Quarantined;
     }
     let (Some(_), Some(attested)) = (&device.ak, attested) else { return State::Registered };
+    if attested.clone_alarm {
+        return State::Pending;
+    }
     match attested.decision {
         Decision::Refused => State::Refused,
         Decision::Silent => State::Silent,

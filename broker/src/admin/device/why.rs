@@ -73,7 +73,13 @@ fn of_device(view: &DeviceView, records: &[AppraisalRecord], now: UnixTime) -> W
         ),
         State::Refused => appraised(view, records, "refused"),
         State::Silent => silent(view, now),
-        State::Pending | State::Trusted => trusted(view, records),
+        State::Pending => why(
+            format!(
+                "clone alarm: {name} came with counters that do not follow those of its last proof; its TPM was cleared, or this is a copy"
+            ),
+            format!("touchstone device expect-clear {name} --reason TEXT"),
+        ),
+        State::Trusted => trusted(view, records),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Applies a signed release: verified, forecast, then made to count in one transaction.
 
+use policy::id::{ProductName, ZoneName};
 use policy::reference::ReferenceValues;
 use policy::reference::dsse::{Envelope, SignedRelease};
 use policy::reference::release::ReleaseId;
@@ -16,6 +17,7 @@ use crate::record::golden::{GOLDEN, GoldenHead, ProductCounter, ReleaseRecord, p
 use crate::record::stored;
 use crate::session::Refusal;
 use crate::store::Txn;
+use crate::trust;
 
 /// What a change of a release does.
 #[derive(Debug)]
@@ -61,11 +63,12 @@ async fn decide(
         txn = count(plant, txn, signed).await?;
     }
     let after = changed(&golden.values, signed, to)?;
-    let forecast = fleet(plant, &id.product, &golden.values, &after).await?;
+    let forecast = fleet(plant, actor.scope(), &id.product, &golden.values, &after).await?;
     let applied = Applied { release: id.clone(), forecast };
     if dry_run || before == Some(to) {
         return Ok(Draft::nothing(applied));
     }
+    let reach = actor.reach(plant, &zones_of(plant, &id.product).await?).await?;
     let now = plant.now();
     // The blob first, then the record that names it.
     let blob = plant.blobs.put(envelope.to_vec()).await.map_err(Refusal::internal)?;
@@ -80,13 +83,19 @@ async fn decide(
         applied_at: now,
         applied_by: actor.name().to_owned(),
     };
-    let event = actor.event(now, &id.to_string(), &format!("is {to}, manifest {}", record.manifest));
+    let deed = reach.deed(&id.to_string(), &format!("is {to}, manifest {}", record.manifest));
     let txn = txn
         .unchanged(GOLDEN, golden.version)
         .put(GOLDEN, stored(&GoldenHead { n: golden.n.saturating_add(1) })?)
-        .put(release_key(&id.product, id.version.as_str()), stored(&record)?)
-        .audit(event.entry());
-    Ok(Draft::write(applied, txn))
+        .put(release_key(&id.product, id.version.as_str()), stored(&record)?);
+    Ok(Draft::write(applied, txn, deed))
+}
+
+/// The zones that accept `product`. Golden values are plant-wide: a release of it touches them all.
+pub(super) async fn zones_of(plant: &Plant, product: &ProductName) -> Result<Vec<ZoneName>, Refusal> {
+    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    let accepts = known.zones().filter(|zone| zone.products.contains(product));
+    Ok(accepts.map(|zone| zone.name.clone()).collect())
 }
 
 /// The golden values with the release in its new state.

@@ -11,6 +11,7 @@ use policy::time::UnixTime;
 use policy::zone::{Segmentation, Zone};
 
 use crate::admin::device::view::{Seen, State, all};
+use crate::admin::reach::Scope;
 use crate::plant::Plant;
 use crate::session::Refusal;
 use crate::session::recorded::recorded;
@@ -61,9 +62,10 @@ pub struct Line {
     pub findings: Vec<Finding>,
 }
 
-/// The forecast of every device in zones of `product`.
+/// The forecast of every device in sight in zones of `product`.
 pub(super) async fn fleet(
     plant: &Plant,
+    scope: &Scope,
     product: &ProductName,
     before: &ReferenceValues,
     after: &ReferenceValues,
@@ -71,7 +73,7 @@ pub(super) async fn fleet(
     let now = plant.now();
     let segmentation = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let mut lines = Vec::new();
-    for seen in all(plant, &segmentation).await? {
+    for seen in all(plant, scope, &segmentation).await? {
         let Seen::Device(view) = seen else { continue };
         let zones = zones(&segmentation, &view.device.zones, product);
         if zones.is_empty() || matches!(view.state, State::Registered | State::Retired) {

@@ -7,6 +7,7 @@ use policy::reference::learn_words::{describe, describe_notes, name_at};
 use policy::reference::release::ReleaseVersion;
 
 use crate::admin::device::view::device;
+use crate::admin::reach::Scope;
 use crate::plant::Plant;
 use crate::record::golden::{ProductCounter, product_key};
 use crate::record::{Held, fetch};
@@ -25,6 +26,7 @@ pub struct Draft {
 /// Drafts release `version` of `product` from what `devices` agree on.
 pub async fn draft(
     plant: &Plant,
+    scope: &Scope,
     devices: &[DeviceName],
     product: ProductName,
     version: ReleaseVersion,
@@ -37,7 +39,7 @@ pub async fn draft(
     }
     let mut evidence = Vec::new();
     for name in &names {
-        let view = device(plant, name).await?;
+        let view = device(plant, scope, name).await?;
         let attested = view.attested.ok_or_else(|| {
             Refusal::NotFound(format!("{name} has sent no evidence yet; learn from a device that attested"))
         })?;

@@ -12,6 +12,7 @@ use crate::admin::backup::restore::{Restored, Staged, restore};
 use crate::admin::backup::{CHUNK, backup};
 use crate::admin::device::DeviceRef;
 use crate::admin::device::view::{Seen, one};
+use crate::admin::reach::Scope;
 use crate::admin::{Act, audit, token};
 use crate::plant::PlantKeys;
 use crate::record::Bytes;
@@ -27,7 +28,7 @@ use crate::tls::Tls;
 use crate::trust;
 
 async fn save(bench: &Bench) -> Vec<u8> {
-    let actor = bench.actor(Act::Backup).await;
+    let reach = bench.reach(Act::Backup).await;
     let (sink, mut chunks) = mpsc::channel::<Vec<u8>>(1);
     let collect = async {
         let mut file = Vec::new();
@@ -38,7 +39,7 @@ async fn save(bench: &Bench) -> Vec<u8> {
         file
     };
     let send = async {
-        let done = backup(&bench.plant, &actor, &sink).await;
+        let done = backup(&bench.plant, &reach, &sink).await;
         drop(sink);
         done
     };
@@ -48,9 +49,9 @@ async fn save(bench: &Bench) -> Vec<u8> {
 }
 
 async fn put_back(bench: &Bench, file: &[u8], serials: &[String]) -> Result<Restored, Refusal> {
-    let actor = bench.actor(Act::Restore).await;
+    let reach = bench.reach(Act::Restore).await;
     let staged = staged(&bench.plant, file).await;
-    restore(&bench.plant, &actor, staged, serials).await
+    restore(&bench.plant, &reach, staged, serials).await
 }
 
 async fn staged(plant: &crate::plant::Plant, file: &[u8]) -> Staged {
@@ -96,7 +97,7 @@ async fn a_restore_begins_an_epoch_and_resurrects_nobody() {
     assert!(tokens.is_empty(), "tokens are void");
     assert_eq!(bench.read::<TrustHead>(TRUST.to_owned()).await.n, 1);
     assert_eq!(bench.read::<Device>(device_key(&press)).await.asked, 1);
-    refused!(one(&bench.plant, &DeviceRef::Name("press-8".parse().unwrap())).await, NotFound);
+    refused!(one(&bench.plant, &Scope::Plant, &DeviceRef::Name("press-8".parse().unwrap())).await, NotFound);
 
     let zone = "cell-3".parse().unwrap();
     let serial = crate::ca::Serial::from_hex(&serials[0]).unwrap();
@@ -105,7 +106,7 @@ async fn a_restore_begins_an_epoch_and_resurrects_nobody() {
     assert!(bench.read::<HeldCertificates>(held_key(&press, &zone)).await.certificates.is_empty());
     let set = trust::view(&bench.plant).await.unwrap();
     assert_eq!(set.sequence(keys.epoch), (2 << 40) | 1, "devices accept the restored trust sets");
-    let event = &audit::latest(&bench.plant, None, 1).await.unwrap()[0];
+    let event = &audit::latest(&bench.plant, &bench.actor(Act::ReadAudit).await, None, 1).await.unwrap()[0];
     assert_eq!((event.actor.as_str(), event.action.as_str()), ("ada", "plant.restore"));
     let leftovers = std::fs::read_dir(&bench.plant.config.dir).unwrap();
     assert!(
@@ -117,7 +118,8 @@ async fn a_restore_begins_an_epoch_and_resurrects_nobody() {
 async fn evidence_comes_back_with_its_record() {
     let bench = furnished().await;
     let file = save(&bench).await;
-    let Seen::Device(view) = one(&bench.plant, &DeviceRef::Name("press-7".parse().unwrap())).await.unwrap()
+    let Seen::Device(view) =
+        one(&bench.plant, &Scope::Plant, &DeviceRef::Name("press-7".parse().unwrap())).await.unwrap()
     else {
         panic!("no device")
     };
@@ -148,14 +150,14 @@ async fn a_restored_plant_is_served_under_its_own_certificate_and_root() {
     let file = save(&former).await;
     let keys = former.plant.keys.load_full();
     let bench = Bench::new().await;
-    let actor = bench.actor(Act::Restore).await;
+    let reach = bench.reach(Act::Restore).await;
     let (plant, dir) = bench.into_plant();
     let tls = Tls::new(&plant).unwrap();
     let issuer = |tls: &Tls| tls.server().cert[1].to_vec();
     assert_ne!(issuer(&tls), keys.issuing.certificate(), "another plant until then");
     let following = tokio::spawn(follow(Arc::clone(&plant), Arc::clone(&tls), Arc::default()));
 
-    let restored = restore(&plant, &actor, staged(&plant, &file).await, &[]).await.unwrap();
+    let restored = restore(&plant, &reach, staged(&plant, &file).await, &[]).await.unwrap();
     assert!(restored.notes.iter().any(|note| note.contains("owner's folder")), "{:?}", restored.notes);
     let served = async {
         while issuer(&tls) != keys.issuing.certificate()

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 
 use super::{Bench, observing, refused};
+use crate::admin::Act;
 use crate::admin::backup::snapshot;
 use crate::admin::change::{Draft, commit};
 use crate::store::{
@@ -16,13 +17,18 @@ use crate::store::{
 async fn add_one(bench: &Bench, lost: usize) -> Result<usize, crate::session::Refusal> {
     let (store, attempts) = (&bench.plant.store, &AtomicUsize::new(0));
     store.transact(Txn::new().put("n", "0")).await.unwrap();
+    let reach = &bench.reach(Act::Backup).await;
     commit(&bench.plant, || async move {
         let version = store.get("n").await?.unwrap().version;
         let attempt = attempts.fetch_add(1, Ordering::Relaxed);
         if attempt < lost {
             store.transact(Txn::new().put("n", "other")).await.unwrap();
         }
-        Ok(Draft::write(attempt, Txn::new().unchanged("n", version).put("n", "mine")))
+        Ok(Draft::write(
+            attempt,
+            Txn::new().unchanged("n", version).put("n", "mine"),
+            reach.deed("n", "mine"),
+        ))
     })
     .await
 }

@@ -8,6 +8,7 @@ use crate::admin::device::import::{Entry, Imported, import};
 use crate::admin::device::view::{Filter, Seen, State, one, page};
 use crate::admin::device::why::why;
 use crate::admin::device::{DeviceRef, admit, stop};
+use crate::admin::reach::Scope;
 use crate::admin::{Act, audit, token};
 use crate::record::device::{
     Decision, Device, HeldCertificates, Pending, Token, Tpm, device_key, ek_key, held_key, pending_key,
@@ -22,7 +23,7 @@ fn name(text: &str) -> DeviceName {
     text.parse().unwrap()
 }
 
-fn entry(device: &str, ek: u8) -> Entry {
+pub(super) fn entry(device: &str, ek: u8) -> Entry {
     Entry {
         name: name(device),
         zones: vec!["cell-3".parse().unwrap()],
@@ -58,7 +59,9 @@ async fn an_import_is_idempotent_and_registers() {
     let again = import(&bench.plant, &actor, &list, false).await.unwrap();
     assert_eq!(again, Imported { created: 0, unchanged: 20 });
     assert!(bench.read::<Tpm>(ek_key(&Digest([7; 32]))).await.registered);
-    let Seen::Device(view) = one(&bench.plant, &DeviceRef::Name(name("press-7"))).await.unwrap() else {
+    let Seen::Device(view) =
+        one(&bench.plant, &Scope::Plant, &DeviceRef::Name(name("press-7"))).await.unwrap()
+    else {
         panic!("no device")
     };
     assert_eq!((view.state, view.inventory.values["owner"].value.as_str()), (State::Registered, "line 3"));
@@ -147,7 +150,7 @@ async fn quarantine_revokes_and_readmission_forgives_the_clock_once() {
     assert_eq!(bench.read::<TrustHead>(TRUST.to_owned()).await.n, head + 1);
     let held = held_key(&press, &"cell-3".parse().unwrap());
     assert!(fetch::<HeldCertificates>(bench.plant.store.as_ref(), held).await.unwrap().is_none());
-    let seen = one(&bench.plant, &DeviceRef::Name(press.clone())).await.unwrap();
+    let seen = one(&bench.plant, &Scope::Plant, &DeviceRef::Name(press.clone())).await.unwrap();
     let why = why(&seen, &[], NOW);
     assert!(why.sentences[0].contains("by ada: odd traffic"), "{why:?}");
     assert_eq!(why.next_command, "touchstone device readmit press-7 --reason TEXT");
@@ -161,7 +164,8 @@ async fn quarantine_revokes_and_readmission_forgives_the_clock_once() {
     stop::attest_now(&bench.plant, &asking, &press).await.unwrap();
     assert_eq!(bench.read::<Device>(device_key(&press)).await.asked, 2);
 
-    let events = audit::latest(&bench.plant, Some(&press), 10).await.unwrap();
+    let events =
+        audit::latest(&bench.plant, &bench.actor(Act::ReadAudit).await, Some(&press), 10).await.unwrap();
     let actions: Vec<&str> = events.iter().map(|event| event.action.as_str()).collect();
     assert_eq!(actions, ["device.attest-now", "device.readmit", "device.quarantine"], "newest first");
     assert_eq!(events[2].text, "odd traffic; 1 certificates revoked");
@@ -182,7 +186,7 @@ async fn a_retired_device_stays_retired() {
     bench.plant.store.transact(Txn::new().put(key, stored(&tpm).unwrap())).await.unwrap();
     let actor = bench.actor(Act::ReadmitDevice).await;
     refused!(stop::readmit(&bench.plant, &actor, &press, "try").await, Retired);
-    let seen = one(&bench.plant, &DeviceRef::Name(press)).await.unwrap();
+    let seen = one(&bench.plant, &Scope::Plant, &DeviceRef::Name(press)).await.unwrap();
     assert_eq!(seen.state(), State::Retired);
 }
 
@@ -200,7 +204,7 @@ async fn the_list_pages_through_devices_and_then_those_that_wait() {
     let mut filter = Filter { limit: 2, ..Filter::default() };
     let mut states = Vec::new();
     loop {
-        let page = page(&bench.plant, &filter).await.unwrap();
+        let page = page(&bench.plant, &Scope::Plant, &filter).await.unwrap();
         states.extend(page.devices.iter().map(Seen::state));
         let Some(next) = page.next else { break };
         assert!(next > filter.after, "{next} leads on from {}", filter.after);
@@ -209,7 +213,7 @@ async fn the_list_pages_through_devices_and_then_those_that_wait() {
     use State::{Pending as Waiting, Refused, Trusted};
     assert_eq!(states, [Trusted, Refused, Trusted, Waiting, Waiting]);
     let refused = Filter { state: Some(Refused), ..Filter::default() };
-    let page = page(&bench.plant, &refused).await.unwrap();
+    let page = page(&bench.plant, &Scope::Plant, &refused).await.unwrap();
     assert_eq!((page.devices.len(), page.next), (1, None));
 }
 
@@ -219,7 +223,8 @@ async fn a_device_that_was_not_heard_is_silent() {
     let press = bench.device("press-7", &["cell-3"]).await;
     bench.attest(&press, "boot-a", Decision::Trusted).await;
     bench.clock.set(NOW.plus(2_700));
-    let state = async || one(&bench.plant, &DeviceRef::Name(press.clone())).await.unwrap().state();
+    let state =
+        async || one(&bench.plant, &Scope::Plant, &DeviceRef::Name(press.clone())).await.unwrap().state();
     assert_eq!(state().await, State::Trusted);
     bench.clock.set(NOW.plus(2_701));
     assert_eq!(state().await, State::Silent);

@@ -12,6 +12,7 @@ use crate::admin::golden::apply::{Applied, apply};
 use crate::admin::golden::forecast::Outlook;
 use crate::admin::golden::learn::{Draft, draft};
 use crate::admin::golden::{all, one};
+use crate::admin::reach::Scope;
 use crate::ca::AuthorityKey;
 use crate::record::device::Decision;
 use crate::record::golden::{GOLDEN, GoldenHead};
@@ -29,7 +30,7 @@ async fn bench() -> Bench {
 
 async fn learn(bench: &Bench, devices: &[&str], version: &str) -> Result<Draft, Refusal> {
     let devices: Vec<_> = devices.iter().map(|name| name.parse().unwrap()).collect();
-    draft(&bench.plant, &devices, "edge-box".parse().unwrap(), version.parse().unwrap()).await
+    draft(&bench.plant, &Scope::Plant, &devices, "edge-box".parse().unwrap(), version.parse().unwrap()).await
 }
 
 pub(crate) fn sign(manifest: &str, key: &AuthorityKey) -> Vec<u8> {
@@ -40,6 +41,14 @@ pub(crate) fn sign(manifest: &str, key: &AuthorityKey) -> Vec<u8> {
 
 async fn release(bench: &Bench, device: &str, version: &str) -> Vec<u8> {
     sign(&learn(bench, &[device], version).await.unwrap().manifest, &bench.release_key)
+}
+
+/// A signed release of `product` that accepts what `device` booted.
+pub(super) async fn released(bench: &Bench, device: &str, product: &str) -> Vec<u8> {
+    let devices = [device.parse().unwrap()];
+    let (product, version) = (product.parse().unwrap(), "1.0".parse().unwrap());
+    let learned = draft(&bench.plant, &Scope::Plant, &devices, product, version).await.unwrap();
+    sign(&learned.manifest, &bench.release_key)
 }
 
 async fn run(bench: &Bench, envelope: &[u8], to: ReleaseState, dry: bool) -> Result<Applied, Refusal> {

@@ -5,8 +5,13 @@ mod change;
 mod clock;
 mod device;
 pub(crate) mod golden;
+mod import;
+mod matrix;
+mod office;
+mod people;
 mod result;
 mod rights;
+mod second;
 mod status;
 mod zone;
 
@@ -23,6 +28,7 @@ use prost::Message;
 use proto::v1;
 use tempfile::TempDir;
 
+use super::reach::Reach;
 use super::{Act, Actor, authorize, zone as zones};
 use crate::ca::AuthorityKey;
 use crate::config::Config;
@@ -34,6 +40,7 @@ use crate::record::device::{
     Admission, AkOwner, Attested, BoundAk, Decision, Device, HeldCertificate, HeldCertificates, Tpm, ak_key,
     attested_key, device_key, ek_key, held_key,
 };
+use crate::record::plant::{AdminRole, Administrator, admin_key};
 use crate::record::{Held, fetch, stored};
 use crate::secrets::SecretKey;
 use crate::store::blobs::Blobs;
@@ -128,6 +135,21 @@ impl Bench {
         authorize(&self.plant, &self.owner(), act).await.unwrap()
     }
 
+    /// The owner's reach over the whole plant.
+    pub(super) async fn reach(&self, act: Act) -> Reach {
+        self.actor(act).await.reach(&self.plant, &[]).await.unwrap()
+    }
+
+    /// An administrator with a key of their own; limited to `zones`, if they are given.
+    pub(crate) async fn administrator(
+        &self,
+        name: &str,
+        role: AdminRole,
+        zones: Option<&[&str]>,
+    ) -> AdministratorPeer {
+        administrator(&self.plant, name, role, zones).await
+    }
+
     pub(crate) fn revision(&self) -> Revision {
         self.plant.store.revision()
     }
@@ -159,6 +181,7 @@ impl Bench {
             asked: 0,
             answered: 0,
             clock_excused: false,
+            clear_expected: None,
         };
         let tpm = Tpm {
             device: Some(name.clone()),
@@ -212,6 +235,21 @@ impl Bench {
         let txn = Txn::new().put(held_key(name, &zone), stored(&held).unwrap());
         self.plant.store.transact(txn).await.unwrap();
     }
+}
+
+/// Makes an administrator, or gives one another role.
+pub(super) async fn administrator(
+    plant: &Plant,
+    name: &str,
+    role: AdminRole,
+    zones: Option<&[&str]>,
+) -> AdministratorPeer {
+    let spki = Digest::of(name.as_bytes());
+    let zones = zones.map(|zones| zones.iter().map(|zone| zone.parse().unwrap()).collect());
+    let not_after = NOW.plus(365 * 86_400);
+    let record = Administrator { name: name.to_owned(), role, spki, created: plant.now(), zones, not_after };
+    plant.store.transact(Txn::new().put(admin_key(name), stored(&record).unwrap())).await.unwrap();
+    AdministratorPeer { name: name.to_owned(), spki, not_after }
 }
 
 /// An observing zone.

@@ -10,6 +10,7 @@ use super::{Bench, NOW, enforcing, refused};
 use crate::admin::Act;
 use crate::admin::device::result::{Recorded, result};
 use crate::admin::device::stop;
+use crate::admin::reach::Scope;
 use crate::ear::{EarKey, TokenError, verify};
 use crate::record::device::{Attested, Decision, Device, attested_key, device_key};
 use crate::record::golden::{GOLDEN, GoldenHead};
@@ -70,7 +71,7 @@ async fn a_result_is_believed_until_the_next_proof_is_due() {
     let (bench, press) = appraised(&["cell-3"], Decision::Trusted).await;
     bench.certificate(&press, "cell-3", 0x41).await;
     bench.clock.set(NOW.plus(60));
-    let (ear, expires) = token(result(&bench.plant, &press, None, true).await.unwrap());
+    let (ear, expires) = token(result(&bench.plant, &Scope::Plant, &press, None, true).await.unwrap());
     assert_eq!(expires, NOW.plus(900), "the zone's reattest_every");
     let jwks = EarKey::open(&bench.plant).await.unwrap().jwks();
     let signed = verify(&ear, &jwks, NOW.plus(60)).unwrap();
@@ -82,9 +83,9 @@ async fn a_result_is_believed_until_the_next_proof_is_due() {
     let late = verify(&ear, &jwks, NOW.plus(905));
     assert!(matches!(late, Err(TokenError::Ear(_))), "{late:?}");
     bench.clock.set(NOW.plus(900));
-    let text = refused!(result(&bench.plant, &press, None, true).await, NotFound);
+    let text = refused!(result(&bench.plant, &Scope::Plant, &press, None, true).await, NotFound);
     assert!(text.contains("touchstone device attest press-7"), "{text}");
-    assert!(result(&bench.plant, &press, None, false).await.unwrap().ear.is_none());
+    assert!(result(&bench.plant, &Scope::Plant, &press, None, false).await.unwrap().ear.is_none());
 }
 
 #[tokio::test]
@@ -101,7 +102,7 @@ async fn a_result_does_not_outlive_the_certificates() {
     let blob = bench.plant.blobs.put(serde_json::to_vec(&results).unwrap()).await.unwrap();
     let txn = Txn::new().put(attested_key(&press), stored(&Attested { result: blob, ..attested }).unwrap());
     bench.plant.store.transact(txn).await.unwrap();
-    let (_, expires) = token(result(&bench.plant, &press, None, true).await.unwrap());
+    let (_, expires) = token(result(&bench.plant, &Scope::Plant, &press, None, true).await.unwrap());
     assert_eq!(expires, NOW.plus(3_600), "its certificate ends before the next proof is due");
 }
 
@@ -115,20 +116,20 @@ async fn one_key_signs_and_is_stored_wrapped() {
     let opened = bench.plant.kek.open(EAR.as_bytes(), &stored.wrapped_key.0).unwrap();
     assert_eq!(EarKey::from_pkcs8(&opened).unwrap().jwks(), first.jwks());
     assert!(!stored.wrapped_key.0.windows(opened.len()).any(|window| window == opened.as_slice()));
-    let (ear, _) = token(result(&bench.plant, &press, None, true).await.unwrap());
+    let (ear, _) = token(result(&bench.plant, &Scope::Plant, &press, None, true).await.unwrap());
     assert!(verify(&ear, &first.jwks(), NOW).is_ok());
 }
 
 #[tokio::test]
 async fn a_gateway_must_say_which_zone_is_meant() {
     let (bench, gateway) = appraised(&["cell-3", "cell-4"], Decision::Trusted).await;
-    let text = refused!(result(&bench.plant, &gateway, None, true).await, Malformed);
+    let text = refused!(result(&bench.plant, &Scope::Plant, &gateway, None, true).await, Malformed);
     assert!(text.contains("--zone: cell-3, cell-4"), "{text}");
     let zone = "cell-4".parse().unwrap();
-    let recorded = result(&bench.plant, &gateway, Some(&zone), true).await.unwrap();
+    let recorded = result(&bench.plant, &Scope::Plant, &gateway, Some(&zone), true).await.unwrap();
     assert_eq!(recorded.record.zone, zone);
     let other = "cell-5".parse().unwrap();
-    let text = refused!(result(&bench.plant, &gateway, Some(&other), true).await, NotFound);
+    let text = refused!(result(&bench.plant, &Scope::Plant, &gateway, Some(&other), true).await, NotFound);
     assert!(text.contains("no result of press-7 in zone cell-5"), "{text}");
 }
 
@@ -137,29 +138,35 @@ async fn nothing_is_signed_for_a_device_that_was_stopped_or_is_silent() {
     let (bench, press) = appraised(&["cell-3"], Decision::Trusted).await;
     let actor = bench.actor(Act::QuarantineDevice).await;
     stop::quarantine(&bench.plant, &actor, &press, "odd traffic").await.unwrap();
-    refused!(result(&bench.plant, &press, None, true).await, Quarantined);
-    assert!(result(&bench.plant, &press, None, false).await.is_ok(), "what was recorded is still shown");
+    refused!(result(&bench.plant, &Scope::Plant, &press, None, true).await, Quarantined);
+    assert!(
+        result(&bench.plant, &Scope::Plant, &press, None, false).await.is_ok(),
+        "what was recorded is still shown"
+    );
 
     let (bench, press) = appraised(&["cell-3"], Decision::Silent).await;
-    let text = refused!(result(&bench.plant, &press, None, true).await, NotFound);
+    let text = refused!(result(&bench.plant, &Scope::Plant, &press, None, true).await, NotFound);
     assert!(text.contains("press-7 is silent"), "{text}");
     let never = bench.device("press-8", &["cell-3"]).await;
-    let text = refused!(result(&bench.plant, &never, None, false).await, NotFound);
+    let text = refused!(result(&bench.plant, &Scope::Plant, &never, None, false).await, NotFound);
     assert!(text.contains("has not attested yet"), "{text}");
 }
 
 /// The refusal to sign, which asks for a new attestation and hides nothing that was recorded.
 async fn unsigned(bench: &Bench, press: &DeviceName) -> String {
-    let text = refused!(result(&bench.plant, press, None, true).await, NotFound);
+    let text = refused!(result(&bench.plant, &Scope::Plant, press, None, true).await, NotFound);
     assert!(text.ends_with("; ask for a new one with `touchstone device attest press-7`"), "{text}");
-    assert!(result(&bench.plant, press, None, false).await.is_ok(), "what was recorded is still shown");
+    assert!(
+        result(&bench.plant, &Scope::Plant, press, None, false).await.is_ok(),
+        "what was recorded is still shown"
+    );
     text
 }
 
 #[tokio::test]
 async fn nothing_is_signed_once_the_golden_releases_changed() {
     let (bench, press) = appraised(&["cell-3"], Decision::Trusted).await;
-    token(result(&bench.plant, &press, None, true).await.unwrap());
+    token(result(&bench.plant, &Scope::Plant, &press, None, true).await.unwrap());
     let txn = Txn::new().put(GOLDEN, stored(&GoldenHead { n: 1 }).unwrap());
     bench.plant.store.transact(txn).await.unwrap();
     let text = unsigned(&bench, &press).await;
@@ -174,7 +181,7 @@ async fn nothing_is_signed_for_a_tpm_with_a_clone_alarm() {
     let txn = Txn::new().put(attested_key(&press), stored(&attested).unwrap());
     bench.plant.store.transact(txn).await.unwrap();
     let text = unsigned(&bench, &press).await;
-    assert!(text.contains("its TPM's clock did not follow since"), "{text}");
+    assert!(text.contains("press-7 is pending, so its last result no longer speaks for it"), "{text}");
 }
 
 #[tokio::test]

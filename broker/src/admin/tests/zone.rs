@@ -4,6 +4,7 @@ use policy::id::DeviceName;
 use policy::zone::{Conduit, Role};
 
 use super::{Bench, NOW, enforcing, observing, refused};
+use crate::admin::reach::Scope;
 use crate::admin::{Act, conduit, zone};
 use crate::record::plant::{TRUST, TrustHead};
 use crate::trust;
@@ -26,12 +27,12 @@ fn names(devices: &[DeviceName]) -> Vec<&str> {
 async fn a_zone_comes_with_both_authorities() {
     let bench = Bench::new().await;
     bench.zone(&observing("cell-3")).await;
-    let authorities = zone::authorities(&bench.plant).await.unwrap();
+    let authorities = zone::authorities(&bench.plant, &Scope::Plant).await.unwrap();
     let roles: Vec<_> = authorities.iter().map(|view| (view.record.role, view.record.generation)).collect();
     assert_eq!(roles, [(Role::Caller, 1), (Role::Listener, 1)]);
     assert_eq!(bench.read::<TrustHead>(TRUST.to_owned()).await.n, 2, "trust sets change");
     assert!(trust::view(&bench.plant).await.is_ok(), "the authorities open and sign");
-    let view = zone::one(&bench.plant, &"cell-3".parse().unwrap()).await.unwrap();
+    let view = zone::one(&bench.plant, &Scope::Plant, &"cell-3".parse().unwrap()).await.unwrap();
     assert_eq!((view.devices, view.conduits.len()), (0, 0));
 }
 
@@ -50,7 +51,7 @@ async fn a_zone_that_does_not_fit_is_refused_with_every_fault() {
     wide.products = (0..33).map(|n| format!("p{n}").parse().unwrap()).collect();
     let text = refused!(zone::create(&bench.plant, &actor, &wide, false).await, Malformed);
     assert!(text.starts_with("33 products"), "{text}");
-    refused!(zone::one(&bench.plant, &"cell-9".parse().unwrap()).await, NotFound);
+    refused!(zone::one(&bench.plant, &Scope::Plant, &"cell-9".parse().unwrap()).await, NotFound);
 }
 
 #[tokio::test]

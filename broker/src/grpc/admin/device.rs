@@ -9,9 +9,7 @@ use proto::{convert, v1};
 
 use super::parse;
 use crate::admin::device::view::{self, DeviceView, Filter, Seen, State};
-use crate::admin::device::{
-    DeviceRef, admit as admission, import as registration, result as last, stop, why,
-};
+use crate::admin::device::{DeviceRef, admit as admission, result as last, stop, why};
 use crate::admin::{Actor, token};
 use crate::plant::Plant;
 use crate::record::device::{Attested, HeldCertificate, Inventory, Pending, Source};
@@ -19,7 +17,7 @@ use crate::session::{Refusal, role_to_wire};
 
 pub(super) async fn list(
     plant: &Plant,
-    _: &Actor,
+    actor: &Actor,
     request: v1::ListDevicesRequest,
 ) -> Result<v1::ListDevicesResponse, Refusal> {
     if request.after.len() > 80 || !request.after.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -35,7 +33,7 @@ pub(super) async fn list(
     if filter.state.is_none() && !request.state.is_empty() {
         return Ok(v1::ListDevicesResponse::default());
     }
-    let page = view::page(plant, &filter).await?;
+    let page = view::page(plant, actor.scope(), &filter).await?;
     let devices = page.devices.iter().map(|seen| device(seen, &[])).collect();
     Ok(v1::ListDevicesResponse { devices, next: page.next.unwrap_or_default() })
 }
@@ -53,10 +51,10 @@ fn optional_state(word: &str) -> Result<Option<State>, Refusal> {
 
 pub(super) async fn one(
     plant: &Plant,
-    _: &Actor,
+    actor: &Actor,
     request: v1::GetDeviceRequest,
 ) -> Result<v1::GetDeviceResponse, Refusal> {
-    let seen = view::one(plant, &parse::device("device", &request.name)?).await?;
+    let seen = view::one(plant, actor.scope(), &parse::device("device", &request.name)?).await?;
     let records = match &seen {
         Seen::Device(view) => match &view.attested {
             Some(attested) => crate::session::recorded::results(plant, attested).await,
@@ -69,27 +67,6 @@ pub(super) async fn one(
         device: Some(device(&seen, &records)),
         why: why.sentences,
         next_command: why.next_command,
-    })
-}
-
-pub(super) async fn import(
-    plant: &Plant,
-    actor: &Actor,
-    request: v1::ImportDevicesRequest,
-) -> Result<v1::ImportDevicesResponse, Refusal> {
-    let entry = |entry: v1::DeviceEntry| -> Result<registration::Entry, Refusal> {
-        Ok(registration::Entry {
-            name: parse::text("device", &entry.name)?,
-            zones: parse::texts("zone", &entry.zones)?,
-            ek: parse::digest(&format!("EK digest of {}", entry.name), &entry.ek_digest)?,
-            inventory: entry.inventory.into_iter().collect(),
-        })
-    };
-    let entries = request.devices.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-    let done = registration::import(plant, actor, &entries, request.dry_run).await?;
-    Ok(v1::ImportDevicesResponse {
-        created: parse::count(done.created),
-        unchanged: parse::count(done.unchanged),
     })
 }
 
@@ -109,7 +86,7 @@ pub(super) async fn admit(
         zones: parse::texts("zone", &request.zones)?,
     };
     let name = admission::admit(plant, actor, &request).await?;
-    let seen = view::one(plant, &DeviceRef::Name(name)).await?;
+    let seen = view::one(plant, actor.scope(), &DeviceRef::Name(name)).await?;
     Ok(v1::AdmitDeviceResponse { device: Some(device(&seen, &[])) })
 }
 
@@ -133,6 +110,16 @@ pub(super) async fn readmit(
     Ok(v1::ReadmitDeviceResponse {})
 }
 
+pub(super) async fn expect_clear(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::ExpectClearRequest,
+) -> Result<v1::ExpectClearResponse, Refusal> {
+    let name = parse::text("device", &request.name)?;
+    let until = stop::expect_clear(plant, actor, &name, request.lifetime_seconds, &request.reason).await?;
+    Ok(v1::ExpectClearResponse { until: until.0 })
+}
+
 pub(super) async fn attest(
     plant: &Plant,
     actor: &Actor,
@@ -144,13 +131,13 @@ pub(super) async fn attest(
 
 pub(super) async fn result(
     plant: &Plant,
-    _: &Actor,
+    actor: &Actor,
     request: v1::GetResultRequest,
 ) -> Result<v1::GetResultResponse, Refusal> {
     let name = parse::text("device", &request.device)?;
     let zone: Option<ZoneName> = parse::optional("zone", &request.zone)?;
     let last::Recorded { device, record, ear } =
-        last::result(plant, &name, zone.as_ref(), request.ear).await?;
+        last::result(plant, actor.scope(), &name, zone.as_ref(), request.ear).await?;
     let claims = record.claims.iter().map(|(claim, value)| (claim.name().to_owned(), value.0.into()));
     Ok(v1::GetResultResponse {
         device: device.to_string(),

@@ -16,13 +16,13 @@ use crate::session::Refusal;
 
 pub(super) async fn learn(
     plant: &Plant,
-    _: &Actor,
+    actor: &Actor,
     request: v1::LearnReleaseRequest,
 ) -> Result<v1::LearnReleaseResponse, Refusal> {
     let devices = parse::texts("device", &request.devices)?;
     let product = parse::text("product", &request.product)?;
     let version: ReleaseVersion = parse::text("version", &request.version)?;
-    let draft = learning::draft(plant, &devices, product, version).await?;
+    let draft = learning::draft(plant, actor.scope(), &devices, product, version).await?;
     Ok(v1::LearnReleaseResponse { manifest: draft.manifest, notes: draft.notes })
 }
 

@@ -1,9 +1,12 @@
 //! The Admin service: who calls, convert, call, convert.
 
 mod backup;
+mod change;
 mod device;
 mod golden;
+mod import;
 mod parse;
+pub(super) mod people;
 mod status;
 mod zone;
 
@@ -23,18 +26,22 @@ use crate::session::Refusal;
 /// Backups and restores that run at once: each reads or writes the whole store.
 const COPIES: usize = 1;
 
+/// Lists of devices that are registered at once: each is held in memory as a whole.
+const LISTS: usize = 1;
+
 /// The service.
 #[derive(Clone)]
 pub struct Administration {
     plant: Arc<Plant>,
     copies: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
 }
 
 impl Administration {
     /// The service of this plant.
     #[must_use]
     pub fn new(plant: Arc<Plant>) -> Self {
-        Self { plant, copies: Arc::new(Semaphore::new(COPIES)) }
+        Self { plant, copies: Arc::new(Semaphore::new(COPIES)), lists: Arc::new(Semaphore::new(LISTS)) }
     }
 
     /// The caller, if they may do `act`.
@@ -77,7 +84,7 @@ macro_rules! unary {
             Self: 'future,
         {
             Box::pin(async move {
-                let actor = self.actor(&request, $act).await?;
+                let actor = self.actor(&request, $act).await?.asking(request.get_ref());
                 self.answer($act, $work(&self.plant, &actor, request.into_inner())).await
             })
         }
@@ -88,7 +95,13 @@ impl Admin for Administration {
     unary!(get_status, GetStatusRequest, GetStatusResponse, Act::ReadStatus, status::read);
     unary!(list_devices, ListDevicesRequest, ListDevicesResponse, Act::ReadDevices, device::list);
     unary!(get_device, GetDeviceRequest, GetDeviceResponse, Act::ReadDevices, device::one);
-    unary!(import_devices, ImportDevicesRequest, ImportDevicesResponse, Act::ImportDevices, device::import);
+    unary!(
+        import_devices,
+        ImportDevicesRequest,
+        ImportDevicesResponse,
+        Act::ImportDevices,
+        import::whole_list
+    );
     unary!(admit_device, AdmitDeviceRequest, AdmitDeviceResponse, Act::AdmitDevice, device::admit);
     unary!(
         quarantine_device,
@@ -98,6 +111,7 @@ impl Admin for Administration {
         device::quarantine
     );
     unary!(readmit_device, ReadmitDeviceRequest, ReadmitDeviceResponse, Act::ReadmitDevice, device::readmit);
+    unary!(expect_clear, ExpectClearRequest, ExpectClearResponse, Act::ExpectClear, device::expect_clear);
     unary!(attest_device, AttestDeviceRequest, AttestDeviceResponse, Act::AttestDevice, device::attest);
     unary!(get_result, GetResultRequest, GetResultResponse, Act::ReadDevices, device::result);
     unary!(create_token, CreateTokenRequest, CreateTokenResponse, Act::CreateToken, device::create_token);
@@ -108,6 +122,7 @@ impl Admin for Administration {
     unary!(create_zone, CreateZoneRequest, CreateZoneResponse, Act::CreateZone, zone::create);
     unary!(list_zones, ListZonesRequest, ListZonesResponse, Act::ReadZones, zone::list);
     unary!(get_zone, GetZoneRequest, GetZoneResponse, Act::ReadZones, zone::one);
+    unary!(set_zone, SetZoneRequest, SetZoneResponse, Act::SetZone, zone::set);
     unary!(allow_conduit, AllowConduitRequest, AllowConduitResponse, Act::AllowConduit, zone::allow);
     unary!(close_conduit, CloseConduitRequest, CloseConduitResponse, Act::CloseConduit, zone::close);
     unary!(list_conduits, ListConduitsRequest, ListConduitsResponse, Act::ReadZones, zone::conduits);
@@ -119,6 +134,45 @@ impl Admin for Administration {
         zone::authorities
     );
     unary!(get_jwks, GetJwksRequest, GetJwksResponse, Act::ReadZones, zone::jwks);
+    unary!(list_changes, ListChangesRequest, ListChangesResponse, Act::ReadChanges, change::list);
+    unary!(get_change, GetChangeRequest, GetChangeResponse, Act::ReadChanges, change::one);
+    unary!(approve_change, ApproveChangeRequest, ApproveChangeResponse, Act::ApproveChange, change::approve);
+    unary!(reject_change, RejectChangeRequest, RejectChangeResponse, Act::RejectChange, change::reject);
+    unary!(
+        list_administrators,
+        ListAdministratorsRequest,
+        ListAdministratorsResponse,
+        Act::ReadAdministrators,
+        people::list
+    );
+    unary!(
+        invite_administrator,
+        InviteAdministratorRequest,
+        InviteAdministratorResponse,
+        Act::InviteAdministrator,
+        people::invite
+    );
+    unary!(
+        remove_administrator,
+        RemoveAdministratorRequest,
+        RemoveAdministratorResponse,
+        Act::RemoveAdministrator,
+        people::remove
+    );
+    unary!(
+        set_administrator,
+        SetAdministratorRequest,
+        SetAdministratorResponse,
+        Act::SetAdministrator,
+        people::set
+    );
+    unary!(
+        renew_administrator,
+        RenewAdministratorRequest,
+        RenewAdministratorResponse,
+        Act::RenewCertificate,
+        people::renew
+    );
     unary!(list_audit_events, ListAuditEventsRequest, ListAuditEventsResponse, Act::ReadAudit, status::audit);
 
     type BackupStream = backup::Stream;
@@ -134,6 +188,22 @@ impl Admin for Administration {
         Box::pin(async move {
             let actor = self.actor(&request, Act::Backup).await?;
             self.answer(Act::Backup, backup::backup(self, actor)).await
+        })
+    }
+
+    fn import_list<'life, 'future>(
+        &'life self,
+        request: Request<tonic::Streaming<v1::ImportListRequest>>,
+    ) -> std::pin::Pin<
+        Box<dyn Future<Output = Result<Response<v1::ImportDevicesResponse>, Status>> + Send + 'future>,
+    >
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move {
+            let actor = self.actor(&request, Act::ImportDevices).await?;
+            self.answer(Act::ImportDevices, import::list(self, actor, request.into_inner())).await
         })
     }
 

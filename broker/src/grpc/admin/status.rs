@@ -42,12 +42,12 @@ fn attention(attention: Attention) -> v1::Attention {
 
 pub(super) async fn audit(
     plant: &Plant,
-    _: &Actor,
+    actor: &Actor,
     request: v1::ListAuditEventsRequest,
 ) -> Result<v1::ListAuditEventsResponse, Refusal> {
     let device = parse::optional("device", &request.device)?;
     let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
-    let events = chain::latest(plant, device.as_ref(), limit).await?;
+    let events = chain::latest(plant, actor, device.as_ref(), limit).await?;
     let events = events.into_iter().map(|event| v1::AuditEvent {
         at: event.at.0,
         actor: event.actor,

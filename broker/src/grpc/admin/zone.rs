@@ -8,7 +8,6 @@ use crate::ear::EarKey;
 use crate::plant::Plant;
 use crate::record::zone::AuthorityState;
 use crate::session::{Refusal, role_to_wire};
-use crate::trust;
 
 pub(super) async fn create(
     plant: &Plant,
@@ -27,19 +26,19 @@ fn malformed(error: convert::ConvertError) -> Refusal {
 
 pub(super) async fn list(
     plant: &Plant,
-    _: &Actor,
+    actor: &Actor,
     _: v1::ListZonesRequest,
 ) -> Result<v1::ListZonesResponse, Refusal> {
-    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
-    Ok(v1::ListZonesResponse { zones: known.zones().map(convert::zone_to_wire).collect() })
+    let all = zone::all(plant, actor.scope()).await?;
+    Ok(v1::ListZonesResponse { zones: all.iter().map(convert::zone_to_wire).collect() })
 }
 
 pub(super) async fn one(
     plant: &Plant,
-    _: &Actor,
+    actor: &Actor,
     request: v1::GetZoneRequest,
 ) -> Result<v1::GetZoneResponse, Refusal> {
-    let view = zone::one(plant, &parse::text("zone", &request.name)?).await?;
+    let view = zone::one(plant, actor.scope(), &parse::text("zone", &request.name)?).await?;
     let lifetime = view.zone.timing.certificate_lifetime();
     Ok(v1::GetZoneResponse {
         zone: Some(convert::zone_to_wire(&view.zone)),
@@ -47,6 +46,19 @@ pub(super) async fn one(
         devices: parse::count(view.devices),
         certificate_seconds: u32::try_from(lifetime).unwrap_or(u32::MAX),
     })
+}
+
+pub(super) async fn set(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::SetZoneRequest,
+) -> Result<v1::SetZoneResponse, Refusal> {
+    let name = parse::text("zone", &request.name)?;
+    let two_person = request
+        .two_person
+        .ok_or_else(|| Refusal::malformed("say what to set: two_person is missing".to_owned()))?;
+    let zone = zone::set(plant, actor, &name, zone::Settings { two_person }, request.dry_run).await?;
+    Ok(v1::SetZoneResponse { zone: Some(convert::zone_to_wire(&zone)) })
 }
 
 pub(super) async fn allow(
@@ -71,19 +83,19 @@ pub(super) async fn close(
 
 pub(super) async fn conduits(
     plant: &Plant,
-    _: &Actor,
+    actor: &Actor,
     _: v1::ListConduitsRequest,
 ) -> Result<v1::ListConduitsResponse, Refusal> {
-    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
-    Ok(v1::ListConduitsResponse { conduits: known.conduits().iter().map(convert::conduit_to_wire).collect() })
+    let all = conduit::all(plant, actor.scope()).await?;
+    Ok(v1::ListConduitsResponse { conduits: all.iter().map(convert::conduit_to_wire).collect() })
 }
 
 pub(super) async fn authorities(
     plant: &Plant,
-    _: &Actor,
+    actor: &Actor,
     _: v1::ListAuthoritiesRequest,
 ) -> Result<v1::ListAuthoritiesResponse, Refusal> {
-    let views = zone::authorities(plant).await?;
+    let views = zone::authorities(plant, actor.scope()).await?;
     Ok(v1::ListAuthoritiesResponse { authorities: views.iter().map(|view| authority(plant, view)).collect() })
 }
 

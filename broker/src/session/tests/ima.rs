@@ -16,6 +16,7 @@ use crate::admin::device::why::why;
 use crate::admin::golden::apply::{Applied, apply};
 use crate::admin::golden::forecast::Outlook;
 use crate::admin::golden::learn::draft;
+use crate::admin::reach::Scope;
 use crate::admin::tests::golden::sign;
 use crate::admin::tests::{Bench, NOW, enforcing, refused};
 use crate::record::device::{Attested, attested_key};
@@ -65,7 +66,8 @@ fn with_ima() -> TestTpm {
 /// Signs what press-7 booted as a release that accepts these files, and applies it or forecasts it.
 async fn release(bench: &Bench, version: &str, files: &[(&str, &str)], dry: bool) -> Applied {
     let (product, version) = ("edge-box".parse().unwrap(), version.parse().unwrap());
-    let learned = draft(&bench.plant, &["press-7".parse().unwrap()], product, version).await.unwrap();
+    let learned =
+        draft(&bench.plant, &Scope::Plant, &["press-7".parse().unwrap()], product, version).await.unwrap();
     let file = |(path, content): &(&str, &str)| {
         format!("[[ima.file]]\npath = \"{path}\"\ndigest = [\"sha256:{}\"]\n", digest_of(content))
     };
@@ -112,7 +114,7 @@ async fn a_file_that_no_release_lists_is_named_with_its_digest() {
     let named = |text: &str| text.contains(INTRUDER) && text.contains(&digest_of("intruder 1"));
     let found = findings(tpm.enroll(&bench.plant, "press-7").await);
     assert!(found.iter().any(|finding| named(&finding.sentence)), "{found:?}");
-    let seen = one(&bench.plant, &DeviceRef::Name(name.clone())).await.unwrap();
+    let seen = one(&bench.plant, &Scope::Plant, &DeviceRef::Name(name.clone())).await.unwrap();
     let attested: Attested = bench.read(attested_key(&name)).await;
     let told = why(&seen, &results(&bench.plant, &attested).await, NOW).sentences;
     assert!(told.iter().any(|sentence| named(sentence)), "{told:?}");

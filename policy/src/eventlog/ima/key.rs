@@ -5,6 +5,7 @@ use std::fmt;
 use aws_lc_rs::digest::Digest;
 use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
 
+use super::version1::{Version1, Version1Key};
 use crate::tpm::alg::HashAlg;
 use crate::x509::Certificate;
 use crate::x509::der::{self, Der, DerError};
@@ -30,6 +31,9 @@ pub enum ImaKeyError {
     /// A curve whose signatures are not verified here.
     #[error("keys on {0} are not used for files here; give RSA, P-256 or P-384")]
     Curve(&'static str),
+    /// A key that makes no version 1 signatures.
+    #[error("version 1 signatures are made with RSA; list this key in `keys`")]
+    NotRsa,
 }
 
 /// A public key whose signatures vouch for files.
@@ -38,12 +42,24 @@ pub struct ImaKey {
     der: Vec<u8>,
     verifiers: Vec<(HashAlg, ParsedPublicKey)>,
     ids: [Option<u32>; 2],
+    version1: Option<Version1Key>,
 }
 
 impl ImaKey {
     /// Reads a key from `SubjectPublicKeyInfo` or from an X.509 certificate, of which only the key and the
     /// subject key identifier count: a release names its keys, so nothing else vouches for them.
     pub fn parse(bytes: &[u8]) -> Result<Self, ImaKeyError> {
+        Self::read(bytes).map(|(key, _)| key)
+    }
+
+    /// Reads a key whose version 1 signatures count too. They rest on SHA-1.
+    pub fn parse_version1(bytes: &[u8]) -> Result<Self, ImaKeyError> {
+        let (key, subject) = Self::read(bytes)?;
+        let version1 = Version1Key::of(&subject).ok_or(ImaKeyError::NotRsa)?;
+        Ok(Self { version1: Some(version1), ..key })
+    }
+
+    fn read(bytes: &[u8]) -> Result<(Self, SubjectKey), ImaKeyError> {
         if bytes.len() > MAX_KEY_BYTES {
             return Err(ImaKeyError::TooLong(bytes.len()));
         }
@@ -59,13 +75,24 @@ impl ImaKey {
             last_four(parse_subject_key_id(extension.value).ok()?)
         });
         let ids = [stated, computed_id(spki).map_err(ImaKeyError::Malformed)?];
-        Ok(Self { der: bytes.to_vec(), verifiers, ids })
+        Ok((Self { der: bytes.to_vec(), verifiers, ids, version1: None }, key))
     }
 
     /// What it was read from.
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// Whether its version 1 signatures count.
+    #[must_use]
+    pub const fn counts_version1(&self) -> bool {
+        self.version1.is_some()
+    }
+
+    /// The key as `signature` names it, if its version 1 signatures count.
+    pub(super) fn version1(&self, signature: &Version1<'_>) -> Option<&Version1Key> {
+        self.version1.as_ref().filter(|key| key.is_named_by(signature))
     }
 
     /// Whether a signature that names this key id may be of this key.
@@ -82,10 +109,10 @@ impl ImaKey {
     }
 }
 
-/// What it was read from says everything.
+/// What it was read from, and as what, says everything.
 impl PartialEq for ImaKey {
     fn eq(&self, other: &Self) -> bool {
-        self.der == other.der
+        self.der == other.der && self.counts_version1() == other.counts_version1()
     }
 }
 

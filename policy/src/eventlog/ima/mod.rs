@@ -20,3 +20,4 @@ pub mod signature;
 pub mod state;
 pub mod template;
 pub mod verify;
+mod version1;

@@ -6,11 +6,12 @@
 //! that one kind of digest never passes for another. An EVM signature covers the file's attributes, and
 //! its content only through the value of `security.ima` among them.
 //!
-//! Version 1 headers (before Linux 3.7) are recognised and refused: they sign a SHA-1 hash, without naming
-//! it, by bare RSA. Appended signatures (`ima-modsig`) are not verified; list such files by digest.
+//! Version 1 (before Linux 3.7) rests on SHA-1 and counts only by keys that a release lists for it
+//! (`version1`). Appended signatures (`ima-modsig`) are not verified; list such files by digest.
 
 use super::key::ImaKey;
 use super::template::{DigestOf, Evm, Fields, FileDigest};
+use super::version1::Version1;
 use crate::reader::{ReadError, Reader};
 use crate::tpm::alg::{HashAlg, HashValue};
 
@@ -34,8 +35,10 @@ pub enum FileSignatureError {
     /// Not a signature header.
     #[error("its signature is malformed")]
     Malformed(#[source] ReadError),
-    /// Version 1.
-    #[error("its signature has a version 1 header, which rests on SHA-1; sign it anew with evmctl")]
+    /// Version 1, and no key counts for it.
+    #[error(
+        "its signature has a version 1 header, which rests on SHA-1; sign it anew with evmctl, or list its key in `version1_keys` of [ima]"
+    )]
     Version1,
     /// A type or version that is not known here.
     #[error("its signature is of type {kind:#04x}, version {version}, which is not known here")]
@@ -76,6 +79,11 @@ pub fn verify(fields: &Fields<'_>, keys: &[ImaKey]) -> Result<(), FileSignatureE
 
 /// A value of `security.ima` over the digest of the content or of its Merkle tree.
 fn verify_content(value: &[u8], digest: &FileDigest, keys: &[ImaKey]) -> Result<(), FileSignatureError> {
+    if let [IMA_SIGNATURE, version1 @ ..] = value
+        && version1.first() == Some(&1)
+    {
+        return verify_version1(version1, digest, keys);
+    }
     let signature = Signature::parse(value)?;
     let covers = match (signature.kind, signature.version) {
         (IMA_SIGNATURE, 2 | 3) => DigestOf::Content,
@@ -89,6 +97,21 @@ fn verify_content(value: &[u8], digest: &FileDigest, keys: &[ImaKey]) -> Result<
         return Err(FileSignatureError::OtherDigest);
     }
     signature.verify(&digest.value, keys)
+}
+
+/// A version 1 value over the digest of the content.
+fn verify_version1(value: &[u8], digest: &FileDigest, keys: &[ImaKey]) -> Result<(), FileSignatureError> {
+    if !keys.iter().any(ImaKey::counts_version1) {
+        return Err(FileSignatureError::Version1);
+    }
+    let signature = Version1::parse(value).map_err(FileSignatureError::Malformed)?;
+    if digest.of == DigestOf::Verity {
+        return Err(FileSignatureError::OtherDigest);
+    }
+    let key = keys.iter().find_map(|key| key.version1(&signature));
+    let key = key.ok_or(FileSignatureError::UnknownKey(signature.short_id()))?;
+    let good = key.verify(&signature, digest.value.as_bytes());
+    good.then_some(()).ok_or(FileSignatureError::Wrong(signature.short_id()))
 }
 
 /// A portable value of `security.evm` over the file's attributes.

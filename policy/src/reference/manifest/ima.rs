@@ -4,6 +4,7 @@
 //! [ima]
 //! exclude = ["/tmp/**"]
 //! keys = ["<SubjectPublicKeyInfo or certificate, PEM or base64>"]
+//! version1_keys = ["<RSA key whose version 1 signatures count too>"]
 //! violations = "refuse"
 //!
 //! [[ima.file]]
@@ -14,6 +15,9 @@
 //! A measured file is approved if its path is excluded, if its path is listed with its digest, or if it is
 //! signed by one of the keys. Everything else is unknown. Linux writes spaces in paths as `_`; a path is
 //! compared as Linux writes it, so one with a space stands for the same one with `_` too.
+//!
+//! Version 1 signatures rest on SHA-1, for which collisions can be made: whoever gets a harmless file signed may
+//! have made a harmful one with it. List a key in `version1_keys` only where files cannot be signed anew.
 //!
 //! The path of a record is what the process saw in its own mount namespace: whoever may mount can make any
 //! file appear below an excluded folder. Exclude only what nothing may run from.
@@ -131,9 +135,11 @@ fn is_written(path: &str, so: &[u8]) -> bool {
     path.bytes().map(|byte| if byte == b' ' { b'_' } else { byte }).eq(so.iter().copied())
 }
 
-/// The text of a key in its canonical form: what it was read from, in base64.
-pub(super) fn key_text(key: &ImaKey) -> String {
-    STANDARD.encode(key.der())
+/// The keys whose version 1 signatures count, or the others, in canonical form: what they were read from, in
+/// base64.
+pub(super) fn key_texts(keys: &[ImaKey], version1: bool) -> Vec<String> {
+    let listed = keys.iter().filter(|key| key.counts_version1() == version1);
+    listed.map(|key| STANDARD.encode(key.der())).collect()
 }
 
 #[derive(Serialize)]
@@ -154,13 +160,15 @@ impl Serialize for ImaRules {
         struct Document<'a> {
             exclude: &'a BTreeSet<Excluded>,
             keys: Vec<String>,
+            version1_keys: Vec<String>,
             violations: Violations,
             file: Vec<FileDocument<'a>>,
         }
 
         Document {
             exclude: &self.exclude,
-            keys: self.keys.iter().map(key_text).collect(),
+            keys: key_texts(&self.keys, false),
+            version1_keys: key_texts(&self.keys, true),
             violations: self.violations,
             file: self.files().map(FileDocument::from).collect(),
         }

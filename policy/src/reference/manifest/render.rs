@@ -42,9 +42,11 @@ fn write_ima(out: &mut String, rules: &ImaRules) -> fmt::Result {
     if !rules.exclude.is_empty() {
         write_texts(out, "exclude", rules.exclude.iter().map(Excluded::as_str))?;
     }
-    if !rules.keys().is_empty() {
-        let keys: Vec<String> = rules.keys().iter().map(ima::key_text).collect();
-        write_texts(out, "keys", keys.iter().map(String::as_str))?;
+    for (field, version1) in [("keys", false), ("version1_keys", true)] {
+        let keys = ima::key_texts(rules.keys(), version1);
+        if !keys.is_empty() {
+            write_texts(out, field, keys.iter().map(String::as_str))?;
+        }
     }
     writeln!(out, "violations = {}", quoted(rules.violations().name()))?;
     for (path, digests) in rules.files() {

@@ -10,12 +10,17 @@ use super::super::ima::{
     Excluded, ImaRules, MAX_EXCLUDED, MAX_FILES, MAX_KEYS, MAX_PATH, Violations, as_linux_writes,
 };
 use super::{BANKS, Faults, Fields, MAX_RULE_DIGESTS, Value, is_plain, shortened, string};
-use crate::eventlog::ima::key::ImaKey;
+use crate::eventlog::ima::key::{ImaKey, ImaKeyError};
 use crate::reference::hash_text::HashText;
 use crate::tpm::alg::HashValue;
 
-const IMA_FIELDS: &[&str] = &["exclude", "keys", "violations", "file"];
+const IMA_FIELDS: &[&str] = &["exclude", "keys", "version1_keys", "violations", "file"];
 const FILE_FIELDS: &[&str] = &["path", "digest"];
+/// Keys by what they were read from: one listed in both fields stands there twice.
+type Keys = BTreeMap<Vec<u8>, ImaKey>;
+/// A field that lists keys, and how its keys count.
+type KeyField = (&'static str, fn(&[u8]) -> Result<ImaKey, ImaKeyError>);
+const KEY_FIELDS: [KeyField; 2] = [("keys", ImaKey::parse), ("version1_keys", ImaKey::parse_version1)];
 const EXAMPLE_DIGEST: &str = "\"sha256:<hex digits>\"";
 
 pub(super) fn read(value: &Value<'_>, faults: &mut Faults<'_>) -> ImaRules {
@@ -25,7 +30,13 @@ pub(super) fn read(value: &Value<'_>, faults: &mut Faults<'_>) -> ImaRules {
     };
     let fields = Fields::new(table, value.span(), IMA_FIELDS, faults);
     let exclude = fields.optional("exclude").map(|value| read_excluded(value, faults)).unwrap_or_default();
-    let keys = fields.optional("keys").map(|value| read_keys(value, faults)).unwrap_or_default();
+    let mut keys = Keys::new();
+    for (field, parse) in KEY_FIELDS {
+        if let Some(value) = fields.optional(field) {
+            read_keys(value, field, parse, &mut keys, faults);
+        }
+    }
+    let keys = keys.into_values().collect();
     let violations = fields.optional("violations").and_then(|value| read_violations(value, faults));
     let files = fields.optional("file").map(|value| read_files(value, faults)).unwrap_or_default();
     ImaRules { files, exclude, keys, violations: violations.unwrap_or_default() }
@@ -89,14 +100,19 @@ fn read_path(value: &Value<'_>, field: &'static str, faults: &mut Faults<'_>) ->
     Some(path.to_owned())
 }
 
-fn read_keys(value: &Value<'_>, faults: &mut Faults<'_>) -> Vec<ImaKey> {
+fn read_keys(
+    value: &Value<'_>,
+    field: &'static str,
+    parse: fn(&[u8]) -> Result<ImaKey, ImaKeyError>,
+    keys: &mut Keys,
+    faults: &mut Faults<'_>,
+) {
     let wanted = ("a list of public keys", "[\"<base64 of SubjectPublicKeyInfo>\"]");
-    let mut keys = BTreeMap::new();
-    for entry in entries(value, "keys", MAX_KEYS, wanted, faults) {
-        let Some(text) = string(entry, "keys", "\"<base64>\"", faults) else { continue };
+    for entry in entries(value, field, MAX_KEYS, wanted, faults) {
+        let Some(text) = string(entry, field, "\"<base64>\"", faults) else { continue };
         let not_base64 = || "this is neither PEM nor base64".to_owned();
         let key = key_bytes(text).ok_or_else(not_base64);
-        match key.and_then(|der| ImaKey::parse(&der).map_err(|error| error.to_string())) {
+        match key.and_then(|der| parse(&der).map_err(|error| error.to_string())) {
             Ok(key) => {
                 if keys.insert(key.der().to_vec(), key).is_some() {
                     faults.add(entry.span(), ManifestProblem::Duplicate("a key".to_owned()));
@@ -105,7 +121,6 @@ fn read_keys(value: &Value<'_>, faults: &mut Faults<'_>) -> Vec<ImaKey> {
             Err(why) => faults.add(entry.span(), ManifestProblem::Key(why)),
         }
     }
-    keys.into_values().collect()
 }
 
 /// The bytes of a PEM block of any label, or of bare base64.
