@@ -74,9 +74,7 @@ pub enum SealError {
     #[error("the seal's certificates cannot be read; fetch it again with `touchstone audit seal`")]
     Certificate,
     /// Not under this plant root.
-    #[error(
-        "the seal is not of this plant: {0}; verify with the plant-root.pem of the plant that made it"
-    )]
+    #[error("the seal is not of this plant: {0}; verify with the plant-root.pem of the plant that made it")]
     OtherPlant(&'static str),
     /// Outside its certificates' time.
     #[error("the seal says {at}, its key is certified from {from} to {until}; somebody else made it")]

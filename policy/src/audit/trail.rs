@@ -50,7 +50,9 @@ pub enum Fault {
         begins: String,
     },
     /// A record that a seal names is not there.
-    #[error("record {place} is missing, which seal {seal} names: the end was cut off, or an older state put back")]
+    #[error(
+        "record {place} is missing, which seal {seal} names: the end was cut off, or an older state put back"
+    )]
     Truncated {
         /// The record.
         place: Place,
@@ -205,8 +207,8 @@ impl Trail {
 
     /// Whether the first record of a broker is the one it must be.
     fn begins(&mut self, record: &AuditRecord, broker: &str) -> Result<Option<Gap>, Fault> {
-        let archived = self.newest.iter().flat_map(|seal| &seal.archived);
-        let archived = archived.filter(|head| head.place().is_some_and(|(of, _)| of == broker)).last();
+        let mut archived = self.newest.iter().flat_map(|seal| &seal.archived);
+        let archived = archived.find(|head| head.place().is_some_and(|(of, _)| of == broker));
         let whole = match archived {
             Some(head) => record.follows.as_ref() == Some(head) && next(head, record),
             None => record.sequence == 1 && record.follows.is_none(),

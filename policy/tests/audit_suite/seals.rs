@@ -73,10 +73,7 @@ fn a_seal_holds_under_its_own_plant_root_only() {
 fn a_key_for_something_else_seals_nothing() {
     let plant = plant();
     let signed = plant.sign(&example(), ExtendedKeyUsagePurpose::ClientAuth);
-    assert_eq!(
-        signed.verify(&plant.root),
-        Err(SealError::OtherPlant("its key is not certified for seals"))
-    );
+    assert_eq!(signed.verify(&plant.root), Err(SealError::OtherPlant("its key is not certified for seals")));
     let mut shuffled = plant.sign(&example(), for_seals());
     shuffled.certificates.reverse();
     assert!(matches!(shuffled.verify(&plant.root), Err(SealError::OtherPlant(_))));
