@@ -13,6 +13,7 @@ use policy::time::UnixTime;
 
 use crate::admin::backup::blobs_in_use;
 use crate::admin::staging;
+use crate::audit::archive::archive;
 use crate::plant::Plant;
 use crate::record::zone::{REVOKED, RevokedCertificate};
 use crate::record::{Held, list};
@@ -69,6 +70,7 @@ async fn sweep(
 ) -> Result<BTreeSet<Digest>, Refusal> {
     staging::sweep(plant, now).await?;
     let revocations = revocations(plant, now).await?;
+    let events = archive(plant, now.minus(plant.config.audit_keep_days.saturating_mul(EVERY))).await?;
     let there = plant.blobs.list().await.map_err(Refusal::internal)?;
     let used = blobs_in_use(plant.store.as_ref()).await?;
     let unused: BTreeSet<Digest> = there.into_iter().filter(|blob| !used.contains(blob)).collect();
@@ -77,8 +79,8 @@ async fn sweep(
     for blob in &gone {
         plant.blobs.remove(*blob).await.map_err(Refusal::internal)?;
     }
-    if revocations > 0 || !gone.is_empty() {
-        tracing::info!(revocations, blobs = gone.len(), "swept what had ended");
+    if revocations > 0 || events > 0 || !gone.is_empty() {
+        tracing::info!(revocations, events, blobs = gone.len(), "swept what had ended");
     }
     Ok(next)
 }

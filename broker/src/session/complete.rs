@@ -4,6 +4,7 @@ use policy::appraisal::Finding;
 use policy::grant::Revision;
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
+use policy::x509::certificate::Certificate;
 use policy::zone::Admission;
 use prost::Message;
 use proto::{convert, v1};
@@ -198,7 +199,8 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
         txn = trust::raise(plant, txn, now).await?;
     }
     let earned = Earned { svids, refused: answered.refused };
-    let event = event(name, &draft.rulings, &earned, revoked, now);
+    let event = event(name, &draft.rulings, &earned, revoked, now)
+        .issuing(earned.svids.iter().filter_map(serial).collect(), draft.attested.evidence);
     commit(plant, txn.audit(event.entry())).await?;
     let verdict = &draft.attested.verdict;
     tracing::info!(device.id = %name, verdict, certificates = earned.svids.len(), revoked, "attested");
@@ -253,6 +255,11 @@ async fn declare(
         changed = true;
     }
     Ok(if changed { txn.put(key, stored(&inventory)?) } else { txn })
+}
+
+/// The serial of a certificate that was issued, hex.
+fn serial(svid: &v1::Svid) -> Option<String> {
+    Some(Certificate::parse(svid.chain.first()?).ok()?.serial_text())
 }
 
 fn event(name: &DeviceName, rulings: &[Ruling], earned: &Earned, revoked: usize, now: UnixTime) -> Event {

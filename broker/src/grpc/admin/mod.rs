@@ -1,5 +1,6 @@
 //! The Admin service: who calls, convert, call, convert.
 
+mod audit;
 mod backup;
 mod change;
 mod device;
@@ -20,6 +21,7 @@ use tonic::{Request, Response, Status};
 use super::connection::ConnectionInfo;
 use super::status::status as wire_status;
 use crate::admin::{Act, Actor, authorize};
+use crate::audit::refusals::Caller;
 use crate::plant::Plant;
 use crate::session::Refusal;
 
@@ -29,19 +31,24 @@ const COPIES: usize = 1;
 /// Lists of devices that are registered at once: each is held in memory as a whole.
 const LISTS: usize = 1;
 
+/// Exports of the audit that run at once: each reads all of it.
+const EXPORTS: usize = 2;
+
 /// The service.
 #[derive(Clone)]
 pub struct Administration {
     plant: Arc<Plant>,
     copies: Arc<Semaphore>,
     lists: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
 }
 
 impl Administration {
     /// The service of this plant.
     #[must_use]
     pub fn new(plant: Arc<Plant>) -> Self {
-        Self { plant, copies: Arc::new(Semaphore::new(COPIES)), lists: Arc::new(Semaphore::new(LISTS)) }
+        let places = |most| Arc::new(Semaphore::new(most));
+        Self { plant, copies: places(COPIES), lists: places(LISTS), exports: places(EXPORTS) }
     }
 
     /// The caller, if they may do `act`.
@@ -54,21 +61,34 @@ impl Administration {
             })?;
             authorize(&self.plant, peer.administrator()?, act).await
         };
-        allowed.await.map_err(|refusal| self.refuse(act, &refusal))
+        match allowed.await {
+            Ok(actor) => Ok(actor),
+            Err(refusal) => {
+                let known = info.and_then(|info| info.peer.administrator().ok());
+                Err(self.refuse(known.map(|peer| peer.name.as_str()), act, &refusal).await)
+            }
+        }
     }
 
-    fn refuse(&self, act: Act, refusal: &Refusal) -> Status {
+    /// Puts the refusal of `caller`, an administrator, on record; none is somebody without their certificate.
+    async fn refuse(&self, caller: Option<&str>, act: Act, refusal: &Refusal) -> Status {
         tracing::info!(act = act.name(), reason = %refusal, "refused");
+        let caller = caller.map_or(Caller::Claimed("nobody"), Caller::Proven);
+        self.plant.refusals.note(&self.plant, caller, act.name(), refusal).await;
         wire_status(&self.plant, refusal)
     }
 
     /// Answers with what `work` came to.
     async fn answer<T>(
         &self,
+        caller: &str,
         act: Act,
         work: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<Response<T>, Status> {
-        work.await.map(Response::new).map_err(|refusal| self.refuse(act, &refusal))
+        match work.await {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(refusal) => Err(self.refuse(Some(caller), act, &refusal).await),
+        }
     }
 }
 
@@ -85,7 +105,7 @@ macro_rules! unary {
         {
             Box::pin(async move {
                 let actor = self.actor(&request, $act).await?.asking(request.get_ref());
-                self.answer($act, $work(&self.plant, &actor, request.into_inner())).await
+                self.answer(actor.name(), $act, $work(&self.plant, &actor, request.into_inner())).await
             })
         }
     };
@@ -173,7 +193,27 @@ impl Admin for Administration {
         Act::RenewCertificate,
         people::renew
     );
-    unary!(list_audit_events, ListAuditEventsRequest, ListAuditEventsResponse, Act::ReadAudit, status::audit);
+    unary!(list_audit_events, ListAuditEventsRequest, ListAuditEventsResponse, Act::ReadAudit, audit::list);
+    unary!(get_audit_seal, GetAuditSealRequest, GetAuditSealResponse, Act::ReadAudit, audit::newest_seal);
+
+    type ExportAuditStream = audit::Stream;
+
+    fn export_audit<'life, 'future>(
+        &'life self,
+        request: Request<v1::ExportAuditRequest>,
+    ) -> std::pin::Pin<
+        Box<dyn Future<Output = Result<Response<Self::ExportAuditStream>, Status>> + Send + 'future>,
+    >
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move {
+            let actor = self.actor(&request, Act::ReadAudit).await?;
+            let work = audit::export(self, actor.clone(), request.into_inner());
+            self.answer(actor.name(), Act::ReadAudit, work).await
+        })
+    }
 
     type BackupStream = backup::Stream;
 
@@ -187,7 +227,7 @@ impl Admin for Administration {
     {
         Box::pin(async move {
             let actor = self.actor(&request, Act::Backup).await?;
-            self.answer(Act::Backup, backup::backup(self, actor)).await
+            self.answer(actor.name(), Act::Backup, backup::backup(self, actor.clone())).await
         })
     }
 
@@ -203,7 +243,12 @@ impl Admin for Administration {
     {
         Box::pin(async move {
             let actor = self.actor(&request, Act::ImportDevices).await?;
-            self.answer(Act::ImportDevices, import::list(self, actor, request.into_inner())).await
+            self.answer(
+                actor.name(),
+                Act::ImportDevices,
+                import::list(self, actor.clone(), request.into_inner()),
+            )
+            .await
         })
     }
 
@@ -217,7 +262,12 @@ impl Admin for Administration {
     {
         Box::pin(async move {
             let actor = self.actor(&request, Act::Restore).await?;
-            self.answer(Act::Restore, backup::restore(self, actor, request.into_inner())).await
+            self.answer(
+                actor.name(),
+                Act::Restore,
+                backup::restore(self, actor.clone(), request.into_inner()),
+            )
+            .await
         })
     }
 }
