@@ -19,6 +19,7 @@ fn generate(out: &Path) {
         "audit",
         "backup",
         "change",
+        "exposure",
         "administrator",
         "invitation",
         "admin",

@@ -7,6 +7,8 @@ mod durability;
 mod faults;
 mod files;
 mod hostile;
+mod overriding;
+mod people;
 mod recovery;
 mod software_keys;
 mod story;

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    admin, appraise, audit, authority, backup, change, completion, conduit, device, golden, inspect, token,
-    zone,
+    admin, appraise, audit, authority, backup, change, completion, conduit, context, device, exposure,
+    golden, inspect, man, overriding, sbom, status, token, zone,
 };
 use crate::exit;
 
@@ -18,7 +18,8 @@ Examples:
   touchstone device import supplier.toml     admit devices by their TPM
   touchstone golden learn --from press-7 --product edge --version 1.4 --out edge.toml
   touchstone golden sign edge.toml && touchstone golden apply edge.toml.dsse.json
-  touchstone conduit allow --from cell-3 --to historian --service opcua";
+  touchstone conduit allow --from cell-3 --to historian --service opcua
+  touchstone exposure --advisory DSA-5764-1.json   which devices run what an advisory is about";
 
 /// Administers the machine identities of a plant.
 #[derive(Debug, Parser)]
@@ -37,14 +38,14 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
-    /// Context folder: plant, address, certificate and keys of the administrator
-    /// [default: ~/.config/touchstone/context]
-    #[arg(long, value_name = "DIR", env = "TOUCHSTONE_CONTEXT", global = true)]
+    /// Context: plant, address, certificate and keys of the administrator, by the name in `context list` or as a
+    /// folder [default: the one of `context use`]
+    #[arg(long, value_name = "NAME|DIR", env = "TOUCHSTONE_CONTEXT", global = true)]
     pub(crate) context: Option<PathBuf>,
     /// Address of the broker, instead of the one in the context
     #[arg(long, value_name = "HOST:PORT", env = "TOUCHSTONE_ADDRESS", global = true)]
     pub(crate) address: Option<String>,
-    /// Tables for people or JSON for programs
+    /// Tables for people, JSON or YAML for programs
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t, global = true)]
     pub(crate) output: Format,
 }
@@ -57,22 +58,31 @@ pub(crate) enum Format {
     Table,
     /// For programs; the shape is versioned by its field `schema`.
     Json,
+    /// The same document as JSON.
+    Yaml,
 }
 
 /// Nouns, each with its verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// The morning page: is the broker well, what needs you, how the devices are
-    Status,
+    Status(status::StatusArgs),
     /// Devices: list, admit, quarantine, and why one is refused
     #[command(subcommand)]
     Device(device::DeviceCommand),
     /// One-time join tokens for new devices
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Accept for a time what one device is refused for; needs two people
+    Override(overriding::OverrideArgs),
     /// Golden releases: what may boot
     #[command(subcommand)]
     Golden(golden::GoldenCommand),
+    /// SBOMs: what golden releases contain
+    #[command(subcommand)]
+    Sbom(sbom::SbomCommand),
+    /// Which devices run a vulnerable component, as far as they proved it
+    Exposure(exposure::ExposureArgs),
     /// Zones: who gets certificates, how often they prove themselves
     #[command(subcommand)]
     Zone(zone::ZoneCommand),
@@ -100,8 +110,13 @@ pub(crate) enum Command {
     /// Read evidence and certificates offline
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),
+    /// Contexts for several plants: list, use, show, add, remove
+    #[command(subcommand)]
+    Context(context::ContextCommand),
     /// Print the completion script of a shell
     Completion(completion::CompletionArgs),
+    /// Write the man pages, one for each command
+    Man(man::ManArgs),
 }
 
 /// For commands that change something.

@@ -5,7 +5,7 @@
 pub(crate) enum Exit {
     /// 0: the command did what it says.
     Done,
-    /// 1: nothing failed, but something needs a person (`status`).
+    /// 1: nothing failed, but something needs a person (`status`, `exposure`).
     NeedsYou,
     /// 2: a file or value given to the command cannot be used.
     UnusableInput,
@@ -56,7 +56,7 @@ impl Exit {
     const fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done",
-            Self::NeedsYou => "something needs you (status)",
+            Self::NeedsYou => "something needs you (status; exposure: a device is proven, may or unknown)",
             Self::UnusableInput => "unusable input: a file or value cannot be used",
             Self::Negative => "the answer is no: refused, does not chain, no such thing",
             Self::Unreachable => "the broker cannot be reached or asks to come back later",
@@ -89,5 +89,19 @@ mod tests {
         for exit in Exit::ALL {
             assert!(text.contains(&format!("{:>2}  {}", exit.code(), exit.meaning())), "{exit:?}");
         }
+    }
+
+    #[test]
+    fn the_readme_names_every_code() {
+        let readme = include_str!("../../../README.md");
+        let table = readme.split("## Exit codes").nth(1).unwrap().split("\n## ").next().unwrap();
+        let of_tool: Vec<String> = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| "))
+            .filter_map(|line| line.split(" | ").next().zip(line.split('|').nth(1)))
+            .filter(|(code, meaning)| code.parse::<u8>().is_ok() && !meaning.trim().is_empty())
+            .map(|(code, _)| code.to_owned())
+            .collect();
+        assert_eq!(of_tool, Exit::ALL.map(|exit| exit.code().to_string()));
     }
 }

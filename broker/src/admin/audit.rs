@@ -85,6 +85,34 @@ pub async fn latest(plant: &Plant, actor: &Actor, filter: &Filter, limit: usize)
     Ok(Latest { events, incomplete })
 }
 
+/// What people changed since `since`, newest first, at most `limit`; `changes` tells a change by its action.
+pub async fn changes(
+    plant: &Plant,
+    actor: &Actor,
+    since: UnixTime,
+    limit: usize,
+    changes: impl Fn(&str) -> bool,
+) -> Result<Vec<Event>, Refusal> {
+    let sight = Sight::of(plant, actor).await?;
+    let mut found = Vec::new();
+    let mut budget = MAX_READ;
+    for writer in chains::writers(plant).await?.into_values().flat_map(|writers| writers.into_iter().rev()) {
+        let mut end = chains::last(plant, &writer).await?;
+        while end > 0 && budget > 0 && found.len() < limit {
+            let begin = end.saturating_sub(u64::try_from(MAX_SCAN).unwrap_or(1).min(budget));
+            let events = read(plant, &writer, begin, end).await?;
+            let is_past = events.last().is_some_and(|oldest| oldest.at < since);
+            let wanted = |event: &Event| event.at >= since && changes(&event.action) && sight.shows(event);
+            found.extend(events.into_iter().filter(wanted));
+            budget = budget.saturating_sub(end.saturating_sub(begin));
+            end = if is_past { 0 } else { begin };
+        }
+    }
+    found.sort_by_key(|event| std::cmp::Reverse(event.at));
+    found.truncate(limit);
+    Ok(found)
+}
+
 /// The events with numbers above `begin` up to `end`, newest first.
 async fn read(plant: &Plant, writer: &str, begin: u64, end: u64) -> Result<Vec<Event>, Refusal> {
     let mut events = Vec::new();

@@ -13,10 +13,13 @@ use crate::record::golden::{
     GOLDEN, GoldenHead, PRODUCT, ProductCounter, RELEASE, RELEASE_KEY, ReleaseKeyRecord, ReleaseRecord,
 };
 use crate::record::invitation::{INVITATION, Invitation};
+use crate::record::overriding::{OVERRIDE, OverrideRecord};
 use crate::record::plant::{
     ADMIN, Administrator, EAR, EarSigning, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
 };
+use crate::record::sbom::{SBOM, SbomRecord};
 use crate::record::stage::{STAGE, Stage};
+use crate::record::would::{WOULD, WouldRefuse};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, CONDUIT, REVOKED, RevokedCertificate, ZONE};
 use crate::store::record::{DecodeError, Record, decode_staged};
 use crate::store::{AUDIT_PREFIX, AuditRecord};
@@ -53,6 +56,8 @@ const SINGLE: [(&str, Reads); 7] = [
 
 /// Records of which there are many, by prefix.
 const MANY: &[(&str, Reads)] = &[
+    (OVERRIDE, as_kind::<OverrideRecord>),
+    (WOULD, as_kind::<WouldRefuse>),
     (STAGE, as_kind::<Stage>),
     (SEALING, as_kind::<Sealing>),
     (ADMIN, as_kind::<Administrator>),
@@ -70,6 +75,7 @@ const MANY: &[(&str, Reads)] = &[
     (AUTHORITY, as_kind::<AuthorityRecord>),
     (REVOKED, as_kind::<RevokedCertificate>),
     (RELEASE, as_kind::<ReleaseRecord>),
+    (SBOM, as_kind::<SbomRecord>),
     (RELEASE_KEY, as_kind::<ReleaseKeyRecord>),
     (PRODUCT, as_kind::<ProductCounter>),
     (INVITATION, as_kind::<Invitation>),

@@ -5,10 +5,11 @@ mod backup;
 mod change;
 mod clock;
 mod device;
+mod exposure;
 pub(crate) mod golden;
 mod import;
 mod matrix;
-mod office;
+pub(crate) mod office;
 mod people;
 mod result;
 mod rights;
@@ -58,7 +59,7 @@ pub(crate) const EK_P256: &str = "0023000b000300b20020837197674484b3f81a90cc8d46
 
 /// A clock that the test moves.
 #[derive(Debug, Clone)]
-pub(super) struct Hand(Arc<AtomicU64>);
+pub(crate) struct Hand(Arc<AtomicU64>);
 
 impl Clock for Hand {
     fn now(&self) -> UnixTime {
@@ -67,7 +68,7 @@ impl Clock for Hand {
 }
 
 impl Hand {
-    pub(super) fn set(&self, at: UnixTime) {
+    pub(crate) fn set(&self, at: UnixTime) {
         self.0.store(at.0, Ordering::Relaxed);
     }
 }
@@ -75,7 +76,7 @@ impl Hand {
 /// A plant in memory.
 pub(crate) struct Bench {
     pub(crate) plant: Plant,
-    pub(super) clock: Hand,
+    pub(crate) clock: Hand,
     pub(crate) release_key: AuthorityKey,
     pub(super) owner_key: AuthorityKey,
     dir: TempDir,

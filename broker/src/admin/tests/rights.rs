@@ -21,10 +21,10 @@ const EVERYBODY: &str = "status.read device.read golden.read zone.read audit.rea
 const fn acts(role: AdminRole) -> &'static str {
     match role {
         AdminRole::Viewer => "",
-        AdminRole::Engineer => "golden.learn golden.apply",
+        AdminRole::Engineer => "golden.learn golden.apply sbom.add sbom.remove",
         AdminRole::Operator => {
-            "device.import device.admit device.quarantine device.readmit device.expect-clear device.attest-now \
-             token.create"
+            "device.import device.admit device.quarantine device.readmit device.expect-clear device.override \
+             device.end-override device.attest-now token.create"
         }
         AdminRole::Security => "zone.create conduit.allow conduit.close zone.set",
         AdminRole::Owner => "admin.invite admin.remove admin.role plant.backup plant.restore",

@@ -45,7 +45,8 @@ pub(super) async fn list(
     Ok(v1::ListAuditEventsResponse { events, incomplete: latest.incomplete })
 }
 
-fn event(event: Event) -> v1::AuditEvent {
+/// An event, to send.
+pub(super) fn event(event: Event) -> v1::AuditEvent {
     v1::AuditEvent {
         at: event.at.0,
         actor: event.actor,

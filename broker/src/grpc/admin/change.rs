@@ -4,7 +4,7 @@ use prost::Message;
 use proto::v1;
 
 use super::people;
-use super::{device, golden, import, zone};
+use super::{device, golden, import, overriding, zone};
 use crate::admin::second::{self, Approval, Waiting};
 use crate::admin::{Act, Actor};
 use crate::plant::Plant;
@@ -85,6 +85,7 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::AdmitDevice => with!(device::admit),
         Act::ReadmitDevice => with!(device::readmit),
         Act::ExpectClear => with!(device::expect_clear),
+        Act::Override => with!(overriding::accept),
         Act::CreateToken => with!(device::create_token),
         Act::ApplyRelease => with!(golden::apply),
         Act::CreateZone => with!(zone::create),
@@ -102,6 +103,9 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         | Act::LearnRelease
         | Act::QuarantineDevice
         | Act::AttestDevice
+        | Act::AddSbom
+        | Act::RemoveSbom
+        | Act::EndOverride
         | Act::ApproveChange
         | Act::RejectChange
         | Act::ReadAdministrators

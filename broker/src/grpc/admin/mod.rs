@@ -4,8 +4,10 @@ mod audit;
 mod backup;
 mod change;
 mod device;
+mod exposure;
 mod golden;
 mod import;
+mod overriding;
 mod parse;
 pub(super) mod people;
 mod status;
@@ -78,16 +80,15 @@ impl Administration {
         wire_status(&self.plant, refusal)
     }
 
-    /// Answers with what `work` came to.
+    /// Answers `actor` with what `work` came to.
     async fn answer<T>(
         &self,
-        caller: &str,
-        act: Act,
+        actor: &Actor,
         work: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<Response<T>, Status> {
         match work.await {
             Ok(answer) => Ok(Response::new(answer)),
-            Err(refusal) => Err(self.refuse(Some(caller), act, &refusal).await),
+            Err(refusal) => Err(self.refuse(Some(actor.name()), actor.act(), &refusal).await),
         }
     }
 }
@@ -105,7 +106,7 @@ macro_rules! unary {
         {
             Box::pin(async move {
                 let actor = self.actor(&request, $act).await?.asking(request.get_ref());
-                self.answer(actor.name(), $act, $work(&self.plant, &actor, request.into_inner())).await
+                self.answer(&actor, $work(&self.plant, &actor, request.into_inner())).await
             })
         }
     };
@@ -132,6 +133,9 @@ impl Admin for Administration {
     );
     unary!(readmit_device, ReadmitDeviceRequest, ReadmitDeviceResponse, Act::ReadmitDevice, device::readmit);
     unary!(expect_clear, ExpectClearRequest, ExpectClearResponse, Act::ExpectClear, device::expect_clear);
+    unary!(override_device, OverrideDeviceRequest, OverrideDeviceResponse, Act::Override, overriding::accept);
+    unary!(end_override, EndOverrideRequest, EndOverrideResponse, Act::EndOverride, overriding::end);
+    unary!(list_overrides, ListOverridesRequest, ListOverridesResponse, Act::ReadDevices, overriding::list);
     unary!(attest_device, AttestDeviceRequest, AttestDeviceResponse, Act::AttestDevice, device::attest);
     unary!(get_result, GetResultRequest, GetResultResponse, Act::ReadDevices, device::result);
     unary!(create_token, CreateTokenRequest, CreateTokenResponse, Act::CreateToken, device::create_token);
@@ -139,9 +143,18 @@ impl Admin for Administration {
     unary!(apply_release, ApplyReleaseRequest, ApplyReleaseResponse, Act::ApplyRelease, golden::apply);
     unary!(list_releases, ListReleasesRequest, ListReleasesResponse, Act::ReadReleases, golden::list);
     unary!(get_release, GetReleaseRequest, GetReleaseResponse, Act::ReadReleases, golden::one);
+    unary!(list_sboms, ListSbomsRequest, ListSbomsResponse, Act::ReadReleases, exposure::list);
+    unary!(remove_sbom, RemoveSbomRequest, RemoveSbomResponse, Act::RemoveSbom, exposure::remove);
     unary!(create_zone, CreateZoneRequest, CreateZoneResponse, Act::CreateZone, zone::create);
     unary!(list_zones, ListZonesRequest, ListZonesResponse, Act::ReadZones, zone::list);
     unary!(get_zone, GetZoneRequest, GetZoneResponse, Act::ReadZones, zone::one);
+    unary!(
+        forecast_enforcement,
+        ForecastEnforcementRequest,
+        ForecastEnforcementResponse,
+        Act::ReadZones,
+        zone::forecast
+    );
     unary!(set_zone, SetZoneRequest, SetZoneResponse, Act::SetZone, zone::set);
     unary!(allow_conduit, AllowConduitRequest, AllowConduitResponse, Act::AllowConduit, zone::allow);
     unary!(close_conduit, CloseConduitRequest, CloseConduitResponse, Act::CloseConduit, zone::close);
@@ -211,7 +224,55 @@ impl Admin for Administration {
         Box::pin(async move {
             let actor = self.actor(&request, Act::ReadAudit).await?;
             let work = audit::export(self, actor.clone(), request.into_inner());
-            self.answer(actor.name(), Act::ReadAudit, work).await
+            self.answer(&actor, work).await
+        })
+    }
+
+    fn add_sbom<'life, 'future>(
+        &'life self,
+        request: Request<tonic::Streaming<v1::AddSbomRequest>>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Response<v1::AddSbomResponse>, Status>> + Send + 'future>>
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move {
+            let actor = self.actor(&request, Act::AddSbom).await?;
+            self.answer(&actor, exposure::add(self, actor.clone(), request.into_inner())).await
+        })
+    }
+
+    type GetSbomStream = exposure::Parts<v1::SbomPart>;
+
+    fn get_sbom<'life, 'future>(
+        &'life self,
+        request: Request<v1::GetSbomRequest>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Response<Self::GetSbomStream>, Status>> + Send + 'future>>
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move {
+            let actor = self.actor(&request, Act::ReadReleases).await?;
+            self.answer(&actor, exposure::one(&self.plant, request.into_inner())).await
+        })
+    }
+
+    type ListExposedStream = exposure::Parts<v1::ExposedPart>;
+
+    fn list_exposed<'life, 'future>(
+        &'life self,
+        request: Request<v1::ListExposedRequest>,
+    ) -> std::pin::Pin<
+        Box<dyn Future<Output = Result<Response<Self::ListExposedStream>, Status>> + Send + 'future>,
+    >
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move {
+            let actor = self.actor(&request, Act::ReadDevices).await?;
+            self.answer(&actor, async { exposure::exposed(self, actor.clone(), request.into_inner()) }).await
         })
     }
 
@@ -227,7 +288,7 @@ impl Admin for Administration {
     {
         Box::pin(async move {
             let actor = self.actor(&request, Act::Backup).await?;
-            self.answer(actor.name(), Act::Backup, backup::backup(self, actor.clone())).await
+            self.answer(&actor, backup::backup(self, actor.clone())).await
         })
     }
 
@@ -243,12 +304,7 @@ impl Admin for Administration {
     {
         Box::pin(async move {
             let actor = self.actor(&request, Act::ImportDevices).await?;
-            self.answer(
-                actor.name(),
-                Act::ImportDevices,
-                import::list(self, actor.clone(), request.into_inner()),
-            )
-            .await
+            self.answer(&actor, import::list(self, actor.clone(), request.into_inner())).await
         })
     }
 
@@ -262,12 +318,7 @@ impl Admin for Administration {
     {
         Box::pin(async move {
             let actor = self.actor(&request, Act::Restore).await?;
-            self.answer(
-                actor.name(),
-                Act::Restore,
-                backup::restore(self, actor.clone(), request.into_inner()),
-            )
-            .await
+            self.answer(&actor, backup::restore(self, actor.clone(), request.into_inner())).await
         })
     }
 }

@@ -2,7 +2,9 @@
 
 use proto::v1;
 
+use super::audit::event;
 use super::parse;
+use crate::admin::outlook::ZoneOutlook;
 use crate::admin::status::Attention;
 use crate::admin::{Actor, status};
 use crate::plant::Plant;
@@ -27,6 +29,8 @@ pub(super) async fn read(
         active_releases: parse::count(status.active_releases),
         plant_root: status.plant_root.map(|pin| pin.0.to_vec()).unwrap_or_default(),
         issuing_not_after: status.issuing_not_after.0,
+        changes: status.changes.into_iter().map(event).collect(),
+        outlook: status.outlook.into_iter().map(outlook).collect(),
     })
 }
 
@@ -37,5 +41,18 @@ fn attention(attention: Attention) -> v1::Attention {
         next_command: attention.next_command,
         owner: attention.owner,
         criticality: attention.criticality,
+    }
+}
+
+fn outlook(zone: ZoneOutlook) -> v1::ZoneOutlook {
+    v1::ZoneOutlook {
+        zone: zone.zone.to_string(),
+        observes: zone.observes,
+        released: zone.released,
+        devices: zone.devices,
+        silent: zone.silent,
+        late: zone.late,
+        first_ends: zone.first_ends.map_or(0, |at| at.0),
+        outlive_seconds: zone.timing.outlive_broker(),
     }
 }
