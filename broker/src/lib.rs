@@ -27,3 +27,4 @@ mod sweep;
 pub mod tls;
 pub mod tpm_roots;
 pub mod trust;
+mod withdrawal;

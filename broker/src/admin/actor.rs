@@ -33,6 +33,10 @@ pub enum Act {
     LearnRelease,
     /// A release's state.
     ApplyRelease,
+    /// The state of a release that is known, by name.
+    SetReleaseState,
+    /// Which release a product's devices are told to install.
+    WantRelease,
     /// Devices by EK, before they come.
     ImportDevices,
     /// A pending device, or the zones of a known one.
@@ -95,6 +99,8 @@ impl Act {
         Self::ReadAudit,
         Self::LearnRelease,
         Self::ApplyRelease,
+        Self::SetReleaseState,
+        Self::WantRelease,
         Self::ImportDevices,
         Self::AdmitDevice,
         Self::QuarantineDevice,
@@ -138,7 +144,12 @@ impl Act {
             // Whoever approves or rejects a change needs what the change itself needs.
             | Self::ApproveChange
             | Self::RejectChange => AdminRole::Viewer,
-            Self::LearnRelease | Self::ApplyRelease | Self::AddSbom | Self::RemoveSbom => AdminRole::Engineer,
+            Self::LearnRelease
+            | Self::ApplyRelease
+            | Self::SetReleaseState
+            | Self::WantRelease
+            | Self::AddSbom
+            | Self::RemoveSbom => AdminRole::Engineer,
             Self::ImportDevices
             | Self::AdmitDevice
             | Self::QuarantineDevice
@@ -185,6 +196,8 @@ impl Act {
             // It comes after a loss, of the records of people too, and takes the key-encryption key of the host.
             Self::Restore => Demand::One,
             Self::ApplyRelease
+            | Self::SetReleaseState
+            | Self::WantRelease
             | Self::ImportDevices
             | Self::AdmitDevice
             | Self::ReadmitDevice
@@ -223,6 +236,8 @@ impl Act {
             Self::ReadAudit => "audit.read",
             Self::LearnRelease => "golden.learn",
             Self::ApplyRelease => "golden.apply",
+            Self::SetReleaseState => "golden.set-state",
+            Self::WantRelease => "golden.want",
             Self::ImportDevices => "device.import",
             Self::AdmitDevice => "device.admit",
             Self::QuarantineDevice => "device.quarantine",

@@ -142,6 +142,8 @@ scripted! {
     apply_release: ApplyReleaseRequest => ApplyReleaseResponse,
     list_releases: ListReleasesRequest => ListReleasesResponse,
     get_release: GetReleaseRequest => GetReleaseResponse,
+    set_release_state: SetReleaseStateRequest => SetReleaseStateResponse,
+    want_release: WantReleaseRequest => WantReleaseResponse,
     list_sboms: ListSbomsRequest => ListSbomsResponse,
     remove_sbom: RemoveSbomRequest => RemoveSbomResponse,
     create_zone: CreateZoneRequest => CreateZoneResponse,

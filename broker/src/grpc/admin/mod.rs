@@ -143,6 +143,14 @@ impl Admin for Administration {
     unary!(apply_release, ApplyReleaseRequest, ApplyReleaseResponse, Act::ApplyRelease, golden::apply);
     unary!(list_releases, ListReleasesRequest, ListReleasesResponse, Act::ReadReleases, golden::list);
     unary!(get_release, GetReleaseRequest, GetReleaseResponse, Act::ReadReleases, golden::one);
+    unary!(
+        set_release_state,
+        SetReleaseStateRequest,
+        SetReleaseStateResponse,
+        Act::SetReleaseState,
+        golden::set_state
+    );
+    unary!(want_release, WantReleaseRequest, WantReleaseResponse, Act::WantRelease, golden::want);
     unary!(list_sboms, ListSbomsRequest, ListSbomsResponse, Act::ReadReleases, exposure::list);
     unary!(remove_sbom, RemoveSbomRequest, RemoveSbomResponse, Act::RemoveSbom, exposure::remove);
     unary!(create_zone, CreateZoneRequest, CreateZoneResponse, Act::CreateZone, zone::create);

@@ -8,7 +8,9 @@ mod learn_folder;
 mod predict;
 mod show;
 mod sign;
+mod state;
 mod view;
+mod want;
 
 use clap::Subcommand;
 use proto::v1::ListReleasesRequest;
@@ -30,7 +32,17 @@ pub(crate) enum GoldenCommand {
     Sign(sign::SignArgs),
     /// Apply a signed release: forecast first, then ask, then change
     Apply(apply::ApplyArgs),
-    /// Every release with its state
+    /// Let a known release keep trust
+    Activate(state::StateArgs),
+    /// Let a release keep trust until a date, flagged
+    Deprecate(state::DeprecateArgs),
+    /// Let a deprecated release keep trust no longer
+    Retire(state::StateArgs),
+    /// Deny a release at once and for ever: devices that run it lose their certificates
+    Withdraw(state::StateArgs),
+    /// Tell devices which accepted release to install
+    Want(want::WantArgs),
+    /// Every release: its state, whether it is wanted, and how many devices run it
     List,
 }
 
@@ -42,6 +54,11 @@ pub(crate) async fn run(command: GoldenCommand, session: &Session) -> Result<Rep
         GoldenCommand::Show(args) => show::run(args, session).await,
         GoldenCommand::Sign(args) => sign::run(args, session),
         GoldenCommand::Apply(args) => apply::run(args, session).await,
+        GoldenCommand::Activate(args) => state::run(args, "active", session).await,
+        GoldenCommand::Deprecate(args) => state::deprecate(args, session).await,
+        GoldenCommand::Retire(args) => state::run(args, "retired", session).await,
+        GoldenCommand::Withdraw(args) => state::run(args, "withdrawn", session).await,
+        GoldenCommand::Want(args) => want::run(args, session).await,
         GoldenCommand::List => {
             let mut client = session.client().await?;
             let answer = client.list_releases(ListReleasesRequest {}).await.map_err(|s| failed(&s))?;
