@@ -96,7 +96,7 @@ async fn a_refused_act_is_on_record_once() {
     assert_eq!(found.events[0].text, "NOT_PERMITTED: zone.create needs the role security");
 }
 
-/// Bytes of the audit that a renewal takes, which decides how much a fleet keeps: the figure of README.
+/// Bytes of the audit that a renewal takes, which decides how much a fleet keeps.
 #[tokio::test]
 async fn what_a_renewal_costs() {
     let bench = Bench::new().await;
