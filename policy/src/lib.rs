@@ -25,6 +25,7 @@ pub mod id;
 pub mod reader;
 pub mod reference;
 pub mod renewal;
+pub mod rollout;
 pub mod time;
 pub mod tpm;
 pub mod x509;
