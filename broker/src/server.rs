@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use proto::v1::admin_server::AdminServer;
 use proto::v1::attestation_server::AttestationServer;
 use proto::v1::enrollment_server::EnrollmentServer;
+use proto::v1::invitation_server::InvitationServer;
 use proto::v1::watch_server::WatchServer;
 use proto::{MAX_REQUEST, denial, v1};
 use tokio::net::TcpListener;
@@ -19,11 +20,12 @@ use tonic::codegen::http::{HeaderValue, Response};
 use tonic::transport::Server;
 use tower::util::MapResponseLayer;
 
+use crate::admin::staging;
 use crate::authority::IssuerCache;
 use crate::config::{Config, ConfigError};
 use crate::golden::GoldenCache;
 use crate::grpc::admin::Administration;
-use crate::grpc::{connection, device::Devices, health, peer::Anchors, watch::Watching};
+use crate::grpc::{connection, device::Devices, health, invitation, peer::Anchors, watch::Watching};
 use crate::hub::{Hub, moves_trust};
 use crate::init::{id_file, kek_file};
 use crate::plant::{KeysError, Plant, PlantKeys};
@@ -158,6 +160,10 @@ fn broker_id(dir: &Path) -> Result<crate::store::BrokerId, ServeError> {
 /// Serves the plant in `dir` until `stop` resolves.
 pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
     let plant = open(dir).await?;
+    // What is staged counts for nothing, so a plant whose store refuses to write starts all the same.
+    if let Err(error) = staging::sweep(&plant, plant.now()).await {
+        tracing::warn!(%error, "what an unfinished change left behind stays");
+    }
     let tls = Tls::new(&plant)?;
     refresh_anchors(&plant, &tls).await?;
     let config = tls.config(Arc::clone(&plant.clock))?;
@@ -187,6 +193,10 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(EnrollmentServer::new(devices.clone()).max_decoding_message_size(MAX_REQUEST))
         .add_service(AttestationServer::new(devices).max_decoding_message_size(MAX_REQUEST))
+        .add_service(
+            InvitationServer::new(invitation::Invitations::new(Arc::clone(&plant)))
+                .max_decoding_message_size(invitation::MAX_REQUEST),
+        )
         .add_service(WatchServer::new(Watching::new(Arc::clone(&plant), hub)))
         .add_service(
             AdminServer::new(Administration::new(Arc::clone(&plant))).max_decoding_message_size(MAX_REQUEST),

@@ -1,5 +1,5 @@
-//! Removes what nothing needs any more: revocations of certificates that ended long ago, and blobs that no
-//! record names.
+//! Removes what nothing needs any more: revocations of certificates that ended long ago, changes that were never
+//! completed, and blobs that no record names.
 //!
 //! Promises: what counts is never removed, also when the clock is set wrong for a moment; a sweep that fails
 //! changes no verdict and is tried again the next day. Does not promise when something is removed.
@@ -12,6 +12,7 @@ use policy::digest::Digest;
 use policy::time::UnixTime;
 
 use crate::admin::backup::blobs_in_use;
+use crate::admin::staging;
 use crate::plant::Plant;
 use crate::record::zone::{REVOKED, RevokedCertificate};
 use crate::record::{Held, list};
@@ -66,6 +67,7 @@ async fn sweep(
     now: UnixTime,
     orphans: &BTreeSet<Digest>,
 ) -> Result<BTreeSet<Digest>, Refusal> {
+    staging::sweep(plant, now).await?;
     let revocations = revocations(plant, now).await?;
     let there = plant.blobs.list().await.map_err(Refusal::internal)?;
     let used = blobs_in_use(plant.store.as_ref()).await?;

@@ -6,6 +6,7 @@
 
 pub mod convert;
 pub mod denial;
+pub mod invitation;
 
 /// Largest request in bytes that the broker reads: a firmware log of 1 MiB, keys and certificates, and an IMA
 /// list in what they leave.

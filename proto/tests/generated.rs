@@ -9,9 +9,21 @@ use prost::Message;
 
 fn generate(out: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files =
-        ["types", "attestation", "watch", "device", "golden", "zone", "audit", "backup", "change", "admin"]
-            .map(|name| format!("touchstone/v1/{name}.proto"));
+    let files = [
+        "types",
+        "attestation",
+        "watch",
+        "device",
+        "golden",
+        "zone",
+        "audit",
+        "backup",
+        "change",
+        "administrator",
+        "invitation",
+        "admin",
+    ]
+    .map(|name| format!("touchstone/v1/{name}.proto"));
     let descriptors = protox::compile(files, [root]).expect("the contract compiles");
     std::fs::write(out.join("touchstone.v1.fds"), descriptors.encode_to_vec())
         .expect("descriptors are written");

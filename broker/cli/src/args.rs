@@ -6,7 +6,8 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    appraise, audit, authority, backup, change, completion, conduit, device, golden, inspect, token, zone,
+    admin, appraise, audit, authority, backup, change, completion, conduit, device, golden, inspect, token,
+    zone,
 };
 use crate::exit;
 
@@ -81,6 +82,9 @@ pub(crate) enum Command {
     /// Authorities that sign the certificates of zones
     #[command(subcommand)]
     Authority(authority::AuthorityCommand),
+    /// Administrators: invite, accept, roles, remove
+    #[command(subcommand)]
+    Admin(admin::AdminCommand),
     /// Changes that wait for a second person: list, approve, reject
     #[command(subcommand)]
     Change(change::ChangeCommand),

@@ -41,8 +41,13 @@ pub(crate) enum Patience {
     Stream,
 }
 
-/// Connects to the broker of the context.
+/// Connects to the broker of the context, to administer it.
 pub(crate) async fn connect(context: &Context, patience: Patience) -> Result<AdminClient<Channel>> {
+    Ok(AdminClient::new(channel(context, patience).await?).max_decoding_message_size(MAX_ANSWER))
+}
+
+/// A connection to the broker of the context, as whoever it is the context of.
+pub(crate) async fn channel(context: &Context, patience: Patience) -> Result<Channel> {
     let dialled = tokio::time::timeout(CONNECT_TIMEOUT, dial(context)).await;
     let stream = dialled.unwrap_or_else(|_| {
         let limit = CONNECT_TIMEOUT.as_secs();
@@ -61,8 +66,7 @@ pub(crate) async fn connect(context: &Context, patience: Patience) -> Result<Adm
         let stream = once.take().ok_or_else(|| io::Error::other("the broker closed the connection"));
         async move { stream }
     });
-    let channel = endpoint.connect_with_connector(connector).await.map_err(internal)?;
-    Ok(AdminClient::new(channel).max_decoding_message_size(MAX_ANSWER))
+    endpoint.connect_with_connector(connector).await.map_err(internal)
 }
 
 async fn dial(context: &Context) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>> {
@@ -102,12 +106,16 @@ fn tls_config(context: &Context) -> Result<ClientConfig> {
         roots.add(root.clone()).map_err(|e| Failure::unusable(format!("plant-root.pem: {e}")))?;
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| Failure::new(Exit::Internal, format!("TLS 1.3: {e}")))?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(context.chain.clone(), context.key.clone_key())
-        .map_err(|e| Failure::unusable(format!("admin.pem and admin.key: {e}")))?;
+        .with_root_certificates(roots);
+    let mut config = match &context.identity {
+        Some(identity) => config
+            .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
+            .map_err(|e| Failure::unusable(format!("admin.pem and admin.key: {e}")))?,
+        None => config.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![b"h2".to_vec()];
     // One command, one connection: nothing to resume, and a resumed session skips verification.
     config.resumption = Resumption::disabled();

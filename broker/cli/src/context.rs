@@ -27,9 +27,17 @@ pub(crate) struct Context {
     pub(crate) address: String,
     /// The only trust anchors: the plant root.
     pub(crate) plant_root: Vec<CertificateDer<'static>>,
-    /// The administrator's certificate, leaf first.
+    /// Who asks; nobody, for whoever accepts an invitation.
+    pub(crate) identity: Option<Identity>,
+    /// The folder.
+    pub(crate) folder: PathBuf,
+}
+
+/// An administrator's certificate and key.
+pub(crate) struct Identity {
+    /// The certificate, leaf first.
     pub(crate) chain: Vec<CertificateDer<'static>>,
-    /// The administrator's key.
+    /// The key.
     pub(crate) key: PrivateKeyDer<'static>,
 }
 
@@ -53,7 +61,7 @@ impl Context {
         let path = folder.join("context.toml");
         let text = fs::read_to_string(&path).map_err(|e| {
             Failure::unusable(format!("{}: {e}", path.display())).next(
-                "name the context folder with --context or TOUCHSTONE_CONTEXT; `touchstone-broker init` makes one",
+                "name the context folder with --context or TOUCHSTONE_CONTEXT; `touchstone-broker init` makes one, and `touchstone admin accept`",
             )
         })?;
         let written: ContextFile =
@@ -62,8 +70,11 @@ impl Context {
             plant: written.plant,
             address: global.address.clone().unwrap_or(written.address),
             plant_root: read_certificates(&folder.join("plant-root.pem"))?,
-            chain: read_certificates(&folder.join("admin.pem"))?,
-            key: read_tls_key(&folder.join("admin.key"))?,
+            identity: Some(Identity {
+                chain: read_certificates(&folder.join("admin.pem"))?,
+                key: read_tls_key(&folder.join("admin.key"))?,
+            }),
+            folder,
         })
     }
 
@@ -85,7 +96,18 @@ fn folder(global: &Global) -> Result<PathBuf> {
     })
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+/// PEM of one object.
+pub(crate) fn pem(tag: &str, der: &[u8]) -> String {
+    pem::encode(&pem::Pem::new(tag, der))
+}
+
+/// PEM of a certificate chain, leaf first.
+pub(crate) fn pem_chain(chain: &[Vec<u8>]) -> String {
+    chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect()
+}
+
+/// The certificates of a PEM file.
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let bytes = file::read(path)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .collect::<std::result::Result<_, _>>()

@@ -61,6 +61,16 @@ pub enum Act {
     ApproveChange,
     /// Drops one.
     RejectChange,
+    /// Who administers the plant.
+    ReadAdministrators,
+    /// A one-time code for another administrator.
+    InviteAdministrator,
+    /// Ends an administrator.
+    RemoveAdministrator,
+    /// Another role, other zones.
+    SetAdministrator,
+    /// A new certificate for one's own key.
+    RenewCertificate,
     /// The whole state as a file.
     Backup,
     /// The whole state from a file.
@@ -91,6 +101,11 @@ impl Act {
         Self::ReadChanges,
         Self::ApproveChange,
         Self::RejectChange,
+        Self::ReadAdministrators,
+        Self::InviteAdministrator,
+        Self::RemoveAdministrator,
+        Self::SetAdministrator,
+        Self::RenewCertificate,
         Self::Backup,
         Self::Restore,
     ];
@@ -105,6 +120,9 @@ impl Act {
             | Self::ReadZones
             | Self::ReadAudit
             | Self::ReadChanges
+            | Self::ReadAdministrators
+            // One's own, for the same key.
+            | Self::RenewCertificate
             // Whoever approves or rejects a change needs what the change itself needs.
             | Self::ApproveChange
             | Self::RejectChange => AdminRole::Viewer,
@@ -117,7 +135,11 @@ impl Act {
             | Self::AttestDevice
             | Self::CreateToken => AdminRole::Operator,
             Self::CreateZone | Self::AllowConduit | Self::CloseConduit | Self::SetZone => AdminRole::Security,
-            Self::Backup | Self::Restore => AdminRole::Owner,
+            Self::InviteAdministrator
+            | Self::RemoveAdministrator
+            | Self::SetAdministrator
+            | Self::Backup
+            | Self::Restore => AdminRole::Owner,
         }
     }
 
@@ -133,12 +155,15 @@ impl Act {
             | Self::ReadZones
             | Self::ReadAudit
             | Self::ReadChanges
+            | Self::ReadAdministrators
             | Self::LearnRelease
             | Self::Backup => Demand::One,
             // Stopping a machine, and asking it to prove itself, never wait: they only take trust away.
             Self::QuarantineDevice | Self::AttestDevice => Demand::One,
             // They are the second person, or drop what nobody did yet.
             Self::ApproveChange | Self::RejectChange => Demand::One,
+            // Nor does stopping a person. A certificate is renewed for the same person and key.
+            Self::RemoveAdministrator | Self::RenewCertificate => Demand::One,
             // It comes after a loss, of the records of people too, and takes the key-encryption key of the host.
             Self::Restore => Demand::One,
             Self::ApplyRelease
@@ -150,7 +175,10 @@ impl Act {
             | Self::CreateZone
             | Self::AllowConduit
             | Self::CloseConduit
-            | Self::SetZone => Demand::ByZone,
+            | Self::SetZone
+            // Otherwise one owner would invite the second person themselves.
+            | Self::InviteAdministrator
+            | Self::SetAdministrator => Demand::ByZone,
         }
     }
 
@@ -191,6 +219,11 @@ impl Act {
             Self::ReadChanges => "change.read",
             Self::ApproveChange => "change.approve",
             Self::RejectChange => "change.reject",
+            Self::ReadAdministrators => "admin.read",
+            Self::InviteAdministrator => "admin.invite",
+            Self::RemoveAdministrator => "admin.remove",
+            Self::SetAdministrator => "admin.role",
+            Self::RenewCertificate => "admin.renew",
             Self::Backup => "plant.backup",
             Self::Restore => "plant.restore",
         }

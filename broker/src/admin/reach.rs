@@ -111,6 +111,11 @@ impl Actor {
         Ok(Reach { actor: self.clone(), zones, versions, waits })
     }
 
+    /// The reach over oneself, which touches neither zone nor plant.
+    pub(super) fn reach_self(&self) -> Reach {
+        Reach { actor: self.clone(), zones: Vec::new(), versions: Vec::new(), waits: false }
+    }
+
     fn within(&self, name: &str, scope: &Scope, zones: &[ZoneName]) -> Result<(), Refusal> {
         let Scope::Zones(theirs) = scope else { return Ok(()) };
         if scope.covers(zones) {

@@ -121,7 +121,8 @@ fn shorten(attention: &mut Vec<Attention>) {
     });
 }
 
-fn root_pin(root: &[u8]) -> Option<Digest> {
+/// What devices pin: the digest of the root's public key.
+pub(super) fn root_pin(root: &[u8]) -> Option<Digest> {
     let certificate = Certificate::from_der(root).ok()?;
     let spki = certificate.tbs_certificate().subject_public_key_info().to_der().ok()?;
     Some(Digest::of(&spki))
@@ -201,11 +202,19 @@ fn of_zones(scope: &Scope, zones: &Segmentation, active: &BTreeSet<ProductName>)
 
 fn of_certificates(actor: &Actor, issuing: UnixTime, now: UnixTime) -> Vec<Attention> {
     let yours = format!("the administrator certificate of {}", actor.name());
-    let ends = [(yours, actor.not_after()), ("the broker's issuing certificate".to_owned(), issuing)];
-    let soon = ends.into_iter().filter(|(_, end)| end.since(now) <= ENDS_SOON);
-    let attention = soon.map(|(subject, end)| Attention {
-        message: format!("{subject} ends on {end}; make a new one on the broker's host before then"),
+    let ends = [
+        (yours, actor.not_after(), "touchstone admin renew"),
+        (
+            "the broker's issuing certificate".to_owned(),
+            issuing,
+            "touchstone-broker recover --kit DIR --issuing-key",
+        ),
+    ];
+    let soon = ends.into_iter().filter(|(_, end, _)| end.since(now) <= ENDS_SOON);
+    let attention = soon.map(|(subject, end, next)| Attention {
+        message: format!("{subject} ends on {end}; renew it before then"),
         subject,
+        next_command: next.to_owned(),
         ..Attention::default()
     });
     attention.collect()

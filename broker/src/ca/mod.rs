@@ -87,6 +87,19 @@ pub struct IssuedCertificate {
     pub validity: Validity,
 }
 
+/// The public key (`SubjectPublicKeyInfo`, DER) of a PKCS#10 request (RFC 2986) that its key signed. Only P-256 is
+/// certified, and nothing else of the request is used.
+pub(crate) fn requested_key(csr: &[u8]) -> Result<Vec<u8>, CaError> {
+    let request = rcgen::CertificateSigningRequestParams::from_der(&csr.into()).map_err(CaError::Build)?;
+    let key = request.public_key;
+    let point = rcgen::PublicKeyData::der_bytes(&key);
+    // The algorithm is that of the signature: the point must be one of P-256 itself, not compressed (SEC 1, 2.3.3).
+    if *key.algorithm() != PKCS_ECDSA_P256_SHA256 || point.len() != 65 || point.first() != Some(&4) {
+        return Err(CaError::Build(rcgen::Error::UnsupportedSignatureAlgorithm));
+    }
+    Ok(rcgen::PublicKeyData::subject_public_key_info(&key))
+}
+
 /// A key together with the certificate that says what it may sign.
 #[derive(Debug)]
 pub struct Issuer {

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod connection;
 pub mod device;
 pub mod health;
+pub mod invitation;
 pub mod peer;
 pub mod status;
 pub mod watch;

@@ -11,6 +11,7 @@ use policy::digest::Digest;
 use policy::id::PlantDomain;
 use policy::time::{UnixTime, Validity};
 
+use crate::admin::people::LIFETIME;
 use crate::ca::{AuthorityKey, CaError, Issuer, Serial, profile};
 use crate::files::{make_private_dir, write_public, write_secret};
 use crate::ports::{Clock, Entropy, EntropyError, random};
@@ -27,7 +28,6 @@ const YEAR: u64 = 365 * 86_400;
 /// The plant root outlives the machines that pin it.
 const ROOT_LIFETIME: u64 = 30 * YEAR;
 const ISSUING_LIFETIME: u64 = 10 * YEAR;
-const OWNER_LIFETIME: u64 = 2 * YEAR;
 
 /// What to make.
 #[derive(Debug, Clone)]
@@ -273,7 +273,7 @@ fn owner_records(
         AuthorityKey::from_pkcs8(&keys.issuing.key.to_pkcs8())?,
     )?;
     let key = AuthorityKey::generate()?;
-    let validity = Validity { not_before: now.minus(86_400), not_after: now.plus(OWNER_LIFETIME) };
+    let validity = Validity { not_before: now.minus(86_400), not_after: now.plus(LIFETIME) };
     let params = profile::administrator(&request.plant, &request.owner, validity, serial(entropy)?)?;
     let certificate = issuing.sign_certificate(&params, &key.spki())?;
     let chain = pem("CERTIFICATE", &certificate) + &pem("CERTIFICATE", &keys.issuing.certificate);
@@ -283,6 +283,7 @@ fn owner_records(
         spki: Digest::of(&key.spki()),
         created: now,
         zones: None,
+        not_after: validity.not_after,
     };
     let release_key = AuthorityKey::generate()?;
     let record = ReleaseKeyRecord {

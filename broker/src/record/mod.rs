@@ -7,12 +7,15 @@ mod binary;
 pub mod change;
 pub mod device;
 pub mod golden;
+pub mod invitation;
 pub mod plant;
+pub mod stage;
 pub mod zone;
 
 pub use self::binary::Bytes;
 
-use crate::store::record::{DecodeError, EncodeError, Record, decode, encode};
+use self::stage::Commits;
+use crate::store::record::{DecodeError, EncodeError, Record, decode_staged, encode};
 use crate::store::{ReadError, Revision, Store};
 
 /// A record together with its key and the revision that last wrote it: what a change compares.
@@ -40,11 +43,12 @@ pub enum RecordError {
     Encode(#[from] EncodeError),
 }
 
-/// The record under `key`, if there is one.
+/// The record under `key`, if there is one. One of a larger change is there once that is committed.
 pub async fn fetch<R: Record>(store: &dyn Store, key: String) -> Result<Option<Held<R>>, RecordError> {
     let Some(found) = store.get(&key).await? else { return Ok(None) };
-    let record = decode(&key, &found.value)?;
-    Ok(Some(Held { key, version: found.version, record }))
+    let (record, stage) = decode_staged(&key, &found.value)?;
+    let counts = Commits::default().count(store, stage).await?;
+    Ok(counts.then_some(Held { key, version: found.version, record }))
 }
 
 /// Every record whose key begins with `prefix`, in key order.
@@ -52,14 +56,40 @@ pub async fn list<R: Record>(store: &dyn Store, prefix: &str) -> Result<Vec<Held
     let mut all = Vec::new();
     let mut after: Option<String> = None;
     loop {
-        let page = store.scan(prefix, after.as_deref(), crate::store::MAX_SCAN).await?;
-        let Some((last, _)) = page.last() else { return Ok(all) };
-        after = Some(last.clone());
-        for (key, found) in page {
-            let record = decode(&key, &found.value)?;
-            all.push(Held { key, version: found.version, record });
+        let page = list_page(store, prefix, after.as_deref(), crate::store::MAX_SCAN).await?;
+        let Some(last) = page.last else { return Ok(all) };
+        after = Some(last);
+        all.extend(page.records);
+    }
+}
+
+/// A part of the records under a prefix.
+#[derive(Debug)]
+pub struct Page<R> {
+    /// The records that count.
+    pub records: Vec<Held<R>>,
+    /// The last key that was looked at, where the next page begins; none: the end.
+    pub last: Option<String>,
+}
+
+/// At most `limit` records whose key begins with `prefix`, after the key `after`, in key order.
+pub async fn list_page<R: Record>(
+    store: &dyn Store,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Page<R>, RecordError> {
+    let mut commits = Commits::default();
+    let found = store.scan(prefix, after, limit).await?;
+    let last = found.last().map(|(key, _)| key.clone());
+    let mut records = Vec::new();
+    for (key, found) in found {
+        let (record, stage) = decode_staged(&key, &found.value)?;
+        if commits.count(store, stage).await? {
+            records.push(Held { key, version: found.version, record });
         }
     }
+    Ok(Page { records, last })
 }
 
 /// The stored form of `record`.

@@ -125,6 +125,9 @@ pub enum AdminRole {
 }
 
 impl AdminRole {
+    /// Every role, the least first.
+    pub const ALL: [Self; 5] = [Self::Viewer, Self::Engineer, Self::Operator, Self::Security, Self::Owner];
+
     /// The role as people write it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -152,16 +155,26 @@ pub struct Administrator {
     /// The zones they are limited to; none: the whole plant.
     #[serde(default)]
     pub zones: Option<BTreeSet<ZoneName>>,
+    /// When the certificate ends.
+    pub not_after: UnixTime,
 }
+
+/// How long the certificates of administrators lived of which version 1 of the record does not say when they end.
+const FIRST_LIFETIME: u64 = 2 * 365 * 86_400;
 
 impl Record for Administrator {
     /// 2: a broker that does not know `zones` would let them reach the whole plant.
     const VERSION: u32 = 2;
     const KIND: &'static str = "administrator";
 
-    /// One of version 1 reaches the whole plant, which is the default.
-    fn upgrade(from: u32, data: Value) -> Option<Value> {
-        (from == 1).then_some(data)
+    /// One of version 1 reaches the whole plant, which is the default, and was made by `init`.
+    fn upgrade(from: u32, mut data: Value) -> Option<Value> {
+        if from != 1 {
+            return None;
+        }
+        let created = data.get("created")?.as_u64()?;
+        data.as_object_mut()?.insert("not_after".to_owned(), created.saturating_add(FIRST_LIFETIME).into());
+        Some(data)
     }
 }
 

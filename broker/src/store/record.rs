@@ -1,4 +1,5 @@
-//! The codec of stored records: `{"v":N,"d":{...}}`.
+//! The codec of stored records: `{"v":N,"d":{...}}`, with `"s":"<id>"` before the data while the record counts
+//! only if the change of that id was committed.
 //!
 //! For: every record says which version of its kind wrote it, so that a new broker reads old stores and
 //! an old broker refuses new ones by name instead of misreading them.
@@ -27,6 +28,8 @@ pub trait Record: Serialize + DeserializeOwned {
 #[derive(Serialize)]
 struct Written<'a, R> {
     v: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    s: Option<&'a str>,
     d: &'a R,
 }
 
@@ -34,6 +37,8 @@ struct Written<'a, R> {
 #[serde(deny_unknown_fields)]
 struct Read {
     v: u32,
+    #[serde(default)]
+    s: Option<String>,
     d: Value,
 }
 
@@ -73,6 +78,16 @@ pub enum DecodeError {
         /// What the parser said.
         source: serde_json::Error,
     },
+    /// The record belongs to a change that may not have been committed.
+    #[error(
+        "the {kind} record under store key {key:?} belongs to a larger change; this is a defect, report it"
+    )]
+    Staged {
+        /// Kind of record.
+        kind: &'static str,
+        /// Its key.
+        key: String,
+    },
     /// A later broker wrote the record.
     #[error(
         "the {kind} record under store key {key:?} has version {version}, this broker reads up to {known}: \
@@ -105,15 +120,35 @@ pub enum DecodeError {
 
 /// The stored form of `record`.
 pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, EncodeError> {
-    serde_json::to_vec(&Written { v: R::VERSION, d: record })
+    encode_staged(record, None)
+}
+
+/// The stored form of `record`, as part of the change `stage` if it is part of one.
+pub fn encode_staged<R: Record>(record: &R, stage: Option<&str>) -> Result<Vec<u8>, EncodeError> {
+    serde_json::to_vec(&Written { v: R::VERSION, s: stage, d: record })
         .map_err(|source| EncodeError { kind: R::KIND, source })
 }
 
-/// The record stored as `bytes` under `key`; the key only serves the error.
+/// The record stored as `bytes` under `key`, which is part of no larger change; the key only serves the error.
 pub fn decode<R: Record>(key: &str, bytes: &[u8]) -> Result<R, DecodeError> {
+    match decode_staged(key, bytes)? {
+        (record, None) => Ok(record),
+        (_, Some(_)) => Err(DecodeError::Staged { kind: R::KIND, key: key.to_owned() }),
+    }
+}
+
+/// The change that a stored record is part of, whatever its kind; `None` for one that stands alone.
+#[must_use]
+pub fn stage_of(bytes: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Read>(bytes).ok()?.s
+}
+
+/// The record stored as `bytes` under `key`, and the id of the change that it is part of: without that
+/// change's commit it does not count.
+pub fn decode_staged<R: Record>(key: &str, bytes: &[u8]) -> Result<(R, Option<String>), DecodeError> {
     let kind = R::KIND;
     let key = || key.to_owned();
-    let Read { v: version, d: data } =
+    let Read { v: version, s: stage, d: data } =
         serde_json::from_slice(bytes).map_err(|source| DecodeError::Damaged { kind, key: key(), source })?;
     if version > R::VERSION {
         return Err(DecodeError::Newer { kind, key: key(), version, known: R::VERSION });
@@ -123,7 +158,9 @@ pub fn decode<R: Record>(key: &str, bytes: &[u8]) -> Result<R, DecodeError> {
     } else {
         R::upgrade(version, data).ok_or_else(|| DecodeError::TooOld { kind, key: key(), version })?
     };
-    serde_json::from_value(data).map_err(|source| DecodeError::Unfit { kind, key: key(), version, source })
+    let record = serde_json::from_value(data);
+    let record = record.map_err(|source| DecodeError::Unfit { kind, key: key(), version, source })?;
+    Ok((record, stage))
 }
 
 #[cfg(test)]
@@ -155,6 +192,17 @@ mod tests {
         let bytes = encode(&lamp).unwrap();
         assert_eq!(bytes, br#"{"v":3,"d":{"colour":"red"}}"#);
         assert_eq!(decode::<Lamp>("lamp/hall", &bytes).unwrap(), lamp);
+    }
+
+    #[test]
+    fn part_of_a_larger_change_is_never_taken_for_a_record() {
+        let lamp = Lamp { colour: "red".into() };
+        let bytes = encode_staged(&lamp, Some("7f")).unwrap();
+        assert_eq!(bytes, br#"{"v":3,"s":"7f","d":{"colour":"red"}}"#);
+        assert_eq!(decode_staged("lamp/hall", &bytes).unwrap(), (lamp, Some("7f".to_owned())));
+        assert_eq!(stage_of(&bytes).as_deref(), Some("7f"));
+        let refused = decode::<Lamp>("lamp/hall", &bytes).unwrap_err();
+        assert!(matches!(refused, DecodeError::Staged { kind: "lamp", .. }), "{refused}");
     }
 
     #[test]

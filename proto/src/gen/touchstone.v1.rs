@@ -1919,6 +1919,18 @@ pub struct ImportDevicesResponse {
     #[prost(uint32, tag = "2")]
     pub unchanged: u32,
 }
+/// A list of any length in parts. All or nothing: a list that breaks off, or holds another number of devices than
+/// its first part says, registers nobody.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ImportListRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub devices: ::prost::alloc::vec::Vec<DeviceEntry>,
+    /// Of the first part: how many devices the list has, and whether to say only what it would come to.
+    #[prost(uint32, tag = "2")]
+    pub total: u32,
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AdmitDeviceRequest {
     /// The EK digest shown by `device list`, or the name a pending device asks for.
@@ -2422,6 +2434,429 @@ pub struct RejectChangeResponse {
     #[prost(message, optional, tag = "1")]
     pub change: ::core::option::Option<Change>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Administrator {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// viewer, engineer, operator, security, owner.
+    #[prost(string, tag = "2")]
+    pub role: ::prost::alloc::string::String,
+    /// The zones they are limited to; only where `limited`.
+    #[prost(string, repeated, tag = "3")]
+    pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "4")]
+    pub limited: bool,
+    #[prost(uint64, tag = "5")]
+    pub created_at: u64,
+    /// When the certificate ends; of one who is invited, when the invitation does.
+    #[prost(uint64, tag = "6")]
+    pub not_after: u64,
+    /// Invited and not come yet.
+    #[prost(bool, tag = "7")]
+    pub invited: bool,
+    /// Who invited them; only where `invited`.
+    #[prost(string, tag = "8")]
+    pub invited_by: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListAdministratorsRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListAdministratorsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub administrators: ::prost::alloc::vec::Vec<Administrator>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InviteAdministratorRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub role: ::prost::alloc::string::String,
+    /// Empty: the whole plant.
+    #[prost(string, repeated, tag = "3")]
+    pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// 0: a day.
+    #[prost(uint32, tag = "4")]
+    pub lifetime_seconds: u32,
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InviteAdministratorResponse {
+    /// Shown once; empty for a dry run.
+    #[prost(string, tag = "1")]
+    pub code: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub expires_at: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveAdministratorRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveAdministratorResponse {
+    #[prost(message, optional, tag = "1")]
+    pub administrator: ::core::option::Option<Administrator>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetAdministratorRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub role: ::prost::alloc::string::String,
+    /// Empty: the whole plant.
+    #[prost(string, repeated, tag = "3")]
+    pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetAdministratorResponse {
+    #[prost(message, optional, tag = "1")]
+    pub administrator: ::core::option::Option<Administrator>,
+}
+/// A new certificate for the key of whoever asks.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewAdministratorRequest {
+    /// SubjectPublicKeyInfo, DER: the key that the caller's certificate is for.
+    #[prost(bytes = "vec", tag = "1")]
+    pub public_key: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewAdministratorResponse {
+    /// DER, leaf first.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub chain: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(uint64, tag = "2")]
+    pub not_after: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AcceptInvitationRequest {
+    /// Of the code: 16 hex digits. Its secret is never sent.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// PKCS#10, DER, of a P-256 key. Names in it are ignored.
+    #[prost(bytes = "vec", tag = "2")]
+    pub csr: ::prost::alloc::vec::Vec<u8>,
+    /// HMAC-SHA256 under the secret of "touchstone/v1/invitation" and the SHA-256 of `csr`.
+    #[prost(bytes = "vec", tag = "3")]
+    pub proof: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AcceptInvitationResponse {
+    /// DER, leaf first.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub chain: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub role: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "4")]
+    pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint64, tag = "5")]
+    pub not_after: u64,
+}
+/// Generated client implementations.
+pub mod invitation_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    #[derive(Debug, Clone)]
+    pub struct InvitationClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl InvitationClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> InvitationClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InvitationClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            InvitationClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        pub async fn accept(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AcceptInvitationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AcceptInvitationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Invitation/Accept",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Invitation", "Accept"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod invitation_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with InvitationServer.
+    #[async_trait]
+    pub trait Invitation: std::marker::Send + std::marker::Sync + 'static {
+        async fn accept(
+            &self,
+            request: tonic::Request<super::AcceptInvitationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AcceptInvitationResponse>,
+            tonic::Status,
+        >;
+    }
+    #[derive(Debug)]
+    pub struct InvitationServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> InvitationServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for InvitationServer<T>
+    where
+        T: Invitation,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/touchstone.v1.Invitation/Accept" => {
+                    #[allow(non_camel_case_types)]
+                    struct AcceptSvc<T: Invitation>(pub Arc<T>);
+                    impl<
+                        T: Invitation,
+                    > tonic::server::UnaryService<super::AcceptInvitationRequest>
+                    for AcceptSvc<T> {
+                        type Response = super::AcceptInvitationResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AcceptInvitationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Invitation>::accept(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AcceptSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for InvitationServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "touchstone.v1.Invitation";
+    impl<T> tonic::server::NamedService for InvitationServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatusRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2654,6 +3089,30 @@ pub mod admin_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "ImportDevices"));
             self.inner.unary(req, path, codec).await
+        }
+        pub async fn import_list(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::ImportListRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ImportDevicesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ImportList",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ImportList"));
+            self.inner.client_streaming(req, path, codec).await
         }
         pub async fn admit_device(
             &mut self,
@@ -3232,6 +3691,126 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "RejectChange"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn list_administrators(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListAdministratorsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAdministratorsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ListAdministrators",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ListAdministrators"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn invite_administrator(
+            &mut self,
+            request: impl tonic::IntoRequest<super::InviteAdministratorRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::InviteAdministratorResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/InviteAdministrator",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "InviteAdministrator"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn remove_administrator(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveAdministratorRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveAdministratorResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/RemoveAdministrator",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "RemoveAdministrator"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn set_administrator(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetAdministratorRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetAdministratorResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/SetAdministrator",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "SetAdministrator"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn renew_administrator(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RenewAdministratorRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewAdministratorResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/RenewAdministrator",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "RenewAdministrator"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn list_audit_events(
             &mut self,
             request: impl tonic::IntoRequest<super::ListAuditEventsRequest>,
@@ -3343,6 +3922,13 @@ pub mod admin_server {
         async fn import_devices(
             &self,
             request: tonic::Request<super::ImportDevicesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ImportDevicesResponse>,
+            tonic::Status,
+        >;
+        async fn import_list(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::ImportListRequest>>,
         ) -> std::result::Result<
             tonic::Response<super::ImportDevicesResponse>,
             tonic::Status,
@@ -3505,6 +4091,41 @@ pub mod admin_server {
             request: tonic::Request<super::RejectChangeRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RejectChangeResponse>,
+            tonic::Status,
+        >;
+        async fn list_administrators(
+            &self,
+            request: tonic::Request<super::ListAdministratorsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListAdministratorsResponse>,
+            tonic::Status,
+        >;
+        async fn invite_administrator(
+            &self,
+            request: tonic::Request<super::InviteAdministratorRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::InviteAdministratorResponse>,
+            tonic::Status,
+        >;
+        async fn remove_administrator(
+            &self,
+            request: tonic::Request<super::RemoveAdministratorRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveAdministratorResponse>,
+            tonic::Status,
+        >;
+        async fn set_administrator(
+            &self,
+            request: tonic::Request<super::SetAdministratorRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetAdministratorResponse>,
+            tonic::Status,
+        >;
+        async fn renew_administrator(
+            &self,
+            request: tonic::Request<super::RenewAdministratorRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewAdministratorResponse>,
             tonic::Status,
         >;
         async fn list_audit_events(
@@ -3775,6 +4396,53 @@ pub mod admin_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ImportList" => {
+                    #[allow(non_camel_case_types)]
+                    struct ImportListSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ClientStreamingService<super::ImportListRequest>
+                    for ImportListSvc<T> {
+                        type Response = super::ImportDevicesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::ImportListRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::import_list(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ImportListSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -4820,6 +5488,231 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RejectChangeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ListAdministrators" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListAdministratorsSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ListAdministratorsRequest>
+                    for ListAdministratorsSvc<T> {
+                        type Response = super::ListAdministratorsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListAdministratorsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_administrators(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListAdministratorsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/InviteAdministrator" => {
+                    #[allow(non_camel_case_types)]
+                    struct InviteAdministratorSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::InviteAdministratorRequest>
+                    for InviteAdministratorSvc<T> {
+                        type Response = super::InviteAdministratorResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::InviteAdministratorRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::invite_administrator(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = InviteAdministratorSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/RemoveAdministrator" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveAdministratorSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::RemoveAdministratorRequest>
+                    for RemoveAdministratorSvc<T> {
+                        type Response = super::RemoveAdministratorResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveAdministratorRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::remove_administrator(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveAdministratorSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/SetAdministrator" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetAdministratorSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::SetAdministratorRequest>
+                    for SetAdministratorSvc<T> {
+                        type Response = super::SetAdministratorResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetAdministratorRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::set_administrator(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetAdministratorSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/RenewAdministrator" => {
+                    #[allow(non_camel_case_types)]
+                    struct RenewAdministratorSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::RenewAdministratorRequest>
+                    for RenewAdministratorSvc<T> {
+                        type Response = super::RenewAdministratorResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RenewAdministratorRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::renew_administrator(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RenewAdministratorSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,8 +1,9 @@
 //! Checklist row 32: every route of the port, called with every wrong certificate.
 //!
-//! The methods are those of the contract: a method that is added and has no row here fails the test. Four things are
+//! The methods are those of the contract: a method that is added and has no row here fails the test. Five things are
 //! open to callers without a certificate. Enrollment and Attestation are proven by the TPM and not by a certificate,
-//! which a device does not have yet or not any more; health and reflection tell what the published contract tells.
+//! which a device does not have yet or not any more; an invitation by its code; health and reflection tell what the
+//! published contract tells.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,9 +43,10 @@ impl For {
 }
 
 /// The services of the contract.
-const SERVICES: [(&str, For); 4] = [
+const SERVICES: [(&str, For); 5] = [
     ("touchstone.v1.Enrollment", For::Anybody),
     ("touchstone.v1.Attestation", For::Anybody),
+    ("touchstone.v1.Invitation", For::Anybody),
     ("touchstone.v1.Watch", For::Device),
     ("touchstone.v1.Admin", For::Administrator),
 ];

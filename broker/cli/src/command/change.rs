@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use clap::{Args, Subcommand};
 use prost::Message;
 use proto::v1::{
-    ApproveChangeRequest, Change, CreateTokenResponse, GetChangeRequest, ListChangesRequest,
-    RejectChangeRequest,
+    ApproveChangeRequest, Change, CreateTokenResponse, GetChangeRequest, InviteAdministratorResponse,
+    ListChangesRequest, RejectChangeRequest,
 };
 use serde::Serialize;
 
@@ -197,6 +197,7 @@ fn secret(act: &str, answer: &[u8]) -> Result<Option<String>> {
         |e: prost::DecodeError| Failure::new(Exit::Internal, format!("the answer cannot be read: {e}"));
     let secret = match act {
         "token.create" => CreateTokenResponse::decode(answer).map_err(unreadable)?.token,
+        "admin.invite" => InviteAdministratorResponse::decode(answer).map_err(unreadable)?.code,
         _ => String::new(),
     };
     Ok((!secret.is_empty()).then_some(secret))

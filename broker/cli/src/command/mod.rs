@@ -1,5 +1,6 @@
 //! One file for each noun: its arguments, its calls, its views.
 
+pub(crate) mod admin;
 pub(crate) mod appraise;
 pub(crate) mod audit;
 pub(crate) mod authority;
@@ -28,6 +29,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Report> {
         Command::Zone(command) => zone::run(command, session).await,
         Command::Conduit(command) => conduit::run(command, session).await,
         Command::Authority(command) => authority::run(command, session).await,
+        Command::Admin(command) => admin::run(command, session).await,
         Command::Change(command) => change::run(command, session).await,
         Command::Audit(command) => audit::run(command, session).await,
         Command::Backup(args) => backup::backup(args, session).await,

@@ -58,6 +58,16 @@ macro_rules! scripted {
                 self.answer(stringify!($call), request.get_ref()).map(Response::new)
             })*
 
+            async fn import_list(&self, request: Request<Streaming<v1::ImportListRequest>>) -> Result<Response<v1::ImportDevicesResponse>, Status> {
+                let mut whole = v1::ImportListRequest::default();
+                let mut parts = request.into_inner();
+                while let Some(part) = parts.message().await? {
+                    whole.devices.extend(part.devices);
+                    (whole.total, whole.dry_run) = (part.total, part.dry_run);
+                }
+                self.answer("import_list", &whole).map(Response::new)
+            }
+
             type BackupStream = BoxStream<'static, Result<BackupChunk, Status>>;
 
             async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
@@ -107,6 +117,11 @@ scripted! {
     get_change: GetChangeRequest => GetChangeResponse,
     approve_change: ApproveChangeRequest => ApproveChangeResponse,
     reject_change: RejectChangeRequest => RejectChangeResponse,
+    list_administrators: ListAdministratorsRequest => ListAdministratorsResponse,
+    invite_administrator: InviteAdministratorRequest => InviteAdministratorResponse,
+    remove_administrator: RemoveAdministratorRequest => RemoveAdministratorResponse,
+    set_administrator: SetAdministratorRequest => SetAdministratorResponse,
+    renew_administrator: RenewAdministratorRequest => RenewAdministratorResponse,
     list_audit_events: ListAuditEventsRequest => ListAuditEventsResponse,
 }
 

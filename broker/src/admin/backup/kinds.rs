@@ -9,11 +9,13 @@ use crate::record::device::{
 use crate::record::golden::{
     GOLDEN, GoldenHead, PRODUCT, ProductCounter, RELEASE, RELEASE_KEY, ReleaseKeyRecord, ReleaseRecord,
 };
+use crate::record::invitation::{INVITATION, Invitation};
 use crate::record::plant::{
     ADMIN, Administrator, EAR, EarSigning, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
 };
+use crate::record::stage::{STAGE, Stage};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, CONDUIT, REVOKED, RevokedCertificate, ZONE};
-use crate::store::record::{DecodeError, Record, decode};
+use crate::store::record::{DecodeError, Record, decode_staged};
 use crate::store::{AUDIT_PREFIX, AuditRecord};
 
 /// A record cannot be read.
@@ -30,7 +32,7 @@ pub(super) enum KindError {
 }
 
 fn as_kind<R: Record>(key: &str, value: &[u8]) -> Result<(), DecodeError> {
-    decode::<R>(key, value).map(drop)
+    decode_staged::<R>(key, value).map(drop)
 }
 
 type Reads = fn(&str, &[u8]) -> Result<(), DecodeError>;
@@ -45,7 +47,8 @@ const SINGLE: [(&str, Reads); 5] = [
 ];
 
 /// Records of which there are many, by prefix.
-const MANY: [(&str, Reads); 20] = [
+const MANY: &[(&str, Reads)] = &[
+    (STAGE, as_kind::<Stage>),
     (SEALING, as_kind::<Sealing>),
     (ADMIN, as_kind::<Administrator>),
     (DEVICE, as_kind::<Device>),
@@ -64,6 +67,7 @@ const MANY: [(&str, Reads); 20] = [
     (RELEASE, as_kind::<ReleaseRecord>),
     (RELEASE_KEY, as_kind::<ReleaseKeyRecord>),
     (PRODUCT, as_kind::<ProductCounter>),
+    (INVITATION, as_kind::<Invitation>),
     (CHANGE, as_kind::<Change>),
     (AUDIT_PREFIX, as_kind::<AuditRecord>),
 ];

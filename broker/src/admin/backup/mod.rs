@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 use self::format::{Header, Line, PART, Writer};
 pub(super) use self::snapshot::{Snapshot, snapshot};
-use super::Actor;
+use super::reach::Reach;
 use crate::plant::Plant;
 use crate::record::RecordError;
 use crate::record::change::{CHANGE, Change};
@@ -42,13 +42,9 @@ const NEEDS: &str = "the keys in this file are wrapped: restoring it needs secre
                      which belongs into the host's own backup";
 
 /// Sends the whole state, chunk by chunk. A reader that is gone ends it.
-pub async fn backup(plant: &Plant, actor: &Actor, sink: &mpsc::Sender<Vec<u8>>) -> Result<(), Refusal> {
+pub async fn backup(plant: &Plant, reach: &Reach, sink: &mpsc::Sender<Vec<u8>>) -> Result<(), Refusal> {
     let now = plant.now();
-    let event = actor.reach(plant, &[]).await?.event(
-        now,
-        plant.domain().as_str(),
-        "the whole state was saved to a file",
-    );
+    let event = reach.event(now, plant.domain().as_str(), "the whole state was saved to a file");
     plant.store.transact(Txn::new().audit(event.entry())).await.map_err(Refusal::internal)?;
     let snapshot = snapshot(plant).await?;
     let mut out = Out { writer: Writer::default(), sink };

@@ -6,10 +6,11 @@ use policy::time::UnixTime;
 
 use crate::record::change::CHANGE;
 use crate::record::device::{DEVICE, Device, HELD, HeldCertificates, TOKEN};
+use crate::record::invitation::INVITATION;
 use crate::record::plant::{PLANT, Plant, Sealing, TRUST, TrustHead};
 use crate::record::zone::RevokedCertificate;
 use crate::record::{RecordError, stored};
-use crate::store::record::decode;
+use crate::store::record::{decode, decode_staged, encode_staged};
 
 /// The changes of a restore.
 #[derive(Debug)]
@@ -45,14 +46,15 @@ impl Renewal {
         if key == TRUST {
             return stored(&TrustHead { n: 1, at: self.now }).map(Some);
         }
-        // A token or a change of before must not be used now.
-        if key.starts_with(TOKEN) || key.starts_with(CHANGE) || self.revocations.contains_key(key) {
+        // What was made to be used once before must not be used now.
+        let once = [TOKEN, CHANGE, INVITATION].iter().any(|prefix| key.starts_with(prefix));
+        if once || self.revocations.contains_key(key) {
             return Ok(None);
         }
         if key.starts_with(DEVICE) {
-            let device: Device = decode(key, &value)?;
+            let (device, stage) = decode_staged::<Device>(key, &value)?;
             let asked = device.asked.saturating_add(1);
-            return stored(&Device { asked, ..device }).map(Some);
+            return Ok(Some(encode_staged(&Device { asked, ..device }, stage.as_deref())?));
         }
         if key.starts_with(HELD) && !self.revoked.is_empty() {
             let mut held: HeldCertificates = decode(key, &value)?;

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::format::{Piece, Reader};
 use super::inspect::{Inspected, inspect};
 use super::renew::Renewal;
-use crate::admin::Actor;
+use crate::admin::reach::Reach;
 use crate::ca::Serial;
 use crate::init;
 use crate::plant::{Plant, PlantKeys};
@@ -103,11 +103,10 @@ fn parse_serials(serials: &[String]) -> Result<BTreeSet<Serial>, Refusal> {
 /// backup was made. Run it in a task of its own: once the store was replaced, the keys must follow.
 pub async fn restore(
     plant: &Plant,
-    actor: &Actor,
+    reach: &Reach,
     mut staged: Staged,
     serials: &[String],
 ) -> Result<Restored, Refusal> {
-    let reach = actor.reach(plant, &[]).await?;
     let serials = parse_serials(serials)?;
     staged.close().await?;
     let given = serials.len();
@@ -226,7 +225,8 @@ fn notes(inspected: &Inspected, given: usize, replaced: &PlantKeys) -> Vec<Strin
         ),
         "quarantines, removed administrators and withdrawn releases of that time have to be repeated"
             .to_owned(),
-        "every join token ended, and what waited for a second person; make new ones".to_owned(),
+        "every join token and invitation ended, and what waited for a second person; make new ones"
+            .to_owned(),
     ];
     if replaced.plant_id != inspected.header.plant_id {
         notes.push(

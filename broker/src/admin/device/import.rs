@@ -1,8 +1,8 @@
 //! Registers devices by the EK of their TPM, from `identify` on the device or a supplier's list.
 //!
-//! The whole list is compared with what is known before anything is written, and every conflict is
-//! told at once. It is then written in steps; a step that fails leaves those before it registered, and
-//! the same list can be imported again.
+//! All or nothing: the whole list is compared with what is known before anything is written, and every conflict is
+//! told at once. A list of more than a few devices is staged ([`crate::admin::staging`]): none of it counts
+//! before all of it is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,27 +15,39 @@ use crate::admin::Actor;
 use crate::admin::bounds::printable;
 use crate::admin::change::{Draft, commit};
 use crate::admin::reach::{Deed, Reach};
-use crate::admin::second::wait_if_asked;
+use crate::admin::second::{settle, wait_if_asked};
+use crate::admin::staging::Staging;
 use crate::plant::Plant;
 use crate::record::device::{
-    Admission, Device, Inventory, InventoryValue, MAX_INVENTORY, MAX_VALUE, MAX_ZONES, Source, Tpm,
-    device_key, ek_key, inventory_key, pending_key,
+    Admission, Device, Inventory, InventoryValue, MAX_INVENTORY, MAX_VALUE, MAX_ZONES, PENDING, Pending,
+    Source, Tpm, device_key, ek_key, inventory_key, pending_key,
 };
-use crate::record::{Held, fetch, stored};
-use crate::session::Refusal;
+use crate::record::zone::zone_key;
+use crate::record::{Held, fetch, list, stored};
+use crate::session::{Refusal, complete};
 use crate::store::{MAX_TXN_KEYS, Txn};
 
-/// Most devices of one request: the tool sends 500 at a time.
-pub const MAX_ENTRIES: usize = 1000;
+/// Most devices of one list.
+pub const MAX_ENTRIES: usize = 200_000;
 /// Conflicts that one refusal names.
 const MAX_CONFLICTS: usize = 50;
-/// Devices of one transaction.
-const STEP: usize = 7;
+/// Devices that are written in one transaction as they are; larger lists are staged.
+const FEW: usize = 7;
 /// Keys of one device: itself, its TPM, its inventory, its pending record, its audit event.
 const KEYS: usize = 5;
 /// Keys of an approval: the change, its audit event.
 const APPROVAL: usize = 2;
-const _: () = assert!(STEP * (KEYS + MAX_ZONES) + APPROVAL <= MAX_TXN_KEYS);
+const _: () = assert!(FEW * (KEYS + MAX_ZONES) + APPROVAL <= MAX_TXN_KEYS);
+/// Devices of one staged transaction, beside the key of the change.
+const PART: usize = (MAX_TXN_KEYS - 1) / 3;
+/// Different zones that a staged list may name.
+const MAX_LIST_ZONES: usize = 30;
+/// TPMs of a staged list that are known already, without a device or unregistered: what is known of them stays
+/// in force until the list counts, so they are changed in its last transaction.
+const MAX_KNOWN: usize = 12;
+/// Keys of a staged list: its change, its audit event.
+const LIST: usize = 2;
+const _: () = assert!(MAX_LIST_ZONES + MAX_KNOWN * KEYS + LIST + APPROVAL <= MAX_TXN_KEYS);
 
 /// A device of the list.
 #[derive(Debug, Clone)]
@@ -74,36 +86,27 @@ pub async fn import(
     }
     entries.iter().try_for_each(bounded)?;
     distinct(entries)?;
-    let mut conflicts = Vec::new();
-    let (mut new, mut touched) = (Vec::new(), Vec::new());
-    for entry in entries {
-        match standing(plant, entry).await? {
-            Standing::New(_) => {
-                new.push(entry);
-                touched.push(entry.zones.clone());
-            }
-            Standing::Unvouched(_, zones) => {
-                new.push(entry);
-                touched.push(zones);
-            }
-            Standing::Same => {}
-            Standing::Conflict(why) => conflicts.push(why),
-        }
-        existing_zones(plant, &entry.zones, Txn::new()).await?;
+    let zones: BTreeSet<&ZoneName> = entries.iter().flat_map(|entry| &entry.zones).collect();
+    for zone in &zones {
+        existing_zones(plant, std::slice::from_ref(*zone), Txn::new()).await?;
     }
-    refuse(conflicts)?;
-    let done = Imported { created: new.len(), unchanged: entries.len().saturating_sub(new.len()) };
-    if new.is_empty() {
-        return Ok(done);
+    let compared = compare(plant, entries).await?;
+    let created = compared.fresh.len().saturating_add(compared.known.len());
+    let imported = Imported { created, unchanged: entries.len().saturating_sub(created) };
+    if created == 0 {
+        return Ok(imported);
     }
-    let reach = reach(plant, actor, &touched).await?;
-    if !dry_run {
-        wait(plant, &reach, &new).await?;
-        for step in new.chunks(STEP) {
-            commit(plant, || register(plant, &reach, step)).await?;
-        }
+    let reach = reach(plant, actor, &compared.touched).await?;
+    if dry_run {
+        return Ok(imported);
     }
-    Ok(done)
+    if created <= FEW {
+        let changed: Vec<&Entry> = compared.fresh.iter().chain(&compared.known).copied().collect();
+        commit(plant, || register(plant, &reach, &changed)).await?;
+    } else {
+        stage(plant, &reach, &compared, &zones).await?;
+    }
+    Ok(imported)
 }
 
 /// The reach over every device of the list. A device without zones touches the plant, whatever the others do.
@@ -114,16 +117,124 @@ async fn reach(plant: &Plant, actor: &Actor, touched: &[Vec<ZoneName>]) -> Resul
     actor.reach(plant, &touched.concat()).await
 }
 
-/// Lets the whole list wait for a second person, not its first step.
-async fn wait(plant: &Plant, reach: &Reach, new: &[&Entry]) -> Result<(), Refusal> {
-    let Some((first, others)) = new.split_first() else { return Ok(()) };
-    let text = |entry: &Entry| format!("registered with EK {}", entry.ek);
-    let deed = reach.deed(first.name.as_str(), &text(first));
-    let deed = others.iter().fold(deed, |deed, entry| deed.and(entry.name.as_str(), &text(entry)));
-    wait_if_asked(plant, &deed).await
+/// The entries of a list that change something.
+struct Compared<'e> {
+    /// Neither name nor EK is known.
+    fresh: Vec<&'e Entry>,
+    /// The TPM is known.
+    known: Vec<&'e Entry>,
+    /// Zones of each.
+    touched: Vec<Vec<ZoneName>>,
+}
+
+async fn compare<'e>(plant: &Plant, entries: &'e [Entry]) -> Result<Compared<'e>, Refusal> {
+    let mut conflicts = Vec::new();
+    let mut compared = Compared { fresh: Vec::new(), known: Vec::new(), touched: Vec::new() };
+    for entry in entries {
+        let zones = match standing(plant, entry).await? {
+            Standing::New(None) => {
+                compared.fresh.push(entry);
+                entry.zones.clone()
+            }
+            Standing::New(Some(_)) => {
+                compared.known.push(entry);
+                entry.zones.clone()
+            }
+            Standing::Unvouched(_, zones) => {
+                compared.known.push(entry);
+                zones
+            }
+            Standing::Same => continue,
+            Standing::Conflict(why) => {
+                conflicts.push(why);
+                continue;
+            }
+        };
+        compared.touched.push(zones);
+    }
+    refuse(conflicts)?;
+    Ok(compared)
+}
+
+/// Registers a list that is too large for one transaction.
+async fn stage(
+    plant: &Plant,
+    reach: &Reach,
+    list: &Compared<'_>,
+    zones: &BTreeSet<&ZoneName>,
+) -> Result<(), Refusal> {
+    if list.known.len() > MAX_KNOWN || zones.len() > MAX_LIST_ZONES {
+        return Err(Refusal::malformed(format!(
+            "a list may name {MAX_LIST_ZONES} zones and {MAX_KNOWN} TPMs that are known without being registered, this one names {} and {}; import it in parts",
+            zones.len(),
+            list.known.len()
+        )));
+    }
+    let (now, actor) = (plant.now(), reach.actor());
+    let name = |entry: Option<&&Entry>| entry.map_or("nobody", |entry| entry.name.as_str()).to_owned();
+    let (first, last) = (name(list.fresh.first()), name(list.fresh.last()));
+    let text = format!("{} devices registered, {first} to {last}", list.fresh.len());
+    let deed = reach.deed(&format!("{first} and {} more", list.fresh.len().saturating_sub(1)), &text);
+    if reach.waits() && actor.second().is_none() && actor.request().is_empty() {
+        return Err(Refusal::malformed(
+            "this list is too long to wait for a second person, which its zones ask for; import it in parts of 5,000"
+                .to_owned(),
+        ));
+    }
+    wait_if_asked(plant, &deed).await?;
+    let staging = Staging::begin(plant, actor.name()).await?;
+    let txn = zones.iter().fold(staging.txn(), |txn, zone| txn.present(zone_key(zone)));
+    let (txn, told) = change_known(plant, actor, &list.known, txn).await?;
+    let deed = told.iter().fold(deed, |deed, (subject, text)| deed.and(subject, text));
+    let Some(txn) = settle(plant, &deed, txn).await? else { return staging.give_up(plant).await };
+    let part = |part: &[&Entry]| {
+        part.iter().try_fold(staging.txn(), |txn, entry| staged(txn, &staging, entry, actor, now))
+    };
+    let parts: Result<Vec<Txn>, Refusal> = list.fresh.chunks(PART).map(part).collect();
+    staging.write(plant, parts?).await?;
+    staging.commit(plant, txn).await?;
+    if let Some(second) = actor.second() {
+        second.committed();
+    }
+    forget_pending(plant, &list.fresh).await;
+    Ok(())
+}
+
+/// A device of a staged list.
+fn staged(txn: Txn, staging: &Staging, entry: &Entry, actor: &Actor, now: UnixTime) -> Result<Txn, Refusal> {
+    let (device, tpm) = (device_key(&entry.name), ek_key(&entry.ek));
+    let record = new_device(entry.name.clone(), entry.ek, sorted(&entry.zones), actor, now);
+    let txn = txn.absent(device.clone()).absent(tpm.clone());
+    let txn = txn.put(device, staging.stored(&record)?).put(tpm, staging.stored(&owned(entry, None))?);
+    Ok(match inventory(entry, now) {
+        Some(inventory) => txn.put(inventory_key(&entry.name), staging.stored(&inventory)?),
+        None => txn,
+    })
+}
+
+/// Devices that waited to be admitted and are registered now wait no more.
+async fn forget_pending(plant: &Plant, registered: &[&Entry]) {
+    let work = async {
+        let waiting: Vec<Held<Pending>> = list(plant.store.as_ref(), PENDING).await?;
+        let registered: BTreeSet<Digest> = registered.iter().map(|entry| entry.ek).collect();
+        for held in waiting.iter().filter(|held| registered.contains(&held.record.ek)) {
+            complete::commit(plant, Txn::new().delete(held.key.clone())).await?;
+        }
+        Ok::<(), Refusal>(())
+    };
+    if let Err(error) = work.await {
+        tracing::warn!(%error, "devices that are registered now are still listed as waiting");
+    }
 }
 
 fn bounded(entry: &Entry) -> Result<(), Refusal> {
+    if entry.zones.len() > MAX_ZONES {
+        return Err(Refusal::malformed(format!(
+            "{}: {} zones; a device joins at most {MAX_ZONES}",
+            entry.name,
+            entry.zones.len()
+        )));
+    }
     if entry.inventory.len() > MAX_INVENTORY {
         return Err(Refusal::malformed(format!(
             "{}: {} inventory values, at most {MAX_INVENTORY}",
@@ -202,33 +313,46 @@ async fn standing(plant: &Plant, entry: &Entry) -> Result<Standing, Refusal> {
     })
 }
 
-async fn register(plant: &Plant, reach: &Reach, step: &[&Entry]) -> Result<Draft<()>, Refusal> {
-    let (now, actor) = (plant.now(), reach.actor());
-    let (mut txn, mut deed): (Txn, Option<Deed>) = (Txn::new(), None);
-    for entry in step {
-        let text: String;
-        match standing(plant, entry).await? {
-            Standing::New(tpm) => {
-                let (zones, next) = existing_zones(plant, &entry.zones, txn).await?;
-                txn = add(next, entry, zones, tpm, actor, now)?;
-                text = format!("registered with EK {}", entry.ek);
-            }
-            Standing::Unvouched(tpm, _) => {
-                txn = vouch(txn, tpm)?;
-                text = format!("EK {} is registered from now on", entry.ek);
-            }
-            Standing::Same => continue,
-            Standing::Conflict(why) => return Err(Refusal::Conflict(why)),
-        }
-        deed = Some(match deed {
-            Some(deed) => deed.and(entry.name.as_str(), &text),
-            None => reach.deed(entry.name.as_str(), &text),
-        });
-    }
+async fn register(plant: &Plant, reach: &Reach, entries: &[&Entry]) -> Result<Draft<()>, Refusal> {
+    let (txn, told) = change_known(plant, reach.actor(), entries, Txn::new()).await?;
+    let deed = told.iter().fold(None, |deed: Option<Deed>, (subject, text)| {
+        Some(match deed {
+            Some(deed) => deed.and(subject, text),
+            None => reach.deed(subject, text),
+        })
+    });
     Ok(match deed {
         Some(deed) => Draft::write((), txn, deed),
         None => Draft::nothing(()),
     })
+}
+
+/// Adds to `txn` what registers `entries`, of which anything may be known by now; with what is done to each.
+async fn change_known(
+    plant: &Plant,
+    actor: &Actor,
+    entries: &[&Entry],
+    mut txn: Txn,
+) -> Result<(Txn, Vec<(String, String)>), Refusal> {
+    let now = plant.now();
+    let mut told = Vec::new();
+    for entry in entries {
+        let text = match standing(plant, entry).await? {
+            Standing::New(tpm) => {
+                let (zones, next) = existing_zones(plant, &entry.zones, txn).await?;
+                txn = add(next, entry, zones, tpm, actor, now)?;
+                format!("registered with EK {}", entry.ek)
+            }
+            Standing::Unvouched(tpm, _) => {
+                txn = vouch(txn, tpm)?;
+                format!("EK {} is registered from now on", entry.ek)
+            }
+            Standing::Same => continue,
+            Standing::Conflict(why) => return Err(Refusal::Conflict(why)),
+        };
+        told.push((entry.name.to_string(), text));
+    }
+    Ok((txn, told))
 }
 
 fn add(
@@ -245,19 +369,33 @@ fn add(
         Some(held) => txn.unchanged(ek_key.clone(), held.version),
         None => txn.absent(ek_key.clone()),
     };
-    // A quarantine is held by the EK and outlives everything.
-    let manufacturer = tpm.as_ref().and_then(|held| held.record.manufacturer);
-    let quarantine = tpm.and_then(|held| held.record.quarantine);
-    let tpm =
-        Tpm { device: Some(entry.name.clone()), registered: true, quarantine, retired: false, manufacturer };
-    let value = |value: &String| InventoryValue { value: value.clone(), source: Source::Vouched, at: now };
-    let values = entry.inventory.iter().map(|(name, text)| (name.clone(), value(text))).collect();
-    Ok(txn
+    let txn = txn
         .absent(device_key.clone())
         .put(device_key, stored(&device)?)
-        .put(ek_key, stored(&tpm)?)
-        .put(inventory_key(&entry.name), stored(&Inventory { values })?)
-        .delete(pending_key(&entry.ek)))
+        .put(ek_key, stored(&owned(entry, tpm.map(|held| held.record)))?)
+        .delete(pending_key(&entry.ek));
+    Ok(match inventory(entry, now) {
+        Some(inventory) => txn.put(inventory_key(&entry.name), stored(&inventory)?),
+        None => txn,
+    })
+}
+
+/// The TPM as that of the entry's device. A quarantine is held by the EK and outlives everything.
+fn owned(entry: &Entry, known: Option<Tpm>) -> Tpm {
+    let manufacturer = known.as_ref().and_then(|tpm| tpm.manufacturer);
+    let quarantine = known.and_then(|tpm| tpm.quarantine);
+    Tpm { device: Some(entry.name.clone()), registered: true, quarantine, retired: false, manufacturer }
+}
+
+/// What the list says of the device, if it says anything.
+fn inventory(entry: &Entry, now: UnixTime) -> Option<Inventory> {
+    let value = |value: &String| InventoryValue { value: value.clone(), source: Source::Vouched, at: now };
+    let values = entry.inventory.iter().map(|(name, text)| (name.clone(), value(text))).collect();
+    (!entry.inventory.is_empty()).then_some(Inventory { values })
+}
+
+fn sorted(zones: &[ZoneName]) -> Vec<ZoneName> {
+    zones.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
 
 /// Registers the EK of a device that was admitted without: zones and inventory stay as they are.
@@ -267,7 +405,7 @@ fn vouch(txn: Txn, tpm: Held<Tpm>) -> Result<Txn, Refusal> {
 }
 
 /// A device that an administrator admits; it has not attested yet.
-pub(super) fn new_device(
+pub(crate) fn new_device(
     name: DeviceName,
     ek: Digest,
     zones: Vec<ZoneName>,

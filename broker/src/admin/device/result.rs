@@ -144,9 +144,6 @@ async fn undermined(
     attested: &Attested,
     record: &AppraisalRecord,
 ) -> Result<Option<String>, Refusal> {
-    if attested.clone_alarm {
-        return Ok(Some("its TPM's clock did not follow since, as if there were a copy of it".to_owned()));
-    }
     if !view.device.zones.contains(&record.zone) {
         return Ok(Some(format!("the device left zone {} since", record.zone)));
     }

@@ -11,9 +11,8 @@ use crate::record::device::{
     Admission, Attested, DEVICE, Decision, Device, HeldCertificate, HeldCertificates, Inventory, PENDING,
     Pending, Tpm, attested_key, ek_key, held_place, held_prefix, inventory_key,
 };
-use crate::record::{Held, fetch, list};
+use crate::record::{Held, fetch, list, list_page};
 use crate::session::Refusal;
-use crate::store::record::decode;
 use crate::trust;
 
 /// Most devices on one page: with their certificates they stay well below gRPC's 4 MiB.
@@ -143,13 +142,12 @@ pub async fn page(plant: &Plant, scope: &Scope, filter: &Filter) -> Result<Page,
     if !filter.after.starts_with(AFTER_NAMES) {
         let mut after = (!filter.after.is_empty()).then(|| format!("{DEVICE}{}", filter.after));
         loop {
-            let found = plant.store.scan(DEVICE, after.as_deref(), limit).await?;
-            let Some((last, _)) = found.last() else { break };
-            after = Some(last.clone());
-            for (key, value) in found {
-                let device: Device = decode(&key, &value.value).map_err(Refusal::internal)?;
-                let name = device.name.to_string();
-                let seen = Seen::Device(Box::new(view(plant, device, &zones).await?));
+            let found = list_page::<Device>(plant.store.as_ref(), DEVICE, after.as_deref(), limit).await?;
+            let Some(last) = found.last else { break };
+            after = Some(last);
+            for held in found.records {
+                let name = held.record.name.to_string();
+                let seen = Seen::Device(Box::new(view(plant, held.record, &zones).await?));
                 if take(&mut page, scope, filter, limit, seen, name) {
                     return Ok(page);
                 }

@@ -28,7 +28,7 @@ use crate::tls::Tls;
 use crate::trust;
 
 async fn save(bench: &Bench) -> Vec<u8> {
-    let actor = bench.actor(Act::Backup).await;
+    let reach = bench.reach(Act::Backup).await;
     let (sink, mut chunks) = mpsc::channel::<Vec<u8>>(1);
     let collect = async {
         let mut file = Vec::new();
@@ -39,7 +39,7 @@ async fn save(bench: &Bench) -> Vec<u8> {
         file
     };
     let send = async {
-        let done = backup(&bench.plant, &actor, &sink).await;
+        let done = backup(&bench.plant, &reach, &sink).await;
         drop(sink);
         done
     };
@@ -49,9 +49,9 @@ async fn save(bench: &Bench) -> Vec<u8> {
 }
 
 async fn put_back(bench: &Bench, file: &[u8], serials: &[String]) -> Result<Restored, Refusal> {
-    let actor = bench.actor(Act::Restore).await;
+    let reach = bench.reach(Act::Restore).await;
     let staged = staged(&bench.plant, file).await;
-    restore(&bench.plant, &actor, staged, serials).await
+    restore(&bench.plant, &reach, staged, serials).await
 }
 
 async fn staged(plant: &crate::plant::Plant, file: &[u8]) -> Staged {
@@ -150,14 +150,14 @@ async fn a_restored_plant_is_served_under_its_own_certificate_and_root() {
     let file = save(&former).await;
     let keys = former.plant.keys.load_full();
     let bench = Bench::new().await;
-    let actor = bench.actor(Act::Restore).await;
+    let reach = bench.reach(Act::Restore).await;
     let (plant, dir) = bench.into_plant();
     let tls = Tls::new(&plant).unwrap();
     let issuer = |tls: &Tls| tls.server().cert[1].to_vec();
     assert_ne!(issuer(&tls), keys.issuing.certificate(), "another plant until then");
     let following = tokio::spawn(follow(Arc::clone(&plant), Arc::clone(&tls), Arc::default()));
 
-    let restored = restore(&plant, &actor, staged(&plant, &file).await, &[]).await.unwrap();
+    let restored = restore(&plant, &reach, staged(&plant, &file).await, &[]).await.unwrap();
     assert!(restored.notes.iter().any(|note| note.contains("owner's folder")), "{:?}", restored.notes);
     let served = async {
         while issuer(&tls) != keys.issuing.certificate()

@@ -17,7 +17,7 @@ use crate::store::{
 async fn add_one(bench: &Bench, lost: usize) -> Result<usize, crate::session::Refusal> {
     let (store, attempts) = (&bench.plant.store, &AtomicUsize::new(0));
     store.transact(Txn::new().put("n", "0")).await.unwrap();
-    let reach = &bench.actor(Act::Backup).await.reach(&bench.plant, &[]).await.unwrap();
+    let reach = &bench.reach(Act::Backup).await;
     commit(&bench.plant, || async move {
         let version = store.get("n").await?.unwrap().version;
         let attempt = attempts.fetch_add(1, Ordering::Relaxed);

@@ -23,7 +23,7 @@ fn name(text: &str) -> DeviceName {
     text.parse().unwrap()
 }
 
-fn entry(device: &str, ek: u8) -> Entry {
+pub(super) fn entry(device: &str, ek: u8) -> Entry {
     Entry {
         name: name(device),
         zones: vec!["cell-3".parse().unwrap()],

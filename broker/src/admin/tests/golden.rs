@@ -43,6 +43,14 @@ async fn release(bench: &Bench, device: &str, version: &str) -> Vec<u8> {
     sign(&learn(bench, &[device], version).await.unwrap().manifest, &bench.release_key)
 }
 
+/// A signed release of `product` that accepts what `device` booted.
+pub(super) async fn released(bench: &Bench, device: &str, product: &str) -> Vec<u8> {
+    let devices = [device.parse().unwrap()];
+    let (product, version) = (product.parse().unwrap(), "1.0".parse().unwrap());
+    let learned = draft(&bench.plant, &Scope::Plant, &devices, product, version).await.unwrap();
+    sign(&learned.manifest, &bench.release_key)
+}
+
 async fn run(bench: &Bench, envelope: &[u8], to: ReleaseState, dry: bool) -> Result<Applied, Refusal> {
     apply(&bench.plant, &bench.actor(Act::ApplyRelease).await, envelope, to, dry).await
 }

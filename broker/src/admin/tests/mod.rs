@@ -5,6 +5,10 @@ mod change;
 mod clock;
 mod device;
 pub(crate) mod golden;
+mod import;
+mod matrix;
+mod office;
+mod people;
 mod result;
 mod rights;
 mod second;
@@ -24,6 +28,7 @@ use prost::Message;
 use proto::v1;
 use tempfile::TempDir;
 
+use super::reach::Reach;
 use super::{Act, Actor, authorize, zone as zones};
 use crate::ca::AuthorityKey;
 use crate::config::Config;
@@ -130,6 +135,11 @@ impl Bench {
         authorize(&self.plant, &self.owner(), act).await.unwrap()
     }
 
+    /// The owner's reach over the whole plant.
+    pub(super) async fn reach(&self, act: Act) -> Reach {
+        self.actor(act).await.reach(&self.plant, &[]).await.unwrap()
+    }
+
     /// An administrator with a key of their own; limited to `zones`, if they are given.
     pub(crate) async fn administrator(
         &self,
@@ -137,12 +147,7 @@ impl Bench {
         role: AdminRole,
         zones: Option<&[&str]>,
     ) -> AdministratorPeer {
-        let spki = Digest::of(name.as_bytes());
-        let zones = zones.map(|zones| zones.iter().map(|zone| zone.parse().unwrap()).collect());
-        let record = Administrator { name: name.to_owned(), role, spki, created: self.plant.now(), zones };
-        let txn = Txn::new().put(admin_key(name), stored(&record).unwrap());
-        self.plant.store.transact(txn).await.unwrap();
-        AdministratorPeer { name: name.to_owned(), spki, not_after: NOW.plus(365 * 86_400) }
+        administrator(&self.plant, name, role, zones).await
     }
 
     pub(crate) fn revision(&self) -> Revision {
@@ -230,6 +235,21 @@ impl Bench {
         let txn = Txn::new().put(held_key(name, &zone), stored(&held).unwrap());
         self.plant.store.transact(txn).await.unwrap();
     }
+}
+
+/// Makes an administrator, or gives one another role.
+pub(super) async fn administrator(
+    plant: &Plant,
+    name: &str,
+    role: AdminRole,
+    zones: Option<&[&str]>,
+) -> AdministratorPeer {
+    let spki = Digest::of(name.as_bytes());
+    let zones = zones.map(|zones| zones.iter().map(|zone| zone.parse().unwrap()).collect());
+    let not_after = NOW.plus(365 * 86_400);
+    let record = Administrator { name: name.to_owned(), role, spki, created: plant.now(), zones, not_after };
+    plant.store.transact(Txn::new().put(admin_key(name), stored(&record).unwrap())).await.unwrap();
+    AdministratorPeer { name: name.to_owned(), spki, not_after }
 }
 
 /// An observing zone.

@@ -14,8 +14,8 @@ const ROLES: [AdminRole; 5] =
     [AdminRole::Viewer, AdminRole::Engineer, AdminRole::Operator, AdminRole::Security, AdminRole::Owner];
 
 /// Everybody reads, and calls what asks for the role of the change that it decides.
-const EVERYBODY: &str =
-    "status.read device.read golden.read zone.read audit.read change.read change.approve change.reject";
+const EVERYBODY: &str = "status.read device.read golden.read zone.read audit.read change.read change.approve change.reject \
+     admin.read admin.renew";
 
 /// The acts of each role beyond those of everybody, written out: whoever changes the table changes this.
 const fn acts(role: AdminRole) -> &'static str {
@@ -27,7 +27,7 @@ const fn acts(role: AdminRole) -> &'static str {
              token.create"
         }
         AdminRole::Security => "zone.create conduit.allow conduit.close zone.set",
-        AdminRole::Owner => "plant.backup plant.restore",
+        AdminRole::Owner => "admin.invite admin.remove admin.role plant.backup plant.restore",
     }
 }
 

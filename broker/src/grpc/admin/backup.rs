@@ -30,13 +30,14 @@ fn place(service: &Administration) -> Result<OwnedSemaphorePermit, Refusal> {
 }
 
 pub(super) async fn backup(service: &Administration, actor: Actor) -> Result<Stream, Refusal> {
+    let reach = actor.reach(&service.plant, &[]).await?;
     let place = place(service)?;
     let plant = Arc::clone(&service.plant);
     let (data, chunks) = mpsc::channel(WAITING);
     let (failed, failure) = mpsc::channel(1);
     tokio::spawn(async move {
         let _place = place;
-        if let Err(refusal) = copy::backup(&plant, &actor, &data).await {
+        if let Err(refusal) = copy::backup(&plant, &reach, &data).await {
             // A reader that is gone needs no reason.
             let _ = failed.send(status(&plant, &refusal)).await;
         }
@@ -51,6 +52,7 @@ pub(super) async fn restore(
     actor: Actor,
     mut chunks: Streaming<v1::RestoreChunk>,
 ) -> Result<v1::RestoreResponse, Refusal> {
+    let reach = actor.reach(&service.plant, &[]).await?;
     let place = place(service)?;
     let mut staged = Staged::create(&service.plant).await?;
     let mut serials: Option<Vec<String>> = None;
@@ -64,7 +66,7 @@ pub(super) async fn restore(
     // In a task: it runs to its end even if the caller is gone.
     let work = tokio::spawn(async move {
         let _place = place;
-        copy::restore::restore(&plant, &actor, staged, &serials).await
+        copy::restore::restore(&plant, &reach, staged, &serials).await
     });
     let done = work.await.map_err(Refusal::internal)??;
     Ok(v1::RestoreResponse {

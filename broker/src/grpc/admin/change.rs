@@ -3,7 +3,8 @@
 use prost::Message;
 use proto::v1;
 
-use super::{device, golden, zone};
+use super::people;
+use super::{device, golden, import, zone};
 use crate::admin::second::{self, Approval, Waiting};
 use crate::admin::{Act, Actor};
 use crate::plant::Plant;
@@ -80,7 +81,7 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         };
     }
     Ok(match actor.act() {
-        Act::ImportDevices => with!(device::import),
+        Act::ImportDevices => with!(import::whole_list),
         Act::AdmitDevice => with!(device::admit),
         Act::ReadmitDevice => with!(device::readmit),
         Act::ExpectClear => with!(device::expect_clear),
@@ -90,6 +91,8 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::SetZone => with!(zone::set),
         Act::AllowConduit => with!(zone::allow),
         Act::CloseConduit => with!(zone::close),
+        Act::InviteAdministrator => with!(people::invite),
+        Act::SetAdministrator => with!(people::set),
         Act::ReadStatus
         | Act::ReadDevices
         | Act::ReadReleases
@@ -101,6 +104,9 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         | Act::AttestDevice
         | Act::ApproveChange
         | Act::RejectChange
+        | Act::ReadAdministrators
+        | Act::RemoveAdministrator
+        | Act::RenewCertificate
         | Act::Backup
         | Act::Restore => {
             return Err(Refusal::internal(format!("{} never waits", actor.act().name())));

@@ -9,9 +9,7 @@ use proto::{convert, v1};
 
 use super::parse;
 use crate::admin::device::view::{self, DeviceView, Filter, Seen, State};
-use crate::admin::device::{
-    DeviceRef, admit as admission, import as registration, result as last, stop, why,
-};
+use crate::admin::device::{DeviceRef, admit as admission, result as last, stop, why};
 use crate::admin::{Actor, token};
 use crate::plant::Plant;
 use crate::record::device::{Attested, HeldCertificate, Inventory, Pending, Source};
@@ -69,27 +67,6 @@ pub(super) async fn one(
         device: Some(device(&seen, &records)),
         why: why.sentences,
         next_command: why.next_command,
-    })
-}
-
-pub(super) async fn import(
-    plant: &Plant,
-    actor: &Actor,
-    request: v1::ImportDevicesRequest,
-) -> Result<v1::ImportDevicesResponse, Refusal> {
-    let entry = |entry: v1::DeviceEntry| -> Result<registration::Entry, Refusal> {
-        Ok(registration::Entry {
-            name: parse::text("device", &entry.name)?,
-            zones: parse::texts("zone", &entry.zones)?,
-            ek: parse::digest(&format!("EK digest of {}", entry.name), &entry.ek_digest)?,
-            inventory: entry.inventory.into_iter().collect(),
-        })
-    };
-    let entries = request.devices.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-    let done = registration::import(plant, actor, &entries, request.dry_run).await?;
-    Ok(v1::ImportDevicesResponse {
-        created: parse::count(done.created),
-        unchanged: parse::count(done.unchanged),
     })
 }
 

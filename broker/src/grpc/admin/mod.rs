@@ -4,7 +4,9 @@ mod backup;
 mod change;
 mod device;
 mod golden;
+mod import;
 mod parse;
+pub(super) mod people;
 mod status;
 mod zone;
 
@@ -24,18 +26,22 @@ use crate::session::Refusal;
 /// Backups and restores that run at once: each reads or writes the whole store.
 const COPIES: usize = 1;
 
+/// Lists of devices that are registered at once: each is held in memory as a whole.
+const LISTS: usize = 1;
+
 /// The service.
 #[derive(Clone)]
 pub struct Administration {
     plant: Arc<Plant>,
     copies: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
 }
 
 impl Administration {
     /// The service of this plant.
     #[must_use]
     pub fn new(plant: Arc<Plant>) -> Self {
-        Self { plant, copies: Arc::new(Semaphore::new(COPIES)) }
+        Self { plant, copies: Arc::new(Semaphore::new(COPIES)), lists: Arc::new(Semaphore::new(LISTS)) }
     }
 
     /// The caller, if they may do `act`.
@@ -89,7 +95,13 @@ impl Admin for Administration {
     unary!(get_status, GetStatusRequest, GetStatusResponse, Act::ReadStatus, status::read);
     unary!(list_devices, ListDevicesRequest, ListDevicesResponse, Act::ReadDevices, device::list);
     unary!(get_device, GetDeviceRequest, GetDeviceResponse, Act::ReadDevices, device::one);
-    unary!(import_devices, ImportDevicesRequest, ImportDevicesResponse, Act::ImportDevices, device::import);
+    unary!(
+        import_devices,
+        ImportDevicesRequest,
+        ImportDevicesResponse,
+        Act::ImportDevices,
+        import::whole_list
+    );
     unary!(admit_device, AdmitDeviceRequest, AdmitDeviceResponse, Act::AdmitDevice, device::admit);
     unary!(
         quarantine_device,
@@ -126,6 +138,41 @@ impl Admin for Administration {
     unary!(get_change, GetChangeRequest, GetChangeResponse, Act::ReadChanges, change::one);
     unary!(approve_change, ApproveChangeRequest, ApproveChangeResponse, Act::ApproveChange, change::approve);
     unary!(reject_change, RejectChangeRequest, RejectChangeResponse, Act::RejectChange, change::reject);
+    unary!(
+        list_administrators,
+        ListAdministratorsRequest,
+        ListAdministratorsResponse,
+        Act::ReadAdministrators,
+        people::list
+    );
+    unary!(
+        invite_administrator,
+        InviteAdministratorRequest,
+        InviteAdministratorResponse,
+        Act::InviteAdministrator,
+        people::invite
+    );
+    unary!(
+        remove_administrator,
+        RemoveAdministratorRequest,
+        RemoveAdministratorResponse,
+        Act::RemoveAdministrator,
+        people::remove
+    );
+    unary!(
+        set_administrator,
+        SetAdministratorRequest,
+        SetAdministratorResponse,
+        Act::SetAdministrator,
+        people::set
+    );
+    unary!(
+        renew_administrator,
+        RenewAdministratorRequest,
+        RenewAdministratorResponse,
+        Act::RenewCertificate,
+        people::renew
+    );
     unary!(list_audit_events, ListAuditEventsRequest, ListAuditEventsResponse, Act::ReadAudit, status::audit);
 
     type BackupStream = backup::Stream;
@@ -141,6 +188,22 @@ impl Admin for Administration {
         Box::pin(async move {
             let actor = self.actor(&request, Act::Backup).await?;
             self.answer(Act::Backup, backup::backup(self, actor)).await
+        })
+    }
+
+    fn import_list<'life, 'future>(
+        &'life self,
+        request: Request<tonic::Streaming<v1::ImportListRequest>>,
+    ) -> std::pin::Pin<
+        Box<dyn Future<Output = Result<Response<v1::ImportDevicesResponse>, Status>> + Send + 'future>,
+    >
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move {
+            let actor = self.actor(&request, Act::ImportDevices).await?;
+            self.answer(Act::ImportDevices, import::list(self, actor, request.into_inner())).await
         })
     }
 

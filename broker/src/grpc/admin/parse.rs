@@ -49,6 +49,11 @@ pub(super) fn device(field: &str, value: &str) -> Result<DeviceRef, Refusal> {
     text(field, value).map(DeviceRef::Name)
 }
 
+/// A count from the wire.
+pub(super) fn size(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
 /// A count for the wire.
 pub(super) fn count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)

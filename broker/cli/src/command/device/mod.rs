@@ -6,30 +6,26 @@ mod result;
 mod view;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use policy::digest::Digest;
 use policy::id::{DeviceName, ZoneName};
 use proto::v1::{
-    AdmitDeviceRequest, AttestDeviceRequest, Device, GetDeviceRequest, GetDeviceResponse,
-    ImportDevicesRequest, ListDevicesRequest, QuarantineDeviceRequest, ReadmitDeviceRequest,
+    AdmitDeviceRequest, AttestDeviceRequest, Device, GetDeviceRequest, GetDeviceResponse, ListDevicesRequest,
+    QuarantineDeviceRequest, ReadmitDeviceRequest,
 };
 use serde::Serialize;
 
 use crate::args::DryRun;
 use crate::client::failed;
-use crate::exit::Exit;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::output::{Report, Sentence, Session, words};
 
 use view::{DevicePage, Devices, WhyPage};
 
 /// Devices in one answer of the broker.
 const PAGE: u32 = 500;
-/// Entries in one import request: far below gRPC's default limit of 4 MiB.
-const IMPORT_BATCH: usize = 500;
 
 /// Verbs of `device`.
 #[derive(Debug, Subcommand)]
@@ -64,7 +60,7 @@ pub(crate) enum DeviceCommand {
     /// The last appraisal of a device, also as a signed attestation result (EAR)
     Result(result::ResultArgs),
     /// Register devices by the EK of their TPM, so that they are admitted when they come
-    Import(ImportArgs),
+    Import(import::ImportArgs),
 }
 
 /// Which devices.
@@ -106,29 +102,6 @@ pub(crate) struct ReasonArgs {
     /// Why, for the audit log
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    #[command(flatten)]
-    dry_run: DryRun,
-}
-
-/// What to register.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-FILE is what `touchstone-attestor identify -o json` prints on the device, or a list in TOML:
-  [[device]]
-  name = \"press-7\"
-  zones = [\"cell-3\"]
-  ek = \"sha256:…\"
-  owner = \"line 3\"          # also: criticality, kind, model, serial, location, firmware,
-                            # update_mechanism, depends_on")]
-pub(crate) struct ImportArgs {
-    /// File to read; - is standard input
-    file: PathBuf,
-    /// Zone that they join; may repeat
-    #[arg(long = "zone", value_name = "ZONE")]
-    zones: Vec<ZoneName>,
-    /// Name of the device, for a file with one device
-    #[arg(long, value_name = "NAME")]
-    name: Option<DeviceName>,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -175,7 +148,7 @@ pub(crate) async fn run(command: DeviceCommand, session: &Session) -> Result<Rep
         DeviceCommand::ExpectClear(args) => clear::run(args, session).await,
         DeviceCommand::Attest { name, dry_run } => attest(name, dry_run, session).await,
         DeviceCommand::Result(args) => result::run(args, session).await,
-        DeviceCommand::Import(args) => import_file(args, session).await,
+        DeviceCommand::Import(args) => import::run(args, session).await,
     }
 }
 
@@ -282,41 +255,6 @@ async fn attest(name: DeviceName, dry_run: DryRun, session: &Session) -> Result<
     session.client().await?.attest_device(request).await.map_err(|s| failed(&s))?;
     let text = format!("{device} is asked to prove itself now; see `touchstone device why {device}`");
     session.report(&Sentence { text, fields: Named { device } })
-}
-
-#[derive(Serialize)]
-struct Imported {
-    dry_run: bool,
-    created: u32,
-    unchanged: u32,
-}
-
-/// Registers the file's devices in batches; a batch that fails leaves those before it registered,
-/// and the same file can be imported again.
-async fn import_file(args: ImportArgs, session: &Session) -> Result<Report> {
-    let mut entries = import::read(&args.file)?;
-    if let Some(name) = &args.name {
-        match entries.as_mut_slice() {
-            [one] => one.name = name.to_string(),
-            many => {
-                let what = format!("--name is for one device, {} has {}", args.file.display(), many.len());
-                return Err(Failure::new(Exit::Usage, what).next("write each device's name into the list"));
-            }
-        }
-    }
-    import::complete(&args.file, &mut entries, &args.zones)?;
-    let dry_run = args.dry_run.dry_run;
-    let mut client = session.client().await?;
-    let mut done = Imported { dry_run, created: 0, unchanged: 0 };
-    for batch in entries.chunks(IMPORT_BATCH) {
-        let request = ImportDevicesRequest { devices: batch.to_vec(), dry_run };
-        let answer = client.import_devices(request).await.map_err(|s| failed(&s))?.into_inner();
-        done.created = done.created.saturating_add(answer.created);
-        done.unchanged = done.unchanged.saturating_add(answer.unchanged);
-    }
-    let verb = if dry_run { "would be registered" } else { "registered" };
-    let text = format!("{} {verb}, {} already known", done.created, done.unchanged);
-    session.report(&Sentence { text, fields: done })
 }
 
 #[cfg(test)]
