@@ -104,8 +104,16 @@ fn assert_holds(memory: &Memory, fleet: &[Member], effects: &[Effect], was_ended
         assert!(!was_ended, "a rollout that is over or halted told somebody");
         let budget = memory.plan.budget();
         let (lost, sick) = (count(&Stage::costs_trust), count(&|stage| stage == Stage::Sick));
-        assert!(lost + flying.len() <= budget.trust as usize, "{lost} lost, {} in flight", flying.len());
-        assert!(sick + flying.len() <= budget.health as usize, "{sick} sick, {} in flight", flying.len());
+        assert!(
+            lost + flying.len() <= usize::try_from(budget.trust).unwrap(),
+            "{lost} lost, {} in flight",
+            flying.len()
+        );
+        assert!(
+            sick + flying.len() <= usize::try_from(budget.health).unwrap(),
+            "{sick} sick, {} in flight",
+            flying.len()
+        );
     }
     for member in seen.iter().filter(|member| member.told.is_some()) {
         let wave = memory.plan.waves().iter().position(|wave| wave.selects(memory.plan.id(), member));
