@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::record::device::DEVICE;
 use crate::record::golden::GOLDEN;
 use crate::record::plant::TRUST;
+use crate::record::rollout::TOLD;
 use crate::store::WatchEvent;
 
 /// Who listens, by device.
@@ -52,7 +53,11 @@ impl Hub {
         if change.keys.iter().any(|key| key == TRUST || key == GOLDEN) {
             return self.wake_all();
         }
-        change.keys.iter().filter_map(|key| key.strip_prefix(DEVICE)).for_each(|name| self.wake(name));
+        let told = |key: &str| Some(key.strip_prefix(TOLD)?.rsplit_once('/')?.1.to_owned());
+        for key in change.keys.iter() {
+            let name = key.strip_prefix(DEVICE).map(str::to_owned).or_else(|| told(key));
+            name.iter().for_each(|name| self.wake(name));
+        }
     }
 
     fn wake(&self, device: &str) {

@@ -7,5 +7,6 @@ mod faults;
 mod files;
 mod hostile;
 mod recovery;
+mod rollout;
 mod software_keys;
 mod story;

@@ -33,6 +33,14 @@ pub enum Act {
     LearnRelease,
     /// A release's state.
     ApplyRelease,
+    /// Moves the wanted release through the devices of a product.
+    StartRollout,
+    /// Stops that.
+    HaltRollout,
+    /// Lets it go on.
+    ResumeRollout,
+    /// Makes the former release wanted again.
+    Rollback,
     /// Devices by EK, before they come.
     ImportDevices,
     /// A pending device, or the zones of a known one.
@@ -87,6 +95,10 @@ impl Act {
         Self::ReadAudit,
         Self::LearnRelease,
         Self::ApplyRelease,
+        Self::StartRollout,
+        Self::HaltRollout,
+        Self::ResumeRollout,
+        Self::Rollback,
         Self::ImportDevices,
         Self::AdmitDevice,
         Self::QuarantineDevice,
@@ -126,7 +138,12 @@ impl Act {
             // Whoever approves or rejects a change needs what the change itself needs.
             | Self::ApproveChange
             | Self::RejectChange => AdminRole::Viewer,
-            Self::LearnRelease | Self::ApplyRelease => AdminRole::Engineer,
+            Self::LearnRelease
+            | Self::ApplyRelease
+            | Self::StartRollout
+            | Self::HaltRollout
+            | Self::ResumeRollout
+            | Self::Rollback => AdminRole::Engineer,
             Self::ImportDevices
             | Self::AdmitDevice
             | Self::QuarantineDevice
@@ -158,6 +175,8 @@ impl Act {
             | Self::ReadAdministrators
             | Self::LearnRelease
             | Self::Backup => Demand::One,
+            // Stopping what goes wrong must not wait for anybody.
+            Self::HaltRollout => Demand::One,
             // Stopping a machine, and asking it to prove itself, never wait: they only take trust away.
             Self::QuarantineDevice | Self::AttestDevice => Demand::One,
             // They are the second person, or drop what nobody did yet.
@@ -167,6 +186,9 @@ impl Act {
             // It comes after a loss, of the records of people too, and takes the key-encryption key of the host.
             Self::Restore => Demand::One,
             Self::ApplyRelease
+            | Self::StartRollout
+            | Self::ResumeRollout
+            | Self::Rollback
             | Self::ImportDevices
             | Self::AdmitDevice
             | Self::ReadmitDevice
@@ -205,6 +227,10 @@ impl Act {
             Self::ReadAudit => "audit.read",
             Self::LearnRelease => "golden.learn",
             Self::ApplyRelease => "golden.apply",
+            Self::StartRollout => "rollout.start",
+            Self::HaltRollout => "rollout.halt",
+            Self::ResumeRollout => "rollout.resume",
+            Self::Rollback => "rollout.rollback",
             Self::ImportDevices => "device.import",
             Self::AdmitDevice => "device.admit",
             Self::QuarantineDevice => "device.quarantine",

@@ -20,6 +20,7 @@ pub mod device;
 pub mod golden;
 pub mod people;
 pub mod reach;
+pub mod rollout;
 pub mod second;
 mod sight;
 pub(crate) mod staging;

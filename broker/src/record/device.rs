@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use policy::digest::Digest;
 use policy::evidence::endorsement::Manufacturer;
 use policy::id::{DeviceName, ServiceName, ZoneName};
+use policy::reference::release::ReleaseId;
 use policy::time::{UnixTime, Validity};
 use policy::zone::Role;
 use serde::{Deserialize, Serialize};
@@ -207,6 +208,9 @@ pub struct Attested {
     pub verdict: String,
     /// The release that matched, or the closest.
     pub release: Option<String>,
+    /// The release that the quote proves, accepted or not. Not known of older records.
+    #[serde(default)]
+    pub running: Option<ReleaseId>,
     /// Blob of the appraisal results, JSON.
     pub result: Digest,
     /// Blob of the evidence, as `CompleteRequest`.

@@ -9,6 +9,7 @@ pub mod device;
 pub mod golden;
 pub mod invitation;
 pub mod plant;
+pub mod rollout;
 pub mod stage;
 pub mod zone;
 

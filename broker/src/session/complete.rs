@@ -24,7 +24,9 @@ use crate::record::device::{
     device_key, inventory_key,
 };
 use crate::record::golden::GOLDEN;
+use crate::record::rollout::{HealthRecord, HealthResult, health_key};
 use crate::record::{Held, fetch, stored};
+use crate::rollout::wanted::wanted;
 use crate::store::{Txn, TxnError};
 use crate::trust;
 
@@ -139,6 +141,7 @@ async fn attested(
         release: worst
             .and_then(|ruling| ruling.record.release.as_ref().or(ruling.record.closest.as_ref()))
             .map(ToString::to_string),
+        running: rulings.iter().find_map(|ruling| ruling.record.release.clone()),
         result,
         evidence,
         golden: golden.n,
@@ -194,6 +197,7 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
         .put(attested_key(name), stored(&draft.attested)?);
     txn = expect_last(txn, name, draft.last.as_ref());
     txn = declare(plant, txn, proven, name, now).await?;
+    txn = record_health(plant, txn, proven, name, now).await?;
     if revoked > 0 || services_changed(plant, device).await? {
         txn = trust::raise(plant, txn, now).await?;
     }
@@ -255,6 +259,24 @@ async fn declare(
     Ok(if changed { txn.put(key, stored(&inventory)?) } else { txn })
 }
 
+/// Keeps what the device's health command said. A device that states none any more has no baseline.
+async fn record_health(
+    plant: &Plant,
+    txn: Txn,
+    proven: &Proven,
+    name: &DeviceName,
+    now: UnixTime,
+) -> Result<Txn, Refusal> {
+    let key = health_key(name);
+    let held: Option<Held<HealthRecord>> = fetch(plant.store.as_ref(), key.clone()).await?;
+    let Some(stated) = proven.statement().health else {
+        return Ok(if held.is_some() { txn.delete(key) } else { txn });
+    };
+    let mut record = held.map(|held| held.record).unwrap_or_default();
+    record.push(HealthResult { at: now, exit_code: stated.exit_code });
+    Ok(txn.put(key, stored(&record)?))
+}
+
 fn event(name: &DeviceName, rulings: &[Ruling], earned: &Earned, revoked: usize, now: UnixTime) -> Event {
     let mut text = format!("{} certificates issued, {revoked} revoked", earned.svids.len());
     for svid in earned.svids.iter().filter(|svid| !svid.service.is_empty()) {
@@ -298,6 +320,7 @@ async fn answer(plant: &Plant, draft: &Draft, earned: Earned) -> Result<v1::Comp
         zones: device.zones.iter().map(ToString::to_string).collect(),
         valid_serials: valid_serials(plant, &device.name, draft.now).await?,
         refused_keys: earned.refused.iter().map(|key| refused_key(plant, key)).collect(),
+        wanted: wanted(plant, &device.name).await?,
     })))
 }
 

@@ -13,6 +13,7 @@ use crate::record::invitation::{INVITATION, Invitation};
 use crate::record::plant::{
     ADMIN, Administrator, EAR, EarSigning, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
 };
+use crate::record::rollout::{HEALTH, HealthRecord, ROLLOUT, Rollout, TOLD, TellRecord};
 use crate::record::stage::{STAGE, Stage};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, CONDUIT, REVOKED, RevokedCertificate, ZONE};
 use crate::store::record::{DecodeError, Record, decode_staged};
@@ -69,6 +70,9 @@ const MANY: &[(&str, Reads)] = &[
     (PRODUCT, as_kind::<ProductCounter>),
     (INVITATION, as_kind::<Invitation>),
     (CHANGE, as_kind::<Change>),
+    (ROLLOUT, as_kind::<Rollout>),
+    (TOLD, as_kind::<TellRecord>),
+    (HEALTH, as_kind::<HealthRecord>),
     (AUDIT_PREFIX, as_kind::<AuditRecord>),
 ];
 

@@ -18,7 +18,8 @@ use crate::admin::{Act, authorize};
 use crate::grpc::peer::AdministratorPeer;
 use crate::record::device::{Decision, Pending, pending_key};
 use crate::record::plant::AdminRole;
-use crate::record::stored;
+use crate::record::rollout::{Rollout, rollout_key};
+use crate::record::{fetch, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
 
@@ -76,6 +77,10 @@ fn beyond(act: Act) -> Beyond {
         | Act::ExpectClear
         | Act::AttestDevice => Beyond::NoDevice,
         Act::ApplyRelease
+        | Act::StartRollout
+        | Act::HaltRollout
+        | Act::ResumeRollout
+        | Act::Rollback
         | Act::ImportDevices
         | Act::CreateToken
         | Act::CreateZone
@@ -168,6 +173,20 @@ impl Plant {
                 let envelope = self.releases[of.pick(0, 1)].clone();
                 call!(apply_release, ApplyReleaseRequest { envelope, ..Default::default() })
             }
+            Act::StartRollout => {
+                let (version, waves) = ("1.0".to_owned(), vec!["100%".to_owned()]);
+                call!(
+                    start_rollout,
+                    StartRolloutRequest { product: product(of), version, waves, ..Default::default() }
+                )
+            }
+            Act::HaltRollout => {
+                call!(halt_rollout, HaltRolloutRequest { product: product(of), reason: reason() })
+            }
+            Act::ResumeRollout => {
+                call!(resume_rollout, ResumeRolloutRequest { product: product(of), ..Default::default() })
+            }
+            Act::Rollback => call!(rollback, RollbackRequest { product: product(of), ..Default::default() }),
             Act::ImportDevices => {
                 let zones: &[&str] = of.pick(&["cell-3"], &["cell-3", "cell-4"]);
                 let zones = zones.iter().map(|zone| (*zone).to_owned()).collect();
@@ -246,6 +265,35 @@ impl Plant {
         }
     }
 
+    /// Brings about what an act on a rollout needs to be there.
+    async fn prepare(&self, act: Act, of: Of) {
+        let (service, ada, product) = (&self.office.service, &self.office.ada, product(of));
+        if !matches!(act, Act::StartRollout | Act::HaltRollout | Act::ResumeRollout | Act::Rollback) {
+            return;
+        }
+        let envelope = self.releases[of.pick(0, 1)].clone();
+        let request = v1::ApplyReleaseRequest { envelope, ..Default::default() };
+        service.apply_release(by(ada, request)).await.unwrap();
+        if act == Act::StartRollout {
+            return;
+        }
+        let (version, waves) = ("1.0".to_owned(), vec!["100%".to_owned()]);
+        let request =
+            v1::StartRolloutRequest { product: product.clone(), version, waves, ..Default::default() };
+        service.start_rollout(by(ada, request)).await.unwrap();
+        if act == Act::ResumeRollout {
+            let request = v1::HaltRolloutRequest { product, reason: "a reason".to_owned() };
+            service.halt_rollout(by(ada, request)).await.unwrap();
+        } else if act == Act::Rollback {
+            let key = rollout_key(&product.parse().unwrap());
+            let held = fetch(self.office.plant.store.as_ref(), key.clone()).await.unwrap();
+            let mut rollout: Rollout = held.unwrap().record;
+            rollout.from = Some(rollout.plan.to().clone());
+            let txn = Txn::new().put(key, stored(&rollout).unwrap());
+            self.office.plant.store.transact(txn).await.unwrap();
+        }
+    }
+
     /// A restore is a stream of the client's, which only a connection makes: what decides about it is asked.
     async fn restore(&self, who: &AdministratorPeer) -> Result<String, Status> {
         let plant = &self.office.plant;
@@ -253,6 +301,10 @@ impl Plant {
         let status = |refusal: Refusal| crate::grpc::status::status(plant, &refusal);
         reached.await.map(|_| String::new()).map_err(status)
     }
+}
+
+fn product(of: Of) -> String {
+    of.pick("edge-box", "gate-box").to_owned()
 }
 
 /// Both ends in one's zones, or one of them.
@@ -373,6 +425,7 @@ async fn every_act_is_allowed_within_ones_zones_and_everywhere_to_the_others() {
                 }
                 let plant = Plant::new().await;
                 let who = plant.office.administrator("eve", role, zones).await;
+                plant.prepare(act, of).await;
                 let outcome = plant.ask(&who, act, of).await;
                 assert!(outcome.is_ok(), "{role:?} {act:?} {of:?} {zones:?}: {outcome:?}");
             }

@@ -55,7 +55,7 @@ pub(crate) const EK_P256: &str = "0023000b000300b20020837197674484b3f81a90cc8d46
 
 /// A clock that the test moves.
 #[derive(Debug, Clone)]
-pub(super) struct Hand(Arc<AtomicU64>);
+pub(crate) struct Hand(Arc<AtomicU64>);
 
 impl Clock for Hand {
     fn now(&self) -> UnixTime {
@@ -64,7 +64,7 @@ impl Clock for Hand {
 }
 
 impl Hand {
-    pub(super) fn set(&self, at: UnixTime) {
+    pub(crate) fn set(&self, at: UnixTime) {
         self.0.store(at.0, Ordering::Relaxed);
     }
 }
@@ -72,7 +72,7 @@ impl Hand {
 /// A plant in memory.
 pub(crate) struct Bench {
     pub(crate) plant: Plant,
-    pub(super) clock: Hand,
+    pub(crate) clock: Hand,
     pub(crate) release_key: AuthorityKey,
     pub(super) owner_key: AuthorityKey,
     dir: TempDir,
@@ -206,6 +206,7 @@ impl Bench {
             decision,
             verdict: "affirming".to_owned(),
             release: None,
+            running: None,
             result: self.plant.blobs.put(b"[]".to_vec()).await.unwrap(),
             evidence: self.plant.blobs.put(request).await.unwrap(),
             golden: 0,

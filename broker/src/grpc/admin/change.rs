@@ -4,7 +4,7 @@ use prost::Message;
 use proto::v1;
 
 use super::people;
-use super::{device, golden, import, zone};
+use super::{device, golden, import, rollout, zone};
 use crate::admin::second::{self, Approval, Waiting};
 use crate::admin::{Act, Actor};
 use crate::plant::Plant;
@@ -87,6 +87,9 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::ExpectClear => with!(device::expect_clear),
         Act::CreateToken => with!(device::create_token),
         Act::ApplyRelease => with!(golden::apply),
+        Act::StartRollout => with!(rollout::start),
+        Act::ResumeRollout => with!(rollout::resume),
+        Act::Rollback => with!(rollout::rollback),
         Act::CreateZone => with!(zone::create),
         Act::SetZone => with!(zone::set),
         Act::AllowConduit => with!(zone::allow),
@@ -100,6 +103,7 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         | Act::ReadAudit
         | Act::ReadChanges
         | Act::LearnRelease
+        | Act::HaltRollout
         | Act::QuarantineDevice
         | Act::AttestDevice
         | Act::ApproveChange

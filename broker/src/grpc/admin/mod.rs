@@ -7,6 +7,7 @@ mod golden;
 mod import;
 mod parse;
 pub(super) mod people;
+mod rollout;
 mod status;
 mod zone;
 
@@ -119,6 +120,11 @@ impl Admin for Administration {
     unary!(apply_release, ApplyReleaseRequest, ApplyReleaseResponse, Act::ApplyRelease, golden::apply);
     unary!(list_releases, ListReleasesRequest, ListReleasesResponse, Act::ReadReleases, golden::list);
     unary!(get_release, GetReleaseRequest, GetReleaseResponse, Act::ReadReleases, golden::one);
+    unary!(start_rollout, StartRolloutRequest, StartRolloutResponse, Act::StartRollout, rollout::start);
+    unary!(list_rollouts, ListRolloutsRequest, ListRolloutsResponse, Act::ReadReleases, rollout::list);
+    unary!(halt_rollout, HaltRolloutRequest, HaltRolloutResponse, Act::HaltRollout, rollout::halt);
+    unary!(resume_rollout, ResumeRolloutRequest, ResumeRolloutResponse, Act::ResumeRollout, rollout::resume);
+    unary!(rollback, RollbackRequest, RollbackResponse, Act::Rollback, rollout::rollback);
     unary!(create_zone, CreateZoneRequest, CreateZoneResponse, Act::CreateZone, zone::create);
     unary!(list_zones, ListZonesRequest, ListZonesResponse, Act::ReadZones, zone::list);
     unary!(get_zone, GetZoneRequest, GetZoneResponse, Act::ReadZones, zone::one);

@@ -4,6 +4,8 @@ mod apply;
 pub(crate) mod envelope;
 mod learn;
 mod learn_folder;
+mod progress;
+mod rollout;
 mod show;
 mod sign;
 mod view;
@@ -26,6 +28,10 @@ pub(crate) enum GoldenCommand {
     Sign(sign::SignArgs),
     /// Apply a signed release: forecast first, then ask, then change
     Apply(apply::ApplyArgs),
+    /// Move the wanted release through devices in waves, and see how far it is
+    Rollout(rollout::RolloutArgs),
+    /// Make the former release wanted again
+    Rollback(rollout::RollbackArgs),
     /// Every release with its state
     List,
 }
@@ -37,6 +43,8 @@ pub(crate) async fn run(command: GoldenCommand, session: &Session) -> Result<Rep
         GoldenCommand::Show(args) => show::run(args, session).await,
         GoldenCommand::Sign(args) => sign::run(args, session),
         GoldenCommand::Apply(args) => apply::run(args, session).await,
+        GoldenCommand::Rollout(args) => rollout::run(args, session).await,
+        GoldenCommand::Rollback(args) => rollout::rollback(args, session).await,
         GoldenCommand::List => {
             let mut client = session.client().await?;
             let answer = client.list_releases(ListReleasesRequest {}).await.map_err(|s| failed(&s))?;
