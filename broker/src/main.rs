@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use broker::init::recover::{self, RecoverError, Recovered, recover};
 use broker::init::{InitError, Made, Request, init};
 use broker::ports::System;
 use broker::server::{ServeError, serve};
@@ -11,6 +12,7 @@ use policy::cause::chain;
 use policy::id::PlantDomain;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
 
 /// Bad configuration or usage (sysexits.h, EX_USAGE).
 const USAGE: u8 = 64;
@@ -33,6 +35,8 @@ struct Args {
 enum Command {
     /// Makes a plant: its root, issuing key, recovery kit and first owner.
     Init(InitArgs),
+    /// Makes a new owner from the recovery kit, when every owner's key is lost; the broker must be stopped.
+    Recover(RecoverArgs),
     /// Serves the plant until it is told to stop (SIGTERM, SIGINT).
     Run {
         /// The broker's folder.
@@ -68,6 +72,35 @@ struct InitArgs {
     kek: Option<PathBuf>,
 }
 
+#[derive(clap::Args)]
+#[command(after_help = "\
+The passphrase that `init` printed is read from standard input, with or without its blanks.
+Devices notice nothing. A new issuing key ends the certificates of all other administrators: invite them again.
+Example:
+  systemctl stop touchstone-broker
+  touchstone-broker recover --kit /media/usb/recovery-kit --owner ada --out ada-context
+  systemctl start touchstone-broker")]
+struct RecoverArgs {
+    /// The broker's folder.
+    #[arg(long, default_value = "/var/lib/touchstone")]
+    dir: PathBuf,
+    /// The folder `recovery-kit` that `init` made.
+    #[arg(long, value_name = "DIR")]
+    kit: PathBuf,
+    /// Name of the new owner; an administrator of this name is replaced.
+    #[arg(long, default_value = "owner")]
+    owner: String,
+    /// The context folder to make for the command line.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Where the owner reaches the broker, if that is not where it listens.
+    #[arg(long, value_name = "HOST:PORT")]
+    address: Option<String>,
+    /// Make a new issuing key, too. It is made in any case where the one there has ended or cannot be used.
+    #[arg(long)]
+    issuing_key: bool,
+}
+
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
@@ -86,6 +119,7 @@ fn main() -> ExitCode {
     };
     let code = match args.command {
         Command::Init(args) => runtime.block_on(run_init(args)),
+        Command::Recover(args) => runtime.block_on(run_recover(args)),
         Command::Run { dir } => runtime.block_on(run(dir)),
     };
     // Handlers that still run hold the store open; they get a moment, not more.
@@ -138,6 +172,62 @@ fn tell(request: &Request, made: &Made) {
             "It brings back the plant of the backup, with its root, owner and recovery kit; delete these."
         );
     }
+}
+
+async fn run_recover(args: RecoverArgs) -> ExitCode {
+    let request = recover::Request {
+        dir: args.dir,
+        kit: args.kit,
+        owner: args.owner,
+        out: args.out,
+        address: args.address,
+        issuing_key: args.issuing_key,
+    };
+    if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+        eprintln!("The passphrase of the recovery kit:");
+    }
+    let mut passphrase = Zeroizing::new(String::new());
+    if let Err(error) = std::io::stdin().read_line(&mut passphrase) {
+        return failed(FAILED, &error);
+    }
+    let system = System::default();
+    match recover(&request, &passphrase, &system, &system).await {
+        Ok(recovered) => {
+            tell_recovered(&request, &recovered);
+            ExitCode::SUCCESS
+        }
+        Err(
+            error @ (RecoverError::Runs(_)
+            | RecoverError::Config(_)
+            | RecoverError::Kit(_)
+            | RecoverError::OtherPlant { .. }
+            | RecoverError::Exists(_)
+            | RecoverError::Name(_)),
+        ) => failed(USAGE, &error),
+        Err(error) => failed(FAILED, &error),
+    }
+}
+
+fn tell_recovered(request: &recover::Request, recovered: &Recovered) {
+    println!(
+        "owner          {}  in {}  (for the command line: --context)",
+        request.owner,
+        request.out.display()
+    );
+    if let Some(generation) = recovered.issuing {
+        println!("issuing key    {generation}, new");
+    }
+    if !recovered.removed.is_empty() {
+        println!("removed        {}", recovered.removed.join(", "));
+        println!(
+            "Their certificates ended with the former issuing key; invite them with `touchstone admin invite`."
+        );
+    }
+    if !recovered.owners.is_empty() {
+        println!("still owners   {}", recovered.owners.join(", "));
+        println!("Remove whoever lost their key with `touchstone admin remove`.");
+    }
+    println!("Next: touchstone-broker run --dir {}", request.dir.display());
 }
 
 async fn run(dir: PathBuf) -> ExitCode {

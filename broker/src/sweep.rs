@@ -1,5 +1,5 @@
-//! Removes what nothing needs any more: revocations of certificates that ended long ago, changes that were never
-//! completed, and blobs that no record names.
+//! Removes what nothing needs any more: revocations of certificates that ended long ago, overrides that are over,
+//! would-be refusals of last quarter, changes that were never completed, and blobs that no record names.
 //!
 //! Promises: what counts is never removed, also when the clock is set wrong for a moment; a sweep that fails
 //! changes no verdict and is tried again the next day. Does not promise when something is removed.
@@ -14,10 +14,13 @@ use policy::time::UnixTime;
 use crate::admin::backup::blobs_in_use;
 use crate::admin::staging;
 use crate::plant::Plant;
+use crate::record::overriding::{OVERRIDE, OverrideRecord};
+use crate::record::would::{WOULD, WouldRefuse};
 use crate::record::zone::{REVOKED, RevokedCertificate};
 use crate::record::{Held, list};
 use crate::session::Refusal;
 use crate::session::complete::commit;
+use crate::store::record::Record;
 use crate::store::{MAX_TXN_KEYS, Txn};
 
 /// Seconds between two sweeps.
@@ -27,9 +30,11 @@ const DRIFT: u64 = 600;
 /// Seconds for which a revocation is kept after the certificate's end: devices' clocks run late, and so may
 /// the broker's have run ahead.
 const KEPT: u64 = 30 * 86_400;
-/// Revocations of one transaction: each is compared and deleted.
+/// Seconds for which a would-be refusal is remembered: a quarter, far longer than anybody observes a zone.
+const REMEMBERED: u64 = 92 * 86_400;
+/// Records of one transaction: each is compared and deleted.
 const STEP: usize = MAX_TXN_KEYS / 2;
-/// Most revocations that one sweep removes, so that it never holds up devices for long.
+/// Most records of a kind that one sweep removes, so that it never holds up devices for long.
 const MOST: usize = 5_000;
 
 /// Sweeps once a day, for ever.
@@ -68,7 +73,10 @@ async fn sweep(
     orphans: &BTreeSet<Digest>,
 ) -> Result<BTreeSet<Digest>, Refusal> {
     staging::sweep(plant, now).await?;
-    let revocations = revocations(plant, now).await?;
+    let over = |record: &RevokedCertificate| record.not_after.plus(KEPT) < now;
+    let revocations = ended(plant, REVOKED, over).await?;
+    ended(plant, OVERRIDE, |record: &OverrideRecord| record.excused.until < now).await?;
+    ended(plant, WOULD, |record: &WouldRefuse| record.last.plus(REMEMBERED) < now).await?;
     let there = plant.blobs.list().await.map_err(Refusal::internal)?;
     let used = blobs_in_use(plant.store.as_ref()).await?;
     let unused: BTreeSet<Digest> = there.into_iter().filter(|blob| !used.contains(blob)).collect();
@@ -83,15 +91,13 @@ async fn sweep(
     Ok(next)
 }
 
-/// Removes revocations of certificates that ended long before `now`, and returns how many.
-async fn revocations(plant: &Plant, now: UnixTime) -> Result<usize, Refusal> {
-    let all: Vec<Held<RevokedCertificate>> = list(plant.store.as_ref(), REVOKED).await?;
-    let ended = |held: &&Held<RevokedCertificate>| held.record.not_after.plus(KEPT) < now;
-    let ended: Vec<&Held<RevokedCertificate>> = all.iter().filter(ended).take(MOST).collect();
+/// Removes the records below `prefix` that are over, as many as one sweep may, and returns how many.
+async fn ended<R: Record>(plant: &Plant, prefix: &str, over: impl Fn(&R) -> bool) -> Result<usize, Refusal> {
+    let all: Vec<Held<R>> = list(plant.store.as_ref(), prefix).await?;
+    let ended: Vec<Held<R>> = all.into_iter().filter(|held| over(&held.record)).take(MOST).collect();
     for step in ended.chunks(STEP) {
-        let delete = |txn: Txn, held: &&Held<RevokedCertificate>| {
-            txn.unchanged(held.key.clone(), held.version).delete(held.key.clone())
-        };
+        let delete =
+            |txn: Txn, held: &Held<R>| txn.unchanged(held.key.clone(), held.version).delete(held.key.clone());
         commit(plant, step.iter().fold(Txn::new(), delete)).await?;
     }
     Ok(ended.len())
@@ -132,9 +138,10 @@ mod tests {
         revoke(&bench, 0..120, NOW.minus(KEPT + 1)).await;
         revoke(&bench, 120..121, NOW.minus(KEPT)).await;
         revoke(&bench, 121..122, NOW.plus(3600)).await;
-        assert_eq!(revocations(&bench.plant, NOW).await.unwrap(), 120);
+        sweep(&bench.plant, NOW, &BTreeSet::new()).await.unwrap();
         assert_eq!(left(&bench).await, 2);
-        assert_eq!(revocations(&bench.plant, NOW).await.unwrap(), 0);
+        sweep(&bench.plant, NOW, &BTreeSet::new()).await.unwrap();
+        assert_eq!(left(&bench).await, 2);
     }
 
     #[tokio::test]

@@ -88,7 +88,7 @@ pub struct IssuanceGrant {
 
 impl IssuanceGrant {
     /// Grants `subject` a certificate for `key` from `now` less `backdate` seconds on, for as long as
-    /// the zone lets one live.
+    /// the zone lets one live, and never beyond the override that the trust rests on.
     pub fn new(
         trusted: &Trusted,
         key: &CertifiedKey,
@@ -145,7 +145,8 @@ impl IssuanceGrant {
         if !(1..=MAX_REVISIONS).contains(&revisions.len()) {
             return Err(GrantError::Revisions(revisions.len()));
         }
-        let not_after = now.plus(subject.zone.timing.certificate_lifetime());
+        let longest = now.plus(subject.zone.timing.certificate_lifetime());
+        let not_after = trusted.until().map_or(longest, |until| longest.min(until));
         Ok(Self {
             spiffe_id: subject.plant.trust_domain(&zone).device(subject.device),
             zone,
@@ -213,7 +214,7 @@ mod tests {
         let zone = Zone::new(zone.parse().unwrap());
         let subject = Subject { plant: &plant, device: &device, zone: &zone, role: Role::Caller };
         let revision = Revision { record: "zone/cell-3".to_owned(), revision: 4 };
-        let trusted = Trusted::for_tests("cell-3".parse().unwrap());
+        let trusted = Trusted::for_tests("cell-3".parse().unwrap(), None);
         IssuanceGrant::of_key(&trusted, vec![1, 2, 3], &subject, NOW, backdate, vec![revision; revisions])
     }
 
@@ -225,6 +226,22 @@ mod tests {
         assert_eq!(grant.validity(), Validity { not_before: NOW.minus(60), not_after: NOW.plus(43_200) });
         let renewal = renew_at(grant.validity(), 0);
         assert!(NOW < renewal && grant.validity().not_after.since(renewal) >= 28_800);
+    }
+
+    #[test]
+    fn a_certificate_ends_with_the_override_that_it_rests_on() {
+        let plant = "plant.example".parse().unwrap();
+        let device = "press-7".parse().unwrap();
+        let zone = Zone::new("cell-3".parse().unwrap());
+        let subject = Subject { plant: &plant, device: &device, zone: &zone, role: Role::Caller };
+        let not_after = |until| {
+            let revision = Revision { record: "zone/cell-3".to_owned(), revision: 4 };
+            let trusted = Trusted::for_tests("cell-3".parse().unwrap(), Some(until));
+            let grant = IssuanceGrant::of_key(&trusted, vec![1], &subject, NOW, 0, vec![revision]);
+            grant.unwrap().validity().not_after
+        };
+        assert_eq!(not_after(NOW.plus(600)), NOW.plus(600));
+        assert_eq!(not_after(NOW.plus(86_400)), NOW.plus(zone.timing.certificate_lifetime()));
     }
 
     #[test]
@@ -240,7 +257,7 @@ mod tests {
         let (plant, device) = ("plant.example".parse().unwrap(), "press-7".parse().unwrap());
         let subject = Subject { plant: &plant, device: &device, zone, role };
         let revisions = vec![Revision { record: "zone/cell-3".to_owned(), revision: 4 }];
-        let trusted = Trusted::for_tests("cell-3".parse().unwrap());
+        let trusted = Trusted::for_tests("cell-3".parse().unwrap(), None);
         IssuanceGrant::for_software_key(&trusted, &key, &subject, device_end, NOW, 60, revisions)
     }
 

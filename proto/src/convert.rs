@@ -59,6 +59,25 @@ pub fn finding(finding: &Finding) -> v1::Finding {
     }
 }
 
+/// The mode of a zone as it is written.
+#[must_use]
+pub const fn mode_to_wire(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Observe => "observe",
+        Mode::Enforce => "enforce",
+    }
+}
+
+/// The mode that is written; none if nothing is.
+pub fn mode_from_wire(mode: &str) -> Result<Option<Mode>, ConvertError> {
+    match mode {
+        "" => Ok(None),
+        "observe" => Ok(Some(Mode::Observe)),
+        "enforce" => Ok(Some(Mode::Enforce)),
+        other => Err(word("mode", other, "observe, enforce")),
+    }
+}
+
 /// A zone, to send.
 #[must_use]
 pub fn zone_to_wire(zone: &Zone) -> v1::Zone {
@@ -67,13 +86,9 @@ pub fn zone_to_wire(zone: &Zone) -> v1::Zone {
         NameConstraint::NonCritical => "non-critical",
         NameConstraint::Off => "off",
     };
-    let mode = match zone.mode {
-        Mode::Observe => "observe",
-        Mode::Enforce => "enforce",
-    };
     v1::Zone {
         name: zone.name.to_string(),
-        mode: mode.to_owned(),
+        mode: mode_to_wire(zone.mode).to_owned(),
         timing: Some(timing_to_wire(zone)),
         intra_zone: zone.intra_zone == IntraZone::Allow,
         products: zone.products.iter().map(ToString::to_string).collect(),
@@ -108,11 +123,7 @@ pub fn timing_to_wire(zone: &Zone) -> v1::ZoneTiming {
 /// The zone that a message describes; what it leaves out is the default.
 pub fn zone_from_wire(sent: &v1::Zone) -> Result<Zone, ConvertError> {
     let mut zone = Zone::new(sent.name.parse()?);
-    zone.mode = match sent.mode.as_str() {
-        "observe" => Mode::Observe,
-        "" | "enforce" => Mode::Enforce,
-        other => return Err(word("mode", other, "observe, enforce")),
-    };
+    zone.mode = mode_from_wire(&sent.mode)?.unwrap_or(zone.mode);
     zone.name_constraint = match sent.name_constraint.as_str() {
         "" | "critical" => NameConstraint::Critical,
         "non-critical" => NameConstraint::NonCritical,

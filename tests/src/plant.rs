@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::process::{Process, run};
+use crate::process::{Process, run, run_with};
 use crate::tool::Answer;
 use crate::wait::until;
 
@@ -34,6 +34,9 @@ impl Made {
     }
 }
 
+/// What opens the recovery kit that init made.
+static PASSPHRASE: OnceLock<String> = OnceLock::new();
+
 /// Everything that init makes, folders before what is in them.
 fn made() -> &'static [Made] {
     static MADE: OnceLock<Vec<Made>> = OnceLock::new();
@@ -46,6 +49,9 @@ fn made() -> &'static [Made] {
         args.extend(["--owner", "alice", "--tpm-roots", &roots]);
         let output = run("touchstone-broker", &args);
         assert!(output.status.success(), "init failed: {}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let passphrase = said.lines().find_map(|line| line.strip_prefix("passphrase")).expect("a passphrase");
+        drop(PASSPHRASE.set(passphrase.trim().to_owned()));
         let mut made = Vec::new();
         collect(&dir, Path::new(""), &mut made);
         made
@@ -129,6 +135,19 @@ impl BrokerFolder {
     /// Runs the broker to its end and returns what it said: for starts that must fail.
     pub fn fails_to_run(&self) -> Answer {
         Answer::from(run("touchstone-broker", &["run", "--dir", &self.text("")]))
+    }
+
+    /// Runs `touchstone-broker recover` with this kit and passphrase.
+    pub fn recover(&self, kit: &Path, passphrase: &str, args: &[&str]) -> Answer {
+        let (dir, kit) = (self.text(""), kit.display().to_string());
+        let args = [&["recover", "--dir", &dir, "--kit", &kit], args].concat();
+        Answer::from(run_with("touchstone-broker", &args, passphrase))
+    }
+
+    /// The passphrase that init printed for the recovery kit.
+    pub fn passphrase() -> &'static str {
+        made();
+        PASSPHRASE.get().expect("init prints the passphrase")
     }
 
     /// Starts the broker and waits until it listens.

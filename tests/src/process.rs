@@ -1,6 +1,7 @@
 //! Programs of the workspace as processes.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -32,6 +33,18 @@ pub(crate) fn prepared(name: &str) -> Command {
 /// Runs a program of the workspace to its end. It logs nothing, so that standard error holds its own words.
 pub fn run(name: &str, args: &[&str]) -> Output {
     prepared(name).args(args).output().expect("the program starts")
+}
+
+/// The same, with something to read on standard input.
+pub fn run_with(name: &str, args: &[&str], input: &str) -> Output {
+    let mut program = prepared(name);
+    program.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = program.spawn().expect("the program starts");
+    let mut stdin = child.stdin.take().expect("its input is a pipe");
+    // A program that ends before it reads its input is no fault of the test.
+    drop(stdin.write_all(input.as_bytes()));
+    drop(stdin);
+    child.wait_with_output().expect("the program ends")
 }
 
 /// A running daemon; it dies with this value.

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::process::prepared;
+use crate::process::{prepared, run_with};
 
 /// How one run of `touchstone -o json` ended.
 #[derive(Debug)]
@@ -24,6 +24,13 @@ impl Answer {
         let mut tool = prepared("touchstone");
         tool.arg("--context").arg(context).args(["--address", address, "-o", "json"]).args(args);
         Self::from(tool.output().expect("touchstone starts"))
+    }
+
+    /// The same, with something to read on standard input.
+    pub(crate) fn of_input(context: &Path, address: &str, args: &[&str], input: &str) -> Self {
+        let context = context.display().to_string();
+        let options = ["--context", &context, "--address", address, "-o", "json"];
+        Self::from(run_with("touchstone", &[&options, args].concat(), input))
     }
 
     /// The JSON of a run that succeeded; `status` says 1 when something needs a person.

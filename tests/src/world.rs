@@ -61,6 +61,21 @@ impl World {
         Answer::of(context, &self.address, args)
     }
 
+    /// Invites somebody, accepts as they would on their machine, and gives their context folder.
+    pub fn invite(&self, name: &str, options: &str) -> PathBuf {
+        let code = self.admin(&format!("admin invite {name} {options}"))["code"].clone();
+        self.accept(name, code.as_str().expect("a code")).done();
+        self.plant.run_path(name)
+    }
+
+    /// Accepts an invitation into the context folder `name`, which must not be there yet.
+    pub fn accept(&self, name: &str, code: &str) -> Answer {
+        let (out, root) = (self.plant.run_path(name), self.plant.path("plant-root.pem"));
+        let (text, root) = (out.display().to_string(), root.display().to_string());
+        let args = ["admin", "accept", "-", "--root", &root, "--out", &text];
+        Answer::of_input(&out, &self.address, &args, code)
+    }
+
     /// Runs `touchstone` as the owner and expects success. The words of `line` are separated by blanks.
     pub fn admin(&self, line: &str) -> Value {
         self.tool(&line.split(' ').collect::<Vec<_>>()).done()

@@ -6,6 +6,7 @@ mod durability;
 mod faults;
 mod files;
 mod hostile;
+mod people;
 mod recovery;
 mod rollout;
 mod software_keys;

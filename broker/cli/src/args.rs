@@ -6,8 +6,8 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    admin, appraise, audit, authority, backup, change, completion, conduit, device, golden, inspect, token,
-    zone,
+    admin, appraise, audit, authority, backup, change, completion, conduit, context, device, golden, inspect,
+    man, overriding, status, token, zone,
 };
 use crate::exit;
 
@@ -37,14 +37,14 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
-    /// Context folder: plant, address, certificate and keys of the administrator
-    /// [default: ~/.config/touchstone/context]
-    #[arg(long, value_name = "DIR", env = "TOUCHSTONE_CONTEXT", global = true)]
+    /// Context: plant, address, certificate and keys of the administrator, by the name in `context list` or as a
+    /// folder [default: the one of `context use`]
+    #[arg(long, value_name = "NAME|DIR", env = "TOUCHSTONE_CONTEXT", global = true)]
     pub(crate) context: Option<PathBuf>,
     /// Address of the broker, instead of the one in the context
     #[arg(long, value_name = "HOST:PORT", env = "TOUCHSTONE_ADDRESS", global = true)]
     pub(crate) address: Option<String>,
-    /// Tables for people or JSON for programs
+    /// Tables for people, JSON or YAML for programs
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t, global = true)]
     pub(crate) output: Format,
 }
@@ -57,19 +57,23 @@ pub(crate) enum Format {
     Table,
     /// For programs; the shape is versioned by its field `schema`.
     Json,
+    /// The same document as JSON.
+    Yaml,
 }
 
 /// Nouns, each with its verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// The morning page: is the broker well, what needs you, how the devices are
-    Status,
+    Status(status::StatusArgs),
     /// Devices: list, admit, quarantine, and why one is refused
     #[command(subcommand)]
     Device(device::DeviceCommand),
     /// One-time join tokens for new devices
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Accept for a time what one device is refused for; needs two people
+    Override(overriding::OverrideArgs),
     /// Golden releases: what may boot
     #[command(subcommand)]
     Golden(golden::GoldenCommand),
@@ -100,8 +104,13 @@ pub(crate) enum Command {
     /// Read evidence and certificates offline
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),
+    /// Contexts for several plants: list, use, show, add, remove
+    #[command(subcommand)]
+    Context(context::ContextCommand),
     /// Print the completion script of a shell
     Completion(completion::CompletionArgs),
+    /// Write the man pages, one for each command
+    Man(man::ManArgs),
 }
 
 /// For commands that change something.

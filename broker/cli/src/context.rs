@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::Deserialize;
 
 use crate::args::Global;
+use crate::contexts;
 use crate::failure::{Failure, Result};
 use crate::file;
 
@@ -47,25 +48,32 @@ impl fmt::Debug for Context {
     }
 }
 
+/// What `context.toml` says.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ContextFile {
-    plant: PlantDomain,
-    address: String,
+pub(crate) struct ContextFile {
+    pub(crate) plant: PlantDomain,
+    pub(crate) address: String,
+}
+
+impl ContextFile {
+    /// Reads that of `folder`.
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("context.toml");
+        let text = fs::read_to_string(&path).map_err(|e| {
+            Failure::unusable(format!("{}: {e}", path.display())).next(
+                "name a context with --context or TOUCHSTONE_CONTEXT (`touchstone context list` shows yours); `touchstone-broker init` makes one, and `touchstone admin accept`",
+            )
+        })?;
+        toml::from_str(&text).map_err(|e| Failure::unusable(file::toml_fault(&path, &text, &e)))
+    }
 }
 
 impl Context {
     /// Opens the folder that the command line, the environment or the default names.
     pub(crate) fn open(global: &Global) -> Result<Self> {
-        let folder = folder(global)?;
-        let path = folder.join("context.toml");
-        let text = fs::read_to_string(&path).map_err(|e| {
-            Failure::unusable(format!("{}: {e}", path.display())).next(
-                "name the context folder with --context or TOUCHSTONE_CONTEXT; `touchstone-broker init` makes one, and `touchstone admin accept`",
-            )
-        })?;
-        let written: ContextFile =
-            toml::from_str(&text).map_err(|e| Failure::unusable(file::toml_fault(&path, &text, &e)))?;
+        let folder = contexts::folder(global)?;
+        let written = ContextFile::read(&folder)?;
         Ok(Self {
             plant: written.plant,
             address: global.address.clone().unwrap_or(written.address),
@@ -80,20 +88,8 @@ impl Context {
 
     /// The file in the context folder with the key that signs golden releases.
     pub(crate) fn release_key(global: &Global) -> Result<PathBuf> {
-        Ok(folder(global)?.join("release.key"))
+        Ok(contexts::folder(global)?.join("release.key"))
     }
-}
-
-fn folder(global: &Global) -> Result<PathBuf> {
-    if let Some(folder) = &global.context {
-        return Ok(folder.clone());
-    }
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let config = variable("XDG_CONFIG_HOME").or_else(|| variable("HOME").map(|home| home.join(".config")));
-    config.map(|config| config.join("touchstone/context")).ok_or_else(|| {
-        Failure::unusable("there is no context folder: neither XDG_CONFIG_HOME nor HOME is set")
-            .next("name it with --context or TOUCHSTONE_CONTEXT")
-    })
 }
 
 /// PEM of one object.

@@ -90,4 +90,18 @@ mod tests {
             assert!(text.contains(&format!("{:>2}  {}", exit.code(), exit.meaning())), "{exit:?}");
         }
     }
+
+    #[test]
+    fn the_readme_names_every_code() {
+        let readme = include_str!("../../../README.md");
+        let table = readme.split("## Exit codes").nth(1).unwrap().split("\n## ").next().unwrap();
+        let of_tool: Vec<String> = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| "))
+            .filter_map(|line| line.split(" | ").next().zip(line.split('|').nth(1)))
+            .filter(|(code, meaning)| code.parse::<u8>().is_ok() && !meaning.trim().is_empty())
+            .map(|(code, _)| code.to_owned())
+            .collect();
+        assert_eq!(of_tool, Exit::ALL.map(|exit| exit.code().to_string()));
+    }
 }

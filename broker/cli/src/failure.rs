@@ -3,13 +3,12 @@
 use std::fmt::Write as _;
 
 use proto::v1::{Denial, DenialReason};
-
 use serde::Serialize;
 
+use crate::args::Format;
 use crate::exit::Exit;
-use crate::output::SCHEMA;
 use crate::output::finding::Finding;
-use crate::output::words;
+use crate::output::{SCHEMA, document, words};
 
 /// Result of a command's steps.
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
@@ -22,6 +21,7 @@ pub(crate) struct Failure {
     findings: Vec<Finding>,
     next: Option<String>,
     change: Option<String>,
+    unknown: bool,
 }
 
 /// What programs read of a call that waits for a second person.
@@ -35,7 +35,7 @@ struct Waiting<'a> {
 impl Failure {
     /// A failure in one line.
     pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), findings: Vec::new(), next: None, change: None }
+        Self { exit, what: what.into(), findings: Vec::new(), next: None, change: None, unknown: false }
     }
 
     /// A file or value that cannot be used.
@@ -57,6 +57,7 @@ impl Failure {
 
     /// A structured refusal of the broker.
     pub(crate) fn denied(denial: Denial) -> Self {
+        let unknown = denial.reason() == DenialReason::NotFound;
         let next = match (denial.retry_after_seconds, denial.reason()) {
             (0, DenialReason::NotPermitted) => {
                 Some("ask an administrator whose certificate allows it".to_owned())
@@ -74,7 +75,19 @@ impl Failure {
             findings: denial.findings.into_iter().map(Finding::from).collect(),
             next,
             change: (!denial.change.is_empty()).then_some(denial.change),
+            unknown,
         }
+    }
+
+    /// Whether the broker knows no such thing.
+    pub(crate) const fn is_unknown(&self) -> bool {
+        self.unknown
+    }
+
+    /// Adds what may be meant, unless it is said already what to do next.
+    pub(crate) fn hint(mut self, hint: String) -> Self {
+        self.next.get_or_insert(hint);
+        self
     }
 
     /// How the program ends.
@@ -84,11 +97,11 @@ impl Failure {
     }
 
     /// Writes the lines to standard error, and for programs the change that waits to standard output.
-    pub(crate) fn print(&self, is_json: bool) -> Exit {
+    pub(crate) fn print(&self, format: Format) -> Exit {
         eprint!("{}", self.text());
-        if let Some(change) = self.change.as_deref().filter(|_| is_json) {
+        if let Some(change) = self.change.as_deref().filter(|_| format != Format::Table) {
             let waiting = Waiting { schema: SCHEMA, waits: true, change };
-            println!("{}", serde_json::to_string_pretty(&waiting).unwrap_or_default());
+            print!("{}", document(format, &waiting).unwrap_or_default());
         }
         self.exit
     }

@@ -9,11 +9,14 @@ mod client;
 mod clock;
 mod command;
 mod context;
+mod contexts;
 mod exit;
 mod failure;
 mod file;
 mod output;
 mod roots;
+#[cfg(test)]
+mod verbs;
 
 use std::process::ExitCode;
 
@@ -53,6 +56,6 @@ fn run(cli: Cli) -> Exit {
     };
     match runtime.block_on(command::run(cli.command, &session)) {
         Ok(report) => report.print(),
-        Err(failure) => failure.print(session.is_json()),
+        Err(failure) => failure.print(session.format()),
     }
 }

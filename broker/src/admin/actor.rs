@@ -51,6 +51,10 @@ pub enum Act {
     ReadmitDevice,
     /// A TPM is to be cleared.
     ExpectClear,
+    /// Accepts for a time what a device is refused for.
+    Override,
+    /// Accepts it no more.
+    EndOverride,
     /// "Attest now".
     AttestDevice,
     /// A join token.
@@ -104,6 +108,8 @@ impl Act {
         Self::QuarantineDevice,
         Self::ReadmitDevice,
         Self::ExpectClear,
+        Self::Override,
+        Self::EndOverride,
         Self::AttestDevice,
         Self::CreateToken,
         Self::CreateZone,
@@ -149,6 +155,8 @@ impl Act {
             | Self::QuarantineDevice
             | Self::ReadmitDevice
             | Self::ExpectClear
+            | Self::Override
+            | Self::EndOverride
             | Self::AttestDevice
             | Self::CreateToken => AdminRole::Operator,
             Self::CreateZone | Self::AllowConduit | Self::CloseConduit | Self::SetZone => AdminRole::Security,
@@ -178,7 +186,9 @@ impl Act {
             // Stopping what goes wrong must not wait for anybody.
             Self::HaltRollout => Demand::One,
             // Stopping a machine, and asking it to prove itself, never wait: they only take trust away.
-            Self::QuarantineDevice | Self::AttestDevice => Demand::One,
+            Self::QuarantineDevice | Self::AttestDevice | Self::EndOverride => Demand::One,
+            // It sets golden values aside: who runs the machine asks, who answers for the plant's security agrees.
+            Self::Override => Demand::TwoRoles(AdminRole::Security),
             // They are the second person, or drop what nobody did yet.
             Self::ApproveChange | Self::RejectChange => Demand::One,
             // Nor does stopping a person. A certificate is renewed for the same person and key.
@@ -236,6 +246,8 @@ impl Act {
             Self::QuarantineDevice => "device.quarantine",
             Self::ReadmitDevice => "device.readmit",
             Self::ExpectClear => "device.expect-clear",
+            Self::Override => "device.override",
+            Self::EndOverride => "device.end-override",
             Self::AttestDevice => "device.attest-now",
             Self::CreateToken => "token.create",
             Self::CreateZone => "zone.create",
@@ -357,6 +369,11 @@ impl Actor {
         &self.request
     }
 
+    /// Whether `name` is one of the people who do this.
+    pub(super) fn includes(&self, name: &str) -> bool {
+        self.name == name || self.second.as_ref().is_some_and(|second| second.name() == name)
+    }
+
     /// The second person, if there is one.
     pub(super) const fn second(&self) -> Option<&Second> {
         self.second.as_ref()
@@ -365,7 +382,7 @@ impl Actor {
     /// Who asked for a change, as of today, for the same act again, with whoever approves it.
     pub(super) fn with(asked: &Administrator, act: Act, second: Second) -> Result<Self, Refusal> {
         permitted(&asked.name, asked.role, act, act.needs())?;
-        let mut actor = Self::of(asked, act, asked.created);
+        let mut actor = Self::of(asked, act, asked.not_after);
         actor.second = Some(second);
         Ok(actor)
     }

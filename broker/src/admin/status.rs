@@ -15,9 +15,10 @@ use super::Actor;
 use super::device::view::{DeviceView, Seen, State, all};
 use super::device::why::why;
 use super::reach::Scope;
-use super::{conduit, golden};
+use super::{conduit, golden, overriding, second};
 use crate::plant::Plant;
 use crate::record::device::Decision;
+use crate::record::overriding::OverrideRecord;
 use crate::session::Refusal;
 use crate::session::recorded::results;
 use crate::store::Revision;
@@ -77,7 +78,9 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
     let releases = golden::all(plant).await?;
     let active = || releases.iter().filter(|release| release.state == ReleaseState::Active);
     let mut devices = BTreeMap::new();
-    let mut attention = Vec::new();
+    // First, so that no page leaves them out.
+    let overrides = overriding::all(plant, actor.scope()).await?;
+    let mut attention: Vec<Attention> = overrides.iter().map(of_override).collect();
     for seen in all(plant, actor.scope(), &zones).await? {
         let count: &mut u32 = devices.entry(seen.state()).or_default();
         *count = count.saturating_add(1);
@@ -91,6 +94,7 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
         &zones,
         &active().map(|release| release.product.clone()).collect(),
     ));
+    attention.extend(of_changes(plant, actor).await?);
     attention.extend(of_certificates(actor, keys.issuing.not_after(), now));
     shorten(&mut attention);
     Ok(Status {
@@ -198,6 +202,31 @@ fn of_zones(scope: &Scope, zones: &Segmentation, active: &BTreeSet<ProductName>)
         }
     }
     attention
+}
+
+fn of_override(record: &OverrideRecord) -> Attention {
+    Attention {
+        subject: record.device.to_string(),
+        message: overriding::words(record),
+        next_command: format!("touchstone override {} --end", record.device),
+        ..Attention::default()
+    }
+}
+
+/// Changes that wait for this very person.
+async fn of_changes(plant: &Plant, actor: &Actor) -> Result<Vec<Attention>, Refusal> {
+    let all = second::all(plant, actor).await?;
+    let mine = all.into_iter().filter(|one| second::may_approve(&one.change, &one.basis, actor));
+    let attention = mine.map(|second::Waiting { change, .. }| Attention {
+        subject: change.subject,
+        message: format!(
+            "{} asks for {}, which waits for a second person until {}",
+            change.by, change.act, change.expires
+        ),
+        next_command: format!("touchstone change show {}", change.id),
+        ..Attention::default()
+    });
+    Ok(attention.collect())
 }
 
 fn of_certificates(actor: &Actor, issuing: UnixTime, now: UnixTime) -> Vec<Attention> {

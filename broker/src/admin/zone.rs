@@ -5,19 +5,23 @@
 
 use std::slice;
 
+use policy::appraisal::policy::Mode;
 use policy::id::ZoneName;
 use policy::zone::{Conduit, Role, Segmentation, SoftwareKeys, Zone};
 
 use super::Actor;
+use super::bounds::{MAX_REASON, printable};
 use super::change::{Draft, commit};
 use super::device::no_zone;
 use super::reach::Scope;
 use super::second::enough_people;
 use crate::authority;
+use crate::golden;
 use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device};
+use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::zone::{
-    AUTHORITY, AuthorityRecord, RevokedCertificate, authority_key, revoked_prefix, zone_key,
+    AUTHORITY, AuthorityRecord, RevokedCertificate, authority_key, conduit_key, revoked_prefix, zone_key,
 };
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
@@ -71,21 +75,30 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
     Ok(Draft::write((), txn, reach.deed(zone.name.as_str(), &text)))
 }
 
-/// How a zone is administered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is changed of a zone; what is not stated stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Whether changes of it need two people.
-    pub two_person: bool,
+    pub two_person: Option<bool>,
+    /// Whether it refuses what is not golden or only records it.
+    pub mode: Option<Mode>,
+    /// Lets its conduits into enforcing zones stay when it observes.
+    pub accept_observed: bool,
+    /// Why, for the audit chain.
+    pub reason: String,
 }
 
-/// Changes how the zone `name` is administered.
+/// Changes the zone `name`.
 pub async fn set(
     plant: &Plant,
     actor: &Actor,
     name: &ZoneName,
-    settings: Settings,
+    settings: &Settings,
     dry_run: bool,
 ) -> Result<Zone, Refusal> {
+    if !settings.reason.is_empty() {
+        printable("reason", &settings.reason, MAX_REASON)?;
+    }
     commit(plant, || change(plant, actor, name, settings, dry_run)).await
 }
 
@@ -93,22 +106,57 @@ async fn change(
     plant: &Plant,
     actor: &Actor,
     name: &ZoneName,
-    Settings { two_person }: Settings,
+    settings: &Settings,
     dry_run: bool,
 ) -> Result<Draft<Zone>, Refusal> {
     let reach = actor.reach(plant, slice::from_ref(name)).await?;
     let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(name)).await?;
     let Held { key, version, record } = held.ok_or_else(|| no_zone(name))?;
-    if record.two_person == two_person {
+    let mut zone = record.clone();
+    zone.two_person = settings.two_person.unwrap_or(record.two_person);
+    zone.mode = settings.mode.unwrap_or(record.mode);
+    if zone == record {
         return Ok(Draft::nothing(record));
     }
-    if two_person {
+    if zone.two_person && !record.two_person {
         enough_people(plant, &record).await?;
     }
-    let zone = Zone { two_person, ..record };
-    let text = if two_person { "changes need two people from now on" } else { "one person changes it again" };
-    let txn = Txn::new().unchanged(key.clone(), version).put(key, stored(&zone)?);
-    Ok(Draft::unless(dry_run, zone, txn, reach.deed(name.as_str(), text)))
+    let mut txn = Txn::new().unchanged(key.clone(), version).put(key, stored(&zone)?);
+    let mut told = Vec::new();
+    if zone.mode != record.mode {
+        txn = change_mode(plant, txn, &zone, settings.accept_observed).await?;
+        told.push(match zone.mode {
+            Mode::Enforce => "enforces from now on".to_owned(),
+            Mode::Observe => "only observes from now on".to_owned(),
+        });
+    }
+    if zone.two_person != record.two_person {
+        let people = if zone.two_person {
+            "changes need two people from now on"
+        } else {
+            "one person changes it again"
+        };
+        told.push(people.to_owned());
+    }
+    told.extend((!settings.reason.is_empty()).then(|| settings.reason.clone()));
+    Ok(Draft::unless(dry_run, zone, txn, reach.deed(name.as_str(), &told.join("; "))))
+}
+
+/// A zone that begins to enforce, or ends it: conduits must still fit, and every device proves itself again, since
+/// what a verdict means has changed.
+async fn change_mode(plant: &Plant, txn: Txn, zone: &Zone, accept_observed: bool) -> Result<Txn, Refusal> {
+    let mut txn = trust::raise(plant, txn, plant.now()).await?;
+    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    let zones = known.zones().map(|other| if other.name == zone.name { zone } else { other }).cloned();
+    let mut conduits = known.conduits().to_vec();
+    for conduit in conduits.iter_mut().filter(|conduit| accept_observed && conduit.from == zone.name) {
+        conduit.accept_observed = true;
+        txn = txn.put(conduit_key(&conduit.from, &conduit.to, &conduit.service), stored(conduit)?);
+    }
+    fitting(zones.collect(), conduits)?;
+    let golden = golden::current(plant).await.map_err(Refusal::internal)?;
+    let head = GoldenHead { n: golden.n.saturating_add(1) };
+    Ok(txn.unchanged(GOLDEN, golden.version).put(GOLDEN, stored(&head)?))
 }
 
 /// Zones and conduits that fit together; every fault is told at once.

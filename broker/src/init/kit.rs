@@ -3,7 +3,7 @@
 //! The key is PKCS#8 under scrypt and AES-256 (RFC 5958, RFC 8018), so that it opens with openssl and
 //! does not depend on Touchstone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pkcs8::{PrivateKeyInfo, pkcs5::pbes2};
 use policy::id::PlantDomain;
@@ -18,6 +18,30 @@ use crate::ports::{Entropy, random};
 const SCRYPT: (u8, u32, u32) = (15, 8, 1);
 /// Letters and digits that people do not confuse.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+/// The file with the encrypted key.
+const KEY_FILE: &str = "plant-root.key.pem";
+/// Its PEM label (RFC 7468, section 11).
+const LABEL: &str = "ENCRYPTED PRIVATE KEY";
+
+/// The kit cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum KitError {
+    /// No file, or no such key in it.
+    #[error(
+        "{file} is no encrypted key of a recovery kit ({why}); name the folder `recovery-kit` with --kit"
+    )]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Another passphrase.
+    #[error(
+        "this passphrase does not open the recovery kit; it is the one that `touchstone-broker init` printed"
+    )]
+    Passphrase,
+}
 
 /// Writes the kit and returns the passphrase that opens it.
 pub(super) fn write(
@@ -30,11 +54,12 @@ pub(super) fn write(
     let passphrase = passphrase(entropy)?;
     let encrypted = encrypt(key, &passphrase, entropy)?;
     put(write_public, &folder.join("plant-root.pem"), pem("CERTIFICATE", certificate).as_bytes())?;
-    put(write_secret, &folder.join("plant-root.key.pem"), encrypted.as_bytes())?;
+    put(write_secret, &folder.join(KEY_FILE), encrypted.as_bytes())?;
     let note = format!(
         "Recovery kit of the plant {plant}.\n\n\
          plant-root.key.pem is the key of the plant root, encrypted under the passphrase that\n\
-         `touchstone-broker init` printed. Whoever has both can make a new owner and a new issuing key.\n\
+         `touchstone-broker init` printed. Whoever has both can make a new owner and a new issuing key, with\n\
+         `touchstone-broker recover`.\n\
          Keep this folder offline and the passphrase elsewhere; remove the folder from the broker's host.\n\
          To look at it: openssl pkey -in plant-root.key.pem -noout -text\n"
     );
@@ -42,18 +67,40 @@ pub(super) fn write(
     Ok(passphrase)
 }
 
-/// 32 characters of 5 bits in groups of four.
-fn passphrase(entropy: &dyn Entropy) -> Result<Zeroizing<String>, InitError> {
-    let bytes = Zeroizing::new(random::<32>(entropy)?);
-    let mut text = Zeroizing::new(String::with_capacity(40));
-    for (n, byte) in bytes.iter().enumerate() {
+/// The key of the kit in `folder`. Blanks in the passphrase do not matter: people read it in groups.
+pub(super) fn open(folder: &Path, passphrase: &str) -> Result<AuthorityKey, KitError> {
+    let file = folder.join(KEY_FILE);
+    let unreadable = |why: String| KitError::Unreadable { file: file.clone(), why };
+    let text = std::fs::read_to_string(&file).map_err(|error| unreadable(error.to_string()))?;
+    let (label, document) =
+        pkcs8::SecretDocument::from_pem(&text).map_err(|error| unreadable(error.to_string()))?;
+    if label != LABEL {
+        return Err(unreadable(format!("it holds a {label}")));
+    }
+    let info = pkcs8::EncryptedPrivateKeyInfo::try_from(document.as_bytes())
+        .map_err(|error| unreadable(error.to_string()))?;
+    let words = Zeroizing::new(passphrase.split_whitespace().collect::<Vec<_>>().concat());
+    let key = info.decrypt(grouped(&words).as_bytes()).map_err(|_| KitError::Passphrase)?;
+    AuthorityKey::from_pkcs8(key.as_bytes()).map_err(|error| unreadable(error.to_string()))
+}
+
+/// The letters of a passphrase as it is shown: in groups of four.
+fn grouped(letters: &str) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(letters.len().saturating_mul(2)));
+    for (n, letter) in letters.chars().enumerate() {
         if n > 0 && n % 4 == 0 {
             text.push(' ');
         }
-        let letter = ALPHABET.get(usize::from(byte & 31)).copied().unwrap_or(b'a');
-        text.push(char::from(letter));
+        text.push(letter);
     }
-    Ok(text)
+    text
+}
+
+/// 32 characters of 5 bits in groups of four.
+fn passphrase(entropy: &dyn Entropy) -> Result<Zeroizing<String>, InitError> {
+    let bytes = Zeroizing::new(random::<32>(entropy)?);
+    let letter = |byte: &u8| char::from(ALPHABET.get(usize::from(byte & 31)).copied().unwrap_or(b'a'));
+    Ok(grouped(&Zeroizing::new(bytes.iter().map(letter).collect::<String>())))
 }
 
 fn encrypt(
@@ -69,7 +116,7 @@ fn encrypt(
     let der = key.to_pkcs8();
     let info = PrivateKeyInfo::try_from(der.as_slice()).map_err(|e| failed(&e))?;
     let encrypted = info.encrypt_with_params(scheme, passphrase).map_err(|e| failed(&e))?;
-    encrypted.to_pem("ENCRYPTED PRIVATE KEY", pkcs8::LineEnding::LF).map_err(|e| failed(&e))
+    encrypted.to_pem(LABEL, pkcs8::LineEnding::LF).map_err(|e| failed(&e))
 }
 
 #[cfg(test)]
@@ -88,5 +135,14 @@ mod tests {
         let info = pkcs8::EncryptedPrivateKeyInfo::try_from(document.as_bytes()).unwrap();
         assert_eq!(info.decrypt(secret.as_bytes()).unwrap().as_bytes(), key.to_pkcs8().as_slice());
         assert!(info.decrypt(b"wrong").is_err());
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(KEY_FILE), pem.as_bytes()).unwrap();
+        for typed in
+            [secret.to_string(), secret.replace(' ', ""), format!(" {} \n", secret.replace(' ', "  "))]
+        {
+            assert_eq!(open(folder.path(), &typed).unwrap().to_pkcs8(), key.to_pkcs8());
+        }
+        assert!(matches!(open(folder.path(), "wrong"), Err(KitError::Passphrase)));
+        assert!(matches!(open(&folder.path().join("none"), &secret), Err(KitError::Unreadable { .. })));
     }
 }

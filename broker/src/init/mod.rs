@@ -4,6 +4,9 @@
 //! line, and the recovery kit, which holds the plant root's key and belongs offline.
 
 mod kit;
+pub mod recover;
+
+pub use self::kit::KitError;
 
 use std::path::{Path, PathBuf};
 

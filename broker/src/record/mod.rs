@@ -8,9 +8,11 @@ pub mod change;
 pub mod device;
 pub mod golden;
 pub mod invitation;
+pub mod overriding;
 pub mod plant;
 pub mod rollout;
 pub mod stage;
+pub mod would;
 pub mod zone;
 
 pub use self::binary::Bytes;

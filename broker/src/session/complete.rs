@@ -24,7 +24,9 @@ use crate::record::device::{
     device_key, inventory_key,
 };
 use crate::record::golden::GOLDEN;
+use crate::record::overriding::Excused;
 use crate::record::rollout::{HealthRecord, HealthResult, health_key};
+use crate::record::would::{WouldRefuse, would_key};
 use crate::record::{Held, fetch, stored};
 use crate::rollout::wanted::wanted;
 use crate::store::{Txn, TxnError};
@@ -73,6 +75,7 @@ struct Draft {
     rebound: bool,
     rulings: Vec<Ruling>,
     golden: Golden,
+    excused: Excused,
     attested: Attested,
     last: Option<Held<Attested>>,
     now: UnixTime,
@@ -88,13 +91,14 @@ async fn decide(
     let Placed { mut device, rebound, txn } = placed;
     let last = in_order(plant, &mut device, &proven.evidence().clock()).await?;
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
-    let rulings = rule(plant, &device, proven.evidence(), &golden, now).await?;
+    let excused = Excused::of(plant.store.as_ref(), &device.name).await?;
+    let rulings = rule(plant, &device, proven.evidence(), &golden, &excused, now).await?;
     // What a device offers moves the trust files of others, so only a trusted one is heard.
     if rulings.iter().any(|ruling| ruling.decision() != Decision::Refused) {
         device.services.clone_from(&proven.statement().services);
     }
     let attested = attested(plant, proven, &device, &rulings, &golden, request, now).await?;
-    let draft = Draft { device, rebound, rulings, golden, attested, last, now };
+    let draft = Draft { device, rebound, rulings, golden, excused, attested, last, now };
     match settle(plant, proven, &draft, txn).await {
         Ok(earned) => {
             forget(plant, draft.last.as_ref().map(|held| &held.record)).await;
@@ -196,6 +200,8 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
         .put(device_key(name), stored(device)?)
         .put(attested_key(name), stored(&draft.attested)?);
     txn = expect_last(txn, name, draft.last.as_ref());
+    let (key, expect) = draft.excused.expected();
+    txn = note_would_refuse(plant, txn.expecting(key, expect), draft).await?;
     txn = declare(plant, txn, proven, name, now).await?;
     txn = record_health(plant, txn, proven, name, now).await?;
     if revoked > 0 || services_changed(plant, device).await? {
@@ -227,6 +233,18 @@ fn expect_last(txn: Txn, name: &DeviceName, last: Option<&Held<Attested>>) -> Tx
         Some(held) => txn.unchanged(held.key.clone(), held.version),
         None => txn.absent(attested_key(name)),
     }
+}
+
+/// Remembers what observing zones would have refused, so that a plant can enforce knowing whom it stops.
+async fn note_would_refuse(plant: &Plant, mut txn: Txn, draft: &Draft) -> Result<Txn, Refusal> {
+    let would = |ruling: &&Ruling| ruling.decision() == Decision::WouldRefuse;
+    for ruling in draft.rulings.iter().filter(would) {
+        let key = would_key(&ruling.zone.record.name, &draft.device.name);
+        let known: Option<Held<WouldRefuse>> = fetch(plant.store.as_ref(), key.clone()).await?;
+        let known = known.map(|held| held.record);
+        txn = txn.put(key, stored(&WouldRefuse::again(known, draft.now, ruling.reasons()))?);
+    }
+    Ok(txn)
 }
 
 async fn services_changed(plant: &Plant, device: &Device) -> Result<bool, Refusal> {
@@ -291,6 +309,9 @@ fn event(name: &DeviceName, rulings: &[Ruling], earned: &Earned, revoked: usize,
         if let Some(reason) = ruling.reasons().first() {
             text.push_str(": ");
             text.push_str(&reason.sentence);
+        } else if let Some(accepted) = ruling.overridden().first() {
+            text.push_str(" by override of: ");
+            text.push_str(&accepted.sentence);
         }
     }
     Event::new(now, name.as_str(), "device.attest", name.as_str(), &text)

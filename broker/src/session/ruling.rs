@@ -13,6 +13,7 @@ use crate::audit::Event;
 use crate::golden::Golden;
 use crate::plant::Plant;
 use crate::record::device::{Attested, Decision, Device, attested_key};
+use crate::record::overriding::Excused;
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, stored};
 use crate::store::Txn;
@@ -39,6 +40,15 @@ impl Ruling {
         }
     }
 
+    /// What it would be refused for without an override.
+    #[must_use]
+    pub fn overridden(&self) -> &[Finding] {
+        match &self.admission {
+            Admission::Refused(_) => &[],
+            Admission::Trusted(trusted) => trusted.overridden(),
+        }
+    }
+
     /// The reasons against the device: those it is refused for, or would be.
     #[must_use]
     pub fn reasons(&self) -> &[Finding] {
@@ -55,13 +65,18 @@ pub async fn rule(
     device: &Device,
     evidence: &VerifiedEvidence,
     golden: &Golden,
+    excused: &Excused,
     now: UnixTime,
 ) -> Result<Vec<Ruling>, Refusal> {
     let mut rulings = Vec::new();
     for name in &device.zones {
         let zone = zone(plant, name).await?;
         let result = appraise(evidence, &golden.values, &zone.record.policy(), now);
-        rulings.push(Ruling { record: result.record().clone(), admission: decide(&result), zone });
+        rulings.push(Ruling {
+            record: result.record().clone(),
+            admission: decide(&result, excused.get()),
+            zone,
+        });
     }
     Ok(rulings)
 }

@@ -143,6 +143,13 @@ fn compare<'a>(
     };
     let mut candidates: Vec<_> = reference.of_products(&policy.products).map(candidate).collect();
     candidates.sort_by_cached_key(Candidate::order);
+    // What the closest release says of files is told of another boot too: whoever accepts the boot by hand must
+    // see what runs on it.
+    if let Some(closest) = candidates.iter_mut().find(|candidate| candidate.is_accepted())
+        && !closest.mismatches.is_empty()
+    {
+        closest.files = files::compare(closest.release.signed().manifest(), seen);
+    }
     candidates
 }
 

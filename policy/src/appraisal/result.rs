@@ -74,6 +74,11 @@ impl AttestationResult {
         Self { record, policy, ima: None }
     }
 
+    #[cfg(test)]
+    pub(crate) const fn bend(&mut self) -> &mut AppraisalRecord {
+        &mut self.record
+    }
+
     /// What was found.
     #[must_use]
     pub const fn record(&self) -> &AppraisalRecord {

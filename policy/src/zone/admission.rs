@@ -8,6 +8,8 @@ use crate::appraisal::policy::{Mode, ZonePolicy};
 use crate::appraisal::{AppraisalRecord, AttestationResult, Forecast};
 use crate::id::ZoneName;
 use crate::reference::release::ReleaseId;
+use crate::time::UnixTime;
+use crate::zone::overriding::Override;
 
 /// Claims that observe does not relax: that the device is who it is and that its TPM is one (design,
 /// section 5).
@@ -20,6 +22,9 @@ pub struct Judgement {
     pub refused: Vec<Finding>,
     /// Reasons for which it would be refused, did the zone enforce.
     pub would_refuse: Vec<Finding>,
+    /// Reasons that an override excuses.
+    #[serde(default)]
+    pub overridden: Vec<Finding>,
 }
 
 /// A device that a zone trusts on fresh evidence. Only [`decide`] makes one, and only a grant uses it.
@@ -28,6 +33,8 @@ pub struct Trusted {
     zone: ZoneName,
     release: Option<ReleaseId>,
     would_refuse: Vec<Finding>,
+    overridden: Vec<Finding>,
+    until: Option<UnixTime>,
 }
 
 impl Trusted {
@@ -49,9 +56,21 @@ impl Trusted {
         &self.would_refuse
     }
 
+    /// What it would be refused for without an override.
+    #[must_use]
+    pub fn overridden(&self) -> &[Finding] {
+        &self.overridden
+    }
+
+    /// When the trust ends by itself, if it rests on an override.
+    #[must_use]
+    pub const fn until(&self) -> Option<UnixTime> {
+        self.until
+    }
+
     #[cfg(test)]
-    pub(crate) const fn for_tests(zone: ZoneName) -> Self {
-        Self { zone, release: None, would_refuse: Vec::new() }
+    pub(crate) const fn for_tests(zone: ZoneName, until: Option<UnixTime>) -> Self {
+        Self { zone, release: None, would_refuse: Vec::new(), overridden: Vec::new(), until }
     }
 }
 
@@ -64,18 +83,22 @@ pub enum Admission {
     Refused(Vec<Finding>),
 }
 
-/// Decides whether the zone trusts the device, under the policy that the result was appraised by.
+/// Decides whether the zone trusts the device, under the policy that the result was appraised by and the override
+/// that the device has.
 #[must_use]
-pub fn decide(result: &AttestationResult) -> Admission {
+pub fn decide(result: &AttestationResult, excused: Option<&Override>) -> Admission {
     let record = result.record();
-    let judgement = judge(record, result.policy());
+    let judgement = judge(record, result.policy(), excused);
     if !judgement.refused.is_empty() {
         return Admission::Refused(judgement.refused);
     }
+    let until = excused.map(|excused| excused.until).filter(|_| !judgement.overridden.is_empty());
     Admission::Trusted(Trusted {
         zone: record.zone.clone(),
         release: record.release.clone(),
         would_refuse: judgement.would_refuse,
+        overridden: judgement.overridden,
+        until,
     })
 }
 
@@ -83,14 +106,20 @@ impl Forecast {
     /// What the zone would make of it.
     #[must_use]
     pub fn judgement(&self) -> Judgement {
-        judge(self.record(), self.policy())
+        self.judgement_under(None)
+    }
+
+    /// What the zone would make of it, of a device that has an override.
+    #[must_use]
+    pub fn judgement_under(&self, excused: Option<&Override>) -> Judgement {
+        judge(self.record(), self.policy(), excused)
     }
 }
 
 /// Sorts the reasons of a record by what `policy` makes of them. A withdrawn release is a reason
-/// whatever the zone asks for.
+/// whatever the zone asks for. Reasons that were left out of the record cannot be excused, so none is then.
 #[must_use]
-pub fn judge(record: &AppraisalRecord, policy: &ZonePolicy) -> Judgement {
+pub fn judge(record: &AppraisalRecord, policy: &ZonePolicy, excused: Option<&Override>) -> Judgement {
     let (hard, soft): (Vec<Claim>, Vec<Claim>) =
         policy.least.unmet(&record.claims).partition(|claim| NEVER_RELAXED.contains(claim));
     let withdrawn = record.findings.iter().filter(|finding| finding.kind == FindingKind::Withdrawn);
@@ -100,12 +129,17 @@ pub fn judge(record: &AppraisalRecord, policy: &ZonePolicy) -> Judgement {
         appraisal.extend(reasons.into_iter().filter(|finding| finding.kind != FindingKind::Withdrawn));
     }
     let authenticity: Vec<Finding> = hard.into_iter().flat_map(|claim| reasons(record, claim)).collect();
+    let excuses = |finding: &Finding| {
+        record.findings_left_out == 0 && excused.is_some_and(|one| one.excuses(finding, record.at))
+    };
+    let (overridden, appraisal): (Vec<_>, Vec<_>) = appraisal.into_iter().partition(excuses);
     match policy.mode {
         Mode::Enforce => Judgement {
             refused: authenticity.into_iter().chain(appraisal).collect(),
             would_refuse: Vec::new(),
+            overridden,
         },
-        Mode::Observe => Judgement { refused: authenticity, would_refuse: appraisal },
+        Mode::Observe => Judgement { refused: authenticity, would_refuse: appraisal, overridden },
     }
 }
 
@@ -133,7 +167,9 @@ mod tests {
     use super::*;
     use crate::appraisal::Verdict;
     use crate::appraisal::claims::{ClaimValue, Claims, LeastClaims};
-    use crate::time::UnixTime;
+    use crate::reference::hash_text::HashText;
+    use crate::tpm::alg::{HashAlg, HashValue};
+    use crate::zone::overriding::NamedMismatch;
 
     fn result(executables: ClaimValue, mode: Mode, kinds: &[FindingKind]) -> AttestationResult {
         let mut claims = Claims::default();
@@ -165,18 +201,20 @@ mod tests {
     #[test]
     fn trust_is_given_when_every_claim_is_met() {
         let result = result(ClaimValue::BOOT_APPROVED, Mode::Enforce, &[FindingKind::Deprecated]);
-        let Admission::Trusted(trusted) = decide(&result) else { panic!() };
+        let Admission::Trusted(trusted) = decide(&result, None) else { panic!() };
         assert_eq!((trusted.zone().as_str(), trusted.would_refuse().len()), ("cell-3", 0));
     }
 
     #[test]
     fn enforce_refuses_and_observe_records_the_same_reasons() {
         let reasons = [FindingKind::EventDigest, FindingKind::Deprecated];
-        let Admission::Refused(refused) = decide(&result(ClaimValue::UNRECOGNISED, Mode::Enforce, &reasons))
+        let Admission::Refused(refused) =
+            decide(&result(ClaimValue::UNRECOGNISED, Mode::Enforce, &reasons), None)
         else {
             panic!()
         };
-        let Admission::Trusted(trusted) = decide(&result(ClaimValue::UNRECOGNISED, Mode::Observe, &reasons))
+        let Admission::Trusted(trusted) =
+            decide(&result(ClaimValue::UNRECOGNISED, Mode::Observe, &reasons), None)
         else {
             panic!()
         };
@@ -186,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_refusal_without_a_finding_still_says_why() {
-        let Admission::Refused(refused) = decide(&result(ClaimValue::NONE, Mode::Enforce, &[])) else {
+        let Admission::Refused(refused) = decide(&result(ClaimValue::NONE, Mode::Enforce, &[]), None) else {
             panic!()
         };
         assert_eq!(kinds(&refused), [FindingKind::NotClaimed]);
@@ -196,10 +234,79 @@ mod tests {
     #[test]
     fn a_withdrawn_release_is_refused_whatever_the_zone_asks() {
         let reasons = [FindingKind::Withdrawn];
-        let Admission::Refused(refused) = decide(&result(ClaimValue::BOOT_APPROVED, Mode::Enforce, &reasons))
+        let Admission::Refused(refused) =
+            decide(&result(ClaimValue::BOOT_APPROVED, Mode::Enforce, &reasons), None)
         else {
             panic!()
         };
         assert_eq!(kinds(&refused), reasons);
+    }
+
+    const KERNEL: [u8; 32] = [7; 32];
+
+    /// A result with one mismatch, and the override that names it until time 9.
+    fn mismatch(mode: Mode) -> (AttestationResult, Override) {
+        let mut result = result(ClaimValue::UNRECOGNISED, mode, &[FindingKind::EventDigest]);
+        let finding = &mut result.bend().findings[0];
+        (finding.pcr, finding.name) = (Some(4), Some("kernel".to_owned()));
+        finding.seen = HashValue::new(HashAlg::Sha256, &KERNEL).map(HashText);
+        let named = NamedMismatch::of(finding).unwrap();
+        (result, Override { mismatches: [named].into(), until: UnixTime(9) })
+    }
+
+    #[test]
+    fn an_override_accepts_the_named_mismatch_and_ends_by_itself() {
+        let (mut result, excused) = mismatch(Mode::Enforce);
+        assert!(matches!(decide(&result, None), Admission::Refused(_)));
+        let Admission::Trusted(trusted) = decide(&result, Some(&excused)) else { panic!() };
+        assert_eq!(
+            (kinds(trusted.overridden()), trusted.until()),
+            (vec![FindingKind::EventDigest], Some(UnixTime(9)))
+        );
+        result.bend().at = UnixTime(9);
+        assert!(matches!(decide(&result, Some(&excused)), Admission::Refused(_)), "its time is over");
+    }
+
+    #[test]
+    fn an_override_accepts_nothing_else() {
+        let change = |change: fn(&mut Finding)| {
+            let (mut result, excused) = mismatch(Mode::Enforce);
+            change(&mut result.bend().findings[0]);
+            matches!(decide(&result, Some(&excused)), Admission::Refused(_))
+        };
+        assert!(change(|finding| finding.seen = HashValue::new(HashAlg::Sha256, &[8; 32]).map(HashText)));
+        assert!(change(|finding| finding.seen = None));
+        assert!(change(|finding| finding.pcr = Some(9)));
+        assert!(change(|finding| finding.name = Some("initrd".to_owned())));
+        assert!(change(|finding| finding.kind = FindingKind::UnexpectedEvent));
+        let more = |more: fn(&mut AppraisalRecord)| {
+            let (mut result, excused) = mismatch(Mode::Enforce);
+            more(result.bend());
+            matches!(decide(&result, Some(&excused)), Admission::Refused(_))
+        };
+        assert!(more(|record| record.findings_left_out = 1), "what is not told cannot be excused");
+        assert!(more(|record| record.claims.lower_to(Claim::Hardware, ClaimValue::CONTRAINDICATED)));
+        let because = |kind| Finding::new(kind, Claim::Executables, "because".to_owned());
+        let withdrawn = because(FindingKind::Withdrawn);
+        let (mut result, excused) = mismatch(Mode::Enforce);
+        result.bend().findings.push(withdrawn);
+        let Admission::Refused(refused) = decide(&result, Some(&excused)) else { panic!() };
+        assert_eq!(kinds(&refused), [FindingKind::Withdrawn]);
+    }
+
+    #[test]
+    fn only_what_was_there_by_its_digest_can_be_named() {
+        let (result, _) = mismatch(Mode::Enforce);
+        for kind in [FindingKind::Unexplained, FindingKind::Withdrawn, FindingKind::HardwareUnproven] {
+            let finding = Finding { kind, ..result.record().findings[0].clone() };
+            assert_eq!(NamedMismatch::of(&finding), None, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_overridden_is_no_would_be_refusal() {
+        let (result, excused) = mismatch(Mode::Observe);
+        let Admission::Trusted(trusted) = decide(&result, Some(&excused)) else { panic!() };
+        assert_eq!((trusted.would_refuse().len(), trusted.overridden().len()), (0, 1));
     }
 }

@@ -6,9 +6,11 @@
 pub mod admission;
 pub mod authorize;
 pub mod model;
+pub mod overriding;
 pub mod trust;
 
 pub use admission::{Admission, Trusted, decide};
 pub use authorize::authorize;
 pub use model::{Conduit, IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone};
+pub use overriding::{NamedMismatch, Override};
 pub use trust::{AuthorityRef, Believed, Direction, Placement, Role, TrustFile, compile};

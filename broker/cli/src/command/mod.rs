@@ -8,23 +8,36 @@ pub(crate) mod backup;
 pub(crate) mod change;
 pub(crate) mod completion;
 pub(crate) mod conduit;
+pub(crate) mod context;
 pub(crate) mod device;
 pub(crate) mod golden;
 pub(crate) mod inspect;
-mod status;
+pub(crate) mod man;
+pub(crate) mod overriding;
+pub(crate) mod status;
+mod suggest;
 pub(crate) mod token;
+mod watch;
 pub(crate) mod zone;
 
 use crate::args::Command;
 use crate::failure::Result;
 use crate::output::{Report, Session};
 
-/// Runs one command.
+/// Runs one command; where the broker knows no such thing, the failure says which one may be meant.
 pub(crate) async fn run(command: Command, session: &Session) -> Result<Report> {
+    match answer(command, session).await {
+        Err(failure) if failure.is_unknown() => Err(suggest::improve(failure, session).await),
+        answered => answered,
+    }
+}
+
+async fn answer(command: Command, session: &Session) -> Result<Report> {
     match command {
-        Command::Status => status::run(session).await,
+        Command::Status(args) => status::run(&args, session).await,
         Command::Device(command) => device::run(command, session).await,
         Command::Token(command) => token::run(command, session).await,
+        Command::Override(args) => overriding::run(args, session).await,
         Command::Golden(command) => golden::run(command, session).await,
         Command::Zone(command) => zone::run(command, session).await,
         Command::Conduit(command) => conduit::run(command, session).await,
@@ -36,6 +49,8 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Report> {
         Command::Restore(args) => backup::restore(args, session).await,
         Command::Appraise(args) => appraise::run(&args, session),
         Command::Inspect(command) => inspect::run(command, session),
+        Command::Context(command) => context::run(command, session),
         Command::Completion(args) => completion::run(&args),
+        Command::Man(args) => man::run(&args, session),
     }
 }

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use clap::Args;
 use proto::v1::{Attention, GetStatusRequest, GetStatusResponse};
 use serde::Serialize;
 
 use crate::client::failed;
+use crate::command::watch::Watch;
+use crate::contexts;
 use crate::exit::Exit;
 use crate::failure::Result;
 use crate::output::table::{Table, Tone};
@@ -17,8 +20,17 @@ const NOTED_SKEW_SECONDS: u64 = 60;
 /// States in the order in which people want to read them.
 const STATES: [&str; 7] = ["trusted", "holding", "refused", "quarantined", "pending", "silent", "registered"];
 
+/// How often.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: touchstone status --watch")]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    watch: Watch,
+}
+
 #[derive(Debug, Serialize)]
 struct StatusView {
+    context: String,
     plant: String,
     broker: BrokerView,
     needs_you: Vec<AttentionView>,
@@ -51,16 +63,21 @@ struct AttentionView {
 }
 
 /// Shows the page; ends with 1 when something needs a person.
-pub(crate) async fn run(session: &Session) -> Result<Report> {
+pub(crate) async fn run(args: &StatusArgs, session: &Session) -> Result<Report> {
+    args.watch.show(session, once).await
+}
+
+async fn once(session: &Session) -> Result<Report> {
     let mut client = session.client().await?;
     let answer = client.get_status(GetStatusRequest {}).await.map_err(|s| failed(&s))?.into_inner();
-    let view = StatusView::new(answer, session.now().0);
+    let context = contexts::label(session.global())?;
+    let view = StatusView::new(context, answer, session.now().0);
     let exit = if view.needs_you.is_empty() { Exit::Done } else { Exit::NeedsYou };
     Ok(session.report(&view)?.ending(exit))
 }
 
 impl StatusView {
-    fn new(answer: GetStatusResponse, now: u64) -> Self {
+    fn new(context: String, answer: GetStatusResponse, now: u64) -> Self {
         let seconds = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
         let broker = BrokerView {
             version: answer.broker_version,
@@ -73,6 +90,7 @@ impl StatusView {
             issuing_ends: answer.issuing_not_after,
         };
         Self {
+            context,
             plant: answer.plant,
             broker,
             needs_you: answer.attention.into_iter().map(AttentionView::from).collect(),
@@ -115,8 +133,9 @@ impl View for StatusView {
         let broker = &self.broker;
         let _ = writeln!(
             text,
-            "{}: broker {} is well; its own certificate ends {}",
+            "{} ({}): broker {} is well; its own certificate ends {}",
             words::visible(&self.plant),
+            words::visible(&self.context),
             words::visible(&broker.version),
             words::left(broker.issuing_ends, page.now),
         );
@@ -175,8 +194,10 @@ mod tests {
 
     #[test]
     fn the_page_names_what_needs_you_and_the_next_command() {
-        let text = StatusView::new(answer(), 1_000_000).text(&Page::plain(1_000_000));
-        assert!(text.starts_with("plant.example: broker 0.1.0 is well; its own certificate ends in 90 d\n"));
+        let text = StatusView::new("context".to_owned(), answer(), 1_000_000).text(&Page::plain(1_000_000));
+        assert!(text.starts_with(
+            "plant.example (context): broker 0.1.0 is well; its own certificate ends in 90 d\n"
+        ));
         assert!(text.contains("Devices: 2 trusted, 1 refused\n"), "{text}");
         assert!(text.contains("touchstone device why press-7"), "{text}");
         assert!(!text.contains("clock"), "{text}");
@@ -184,13 +205,13 @@ mod tests {
 
     #[test]
     fn a_skewed_clock_is_named() {
-        let text = StatusView::new(answer(), 1_000_600).text(&Page::plain(1_000_600));
+        let text = StatusView::new("context".to_owned(), answer(), 1_000_600).text(&Page::plain(1_000_600));
         assert!(text.contains("The broker's clock is 10 min behind this machine's."), "{text}");
     }
 
     #[test]
     fn json_has_a_time_for_every_instant() {
-        let json = serde_json::to_value(StatusView::new(answer(), 1_000_000)).unwrap();
+        let json = serde_json::to_value(StatusView::new("context".to_owned(), answer(), 1_000_000)).unwrap();
         assert_eq!(json["broker"]["time"], "1970-01-12T13:46:40Z");
         assert_eq!(json["needs_you"][0]["subject"], "press-7");
         assert_eq!(json["devices"]["trusted"], 2);

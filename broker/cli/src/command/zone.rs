@@ -12,6 +12,9 @@ use proto::v1::{
 use serde::Serialize;
 
 use super::conduit::ConduitView;
+
+mod mode;
+
 use crate::args::{DryRun, Span};
 use crate::client::failed;
 use crate::failure::Result;
@@ -25,6 +28,10 @@ pub(crate) enum ZoneCommand {
     Create(CreateArgs),
     /// Change how a zone is administered
     Set(SetArgs),
+    /// Refuse what is not golden from now on; says first what that would have done
+    Enforce(mode::EnforceArgs),
+    /// Only record what would be refused: the way back
+    Observe(mode::ObserveArgs),
     /// Every zone
     List,
     /// One zone: its numbers, its conduits, its devices
@@ -328,6 +335,8 @@ pub(crate) async fn run(command: ZoneCommand, session: &Session) -> Result<Repor
     match command {
         ZoneCommand::Create(args) => create(args, session).await,
         ZoneCommand::Set(args) => set(args, session).await,
+        ZoneCommand::Enforce(args) => mode::enforce(args, session).await,
+        ZoneCommand::Observe(args) => mode::observe(args, session).await,
         ZoneCommand::List => {
             let mut client = session.client().await?;
             let answer = client.list_zones(ListZonesRequest {}).await.map_err(|s| failed(&s))?;
@@ -365,7 +374,8 @@ const fn people(two_person: bool) -> &'static str {
 async fn set(args: SetArgs, session: &Session) -> Result<Report> {
     let dry_run = args.dry_run.dry_run;
     let two_person = Some(args.two_person == Switch::On);
-    let request = SetZoneRequest { name: args.name.to_string(), two_person, dry_run };
+    let request =
+        SetZoneRequest { name: args.name.to_string(), two_person, dry_run, ..SetZoneRequest::default() };
     let answer = session.client().await?.set_zone(request).await.map_err(|s| failed(&s))?;
     let zone = ZoneView::from(answer.into_inner().zone.unwrap_or_default());
     let verb = if dry_run { "would need" } else { "need" };

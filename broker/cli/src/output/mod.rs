@@ -1,6 +1,8 @@
 //! What a command says: tables for people, versioned JSON for programs, and where it goes.
 
+pub(crate) mod agree;
 pub(crate) mod finding;
+pub(crate) mod moment;
 pub(crate) mod table;
 pub(crate) mod words;
 
@@ -49,13 +51,14 @@ struct Versioned<'a, T> {
 pub(crate) struct Session {
     global: Global,
     page: Page,
+    one_line: bool,
 }
 
 impl Session {
     /// A session of this process.
     pub(crate) fn new(global: Global) -> Self {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { global, page: Page { now: clock::now(), colour } }
+        Self { global, page: Page { now: clock::now(), colour }, one_line: false }
     }
 
     /// The time that this command began.
@@ -68,9 +71,30 @@ impl Session {
         Page { now: self.page.now, colour: false }
     }
 
-    /// Whether programs read the answer.
+    /// Whether programs read the answer, as JSON or as YAML.
     pub(crate) fn is_json(&self) -> bool {
-        self.global.output == Format::Json
+        self.global.output != Format::Table
+    }
+
+    /// How to answer.
+    pub(crate) const fn format(&self) -> Format {
+        self.global.output
+    }
+
+    /// What every command was given on the command line.
+    pub(crate) const fn global(&self) -> &Global {
+        &self.global
+    }
+
+    /// The same session at a later time; its documents take one line each.
+    pub(crate) fn again(&self) -> Self {
+        let page = Page { now: clock::now(), colour: self.page.colour };
+        Self { global: self.global.clone(), page, one_line: true }
+    }
+
+    /// The broker's address, if the command line or the environment names it.
+    pub(crate) fn address(&self) -> Option<&str> {
+        self.global.address.as_deref()
     }
 
     /// The administrator's context folder.
@@ -98,18 +122,33 @@ impl Session {
         if !self.is_json() {
             return Ok(view.text(&self.page));
         }
-        let mut text =
-            serde_json::to_string_pretty(&Versioned { schema: SCHEMA, body: view }).map_err(|e| {
-                Failure::new(Exit::Internal, format!("the answer cannot be written as JSON: {e}"))
-            })?;
-        text.push('\n');
-        Ok(text)
+        let versioned = Versioned { schema: SCHEMA, body: view };
+        match self.format() {
+            Format::Json if self.one_line => {
+                serde_json::to_string(&versioned).map(|text| text + "\n").map_err(|e| unwritable(&e))
+            }
+            format => document(format, &versioned),
+        }
     }
 
     /// A report of `view` that ends with success.
     pub(crate) fn report<V: View>(&self, view: &V) -> Result<Report> {
         Ok(Report { stdout: self.render(view)?, stderr: Vec::new(), exit: Exit::Done })
     }
+}
+
+/// `value` for programs: YAML where it is asked for, else JSON, which is the same document.
+pub(crate) fn document<T: Serialize>(format: Format, value: &T) -> Result<String> {
+    match format {
+        Format::Yaml => serde_saphyr::to_string(value).map_err(|e| unwritable(&e)),
+        Format::Json | Format::Table => {
+            serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|e| unwritable(&e))
+        }
+    }
+}
+
+fn unwritable(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Internal, format!("the answer cannot be written: {error}"))
 }
 
 /// What is printed when a command ends.
@@ -136,6 +175,16 @@ impl Report {
     pub(crate) fn aside(mut self, line: impl Into<String>) -> Self {
         self.stderr.push(line.into());
         self
+    }
+
+    /// What standard output would be.
+    pub(crate) fn stdout(&self) -> &str {
+        &self.stdout
+    }
+
+    /// Without what was shown already.
+    pub(crate) fn shown(self) -> Self {
+        Self { stdout: String::new(), stderr: Vec::new(), exit: self.exit }
     }
 
     /// Writes everything. A reader that closed the pipe has read what it wanted.

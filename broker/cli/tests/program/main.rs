@@ -10,6 +10,7 @@ mod inspect_ima;
 mod inspect_secureboot;
 mod learn_folder;
 mod online;
+mod pages;
 mod pki;
 mod tool;
 mod usage;

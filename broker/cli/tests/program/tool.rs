@@ -21,12 +21,16 @@ impl Ran {
 
 /// Runs `touchstone` with these arguments, without the caller's context.
 pub(crate) fn run(arguments: &[&str]) -> Ran {
-    let output = Command::new(env!("CARGO_BIN_EXE_touchstone"))
-        .args(arguments)
-        .env_remove("TOUCHSTONE_CONTEXT")
-        .env_remove("TOUCHSTONE_ADDRESS")
-        .output()
-        .unwrap();
+    end(Command::new(env!("CARGO_BIN_EXE_touchstone")).args(arguments))
+}
+
+/// The same with `home` for the caller's configuration.
+pub(crate) fn run_at(home: &Path, arguments: &[&str]) -> Ran {
+    end(Command::new(env!("CARGO_BIN_EXE_touchstone")).args(arguments).env("XDG_CONFIG_HOME", home))
+}
+
+fn end(command: &mut Command) -> Ran {
+    let output = command.env_remove("TOUCHSTONE_CONTEXT").env_remove("TOUCHSTONE_ADDRESS").output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }

@@ -10,11 +10,13 @@ use crate::record::golden::{
     GOLDEN, GoldenHead, PRODUCT, ProductCounter, RELEASE, RELEASE_KEY, ReleaseKeyRecord, ReleaseRecord,
 };
 use crate::record::invitation::{INVITATION, Invitation};
+use crate::record::overriding::{OVERRIDE, OverrideRecord};
 use crate::record::plant::{
     ADMIN, Administrator, EAR, EarSigning, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
 };
 use crate::record::rollout::{HEALTH, HealthRecord, ROLLOUT, Rollout, TOLD, TellRecord};
 use crate::record::stage::{STAGE, Stage};
+use crate::record::would::{WOULD, WouldRefuse};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, CONDUIT, REVOKED, RevokedCertificate, ZONE};
 use crate::store::record::{DecodeError, Record, decode_staged};
 use crate::store::{AUDIT_PREFIX, AuditRecord};
@@ -49,6 +51,8 @@ const SINGLE: [(&str, Reads); 5] = [
 
 /// Records of which there are many, by prefix.
 const MANY: &[(&str, Reads)] = &[
+    (OVERRIDE, as_kind::<OverrideRecord>),
+    (WOULD, as_kind::<WouldRefuse>),
     (STAGE, as_kind::<Stage>),
     (SEALING, as_kind::<Sealing>),
     (ADMIN, as_kind::<Administrator>),

@@ -33,11 +33,13 @@ const MAX_PEOPLE: usize = 500;
 const MAX_ZONES: usize = 50;
 /// Longest name.
 const MAX_NAME: usize = 40;
+/// Longest name that is looked up: a common name has at most 64 bytes (X.520).
+const MAX_KNOWN_NAME: usize = 64;
 /// What the broker itself is called in the audit chain.
 const RESERVED: &str = "broker";
 
 /// A name that stands well in certificates, store keys and sentences.
-fn proper_name(name: &str) -> Result<&str, Refusal> {
+pub(crate) fn proper_name(name: &str) -> Result<&str, Refusal> {
     let proper = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
     let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     if name.len() > MAX_NAME || !begins || !name.bytes().all(proper) || name == RESERVED {
@@ -89,11 +91,11 @@ async fn known(plant: &Plant, name: &str) -> Result<Held<Administrator>, Refusal
             "there is no administrator {name}; `touchstone admin list` shows who there is"
         ))
     };
-    if proper_name(name).is_err() && name.len() > MAX_NAME {
-        return Err(unknown());
-    }
-    if !name.bytes().all(|byte| byte.is_ascii_graphic()) || name.is_empty() {
-        return Err(unknown());
+    // `init` names the first owner as it was told, so any name that a store key holds may be there.
+    if name.is_empty() || name.len() > MAX_KNOWN_NAME || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Refusal::malformed(
+            "name: name an administrator as `touchstone admin list` does".to_owned(),
+        ));
     }
     fetch(plant.store.as_ref(), admin_key(name)).await?.ok_or_else(unknown)
 }

@@ -60,7 +60,7 @@ async fn change(
     dry_run: bool,
 ) -> Result<Draft<Administrator>, Refusal> {
     let Held { key, version, record } = known(plant, name).await?;
-    if actor.name() == name {
+    if actor.includes(name) {
         return Err(Refusal::NotPermitted(format!(
             "nobody changes their own role; another owner can change that of {name}"
         )));

@@ -58,7 +58,10 @@ pub async fn approve(plant: &Plant, approver: &Actor, id: &str, dry_run: bool) -
 /// Whether `actor` may approve the change, as far as can be told before it is decided anew.
 #[must_use]
 pub fn may_approve(change: &Change, basis: &Basis, actor: &Actor) -> bool {
-    let allowed = |act: Act| permitted(actor.name(), actor.role(), act, act.approved_by()).is_ok();
+    let allowed = |act: Act| {
+        permitted(actor.name(), actor.role(), act, act.approved_by()).is_ok()
+            && different_roles(act, change.role, actor.role()).is_ok()
+    };
     change.by != actor.name()
         && actor.scope().covers(&basis.zones)
         && Act::named(&change.act).is_some_and(allowed)
@@ -137,5 +140,23 @@ async fn remove(
             held.record.id
         ))),
         Err(error) => Err(Refusal::internal(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_of_one_role_are_not_two_roles() {
+        let same = different_roles(Act::Override, AdminRole::Owner, AdminRole::Owner).unwrap_err();
+        assert_eq!(
+            same.to_string(),
+            "device.override needs two people of different roles; both have the role owner"
+        );
+        different_roles(Act::Override, AdminRole::Operator, AdminRole::Security).unwrap();
+        different_roles(Act::SetZone, AdminRole::Security, AdminRole::Security).unwrap();
+        assert_eq!(Act::Override.approved_by(), AdminRole::Security);
+        assert_eq!(Act::SetZone.approved_by(), Act::SetZone.needs());
     }
 }

@@ -50,6 +50,10 @@ pub(in crate::admin) async fn wait_if_asked(plant: &Plant, deed: &Deed) -> Resul
 /// Stores the change that `deed` comes to. The refusal that says so is the good outcome.
 async fn ask(plant: &Plant, deed: &Deed, txn: &Txn) -> Result<Refusal, Refusal> {
     let (actor, now) = (deed.reach().actor(), plant.now());
+    // No act that may wait has an empty request: carried out later it would be another one.
+    if actor.request().is_empty() {
+        return Err(Refusal::internal(format!("the request of {} was not kept", actor.act().name())));
+    }
     let request = plant.blobs.put(actor.request().to_vec()).await.map_err(Refusal::internal)?;
     let all: Vec<Held<Change>> = list(plant.store.as_ref(), CHANGE).await?;
     let (over, waiting): (Vec<_>, Vec<_>) =

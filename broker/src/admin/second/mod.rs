@@ -36,9 +36,11 @@ pub const WAITS: u64 = 86_400;
 pub(super) async fn enough_people(plant: &Plant, zone: &Zone) -> Result<(), Refusal> {
     let all: Vec<Held<Administrator>> = list(plant.store.as_ref(), ADMIN).await?;
     let zones = [zone.name.clone()];
+    let now = plant.now();
     let able = |held: &&Held<Administrator>| {
         let who = &held.record;
-        Scope::of(who).covers(&zones)
+        who.not_after > now
+            && Scope::of(who).covers(&zones)
             && permitted(&who.name, who.role, Act::SetZone, Act::SetZone.needs()).is_ok()
     };
     let able: Vec<&str> = all.iter().filter(able).map(|held| held.record.name.as_str()).collect();

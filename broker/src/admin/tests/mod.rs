@@ -7,7 +7,7 @@ mod device;
 pub(crate) mod golden;
 mod import;
 mod matrix;
-mod office;
+pub(crate) mod office;
 mod people;
 mod result;
 mod rights;

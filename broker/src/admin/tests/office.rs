@@ -23,18 +23,18 @@ use crate::store::record::decode;
 use crate::store::{AUDIT_PREFIX, AuditRecord};
 
 /// A plant behind its service.
-pub(super) struct Office {
-    pub(super) service: Administration,
-    pub(super) plant: Arc<Plant>,
-    pub(super) clock: Hand,
-    pub(super) ada: AdministratorPeer,
-    pub(super) bob: AdministratorPeer,
+pub(crate) struct Office {
+    pub(crate) service: Administration,
+    pub(crate) plant: Arc<Plant>,
+    pub(crate) clock: Hand,
+    pub(crate) ada: AdministratorPeer,
+    pub(crate) bob: AdministratorPeer,
     _dir: TempDir,
 }
 
 impl Office {
     /// One whose zone cell-3 needs two people, and cell-4 one.
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let bench = Bench::new().await;
         for zone in ["cell-3", "cell-4"] {
             bench.zone(&observing(zone)).await;
@@ -47,14 +47,14 @@ impl Office {
     }
 
     /// The service of a plant, with the owners ada and bob.
-    pub(super) async fn of(bench: Bench) -> Self {
+    pub(crate) async fn of(bench: Bench) -> Self {
         let (ada, clock) = (bench.owner(), bench.clock.clone());
         let bob = bench.administrator("bob", AdminRole::Owner, None).await;
         let (plant, dir) = bench.into_plant();
         Self { service: Administration::new(Arc::clone(&plant)), plant, clock, ada, bob, _dir: dir }
     }
 
-    pub(super) async fn administrator(
+    pub(crate) async fn administrator(
         &self,
         name: &str,
         role: AdminRole,
@@ -63,7 +63,7 @@ impl Office {
         super::administrator(&self.plant, name, role, zones).await
     }
 
-    pub(super) async fn two_person(
+    pub(crate) async fn two_person(
         &self,
         who: &AdministratorPeer,
         zone: &str,
@@ -77,12 +77,12 @@ impl Office {
         self.service.set_zone(by(who, request)).await.map(drop)
     }
 
-    pub(super) async fn readmit(&self, who: &AdministratorPeer, device: &str) -> Result<(), Status> {
+    pub(crate) async fn readmit(&self, who: &AdministratorPeer, device: &str) -> Result<(), Status> {
         let request = v1::ReadmitDeviceRequest { name: device.to_owned(), reason: "repaired".to_owned() };
         self.service.readmit_device(by(who, request)).await.map(drop)
     }
 
-    pub(super) async fn move_to(
+    pub(crate) async fn move_to(
         &self,
         who: &AdministratorPeer,
         device: &str,
@@ -96,7 +96,7 @@ impl Office {
         self.service.admit_device(by(who, request)).await.map(drop)
     }
 
-    pub(super) async fn approve(
+    pub(crate) async fn approve(
         &self,
         who: &AdministratorPeer,
         id: &str,
@@ -105,30 +105,30 @@ impl Office {
         self.service.approve_change(by(who, request)).await.map(tonic::Response::into_inner)
     }
 
-    pub(super) async fn reject(&self, who: &AdministratorPeer, id: &str) -> Result<(), Status> {
+    pub(crate) async fn reject(&self, who: &AdministratorPeer, id: &str) -> Result<(), Status> {
         let request = v1::RejectChangeRequest { id: id.to_owned(), reason: "not now".to_owned() };
         self.service.reject_change(by(who, request)).await.map(drop)
     }
 
-    pub(super) async fn waiting(&self, who: &AdministratorPeer) -> Vec<v1::Change> {
+    pub(crate) async fn waiting(&self, who: &AdministratorPeer) -> Vec<v1::Change> {
         let answer = self.service.list_changes(by(who, v1::ListChangesRequest {})).await.unwrap();
         answer.into_inner().changes
     }
 
-    pub(super) async fn device(&self, name: &str) -> Device {
+    pub(crate) async fn device(&self, name: &str) -> Device {
         let key = device_key(&name.parse().unwrap());
         fetch(self.plant.store.as_ref(), key).await.unwrap().map(|held: Held<Device>| held.record).unwrap()
     }
 
     /// Everything but the audit chain: a change that waits is stored, nothing else.
-    pub(super) async fn state(&self) -> Vec<(String, Vec<u8>)> {
+    pub(crate) async fn state(&self) -> Vec<(String, Vec<u8>)> {
         let all = self.plant.store.scan("", None, 1000).await.unwrap();
         let kept =
             all.into_iter().filter(|(key, _)| !key.starts_with(AUDIT_PREFIX) && !key.starts_with(CHANGE));
         kept.map(|(key, found)| (key, found.value)).collect()
     }
 
-    pub(super) async fn events(&self) -> Vec<Event> {
+    pub(crate) async fn events(&self) -> Vec<Event> {
         let all = self.plant.store.scan(AUDIT_PREFIX, None, 1000).await.unwrap();
         let event = |(key, found): (String, crate::store::Versioned)| {
             let record: AuditRecord = decode(&key, &found.value).unwrap();
@@ -138,20 +138,20 @@ impl Office {
     }
 }
 
-pub(super) fn by<T>(who: &AdministratorPeer, request: T) -> Request<T> {
+pub(crate) fn by<T>(who: &AdministratorPeer, request: T) -> Request<T> {
     let mut request = Request::new(request);
     request.extensions_mut().insert(ConnectionInfo { peer: Peer::Administrator(Arc::new(who.clone())) });
     request
 }
 
 /// Reason and message of a refusal.
-pub(super) fn refusal<T: std::fmt::Debug>(outcome: Result<T, Status>) -> (Reason, String) {
+pub(crate) fn refusal<T: std::fmt::Debug>(outcome: Result<T, Status>) -> (Reason, String) {
     let denial = from_status(&outcome.unwrap_err()).unwrap();
     (denial.reason(), denial.message)
 }
 
 /// Id of the change that waits.
-pub(super) fn waits<T: std::fmt::Debug>(outcome: Result<T, Status>) -> String {
+pub(crate) fn waits<T: std::fmt::Debug>(outcome: Result<T, Status>) -> String {
     let denial = from_status(&outcome.unwrap_err()).unwrap();
     assert_eq!(denial.reason(), Reason::Waits, "{}", denial.message);
     assert!(denial.message.ends_with(&format!("`touchstone change approve {}`", denial.change)));

@@ -23,8 +23,8 @@ const fn acts(role: AdminRole) -> &'static str {
         AdminRole::Viewer => "",
         AdminRole::Engineer => "golden.learn golden.apply",
         AdminRole::Operator => {
-            "device.import device.admit device.quarantine device.readmit device.expect-clear device.attest-now \
-             token.create"
+            "device.import device.admit device.quarantine device.readmit device.expect-clear device.override \
+             device.end-override device.attest-now token.create"
         }
         AdminRole::Security => "zone.create conduit.allow conduit.close zone.set",
         AdminRole::Owner => "admin.invite admin.remove admin.role plant.backup plant.restore",

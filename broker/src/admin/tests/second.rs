@@ -52,7 +52,12 @@ async fn what_touches_no_such_zone_and_what_must_not_wait_is_done_at_once() {
     let stop =
         |name: &str| v1::QuarantineDeviceRequest { name: name.to_owned(), reason: "stolen".to_owned() };
     office.service.quarantine_device(by(&office.ada, stop("press-7"))).await.unwrap();
-    let dry = v1::SetZoneRequest { name: "cell-3".to_owned(), two_person: Some(false), dry_run: true };
+    let dry = v1::SetZoneRequest {
+        name: "cell-3".to_owned(),
+        two_person: Some(false),
+        dry_run: true,
+        ..v1::SetZoneRequest::default()
+    };
     office.service.set_zone(by(&office.ada, dry)).await.unwrap();
     assert!(office.waiting(&office.ada).await.is_empty());
     // Into such a zone, and out of it.
@@ -94,6 +99,30 @@ async fn nobody_approves_their_own_and_everybody_drops_it() {
     );
     office.reject(&office.ada, &id).await.unwrap();
     assert_eq!(refusal(office.approve(&office.bob, &id).await).0, Reason::NotFound);
+}
+
+#[tokio::test]
+async fn the_morning_page_names_what_waits_for_whoever_reads_it() {
+    let office = Office::new().await;
+    let id = waits(office.readmit(&office.ada, "press-7").await);
+    let page = async |who| {
+        let answer = office.service.get_status(by(who, v1::GetStatusRequest {})).await.unwrap();
+        answer.into_inner().attention.into_iter().map(|one| one.next_command).collect::<Vec<_>>()
+    };
+    let command = format!("touchstone change show {id}");
+    assert!(page(&office.bob).await.contains(&command));
+    assert!(!page(&office.ada).await.contains(&command), "their own waits for others");
+}
+
+#[tokio::test]
+async fn an_approval_that_is_only_tried_changes_nothing() {
+    let office = Office::new().await;
+    let id = waits(office.move_to(&office.ada, "press-8", &["cell-3"]).await);
+    let before = office.plant.store.revision();
+    let request = v1::ApproveChangeRequest { id: id.clone(), dry_run: true };
+    office.service.approve_change(by(&office.bob, request)).await.unwrap();
+    assert_eq!(office.plant.store.revision(), before);
+    office.approve(&office.bob, &id).await.unwrap();
 }
 
 #[tokio::test]

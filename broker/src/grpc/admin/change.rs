@@ -4,7 +4,7 @@ use prost::Message;
 use proto::v1;
 
 use super::people;
-use super::{device, golden, import, rollout, zone};
+use super::{device, golden, import, overriding, rollout, zone};
 use crate::admin::second::{self, Approval, Waiting};
 use crate::admin::{Act, Actor};
 use crate::plant::Plant;
@@ -85,6 +85,7 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::AdmitDevice => with!(device::admit),
         Act::ReadmitDevice => with!(device::readmit),
         Act::ExpectClear => with!(device::expect_clear),
+        Act::Override => with!(overriding::accept),
         Act::CreateToken => with!(device::create_token),
         Act::ApplyRelease => with!(golden::apply),
         Act::StartRollout => with!(rollout::start),
@@ -106,6 +107,7 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         | Act::HaltRollout
         | Act::QuarantineDevice
         | Act::AttestDevice
+        | Act::EndOverride
         | Act::ApproveChange
         | Act::RejectChange
         | Act::ReadAdministrators

@@ -10,7 +10,7 @@ use proto::{convert, v1};
 use super::parse;
 use crate::admin::device::view::{self, DeviceView, Filter, Seen, State};
 use crate::admin::device::{DeviceRef, admit as admission, result as last, stop, why};
-use crate::admin::{Actor, token};
+use crate::admin::{Actor, overriding, token};
 use crate::plant::Plant;
 use crate::record::device::{Attested, HeldCertificate, Inventory, Pending, Source};
 use crate::session::{Refusal, role_to_wire};
@@ -62,7 +62,12 @@ pub(super) async fn one(
         },
         Seen::Pending(_) => Vec::new(),
     };
-    let why = why::why(&seen, &records, plant.now());
+    let mut why = why::why(&seen, &records, plant.now());
+    if let Seen::Device(view) = &seen
+        && let Some(held) = overriding::of(plant, &view.device.name).await?
+    {
+        why.sentences.insert(0, overriding::words(&held));
+    }
     Ok(v1::GetDeviceResponse {
         device: Some(device(&seen, &records)),
         why: why.sentences,
@@ -86,8 +91,12 @@ pub(super) async fn admit(
         zones: parse::texts("zone", &request.zones)?,
     };
     let name = admission::admit(plant, actor, &request).await?;
-    let seen = view::one(plant, actor.scope(), &DeviceRef::Name(name)).await?;
-    Ok(v1::AdmitDeviceResponse { device: Some(device(&seen, &[])) })
+    match view::one(plant, actor.scope(), &DeviceRef::Name(name)).await {
+        Ok(seen) => Ok(v1::AdmitDeviceResponse { device: Some(device(&seen, &[])) }),
+        // An approval that is only tried admits nobody.
+        Err(Refusal::NotFound(_)) => Ok(v1::AdmitDeviceResponse { device: None }),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 pub(super) async fn quarantine(

@@ -5,6 +5,7 @@ mod change;
 mod device;
 mod golden;
 mod import;
+mod overriding;
 mod parse;
 pub(super) mod people;
 mod rollout;
@@ -113,6 +114,9 @@ impl Admin for Administration {
     );
     unary!(readmit_device, ReadmitDeviceRequest, ReadmitDeviceResponse, Act::ReadmitDevice, device::readmit);
     unary!(expect_clear, ExpectClearRequest, ExpectClearResponse, Act::ExpectClear, device::expect_clear);
+    unary!(override_device, OverrideDeviceRequest, OverrideDeviceResponse, Act::Override, overriding::accept);
+    unary!(end_override, EndOverrideRequest, EndOverrideResponse, Act::EndOverride, overriding::end);
+    unary!(list_overrides, ListOverridesRequest, ListOverridesResponse, Act::ReadDevices, overriding::list);
     unary!(attest_device, AttestDeviceRequest, AttestDeviceResponse, Act::AttestDevice, device::attest);
     unary!(get_result, GetResultRequest, GetResultResponse, Act::ReadDevices, device::result);
     unary!(create_token, CreateTokenRequest, CreateTokenResponse, Act::CreateToken, device::create_token);
@@ -128,6 +132,13 @@ impl Admin for Administration {
     unary!(create_zone, CreateZoneRequest, CreateZoneResponse, Act::CreateZone, zone::create);
     unary!(list_zones, ListZonesRequest, ListZonesResponse, Act::ReadZones, zone::list);
     unary!(get_zone, GetZoneRequest, GetZoneResponse, Act::ReadZones, zone::one);
+    unary!(
+        forecast_enforcement,
+        ForecastEnforcementRequest,
+        ForecastEnforcementResponse,
+        Act::ReadZones,
+        zone::forecast
+    );
     unary!(set_zone, SetZoneRequest, SetZoneResponse, Act::SetZone, zone::set);
     unary!(allow_conduit, AllowConduitRequest, AllowConduitResponse, Act::AllowConduit, zone::allow);
     unary!(close_conduit, CloseConduitRequest, CloseConduitResponse, Act::CloseConduit, zone::close);

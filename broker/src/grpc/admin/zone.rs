@@ -1,13 +1,17 @@
 //! Zones, conduits and authorities: convert, call, convert.
 
+use policy::time::UnixTime;
 use proto::{convert, v1};
 
 use super::parse;
-use crate::admin::{Actor, conduit, zone};
+use crate::admin::{Actor, conduit, enforcement, zone};
 use crate::ear::EarKey;
 use crate::plant::Plant;
 use crate::record::zone::AuthorityState;
 use crate::session::{Refusal, role_to_wire};
+
+/// Devices that one forecast names.
+const MAX_TOLD: usize = 1000;
 
 pub(super) async fn create(
     plant: &Plant,
@@ -54,11 +58,46 @@ pub(super) async fn set(
     request: v1::SetZoneRequest,
 ) -> Result<v1::SetZoneResponse, Refusal> {
     let name = parse::text("zone", &request.name)?;
-    let two_person = request
-        .two_person
-        .ok_or_else(|| Refusal::malformed("say what to set: two_person is missing".to_owned()))?;
-    let zone = zone::set(plant, actor, &name, zone::Settings { two_person }, request.dry_run).await?;
+    let settings = zone::Settings {
+        two_person: request.two_person,
+        mode: convert::mode_from_wire(&request.mode).map_err(malformed)?,
+        accept_observed: request.accept_observed,
+        reason: request.reason,
+    };
+    if settings.two_person.is_none() && settings.mode.is_none() {
+        return Err(Refusal::malformed("say what to set: two_person or mode".to_owned()));
+    }
+    let zone = zone::set(plant, actor, &name, &settings, request.dry_run).await?;
     Ok(v1::SetZoneResponse { zone: Some(convert::zone_to_wire(&zone)) })
+}
+
+pub(super) async fn forecast(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::ForecastEnforcementRequest,
+) -> Result<v1::ForecastEnforcementResponse, Refusal> {
+    let name = parse::text("zone", &request.zone)?;
+    let forecast = enforcement::forecast(plant, actor.scope(), &name, UnixTime(request.since)).await?;
+    let refused = |device: &enforcement::WouldBeRefused| v1::WouldBeRefused {
+        device: device.device.to_string(),
+        first: device.history.first.0,
+        last: device.history.last.0,
+        count: device.history.count,
+        reasons: device.history.reasons.clone(),
+        still: device.still,
+        owner: device.owner.clone(),
+        criticality: device.criticality.clone(),
+    };
+    let told = forecast.refused.iter().take(MAX_TOLD).map(refused).collect();
+    let unknown = forecast.unknown.iter().take(MAX_TOLD).map(ToString::to_string).collect();
+    Ok(v1::ForecastEnforcementResponse {
+        mode: convert::mode_to_wire(forecast.mode).to_owned(),
+        refused: told,
+        left_out: parse::count(forecast.refused.len().saturating_sub(MAX_TOLD)),
+        clean: parse::count(forecast.clean),
+        unknown,
+        unknown_count: parse::count(forecast.unknown.len()),
+    })
 }
 
 pub(super) async fn allow(

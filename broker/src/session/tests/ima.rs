@@ -23,8 +23,8 @@ use crate::record::device::{Attested, attested_key};
 use crate::session::Refusal;
 use crate::session::recorded::results;
 
-const PRESS: &str = "/usr/bin/press";
-const INTRUDER: &str = "/tmp/intruder";
+pub(super) const PRESS: &str = "/usr/bin/press";
+pub(super) const INTRUDER: &str = "/tmp/intruder";
 
 fn number(n: usize) -> [u8; 4] {
     u32::try_from(n).unwrap().to_le_bytes()
@@ -48,12 +48,12 @@ fn measure(device: &mut v1::CompleteRequest, name: &str, digest: &[u8]) {
     list.extend([&number(6)[..], b"ima-ng", &number(data.len()), &data].concat());
 }
 
-fn run(device: &mut v1::CompleteRequest, path: &str, content: &str) {
+pub(super) fn run(device: &mut v1::CompleteRequest, path: &str, content: &str) {
     measure(device, path, HashAlg::Sha256.hash(&[content.as_bytes()]).as_bytes());
 }
 
 /// A TPM whose kernel started IMA after a recorded boot.
-fn with_ima() -> TestTpm {
+pub(super) fn with_ima() -> TestTpm {
     let mut tpm = TestTpm::new();
     let device = &mut tpm.booted;
     device.pcr_values[10] = vec![0; 32];
@@ -64,7 +64,7 @@ fn with_ima() -> TestTpm {
 }
 
 /// Signs what press-7 booted as a release that accepts these files, and applies it or forecasts it.
-async fn release(bench: &Bench, version: &str, files: &[(&str, &str)], dry: bool) -> Applied {
+pub(super) async fn release(bench: &Bench, version: &str, files: &[(&str, &str)], dry: bool) -> Applied {
     let (product, version) = ("edge-box".parse().unwrap(), version.parse().unwrap());
     let learned =
         draft(&bench.plant, &Scope::Plant, &["press-7".parse().unwrap()], product, version).await.unwrap();
@@ -77,7 +77,7 @@ async fn release(bench: &Bench, version: &str, files: &[(&str, &str)], dry: bool
     apply(&bench.plant, &actor, &envelope, ReleaseState::Active, dry).await.unwrap()
 }
 
-fn findings(outcome: Result<v1::CompleteResponse, Refusal>) -> Vec<Finding> {
+pub(super) fn findings(outcome: Result<v1::CompleteResponse, Refusal>) -> Vec<Finding> {
     match outcome {
         Err(Refusal::ReferenceMismatch { findings, .. }) => findings,
         other => panic!("not refused by a release: {other:?}"),

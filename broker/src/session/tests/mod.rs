@@ -4,6 +4,7 @@ mod answers;
 mod endorsed;
 mod faulty;
 mod ima;
+mod overriding;
 mod software;
 mod tpm;
 

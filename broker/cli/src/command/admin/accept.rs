@@ -33,9 +33,6 @@ Example:
 pub(crate) struct AcceptArgs {
     /// The code, or - for standard input
     code: String,
-    /// Where the broker is
-    #[arg(long, value_name = "HOST:PORT")]
-    address: String,
     /// The plant root's certificate
     #[arg(long, value_name = "FILE")]
     root: PathBuf,
@@ -55,6 +52,9 @@ struct Accepted {
 
 /// Accepts an invitation.
 pub(crate) async fn run(args: &AcceptArgs, session: &Session) -> Result<Report> {
+    let address = session
+        .address()
+        .ok_or_else(|| Failure::new(Exit::Usage, "say where the broker is with --address HOST:PORT"))?;
     let code: Code = read_code(&args.code)?;
     let roots = read_certificates(&args.root)?;
     let root = roots.first().ok_or_else(|| Failure::unusable("there is no plant root"))?;
@@ -73,7 +73,7 @@ pub(crate) async fn run(args: &AcceptArgs, session: &Session) -> Result<Report> 
         .map_err(|e| Failure::new(Exit::Internal, format!("a key cannot be made: {e}")))?;
     let context = Context {
         plant: code.plant.clone(),
-        address: args.address.clone(),
+        address: address.to_owned(),
         plant_root: roots.clone(),
         identity: None,
         folder: args.out.clone(),
@@ -82,7 +82,7 @@ pub(crate) async fn run(args: &AcceptArgs, session: &Session) -> Result<Report> 
     // Before anything is used up: what cannot be written here is noticed now.
     draft.write("admin.key", 0o600, pem("PRIVATE KEY", key.serialized_der()).as_bytes())?;
     draft.write("plant-root.pem", 0o644, &file::read(&args.root)?)?;
-    let text = format!("plant = \"{}\"\naddress = \"{}\"\n", code.plant, toml_text(&args.address)?);
+    let text = format!("plant = \"{}\"\naddress = \"{}\"\n", code.plant, toml_text(address)?);
     draft.write("context.toml", 0o644, text.as_bytes())?;
     let answer = ask(&context, &code, &key).await?;
     draft.write("admin.pem", 0o644, pem_chain(&answer.chain).as_bytes())?;

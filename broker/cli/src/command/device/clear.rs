@@ -1,7 +1,6 @@
 //! `touchstone device expect-clear`: a TPM that is cleared on purpose is no alarm.
 
 use clap::Args;
-use policy::time::UnixTime;
 use proto::v1::ExpectClearRequest;
 use serde::Serialize;
 
@@ -9,6 +8,7 @@ use super::{DeviceRef, ReasonArgs, would};
 use crate::args::Span;
 use crate::client::failed;
 use crate::failure::Result;
+use crate::output::moment::Moment;
 use crate::output::{Report, Sentence, Session};
 
 /// Whose TPM, why, and for how long.
@@ -28,7 +28,7 @@ pub(crate) struct ClearArgs {
 #[derive(Serialize)]
 struct Expected {
     device: String,
-    until: UnixTime,
+    until: Moment,
 }
 
 pub(super) async fn run(args: ClearArgs, session: &Session) -> Result<Report> {
@@ -40,7 +40,7 @@ pub(super) async fn run(args: ClearArgs, session: &Session) -> Result<Report> {
     let request =
         ExpectClearRequest { name: device.clone(), reason: what.reason, lifetime_seconds: lifetime.0 };
     let answer = session.client().await?.expect_clear(request).await.map_err(|s| failed(&s))?;
-    let until = UnixTime(answer.into_inner().until);
+    let until = Moment(answer.into_inner().until);
     let text = format!("the TPM of {device} may be cleared once until {until}");
     session.report(&Sentence { text, fields: Expected { device, until } })
 }

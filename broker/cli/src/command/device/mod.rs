@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::args::DryRun;
 use crate::client::failed;
+use crate::command::watch::Watch;
 use crate::failure::Result;
 use crate::output::{Report, Sentence, Session, words};
 
@@ -74,6 +75,8 @@ pub(crate) struct ListArgs {
         "registered", "pending", "trusted", "holding", "silent", "refused", "quarantined", "retired",
     ])]
     state: Option<String>,
+    #[command(flatten)]
+    watch: Watch,
 }
 
 /// Whom to let in, as what.
@@ -136,7 +139,9 @@ impl fmt::Display for DeviceRef {
 /// Runs a verb.
 pub(crate) async fn run(command: DeviceCommand, session: &Session) -> Result<Report> {
     match command {
-        DeviceCommand::List(args) => list(args, session).await,
+        DeviceCommand::List(args) => {
+            args.watch.show(session, async |session| list(&args, session).await).await
+        }
         DeviceCommand::Show { device } => {
             let device = read(&device, session).await?.device.unwrap_or_default();
             session.report(&DevicePage::from(device))
@@ -152,11 +157,11 @@ pub(crate) async fn run(command: DeviceCommand, session: &Session) -> Result<Rep
     }
 }
 
-async fn list(args: ListArgs, session: &Session) -> Result<Report> {
+async fn list(args: &ListArgs, session: &Session) -> Result<Report> {
     let mut client = session.client().await?;
     let mut request = ListDevicesRequest {
-        zone: args.zone.map(|zone| zone.to_string()).unwrap_or_default(),
-        state: args.state.unwrap_or_default(),
+        zone: args.zone.as_ref().map(ToString::to_string).unwrap_or_default(),
+        state: args.state.clone().unwrap_or_default(),
         after: String::new(),
         limit: PAGE,
     };

@@ -1,0 +1,222 @@
+//! What two people accept of a device, and what an observing zone remembers, as real evidence meets it.
+
+use policy::appraisal::policy::Mode;
+use policy::digest::Digest;
+use policy::id::DeviceName;
+use policy::time::UnixTime;
+use policy::zone::Zone;
+use proto::v1;
+use proto::v1::admin_server::Admin;
+
+use super::ima::{INTRUDER, PRESS, findings, release, run, with_ima};
+use super::plant_with;
+use super::tpm::TestTpm;
+use crate::admin::enforcement::forecast;
+use crate::admin::overriding::{self, Request};
+use crate::admin::reach::Scope;
+use crate::admin::status::status;
+use crate::admin::tests::office::{Office, by, refusal, waits};
+use crate::admin::tests::{Bench, Hand, NOW, enforcing, refused};
+use crate::admin::zone::{Settings, set};
+use crate::admin::{Act, Actor, authorize};
+use crate::grpc::peer::AdministratorPeer;
+use crate::record::device::{Device, device_key};
+use crate::record::plant::AdminRole;
+use crate::record::{Held, fetch};
+
+/// A device that runs a file which its release does not list, in an enforcing zone.
+struct Scene {
+    office: Office,
+    tpm: TestTpm,
+    name: DeviceName,
+    clock: Hand,
+    operator: AdministratorPeer,
+    security: AdministratorPeer,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let mut tpm = with_ima();
+        run(&mut tpm.booted, PRESS, "press 1");
+        let (bench, name) = plant_with(&enforcing("cell-3"), &tpm, true).await;
+        findings(tpm.enroll(&bench.plant, "press-7").await);
+        release(&bench, "1.0", &[(PRESS, "press 1")], false).await;
+        run(&mut tpm.booted, INTRUDER, "patch 1");
+        findings(tpm.enroll(&bench.plant, "press-7").await);
+        let clock = bench.clock.clone();
+        let office = Office::of(bench).await;
+        let operator = office.administrator("olga", AdminRole::Operator, None).await;
+        let security = office.administrator("sam", AdminRole::Security, None).await;
+        Self { office, tpm, name, clock, operator, security }
+    }
+
+    async fn actor(&self, act: Act) -> Actor {
+        authorize(&self.office.plant, &self.office.ada, act).await.unwrap()
+    }
+
+    /// What would be accepted of the device, by its digest.
+    async fn shown(&self) -> (Vec<policy::appraisal::Finding>, Digest) {
+        let request = Request {
+            device: self.name.clone(),
+            reason: "a reason".to_owned(),
+            lifetime: 3600,
+            seen: None,
+            dry_run: true,
+        };
+        let actor = self.actor(Act::Override).await;
+        let shown = overriding::accept(&self.office.plant, &actor, &request).await.unwrap();
+        (shown.findings, shown.digest)
+    }
+
+    fn request(&self, mismatches: Digest, lifetime_seconds: u32) -> v1::OverrideDeviceRequest {
+        v1::OverrideDeviceRequest {
+            name: "press-7".to_owned(),
+            reason: "line stands".to_owned(),
+            lifetime_seconds,
+            mismatches: mismatches.0.to_vec(),
+            dry_run: false,
+        }
+    }
+
+    /// An override of an hour, asked for by the operator and approved by security.
+    async fn overridden(&self) {
+        let (_, digest) = self.shown().await;
+        let asked = self.office.service.override_device(by(&self.operator, self.request(digest, 3600))).await;
+        let id = waits(asked.map(drop));
+        self.office.approve(&self.security, &id).await.unwrap();
+    }
+
+    async fn issued(&mut self) -> v1::Issued {
+        let answer = self.tpm.enroll(&self.office.plant, "press-7").await.unwrap();
+        let Some(v1::complete_response::Outcome::Issued(issued)) = answer.outcome else {
+            panic!("{answer:?}")
+        };
+        issued
+    }
+}
+
+#[tokio::test]
+async fn what_two_people_of_two_roles_accept_is_trusted_for_its_time() {
+    let mut scene = Scene::new().await;
+    let (shown, digest) = scene.shown().await;
+    assert_eq!(shown.len(), 1);
+    assert_eq!(shown[0].name.as_deref(), Some(INTRUDER));
+    let asked = scene.office.service.override_device(by(&scene.operator, scene.request(digest, 3600))).await;
+    let id = waits(asked.map(drop));
+    findings(scene.tpm.enroll(&scene.office.plant, "press-7").await);
+    let (_, own) = refusal(scene.office.approve(&scene.operator, &id).await);
+    assert!(own.contains("nobody approves their own"), "{own}");
+    let (_, role) = refusal(
+        scene.office.approve(&scene.office.administrator("otto", AdminRole::Operator, None).await, &id).await,
+    );
+    assert!(role.contains("needs the role security"), "{role}");
+    scene.office.approve(&scene.security, &id).await.unwrap();
+    assert_eq!(scene.office.device("press-7").await.asked, 1, "it is asked to prove itself at once");
+
+    scene.issued().await;
+    let actor = scene.actor(Act::ReadStatus).await;
+    let first = status(&scene.office.plant, &actor).await.unwrap().attention.remove(0);
+    assert!(first.message.contains("by olga and sam: line stands"), "{first:?}");
+    assert_eq!(first.next_command, "touchstone override press-7 --end");
+
+    scene.clock.set(NOW.plus(3600));
+    findings(scene.tpm.enroll(&scene.office.plant, "press-7").await);
+    let over = overriding::all(&scene.office.plant, &Scope::Plant).await.unwrap();
+    assert!(over.is_empty(), "it ended by itself");
+}
+
+#[tokio::test]
+async fn an_override_accepts_that_file_and_no_other() {
+    let mut scene = Scene::new().await;
+    scene.overridden().await;
+    scene.issued().await;
+    run(&mut scene.tpm.booted, INTRUDER, "patch 2");
+    let found = findings(scene.tpm.enroll(&scene.office.plant, "press-7").await);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].sentence.contains(INTRUDER), "{found:?}");
+}
+
+#[tokio::test]
+async fn what_changed_between_asking_and_approving_is_not_accepted() {
+    let mut scene = Scene::new().await;
+    let (_, digest) = scene.shown().await;
+    let asked = scene.office.service.override_device(by(&scene.operator, scene.request(digest, 3600))).await;
+    let id = waits(asked.map(drop));
+    run(&mut scene.tpm.booted, "/tmp/worse", "worse");
+    findings(scene.tpm.enroll(&scene.office.plant, "press-7").await);
+    let (_, text) = refusal(scene.office.approve(&scene.security, &id).await);
+    assert!(text.contains("press-7 is refused for other things than were shown"), "{text}");
+    findings(scene.tpm.enroll(&scene.office.plant, "press-7").await);
+}
+
+#[tokio::test]
+async fn one_person_ends_it_at_once() {
+    let mut scene = Scene::new().await;
+    scene.overridden().await;
+    scene.issued().await;
+    let request = v1::EndOverrideRequest { name: "press-7".to_owned() };
+    scene.office.service.end_override(by(&scene.operator, request.clone())).await.unwrap();
+    findings(scene.tpm.enroll(&scene.office.plant, "press-7").await);
+    let again = scene.office.service.end_override(by(&scene.operator, request)).await;
+    let (_, text) = refusal(again);
+    assert!(text.contains("press-7 has no override"), "{text}");
+}
+
+#[tokio::test]
+async fn bounds_are_kept() {
+    let scene = Scene::new().await;
+    let (_, digest) = scene.shown().await;
+    for seconds in [59, 86_401] {
+        let asked =
+            scene.office.service.override_device(by(&scene.operator, scene.request(digest, seconds))).await;
+        let (_, text) = refusal(asked);
+        assert!(text.contains("holds for 60 to 86400 seconds"), "{text}");
+    }
+    let other =
+        scene.office.service.override_device(by(&scene.operator, scene.request(Digest([1; 32]), 60))).await;
+    let (_, text) = refusal(other);
+    assert!(text.contains("refused for other things than were shown"), "{text}");
+}
+
+#[tokio::test]
+async fn an_observing_zone_remembers_and_enforces_when_told() {
+    let mut tpm = with_ima();
+    run(&mut tpm.booted, PRESS, "press 1");
+    let (bench, name) = plant_with(&Zone { mode: Mode::Observe, ..enforcing("cell-3") }, &tpm, true).await;
+    tpm.enroll(&bench.plant, "press-7").await.unwrap();
+    release(&bench, "1.0", &[(PRESS, "press 1")], false).await;
+    tpm.enroll(&bench.plant, "press-7").await.unwrap();
+    let zone = "cell-3".parse().unwrap();
+    let look =
+        async |bench: &Bench, since| forecast(&bench.plant, &Scope::Plant, &zone, since).await.unwrap();
+    // Before the release nothing was approved.
+    let before = look(&bench, NOW).await;
+    assert_eq!((before.refused.len(), before.refused[0].still), (1, false), "{before:?}");
+
+    run(&mut tpm.booted, INTRUDER, "patch 1");
+    for _ in 0..2 {
+        tpm.enroll(&bench.plant, "press-7").await.unwrap();
+    }
+    let now = look(&bench, NOW).await;
+    assert_eq!((now.mode, now.refused[0].history.count, now.refused[0].still), (Mode::Observe, 3, true));
+    assert!(now.refused[0].history.reasons[0].contains(INTRUDER), "{now:?}");
+    assert!(look(&bench, NOW.plus(1)).await.refused.is_empty(), "none since");
+    assert_eq!(look(&bench, NOW.plus(1)).await.clean, 1);
+
+    let actor = bench.actor(Act::SetZone).await;
+    let settings = |mode| Settings { mode: Some(mode), reason: "quiet".to_owned(), ..Settings::default() };
+    set(&bench.plant, &actor, &zone, &settings(Mode::Enforce), true).await.unwrap();
+    tpm.enroll(&bench.plant, "press-7").await.unwrap();
+    let golden = crate::golden::current(&bench.plant).await.unwrap().n;
+    set(&bench.plant, &actor, &zone, &settings(Mode::Enforce), false).await.unwrap();
+    assert_eq!(crate::golden::current(&bench.plant).await.unwrap().n, golden + 1, "every device is asked");
+    let found = findings(tpm.enroll(&bench.plant, "press-7").await);
+    assert!(found[0].sentence.contains(INTRUDER), "{found:?}");
+    set(&bench.plant, &actor, &zone, &settings(Mode::Observe), false).await.unwrap();
+    tpm.enroll(&bench.plant, "press-7").await.unwrap();
+    let device: Option<Held<Device>> = fetch(bench.plant.store.as_ref(), device_key(&name)).await.unwrap();
+    assert!(device.is_some());
+    let nowhere = "nowhere".parse().unwrap();
+    let text = refused!(forecast(&bench.plant, &Scope::Plant, &nowhere, UnixTime(0)).await, NotFound);
+    assert!(text.contains("there is no zone nowhere"), "{text}");
+}
