@@ -13,19 +13,23 @@
 //! What this crate does not promise: it does not fetch anything, remember anything, or know whether
 //! an answer reached anybody.
 
+pub mod advisory;
 pub mod appraisal;
 pub mod budget;
 pub mod cause;
 pub mod checklist;
+pub mod component;
 pub mod digest;
 pub mod eventlog;
 pub mod evidence;
 pub mod grant;
 pub mod id;
+pub mod predict;
 pub mod reader;
 pub mod reference;
 pub mod renewal;
 pub mod rollout;
+pub mod sbom;
 pub mod time;
 pub mod tpm;
 pub mod x509;

@@ -20,6 +20,7 @@ fn generate(out: &Path) {
         "audit",
         "backup",
         "change",
+        "exposure",
         "administrator",
         "invitation",
         "admin",

@@ -6,6 +6,7 @@ mod durability;
 mod faults;
 mod files;
 mod hostile;
+mod overriding;
 mod people;
 mod recovery;
 mod rollout;

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    admin, appraise, audit, authority, backup, change, completion, conduit, context, device, golden, inspect,
-    man, overriding, status, token, zone,
+    admin, appraise, audit, authority, backup, change, completion, conduit, context, device, exposure,
+    golden, inspect, man, overriding, sbom, status, token, zone,
 };
 use crate::exit;
 
@@ -18,7 +18,8 @@ Examples:
   touchstone device import supplier.toml     admit devices by their TPM
   touchstone golden learn --from press-7 --product edge --version 1.4 --out edge.toml
   touchstone golden sign edge.toml && touchstone golden apply edge.toml.dsse.json
-  touchstone conduit allow --from cell-3 --to historian --service opcua";
+  touchstone conduit allow --from cell-3 --to historian --service opcua
+  touchstone exposure --advisory DSA-5764-1.json   which devices run what an advisory is about";
 
 /// Administers the machine identities of a plant.
 #[derive(Debug, Parser)]
@@ -77,6 +78,11 @@ pub(crate) enum Command {
     /// Golden releases: what may boot
     #[command(subcommand)]
     Golden(golden::GoldenCommand),
+    /// SBOMs: what golden releases contain
+    #[command(subcommand)]
+    Sbom(sbom::SbomCommand),
+    /// Which devices run a vulnerable component, as far as they proved it
+    Exposure(exposure::ExposureArgs),
     /// Zones: who gets certificates, how often they prove themselves
     #[command(subcommand)]
     Zone(zone::ZoneCommand),

@@ -59,6 +59,10 @@ pub enum Act {
     AttestDevice,
     /// A join token.
     CreateToken,
+    /// An SBOM document.
+    AddSbom,
+    /// Takes one away.
+    RemoveSbom,
     /// A zone with its authorities.
     CreateZone,
     /// Opens a conduit.
@@ -112,6 +116,8 @@ impl Act {
         Self::EndOverride,
         Self::AttestDevice,
         Self::CreateToken,
+        Self::AddSbom,
+        Self::RemoveSbom,
         Self::CreateZone,
         Self::AllowConduit,
         Self::CloseConduit,
@@ -146,6 +152,8 @@ impl Act {
             | Self::RejectChange => AdminRole::Viewer,
             Self::LearnRelease
             | Self::ApplyRelease
+            | Self::AddSbom
+            | Self::RemoveSbom
             | Self::StartRollout
             | Self::HaltRollout
             | Self::ResumeRollout
@@ -189,6 +197,8 @@ impl Act {
             Self::QuarantineDevice | Self::AttestDevice | Self::EndOverride => Demand::One,
             // It sets golden values aside: who runs the machine asks, who answers for the plant's security agrees.
             Self::Override => Demand::TwoRoles(AdminRole::Security),
+            // What a document says counts for a release only if the release's signers stated its digest.
+            Self::AddSbom | Self::RemoveSbom => Demand::One,
             // They are the second person, or drop what nobody did yet.
             Self::ApproveChange | Self::RejectChange => Demand::One,
             // Nor does stopping a person. A certificate is renewed for the same person and key.
@@ -250,6 +260,8 @@ impl Act {
             Self::EndOverride => "device.end-override",
             Self::AttestDevice => "device.attest-now",
             Self::CreateToken => "token.create",
+            Self::AddSbom => "sbom.add",
+            Self::RemoveSbom => "sbom.remove",
             Self::CreateZone => "zone.create",
             Self::AllowConduit => "conduit.allow",
             Self::CloseConduit => "conduit.close",

@@ -4,6 +4,7 @@
 //! forward only. What cannot be read as an event is told, not hidden.
 
 use policy::id::DeviceName;
+use policy::time::UnixTime;
 
 use super::Actor;
 use super::sight::Sight;
@@ -55,6 +56,36 @@ pub async fn latest(
     events.sort_by_key(|event| std::cmp::Reverse(event.at));
     events.truncate(limit);
     Ok(events)
+}
+
+/// What people changed since `since`, newest first, at most `limit`; `changes` tells a change by its action.
+pub async fn changes(
+    plant: &Plant,
+    actor: &Actor,
+    since: UnixTime,
+    limit: usize,
+    changes: impl Fn(&str) -> bool,
+) -> Result<Vec<Event>, Refusal> {
+    let sight = Sight::of(plant, actor).await?;
+    let mut writers = writers(plant).await?;
+    writers.sort_by_key(|writer| std::cmp::Reverse(start_of(writer)));
+    let mut found = Vec::new();
+    let mut budget = MAX_READ;
+    for writer in writers {
+        let mut end = last(plant, &writer).await?;
+        while end > 0 && budget > 0 && found.len() < limit {
+            let begin = end.saturating_sub(u64::try_from(MAX_SCAN).unwrap_or(1).min(budget));
+            let events = read(plant, &writer, begin, end).await?;
+            let is_past = events.last().is_some_and(|oldest| oldest.at < since);
+            let wanted = |event: &Event| event.at >= since && changes(&event.action) && sight.shows(event);
+            found.extend(events.into_iter().filter(wanted));
+            budget = budget.saturating_sub(end.saturating_sub(begin));
+            end = if is_past { 0 } else { begin };
+        }
+    }
+    found.sort_by_key(|event| std::cmp::Reverse(event.at));
+    found.truncate(limit);
+    Ok(found)
 }
 
 fn about(event: &Event, device: Option<&DeviceName>) -> bool {

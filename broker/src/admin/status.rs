@@ -14,8 +14,10 @@ use x509_cert::der::{Decode, Encode};
 use super::Actor;
 use super::device::view::{DeviceView, Seen, State, all};
 use super::device::why::why;
+use super::outlook::{Outlook, ZoneOutlook};
 use super::reach::Scope;
-use super::{conduit, golden, overriding, second};
+use super::{audit, conduit, golden, overriding, second};
+use crate::audit::Event;
 use crate::plant::Plant;
 use crate::record::device::Decision;
 use crate::record::overriding::OverrideRecord;
@@ -28,6 +30,10 @@ use crate::trust;
 const MAX_ATTENTION: usize = 100;
 /// How long before an administrator's or the issuing certificate ends it needs a person, in seconds.
 const ENDS_SOON: u64 = 30 * 86_400;
+/// How far back changes are told, in seconds.
+const DAY: u64 = 86_400;
+/// Most changes that the page tells.
+const MAX_CHANGES: usize = 50;
 
 /// Something that needs a person.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,6 +75,10 @@ pub struct Status {
     pub plant_root: Option<Digest>,
     /// When the issuing certificate ends.
     pub issuing_not_after: UnixTime,
+    /// What people changed in the last day, newest first.
+    pub changes: Vec<Event>,
+    /// Coverage and reserve of each zone in sight.
+    pub outlook: Vec<ZoneOutlook>,
 }
 
 /// The page of now, as `actor` should see it.
@@ -81,12 +91,20 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
     // First, so that no page leaves them out.
     let overrides = overriding::all(plant, actor.scope()).await?;
     let mut attention: Vec<Attention> = overrides.iter().map(of_override).collect();
+    let mut outlook = Outlook::new(&zones, actor.scope(), &releases);
+    let mut urgent = Vec::new();
     for seen in all(plant, actor.scope(), &zones).await? {
         let count: &mut u32 = devices.entry(seen.state()).or_default();
         *count = count.saturating_add(1);
-        if needs_a_person(&seen) && attention.len() <= MAX_ATTENTION {
-            attention.push(of_device(plant, &seen, now).await);
+        outlook.count(&seen, now);
+        if needs_a_person(&seen) {
+            urgent.push(seen);
         }
+    }
+    // Stable: what is equally critical stays in the order of names.
+    urgent.sort_by_key(|seen| rank(&inventoried(seen, "criticality")));
+    for seen in urgent.iter().take(MAX_ATTENTION.saturating_add(1)) {
+        attention.push(of_device(plant, seen, now).await);
     }
     let keys = plant.keys.load();
     attention.extend(of_zones(
@@ -94,6 +112,7 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
         &zones,
         &active().map(|release| release.product.clone()).collect(),
     ));
+    let lately = UnixTime(now.0.saturating_sub(DAY));
     attention.extend(of_changes(plant, actor).await?);
     attention.extend(of_certificates(actor, keys.issuing.not_after(), now));
     shorten(&mut attention);
@@ -109,7 +128,32 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
         active_releases: active().count(),
         plant_root: root_pin(&keys.root),
         issuing_not_after: keys.issuing.not_after(),
+        changes: audit::changes(plant, actor, lately, MAX_CHANGES, is_change).await?,
+        outlook: outlook.zones(),
     })
+}
+
+/// What the inventory says; empty where it says nothing.
+fn inventoried(seen: &Seen, name: &str) -> String {
+    let Seen::Device(view) = seen else { return String::new() };
+    view.inventory.values.get(name).map_or_else(String::new, |known| known.value.clone())
+}
+
+/// The place of a criticality, most critical first. Plants choose their words; unknown ones stand in the middle.
+fn rank(criticality: &str) -> u8 {
+    match criticality.to_ascii_lowercase().as_str() {
+        "critical" | "highest" | "safety" => 0,
+        "high" => 1,
+        "low" => 3,
+        "lowest" | "none" => 4,
+        _ => 2,
+    }
+}
+
+/// Whether an action of the audit chain is something that people changed about what devices may do.
+fn is_change(action: &str) -> bool {
+    let noun = action.split_once('.').map_or(action, |(noun, _)| noun);
+    matches!(noun, "golden" | "zone" | "conduit" | "admin" | "authority" | "change" | "plant")
 }
 
 fn shorten(attention: &mut Vec<Attention>) {
@@ -149,25 +193,21 @@ fn needs_a_person(seen: &Seen) -> bool {
 }
 
 async fn of_device(plant: &Plant, seen: &Seen, now: UnixTime) -> Attention {
-    let (subject, inventory, records) = match seen {
+    let (subject, records) = match seen {
         Seen::Pending(pending) => {
             let subject = pending.name.as_ref().map_or_else(|| pending.ek.to_string(), ToString::to_string);
-            (subject, None, Vec::new())
+            (subject, Vec::new())
         }
         Seen::Device(view) => {
             let records = match &view.attested {
                 Some(attested) => results(plant, attested).await,
                 None => Vec::new(),
             };
-            (view.device.name.to_string(), Some(&view.inventory), records)
+            (view.device.name.to_string(), records)
         }
     };
     let why = why(seen, &records, now);
-    let value = |name: &str| {
-        let known = inventory.and_then(|inventory| inventory.values.get(name));
-        known.map_or_else(String::new, |known| known.value.clone())
-    };
-    let (owner, criticality) = (value("owner"), value("criticality"));
+    let (owner, criticality) = (inventoried(seen, "owner"), inventoried(seen, "criticality"));
     // The first sentence says that it is refused, the second why.
     let message = why.sentences.into_iter().take(2).collect::<Vec<_>>().join(": ");
     let next_command = match seen {

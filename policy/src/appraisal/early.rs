@@ -17,9 +17,9 @@ use crate::tpm::pcr::PcrIndex;
 /// The PCR that firmware and boot loaders measure applications into.
 const BOOT_LOADER: u8 = 4;
 /// Text of the action before each boot attempt (clause 10.4.4).
-const CALL: &[u8] = b"Calling EFI Application from Boot Option";
+pub(crate) const CALL: &[u8] = b"Calling EFI Application from Boot Option";
 /// Data of a separator that reports no error.
-const SEPARATOR: &[u8] = &[0; 4];
+pub(crate) const SEPARATOR: &[u8] = &[0; 4];
 
 /// Whether `event_type` in `pcr` is what may come early: elsewhere the question has no meaning.
 pub(crate) fn is_meant(pcr: PcrIndex, event_type: EventType) -> bool {

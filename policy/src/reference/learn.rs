@@ -170,6 +170,7 @@ pub fn learn(
         ima: None,
         secure_boot: None,
         images: Vec::new(),
+        sboms: Vec::new(),
     };
     // Read back through the one door, so that a learned manifest is held to the same limits.
     let manifest = Manifest::parse(&draft.render()).map_err(LearnError::Manifest)?;

@@ -1,6 +1,7 @@
 //! What was left out of a learned release, in words for whoever reviews it.
 
 use super::learn::{DifferingEvent, LearnNote, Learned};
+use super::manifest::Manifest;
 use crate::appraisal::BOOT_PCRS;
 
 /// One sentence for each thing that was left out of `learned`. `names` are what the devices, or the
@@ -19,16 +20,22 @@ pub fn describe(learned: &Learned, names: &[String]) -> Vec<String> {
             unstable.join(", ")
         ));
     }
-    let constrained = learned.manifest.constrained();
+    sentences.extend(unconstrained(&learned.manifest));
+    sentences
+}
+
+/// Says which PCRs of the boot a draft leaves open, if it does.
+#[must_use]
+pub fn unconstrained(draft: &Manifest) -> Option<String> {
+    let constrained = draft.constrained();
     let missing = BOOT_PCRS.iter().filter(|pcr| !constrained.iter().any(|known| known.number() == **pcr));
     let missing: Vec<String> = missing.map(ToString::to_string).collect();
-    if !missing.is_empty() {
-        sentences.push(format!(
+    (!missing.is_empty()).then(|| {
+        format!(
             "the draft does not constrain PCR {}, so no device becomes affirming by it; add rules for it",
             missing.join(", ")
-        ));
-    }
-    sentences
+        )
+    })
 }
 
 /// One sentence for each note but those about PCRs that are never learned.

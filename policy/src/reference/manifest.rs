@@ -32,17 +32,20 @@
 //! `[secure_boot]` asks for Secure Boot, for keys by the SHA-256 of their variables' contents, and that everything
 //! that vouched for an image is listed ([`secure_boot`]).
 //!
-//! Images that the attestor measures have rules of their own ([`image`]).
+//! Images that the attestor measures have rules of their own ([`image`]). SBOMs that describe the release are stated
+//! by digest ([`sbom`]).
 //!
 //! [`Manifest::parse`] is the only door. What this module does not promise: rules say nothing else about
 //! the order or the number of events; a whole value does. A manifest alone is no authority: only a
 //! [`SignedRelease`](super::dsse::SignedRelease) is appraised against.
 
+mod exclusive;
 mod fault;
 pub mod ima;
 pub mod image;
 mod read;
 mod render;
+pub mod sbom;
 pub mod secure_boot;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +63,7 @@ use crate::digest::Digest;
 use crate::id::ProductName;
 use crate::tpm::alg::{HashAlg, HashValue};
 use crate::tpm::pcr::PcrIndex;
+use sbom::SbomRef;
 use secure_boot::SecureBootRule;
 
 /// Longest manifest in bytes: a thousand rules of several digests, read by a person.
@@ -121,6 +125,12 @@ impl EventRule {
         digests.into_iter().flatten().filter(move |digest| digest.alg() == bank)
     }
 
+    /// Whether the event may be missing.
+    #[must_use]
+    pub const fn is_optional(&self) -> bool {
+        !matches!(self.expectation, Expectation::OneOf { optional: false, .. })
+    }
+
     /// Whether the rule closes its PCR: every rule but an absent one does.
     #[must_use]
     pub fn closes(&self) -> bool {
@@ -142,6 +152,7 @@ pub struct Manifest {
     pub(super) ima: Option<ImaRules>,
     pub(super) secure_boot: Option<SecureBootRule>,
     pub(super) images: Vec<ImageRule>,
+    pub(super) sboms: Vec<SbomRef>,
 }
 
 impl Manifest {
@@ -227,6 +238,12 @@ impl Manifest {
         &self.images
     }
 
+    /// The SBOMs that describe the release, by digest.
+    #[must_use]
+    pub fn sboms(&self) -> &[SbomRef] {
+        &self.sboms
+    }
+
     /// The PCRs that the release says anything about, in any bank.
     #[must_use]
     pub fn mentioned(&self) -> BTreeSet<PcrIndex> {
@@ -262,6 +279,8 @@ struct Document<'a> {
     ima: Option<&'a ImaRules>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secure_boot: Option<SecureBootDocument<'a>>,
+    #[serde(skip_serializing_if = "<[SbomRef]>::is_empty")]
+    sbom: &'a [SbomRef],
 }
 
 #[derive(Serialize)]
@@ -323,6 +342,7 @@ impl Serialize for Manifest {
             ima: self.ima(),
             secure_boot: self.secure_boot.as_ref().map(|rule| SecureBootDocument { enabled: true, rule }),
             image: &self.images,
+            sbom: &self.sboms,
         }
         .serialize(serializer)
     }

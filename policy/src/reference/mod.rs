@@ -6,6 +6,7 @@
 //! who may change a state.
 
 pub mod by_hand;
+pub(crate) mod draft;
 pub mod dsse;
 pub mod event_type;
 pub mod hash_text;

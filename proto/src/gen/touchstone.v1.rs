@@ -2742,6 +2742,211 @@ pub struct RejectChangeResponse {
     #[prost(message, optional, tag = "1")]
     pub change: ::core::option::Option<Change>,
 }
+/// An SBOM document that the broker keeps.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Sbom {
+    #[prost(bytes = "vec", tag = "1")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
+    /// cyclonedx, spdx.
+    #[prost(string, tag = "2")]
+    pub format: ::prost::alloc::string::String,
+    /// Version of the format.
+    #[prost(string, tag = "3")]
+    pub spec_version: ::prost::alloc::string::String,
+    /// What the document says that it is about.
+    #[prost(string, tag = "4")]
+    pub subject: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "5")]
+    pub components: u32,
+    #[prost(uint64, tag = "6")]
+    pub size: u64,
+    #[prost(uint64, tag = "7")]
+    pub added_at: u64,
+    #[prost(string, tag = "8")]
+    pub added_by: ::prost::alloc::string::String,
+    /// Releases that state its digest, product@version; it counts for these and for no other.
+    #[prost(string, repeated, tag = "9")]
+    pub releases: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddSbomRequest {
+    /// First part only.
+    #[prost(bool, tag = "1")]
+    pub dry_run: bool,
+    #[prost(bytes = "vec", tag = "2")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddSbomResponse {
+    #[prost(message, optional, tag = "1")]
+    pub sbom: ::core::option::Option<Sbom>,
+    /// It was there already.
+    #[prost(bool, tag = "2")]
+    pub unchanged: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListSbomsRequest {
+    #[prost(string, tag = "1")]
+    pub after: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListSbomsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub sboms: ::prost::alloc::vec::Vec<Sbom>,
+    /// Pass as `after` for more; empty at the end.
+    #[prost(string, tag = "2")]
+    pub next: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetSbomRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SbomPart {
+    /// First part only.
+    #[prost(message, optional, tag = "1")]
+    pub sbom: ::core::option::Option<Sbom>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveSbomRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveSbomResponse {
+    #[prost(message, optional, tag = "1")]
+    pub sbom: ::core::option::Option<Sbom>,
+}
+/// Where a range of versions begins or ends.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VersionEvent {
+    /// introduced (0: before every version), after, fixed, last-affected.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct VersionRange {
+    #[prost(message, repeated, tag = "1")]
+    pub events: ::prost::alloc::vec::Vec<VersionEvent>,
+}
+/// A package and its affected versions; every version if neither ranges nor versions are stated.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AffectedPackage {
+    /// Without a version; the qualifier `distro` limits it to one release of a distribution.
+    #[prost(string, tag = "1")]
+    pub purl: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub ranges: ::prost::alloc::vec::Vec<VersionRange>,
+    #[prost(string, repeated, tag = "3")]
+    pub versions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What is not in ranges and versions may still be affected.
+    #[prost(bool, tag = "4")]
+    pub incomplete: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListExposedRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub affected: ::prost::alloc::vec::Vec<AffectedPackage>,
+    /// Only devices of this zone; empty: all.
+    #[prost(string, tag = "2")]
+    pub zone: ::prost::alloc::string::String,
+}
+/// A component of a release that is affected, or may be.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExposedComponent {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub purl: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "4")]
+    pub sbom: ::prost::alloc::vec::Vec<u8>,
+    /// The source package by which it was recognised; empty: its own name.
+    #[prost(string, tag = "5")]
+    pub source: ::prost::alloc::string::String,
+    /// Why that is not certain; empty: it is.
+    #[prost(string, tag = "6")]
+    pub doubt: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExposedRelease {
+    #[prost(string, tag = "1")]
+    pub release: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub components: ::prost::alloc::vec::Vec<ExposedComponent>,
+    /// Components that are not told.
+    #[prost(uint32, tag = "3")]
+    pub left_out: u32,
+    /// Why what it contains is not fully known.
+    #[prost(string, repeated, tag = "4")]
+    pub unknown: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Who can open connections to devices of a zone.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ZonePeers {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    /// From these zones, each to one service.
+    #[prost(message, repeated, tag = "2")]
+    pub peers: ::prost::alloc::vec::Vec<ZonePeer>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ZonePeer {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    /// Empty: every service, as devices of one zone may.
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExposedDevice {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// proven, may, unknown.
+    #[prost(string, tag = "2")]
+    pub exposure: ::prost::alloc::string::String,
+    /// Why it is not proven; empty for proven.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    /// What it ran at its last attestation.
+    #[prost(string, tag = "4")]
+    pub release: ::prost::alloc::string::String,
+    /// Releases whose components this is about.
+    #[prost(string, repeated, tag = "5")]
+    pub exposed_releases: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// When it last proved itself; 0: never.
+    #[prost(uint64, tag = "6")]
+    pub attested_at: u64,
+    #[prost(string, repeated, tag = "7")]
+    pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "8")]
+    pub owner: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub criticality: ::prost::alloc::string::String,
+}
+/// The answer in parts: releases and zones first, then devices by name, then the sums.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExposedPart {
+    #[prost(message, repeated, tag = "1")]
+    pub releases: ::prost::alloc::vec::Vec<ExposedRelease>,
+    #[prost(message, repeated, tag = "2")]
+    pub zones: ::prost::alloc::vec::Vec<ZonePeers>,
+    #[prost(message, repeated, tag = "3")]
+    pub devices: ::prost::alloc::vec::Vec<ExposedDevice>,
+    /// Last part only: devices that proved a release without the component.
+    #[prost(uint32, tag = "4")]
+    pub clear: u32,
+    #[prost(bool, tag = "5")]
+    pub last: bool,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Administrator {
     #[prost(string, tag = "1")]
@@ -3195,6 +3400,36 @@ pub struct GetStatusResponse {
     pub plant_root: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "12")]
     pub issuing_not_after: u64,
+    /// What people changed in the last day, newest first: releases, zones, conduits, administrators.
+    #[prost(message, repeated, tag = "13")]
+    pub changes: ::prost::alloc::vec::Vec<AuditEvent>,
+    #[prost(message, repeated, tag = "14")]
+    pub outlook: ::prost::alloc::vec::Vec<ZoneOutlook>,
+}
+/// How far a zone is covered, and how long it lasts without the broker.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ZoneOutlook {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    /// It lets in what it would refuse.
+    #[prost(bool, tag = "2")]
+    pub observes: bool,
+    /// Every product that it accepts has an active golden release.
+    #[prost(bool, tag = "3")]
+    pub released: bool,
+    #[prost(uint32, tag = "4")]
+    pub devices: u32,
+    #[prost(uint32, tag = "5")]
+    pub silent: u32,
+    /// Trusted devices with a certificate that should have been replaced already.
+    #[prost(uint32, tag = "6")]
+    pub late: u32,
+    /// When the first trusted device is without a certificate, if the broker stays away; 0: none holds one.
+    #[prost(uint64, tag = "7")]
+    pub first_ends: u64,
+    /// What the zone is to last without the broker.
+    #[prost(uint64, tag = "8")]
+    pub outlive_seconds: u64,
 }
 /// Something that needs a person.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3877,6 +4112,126 @@ pub mod admin_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "Rollback"));
             self.inner.unary(req, path, codec).await
+        }
+        pub async fn add_sbom(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::AddSbomRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AddSbomResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/AddSbom",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "AddSbom"));
+            self.inner.client_streaming(req, path, codec).await
+        }
+        pub async fn list_sboms(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListSbomsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSbomsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ListSboms",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ListSboms"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn get_sbom(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetSbomRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SbomPart>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/GetSbom",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "GetSbom"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        pub async fn remove_sbom(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveSbomRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveSbomResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/RemoveSbom",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "RemoveSbom"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_exposed(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListExposedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ExposedPart>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ListExposed",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ListExposed"));
+            self.inner.server_streaming(req, path, codec).await
         }
         pub async fn create_zone(
             &mut self,
@@ -4588,6 +4943,47 @@ pub mod admin_server {
             request: tonic::Request<super::RollbackRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RollbackResponse>,
+            tonic::Status,
+        >;
+        async fn add_sbom(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::AddSbomRequest>>,
+        ) -> std::result::Result<tonic::Response<super::AddSbomResponse>, tonic::Status>;
+        async fn list_sboms(
+            &self,
+            request: tonic::Request<super::ListSbomsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSbomsResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the GetSbom method.
+        type GetSbomStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SbomPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        async fn get_sbom(
+            &self,
+            request: tonic::Request<super::GetSbomRequest>,
+        ) -> std::result::Result<tonic::Response<Self::GetSbomStream>, tonic::Status>;
+        async fn remove_sbom(
+            &self,
+            request: tonic::Request<super::RemoveSbomRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveSbomResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ListExposed method.
+        type ListExposedStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ExposedPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        async fn list_exposed(
+            &self,
+            request: tonic::Request<super::ListExposedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ListExposedStream>,
             tonic::Status,
         >;
         async fn create_zone(
@@ -5869,6 +6265,231 @@ pub mod admin_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/AddSbom" => {
+                    #[allow(non_camel_case_types)]
+                    struct AddSbomSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ClientStreamingService<super::AddSbomRequest>
+                    for AddSbomSvc<T> {
+                        type Response = super::AddSbomResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::AddSbomRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::add_sbom(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AddSbomSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ListSboms" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSbomsSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ListSbomsRequest>
+                    for ListSbomsSvc<T> {
+                        type Response = super::ListSbomsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListSbomsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_sboms(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSbomsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/GetSbom" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetSbomSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::GetSbomRequest>
+                    for GetSbomSvc<T> {
+                        type Response = super::SbomPart;
+                        type ResponseStream = T::GetSbomStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetSbomRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::get_sbom(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetSbomSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/RemoveSbom" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveSbomSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::RemoveSbomRequest>
+                    for RemoveSbomSvc<T> {
+                        type Response = super::RemoveSbomResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveSbomRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::remove_sbom(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveSbomSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ListExposed" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListExposedSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::ListExposedRequest>
+                    for ListExposedSvc<T> {
+                        type Response = super::ExposedPart;
+                        type ResponseStream = T::ListExposedStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListExposedRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_exposed(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListExposedSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

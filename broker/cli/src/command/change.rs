@@ -21,8 +21,10 @@ use crate::output::{Page, Report, Sentence, Session, View, words};
 #[derive(Debug, Subcommand)]
 pub(crate) enum ChangeCommand {
     /// What waits, and whether you may approve it
+    #[command(after_help = "Example:\n  touchstone change list -o json")]
     List,
     /// One change: what it would do, who asks, until when
+    #[command(after_help = "Example:\n  touchstone change show 3f2a9c0d1e4b5a67")]
     Show {
         /// Its id, as `change list` shows it
         id: String,
@@ -49,12 +51,17 @@ pub(crate) struct ApproveArgs {
 
 /// Which change, and why not.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  touchstone change reject 3f2a9c0d1e4b5a67 --reason 'not during the shift'")]
 pub(crate) struct RejectArgs {
     /// Its id, as `change list` shows it
     id: String,
     /// Why, for whoever asked
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
+    #[command(flatten)]
+    dry_run: DryRun,
 }
 
 /// A change as it is shown.
@@ -162,14 +169,23 @@ pub(crate) async fn run(command: ChangeCommand, session: &Session) -> Result<Rep
             session.report(&ChangeView::from(answer.into_inner().change.unwrap_or_default()))
         }
         ChangeCommand::Approve(args) => approve(args, session).await,
-        ChangeCommand::Reject(args) => {
-            let request = RejectChangeRequest { id: args.id, reason: args.reason };
-            let answer = session.client().await?.reject_change(request).await.map_err(|s| failed(&s))?;
-            let change = ChangeView::from(answer.into_inner().change.unwrap_or_default());
-            let text = format!("{} {} of {} is rejected", change.act, change.subject, change.by);
-            session.report(&Sentence { text, fields: Decided { dry_run: false, change, secret: None } })
-        }
+        ChangeCommand::Reject(args) => reject(args, session).await,
     }
+}
+
+async fn reject(args: RejectArgs, session: &Session) -> Result<Report> {
+    let (dry_run, mut client) = (args.dry_run.dry_run, session.client().await?);
+    let change = if dry_run {
+        let answer = client.get_change(GetChangeRequest { id: args.id }).await.map_err(|s| failed(&s))?;
+        answer.into_inner().change
+    } else {
+        let request = RejectChangeRequest { id: args.id, reason: args.reason };
+        client.reject_change(request).await.map_err(|s| failed(&s))?.into_inner().change
+    };
+    let change = ChangeView::from(change.unwrap_or_default());
+    let verb = if dry_run { "would be" } else { "is" };
+    let text = format!("{} {} of {} {verb} rejected", change.act, change.subject, change.by);
+    session.report(&Sentence { text, fields: Decided { dry_run, change, secret: None } })
 }
 
 async fn approve(args: ApproveArgs, session: &Session) -> Result<Report> {

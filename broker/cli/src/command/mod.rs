@@ -10,10 +10,12 @@ pub(crate) mod completion;
 pub(crate) mod conduit;
 pub(crate) mod context;
 pub(crate) mod device;
+pub(crate) mod exposure;
 pub(crate) mod golden;
 pub(crate) mod inspect;
 pub(crate) mod man;
 pub(crate) mod overriding;
+pub(crate) mod sbom;
 pub(crate) mod status;
 mod suggest;
 pub(crate) mod token;
@@ -39,6 +41,8 @@ async fn answer(command: Command, session: &Session) -> Result<Report> {
         Command::Token(command) => token::run(command, session).await,
         Command::Override(args) => overriding::run(args, session).await,
         Command::Golden(command) => golden::run(command, session).await,
+        Command::Sbom(command) => sbom::run(command, session).await,
+        Command::Exposure(args) => exposure::run(args, session).await,
         Command::Zone(command) => zone::run(command, session).await,
         Command::Conduit(command) => conduit::run(command, session).await,
         Command::Authority(command) => authority::run(command, session).await,

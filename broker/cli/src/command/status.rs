@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use clap::Args;
-use proto::v1::{Attention, GetStatusRequest, GetStatusResponse};
+use proto::v1::{Attention, AuditEvent, GetStatusRequest, GetStatusResponse, ZoneOutlook};
 use serde::Serialize;
 
 use crate::client::failed;
@@ -17,6 +17,10 @@ use crate::output::{Page, Report, Session, View, words};
 
 /// Clocks further apart than this are worth a line: challenges and certificates depend on them.
 const NOTED_SKEW_SECONDS: u64 = 60;
+/// Lines of a list on the page, so that it stays one screen; JSON has them all.
+const SHOWN: usize = 6;
+/// Changes on the page.
+const CHANGES_SHOWN: usize = 4;
 /// States in the order in which people want to read them.
 const STATES: [&str; 7] = ["trusted", "holding", "refused", "quarantined", "pending", "silent", "registered"];
 
@@ -38,6 +42,35 @@ struct StatusView {
     zones: u32,
     conduits: u32,
     active_releases: u32,
+    changes: Vec<ChangeView>,
+    outlook: Vec<OutlookView>,
+}
+
+/// What somebody changed in the last day.
+#[derive(Debug, Serialize)]
+struct ChangeView {
+    at: Option<String>,
+    actor: String,
+    action: String,
+    subject: String,
+    text: String,
+    #[serde(skip)]
+    seconds: u64,
+}
+
+/// How far a zone is covered, and how long it lasts without the broker.
+#[derive(Debug, Serialize)]
+struct OutlookView {
+    zone: String,
+    observes: bool,
+    released: bool,
+    devices: u32,
+    silent: u32,
+    late: u32,
+    first_ends: Option<String>,
+    outlive_seconds: u64,
+    #[serde(skip)]
+    ends: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +131,8 @@ impl StatusView {
             zones: answer.zones,
             conduits: answer.conduits,
             active_releases: answer.active_releases,
+            changes: answer.changes.into_iter().map(ChangeView::from).collect(),
+            outlook: answer.outlook.into_iter().map(OutlookView::from).collect(),
         }
     }
 
@@ -112,6 +147,113 @@ impl StatusView {
             })
             .collect();
         if parts.is_empty() { "none yet".to_owned() } else { parts.join(", ") }
+    }
+}
+
+impl StatusView {
+    /// The zones that end first come first; those that hold no certificate come last.
+    fn outlook_text(&self, text: &mut String, page: &Page) {
+        if self.outlook.is_empty() {
+            return;
+        }
+        let mut zones: Vec<_> = self.outlook.iter().collect();
+        zones.sort_by_key(|zone| if zone.ends == 0 { u64::MAX } else { zone.ends });
+        let mut table =
+            Table::new(["ZONE", "MODE", "RELEASE", "DEVICES", "SILENT", "LATE", "WITHOUT BROKER"]);
+        for zone in zones.into_iter().take(SHOWN) {
+            let reserve = if zone.ends == 0 {
+                "-".to_owned()
+            } else {
+                words::span(zone.ends.saturating_sub(page.now.0))
+            };
+            table.row([
+                zone.zone.clone(),
+                if zone.observes { "observe" } else { "enforce" }.to_owned(),
+                if zone.released { "yes" } else { "none" }.to_owned(),
+                zone.devices.to_string(),
+                zone.silent.to_string(),
+                zone.late.to_string(),
+                format!("{reserve} of {}", words::span(zone.outlive_seconds)),
+            ]);
+        }
+        text.push_str(&table.text("", page.colour));
+        more(text, self.outlook.len());
+        text.push('\n');
+    }
+
+    fn changes_text(&self, text: &mut String, page: &Page) {
+        if self.changes.is_empty() {
+            return;
+        }
+        text.push_str("Changed in the last day:\n");
+        for one in self.changes.iter().take(CHANGES_SHOWN) {
+            let line = format!(
+                "{}, {}: {} {}",
+                words::age(one.seconds, page.now),
+                one.actor,
+                one.action,
+                one.subject
+            );
+            let _ = writeln!(text, "  {}", words::visible(&line));
+        }
+        if self.changes.len() > CHANGES_SHOWN {
+            text.push_str("  and more: touchstone audit list\n");
+        }
+        text.push('\n');
+    }
+}
+
+/// Says that a list is longer than it was shown.
+fn more(text: &mut String, all: usize) {
+    if let Some(rest) = all.checked_sub(SHOWN).filter(|rest| *rest > 0) {
+        let _ = writeln!(text, "  and {rest} more: touchstone status -o json");
+    }
+}
+
+impl AttentionView {
+    /// Whom it is about and why, and below it the command that helps.
+    fn text(&self) -> String {
+        let about = [("owner ", &self.owner), ("criticality ", &self.criticality)];
+        let about: Vec<_> = about
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(label, value)| format!("{label}{value}"))
+            .collect();
+        let about = if about.is_empty() { String::new() } else { format!(" ({})", about.join(", ")) };
+        let mut text = format!("  {}", words::visible(&format!("{}{about}: {}", self.subject, self.message)));
+        if !self.next_command.is_empty() {
+            let _ = write!(text, "\n    {}", words::visible(&self.next_command));
+        }
+        text
+    }
+}
+
+impl From<AuditEvent> for ChangeView {
+    fn from(event: AuditEvent) -> Self {
+        Self {
+            at: words::json_time(event.at),
+            actor: event.actor,
+            action: event.action,
+            subject: event.subject,
+            text: event.text,
+            seconds: event.at,
+        }
+    }
+}
+
+impl From<ZoneOutlook> for OutlookView {
+    fn from(zone: ZoneOutlook) -> Self {
+        Self {
+            zone: zone.zone,
+            observes: zone.observes,
+            released: zone.released,
+            devices: zone.devices,
+            silent: zone.silent,
+            late: zone.late,
+            first_ends: words::json_time(zone.first_ends),
+            outlive_seconds: zone.outlive_seconds,
+            ends: zone.first_ends,
+        }
     }
 }
 
@@ -152,21 +294,17 @@ impl View for StatusView {
             self.conduits,
             self.active_releases
         );
+        self.outlook_text(&mut text, page);
+        self.changes_text(&mut text, page);
         if self.needs_you.is_empty() {
             text.push_str("Nothing needs you.\n");
             return text;
         }
-        let mut table = Table::new(["NEEDS YOU", "WHY", "OWNER", "CRITICALITY", "NEXT"]);
-        for one in &self.needs_you {
-            table.row([
-                one.subject.clone(),
-                one.message.clone(),
-                words::or_dash(&one.owner),
-                words::or_dash(&one.criticality),
-                one.next_command.clone(),
-            ]);
+        text.push_str("Needs you:\n");
+        for one in self.needs_you.iter().take(SHOWN) {
+            let _ = writeln!(text, "{}", one.text());
         }
-        text.push_str(&table.text("", page.colour));
+        more(&mut text, self.needs_you.len());
         text
     }
 }
@@ -185,7 +323,23 @@ mod tests {
                 subject: "press-7".to_owned(),
                 message: "refused: kernel is not golden".to_owned(),
                 next_command: "touchstone device why press-7".to_owned(),
+                criticality: "high".to_owned(),
                 ..Attention::default()
+            }],
+            outlook: vec![ZoneOutlook {
+                zone: "cell-3".to_owned(),
+                released: true,
+                devices: 3,
+                first_ends: 1_000_000 + 10 * 3_600,
+                outlive_seconds: 28_800,
+                ..ZoneOutlook::default()
+            }],
+            changes: vec![AuditEvent {
+                at: 1_000_000 - 60,
+                actor: "ada".to_owned(),
+                action: "zone.create".to_owned(),
+                subject: "cell-3".to_owned(),
+                ..AuditEvent::default()
             }],
             issuing_not_after: 1_000_000 + 90 * 86_400,
             ..GetStatusResponse::default()
@@ -199,7 +353,14 @@ mod tests {
             "plant.example (context): broker 0.1.0 is well; its own certificate ends in 90 d\n"
         ));
         assert!(text.contains("Devices: 2 trusted, 1 refused\n"), "{text}");
-        assert!(text.contains("touchstone device why press-7"), "{text}");
+        assert!(
+            text.contains(
+                "  press-7 (criticality high): refused: kernel is not golden\n    touchstone device why press-7\n"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("enforce  yes      3        0       0     10 h of 8 h\n"), "{text}");
+        assert!(text.contains("  60 s ago, ada: zone.create cell-3\n"), "{text}");
         assert!(!text.contains("clock"), "{text}");
     }
 

@@ -68,6 +68,33 @@ macro_rules! scripted {
                 self.answer("import_list", &whole).map(Response::new)
             }
 
+            async fn add_sbom(&self, request: Request<Streaming<v1::AddSbomRequest>>) -> Result<Response<v1::AddSbomResponse>, Status> {
+                let mut whole = v1::AddSbomRequest::default();
+                let mut parts = request.into_inner();
+                while let Some(part) = parts.message().await? {
+                    whole.dry_run |= part.dry_run;
+                    whole.data.extend(part.data);
+                }
+                self.answer("add_sbom", &whole).map(Response::new)
+            }
+
+            type GetSbomStream = BoxStream<'static, Result<v1::SbomPart, Status>>;
+
+            async fn get_sbom(&self, request: Request<v1::GetSbomRequest>) -> Result<Response<Self::GetSbomStream>, Status> {
+                let part: v1::SbomPart = self.answer("get_sbom", request.get_ref())?;
+                Ok(Response::new(stream::iter([Ok(part)]).boxed()))
+            }
+
+            type ListExposedStream = BoxStream<'static, Result<v1::ExposedPart, Status>>;
+
+            /// Everything but the end in a first part, so that parts have to be put together.
+            async fn list_exposed(&self, request: Request<v1::ListExposedRequest>) -> Result<Response<Self::ListExposedStream>, Status> {
+                let part: v1::ExposedPart = self.answer("list_exposed", request.get_ref())?;
+                let end = v1::ExposedPart { clear: part.clear, last: part.last, ..Default::default() };
+                let begin = v1::ExposedPart { clear: 0, last: false, ..part };
+                Ok(Response::new(stream::iter([Ok(begin), Ok(end)]).boxed()))
+            }
+
             type BackupStream = BoxStream<'static, Result<BackupChunk, Status>>;
 
             async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
@@ -113,6 +140,8 @@ scripted! {
     halt_rollout: HaltRolloutRequest => HaltRolloutResponse,
     resume_rollout: ResumeRolloutRequest => ResumeRolloutResponse,
     rollback: RollbackRequest => RollbackResponse,
+    list_sboms: ListSbomsRequest => ListSbomsResponse,
+    remove_sbom: RemoveSbomRequest => RemoveSbomResponse,
     create_zone: CreateZoneRequest => CreateZoneResponse,
     list_zones: ListZonesRequest => ListZonesResponse,
     get_zone: GetZoneRequest => GetZoneResponse,

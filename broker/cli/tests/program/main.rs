@@ -2,6 +2,7 @@
 
 mod appraise;
 mod evidence;
+mod exposure;
 mod fake_broker;
 mod golden;
 mod inspect_ek;
@@ -12,5 +13,6 @@ mod learn_folder;
 mod online;
 mod pages;
 mod pki;
+mod predict;
 mod tool;
 mod usage;

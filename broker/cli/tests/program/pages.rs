@@ -1,4 +1,5 @@
 //! What shells and `man` read, read by them where they are installed, and the contexts of several plants.
+#![expect(clippy::unwrap_used, reason = "a test that cannot write its files has failed")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -15,6 +15,7 @@ use crate::record::plant::{
     ADMIN, Administrator, EAR, EarSigning, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
 };
 use crate::record::rollout::{HEALTH, HealthRecord, ROLLOUT, Rollout, TOLD, TellRecord};
+use crate::record::sbom::{SBOM, SbomRecord};
 use crate::record::stage::{STAGE, Stage};
 use crate::record::would::{WOULD, WouldRefuse};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, CONDUIT, REVOKED, RevokedCertificate, ZONE};
@@ -70,6 +71,7 @@ const MANY: &[(&str, Reads)] = &[
     (AUTHORITY, as_kind::<AuthorityRecord>),
     (REVOKED, as_kind::<RevokedCertificate>),
     (RELEASE, as_kind::<ReleaseRecord>),
+    (SBOM, as_kind::<SbomRecord>),
     (RELEASE_KEY, as_kind::<ReleaseKeyRecord>),
     (PRODUCT, as_kind::<ProductCounter>),
     (INVITATION, as_kind::<Invitation>),

@@ -29,6 +29,7 @@ use crate::record::RecordError;
 use crate::record::change::{CHANGE, Change};
 use crate::record::device::{ATTESTED, Attested};
 use crate::record::golden::{RELEASE, ReleaseRecord};
+use crate::record::sbom::{SBOM, SbomRecord};
 use crate::secrets::SecretKey;
 use crate::session::Refusal;
 use crate::store::blobs::{FetchError, MAX_BLOB};
@@ -107,7 +108,7 @@ pub(super) struct NamedBlob {
 }
 
 /// Prefixes of the records that name blobs.
-const NAMING: [&str; 3] = [ATTESTED, RELEASE, CHANGE];
+const NAMING: [&str; 4] = [ATTESTED, RELEASE, CHANGE, SBOM];
 
 /// Every blob that a record of the store names.
 pub(crate) async fn blobs_in_use(store: &dyn Store) -> Result<BTreeSet<Digest>, RecordError> {
@@ -142,6 +143,10 @@ fn named_blobs(key: &str, value: &[u8]) -> Result<Vec<NamedBlob>, DecodeError> {
     if key.starts_with(RELEASE) {
         let release: ReleaseRecord = decode(key, value)?;
         return Ok(vec![NamedBlob { digest: release.envelope, needed: true }]);
+    }
+    if key.starts_with(SBOM) {
+        let sbom: SbomRecord = decode(key, value)?;
+        return Ok(vec![NamedBlob { digest: sbom.document, needed: true }]);
     }
     Ok(Vec::new())
 }

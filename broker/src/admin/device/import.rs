@@ -1,7 +1,7 @@
 //! Registers devices by the EK of their TPM, from `identify` on the device or a supplier's list.
 //!
 //! All or nothing: the whole list is compared with what is known before anything is written, and every conflict is
-//! told at once. A list of more than a few devices is staged ([`crate::admin::staging`]): none of it counts
+//! told at once. A list of more than a few devices is staged (`admin::staging`): none of it counts
 //! before all of it is written.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -94,7 +94,7 @@ fn beyond(act: Act) -> Beyond {
         | Act::SetAdministrator => Beyond::NotTheirs,
         Act::ApproveChange | Act::RejectChange => Beyond::Decides,
         Act::RenewCertificate => Beyond::Own,
-        Act::Backup | Act::Restore => Beyond::WholePlant,
+        Act::AddSbom | Act::RemoveSbom | Act::Backup | Act::Restore => Beyond::WholePlant,
     }
 }
 
@@ -275,7 +275,7 @@ impl Plant {
             }
             Act::ApproveChange | Act::RejectChange | Act::RenewCertificate => Ok(String::new()),
             Act::Backup => service.backup(by(who, v1::BackupRequest {})).await.map(|_| String::new()),
-            Act::Restore => self.restore(who).await,
+            Act::AddSbom | Act::RemoveSbom | Act::Restore => self.reaches(who, act).await,
         }
     }
 
@@ -308,10 +308,10 @@ impl Plant {
         }
     }
 
-    /// A restore is a stream of the client's, which only a connection makes: what decides about it is asked.
-    async fn restore(&self, who: &AdministratorPeer) -> Result<String, Status> {
+    /// Where the client sends a stream, which only a connection makes: what decides about it is asked.
+    async fn reaches(&self, who: &AdministratorPeer, act: Act) -> Result<String, Status> {
         let plant = &self.office.plant;
-        let reached = async { authorize(plant, who, Act::Restore).await?.reach(plant, &[]).await };
+        let reached = async { authorize(plant, who, act).await?.reach(plant, &[]).await };
         let status = |refusal: Refusal| crate::grpc::status::status(plant, &refusal);
         reached.await.map(|_| String::new()).map_err(status)
     }

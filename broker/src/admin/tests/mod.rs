@@ -4,6 +4,7 @@ mod backup;
 mod change;
 mod clock;
 mod device;
+mod exposure;
 pub(crate) mod golden;
 mod import;
 mod matrix;

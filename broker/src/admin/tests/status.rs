@@ -54,4 +54,7 @@ async fn the_page_names_what_needs_a_person_and_the_next_command() {
     assert!(about(attention, "cell-3").message.contains("no active golden release"));
     assert!(about(attention, "the administrator certificate of ada").message.contains("ends on"));
     assert_eq!((page.devices[&State::Trusted], page.devices[&State::Refused]), (2, 1));
+    let lab = page.outlook.iter().find(|one| one.zone.as_str() == "lab").unwrap();
+    assert_eq!((lab.observes, lab.released, lab.devices, lab.silent), (true, false, 3, 0));
+    assert!(page.changes.iter().any(|event| event.action == "conduit.allow"), "{:?}", page.changes);
 }

@@ -107,6 +107,8 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         | Act::HaltRollout
         | Act::QuarantineDevice
         | Act::AttestDevice
+        | Act::AddSbom
+        | Act::RemoveSbom
         | Act::EndOverride
         | Act::ApproveChange
         | Act::RejectChange

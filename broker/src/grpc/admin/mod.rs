@@ -3,6 +3,7 @@
 mod backup;
 mod change;
 mod device;
+mod exposure;
 mod golden;
 mod import;
 mod overriding;
@@ -129,6 +130,8 @@ impl Admin for Administration {
     unary!(halt_rollout, HaltRolloutRequest, HaltRolloutResponse, Act::HaltRollout, rollout::halt);
     unary!(resume_rollout, ResumeRolloutRequest, ResumeRolloutResponse, Act::ResumeRollout, rollout::resume);
     unary!(rollback, RollbackRequest, RollbackResponse, Act::Rollback, rollout::rollback);
+    unary!(list_sboms, ListSbomsRequest, ListSbomsResponse, Act::ReadReleases, exposure::list);
+    unary!(remove_sbom, RemoveSbomRequest, RemoveSbomResponse, Act::RemoveSbom, exposure::remove);
     unary!(create_zone, CreateZoneRequest, CreateZoneResponse, Act::CreateZone, zone::create);
     unary!(list_zones, ListZonesRequest, ListZonesResponse, Act::ReadZones, zone::list);
     unary!(get_zone, GetZoneRequest, GetZoneResponse, Act::ReadZones, zone::one);
@@ -191,6 +194,55 @@ impl Admin for Administration {
         people::renew
     );
     unary!(list_audit_events, ListAuditEventsRequest, ListAuditEventsResponse, Act::ReadAudit, status::audit);
+
+    fn add_sbom<'life, 'future>(
+        &'life self,
+        request: Request<tonic::Streaming<v1::AddSbomRequest>>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Response<v1::AddSbomResponse>, Status>> + Send + 'future>>
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move {
+            let actor = self.actor(&request, Act::AddSbom).await?;
+            self.answer(Act::AddSbom, exposure::add(self, actor, request.into_inner())).await
+        })
+    }
+
+    type GetSbomStream = exposure::Parts<v1::SbomPart>;
+
+    fn get_sbom<'life, 'future>(
+        &'life self,
+        request: Request<v1::GetSbomRequest>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Response<Self::GetSbomStream>, Status>> + Send + 'future>>
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move {
+            self.actor(&request, Act::ReadReleases).await?;
+            self.answer(Act::ReadReleases, exposure::one(&self.plant, request.into_inner())).await
+        })
+    }
+
+    type ListExposedStream = exposure::Parts<v1::ExposedPart>;
+
+    fn list_exposed<'life, 'future>(
+        &'life self,
+        request: Request<v1::ListExposedRequest>,
+    ) -> std::pin::Pin<
+        Box<dyn Future<Output = Result<Response<Self::ListExposedStream>, Status>> + Send + 'future>,
+    >
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move {
+            let actor = self.actor(&request, Act::ReadDevices).await?;
+            self.answer(Act::ReadDevices, async { exposure::exposed(self, actor, request.into_inner()) })
+                .await
+        })
+    }
 
     type BackupStream = backup::Stream;
 

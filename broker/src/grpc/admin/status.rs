@@ -3,8 +3,10 @@
 use proto::v1;
 
 use super::parse;
+use crate::admin::outlook::ZoneOutlook;
 use crate::admin::status::Attention;
 use crate::admin::{Actor, audit as chain, status};
+use crate::audit::Event;
 use crate::plant::Plant;
 use crate::session::Refusal;
 
@@ -27,6 +29,8 @@ pub(super) async fn read(
         active_releases: parse::count(status.active_releases),
         plant_root: status.plant_root.map(|pin| pin.0.to_vec()).unwrap_or_default(),
         issuing_not_after: status.issuing_not_after.0,
+        changes: status.changes.into_iter().map(event).collect(),
+        outlook: status.outlook.into_iter().map(outlook).collect(),
     })
 }
 
@@ -48,12 +52,28 @@ pub(super) async fn audit(
     let device = parse::optional("device", &request.device)?;
     let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
     let events = chain::latest(plant, actor, device.as_ref(), limit).await?;
-    let events = events.into_iter().map(|event| v1::AuditEvent {
+    Ok(v1::ListAuditEventsResponse { events: events.into_iter().map(event).collect() })
+}
+
+fn event(event: Event) -> v1::AuditEvent {
+    v1::AuditEvent {
         at: event.at.0,
         actor: event.actor,
         action: event.action,
         subject: event.subject,
         text: event.text,
-    });
-    Ok(v1::ListAuditEventsResponse { events: events.collect() })
+    }
+}
+
+fn outlook(zone: ZoneOutlook) -> v1::ZoneOutlook {
+    v1::ZoneOutlook {
+        zone: zone.zone.to_string(),
+        observes: zone.observes,
+        released: zone.released,
+        devices: zone.devices,
+        silent: zone.silent,
+        late: zone.late,
+        first_ends: zone.first_ends.map_or(0, |at| at.0),
+        outlive_seconds: zone.timing.outlive_broker(),
+    }
 }

@@ -106,6 +106,11 @@ impl ImaRules {
         self.files.iter().map(|(path, digests)| (path.as_str(), digests))
     }
 
+    /// The same rules with these files in place of the listed ones.
+    pub(crate) fn with_files(self, files: BTreeMap<String, BTreeSet<HashValue>>) -> Self {
+        Self { files, ..self }
+    }
+
     /// Whether `path`, as Linux writes it, is not appraised.
     #[must_use]
     pub fn excludes(&self, path: &str) -> bool {

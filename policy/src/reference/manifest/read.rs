@@ -5,6 +5,7 @@
 
 mod ima;
 mod image;
+mod sbom;
 mod secure_boot;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ const ROOT_FIELDS: &[&str] = &[
     "event",
     "image",
     "ima",
+    "sbom",
     "secure_boot",
 ];
 const EVENT_FIELDS: &[&str] = &["pcr", "type", "digest", "optional", "early", "absent", "name"];
@@ -224,8 +226,9 @@ fn read_root(root: &DeTable<'_>, faults: &mut Faults<'_>) -> Option<Manifest> {
     let ima = fields.optional("ima").map(|value| ima::read(value, faults));
     let secure_boot = fields.optional("secure_boot").map(|value| secure_boot::read(value, faults));
     let images = fields.optional("image").map(|value| image::read(value, faults)).unwrap_or_default();
+    let sboms = fields.optional("sbom").map(|value| sbom::read(value, faults)).unwrap_or_default();
     let manifest =
-        Manifest { id: id?, counter: counter?, description, pcrs, events, images, ima, secure_boot };
+        Manifest { id: id?, counter: counter?, description, pcrs, events, images, ima, secure_boot, sboms };
     if manifest.constrained().is_empty() && faults.list.is_empty() {
         faults.add(0..0, ManifestProblem::AcceptsEverything);
     }

@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 
 use super::ima::{self, Excluded, ImaRules};
 use super::image::ImageRule;
+use super::sbom::SbomRef;
 use super::secure_boot::{KeyVariable, SecureBootRule};
 use super::{EventRule, Expectation, Manifest, SCHEMA};
 use crate::digest::Digest;
@@ -34,7 +35,13 @@ fn write_manifest(out: &mut String, manifest: &Manifest) -> fmt::Result {
     manifest.events.iter().try_for_each(|rule| write_event(out, rule))?;
     manifest.images.iter().try_for_each(|rule| write_image(out, rule))?;
     manifest.ima().map_or(Ok(()), |rules| write_ima(out, rules))?;
-    manifest.secure_boot.as_ref().map_or(Ok(()), |rule| write_secure_boot(out, rule))
+    manifest.secure_boot.as_ref().map_or(Ok(()), |rule| write_secure_boot(out, rule))?;
+    manifest.sboms.iter().try_for_each(|sbom| write_sbom(out, sbom))
+}
+
+fn write_sbom(out: &mut String, sbom: &SbomRef) -> fmt::Result {
+    writeln!(out, "\n[[sbom]]\ndigest = \"{}\"\nformat = \"{}\"", sbom.digest, sbom.format)?;
+    sbom.name.as_ref().map_or(Ok(()), |name| writeln!(out, "name = {}", quoted(name)))
 }
 
 fn write_ima(out: &mut String, rules: &ImaRules) -> fmt::Result {

@@ -24,6 +24,7 @@ use crate::output::{Page, Report, Sentence, Session, View, words};
 #[derive(Debug, Subcommand)]
 pub(crate) enum AdminCommand {
     /// Every administrator, and who is invited
+    #[command(after_help = "Example:\n  touchstone admin list -o json")]
     List,
     /// Invite somebody: prints a one-time code for them (owners)
     Invite(InviteArgs),
@@ -33,8 +34,9 @@ pub(crate) enum AdminCommand {
     Role(RoleArgs),
     /// Remove an administrator at once, on open connections too (owners)
     Remove(RemoveArgs),
-    /// Renew your own certificate, before it ends
-    Renew,
+    /// Renew your own certificate, before it ends; the key stays the same
+    #[command(after_help = "Example:\n  touchstone --context ~/.config/touchstone/context admin renew")]
+    Renew(DryRun),
 }
 
 /// What an administrator may do; everybody reads.
@@ -102,6 +104,10 @@ pub(crate) struct RoleArgs {
 
 /// Who is removed.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+What they asked for, and whom they invited, is void with them. The last owner stays.
+Example:
+  touchstone admin remove bob")]
 pub(crate) struct RemoveArgs {
     /// Who
     name: String,
@@ -194,7 +200,7 @@ pub(crate) async fn run(command: AdminCommand, session: &Session) -> Result<Repo
         AdminCommand::Accept(args) => accept::run(&args, session).await,
         AdminCommand::Role(args) => role(args, session).await,
         AdminCommand::Remove(args) => remove(args, session).await,
-        AdminCommand::Renew => renew(session).await,
+        AdminCommand::Renew(dry_run) => renew(dry_run, session).await,
     }
 }
 
@@ -266,9 +272,14 @@ struct Renewed {
     not_after: Option<String>,
 }
 
-async fn renew(session: &Session) -> Result<Report> {
+async fn renew(DryRun { dry_run }: DryRun, session: &Session) -> Result<Report> {
     let context = session.context()?;
     let public_key = public_key(&context)?;
+    if dry_run {
+        let file = context.folder.join("admin.pem");
+        return session
+            .report(&Sentence::would(format!("would write a new certificate to {}", file.display())));
+    }
     let answer = session.client().await?.renew_administrator(RenewAdministratorRequest { public_key }).await;
     let answer = answer.map_err(|s| failed(&s))?.into_inner();
     file::write(&context.folder.join("admin.pem"), pem_chain(&answer.chain).as_bytes())?;

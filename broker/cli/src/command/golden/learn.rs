@@ -6,13 +6,12 @@ use clap::Args;
 use policy::id::{DeviceName, ProductName};
 use policy::reference::release::ReleaseVersion;
 use proto::v1::LearnReleaseRequest;
-use serde::Serialize;
 
+use super::draft::DraftPage;
 use super::learn_folder::{Named, from_folders};
 use crate::client::failed;
 use crate::failure::Result;
-use crate::file;
-use crate::output::{Page, Report, Session, View};
+use crate::output::{Report, Session};
 
 /// From whom, as what.
 #[derive(Debug, Args)]
@@ -44,22 +43,6 @@ pub(crate) struct LearnArgs {
     out: Option<PathBuf>,
 }
 
-#[derive(Debug, Serialize)]
-struct Learned {
-    manifest: String,
-    notes: Vec<String>,
-    file: Option<String>,
-}
-
-impl View for Learned {
-    fn text(&self, _page: &Page) -> String {
-        match &self.file {
-            Some(file) => format!("{file}: review it, then `touchstone golden sign {file}`\n"),
-            None => self.manifest.clone(),
-        }
-    }
-}
-
 /// Learns the manifest and writes it.
 pub(super) async fn run(args: LearnArgs, session: &Session) -> Result<Report> {
     let (manifest, notes) = if args.folders.is_empty() {
@@ -68,13 +51,7 @@ pub(super) async fn run(args: LearnArgs, session: &Session) -> Result<Report> {
         let named = Named { product: args.product, version: args.version, counter: args.counter };
         from_folders(&args.folders, named)?
     };
-    if let Some(path) = &args.out {
-        file::write(path, manifest.as_bytes())?;
-    }
-    let file = args.out.map(|path| path.display().to_string());
-    let view = Learned { manifest, notes, file };
-    let report = session.report(&view)?;
-    Ok(view.notes.into_iter().fold(report, |report, note| report.aside(format!("note: {note}"))))
+    DraftPage { manifest, notes, file: None }.write(args.out.as_deref(), session)
 }
 
 /// Asks the broker what the devices agree on.

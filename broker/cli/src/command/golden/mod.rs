@@ -1,9 +1,11 @@
 //! `touchstone golden`: golden releases, from learning to applying.
 
 mod apply;
+mod draft;
 pub(crate) mod envelope;
 mod learn;
 mod learn_folder;
+mod predict;
 mod progress;
 mod rollout;
 mod show;
@@ -22,6 +24,8 @@ use crate::output::{Report, Session};
 pub(crate) enum GoldenCommand {
     /// Write a release from what attested devices run now, to be reviewed and signed
     Learn(learn::LearnArgs),
+    /// Write a release from built artefacts before any device boots them; asks no broker
+    Predict(predict::PredictArgs),
     /// A release in canonical form, from a file or from the broker
     Show(show::ShowArgs),
     /// Sign a reviewed manifest with a release key; asks no broker
@@ -40,6 +44,7 @@ pub(crate) enum GoldenCommand {
 pub(crate) async fn run(command: GoldenCommand, session: &Session) -> Result<Report> {
     match command {
         GoldenCommand::Learn(args) => learn::run(args, session).await,
+        GoldenCommand::Predict(args) => predict::run(args, session),
         GoldenCommand::Show(args) => show::run(args, session).await,
         GoldenCommand::Sign(args) => sign::run(args, session),
         GoldenCommand::Apply(args) => apply::run(args, session).await,

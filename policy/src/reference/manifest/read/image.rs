@@ -62,7 +62,7 @@ fn read_digests(value: &Value<'_>, faults: &mut Faults<'_>) -> BTreeSet<Digest> 
 }
 
 /// The entries of a list that is not too long.
-fn entries<'a, 'i>(
+pub(super) fn entries<'a, 'i>(
     value: &'a Value<'i>,
     field: &str,
     limit: usize,

@@ -1,0 +1,83 @@
+//! `touchstone golden predict`, run as a program.
+#![expect(clippy::unwrap_used, reason = "a test that cannot write its files has failed")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use crate::tool::run;
+
+fn seed(name: &str) -> String {
+    format!("{}/../../policy/fuzz/seeds/pe/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+const NAMED: [&str; 6] = ["golden", "predict", "--product", "edge", "--version", "1.5"];
+
+#[test]
+fn a_draft_is_written_and_says_what_it_leaves_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("edge.toml");
+    let out = out.to_str().unwrap();
+    let (uki, loader) = (seed("uki.efi"), seed("unaligned.efi"));
+    let ran = run(&[&NAMED[..], &["--uki", &uki, "--boot-loader", &loader, "--out", out]].concat());
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(
+        ran.stderr.contains("does not constrain PCR 0, 2, 7") && ran.stderr.contains("both ways"),
+        "{ran:?}"
+    );
+    let shown = run(&["golden", "show", out]);
+    assert_eq!(shown.stdout, fs::read_to_string(out).unwrap(), "not canonical");
+    let again = ["golden", "predict", "--uki", &uki, "--base", out, "--version", "1.6", "-o", "json"];
+    let ran = run(&again);
+    assert_eq!((ran.code, &ran.json()["schema"]), (0, &1.into()), "{ran:?}");
+    let manifest = ran.json()["manifest"].as_str().unwrap().to_owned();
+    assert!(manifest.contains("product = \"edge\"\nversion = \"1.6\"\ncounter = 2\n"), "{manifest}");
+    let ran = run(&["golden", "predict", "--uki", &uki, "--base", out, "--version", "1.5"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
+    assert!(ran.stderr.contains("are both edge@1.5"), "{ran:?}");
+}
+
+#[test]
+fn what_is_no_image_is_refused_by_name() {
+    for (file, why) in [("kernel.efi", "no stub of systemd's"), ("../attest/README", "No such file")] {
+        let file = seed(file);
+        let ran = run(&[&NAMED[..], &["--uki", &file]].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
+        assert!(ran.stderr.contains(&file) && ran.stderr.contains(why), "{ran:?}");
+    }
+    assert_eq!(run(&[&NAMED[..], &["--uki", &seed("uki.efi"), "--bank", "sha1"]].concat()).code, 64);
+    let nothing = run(&NAMED);
+    assert!(nothing.code == 2 && nothing.stderr.contains("name at least one artefact"), "{nothing:?}");
+}
+
+fn write(path: &Path, content: &str, mode: u32) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn files_and_images_are_listed_as_they_will_be_on_the_device() {
+    let tree = tempfile::tempdir().unwrap();
+    let root = tree.path();
+    write(&root.join("usr/bin/press"), "#!/bin/sh\n", 0o755);
+    write(&root.join("usr/lib/libpress.so"), "\x7fELF", 0o644);
+    write(&root.join("etc/press.conf"), "speed = 1\n", 0o644);
+    symlink("/", root.join("loop")).unwrap();
+    symlink("usr/bin", root.join("bin")).unwrap();
+    let (uki, dir) = (seed("uki.efi"), root.to_str().unwrap());
+    let image = format!("/opt/plc={}", root.join("etc").display());
+    let line = [&NAMED[..], &["--uki", &uki, "--ima-tree", dir, "--image", &image]].concat();
+    let ran = run(&line);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for path in ["\"/usr/bin/press\"", "\"/usr/lib/libpress.so\"", "\"/opt/plc/press.conf\""] {
+        assert_eq!(ran.stdout.matches(path).count(), 1, "{path}: {ran:?}");
+    }
+    assert!(!ran.stdout.contains("\"/etc/press.conf\"") && !ran.stdout.contains("loop"), "{ran:?}");
+    assert_eq!(run(&line).stdout, ran.stdout);
+    let all = run(&[&line[..], &["--ima-files", "all"]].concat());
+    assert!(all.stdout.contains("\"/etc/press.conf\""), "{all:?}");
+    let named = format!("plc={}", root.join("etc").display());
+    let refused = run(&[&NAMED[..], &["--uki", &uki, "--image", &named]].concat());
+    assert!(refused.code == 2 && refused.stderr.contains("this is a folder"), "{refused:?}");
+}
