@@ -185,10 +185,11 @@ pub async fn halt(
     actor: &Actor,
     product: &ProductName,
     reason: &str,
+    dry_run: bool,
 ) -> Result<View, Refusal> {
     let why = printable("reason", reason, MAX_REASON)?;
     let reason = format!("{} says: {why}", actor.name());
-    change(plant, actor, product, false, &|rollout| match rollout.state {
+    change(plant, actor, product, dry_run, &|rollout| match rollout.state {
         RolloutState::Running => {
             rollout.state = RolloutState::Halted { reason: reason.clone() };
             Ok(format!("halted: {why}"))

@@ -175,12 +175,12 @@ async fn lost_trust_halts_and_only_a_person_goes_on() {
     fleet.settle().await;
     assert_eq!(fleet.wanted().await, ["2.0", "2.0", "2.0", "1.0"]);
     let actor = fleet.0.actor(Act::HaltRollout).await;
-    halt(&fleet.0.plant, &actor, &product(), "smoke").await.unwrap();
+    halt(&fleet.0.plant, &actor, &product(), "smoke", false).await.unwrap();
     fleet.runs("press-3", "2.0").await;
     fleet.settle().await;
     assert_eq!(fleet.state().await, RolloutState::Halted { reason: "ada says: smoke".to_owned() });
     assert_eq!(fleet.wanted().await, ["2.0", "2.0", "2.0", "1.0"]);
-    refused!(halt(&fleet.0.plant, &actor, &product(), "again").await, Conflict);
+    refused!(halt(&fleet.0.plant, &actor, &product(), "again", false).await, Conflict);
 }
 
 #[tokio::test]

@@ -2280,6 +2280,8 @@ pub struct HaltRolloutRequest {
     pub product: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HaltRolloutResponse {

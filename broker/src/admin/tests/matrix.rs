@@ -183,7 +183,10 @@ impl Plant {
                 )
             }
             Act::HaltRollout => {
-                call!(halt_rollout, HaltRolloutRequest { product: product(of), reason: reason() })
+                call!(
+                    halt_rollout,
+                    HaltRolloutRequest { product: product(of), reason: reason(), dry_run: false }
+                )
             }
             Act::ResumeRollout => {
                 call!(resume_rollout, ResumeRolloutRequest { product: product(of), ..Default::default() })
@@ -296,7 +299,7 @@ impl Plant {
             v1::StartRolloutRequest { product: product.clone(), version, waves, ..Default::default() };
         service.start_rollout(by(ada, request)).await.unwrap();
         if act == Act::ResumeRollout {
-            let request = v1::HaltRolloutRequest { product, reason: "a reason".to_owned() };
+            let request = v1::HaltRolloutRequest { product, reason: "a reason".to_owned(), dry_run: false };
             service.halt_rollout(by(ada, request)).await.unwrap();
         } else if act == Act::Rollback {
             let key = rollout_key(&product.parse().unwrap());

@@ -60,7 +60,7 @@ pub(super) async fn halt(
     request: v1::HaltRolloutRequest,
 ) -> Result<v1::HaltRolloutResponse, Refusal> {
     let product = parse::text("product", &request.product)?;
-    let view = rollouts::halt(plant, actor, &product, &request.reason).await?;
+    let view = rollouts::halt(plant, actor, &product, &request.reason, request.dry_run).await?;
     Ok(v1::HaltRolloutResponse { rollout: Some(wire(&view)) })
 }
 

@@ -85,6 +85,8 @@ enum Verb {
         /// Why, for the audit chain
         #[arg(long)]
         reason: String,
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Let a halted rollout go on, with larger budgets where they are used up
     Resume {
@@ -127,10 +129,10 @@ pub(super) async fn run(args: RolloutArgs, session: &Session) -> Result<Report> 
     match args.verb {
         None => start(args.start, session).await,
         Some(Verb::Status { product, watch }) => status(product, watch, session).await,
-        Some(Verb::Halt { product, reason }) => {
-            let request = HaltRolloutRequest { product: product.to_string(), reason };
+        Some(Verb::Halt { product, reason, dry_run: DryRun { dry_run } }) => {
+            let request = HaltRolloutRequest { product: product.to_string(), reason, dry_run };
             let answer = session.client().await?.halt_rollout(request).await.map_err(|s| failed(&s))?;
-            session.report(&RolloutView::of(answer.into_inner().rollout, false)?)
+            session.report(&RolloutView::of(answer.into_inner().rollout, dry_run)?)
         }
         Some(Verb::Resume { product, budget_trust, budget_health, dry_run }) => {
             let request = ResumeRolloutRequest {
