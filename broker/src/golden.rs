@@ -9,10 +9,14 @@ use std::sync::Arc;
 use policy::id::ProductName;
 use policy::reference::dsse::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES, SignedRelease};
 use policy::reference::keys::{ReleaseKey, ReleaseKeyError, ReleaseKeys, ReleaseKeysError};
+use policy::reference::release::ReleaseId;
 use policy::reference::{ReferenceError, ReferenceValues};
 
 use crate::plant::Plant;
-use crate::record::golden::{GOLDEN, GoldenHead, RELEASE, RELEASE_KEY, ReleaseKeyRecord, ReleaseRecord};
+use crate::record::golden::{
+    GOLDEN, GoldenHead, RELEASE, RELEASE_KEY, ReleaseKeyRecord, ReleaseRecord, WantedRelease,
+    release_key as release_key_of, wanted_key,
+};
 use crate::record::{Held, RecordError, fetch, list};
 use crate::store::Revision;
 use crate::store::blobs::FetchError;
@@ -83,6 +87,16 @@ pub async fn current(plant: &Plant) -> Result<Golden, GoldenError> {
     let golden = Golden { version, n, values: Arc::new(values) };
     plant.golden.write(golden.clone());
     Ok(golden)
+}
+
+/// The release that devices of `product` are told to install, while it is accepted.
+pub async fn wanted(plant: &Plant, product: &ProductName) -> Result<Option<ReleaseId>, RecordError> {
+    let store = plant.store.as_ref();
+    let wanted: Option<Held<WantedRelease>> = fetch(store, wanted_key(product)).await?;
+    let Some(wanted) = wanted.map(|held| held.record.release) else { return Ok(None) };
+    let key = release_key_of(product, wanted.version.as_str());
+    let release: Option<Held<ReleaseRecord>> = fetch(store, key).await?;
+    Ok(release.filter(|held| held.record.is_accepted(plant.now())).map(|_| wanted))
 }
 
 impl GoldenCache {

@@ -28,3 +28,4 @@ mod sweep;
 pub mod tls;
 pub mod tpm_roots;
 pub mod trust;
+mod withdrawal;

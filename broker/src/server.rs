@@ -178,6 +178,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         tokio::spawn(renew(Arc::clone(&plant), Arc::clone(&tls))),
         tokio::spawn(edges(Arc::clone(&plant))),
         tokio::spawn(crate::sweep::every_day(Arc::clone(&plant))),
+        tokio::spawn(crate::withdrawal::follow(Arc::clone(&plant))),
         tokio::spawn(crate::rollout::drive(Arc::clone(&plant))),
         tokio::spawn(health::watch(Arc::clone(&plant), reporter)),
     ];

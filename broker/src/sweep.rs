@@ -30,6 +30,9 @@ const DRIFT: u64 = 600;
 /// Seconds for which a revocation is kept after the certificate's end: devices' clocks run late, and so may
 /// the broker's have run ahead.
 const KEPT: u64 = 30 * 86_400;
+/// Seconds for which the evidence of a device that fell silent is kept: half a year explains what it was, and
+/// a fleet's leftovers stay bounded.
+const EVIDENCE_KEPT: u64 = 180 * 86_400;
 /// Seconds for which a would-be refusal is remembered: a quarter, far longer than anybody observes a zone.
 const REMEMBERED: u64 = 92 * 86_400;
 /// Records of one transaction: each is compared and deleted.
@@ -78,15 +81,18 @@ async fn sweep(
     ended(plant, OVERRIDE, |record: &OverrideRecord| record.excused.until < now).await?;
     ended(plant, WOULD, |record: &WouldRefuse| record.last.plus(REMEMBERED) < now).await?;
     let there = plant.blobs.list().await.map_err(Refusal::internal)?;
-    let used = blobs_in_use(plant.store.as_ref()).await?;
+    let used = blobs_in_use(plant.store.as_ref(), now.minus(EVIDENCE_KEPT)).await?;
     let unused: BTreeSet<Digest> = there.into_iter().filter(|blob| !used.contains(blob)).collect();
     let (gone, next): (BTreeSet<_>, BTreeSet<_>) =
         unused.into_iter().partition(|blob| orphans.contains(blob));
-    for blob in &gone {
-        plant.blobs.remove(*blob).await.map_err(Refusal::internal)?;
+    let mut removed = 0_usize;
+    for blob in gone {
+        let gone = plant.blobs.remove_condemned(blob).await.map_err(Refusal::internal)?;
+        removed = removed.saturating_add(gone.into());
     }
-    if revocations > 0 || !gone.is_empty() {
-        tracing::info!(revocations, blobs = gone.len(), "swept what had ended");
+    plant.blobs.condemn(&next);
+    if revocations > 0 || removed > 0 {
+        tracing::info!(revocations, blobs = removed, "swept what had ended");
     }
     Ok(next)
 }
@@ -108,7 +114,7 @@ mod tests {
     use super::*;
     use crate::admin::tests::{Bench, NOW, observing};
     use crate::ca::Serial;
-    use crate::record::device::{Attested, Decision, attested_key};
+    use crate::record::device::{Attested, Decision, StoredLogs, attested_key};
     use crate::record::stored;
     use crate::record::zone::revoked_key;
     use crate::store::blobs::MAX_BLOB;
@@ -163,6 +169,30 @@ mod tests {
         let mut kept = vec![attested.evidence, attested.result, late];
         kept.sort();
         assert_eq!(there, kept);
+    }
+
+    #[tokio::test]
+    async fn evidence_of_a_silent_device_goes_after_half_a_year_and_shared_logs_stay() {
+        let bench = Bench::new().await;
+        bench.zone(&observing("cell-3")).await;
+        let log = bench.plant.blobs.put(b"a log of both".to_vec()).await.unwrap();
+        let logs = StoredLogs { firmware: Some(log), userspace: None, images: None, ima: Vec::new() };
+        let mut records = Vec::new();
+        for (name, age, boot) in [("press-7", EVIDENCE_KEPT + 1, "boot-a"), ("press-8", 60, "boot-b")] {
+            let device = bench.device(name, &["cell-3"]).await;
+            bench.attest(&device, boot, Decision::Trusted).await;
+            let record: Attested = bench.read(attested_key(&device)).await;
+            let record = Attested { at: NOW.minus(age), logs: Some(logs.clone()), ..record };
+            let txn = Txn::new().put(attested_key(&device), stored(&record).unwrap());
+            bench.plant.store.transact(txn).await.unwrap();
+            records.push(record);
+        }
+        let seen = sweep(&bench.plant, NOW, &BTreeSet::new()).await.unwrap();
+        assert_eq!(seen, BTreeSet::from([records[0].evidence]));
+        assert!(sweep(&bench.plant, NOW, &seen).await.unwrap().is_empty());
+        assert!(bench.plant.blobs.fetch(records[0].evidence, MAX_BLOB).await.is_err());
+        assert!(bench.plant.blobs.fetch(records[1].evidence, MAX_BLOB).await.is_ok());
+        assert!(bench.plant.blobs.fetch(log, MAX_BLOB).await.is_ok());
     }
 
     #[test]

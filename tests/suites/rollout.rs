@@ -76,6 +76,8 @@ fn a_rollout_goes_from_device_to_device_halts_by_itself_and_is_rolled_back() {
         });
     }
 
+    world.admin("golden want edge-box@1.0.0");
+    until_told(&first, "--now edge-box@1.0.0\n");
     let line = "golden rollout edge-box@2.0.0 --wave 100%";
     let plan = world.admin(&format!("{line} --dry-run"));
     assert_eq!(
@@ -84,7 +86,7 @@ fn a_rollout_goes_from_device_to_device_halts_by_itself_and_is_rolled_back() {
         "{plan:#}"
     );
     world.admin(line);
-    until_told(&first, "--now edge-box@2.0.0\n");
+    until_told(&first, "--now edge-box@1.0.0\n--now edge-box@2.0.0\n");
     let status = first.until_status("shown what is wanted", |status| status["wanted"]["version"] == "2.0.0");
     assert_eq!(status["wanted"]["product"], "edge-box");
     let file = fs::read(first.path("deliver/wanted.json")).expect("wanted.json is delivered");

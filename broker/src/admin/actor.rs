@@ -33,6 +33,10 @@ pub enum Act {
     LearnRelease,
     /// A release's state.
     ApplyRelease,
+    /// The state of a release that is known, by name.
+    SetReleaseState,
+    /// Which release a product's devices are told to install.
+    WantRelease,
     /// Moves the wanted release through the devices of a product.
     StartRollout,
     /// Stops that.
@@ -103,6 +107,8 @@ impl Act {
         Self::ReadAudit,
         Self::LearnRelease,
         Self::ApplyRelease,
+        Self::SetReleaseState,
+        Self::WantRelease,
         Self::StartRollout,
         Self::HaltRollout,
         Self::ResumeRollout,
@@ -152,6 +158,8 @@ impl Act {
             | Self::RejectChange => AdminRole::Viewer,
             Self::LearnRelease
             | Self::ApplyRelease
+            | Self::SetReleaseState
+            | Self::WantRelease
             | Self::AddSbom
             | Self::RemoveSbom
             | Self::StartRollout
@@ -206,6 +214,8 @@ impl Act {
             // It comes after a loss, of the records of people too, and takes the key-encryption key of the host.
             Self::Restore => Demand::One,
             Self::ApplyRelease
+            | Self::SetReleaseState
+            | Self::WantRelease
             | Self::StartRollout
             | Self::ResumeRollout
             | Self::Rollback
@@ -247,6 +257,8 @@ impl Act {
             Self::ReadAudit => "audit.read",
             Self::LearnRelease => "golden.learn",
             Self::ApplyRelease => "golden.apply",
+            Self::SetReleaseState => "golden.set-state",
+            Self::WantRelease => "golden.want",
             Self::StartRollout => "rollout.start",
             Self::HaltRollout => "rollout.halt",
             Self::ResumeRollout => "rollout.resume",

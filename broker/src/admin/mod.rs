@@ -34,6 +34,7 @@ pub mod token;
 pub mod zone;
 
 pub use self::actor::{Act, Actor, authorize};
+pub use self::change::Seen;
 
 #[cfg(test)]
 pub(crate) mod tests;

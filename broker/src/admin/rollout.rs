@@ -14,6 +14,7 @@ use super::reach::Scope;
 use crate::golden;
 use crate::plant::Plant;
 use crate::record::Held;
+use crate::record::golden::{WantedRelease, wanted_key};
 use crate::record::rollout::{Rollout, RolloutState, rollout_key};
 use crate::record::stored;
 use crate::rollout::fleet::{Seen, fleet, most_run};
@@ -132,7 +133,7 @@ async fn begin(plant: &Plant, actor: &Actor, request: &Request, dry: bool) -> Re
         return Err(busy(&known.record));
     }
     let seen = fleet(plant, product).await?;
-    let wanted = before.as_ref().and_then(|held| held.record.wanted_of_others().cloned());
+    let wanted = golden::wanted(plant, product).await.map_err(Refusal::internal)?;
     let from = wanted.or_else(|| most_run(&seen, to));
     if from.as_ref() == Some(to) {
         return Err(Refusal::Conflict(format!("{to} is wanted of every device of {product} already")));
@@ -166,7 +167,7 @@ fn started(rollout: &Rollout) -> String {
     format!("{to} in waves {}; budgets {trust} for trust and {health} for health", waves.join(", "))
 }
 
-fn busy(rollout: &Rollout) -> Refusal {
+pub(super) fn busy(rollout: &Rollout) -> Refusal {
     let (id, state) = (rollout.plan.id(), rollout.state.name());
     let product = &id.product;
     Refusal::Conflict(format!(
@@ -284,7 +285,12 @@ async fn decide(
         accepted(plant, from).await?;
     }
     let deed = reach.deed(&rollout.plan.id().to_string(), &text);
-    let txn = Txn::new().unchanged(held.key.clone(), held.version).put(held.key, stored(&rollout)?);
+    let mut txn = Txn::new().unchanged(held.key.clone(), held.version).put(held.key, stored(&rollout)?);
+    if let (RolloutState::RollingBack { .. }, Some(from)) = (&rollout.state, &rollout.from) {
+        let (since, by) = (plant.now(), actor.name().to_owned());
+        let wanted = WantedRelease { release: from.clone(), since, by };
+        txn = txn.put(wanted_key(product), stored(&wanted)?);
+    }
     let seen = fleet(plant, product).await?;
     Ok(Draft::unless(dry, view(rollout, &seen, actor.scope(), plant.now()), txn, deed))
 }

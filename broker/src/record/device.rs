@@ -208,13 +208,17 @@ pub struct Attested {
     pub verdict: String,
     /// The release that matched, or the closest.
     pub release: Option<String>,
-    /// The release that the quote proves, accepted or not. Not known of older records.
-    #[serde(default)]
-    pub running: Option<ReleaseId>,
     /// Blob of the appraisal results, JSON.
     pub result: Digest,
-    /// Blob of the evidence, as `CompleteRequest`.
+    /// Blob of the evidence, as `CompleteRequest`; without the logs if `logs` names them.
     pub evidence: Digest,
+    /// Blobs of its logs, which devices that boot alike share. Records of older brokers have them in `evidence`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<StoredLogs>,
+    /// Digest of everything that its appraisal depended on besides golden values, zone and time: devices
+    /// with the same one are appraised alike. Not known of older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Digest>,
     /// Revision of the golden values that it was appraised under.
     pub golden: u64,
     /// TPM reset counter.
@@ -232,11 +236,54 @@ pub struct Attested {
     pub clone_alarm: bool,
     /// TPM firmware version.
     pub firmware_version: u64,
+    /// The releases that the quote proved it to run, one for each product of its zones at most. Not known of
+    /// older records.
+    #[serde(default)]
+    pub running: Option<Vec<ReleaseId>>,
+    /// Why the certificates that it earned ended before the next attestation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
+}
+
+impl Attested {
+    /// The releases that the device proved to run.
+    #[must_use]
+    pub fn running(&self) -> Vec<ReleaseId> {
+        match (&self.running, self.decision) {
+            (Some(running), _) => running.clone(),
+            // Of an older record the release is the one that matched only if it was trusted.
+            (None, Decision::Trusted) => {
+                self.release.iter().filter_map(|release| release.parse().ok()).collect()
+            }
+            (None, Decision::WouldRefuse | Decision::Refused | Decision::Silent) => Vec::new(),
+        }
+    }
 }
 
 impl Record for Attested {
     const VERSION: u32 = 1;
     const KIND: &'static str = "attestation";
+}
+
+/// Blobs of the logs of one attestation; none for a log that was not sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredLogs {
+    /// The firmware's.
+    pub firmware: Option<Digest>,
+    /// systemd's.
+    pub userspace: Option<Digest>,
+    /// The attestor's, of images.
+    pub images: Option<Digest>,
+    /// The full chunks of the IMA list; what follows them is with the evidence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ima: Vec<Digest>,
+}
+
+impl StoredLogs {
+    /// Every blob of them.
+    pub fn blobs(&self) -> impl Iterator<Item = Digest> + '_ {
+        [self.firmware, self.userspace, self.images].into_iter().flatten().chain(self.ima.iter().copied())
+    }
 }
 
 /// Who stopped a device, and why.

@@ -2,7 +2,8 @@
 
 use policy::digest::Digest;
 use policy::id::ProductName;
-use policy::reference::state::ReleaseState;
+use policy::reference::release::ReleaseId;
+use policy::reference::state::{ReleaseState, Standing};
 use policy::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,10 @@ pub const RELEASE: &str = "release/";
 pub const RELEASE_KEY: &str = "release-key/";
 /// Prefix of product counters.
 pub const PRODUCT: &str = "product/";
+/// Prefix of wanted releases.
+pub const WANTED: &str = "wanted/";
+/// Prefix of withdrawals that have not reached every device yet.
+pub const WITHDRAWAL: &str = "withdrawal/";
 
 /// Raised in every transaction that changes what is accepted; a grant compares it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -50,6 +55,75 @@ pub struct ReleaseRecord {
     pub applied_at: UnixTime,
     /// By whom.
     pub applied_by: String,
+    /// What was last done to its state since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<StateChange>,
+}
+
+/// Who gave a release its state, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateChange {
+    /// When.
+    pub at: UnixTime,
+    /// By whom.
+    pub by: String,
+    /// For people; may be empty.
+    pub reason: String,
+}
+
+impl ReleaseRecord {
+    /// Product and version; `None` if the version is none, which no broker writes.
+    #[must_use]
+    pub fn id(&self) -> Option<ReleaseId> {
+        Some(ReleaseId { product: self.product.clone(), version: self.version.parse().ok()? })
+    }
+
+    /// Whether it keeps trust at `now`.
+    #[must_use]
+    pub fn is_accepted(&self, now: UnixTime) -> bool {
+        matches!(self.state.standing(now), Standing::Accepted { .. })
+    }
+
+    /// Who touched it last, and when.
+    #[must_use]
+    pub fn last_change(&self) -> (&str, UnixTime) {
+        let applied = (self.applied_by.as_str(), self.applied_at);
+        self.changed.as_ref().map_or(applied, |change| (change.by.as_str(), change.at))
+    }
+}
+
+/// The release that devices of a product are told to install. It is no reason to trust one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedRelease {
+    /// Product and version.
+    pub release: ReleaseId,
+    /// Since when.
+    pub since: UnixTime,
+    /// By whom.
+    pub by: String,
+}
+
+impl Record for WantedRelease {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "wanted release";
+}
+
+/// A withdrawal, until every device that last proved to run the release has lost its certificates.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Withdrawal {
+    /// Product and version.
+    pub release: ReleaseId,
+    /// When it was withdrawn.
+    pub at: UnixTime,
+    /// By whom.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Record for Withdrawal {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "withdrawal";
 }
 
 impl Record for ReleaseRecord {
@@ -89,6 +163,18 @@ impl Record for ProductCounter {
 #[must_use]
 pub fn release_key(product: &ProductName, version: &str) -> String {
     format!("{RELEASE}{product}/{version}")
+}
+
+/// Key of a product's wanted release.
+#[must_use]
+pub fn wanted_key(product: &ProductName) -> String {
+    format!("{WANTED}{product}")
+}
+
+/// Key of a withdrawal.
+#[must_use]
+pub fn withdrawal_key(release: &ReleaseId) -> String {
+    format!("{WITHDRAWAL}{}/{}", release.product, release.version)
 }
 
 /// Key of a product's counter.

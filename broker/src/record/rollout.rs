@@ -84,20 +84,6 @@ impl RolloutState {
     }
 }
 
-impl Rollout {
-    /// The release that is wanted of a device that was told nothing.
-    #[must_use]
-    pub fn wanted_of_others(&self) -> Option<&ReleaseId> {
-        match self.state {
-            RolloutState::Finished { .. } => Some(self.plan.to()),
-            RolloutState::Running
-            | RolloutState::Halted { .. }
-            | RolloutState::RollingBack { .. }
-            | RolloutState::RolledBack { .. } => self.from.as_ref(),
-        }
-    }
-}
-
 impl Record for Rollout {
     const VERSION: u32 = 1;
     const KIND: &'static str = "rollout";

@@ -63,13 +63,21 @@ pub async fn fleet(plant: &Plant, product: &ProductName) -> Result<Vec<Seen>, Re
         let Some(tpm) = tpms.get(&ek_key(&device.ek)) else { continue };
         let attested = attested.remove(&name);
         let state = state(&device, tpm, attested.as_ref(), &zones, plant.now());
-        if !is_of(product, &device, attested.as_ref(), &zones) || !takes_part(state) {
+        if !products_of(&device, attested.as_ref(), &zones).contains(product) || !takes_part(state) {
             continue;
         }
         let record = healths.remove(&name).unwrap_or_default();
         let inventory = inventories.remove(&name).unwrap_or_default();
         fleet.push(Seen {
-            member: member(device, attested, inventory, state, record.health()),
+            member: Member {
+                health: record.health(),
+                running: attested
+                    .map(|attested| attested.running())
+                    .unwrap_or_default()
+                    .into_iter()
+                    .find(|release| release.product == *product),
+                ..member(device, inventory, state)
+            },
             told: tells.remove(&name),
             record,
         });
@@ -83,19 +91,20 @@ async fn by_key<R: Record>(plant: &Plant, prefix: &str, cut: &str) -> Result<BTr
     Ok(all.into_iter().map(short).collect())
 }
 
-/// The product that a device is of: the one whose release it proves, else the only one that its zones accept.
+/// The products that a device is of: those whose release it proves, else the only one that its zones accept.
 #[must_use]
-pub fn product_of(device: &Device, attested: Option<&Attested>, zones: &Segmentation) -> Option<ProductName> {
-    if let Some(running) = attested.and_then(|attested| attested.running.as_ref()) {
-        return Some(running.product.clone());
+pub fn products_of(
+    device: &Device,
+    attested: Option<&Attested>,
+    zones: &Segmentation,
+) -> BTreeSet<ProductName> {
+    let running = attested.map(Attested::running).unwrap_or_default();
+    if !running.is_empty() {
+        return running.into_iter().map(|release| release.product).collect();
     }
-    let accepted = device.zones.iter().filter_map(|name| zones.zone(name)).flat_map(|zone| &zone.products);
-    let accepted: BTreeSet<&ProductName> = accepted.collect();
-    accepted.first().filter(|_| accepted.len() == 1).map(|product| (*product).clone())
-}
-
-fn is_of(product: &ProductName, device: &Device, attested: Option<&Attested>, zones: &Segmentation) -> bool {
-    product_of(device, attested, zones).as_ref() == Some(product)
+    let known = device.zones.iter().filter_map(|name| zones.zone(name));
+    let accepted: BTreeSet<ProductName> = known.flat_map(|zone| zone.products.iter().cloned()).collect();
+    if accepted.len() == 1 { accepted } else { BTreeSet::new() }
 }
 
 const fn takes_part(state: State) -> bool {
@@ -105,13 +114,8 @@ const fn takes_part(state: State) -> bool {
     }
 }
 
-fn member(
-    device: Device,
-    attested: Option<Attested>,
-    inventory: Inventory,
-    state: State,
-    health: Health,
-) -> Member {
+/// What does not depend on the product.
+fn member(device: Device, inventory: Inventory, state: State) -> Member {
     let labels: BTreeMap<String, String> =
         inventory.values.into_iter().map(|(name, value)| (name, value.value)).collect();
     let named = labels.get(DEPENDS_ON).map(String::as_str).unwrap_or_default();
@@ -128,8 +132,8 @@ fn member(
                 Trust::Unknown
             }
         },
-        running: attested.and_then(|attested| attested.running),
-        health,
+        running: None,
+        health: Health::None,
         told: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use policy::id::{DeviceName, ProductName};
 use policy::reference::release::ReleaseId;
-use policy::reference::state::{ReleaseState, Standing};
+use policy::reference::state::ReleaseState;
 use policy::rollout::{Effect, Member, Plan, Position, Told, decide};
 use policy::time::UnixTime;
 
@@ -11,7 +11,7 @@ use super::last;
 use crate::audit::Event;
 use crate::plant::Plant;
 use crate::record::device::{ATTESTED, Admission, Attested, DEVICE, Device, attested_key};
-use crate::record::golden::{GOLDEN, GoldenHead, ReleaseRecord, release_key};
+use crate::record::golden::{GOLDEN, GoldenHead, ReleaseRecord, WantedRelease, release_key, wanted_key};
 use crate::record::rollout::{Rollout, RolloutState, TellRecord, told_key};
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
@@ -54,9 +54,7 @@ async fn forth(plant: &Plant, rollout: &Rollout, seen: &[Seen]) -> Result<Taken,
     let (plan, now) = (&rollout.plan, plant.now());
     let halted = rollout.state != RolloutState::Running;
     let release = release(plant, plan.to()).await?;
-    let accepted =
-        |held: &Held<ReleaseRecord>| matches!(held.record.state.standing(now), Standing::Accepted { .. });
-    if !halted && !release.as_ref().is_some_and(accepted) {
+    if !halted && !release.as_ref().is_some_and(|held| held.record.is_accepted(now)) {
         return Ok(halt(rollout, format!("{} is not accepted any more", plan.to())));
     }
     let members: Vec<Member> = seen.iter().map(|seen| seen.member_of(plan)).collect();
@@ -116,6 +114,9 @@ fn carry_out(
         Effect::Finished => {
             next.rollout.state = RolloutState::Finished { at: now };
             next.action = "rollout.finish";
+            let by = rollout.started_by.clone();
+            let wanted = WantedRelease { release: plan.to().clone(), since: now, by };
+            next.txn = std::mem::take(&mut next.txn).put(wanted_key(&plan.id().product), stored(&wanted)?);
             format!("{} is wanted of every device", plan.to())
         }
     };
@@ -166,7 +167,7 @@ async fn is_run(plant: &Plant, release: &ReleaseId) -> Result<bool, Refusal> {
     let attested: Vec<Held<Attested>> = list(plant.store.as_ref(), ATTESTED).await?;
     let on: Vec<String> = attested
         .into_iter()
-        .filter(|held| held.record.running.as_ref() == Some(release))
+        .filter(|held| held.record.running().contains(release))
         .map(|held| held.key)
         .collect();
     let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;

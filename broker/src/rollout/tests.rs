@@ -9,6 +9,7 @@ use super::drive::settle;
 use super::step::step;
 use super::wanted::wanted;
 use crate::admin::golden::apply::apply;
+use crate::admin::golden::want::want;
 use crate::admin::rollout::{Request, View, halt, list, resume, rollback, start};
 use crate::admin::tests::{Bench, NOW, enforcing, golden, refused};
 use crate::admin::{Act, device, reach::Scope};
@@ -51,13 +52,20 @@ impl Fleet {
         for name in DEVICES {
             fleet.runs(name, "1.0").await;
         }
+        fleet.want("1.0").await.unwrap();
         fleet
+    }
+
+    /// Makes a release wanted of the whole product at once.
+    async fn want(&self, version: &str) -> Result<(), Refusal> {
+        let (actor, version) = (self.0.actor(Act::WantRelease).await, version.parse().unwrap());
+        want(&self.0.plant, &actor, &product(), Some(&version), None, false).await.map(drop)
     }
 
     /// Gives a release a state.
     async fn apply(&self, release: usize, state: ReleaseState) {
         let actor = self.0.actor(Act::ApplyRelease).await;
-        apply(&self.0.plant, &actor, &self.1[release], state, false).await.unwrap();
+        apply(&self.0.plant, &actor, &self.1[release], &golden::terms(state, false)).await.unwrap();
     }
 
     /// Lets a device's last attestation say this.
@@ -70,7 +78,7 @@ impl Fleet {
     }
 
     async fn runs(&self, name: &str, version: &str) {
-        let (decision, running) = (Decision::Trusted, Some(release(version)));
+        let (decision, running) = (Decision::Trusted, Some(vec![release(version)]));
         self.attested(name, |attested| (attested.decision, attested.running) = (decision, running)).await;
     }
 
@@ -129,11 +137,13 @@ impl Fleet {
 #[tokio::test]
 async fn devices_are_told_one_after_the_other_as_they_prove_the_release() {
     let fleet = Fleet::new().await;
-    assert_eq!(fleet.wanted().await, ["", "", "", ""]);
+    assert_eq!(fleet.wanted().await, ["1.0", "1.0", "1.0", "1.0"]);
     let view = fleet.start(&["100%"], 1).await.unwrap();
     assert_eq!((view.devices.len(), view.rollout.from), (4, Some(release("1.0"))));
     fleet.settle().await;
     assert_eq!(fleet.wanted().await, ["2.0", "1.0", "1.0", "1.0"]);
+    let text = refused!(fleet.want("2.0").await, Conflict);
+    assert!(text.contains("rollout edge-box/1 to edge-box@2.0 is running"), "no way around it: {text}");
     fleet.0.clock.set(NOW.plus(600));
     fleet.settle().await;
     for (n, name) in DEVICES.iter().enumerate() {
@@ -145,6 +155,9 @@ async fn devices_are_told_one_after_the_other_as_they_prove_the_release() {
         assert_eq!(fleet.wanted().await.to_vec(), expected);
     }
     assert_eq!(fleet.state().await, RolloutState::Finished { at: NOW.plus(600) });
+    fleet.want("1.0").await.unwrap();
+    assert_eq!(fleet.wanted().await, ["1.0", "1.0", "1.0", "1.0"], "what is over holds nobody back");
+    fleet.want("2.0").await.unwrap();
     let text = refused!(fleet.start(&["100%"], 1).await, Conflict);
     assert!(text.contains("is wanted of every device of edge-box already"), "{text}");
 }

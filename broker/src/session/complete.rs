@@ -1,16 +1,19 @@
 //! Complete: proof, place, rulings, and one transaction that makes them true.
 
+use std::collections::BTreeSet;
+
 use policy::appraisal::Finding;
 use policy::grant::Revision;
 use policy::id::{DeviceName, ZoneName};
+use policy::reference::release::ReleaseId;
 use policy::time::UnixTime;
 use policy::zone::Admission;
-use prost::Message;
 use proto::{convert, v1};
 
 use super::admission::{Place, Placed, place};
 use super::challenge::Door;
 use super::issue::{Grants, issue, revoke, valid_serials};
+use super::kept;
 use super::proof::{Proven, prove};
 use super::recorded::Results;
 use super::ruling::{Ruling, in_order, rule};
@@ -111,7 +114,8 @@ async fn decide(
     }
 }
 
-/// Removes blobs that no record names any more: only the last evidence of a device is kept.
+/// Removes blobs that no record names any more: only the last evidence of a device is kept. Its logs may be
+/// those of others too; they are left to the sweep.
 async fn forget(plant: &Plant, attested: Option<&Attested>) {
     let Some(attested) = attested else { return };
     for blob in [attested.evidence, attested.result] {
@@ -134,7 +138,8 @@ async fn attested(
     let zones = rulings.iter().map(|ruling| ruling.record.clone()).collect();
     let results = Results { device: device.name.clone(), counter: device.counter, zones };
     let json = serde_json::to_vec(&results).map_err(Refusal::internal)?;
-    let evidence = plant.blobs.put(request.encode_to_vec()).await.map_err(Refusal::internal)?;
+    let (evidence, logs) = kept::keep(&plant.blobs, request.clone()).await.map_err(Refusal::internal)?;
+    let basis = kept::basis(request, &logs, proven.evidence())?;
     let result = plant.blobs.put(json).await.map_err(Refusal::internal)?;
     let worst = rulings.iter().max_by_key(|ruling| severity(ruling.decision()));
     let clock = proven.evidence().clock();
@@ -145,9 +150,10 @@ async fn attested(
         release: worst
             .and_then(|ruling| ruling.record.release.as_ref().or(ruling.record.closest.as_ref()))
             .map(ToString::to_string),
-        running: rulings.iter().find_map(|ruling| ruling.record.release.clone()),
         result,
         evidence,
+        logs: Some(logs),
+        basis: Some(basis),
         golden: golden.n,
         reset_count: clock.reset_count,
         restart_count: clock.restart_count,
@@ -155,7 +161,16 @@ async fn attested(
         clock_safe: Some(clock.safe),
         clone_alarm: false,
         firmware_version: proven.evidence().firmware_version(),
+        running: Some(running(rulings)),
+        lost: None,
     })
+}
+
+/// The releases that the evidence was found to be of.
+fn running(rulings: &[Ruling]) -> Vec<ReleaseId> {
+    let proven: BTreeSet<&ReleaseId> =
+        rulings.iter().filter_map(|ruling| ruling.record.release.as_ref()).collect();
+    proven.into_iter().cloned().collect()
 }
 
 const fn severity(decision: Decision) -> u8 {

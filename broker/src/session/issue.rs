@@ -224,19 +224,32 @@ pub async fn revoke(
     for held in all {
         let place = held.key.strip_prefix(&prefix).and_then(held_place);
         let (zone, service) = place.ok_or_else(|| Refusal::internal(format!("store key {}", held.key)))?;
-        let mut living =
-            held.record.certificates.iter().filter(|held| held.validity.not_after > now).peekable();
+        let living = held.record.certificates.iter().any(|held| held.validity.not_after > now);
         // What a service once had makes the transaction no longer.
-        if !zones(&zone) || (service.is_some() && living.peek().is_none()) {
+        if !zones(&zone) || (service.is_some() && !living) {
             continue;
         }
-        for certificate in living {
-            txn = revoke_one(txn, device, &zone, certificate, now, reason)?;
-            count += 1;
-        }
-        txn = txn.unchanged(held.key.clone(), held.version).delete(held.key);
+        let (revoked, next) = revoke_all(txn, device, &zone, held, now, reason)?;
+        (count, txn) = (count + revoked, next);
     }
     Ok((count, txn))
+}
+
+/// Revokes the certificates of one record that have not ended, and removes it. Returns how many.
+pub(crate) fn revoke_all(
+    mut txn: Txn,
+    device: &DeviceName,
+    zone: &ZoneName,
+    held: Held<HeldCertificates>,
+    now: UnixTime,
+    reason: &str,
+) -> Result<(usize, Txn), Refusal> {
+    let mut count = 0;
+    for certificate in held.record.certificates.iter().filter(|held| held.validity.not_after > now) {
+        txn = revoke_one(txn, device, zone, certificate, now, reason)?;
+        count += 1;
+    }
+    Ok((count, txn.unchanged(held.key.clone(), held.version).delete(held.key)))
 }
 
 /// Revokes a certificate of `device` in `zone`.

@@ -15,6 +15,7 @@ pub mod challenge;
 pub mod complete;
 pub mod credential;
 pub mod issue;
+pub(crate) mod kept;
 pub mod proof;
 pub mod recorded;
 mod refusal;

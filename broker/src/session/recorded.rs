@@ -12,15 +12,14 @@ use policy::evidence::linux::LinuxLogs;
 use policy::evidence::recorded::{RecordedEvidence, StoredLogs};
 use policy::id::DeviceName;
 use policy::tpm::public::{AttestationKey, EkPublic};
-use prost::Message;
-use proto::v1;
 use serde::{Deserialize, Serialize};
 
 use super::challenge::SELECTION;
+use super::kept;
 use super::proof::{endorsed, pcr_values, sent_ima};
 use crate::plant::Plant;
 use crate::record::device::{Attested, Tpm};
-use crate::store::blobs::{FetchError, MAX_BLOB};
+use crate::store::blobs::FetchError;
 
 /// Largest appraisal result that is read back.
 const MAX_RESULT: usize = 4 << 20;
@@ -65,9 +64,8 @@ pub async fn recorded(
     attested: &Attested,
     tpm: &Tpm,
 ) -> Result<RecordedEvidence, RecordedError> {
-    let blob = plant.blobs.fetch(attested.evidence, MAX_BLOB).await?;
+    let request = kept::request(plant, attested).await?;
     let unreadable = |error: &dyn std::error::Error| RecordedError::Unreadable(chain(error));
-    let request = v1::CompleteRequest::decode(blob.as_slice()).map_err(|e| unreadable(&e))?;
     let ek = EkPublic::parse(&request.ek_public).map_err(|e| unreadable(&e))?;
     let endorsement = endorsed(plant, &request, &ek);
     let hardware = match &endorsement {

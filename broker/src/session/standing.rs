@@ -2,6 +2,8 @@
 //!
 //! Everything is read from the store, so that any broker can serve any stream.
 
+use policy::reference::release::ReleaseId;
+use policy::reference::state::ReleaseState;
 use policy::time::UnixTime;
 use proto::{convert, v1};
 
@@ -9,7 +11,7 @@ use super::issue::revoke;
 use super::recorded::results;
 use super::{Refusal, complete::commit};
 use crate::audit::Event;
-use crate::golden;
+use crate::golden::{self, Golden};
 use crate::grpc::peer::DevicePeer;
 use crate::plant::Plant;
 use crate::record::device::{Attested, Decision, Device, Tpm, attested_key, device_key, ek_key};
@@ -23,6 +25,8 @@ use crate::trust;
 pub enum Ask {
     /// Somebody wants to know about this device.
     Administrator,
+    /// What it last proved to run was withdrawn.
+    Withdrawn,
     /// What its last verdict rests on changed, for the whole fleet at once.
     Golden,
 }
@@ -33,6 +37,7 @@ impl Ask {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Administrator => "an administrator asks for it",
+            Self::Withdrawn => "the release that it runs was withdrawn",
             Self::Golden => "golden values changed",
         }
     }
@@ -70,12 +75,20 @@ pub async fn standing(plant: &Plant, peer: &DevicePeer) -> Result<Standing, Refu
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
     let ask = if device.record.asked > device.record.answered {
         Some(Ask::Administrator)
-    } else if attested.is_none_or(|held| held.record.golden != golden.n) {
-        Some(Ask::Golden)
     } else {
-        None
+        match &attested {
+            Some(held) if held.record.golden == golden.n => None,
+            Some(held) if held.record.running().iter().any(|id| withdrawn(&golden, id)) => {
+                Some(Ask::Withdrawn)
+            }
+            Some(_) | None => Some(Ask::Golden),
+        }
     };
     Ok(Standing::Holds { device: Box::new(device), ask })
+}
+
+fn withdrawn(golden: &Golden, release: &ReleaseId) -> bool {
+    golden.values.release(release).is_some_and(|release| release.state() == ReleaseState::Withdrawn)
 }
 
 /// Whether the certificate of the connection was revoked.
@@ -116,6 +129,10 @@ async fn why(plant: &Plant, device: &Device) -> Result<Standing, Refusal> {
         let message = format!("the certificate of {} was revoked; attest again", device.name);
         return Ok(lost(plant, v1::DenialReason::MustReattest, message));
     };
+    if let Some(why) = attested.record.lost {
+        let message = format!("{why}; install a release that is accepted");
+        return Ok(lost(plant, v1::DenialReason::ReferenceMismatch, message));
+    }
     let records = results(plant, &attested.record).await;
     let findings: Vec<v1::Finding> = records.iter().flat_map(|r| &r.findings).map(convert::finding).collect();
     let message = findings.first().map(|first| first.message.clone()).unwrap_or_default();

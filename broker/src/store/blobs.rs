@@ -1,21 +1,25 @@
 //! Content-addressed files beside the records: event logs, evidence, anything above a value's 4 KiB.
 //!
 //! For: `blobs/ab/cdef...`, named by the SHA-256 of their bytes. Put the blob first, then the record that
-//! names it; a blob that no record names is swept by whoever owns the records.
+//! names it; a blob that no record names is swept by whoever owns the records. What gets smaller by it is
+//! stored deflated, as `cdef....z`; the digest is always of the bytes as they were put.
 //! Promises: when `put` answers, the file survives a power cut; `fetch` gives exactly the bytes that were
 //! put, or refuses; a crash leaves no half-written blob under a digest's name.
 //! Does not promise: a lock. One process uses a folder, the one that holds the store beside it.
 
 use super::Digest;
+use miniz_oxide::deflate::compress_to_vec;
+use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_with_limit};
 use policy::digest::ParseDigestError;
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -30,12 +34,21 @@ const TEMPORARY: &str = "tmp-";
 /// Hex digits of the digest that name the subfolder.
 const SHARD_DIGITS: usize = 2;
 
+/// Ends the name of a file whose content is deflated.
+const DEFLATED: &str = ".z";
+
+/// Effort of deflating, 0 to 10: each attestation pays for it, and logs repeat themselves enough for the least.
+const EFFORT: u8 = 1;
+
 /// The folder of blobs.
 #[derive(Debug, Clone)]
 pub struct Blobs {
     folder: Arc<PathBuf>,
     /// Numbers the temporary files.
     written: Arc<AtomicU64>,
+    /// What the next sweep may remove. Putting a blob again takes it off, so that none goes that is about to
+    /// be named.
+    condemned: Arc<Mutex<BTreeSet<Digest>>>,
 }
 
 /// A file or folder operation that the system refused.
@@ -103,7 +116,7 @@ impl Blobs {
                 fs::remove_file(&entry).map_err(failed("remove", &entry))?;
             }
         }
-        Ok(Self { folder: Arc::new(folder), written: Arc::default() })
+        Ok(Self { folder: Arc::new(folder), written: Arc::default(), condemned: Arc::default() })
     }
 
     /// Stores `bytes` and gives their digest. Putting what is there already changes nothing.
@@ -132,11 +145,45 @@ impl Blobs {
     /// Removes a blob; removing what is not there is no error. Not durable by itself: after a power cut the
     /// blob may be there again, which a later sweep mends.
     pub async fn remove(&self, digest: Digest) -> Result<(), BlobIoError> {
-        let path = self.path(&digest);
-        match tokio::fs::remove_file(&path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
-            _ => Ok(()),
+        let blobs = self.clone();
+        let done = tokio::task::spawn_blocking(move || blobs.remove_now(&digest)).await;
+        done.map_err(|ended| failed("remove", &self.folder)(ended.into()))?
+    }
+
+    /// Marks what [`remove_condemned`](Self::remove_condemned) may remove, instead of what it was before.
+    pub fn condemn(&self, digests: &BTreeSet<Digest>) {
+        self.condemned().clone_from(digests);
+    }
+
+    /// Removes a blob, unless it was put again since it was condemned. Says whether it is gone.
+    pub async fn remove_condemned(&self, digest: Digest) -> Result<bool, BlobIoError> {
+        let blobs = self.clone();
+        let remove = move || {
+            // Held until the file is gone: who puts it again meanwhile waits, and then writes it anew.
+            let mut condemned = blobs.condemned();
+            let gone = condemned.remove(&digest);
+            if gone { blobs.remove_now(&digest).map(|()| true) } else { Ok(false) }
+        };
+        let done = tokio::task::spawn_blocking(remove).await;
+        done.map_err(|ended| failed("remove", &self.folder)(ended.into()))?
+    }
+
+    fn condemned(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
+        // A set of digests is whole whatever happened to who held it.
+        self.condemned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remove_now(&self, digest: &Digest) -> Result<(), BlobIoError> {
+        let path = self.path(digest);
+        for path in [deflated(&path), path] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", &path)(error));
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -150,10 +197,17 @@ impl Blobs {
             return Err(PutError::TooLarge { length: bytes.len() });
         }
         let digest = Digest::of(bytes);
+        self.condemned().remove(&digest);
         let path = self.path(&digest);
         let shard = path.parent().unwrap_or(&self.folder);
         // A file that was altered since is written anew.
         if self.fetch_now(&digest, bytes.len()).is_err() {
+            let small = compress_to_vec(bytes, EFFORT);
+            let (bytes, path) = if small.len() < bytes.len() {
+                (small.as_slice(), deflated(&path))
+            } else {
+                (bytes, path.clone())
+            };
             self.write(bytes, shard, &path).map_err(PutError::Io)?;
         }
         // Also for a file that was there: whoever renamed it may not have come to this line yet.
@@ -176,22 +230,11 @@ impl Blobs {
 
     fn fetch_now(&self, digest: &Digest, max: usize) -> Result<Vec<u8>, FetchError> {
         let path = self.path(digest);
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(FetchError::Missing { path });
-            }
-            Err(error) => return Err(FetchError::Io(failed("read", &path)(error))),
-            Ok(file) => file,
+        let small = deflated(&path);
+        let (path, bytes) = match read_bounded(&small, max) {
+            Err(FetchError::Missing { .. }) => (path.clone(), read_bounded(&path, max)?),
+            read => (small.clone(), inflated(&small, &read?, max)?),
         };
-        // One byte more than allowed tells a file that is too large from one that fits.
-        let limit = u64::try_from(max.min(MAX_BLOB)).unwrap_or(u64::MAX).saturating_add(1);
-        let mut bytes = Vec::new();
-        file.take(limit)
-            .read_to_end(&mut bytes)
-            .map_err(|error| FetchError::Io(failed("read", &path)(error)))?;
-        if bytes.len() > max.min(MAX_BLOB) {
-            return Err(FetchError::TooLarge { path, max });
-        }
         if Digest::of(&bytes) != *digest {
             return Err(FetchError::Altered { path });
         }
@@ -204,6 +247,8 @@ impl Blobs {
             // Files of other names are not ours to list.
             digests.extend(entries(&shard)?.iter().filter_map(|path| named(&shard, path).ok()));
         }
+        digests.sort_unstable();
+        digests.dedup();
         Ok(digests)
     }
 }
@@ -211,7 +256,42 @@ impl Blobs {
 /// The digest that a file's place stands for.
 fn named(shard: &Path, path: &Path) -> Result<Digest, ParseDigestError> {
     let text = |path: &Path| path.file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
-    format!("{}{}", text(shard), text(path)).parse()
+    let name = text(path);
+    format!("{}{}", text(shard), name.strip_suffix(DEFLATED).unwrap_or(&name)).parse()
+}
+
+/// Where the deflated form of the file at `path` is.
+fn deflated(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(DEFLATED);
+    name.into()
+}
+
+/// The content of a file of at most `max` bytes. A deflated one is smaller than what it stands for.
+fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, FetchError> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(FetchError::Missing { path: path.to_owned() });
+        }
+        Err(error) => return Err(FetchError::Io(failed("read", path)(error))),
+        Ok(file) => file,
+    };
+    // One byte more than allowed tells a file that is too large from one that fits.
+    let limit = u64::try_from(max.min(MAX_BLOB)).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes).map_err(|error| FetchError::Io(failed("read", path)(error)))?;
+    if bytes.len() > max.min(MAX_BLOB) {
+        return Err(FetchError::TooLarge { path: path.to_owned(), max });
+    }
+    Ok(bytes)
+}
+
+/// Inflates at most `max` bytes, however much the file claims to hold.
+fn inflated(path: &Path, bytes: &[u8], max: usize) -> Result<Vec<u8>, FetchError> {
+    decompress_to_vec_with_limit(bytes, max.min(MAX_BLOB)).map_err(|error| match error.status {
+        TINFLStatus::HasMoreOutput => FetchError::TooLarge { path: path.to_owned(), max },
+        _ => FetchError::Altered { path: path.to_owned() },
+    })
 }
 
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> BlobIoError + use<'a> {
@@ -315,6 +395,55 @@ mod tests {
         let blobs = Blobs::open(root.path()).unwrap();
         assert!(!temporary.exists());
         assert_eq!(blobs.list().await.unwrap(), [digest]);
+    }
+
+    #[tokio::test]
+    async fn what_repeats_itself_is_stored_deflated_and_inflated_within_bounds() {
+        let (root, blobs) = open();
+        let log = b"EV_EFI_BOOT_SERVICES_APPLICATION ".repeat(1_000);
+        let digest = blobs.put(log.clone()).await.unwrap();
+        assert_eq!(digest, Digest::of(&log), "of the bytes as they were put");
+        let small = deflated(&blobs.path(&digest));
+        assert!(fs::metadata(&small).unwrap().len() < 1_000);
+        assert!(!blobs.path(&digest).exists());
+        assert_eq!(Blobs::open(root.path()).unwrap().fetch(digest, log.len()).await.unwrap(), log);
+        let error = blobs.fetch(digest, log.len() - 1).await.unwrap_err();
+        assert!(matches!(error, FetchError::TooLarge { .. }), "{error}");
+
+        fs::write(&small, compress_to_vec(b"another", EFFORT)).unwrap();
+        for altered in [compress_to_vec(b"another", EFFORT), b"no deflate stream".to_vec()] {
+            fs::write(&small, altered).unwrap();
+            let error = blobs.fetch(digest, log.len()).await.unwrap_err();
+            assert!(matches!(&error, FetchError::Altered { path } if *path == small), "{error}");
+        }
+        blobs.put(log.clone()).await.unwrap();
+        assert_eq!(blobs.fetch(digest, log.len()).await.unwrap(), log);
+        blobs.remove(digest).await.unwrap();
+        assert!(matches!(blobs.fetch(digest, log.len()).await, Err(FetchError::Missing { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_file_of_an_older_broker_is_read_as_it_is() {
+        let (_root, blobs) = open();
+        let log = vec![7; 1_000];
+        let digest = blobs.put(log.clone()).await.unwrap();
+        fs::remove_file(deflated(&blobs.path(&digest))).unwrap();
+        fs::write(blobs.path(&digest), &log).unwrap();
+        assert_eq!(blobs.fetch(digest, 1_000).await.unwrap(), log);
+        assert_eq!(blobs.list().await.unwrap(), [digest]);
+        blobs.put(log).await.unwrap();
+        assert!(!deflated(&blobs.path(&digest)).exists(), "nothing is stored twice");
+    }
+
+    #[tokio::test]
+    async fn what_is_put_again_is_not_removed_although_it_was_condemned() {
+        let (_root, blobs) = open();
+        let digests = [blobs.put(b"one".to_vec()).await.unwrap(), blobs.put(b"two".to_vec()).await.unwrap()];
+        blobs.condemn(&digests.into());
+        blobs.put(b"one".to_vec()).await.unwrap();
+        assert!(!blobs.remove_condemned(digests[0]).await.unwrap());
+        assert!(blobs.remove_condemned(digests[1]).await.unwrap());
+        assert_eq!(blobs.list().await.unwrap(), [digests[0]]);
     }
 
     #[tokio::test]

@@ -136,6 +136,21 @@ impl Txn {
         self
     }
 
+    /// Keys that the transaction names and audit entries that it appends, counted generously: what it expects and
+    /// writes of one key counts twice.
+    pub fn keys(&self) -> usize {
+        self.expect.len().saturating_add(self.writes.len()).saturating_add(self.audit.len())
+    }
+
+    /// Expects and does what `other` does, too.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.expect.extend(other.expect);
+        self.writes.extend(other.writes);
+        self.audit.extend(other.audit);
+        self
+    }
+
     /// What it expects, key by key.
     pub fn expected(&self) -> impl Iterator<Item = (&str, Expect)> {
         self.expect.iter().map(|(key, expect)| (key.as_str(), *expect))

@@ -99,7 +99,7 @@ proptest! {
     fn manifests_with_sboms_round_trip(bytes in prop::collection::btree_set(any::<u8>(), 0..8), name in "[ -~]{0,20}") {
         let name = name.replace(['\\', '"'], "");
         let table = |byte: &u8| {
-            let format = if byte % 2 == 0 { "spdx" } else { "cyclonedx" };
+            let format = if byte.is_multiple_of(2) { "spdx" } else { "cyclonedx" };
             format!("[[sbom]]\nname = \"{name}\"\nformat = \"{format}\"\ndigest = \"{}\"\n", Digest::of(&[*byte]))
         };
         let text: String = bytes.iter().map(table).collect();

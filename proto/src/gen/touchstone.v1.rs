@@ -20,6 +20,16 @@ pub struct Denial {
     #[prost(string, tag = "6")]
     pub change: ::prost::alloc::string::String,
 }
+/// What a caller saw of a thing before they changed it: if it is another by then, the change is refused.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Seen {
+    /// Its store revision; 0: it was not there.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// What it was, for people.
+    #[prost(string, tag = "2")]
+    pub words: ::prost::alloc::string::String,
+}
 /// One reason of an appraisal.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Finding {
@@ -1919,6 +1929,14 @@ pub struct GetDeviceResponse {
     pub why: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, tag = "3")]
     pub next_command: ::prost::alloc::string::String,
+    /// Releases of the device's products that it is told to install, that keep its trust, and that its last quote
+    /// proved, each product@version.
+    #[prost(string, repeated, tag = "20")]
+    pub wanted: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "21")]
+    pub accepted: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "22")]
+    pub running: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A device that a supplier's list or `touchstone-attestor identify` names.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2168,6 +2186,12 @@ pub struct ApplyReleaseRequest {
     /// For deprecated.
     #[prost(uint64, tag = "4")]
     pub until: u64,
+    /// Names the release of the envelope, product@version, to take it although its counter does not rise.
+    #[prost(string, tag = "20")]
+    pub allow_rollback: ::prost::alloc::string::String,
+    /// What the caller saw of the release, for example in a dry run; none: it is not compared.
+    #[prost(message, optional, tag = "21")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ApplyReleaseResponse {
@@ -2176,6 +2200,68 @@ pub struct ApplyReleaseResponse {
     /// What the change does to devices, from their last evidence.
     #[prost(message, repeated, tag = "2")]
     pub forecast: ::prost::alloc::vec::Vec<Forecast>,
+    /// The release as it was before the change.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
+}
+/// Changes the state of a release that the broker has.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetReleaseStateRequest {
+    #[prost(string, tag = "1")]
+    pub product: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// active, deprecated, retired, withdrawn.
+    #[prost(string, tag = "3")]
+    pub state: ::prost::alloc::string::String,
+    /// For deprecated.
+    #[prost(uint64, tag = "4")]
+    pub until: u64,
+    /// Why, for people; must be there for withdrawn.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(bool, tag = "6")]
+    pub dry_run: bool,
+    #[prost(message, optional, tag = "7")]
+    pub seen: ::core::option::Option<Seen>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetReleaseStateResponse {
+    /// The release as it was before the change.
+    #[prost(message, optional, tag = "1")]
+    pub before: ::core::option::Option<Release>,
+    /// What the change does to devices, from their last evidence.
+    #[prost(message, repeated, tag = "2")]
+    pub forecast: ::prost::alloc::vec::Vec<Forecast>,
+    #[prost(message, optional, tag = "3")]
+    pub seen: ::core::option::Option<Seen>,
+    /// For withdrawn: devices that last proved to run it, which lose their certificates at once.
+    #[prost(string, repeated, tag = "4")]
+    pub running: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Makes a release the wanted one of its product.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WantReleaseRequest {
+    #[prost(string, tag = "1")]
+    pub product: ::prost::alloc::string::String,
+    /// Empty: none is wanted any more.
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+    #[prost(message, optional, tag = "4")]
+    pub seen: ::core::option::Option<Seen>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WantReleaseResponse {
+    /// Versions wanted before and now; empty: none.
+    #[prost(string, tag = "1")]
+    pub before: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub wanted: ::prost::alloc::string::String,
+    /// What was wanted before the change.
+    #[prost(message, optional, tag = "3")]
+    pub seen: ::core::option::Option<Seen>,
 }
 /// What a device's last evidence says under a change.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2219,6 +2305,25 @@ pub struct Release {
     pub applied_at: u64,
     #[prost(string, tag = "9")]
     pub applied_by: ::prost::alloc::string::String,
+    /// What was last changed of it, by whom and why; 0 and empty: nothing since it was applied.
+    #[prost(uint64, tag = "10")]
+    pub changed_at: u64,
+    #[prost(string, tag = "11")]
+    pub changed_by: ::prost::alloc::string::String,
+    #[prost(string, tag = "12")]
+    pub reason: ::prost::alloc::string::String,
+    /// It keeps trust now.
+    #[prost(bool, tag = "13")]
+    pub accepted: bool,
+    /// It is the one that devices of its product are told to install.
+    #[prost(bool, tag = "14")]
+    pub wanted: bool,
+    /// Devices that proved with their last quote to run it.
+    #[prost(uint32, tag = "15")]
+    pub running: u32,
+    /// What to name in a change, so that nobody else's is overwritten.
+    #[prost(message, optional, tag = "16")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetReleaseRequest {
@@ -3995,6 +4100,54 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "GetRelease"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn set_release_state(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetReleaseStateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetReleaseStateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/SetReleaseState",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "SetReleaseState"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn want_release(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WantReleaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WantReleaseResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/WantRelease",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "WantRelease"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn start_rollout(
             &mut self,
             request: impl tonic::IntoRequest<super::StartRolloutRequest>,
@@ -4910,6 +5063,20 @@ pub mod admin_server {
             request: tonic::Request<super::GetReleaseRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetReleaseResponse>,
+            tonic::Status,
+        >;
+        async fn set_release_state(
+            &self,
+            request: tonic::Request<super::SetReleaseStateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetReleaseStateResponse>,
+            tonic::Status,
+        >;
+        async fn want_release(
+            &self,
+            request: tonic::Request<super::WantReleaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WantReleaseResponse>,
             tonic::Status,
         >;
         async fn start_rollout(
@@ -6035,6 +6202,94 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetReleaseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/SetReleaseState" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetReleaseStateSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::SetReleaseStateRequest>
+                    for SetReleaseStateSvc<T> {
+                        type Response = super::SetReleaseStateResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetReleaseStateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::set_release_state(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetReleaseStateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/WantRelease" => {
+                    #[allow(non_camel_case_types)]
+                    struct WantReleaseSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::WantReleaseRequest>
+                    for WantReleaseSvc<T> {
+                        type Response = super::WantReleaseResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WantReleaseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::want_release(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WantReleaseSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -135,6 +135,8 @@ scripted! {
     apply_release: ApplyReleaseRequest => ApplyReleaseResponse,
     list_releases: ListReleasesRequest => ListReleasesResponse,
     get_release: GetReleaseRequest => GetReleaseResponse,
+    set_release_state: SetReleaseStateRequest => SetReleaseStateResponse,
+    want_release: WantReleaseRequest => WantReleaseResponse,
     start_rollout: StartRolloutRequest => StartRolloutResponse,
     list_rollouts: ListRolloutsRequest => ListRolloutsResponse,
     halt_rollout: HaltRolloutRequest => HaltRolloutResponse,

@@ -118,7 +118,11 @@ fn apply_shows_the_forecast_before_it_changes_anything() {
         after: "refused".to_owned(),
         ..Forecast::default()
     };
-    let answer = ApplyReleaseResponse { release: "edge@1.5".to_owned(), forecast: vec![forecast] };
+    let answer = ApplyReleaseResponse {
+        release: "edge@1.5".to_owned(),
+        forecast: vec![forecast],
+        ..Default::default()
+    };
     broker.answers("apply_release", &answer).answers("apply_release", &answer);
     let ran = broker.run(&["golden", "apply", file.to_str().unwrap(), "--yes"]);
     assert_eq!(ran.code, 0, "{ran:?}");

@@ -8,6 +8,7 @@ use crate::record::device::{
 };
 use crate::record::golden::{
     GOLDEN, GoldenHead, PRODUCT, ProductCounter, RELEASE, RELEASE_KEY, ReleaseKeyRecord, ReleaseRecord,
+    WANTED, WITHDRAWAL, WantedRelease, Withdrawal,
 };
 use crate::record::invitation::{INVITATION, Invitation};
 use crate::record::overriding::{OVERRIDE, OverrideRecord};
@@ -74,6 +75,8 @@ const MANY: &[(&str, Reads)] = &[
     (SBOM, as_kind::<SbomRecord>),
     (RELEASE_KEY, as_kind::<ReleaseKeyRecord>),
     (PRODUCT, as_kind::<ProductCounter>),
+    (WANTED, as_kind::<WantedRelease>),
+    (WITHDRAWAL, as_kind::<Withdrawal>),
     (INVITATION, as_kind::<Invitation>),
     (CHANGE, as_kind::<Change>),
     (ROLLOUT, as_kind::<Rollout>),

@@ -19,6 +19,7 @@ mod snapshot;
 use std::collections::BTreeSet;
 
 use policy::digest::Digest;
+use policy::time::UnixTime;
 use tokio::sync::mpsc;
 
 use self::format::{Header, Line, PART, Writer};
@@ -27,7 +28,7 @@ use super::reach::Reach;
 use crate::plant::Plant;
 use crate::record::RecordError;
 use crate::record::change::{CHANGE, Change};
-use crate::record::device::{ATTESTED, Attested};
+use crate::record::device::{ATTESTED, Attested, StoredLogs};
 use crate::record::golden::{RELEASE, ReleaseRecord};
 use crate::record::sbom::{SBOM, SbomRecord};
 use crate::secrets::SecretKey;
@@ -110,8 +111,11 @@ pub(super) struct NamedBlob {
 /// Prefixes of the records that name blobs.
 const NAMING: [&str; 4] = [ATTESTED, RELEASE, CHANGE, SBOM];
 
-/// Every blob that a record of the store names.
-pub(crate) async fn blobs_in_use(store: &dyn Store) -> Result<BTreeSet<Digest>, RecordError> {
+/// Every blob that a record of the store names; evidence from before `since` is named no more.
+pub(crate) async fn blobs_in_use(
+    store: &dyn Store,
+    since: UnixTime,
+) -> Result<BTreeSet<Digest>, RecordError> {
     let mut used = BTreeSet::new();
     for prefix in NAMING {
         let mut after: Option<String> = None;
@@ -120,20 +124,27 @@ pub(crate) async fn blobs_in_use(store: &dyn Store) -> Result<BTreeSet<Digest>, 
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (key, found) in &page {
-                used.extend(named_blobs(key, &found.value)?.iter().map(|blob| blob.digest));
+                if !outlived(key, &found.value, since)? {
+                    used.extend(named_blobs(key, &found.value)?.iter().map(|blob| blob.digest));
+                }
             }
         }
     }
     Ok(used)
 }
 
+/// Whether the record speaks of evidence from before `since`.
+fn outlived(key: &str, value: &[u8], since: UnixTime) -> Result<bool, DecodeError> {
+    Ok(key.starts_with(ATTESTED) && decode::<Attested>(key, value)?.at < since)
+}
+
 /// The blobs that a record names; its kinds are those of [`NAMING`].
 fn named_blobs(key: &str, value: &[u8]) -> Result<Vec<NamedBlob>, DecodeError> {
     if key.starts_with(ATTESTED) {
         let attested: Attested = decode(key, value)?;
-        return Ok([attested.evidence, attested.result]
-            .map(|digest| NamedBlob { digest, needed: false })
-            .into());
+        let logs = attested.logs.iter().flat_map(StoredLogs::blobs);
+        let blobs = [attested.evidence, attested.result].into_iter().chain(logs);
+        return Ok(blobs.map(|digest| NamedBlob { digest, needed: false }).collect());
     }
     if key.starts_with(CHANGE) {
         let change: Change = decode(key, value)?;

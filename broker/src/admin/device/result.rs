@@ -5,8 +5,6 @@ use policy::appraisal::ear::{Ear, VerifierId};
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use policy::tpm::attest::Attest;
-use prost::Message;
-use proto::v1;
 
 use super::view::{DeviceView, State, device};
 use crate::admin::reach::Scope;
@@ -17,8 +15,8 @@ use crate::record::device::Attested;
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch};
 use crate::session::Refusal;
+use crate::session::kept;
 use crate::session::recorded::results;
-use crate::store::blobs::MAX_BLOB;
 
 /// Who made this Verifier, in its results.
 const DEVELOPER: &str = "Touchstone";
@@ -165,8 +163,7 @@ async fn expiry(plant: &Plant, view: &DeviceView, record: &AppraisalRecord) -> R
 
 /// The qualifying data of the quote that was appraised; none if the evidence is gone.
 async fn nonce(plant: &Plant, attested: &Attested) -> Option<Vec<u8>> {
-    let blob = plant.blobs.fetch(attested.evidence, MAX_BLOB).await.ok()?;
-    let request = v1::CompleteRequest::decode(blob.as_slice()).ok()?;
+    let request = kept::own(plant, attested).await.ok()?;
     let attest = Attest::parse(&request.quote).ok()?;
     Some(attest.extra_data.to_vec())
 }

@@ -120,6 +120,7 @@ fn trusted(view: &DeviceView, records: &[AppraisalRecord]) -> Why {
 fn appraised(view: &DeviceView, records: &[AppraisalRecord], what: &str) -> Why {
     let name = &view.device.name;
     let mut sentences = vec![format!("{name} is {what}")];
+    sentences.extend(view.attested.as_ref().and_then(|attested| attested.lost.clone()));
     for record in records {
         let against = record.findings.iter().filter(|finding| !finding.kind.is_notice());
         for sentence in against.map(|finding| &finding.sentence) {

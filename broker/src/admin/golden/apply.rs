@@ -1,20 +1,23 @@
 //! Applies a signed release: verified, forecast, then made to count in one transaction.
 
 use policy::id::{ProductName, ZoneName};
-use policy::reference::ReferenceValues;
 use policy::reference::dsse::{Envelope, SignedRelease};
 use policy::reference::release::ReleaseId;
 use policy::reference::state::ReleaseState;
+use policy::reference::{ReferenceError, ReferenceValues};
 
 use super::forecast::{Line, fleet};
 use super::learn::counter;
+use super::state::{as_seen, consequences, not_over};
 use super::{envelope_refusal, refusal};
 use crate::admin::Actor;
-use crate::admin::change::{Draft, commit};
+use crate::admin::change::{Draft, Seen, commit};
 use crate::golden;
 use crate::plant::Plant;
-use crate::record::golden::{GOLDEN, GoldenHead, ProductCounter, ReleaseRecord, product_key, release_key};
-use crate::record::stored;
+use crate::record::golden::{
+    GOLDEN, GoldenHead, ProductCounter, ReleaseRecord, StateChange, product_key, release_key,
+};
+use crate::record::{Held, fetch, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
 use crate::trust;
@@ -26,25 +29,36 @@ pub struct Applied {
     pub release: ReleaseId,
     /// What it means for devices.
     pub forecast: Vec<Line>,
+    /// The release as it was.
+    pub seen: Seen,
 }
 
-/// Gives the release in `envelope` the state `to`, or, for a dry run, says what that would do.
-pub async fn apply(
-    plant: &Plant,
-    actor: &Actor,
-    envelope: &[u8],
-    to: ReleaseState,
-    dry_run: bool,
-) -> Result<Applied, Refusal> {
-    if let ReleaseState::Deprecated { until } = to
-        && until <= plant.now()
-    {
-        return Err(Refusal::malformed(format!("{until} is past; give a later end, or retire the release")));
-    }
+/// How a release is applied.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// The state that it gets.
+    pub to: ReleaseState,
+    /// Take this release although its counter does not rise.
+    pub allow_rollback: Option<ReleaseId>,
+    /// What the caller saw of it.
+    pub seen: Option<Seen>,
+    /// Only say what it would do.
+    pub dry_run: bool,
+}
+
+/// Takes the release in `envelope` on these terms, or, for a dry run, says what that would do.
+pub async fn apply(plant: &Plant, actor: &Actor, envelope: &[u8], terms: &Terms) -> Result<Applied, Refusal> {
+    not_over(terms.to, plant.now())?;
     let product = Envelope::parse(envelope).and_then(|envelope| envelope.stated_product());
     let product = product.map_err(|error| envelope_refusal(&error))?;
     let signed = golden::verify(plant, envelope, &product).await.map_err(refusal)?;
-    commit(plant, || decide(plant, actor, envelope, &signed, to, dry_run)).await
+    if let Some(named) = terms.allow_rollback.as_ref().filter(|named| *named != signed.id()) {
+        return Err(Refusal::malformed(format!(
+            "the file holds {}, and a rollback to {named} was allowed; name the release in the file",
+            signed.id()
+        )));
+    }
+    commit(plant, || decide(plant, actor, envelope, &signed, terms)).await
 }
 
 async fn decide(
@@ -52,24 +66,28 @@ async fn decide(
     actor: &Actor,
     envelope: &[u8],
     signed: &SignedRelease,
-    to: ReleaseState,
-    dry_run: bool,
+    terms: &Terms,
 ) -> Result<Draft<Applied>, Refusal> {
     let golden = golden::current(plant).await.map_err(refusal)?;
-    let id = signed.id();
-    let mut txn = Txn::new();
+    let (id, to) = (signed.id(), terms.to);
+    let key = release_key(&id.product, id.version.as_str());
+    let held: Option<Held<ReleaseRecord>> = fetch(plant.store.as_ref(), key.clone()).await?;
+    let seen = as_seen(id, held.as_ref(), terms.seen.as_ref())?;
     let before = golden.values.release(id).map(policy::reference::Release::state);
-    if before.is_none() {
-        txn = count(plant, txn, signed).await?;
-    }
-    let after = changed(&golden.values, signed, to)?;
+    let mut txn = match &held {
+        Some(held) => Txn::new().unchanged(key, held.version),
+        None => count(plant, Txn::new().absent(key), signed, terms.allow_rollback.is_some()).await?,
+    };
+    let after = changed(&golden.values, signed, held.as_ref().map(|held| &held.record), to)?;
     let forecast = fleet(plant, actor.scope(), &id.product, &golden.values, &after).await?;
-    let applied = Applied { release: id.clone(), forecast };
-    if dry_run || before == Some(to) {
+    let applied = Applied { release: id.clone(), forecast, seen };
+    if terms.dry_run || before == Some(to) {
         return Ok(Draft::nothing(applied));
     }
     let reach = actor.reach(plant, &zones_of(plant, &id.product).await?).await?;
     let now = plant.now();
+    let change = StateChange { at: now, by: actor.name().to_owned(), reason: String::new() };
+    txn = consequences(plant, txn, id, to, &change).await?;
     // The blob first, then the record that names it.
     let blob = plant.blobs.put(envelope.to_vec()).await.map_err(Refusal::internal)?;
     let record = ReleaseRecord {
@@ -82,8 +100,10 @@ async fn decide(
         signers: signed.signers().iter().map(ToString::to_string).collect(),
         applied_at: now,
         applied_by: actor.name().to_owned(),
+        changed: None,
     };
-    let deed = reach.deed(&id.to_string(), &format!("is {to}, manifest {}", record.manifest));
+    let rollback = if terms.allow_rollback.is_some() { ", its counter may go back" } else { "" };
+    let deed = reach.deed(&id.to_string(), &format!("is {to}{rollback}, manifest {}", record.manifest));
     let txn = txn
         .unchanged(GOLDEN, golden.version)
         .put(GOLDEN, stored(&GoldenHead { n: golden.n.saturating_add(1) })?)
@@ -101,31 +121,39 @@ pub(in crate::admin) async fn zones_of(
     Ok(accepts.map(|zone| zone.name.clone()).collect())
 }
 
-/// The golden values with the release in its new state.
+/// The golden values with the release in its new state; `known` is what is on record of it.
 fn changed(
     before: &ReferenceValues,
     signed: &SignedRelease,
+    known: Option<&ReleaseRecord>,
     to: ReleaseState,
 ) -> Result<ReferenceValues, Refusal> {
-    let conflict = |error: policy::reference::ReferenceError| Refusal::Conflict(error.to_string());
+    let conflict = |error: ReferenceError| Refusal::Conflict(error.to_string());
+    let (id, found) = (signed.id(), signed.manifest().digest());
+    if let Some(known) = known.map(|record| record.manifest).filter(|known| *known != found) {
+        return Err(conflict(ReferenceError::NameTaken { id: id.clone(), known, found }));
+    }
     let mut after = before.clone();
-    after.insert(signed.clone(), ReleaseState::Pending).map_err(conflict)?;
+    let state = known.map_or(ReleaseState::Pending, |record| record.state);
+    after.insert(signed.clone(), state).map_err(conflict)?;
     if after.release(signed.id()).is_some_and(|release| release.state() != to) {
         after.change_state(signed.id(), to).map_err(conflict)?;
     }
     Ok(after)
 }
 
-/// Raises the product's counter to that of a new release; a counter that does not rise is a rollback.
-async fn count(plant: &Plant, txn: Txn, signed: &SignedRelease) -> Result<Txn, Refusal> {
+/// Raises the product's counter to that of a new release; a counter that does not rise is a rollback, and leaves
+/// it where it is if it is allowed.
+async fn count(plant: &Plant, txn: Txn, signed: &SignedRelease, allowed: bool) -> Result<Txn, Refusal> {
     let (product, new) = (&signed.id().product, signed.manifest().counter());
     let held = counter(plant, product).await?;
     let highest = held.as_ref().map_or(0, |held| held.record.counter);
-    if held.is_some() && new <= highest {
+    if held.is_some() && new <= highest && !allowed {
         return Err(Refusal::Conflict(format!(
-            "{} has counter {new}, and {product} is at {highest}: it would be a rollback; sign it with counter {} or make a known release active again",
+            "{} has counter {new}, and {product} is at {highest}: it would be a rollback; sign it with counter {}, make a known release active again, or take it back by name with --allow-rollback {}",
             signed.id(),
-            highest.saturating_add(1)
+            highest.saturating_add(1),
+            signed.id()
         )));
     }
     let key = product_key(product);
@@ -133,5 +161,5 @@ async fn count(plant: &Plant, txn: Txn, signed: &SignedRelease) -> Result<Txn, R
         Some(held) => txn.unchanged(key.clone(), held.version),
         None => txn.absent(key.clone()),
     };
-    Ok(txn.put(key, stored(&ProductCounter { counter: new })?))
+    Ok(txn.put(key, stored(&ProductCounter { counter: new.max(highest) })?))
 }

@@ -1,16 +1,19 @@
 //! What a change of golden values does to devices, from their last evidence.
 //!
 //! A forecast is no promise: a device may have rebooted since. Evidence that is too old to say
-//! anything counts as unknown.
+//! anything counts as unknown. Devices whose evidence is known to be alike are appraised once.
+
+use std::collections::BTreeMap;
 
 use policy::appraisal::measurements::Measurements;
 use policy::appraisal::{Finding, forecast};
-use policy::id::{DeviceName, ProductName};
+use policy::digest::Digest;
+use policy::id::{DeviceName, ProductName, ZoneName};
 use policy::reference::ReferenceValues;
 use policy::time::UnixTime;
 use policy::zone::{Segmentation, Zone};
 
-use crate::admin::device::view::{Seen, State, all};
+use crate::admin::device::view::{DeviceView, Seen, State, all};
 use crate::admin::reach::Scope;
 use crate::plant::Plant;
 use crate::session::Refusal;
@@ -62,6 +65,49 @@ pub struct Line {
     pub findings: Vec<Finding>,
 }
 
+/// Devices with the same one are appraised alike: what was measured, what may vouch for the TPM today, and
+/// who appraises.
+type Alike = (Digest, bool, Option<[u8; 4]>, Vec<ZoneName>);
+
+/// What an appraisal before and after the change says.
+#[derive(Debug, Clone)]
+struct Appraised {
+    before: Outlook,
+    after: Outlook,
+    findings: Vec<Finding>,
+}
+
+/// The change, and what was appraised under it.
+struct Change<'a> {
+    plant: &'a Plant,
+    before: &'a ReferenceValues,
+    after: &'a ReferenceValues,
+    now: UnixTime,
+    known: BTreeMap<Alike, Appraised>,
+}
+
+impl Change<'_> {
+    /// `None` if the evidence cannot be read back.
+    async fn appraise(&mut self, view: &DeviceView, zones: &[&Zone]) -> Option<Appraised> {
+        let attested = view.attested.as_ref()?;
+        let names = zones.iter().map(|zone| zone.name.clone()).collect();
+        let alike = attested.basis.map(|basis| (basis, view.tpm.registered, view.tpm.manufacturer, names));
+        if let Some(known) = alike.as_ref().and_then(|alike| self.known.get(alike)) {
+            return Some(known.clone());
+        }
+        let evidence = recorded(self.plant, attested, &view.tpm).await.ok()?;
+        let seen = evidence.measurements();
+        let before = outlook(&seen, self.before, zones, self.now).0;
+        let (after, mut findings) = outlook(&seen, self.after, zones, self.now);
+        findings.truncate(MAX_REASONS);
+        let appraised = Appraised { before, after, findings };
+        if let Some(alike) = alike {
+            self.known.insert(alike, appraised.clone());
+        }
+        Some(appraised)
+    }
+}
+
 /// The forecast of every device in sight in zones of `product`.
 pub(super) async fn fleet(
     plant: &Plant,
@@ -72,6 +118,7 @@ pub(super) async fn fleet(
 ) -> Result<Vec<Line>, Refusal> {
     let now = plant.now();
     let segmentation = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    let mut change = Change { plant, before, after, now, known: BTreeMap::new() };
     let mut lines = Vec::new();
     for seen in all(plant, scope, &segmentation).await? {
         let Seen::Device(view) = seen else { continue };
@@ -87,15 +134,12 @@ pub(super) async fn fleet(
             age,
             findings: Vec::new(),
         };
-        let evidence = match &view.attested {
-            Some(attested) if age <= tells_for(&zones) => recorded(plant, attested, &view.tpm).await.ok(),
-            _ => None,
-        };
-        if let Some(evidence) = evidence {
-            let seen = evidence.measurements();
-            line.before = outlook(&seen, before, &zones, now).0;
-            (line.after, line.findings) = outlook(&seen, after, &zones, now);
-            line.findings.truncate(if lines.len() < MAX_EXPLAINED { MAX_REASONS } else { 0 });
+        let appraised = if age <= tells_for(&zones) { change.appraise(&view, &zones).await } else { None };
+        if let Some(appraised) = appraised {
+            (line.before, line.after) = (appraised.before, appraised.after);
+            if lines.len() < MAX_EXPLAINED {
+                line.findings = appraised.findings;
+            }
         }
         lines.push(line);
     }

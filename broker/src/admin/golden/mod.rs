@@ -3,10 +3,14 @@
 pub mod apply;
 pub mod forecast;
 pub mod learn;
+pub mod running;
+pub mod state;
+pub mod want;
 
 use policy::reference::dsse::{EnvelopeError, MAX_ENVELOPE_BYTES};
 use policy::reference::release::ReleaseId;
 
+use super::change::Seen;
 use crate::golden::{self, GoldenError};
 use crate::plant::Plant;
 use crate::record::golden::{RELEASE, ReleaseRecord, release_key};
@@ -19,16 +23,33 @@ pub async fn all(plant: &Plant) -> Result<Vec<ReleaseRecord>, Refusal> {
     Ok(all.into_iter().map(|held| held.record).collect())
 }
 
-/// One release and its manifest, verified once more.
-pub async fn one(plant: &Plant, id: &ReleaseId) -> Result<(ReleaseRecord, String), Refusal> {
+/// Every release with the revision of its record, by product and version.
+pub async fn held(plant: &Plant) -> Result<Vec<Held<ReleaseRecord>>, Refusal> {
+    Ok(list(plant.store.as_ref(), RELEASE).await?)
+}
+
+/// The record of a release that must be there.
+async fn known(plant: &Plant, id: &ReleaseId) -> Result<Held<ReleaseRecord>, Refusal> {
     let key = release_key(&id.product, id.version.as_str());
-    let held: Held<ReleaseRecord> = fetch(plant.store.as_ref(), key).await?.ok_or_else(|| {
+    fetch(plant.store.as_ref(), key).await?.ok_or_else(|| {
         Refusal::NotFound(format!("there is no release {id}; `touchstone golden list` shows what there is"))
-    })?;
+    })
+}
+
+/// What a command may say that it saw of `held`.
+#[must_use]
+pub fn seen(held: &Held<ReleaseRecord>) -> Seen {
+    state::seen(Some(held))
+}
+
+/// One release and its manifest, verified once more.
+pub async fn one(plant: &Plant, id: &ReleaseId) -> Result<(Held<ReleaseRecord>, String), Refusal> {
+    let held = known(plant, id).await?;
     let envelope = plant.blobs.fetch(held.record.envelope, MAX_ENVELOPE_BYTES).await;
     let envelope = envelope.map_err(Refusal::internal)?;
     let signed = golden::verify(plant, &envelope, &id.product).await.map_err(refusal)?;
-    Ok((held.record, signed.manifest().render()))
+    let manifest = signed.manifest().render();
+    Ok((held, manifest))
 }
 
 /// What an administrator learns of a failure with golden values.

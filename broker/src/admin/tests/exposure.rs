@@ -9,7 +9,8 @@ use policy::time::UnixTime;
 use policy::zone::Conduit;
 use tokio::sync::mpsc;
 
-use super::{Bench, NOW, enforcing, golden::sign, refused};
+use super::golden::{sign, terms};
+use super::{Bench, NOW, enforcing, refused};
 use crate::admin::exposure::{Exposure, Line, Part, Peers, ReleaseFindings, answer};
 use crate::admin::golden::apply::apply;
 use crate::admin::reach::Scope;
@@ -77,7 +78,7 @@ impl Fleet {
         let envelope = sign(&text, &self.0.release_key);
         let actor = self.0.actor(Act::ApplyRelease).await;
         for state in [ReleaseState::Active, to] {
-            apply(&self.0.plant, &actor, &envelope, state, false).await.unwrap();
+            apply(&self.0.plant, &actor, &envelope, &terms(state, false)).await.unwrap();
         }
     }
 
@@ -251,7 +252,7 @@ async fn documents_are_kept_for_releases_and_removed_when_nobody_needs_them() {
     assert!(sbom::add(plant, &actor, SPDX.to_vec(), false).await.unwrap().1, "it is there already");
     assert_eq!(sbom::one(plant, document).await.unwrap().1, SPDX);
     assert_eq!(sbom::page(plant, None).await.unwrap().0.len(), 1);
-    let used = crate::admin::backup::blobs_in_use(plant.store.as_ref()).await.unwrap();
+    let used = crate::admin::backup::blobs_in_use(plant.store.as_ref(), NOW).await.unwrap();
     assert!(used.contains(&document), "the sweep keeps it, and backups carry it");
 
     fleet.release("1.4", 1, 1, &[(document, "spdx")], ReleaseState::Active).await;

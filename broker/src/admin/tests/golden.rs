@@ -8,7 +8,7 @@ use rcgen::SigningKey;
 
 use super::{Bench, NOW, enforcing, refused};
 use crate::admin::Act;
-use crate::admin::golden::apply::{Applied, apply};
+use crate::admin::golden::apply::{Applied, Terms, apply};
 use crate::admin::golden::forecast::Outlook;
 use crate::admin::golden::learn::{Draft, draft};
 use crate::admin::golden::{all, one};
@@ -43,16 +43,31 @@ pub(crate) async fn release(bench: &Bench, device: &str, version: &str) -> Vec<u
     sign(&learn(bench, &[device], version).await.unwrap().manifest, &bench.release_key)
 }
 
+/// The same, already known and pending.
+pub(super) async fn pending(bench: &Bench, device: &str, product: &str) {
+    let envelope = released_as(bench, device, product, "0.9").await;
+    run(bench, &envelope, ReleaseState::Pending, false).await.unwrap();
+}
+
 /// A signed release of `product` that accepts what `device` booted.
 pub(super) async fn released(bench: &Bench, device: &str, product: &str) -> Vec<u8> {
+    released_as(bench, device, product, "1.0").await
+}
+
+async fn released_as(bench: &Bench, device: &str, product: &str, version: &str) -> Vec<u8> {
     let devices = [device.parse().unwrap()];
-    let (product, version) = (product.parse().unwrap(), "1.0".parse().unwrap());
+    let (product, version) = (product.parse().unwrap(), version.parse().unwrap());
     let learned = draft(&bench.plant, &Scope::Plant, &devices, product, version).await.unwrap();
     sign(&learned.manifest, &bench.release_key)
 }
 
 async fn run(bench: &Bench, envelope: &[u8], to: ReleaseState, dry: bool) -> Result<Applied, Refusal> {
-    apply(&bench.plant, &bench.actor(Act::ApplyRelease).await, envelope, to, dry).await
+    apply(&bench.plant, &bench.actor(Act::ApplyRelease).await, envelope, &terms(to, dry)).await
+}
+
+/// Terms of somebody who saw nothing and allows no rollback.
+pub(crate) const fn terms(to: ReleaseState, dry_run: bool) -> Terms {
+    Terms { to, allow_rollback: None, seen: None, dry_run }
 }
 
 fn outlooks(applied: &Applied) -> Vec<(&str, Outlook, Outlook)> {
@@ -75,7 +90,8 @@ async fn what_was_learned_and_signed_makes_devices_trusted() {
     let applied = run(&bench, &envelope, ReleaseState::Active, false).await.unwrap();
     assert_eq!(applied.release.to_string(), "edge-box@1.0");
     assert_eq!(bench.read::<GoldenHead>(GOLDEN.to_owned()).await.n, 1);
-    let (record, manifest) = one(&bench.plant, &applied.release).await.unwrap();
+    let (held, manifest) = one(&bench.plant, &applied.release).await.unwrap();
+    let record = held.record;
     assert_eq!((record.counter, record.applied_by.as_str()), (1, "ada"));
     assert_eq!(Manifest::parse(&manifest).unwrap().digest(), record.manifest);
     let again = run(&bench, &envelope, ReleaseState::Active, false).await.unwrap();

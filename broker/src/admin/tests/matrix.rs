@@ -79,6 +79,8 @@ fn beyond(act: Act) -> Beyond {
         | Act::EndOverride
         | Act::AttestDevice => Beyond::NoDevice,
         Act::ApplyRelease
+        | Act::SetReleaseState
+        | Act::WantRelease
         | Act::StartRollout
         | Act::HaltRollout
         | Act::ResumeRollout
@@ -118,6 +120,7 @@ impl Plant {
         for (name, zone, product) in [("press-7", "cell-3", "edge-box"), ("press-8", "cell-4", "gate-box")] {
             let device = bench.device(name, &[zone]).await;
             bench.attest(&device, "boot-a", Decision::Refused).await;
+            golden::pending(&bench, name, product).await;
             releases.push(golden::released(&bench, name, product).await);
             let ek = Digest::of(zone.as_bytes());
             let pending = Pending {
@@ -174,6 +177,18 @@ impl Plant {
             Act::ApplyRelease => {
                 let envelope = self.releases[of.pick(0, 1)].clone();
                 call!(apply_release, ApplyReleaseRequest { envelope, ..Default::default() })
+            }
+            Act::SetReleaseState => {
+                let (product, version) = (of.pick("edge-box", "gate-box").to_owned(), "0.9".to_owned());
+                let state = "active".to_owned();
+                call!(
+                    set_release_state,
+                    SetReleaseStateRequest { product, version, state, ..Default::default() }
+                )
+            }
+            Act::WantRelease => {
+                let product = of.pick("edge-box", "gate-box").to_owned();
+                call!(want_release, WantReleaseRequest { product, ..Default::default() })
             }
             Act::StartRollout => {
                 let (version, waves) = ("1.0".to_owned(), vec!["100%".to_owned()]);

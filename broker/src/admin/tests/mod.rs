@@ -10,6 +10,7 @@ mod import;
 mod matrix;
 pub(crate) mod office;
 mod people;
+mod release;
 mod result;
 mod rights;
 mod second;
@@ -207,9 +208,10 @@ impl Bench {
             decision,
             verdict: "affirming".to_owned(),
             release: None,
-            running: None,
             result: self.plant.blobs.put(b"[]".to_vec()).await.unwrap(),
             evidence: self.plant.blobs.put(request).await.unwrap(),
+            logs: None,
+            basis: None,
             golden: 0,
             reset_count: 1,
             restart_count: 0,
@@ -217,6 +219,8 @@ impl Bench {
             clock_safe: Some(true),
             clone_alarm: false,
             firmware_version: 1,
+            running: None,
+            lost: None,
         };
         let txn = Txn::new().put(attested_key(name), stored(&attested).unwrap());
         self.plant.store.transact(txn).await.unwrap();

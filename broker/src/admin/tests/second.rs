@@ -286,7 +286,7 @@ async fn the_secret_of_a_token_goes_to_whoever_approved_it() {
 async fn the_blobs_of_a_change_are_in_use() {
     let office = Office::new().await;
     waits(office.readmit(&office.ada, "press-7").await);
-    let used = crate::admin::backup::blobs_in_use(office.plant.store.as_ref()).await.unwrap();
+    let used = crate::admin::backup::blobs_in_use(office.plant.store.as_ref(), NOW).await.unwrap();
     let stored = office.plant.store.scan(CHANGE, None, 10).await.unwrap();
     let change: crate::record::change::Change = decode(&stored[0].0, &stored[0].1.value).unwrap();
     assert!(used.contains(&change.request) && used.contains(&change.basis));

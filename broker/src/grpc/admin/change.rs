@@ -88,6 +88,8 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::Override => with!(overriding::accept),
         Act::CreateToken => with!(device::create_token),
         Act::ApplyRelease => with!(golden::apply),
+        Act::SetReleaseState => with!(golden::set_state),
+        Act::WantRelease => with!(golden::want),
         Act::StartRollout => with!(rollout::start),
         Act::ResumeRollout => with!(rollout::resume),
         Act::Rollback => with!(rollout::rollback),

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use policy::appraisal::AppraisalRecord;
 use policy::appraisal::claims::{Claim, Tier};
 use policy::id::ZoneName;
+use policy::reference::release::ReleaseId;
 use proto::{convert, v1};
 
 use super::parse;
 use crate::admin::device::view::{self, DeviceView, Filter, Seen, State};
 use crate::admin::device::{DeviceRef, admit as admission, result as last, stop, why};
+use crate::admin::golden::running;
 use crate::admin::{Actor, overriding, token};
 use crate::plant::Plant;
 use crate::record::device::{Attested, HeldCertificate, Inventory, Pending, Source};
@@ -68,10 +70,15 @@ pub(super) async fn one(
     {
         why.sentences.insert(0, overriding::words(&held));
     }
+    let releases = running::of_device(plant, &seen).await?;
+    let names = |releases: Vec<ReleaseId>| releases.iter().map(ToString::to_string).collect();
     Ok(v1::GetDeviceResponse {
         device: Some(device(&seen, &records)),
         why: why.sentences,
         next_command: why.next_command,
+        wanted: names(releases.wanted),
+        accepted: names(releases.accepted),
+        running: names(releases.running),
     })
 }
 

@@ -1,5 +1,7 @@
 //! Golden releases: convert, call, convert.
 
+use std::collections::BTreeMap;
+
 use policy::reference::dsse::MAX_ENVELOPE_BYTES;
 use policy::reference::release::{ReleaseId, ReleaseVersion};
 use policy::reference::state::ReleaseState;
@@ -8,9 +10,11 @@ use proto::{convert, v1};
 
 use super::parse;
 use crate::admin::Actor;
+use crate::admin::golden::apply::Terms;
 use crate::admin::golden::forecast::Line;
-use crate::admin::golden::{self, apply as application, learn as learning};
+use crate::admin::golden::{self, apply as application, learn as learning, state as standing};
 use crate::plant::Plant;
+use crate::record::Held;
 use crate::record::golden::ReleaseRecord;
 use crate::session::Refusal;
 
@@ -37,12 +41,66 @@ pub(super) async fn apply(
             request.envelope.len()
         )));
     }
-    let to = state(&request.state, request.until)?;
-    let applied = application::apply(plant, actor, &request.envelope, to, request.dry_run).await?;
+    let terms = Terms {
+        to: state(&request.state, request.until)?,
+        allow_rollback: parse::optional("allow_rollback", &request.allow_rollback)?,
+        seen: parse::seen(request.seen)?,
+        dry_run: request.dry_run,
+    };
+    let applied = application::apply(plant, actor, &request.envelope, &terms).await?;
     Ok(v1::ApplyReleaseResponse {
         release: applied.release.to_string(),
         forecast: applied.forecast.iter().map(forecast).collect(),
+        seen: Some(parse::to_wire(applied.seen)),
     })
+}
+
+pub(super) async fn set_state(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::SetReleaseStateRequest,
+) -> Result<v1::SetReleaseStateResponse, Refusal> {
+    if request.state.is_empty() || request.state == "pending" {
+        return Err(Refusal::malformed(
+            "state: write one of active, deprecated, retired, withdrawn".to_owned(),
+        ));
+    }
+    let change = standing::Request {
+        release: release_id(&request.product, &request.version)?,
+        to: state(&request.state, request.until)?,
+        reason: request.reason,
+        seen: parse::seen(request.seen)?,
+        dry_run: request.dry_run,
+    };
+    let changed = standing::set(plant, actor, &change).await?;
+    Ok(v1::SetReleaseStateResponse {
+        before: Some(release(&changed.before)),
+        forecast: changed.forecast.iter().map(forecast).collect(),
+        seen: Some(parse::to_wire(changed.seen)),
+        running: changed.running.iter().map(ToString::to_string).collect(),
+    })
+}
+
+pub(super) async fn want(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::WantReleaseRequest,
+) -> Result<v1::WantReleaseResponse, Refusal> {
+    let product = parse::text("product", &request.product)?;
+    let version: Option<ReleaseVersion> = parse::optional("version", &request.version)?;
+    let seen = parse::seen(request.seen)?;
+    let wish =
+        golden::want::want(plant, actor, &product, version.as_ref(), seen.as_ref(), request.dry_run).await?;
+    let text = |version: Option<ReleaseVersion>| version.map(|v| v.to_string()).unwrap_or_default();
+    Ok(v1::WantReleaseResponse {
+        before: text(wish.before),
+        wanted: text(wish.wanted),
+        seen: Some(parse::to_wire(wish.seen)),
+    })
+}
+
+fn release_id(product: &str, version: &str) -> Result<ReleaseId, Refusal> {
+    Ok(ReleaseId { product: parse::text("product", product)?, version: parse::text("version", version)? })
 }
 
 fn state(word: &str, until: u64) -> Result<ReleaseState, Refusal> {
@@ -74,7 +132,12 @@ pub(super) async fn list(
     _: &Actor,
     _: v1::ListReleasesRequest,
 ) -> Result<v1::ListReleasesResponse, Refusal> {
-    Ok(v1::ListReleasesResponse { releases: golden::all(plant).await?.iter().map(release).collect() })
+    let running = golden::running::counts(plant).await?;
+    let mut releases = Vec::new();
+    for held in golden::held(plant).await? {
+        releases.push(placed(plant, &held, &running).await?);
+    }
+    Ok(v1::ListReleasesResponse { releases })
 }
 
 pub(super) async fn one(
@@ -82,12 +145,27 @@ pub(super) async fn one(
     _: &Actor,
     request: v1::GetReleaseRequest,
 ) -> Result<v1::GetReleaseResponse, Refusal> {
-    let id = ReleaseId {
-        product: parse::text("product", &request.product)?,
-        version: parse::text("version", &request.version)?,
-    };
-    let (record, manifest) = golden::one(plant, &id).await?;
-    Ok(v1::GetReleaseResponse { release: Some(release(&record)), manifest })
+    let id = release_id(&request.product, &request.version)?;
+    let (held, manifest) = golden::one(plant, &id).await?;
+    let running = golden::running::counts(plant).await?;
+    Ok(v1::GetReleaseResponse { release: Some(placed(plant, &held, &running).await?), manifest })
+}
+
+/// A release with what is wanted, accepted and running of it.
+async fn placed(
+    plant: &Plant,
+    held: &Held<ReleaseRecord>,
+    running: &BTreeMap<ReleaseId, usize>,
+) -> Result<v1::Release, Refusal> {
+    let id = held.record.id();
+    let wanted = crate::golden::wanted(plant, &held.record.product).await?;
+    Ok(v1::Release {
+        accepted: held.record.is_accepted(plant.now()),
+        wanted: id.is_some() && wanted == id,
+        running: parse::count(id.and_then(|id| running.get(&id).copied()).unwrap_or_default()),
+        seen: Some(parse::to_wire(golden::seen(held))),
+        ..release(&held.record)
+    })
 }
 
 fn release(record: &ReleaseRecord) -> v1::Release {
@@ -108,5 +186,9 @@ fn release(record: &ReleaseRecord) -> v1::Release {
         signers: record.signers.clone(),
         applied_at: record.applied_at.0,
         applied_by: record.applied_by.clone(),
+        changed_at: record.changed.as_ref().map_or(0, |change| change.at.0),
+        changed_by: record.changed.as_ref().map(|change| change.by.clone()).unwrap_or_default(),
+        reason: record.changed.as_ref().map(|change| change.reason.clone()).unwrap_or_default(),
+        ..v1::Release::default()
     }
 }

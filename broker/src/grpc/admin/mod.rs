@@ -125,6 +125,14 @@ impl Admin for Administration {
     unary!(apply_release, ApplyReleaseRequest, ApplyReleaseResponse, Act::ApplyRelease, golden::apply);
     unary!(list_releases, ListReleasesRequest, ListReleasesResponse, Act::ReadReleases, golden::list);
     unary!(get_release, GetReleaseRequest, GetReleaseResponse, Act::ReadReleases, golden::one);
+    unary!(
+        set_release_state,
+        SetReleaseStateRequest,
+        SetReleaseStateResponse,
+        Act::SetReleaseState,
+        golden::set_state
+    );
+    unary!(want_release, WantReleaseRequest, WantReleaseResponse, Act::WantRelease, golden::want);
     unary!(start_rollout, StartRolloutRequest, StartRolloutResponse, Act::StartRollout, rollout::start);
     unary!(list_rollouts, ListRolloutsRequest, ListRolloutsResponse, Act::ReadReleases, rollout::list);
     unary!(halt_rollout, HaltRolloutRequest, HaltRolloutResponse, Act::HaltRollout, rollout::halt);

@@ -4,9 +4,12 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use policy::digest::Digest;
+use proto::v1;
 
+use crate::admin::Seen;
 use crate::admin::device::DeviceRef;
 use crate::session::Refusal;
+use crate::store::Revision;
 
 /// Longest text of a name, digest or version; what is longer is none of them.
 const MAX_TEXT: usize = 160;
@@ -47,6 +50,20 @@ pub(super) fn device(field: &str, value: &str) -> Result<DeviceRef, Refusal> {
         return text(field, value).map(DeviceRef::Ek);
     }
     text(field, value).map(DeviceRef::Name)
+}
+
+/// What a caller says that they saw, if they say it.
+pub(super) fn seen(seen: Option<v1::Seen>) -> Result<Option<Seen>, Refusal> {
+    let Some(v1::Seen { revision, words }) = seen else { return Ok(None) };
+    if words.len() > MAX_TEXT || words.chars().any(char::is_control) {
+        return Err(Refusal::malformed(format!("seen: write at most {MAX_TEXT} printable bytes")));
+    }
+    Ok(Some(Seen { revision: Revision(revision), words }))
+}
+
+/// What a caller may say later that they saw.
+pub(super) fn to_wire(seen: Seen) -> v1::Seen {
+    v1::Seen { revision: seen.revision.0, words: seen.words }
 }
 
 /// A count from the wire.

@@ -17,7 +17,7 @@ use crate::admin::golden::apply::{Applied, apply};
 use crate::admin::golden::forecast::Outlook;
 use crate::admin::golden::learn::draft;
 use crate::admin::reach::Scope;
-use crate::admin::tests::golden::sign;
+use crate::admin::tests::golden::{sign, terms};
 use crate::admin::tests::{Bench, NOW, enforcing, refused};
 use crate::record::device::{Attested, attested_key};
 use crate::session::Refusal;
@@ -74,7 +74,7 @@ pub(super) async fn release(bench: &Bench, version: &str, files: &[(&str, &str)]
     let manifest = format!("{}\n[ima]\n{}", learned.manifest, files.iter().map(file).collect::<String>());
     let envelope = sign(&manifest, &bench.release_key);
     let actor = bench.actor(Act::ApplyRelease).await;
-    apply(&bench.plant, &actor, &envelope, ReleaseState::Active, dry).await.unwrap()
+    apply(&bench.plant, &actor, &envelope, &terms(ReleaseState::Active, dry)).await.unwrap()
 }
 
 pub(super) fn findings(outcome: Result<v1::CompleteResponse, Refusal>) -> Vec<Finding> {
@@ -110,12 +110,18 @@ async fn a_device_that_ran_listed_files_is_affirmed_for_them() {
 #[tokio::test]
 async fn a_file_that_no_release_lists_is_named_with_its_digest() {
     let (bench, name, mut tpm) = trusted().await;
+    let before: Attested = bench.read(attested_key(&name)).await;
+    tpm.enroll(&bench.plant, "press-7").await.unwrap();
+    let again: Attested = bench.read(attested_key(&name)).await;
+    assert!(before.basis.is_some() && before.evidence != again.evidence);
+    assert_eq!((before.basis, before.logs), (again.basis, again.logs), "the same boot, appraised once");
     run(&mut tpm.booted, INTRUDER, "intruder 1");
     let named = |text: &str| text.contains(INTRUDER) && text.contains(&digest_of("intruder 1"));
     let found = findings(tpm.enroll(&bench.plant, "press-7").await);
     assert!(found.iter().any(|finding| named(&finding.sentence)), "{found:?}");
     let seen = one(&bench.plant, &Scope::Plant, &DeviceRef::Name(name.clone())).await.unwrap();
     let attested: Attested = bench.read(attested_key(&name)).await;
+    assert_ne!(attested.basis, before.basis, "another file ran");
     let told = why(&seen, &results(&bench.plant, &attested).await, NOW).sentences;
     assert!(told.iter().any(|sentence| named(sentence)), "{told:?}");
 

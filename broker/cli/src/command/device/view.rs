@@ -372,6 +372,7 @@ mod tests {
             device: Some(refused()),
             why: vec!["Its kernel is not in edge@1.4.".to_owned()],
             next_command: "touchstone golden learn --from press-7".to_owned(),
+            ..GetDeviceResponse::default()
         });
         let text = page.text(&Page::plain(10_000));
         assert!(

@@ -5,6 +5,7 @@ use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use policy::reference::release::ReleaseId;
 use policy::time::UnixTime;
 use proto::v1::{ApplyReleaseRequest, ApplyReleaseResponse, Forecast};
 use serde::Serialize;
@@ -35,6 +36,9 @@ pub(crate) struct ApplyArgs {
     /// Until when a deprecated release still passes, RFC 3339
     #[arg(long, value_name = "TIME", required_if_eq("state", "deprecated"))]
     until: Option<UnixTime>,
+    /// Take this release, the one in FILE, although its counter does not rise
+    #[arg(long, value_name = "PRODUCT@VERSION")]
+    allow_rollback: Option<ReleaseId>,
     /// Apply without asking
     #[arg(long)]
     yes: bool,
@@ -168,10 +172,15 @@ pub(super) async fn run(args: ApplyArgs, session: &Session) -> Result<Report> {
         dry_run: true,
         state: args.state.word().to_owned(),
         until: args.until.map_or(0, |until| until.0),
+        allow_rollback: args.allow_rollback.map(|release| release.to_string()).unwrap_or_default(),
+        seen: None,
     };
     let mut client = session.client().await?;
     let answer = client.apply_release(request.clone()).await.map_err(|s| failed(&s))?;
-    let forecast = Change::new(answer.into_inner(), args.state, false);
+    let answer = answer.into_inner();
+    // Whoever changes the release meanwhile is not overwritten.
+    request.seen = answer.seen.clone();
+    let forecast = Change::new(answer, args.state, false);
     if args.dry_run.dry_run {
         return session.report(&forecast);
     }
@@ -224,7 +233,11 @@ mod tests {
             one("press-8", "refused", "trusted"),
             one("press-9", "trusted", "unknown"),
         ];
-        Change::new(ApplyReleaseResponse { release: "edge@1.5".to_owned(), forecast }, State::Active, false)
+        Change::new(
+            ApplyReleaseResponse { release: "edge@1.5".to_owned(), forecast, ..Default::default() },
+            State::Active,
+            false,
+        )
     }
 
     #[test]

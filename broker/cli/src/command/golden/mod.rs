@@ -10,7 +10,9 @@ mod progress;
 mod rollout;
 mod show;
 mod sign;
+mod state;
 mod view;
+mod want;
 
 use clap::Subcommand;
 use proto::v1::ListReleasesRequest;
@@ -32,11 +34,21 @@ pub(crate) enum GoldenCommand {
     Sign(sign::SignArgs),
     /// Apply a signed release: forecast first, then ask, then change
     Apply(apply::ApplyArgs),
+    /// Let a known release keep trust
+    Activate(state::StateArgs),
+    /// Let a release keep trust until a date, flagged
+    Deprecate(state::DeprecateArgs),
+    /// Let a deprecated release keep trust no longer
+    Retire(state::StateArgs),
+    /// Deny a release at once and for ever: devices that run it lose their certificates
+    Withdraw(state::StateArgs),
+    /// Tell devices which accepted release to install
+    Want(want::WantArgs),
     /// Move the wanted release through devices in waves, and see how far it is
     Rollout(rollout::RolloutArgs),
     /// Make the former release wanted again
     Rollback(rollout::RollbackArgs),
-    /// Every release with its state
+    /// Every release: its state, whether it is wanted, and how many devices run it
     List,
 }
 
@@ -48,6 +60,11 @@ pub(crate) async fn run(command: GoldenCommand, session: &Session) -> Result<Rep
         GoldenCommand::Show(args) => show::run(args, session).await,
         GoldenCommand::Sign(args) => sign::run(args, session),
         GoldenCommand::Apply(args) => apply::run(args, session).await,
+        GoldenCommand::Activate(args) => state::run(args, "active", session).await,
+        GoldenCommand::Deprecate(args) => state::deprecate(args, session).await,
+        GoldenCommand::Retire(args) => state::run(args, "retired", session).await,
+        GoldenCommand::Withdraw(args) => state::run(args, "withdrawn", session).await,
+        GoldenCommand::Want(args) => want::run(args, session).await,
         GoldenCommand::Rollout(args) => rollout::run(args, session).await,
         GoldenCommand::Rollback(args) => rollout::rollback(args, session).await,
         GoldenCommand::List => {

@@ -18,6 +18,12 @@ pub(super) struct ReleaseView {
     pub(super) signers: Vec<String>,
     applied_at: Option<String>,
     applied_by: Option<String>,
+    changed_at: Option<String>,
+    changed_by: Option<String>,
+    reason: Option<String>,
+    accepted: bool,
+    wanted: bool,
+    running: u32,
     #[serde(skip)]
     applied: u64,
     #[serde(skip)]
@@ -36,6 +42,12 @@ impl From<Release> for ReleaseView {
             signers: release.signers,
             applied_at: words::json_time(release.applied_at),
             applied_by: (!release.applied_by.is_empty()).then_some(release.applied_by),
+            changed_at: words::json_time(release.changed_at),
+            changed_by: (!release.changed_by.is_empty()).then_some(release.changed_by),
+            reason: (!release.reason.is_empty()).then_some(release.reason),
+            accepted: release.accepted,
+            wanted: release.wanted,
+            running: release.running,
             applied: release.applied_at,
             ends: release.until,
         }
@@ -56,14 +68,26 @@ impl From<Vec<Release>> for Releases {
 
 impl View for Releases {
     fn text(&self, page: &Page) -> String {
-        let mut table =
-            Table::new(["RELEASE", "STATE", "ENDS", "COUNTER", "APPLIED", "BY", "SIGNED BY", "DIGEST"]);
+        let mut table = Table::new([
+            "RELEASE",
+            "STATE",
+            "ENDS",
+            "WANTED",
+            "RUNNING",
+            "COUNTER",
+            "APPLIED",
+            "BY",
+            "SIGNED BY",
+            "DIGEST",
+        ]);
         for release in &self.releases {
             let signers: Vec<_> = release.signers.iter().map(|signer| words::short(signer)).collect();
             table.row([
                 format!("{}@{}", release.product, release.version),
                 release.state.clone(),
                 words::left(release.ends, page.now),
+                if release.wanted { "yes" } else { "-" }.to_owned(),
+                release.running.to_string(),
                 release.counter.to_string(),
                 words::age(release.applied, page.now),
                 words::or_dash(release.applied_by.as_deref().unwrap_or_default()),

@@ -1,0 +1,148 @@
+//! `touchstone golden activate`, `deprecate`, `retire`, `withdraw`: states of releases that the broker has.
+
+use std::io::{BufRead, IsTerminal};
+
+use clap::Args;
+use policy::reference::release::ReleaseId;
+use policy::time::UnixTime;
+use proto::v1::{SetReleaseStateRequest, SetReleaseStateResponse};
+use serde::Serialize;
+
+use crate::args::DryRun;
+use crate::client::failed;
+use crate::exit::Exit;
+use crate::failure::{Failure, Result};
+use crate::output::{Page, Report, Session, View, words};
+
+/// Which release, and how.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Says first which devices would lose or gain trust, then asks. If somebody else changes the release meanwhile, nothing
+is changed and you are told what it is now.
+  touchstone golden deprecate edge@1.4 --until 2030-01-01T00:00:00Z
+  touchstone golden withdraw edge@1.4 --reason \"boots with a debug shell\"")]
+pub(crate) struct StateArgs {
+    /// Release
+    #[arg(value_name = "PRODUCT@VERSION")]
+    release: ReleaseId,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    /// Change without asking
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// A deprecation ends.
+#[derive(Debug, Args)]
+pub(crate) struct DeprecateArgs {
+    #[command(flatten)]
+    state: StateArgs,
+    /// Until when it still passes, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    until: UnixTime,
+}
+
+#[derive(Debug, Serialize)]
+struct Change {
+    applied: bool,
+    release: String,
+    before: String,
+    state: &'static str,
+    loses: Vec<String>,
+    gains: Vec<String>,
+    unknown: Vec<String>,
+    running: Vec<String>,
+}
+
+impl Change {
+    fn new(request: &SetReleaseStateRequest, state: &'static str, answer: SetReleaseStateResponse) -> Self {
+        let with = |wanted: &dyn Fn(&str, &str) -> bool| {
+            let lines = answer.forecast.iter().filter(|line| wanted(&line.before, &line.after));
+            lines.map(|line| line.device.clone()).collect()
+        };
+        Self {
+            applied: !request.dry_run,
+            release: format!("{}@{}", request.product, request.version),
+            state,
+            loses: with(&|before, after| before == "trusted" && after == "refused"),
+            gains: with(&|before, after| before != "trusted" && after == "trusted"),
+            unknown: with(&|_, after| after == "unknown"),
+            before: answer.before.map(|release| release.state).unwrap_or_default(),
+            running: answer.running,
+        }
+    }
+}
+
+impl View for Change {
+    fn text(&self, _page: &Page) -> String {
+        let release = words::visible(&self.release);
+        if self.applied {
+            return format!("{release} is {}\n", self.state);
+        }
+        let mut text = format!("{release}, {} now, becoming {}:\n", words::visible(&self.before), self.state);
+        let lines = [
+            ("would lose trust", &self.loses),
+            ("would gain it", &self.gains),
+            ("cannot be foreseen", &self.unknown),
+            ("last proved to run it and lose their certificates at once where it is enforced", &self.running),
+        ];
+        for (what, devices) in lines.into_iter().filter(|(_, devices)| !devices.is_empty()) {
+            let names = words::visible(&devices.join(", ")).to_string();
+            text.push_str(&format!("{} {what}: {names}\n", words::count(devices.len(), "device")));
+        }
+        text
+    }
+}
+
+/// Changes the state to one without an end.
+pub(super) async fn run(args: StateArgs, state: &'static str, session: &Session) -> Result<Report> {
+    set(args, state, 0, session).await
+}
+
+/// Deprecates.
+pub(super) async fn deprecate(args: DeprecateArgs, session: &Session) -> Result<Report> {
+    set(args.state, "deprecated", args.until.0, session).await
+}
+
+async fn set(args: StateArgs, state: &'static str, until: u64, session: &Session) -> Result<Report> {
+    let may_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if !args.yes && !args.dry_run.dry_run && !may_ask {
+        let why = "this command asks before it changes anything, and this is no terminal";
+        return Err(Failure::new(Exit::Usage, why)
+            .next("say --yes to change without asking, or --dry-run to see what it would do"));
+    }
+    let mut request = SetReleaseStateRequest {
+        product: args.release.product.to_string(),
+        version: args.release.version.to_string(),
+        state: state.to_owned(),
+        until,
+        reason: args.reason,
+        dry_run: true,
+        seen: None,
+    };
+    let mut client = session.client().await?;
+    let answer = client.set_release_state(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
+    let seen = answer.seen.clone();
+    let change = Change::new(&request, state, answer);
+    if args.dry_run.dry_run {
+        return session.report(&change);
+    }
+    eprint!("{}", change.text(&session.plain_page()));
+    if !args.yes && !agreed(&change) {
+        return Err(Failure::new(Exit::Negative, "nothing was changed"));
+    }
+    (request.dry_run, request.seen) = (false, seen);
+    let answer = client.set_release_state(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
+    session.report(&Change::new(&request, state, answer))
+}
+
+/// Asks at the terminal; anything but yes is no.
+fn agreed(change: &Change) -> bool {
+    eprint!("Make {} {}? [y/N] ", words::visible(&change.release), change.state);
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}

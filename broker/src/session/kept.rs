@@ -1,0 +1,159 @@
+//! Evidence as it is kept: logs as blobs that devices share, the rest as a blob of each attestation.
+//!
+//! Devices that boot alike send the same logs, and those are nearly all of the evidence.
+
+use policy::digest::Digest;
+use prost::Message;
+use proto::v1;
+
+use super::Refusal;
+use super::recorded::RecordedError;
+use crate::plant::Plant;
+use crate::record::device::{Attested, StoredLogs};
+use crate::store::blobs::{Blobs, FetchError, MAX_BLOB, PutError};
+
+/// Bytes of a chunk of an IMA list. A list only grows, so its full chunks stay what they are; what follows them
+/// is another at each attestation, and goes with the blob of that attestation.
+const CHUNK: usize = 512 << 10;
+/// Chunks that are put together again: no list is larger than a blob.
+const MAX_CHUNKS: usize = MAX_BLOB / CHUNK;
+
+/// Keeps `request`, and gives the blob of what is its own and those of its logs. The blobs are on disk when
+/// this answers; a record has to name them.
+pub(crate) async fn keep(
+    blobs: &Blobs,
+    mut request: v1::CompleteRequest,
+) -> Result<(Digest, StoredLogs), PutError> {
+    let logs = StoredLogs {
+        firmware: log(blobs, std::mem::take(&mut request.firmware_log)).await?,
+        userspace: log(blobs, std::mem::take(&mut request.userspace_log)).await?,
+        images: log(blobs, std::mem::take(&mut request.image_log)).await?,
+        ima: chunks(blobs, &mut request.ima_log).await?,
+    };
+    Ok((blobs.put(request.encode_to_vec()).await?, logs))
+}
+
+async fn log(blobs: &Blobs, bytes: Vec<u8>) -> Result<Option<Digest>, PutError> {
+    if bytes.is_empty() { Ok(None) } else { blobs.put(bytes).await.map(Some) }
+}
+
+/// Puts the full chunks of `list`, and leaves what follows them.
+async fn chunks(blobs: &Blobs, list: &mut Vec<u8>) -> Result<Vec<Digest>, PutError> {
+    if list.len() > MAX_BLOB {
+        return Err(PutError::TooLarge { length: list.len() });
+    }
+    let full = list.chunks_exact(CHUNK);
+    let rest = full.remainder().to_vec();
+    let mut digests = Vec::new();
+    for chunk in full {
+        digests.push(blobs.put(chunk.to_vec()).await?);
+    }
+    *list = rest;
+    Ok(digests)
+}
+
+/// The request that `attested` came from.
+pub(super) async fn request(
+    plant: &Plant,
+    attested: &Attested,
+) -> Result<v1::CompleteRequest, RecordedError> {
+    let mut request = own(plant, attested).await?;
+    // Without them, the record is of an older broker, which kept the request whole.
+    let Some(logs) = &attested.logs else { return Ok(request) };
+    let blobs = &plant.blobs;
+    request.firmware_log = read(blobs, logs.firmware).await?;
+    request.userspace_log = read(blobs, logs.userspace).await?;
+    request.image_log = read(blobs, logs.images).await?;
+    let rest = std::mem::take(&mut request.ima_log);
+    for chunk in logs.ima.iter().take(MAX_CHUNKS) {
+        request.ima_log.extend(blobs.fetch(*chunk, CHUNK).await?);
+    }
+    request.ima_log.extend(rest);
+    Ok(request)
+}
+
+/// The same, maybe without its logs.
+pub(crate) async fn own(plant: &Plant, attested: &Attested) -> Result<v1::CompleteRequest, RecordedError> {
+    let blob = plant.blobs.fetch(attested.evidence, MAX_BLOB).await?;
+    v1::CompleteRequest::decode(blob.as_slice()).map_err(|error| RecordedError::Unreadable(error.to_string()))
+}
+
+async fn read(blobs: &Blobs, log: Option<Digest>) -> Result<Vec<u8>, FetchError> {
+    match log {
+        Some(log) => blobs.fetch(log, MAX_BLOB).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Digest of everything that an appraisal depends on besides golden values, zone and time.
+pub(super) fn basis(
+    request: &v1::CompleteRequest,
+    logs: &StoredLogs,
+    evidence: &policy::evidence::verify::VerifiedEvidence,
+) -> Result<Digest, Refusal> {
+    let hardware = format!("{:?}", evidence.hardware());
+    let measured = (&request.pcr_values, logs, request.ima_first, Digest::of(&request.ima_log));
+    let parts = (measured, hardware, evidence.flaws(), evidence.firmware_version());
+    // As JSON, no two different ones are written alike.
+    Ok(Digest::of(&serde_json::to_vec(&parts).map_err(Refusal::internal)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::tests::Bench;
+    use crate::record::device::{Decision, attested_key};
+
+    fn sent() -> v1::CompleteRequest {
+        v1::CompleteRequest {
+            sealed: b"of one session".to_vec(),
+            pcr_values: vec![vec![1; 32]],
+            firmware_log: vec![2; 9_000],
+            image_log: vec![4; 20],
+            ima_log: (0..CHUNK + 100).map(|n| (n % 251).try_into().unwrap()).collect(),
+            ..v1::CompleteRequest::default()
+        }
+    }
+
+    async fn attested(bench: &Bench) -> Attested {
+        bench.zone(&crate::admin::tests::observing("cell-3")).await;
+        let press = bench.device("press-7", &["cell-3"]).await;
+        bench.attest(&press, "boot-a", Decision::Trusted).await;
+        bench.read(attested_key(&press)).await
+    }
+
+    #[tokio::test]
+    async fn devices_that_boot_alike_share_their_logs() {
+        let bench = Bench::new().await;
+        let before = bench.plant.blobs.list().await.unwrap().len();
+        let (first, logs) = keep(&bench.plant.blobs, sent()).await.unwrap();
+        let other = v1::CompleteRequest { sealed: b"of another".to_vec(), ..sent() };
+        let (second, same) = keep(&bench.plant.blobs, other).await.unwrap();
+        assert_eq!(logs, same);
+        assert_ne!(first, second);
+        assert_eq!((logs.userspace, logs.ima.len()), (None, 1));
+        // Two rests, a firmware log, an image log, a chunk.
+        assert_eq!(bench.plant.blobs.list().await.unwrap().len(), before + 5);
+
+        let mut longer = sent();
+        longer.ima_log.extend([9; 50]);
+        let (_, longer) = keep(&bench.plant.blobs, longer).await.unwrap();
+        assert_eq!(longer, logs, "what grows at each attestation leaves nothing behind");
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_read_back_whole_also_from_an_older_record() {
+        let bench = Bench::new().await;
+        let record = attested(&bench).await;
+        let (evidence, logs) = keep(&bench.plant.blobs, sent()).await.unwrap();
+        let split = Attested { evidence, logs: Some(logs.clone()), ..record.clone() };
+        assert_eq!(request(&bench.plant, &split).await.unwrap(), sent());
+        let whole = bench.plant.blobs.put(sent().encode_to_vec()).await.unwrap();
+        let old = Attested { evidence: whole, logs: None, ..record };
+        assert_eq!(request(&bench.plant, &old).await.unwrap(), sent());
+
+        bench.plant.blobs.remove(logs.ima[0]).await.unwrap();
+        let error = request(&bench.plant, &split).await.unwrap_err();
+        assert!(matches!(error, RecordedError::Blob(FetchError::Missing { .. })), "{error}");
+    }
+}

@@ -1,0 +1,164 @@
+//! Withdrawals reach every device: whoever last proved to run a withdrawn release loses the certificates of the
+//! zones that enforce it, connected or not, so that peers refuse them by the next CRL.
+//!
+//! The withdrawal itself is one small transaction, which also leaves a [`Withdrawal`] to do. It is done in steps of
+//! bounded size and is removed after the last one, so that a broker that stops in between goes on where it was. A
+//! device that attests meanwhile is judged under the new golden values, and its own transaction wins.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy::appraisal::policy::Mode;
+use policy::id::{DeviceName, ProductName, ZoneName};
+use policy::zone::Zone;
+
+use crate::audit::Event;
+use crate::plant::Plant;
+use crate::record::device::{
+    ATTESTED, Attested, Decision, Device, HeldCertificates, device_key, held_place, held_prefix,
+};
+use crate::record::golden::{WITHDRAWAL, Withdrawal};
+use crate::record::zone::ZONE;
+use crate::record::{Held, fetch, list, stored};
+use crate::session::Refusal;
+use crate::session::complete::commit;
+use crate::session::issue::revoke_all;
+use crate::store::{MAX_TXN_KEYS, Txn, WatchEvent};
+use crate::trust;
+
+/// What each transaction expects and writes besides what is of devices: the trust head.
+const OVERHEAD: usize = 2;
+/// How long to wait before a step that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Finishes withdrawals as they come, for ever; those of before the start first.
+pub(crate) async fn follow(plant: Arc<Plant>) {
+    let mut changes = plant.store.watch(plant.store.revision());
+    loop {
+        if let Err(error) = finish(&plant).await {
+            tracing::warn!(%error, "a withdrawal goes on with the next try");
+            tokio::time::sleep(AGAIN).await;
+            continue;
+        }
+        loop {
+            match changes.next().await {
+                None => return,
+                Some(event) if concerns(&event) => break,
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+fn concerns(event: &WatchEvent) -> bool {
+    match event {
+        WatchEvent::Resync { .. } => true,
+        WatchEvent::Change(change) => change.keys.iter().any(|key| key.starts_with(WITHDRAWAL)),
+    }
+}
+
+/// Does what withdrawals have left to do.
+pub(crate) async fn finish(plant: &Plant) -> Result<(), Refusal> {
+    let open: Vec<Held<Withdrawal>> = list(plant.store.as_ref(), WITHDRAWAL).await?;
+    for withdrawal in open {
+        let (devices, revoked) = reach(plant, &withdrawal.record).await?;
+        let text = format!("reached {devices} devices, {revoked} certificates revoked");
+        let release = withdrawal.record.release.to_string();
+        let event = Event::new(plant.now(), "broker", "golden.withdrawn", &release, &text);
+        let txn = Txn::new().unchanged(withdrawal.key.clone(), withdrawal.version).delete(withdrawal.key);
+        commit(plant, txn.audit(event.entry())).await?;
+        tracing::warn!(release, devices, revoked, "a withdrawal reached every device that ran the release");
+    }
+    Ok(())
+}
+
+/// Revokes what the devices hold that last proved to run the release. Returns how many devices and certificates.
+async fn reach(plant: &Plant, withdrawal: &Withdrawal) -> Result<(usize, usize), Refusal> {
+    let zones = enforcing(plant, &withdrawal.release.product).await?;
+    let all: Vec<Held<Attested>> = list(plant.store.as_ref(), ATTESTED).await?;
+    let (mut devices, mut batch) = (0, Batch::default());
+    for attested in all {
+        let name = attested.key.strip_prefix(ATTESTED).and_then(|name| name.parse::<DeviceName>().ok());
+        let runs = attested.record.running().contains(&withdrawal.release);
+        let Some(name) = name.filter(|_| runs && attested.record.lost.is_none()) else { continue };
+        if !is_in(plant, &name, &zones).await? {
+            continue;
+        }
+        devices += 1;
+        lose(plant, &mut batch, withdrawal, &name, attested, &zones).await?;
+    }
+    batch.commit(plant).await?;
+    Ok((devices, batch.revoked))
+}
+
+/// The zones in which the withdrawal ends trust: those that compare with releases of the product and enforce it.
+async fn enforcing(plant: &Plant, product: &ProductName) -> Result<BTreeSet<ZoneName>, Refusal> {
+    let zones: Vec<Held<Zone>> = list(plant.store.as_ref(), ZONE).await?;
+    let zones = zones.into_iter().map(|held| held.record);
+    let zones = zones.filter(|zone| zone.mode == Mode::Enforce && zone.products.contains(product));
+    Ok(zones.map(|zone| zone.name).collect())
+}
+
+async fn is_in(plant: &Plant, name: &DeviceName, zones: &BTreeSet<ZoneName>) -> Result<bool, Refusal> {
+    let device: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(name)).await?;
+    Ok(device.is_some_and(|held| held.record.zones.iter().any(|zone| zones.contains(zone))))
+}
+
+/// Ends what `name` holds in `zones`, and puts on record why. Each step compares its attestation, the last one
+/// writes it.
+async fn lose(
+    plant: &Plant,
+    batch: &mut Batch,
+    withdrawal: &Withdrawal,
+    name: &DeviceName,
+    mut attested: Held<Attested>,
+    zones: &BTreeSet<ZoneName>,
+) -> Result<(), Refusal> {
+    let now = plant.now();
+    let why = format!("{} was withdrawn: {}", withdrawal.release, withdrawal.reason);
+    let prefix = held_prefix(name);
+    let held: Vec<Held<HeldCertificates>> = list(plant.store.as_ref(), &prefix).await?;
+    let mut revoked = 0;
+    for held in held {
+        let place = held.key.strip_prefix(&prefix).and_then(held_place);
+        let (zone, _) = place.ok_or_else(|| Refusal::internal(format!("store key {}", held.key)))?;
+        if zones.contains(&zone) {
+            let step = Txn::new().unchanged(attested.key.clone(), attested.version);
+            let (count, step) = revoke_all(step, name, &zone, held, now, "its release was withdrawn")?;
+            batch.add(plant, step, count).await?;
+            revoked += count;
+        }
+    }
+    (attested.record.decision, attested.record.lost) = (Decision::Refused, Some(why.clone()));
+    let text = format!("{why}; {revoked} certificates revoked");
+    let event = Event::new(now, "broker", "device.lost", name.as_str(), &text);
+    let step = Txn::new().unchanged(attested.key.clone(), attested.version);
+    batch.add(plant, step.put(attested.key, stored(&attested.record)?).audit(event.entry()), 0).await
+}
+
+/// Steps that go into one transaction as long as there is room.
+#[derive(Default)]
+struct Batch {
+    txn: Txn,
+    revoked: usize,
+}
+
+impl Batch {
+    async fn add(&mut self, plant: &Plant, step: Txn, revoked: usize) -> Result<(), Refusal> {
+        if self.txn.keys() + step.keys() + OVERHEAD > MAX_TXN_KEYS {
+            self.commit(plant).await?;
+        }
+        self.txn = std::mem::take(&mut self.txn).and(step);
+        self.revoked += revoked;
+        Ok(())
+    }
+
+    async fn commit(&mut self, plant: &Plant) -> Result<(), Refusal> {
+        let txn = std::mem::take(&mut self.txn);
+        if txn.keys() == 0 {
+            return Ok(());
+        }
+        commit(plant, trust::raise(plant, txn, plant.now()).await?).await
+    }
+}
