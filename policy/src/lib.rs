@@ -15,6 +15,7 @@
 
 pub mod advisory;
 pub mod appraisal;
+pub mod audit;
 pub mod budget;
 pub mod cause;
 pub mod checklist;

@@ -7,6 +7,7 @@ use policy::grant::Revision;
 use policy::id::{DeviceName, ZoneName};
 use policy::reference::release::ReleaseId;
 use policy::time::UnixTime;
+use policy::x509::certificate::Certificate;
 use policy::zone::Admission;
 use proto::{convert, v1};
 
@@ -223,7 +224,8 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
         txn = trust::raise(plant, txn, now).await?;
     }
     let earned = Earned { svids, refused: answered.refused };
-    let event = event(name, &draft.rulings, &earned, revoked, now);
+    let event = event(name, &draft.rulings, &earned, revoked, now)
+        .issuing(earned.svids.iter().filter_map(serial).collect(), draft.attested.evidence);
     commit(plant, txn.audit(event.entry())).await?;
     let verdict = &draft.attested.verdict;
     tracing::info!(device.id = %name, verdict, certificates = earned.svids.len(), revoked, "attested");
@@ -308,6 +310,11 @@ async fn record_health(
     let mut record = held.map(|held| held.record).unwrap_or_default();
     record.push(HealthResult { at: now, exit_code: stated.exit_code });
     Ok(txn.put(key, stored(&record)?))
+}
+
+/// The serial of a certificate that was issued, hex.
+fn serial(svid: &v1::Svid) -> Option<String> {
+    Some(Certificate::parse(svid.chain.first()?).ok()?.serial_text())
 }
 
 fn event(name: &DeviceName, rulings: &[Ruling], earned: &Earned, revoked: usize, now: UnixTime) -> Event {

@@ -2723,15 +2723,28 @@ pub struct GetJwksResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAuditEventsRequest {
+    /// Events that it did, or that were done to it.
     #[prost(string, tag = "1")]
     pub device: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub limit: u32,
+    #[prost(string, tag = "3")]
+    pub actor: ::prost::alloc::string::String,
+    /// `device.admit`, or `device` for all of that noun.
+    #[prost(string, tag = "4")]
+    pub action: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub since: u64,
+    #[prost(uint64, tag = "6")]
+    pub until: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListAuditEventsResponse {
     #[prost(message, repeated, tag = "1")]
     pub events: ::prost::alloc::vec::Vec<AuditEvent>,
+    /// Older records were not looked at: export them.
+    #[prost(bool, tag = "2")]
+    pub incomplete: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuditEvent {
@@ -2745,6 +2758,46 @@ pub struct AuditEvent {
     pub subject: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub text: ::prost::alloc::string::String,
+    /// Of certificates that were issued, hex.
+    #[prost(string, repeated, tag = "6")]
+    pub serials: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// SHA-256 of the evidence that was judged.
+    #[prost(bytes = "vec", tag = "7")]
+    pub evidence: ::prost::alloc::vec::Vec<u8>,
+}
+/// The heads of all chains at one moment, signed by the audit key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditSeal {
+    /// JSON, as the bytes that were signed.
+    #[prost(string, tag = "1")]
+    pub payload: ::prost::alloc::string::String,
+    /// ECDSA P-256 SHA-256 (ASN.1), base64, over `touchstone/v1/audit-seal`, a zero byte, and the payload.
+    #[prost(string, tag = "2")]
+    pub signature: ::prost::alloc::string::String,
+    /// The audit key's certificate and the issuing certificate, DER in base64.
+    #[prost(string, repeated, tag = "3")]
+    pub certificates: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetAuditSealRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetAuditSealResponse {
+    #[prost(message, optional, tag = "1")]
+    pub seal: ::core::option::Option<AuditSeal>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportAuditRequest {
+    #[prost(uint64, tag = "1")]
+    pub since: u64,
+}
+/// Every seal comes before the first record.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuditChunk {
+    #[prost(message, repeated, tag = "1")]
+    pub seals: ::prost::alloc::vec::Vec<AuditSeal>,
+    /// As stored and hashed, in the order of broker, start and number, up to the newest seal.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub records: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BackupRequest {}
@@ -4869,6 +4922,54 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "ListAuditEvents"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn get_audit_seal(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetAuditSealRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetAuditSealResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/GetAuditSeal",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "GetAuditSeal"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn export_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuditChunk>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ExportAudit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ExportAudit"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         pub async fn backup(
             &mut self,
             request: impl tonic::IntoRequest<super::BackupRequest>,
@@ -5285,6 +5386,26 @@ pub mod admin_server {
             request: tonic::Request<super::ListAuditEventsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListAuditEventsResponse>,
+            tonic::Status,
+        >;
+        async fn get_audit_seal(
+            &self,
+            request: tonic::Request<super::GetAuditSealRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetAuditSealResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ExportAudit method.
+        type ExportAuditStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuditChunk, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        async fn export_audit(
+            &self,
+            request: tonic::Request<super::ExportAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ExportAuditStream>,
             tonic::Status,
         >;
         /// Server streaming response type for the Backup method.
@@ -7633,6 +7754,97 @@ pub mod admin_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/GetAuditSeal" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetAuditSealSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::GetAuditSealRequest>
+                    for GetAuditSealSvc<T> {
+                        type Response = super::GetAuditSealResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetAuditSealRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::get_audit_seal(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetAuditSealSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ExportAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportAuditSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::ExportAuditRequest>
+                    for ExportAuditSvc<T> {
+                        type Response = super::AuditChunk;
+                        type ResponseStream = T::ExportAuditStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::export_audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

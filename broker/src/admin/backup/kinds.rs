@@ -1,6 +1,9 @@
 //! The kind of record under each key: a backup with a record that this broker cannot read is refused
 //! before anything is replaced.
 
+use policy::audit::SignedSeal;
+
+use crate::record::audit::{AUDIT_KEY, AuditSigning, SEAL, SEALS};
 use crate::record::change::{CHANGE, Change};
 use crate::record::device::{
     AK, ATTESTED, AkOwner, Attested, CertifiedKeyOwner, DEVICE, Device, EK, HELD, HeldCertificates,
@@ -43,12 +46,14 @@ fn as_kind<R: Record>(key: &str, value: &[u8]) -> Result<(), DecodeError> {
 type Reads = fn(&str, &[u8]) -> Result<(), DecodeError>;
 
 /// Records that stand alone, by key.
-const SINGLE: [(&str, Reads); 5] = [
+const SINGLE: [(&str, Reads); 7] = [
     (PLANT, as_kind::<Plant>),
     (ISSUING, as_kind::<Issuing>),
     (EAR, as_kind::<EarSigning>),
     (TRUST, as_kind::<TrustHead>),
     (GOLDEN, as_kind::<GoldenHead>),
+    (AUDIT_KEY, as_kind::<AuditSigning>),
+    (SEAL, as_kind::<SignedSeal>),
 ];
 
 /// Records of which there are many, by prefix.
@@ -83,6 +88,7 @@ const MANY: &[(&str, Reads)] = &[
     (TOLD, as_kind::<TellRecord>),
     (HEALTH, as_kind::<HealthRecord>),
     (AUDIT_PREFIX, as_kind::<AuditRecord>),
+    (SEALS, as_kind::<SignedSeal>),
 ];
 
 /// Reads the record as what its key says it is.
