@@ -29,6 +29,7 @@ pub mod predict;
 pub mod reader;
 pub mod reference;
 pub mod renewal;
+pub mod rollout;
 pub mod sbom;
 pub mod time;
 pub mod tpm;

@@ -10,5 +10,6 @@ mod hostile;
 mod overriding;
 mod people;
 mod recovery;
+mod rollout;
 mod software_keys;
 mod story;

@@ -18,6 +18,7 @@ use crate::record::overriding::{OVERRIDE, OverrideRecord};
 use crate::record::plant::{
     ADMIN, Administrator, EAR, EarSigning, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
 };
+use crate::record::rollout::{HEALTH, HealthRecord, ROLLOUT, Rollout, TOLD, TellRecord};
 use crate::record::sbom::{SBOM, SbomRecord};
 use crate::record::stage::{STAGE, Stage};
 use crate::record::would::{WOULD, WouldRefuse};
@@ -83,6 +84,9 @@ const MANY: &[(&str, Reads)] = &[
     (WITHDRAWAL, as_kind::<Withdrawal>),
     (INVITATION, as_kind::<Invitation>),
     (CHANGE, as_kind::<Change>),
+    (ROLLOUT, as_kind::<Rollout>),
+    (TOLD, as_kind::<TellRecord>),
+    (HEALTH, as_kind::<HealthRecord>),
     (AUDIT_PREFIX, as_kind::<AuditRecord>),
     (SEALS, as_kind::<SignedSeal>),
 ];

@@ -10,6 +10,7 @@ mod import;
 mod overriding;
 mod parse;
 pub(super) mod people;
+mod rollout;
 mod status;
 mod zone;
 
@@ -151,6 +152,11 @@ impl Admin for Administration {
         golden::set_state
     );
     unary!(want_release, WantReleaseRequest, WantReleaseResponse, Act::WantRelease, golden::want);
+    unary!(start_rollout, StartRolloutRequest, StartRolloutResponse, Act::StartRollout, rollout::start);
+    unary!(list_rollouts, ListRolloutsRequest, ListRolloutsResponse, Act::ReadReleases, rollout::list);
+    unary!(halt_rollout, HaltRolloutRequest, HaltRolloutResponse, Act::HaltRollout, rollout::halt);
+    unary!(resume_rollout, ResumeRolloutRequest, ResumeRolloutResponse, Act::ResumeRollout, rollout::resume);
+    unary!(rollback, RollbackRequest, RollbackResponse, Act::Rollback, rollout::rollback);
     unary!(list_sboms, ListSbomsRequest, ListSbomsResponse, Act::ReadReleases, exposure::list);
     unary!(remove_sbom, RemoveSbomRequest, RemoveSbomResponse, Act::RemoveSbom, exposure::remove);
     unary!(create_zone, CreateZoneRequest, CreateZoneResponse, Act::CreateZone, zone::create);
