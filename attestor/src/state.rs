@@ -23,6 +23,7 @@ use crate::status::{Refusal, RefusedKey};
 use crate::svid::HeldSvid;
 use crate::tpm::IdentityKeyBlob;
 use crate::trust::TrustSet;
+use crate::wanted::Wanted;
 
 /// Name of the file in the state folder.
 const FILE: &str = "state.json";
@@ -54,6 +55,10 @@ pub struct State {
     pub last_attestation: Option<UnixTime>,
     /// The last verdict, if it was a refusal.
     pub refusal: Option<Refusal>,
+    /// The release that the broker wants it to run.
+    pub wanted: Option<Wanted>,
+    /// The release that its updater was told last.
+    pub told_updater: Option<Wanted>,
 }
 
 impl State {

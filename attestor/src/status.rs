@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::durable;
 use crate::role::Role;
 use crate::software_key::ServiceSeat;
+use crate::wanted::Wanted;
 
 pub use words::remedy;
 
@@ -61,6 +62,9 @@ pub struct Status {
     pub broker: BrokerStatus,
     /// The last refusal, until an attestation is good again.
     pub denial: Option<Refusal>,
+    /// The release that the broker wants the device to run.
+    #[serde(default)]
+    pub wanted: Option<Wanted>,
     /// What went wrong on the device itself at the last try, and what to do.
     pub problem: Option<String>,
     /// Sequence of the trust set that is delivered; 0: none.

@@ -10,8 +10,9 @@ use policy::id::DeviceName;
 use tokio::sync::Notify;
 
 use crate::record::device::DEVICE;
-use crate::record::golden::GOLDEN;
+use crate::record::golden::{GOLDEN, WANTED};
 use crate::record::plant::TRUST;
+use crate::record::rollout::TOLD;
 use crate::store::WatchEvent;
 
 /// Who listens, by device.
@@ -49,10 +50,14 @@ impl Hub {
     /// Wakes the listeners that `event` concerns.
     pub fn tell(&self, event: &WatchEvent) {
         let WatchEvent::Change(change) = event else { return self.wake_all() };
-        if change.keys.iter().any(|key| key == TRUST || key == GOLDEN) {
+        if change.keys.iter().any(|key| key == TRUST || key == GOLDEN || key.starts_with(WANTED)) {
             return self.wake_all();
         }
-        change.keys.iter().filter_map(|key| key.strip_prefix(DEVICE)).for_each(|name| self.wake(name));
+        let told = |key: &str| Some(key.strip_prefix(TOLD)?.rsplit_once('/')?.1.to_owned());
+        for key in change.keys.iter() {
+            let name = key.strip_prefix(DEVICE).map(str::to_owned).or_else(|| told(key));
+            name.iter().for_each(|name| self.wake(name));
+        }
     }
 
     fn wake(&self, device: &str) {

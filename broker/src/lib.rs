@@ -19,6 +19,7 @@ pub mod init;
 pub mod plant;
 pub mod ports;
 pub mod record;
+pub mod rollout;
 pub mod secrets;
 pub mod server;
 pub mod session;

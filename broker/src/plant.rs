@@ -8,6 +8,7 @@ use policy::evidence::endorsement::RootStore;
 use policy::id::PlantDomain;
 use policy::time::UnixTime;
 
+use crate::audit::refusals::Refusals;
 use crate::authority::IssuerCache;
 use crate::ca::{AuthorityKey, CaError, Issuer, Serial};
 use crate::config::Config;
@@ -125,6 +126,8 @@ pub struct Plant {
     pub roots: RootStore,
     /// Devices that found no place here: whoever was turned away is not silent.
     pub turned_away: AtomicU64,
+    /// Refusals that are counted.
+    pub refusals: Refusals,
     /// What the broker was told.
     pub config: Config,
 }

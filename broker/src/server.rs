@@ -21,6 +21,7 @@ use tonic::transport::Server;
 use tower::util::MapResponseLayer;
 
 use crate::admin::staging;
+use crate::audit::refusals::Refusals;
 use crate::authority::IssuerCache;
 use crate::config::{Config, ConfigError};
 use crate::golden::GoldenCache;
@@ -144,6 +145,7 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
         views: ViewCache::default(),
         roots,
         turned_away: AtomicU64::new(0),
+        refusals: Refusals::default(),
         store,
         kek,
         config,
@@ -178,7 +180,9 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         tokio::spawn(renew(Arc::clone(&plant), Arc::clone(&tls))),
         tokio::spawn(edges(Arc::clone(&plant))),
         tokio::spawn(crate::sweep::every_day(Arc::clone(&plant))),
+        tokio::spawn(crate::audit::seal::regularly(Arc::clone(&plant))),
         tokio::spawn(crate::withdrawal::follow(Arc::clone(&plant))),
+        tokio::spawn(crate::rollout::drive(Arc::clone(&plant))),
         tokio::spawn(health::watch(Arc::clone(&plant), reporter)),
     ];
     let devices = Devices::new(Arc::clone(&plant));
@@ -222,6 +226,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         () = drained => Ok(()),
     };
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    crate::audit::seal::once(&plant).await;
     Ok(result?)
 }
 

@@ -13,6 +13,7 @@ use policy::time::UnixTime;
 
 use crate::admin::backup::blobs_in_use;
 use crate::admin::staging;
+use crate::audit::archive::archive;
 use crate::plant::Plant;
 use crate::record::overriding::{OVERRIDE, OverrideRecord};
 use crate::record::would::{WOULD, WouldRefuse};
@@ -80,6 +81,7 @@ async fn sweep(
     let revocations = ended(plant, REVOKED, over).await?;
     ended(plant, OVERRIDE, |record: &OverrideRecord| record.excused.until < now).await?;
     ended(plant, WOULD, |record: &WouldRefuse| record.last.plus(REMEMBERED) < now).await?;
+    let events = archive(plant, now.minus(plant.config.audit_keep_days.saturating_mul(EVERY))).await?;
     let there = plant.blobs.list().await.map_err(Refusal::internal)?;
     let used = blobs_in_use(plant.store.as_ref(), now.minus(EVIDENCE_KEPT)).await?;
     let unused: BTreeSet<Digest> = there.into_iter().filter(|blob| !used.contains(blob)).collect();
@@ -91,8 +93,8 @@ async fn sweep(
         removed = removed.saturating_add(gone.into());
     }
     plant.blobs.condemn(&next);
-    if revocations > 0 || removed > 0 {
-        tracing::info!(revocations, blobs = removed, "swept what had ended");
+    if revocations > 0 || events > 0 || removed > 0 {
+        tracing::info!(revocations, events, blobs = removed, "swept what had ended");
     }
     Ok(next)
 }

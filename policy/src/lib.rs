@@ -15,6 +15,7 @@
 
 pub mod advisory;
 pub mod appraisal;
+pub mod audit;
 pub mod budget;
 pub mod cause;
 pub mod checklist;
@@ -28,6 +29,7 @@ pub mod predict;
 pub mod reader;
 pub mod reference;
 pub mod renewal;
+pub mod rollout;
 pub mod sbom;
 pub mod time;
 pub mod tpm;

@@ -18,6 +18,7 @@ pub const MAX_REQUEST: usize = 2 << 20;
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     clippy::as_conversions,
+    clippy::large_enum_variant,
     reason = "generated; the contract's own comments are its documentation"
 )]
 pub mod v1 {

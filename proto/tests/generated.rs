@@ -15,6 +15,7 @@ fn generate(out: &Path) {
         "watch",
         "device",
         "golden",
+        "rollout",
         "zone",
         "audit",
         "backup",

@@ -23,6 +23,8 @@ pub struct Device {
     plant: String,
     join_token: bool,
     services: Vec<(String, &'static str)>,
+    /// More lines of its configuration: before its tables, and after them.
+    more: [String; 2],
 }
 
 impl Device {
@@ -32,7 +34,8 @@ impl Device {
         let folder = TempDir::new().expect("a run folder");
         fs::copy(plant_root, folder.path().join("plant-root.pem")).expect("a file in the device's folder");
         let (name, services) = (name.to_owned(), Vec::new());
-        let device = Self { name, folder, swtpm, attestor: None, plant, join_token: false, services };
+        let more = [String::new(), String::new()];
+        let device = Self { name, folder, swtpm, attestor: None, plant, join_token: false, services, more };
         device.configure();
         device
     }
@@ -77,6 +80,18 @@ impl Device {
         self.configure();
     }
 
+    /// Adds lines to its configuration, before its tables.
+    pub fn add_top(&mut self, lines: &str) {
+        self.more[0] += lines;
+        self.configure();
+    }
+
+    /// Adds lines to its configuration, at its end.
+    pub fn add_end(&mut self, lines: &str) {
+        self.more[1] += lines;
+        self.configure();
+    }
+
     fn configure(&self) {
         let mut text = self.plant.clone();
         text += &format!("tpm = \"{}\"\ndevice = \"{}\"\n", self.swtpm.address(), self.name);
@@ -84,9 +99,12 @@ impl Device {
         if self.join_token {
             text += "join_token_file = \"join-token\"\n";
         }
+        let [top, end] = &self.more;
+        text += top;
         for ((service, key), port) in self.services.iter().zip(4840..) {
             text += &format!("[[service]]\nname = \"{service}\"\nport = {port}\nkey = \"{key}\"\n");
         }
+        text += end;
         fs::write(self.path("attestor.toml"), text).expect("a file in the device's folder");
     }
 

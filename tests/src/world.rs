@@ -108,11 +108,15 @@ impl World {
         envelope
     }
 
-    /// Everything that a refused message must leave as it was: the store's revision and every device.
+    /// Everything that a refused message must leave as it was: every device, and every change on record. That
+    /// something was refused is on record too, and is no change.
     pub fn store(&self) -> Value {
-        let revision = self.admin("status")["broker"]["store_revision"].clone();
-        assert!(revision.is_u64(), "status names the store's revision");
-        serde_json::json!([revision, self.admin("device list")])
+        let audit = self.admin("audit list --limit 1000");
+        let events = audit["events"].as_array().expect("audit list answers with events");
+        let is_change = |event: &&Value| event["action"].as_str().is_some_and(|a| !a.ends_with(".refused"));
+        let changes: Vec<&Value> = events.iter().filter(is_change).collect();
+        assert!(!changes.is_empty(), "a plant begins with an event");
+        serde_json::json!([changes, self.admin("device list")])
     }
 
     /// Kills the broker (SIGKILL) after `life`, whatever it does then.

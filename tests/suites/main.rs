@@ -1,6 +1,7 @@
 //! End-to-end tests on real parts: programs of this workspace, software TPMs, recorded boots.
 
 mod administration;
+mod audit;
 mod configuration;
 mod durability;
 mod faults;
@@ -9,5 +10,6 @@ mod hostile;
 mod overriding;
 mod people;
 mod recovery;
+mod rollout;
 mod software_keys;
 mod story;

@@ -3,6 +3,7 @@
 //! All faults are reported at once, each with its key and the remedy. Relative paths are relative to the folder
 //! of the file.
 
+mod programs;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 
 use self::raw::{Raw, RawService};
 use crate::durable;
+use crate::health::HealthCheck;
 use crate::tpm::TpmAddress;
 
 /// Where the configuration is unless told otherwise.
@@ -61,6 +63,10 @@ pub struct Config {
     pub services: Vec<Service>,
     /// Declared properties for the inventory.
     pub inventory: BTreeMap<String, String>,
+    /// Its health command.
+    pub health: Option<HealthCheck>,
+    /// The updater: the program, with its arguments, that is told when another release is wanted.
+    pub on_wanted: Option<Vec<String>>,
 }
 
 /// A service that the device offers.
@@ -220,6 +226,8 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let zones = interpret_zones(&raw.zones, faults);
     let services = interpret_services(&raw.services, faults);
     interpret_inventory(&raw.inventory, faults);
+    let health = programs::health(raw.health.as_ref(), faults);
+    let on_wanted = programs::command("on_wanted", raw.on_wanted.as_ref(), faults);
     faults.unknown("", &raw.unknown);
     let path = |text: Option<&str>, default: &str| base.join(text.unwrap_or(default));
     Some(Config {
@@ -237,6 +245,8 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         ima_log: raw.ima_log.as_deref().filter(|file| !file.is_empty()).map(|file| base.join(file)),
         services,
         inventory: raw.inventory.clone(),
+        health,
+        on_wanted,
     })
 }
 

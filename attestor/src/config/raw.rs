@@ -26,6 +26,8 @@ pub(super) struct Raw {
     pub(super) services: Vec<RawService>,
     #[serde(default)]
     pub(super) inventory: BTreeMap<String, String>,
+    pub(super) health: Option<RawHealth>,
+    pub(super) on_wanted: Option<Vec<String>>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,
 }
@@ -36,6 +38,16 @@ pub(super) struct RawService {
     pub(super) name: Option<String>,
     pub(super) port: Option<i64>,
     pub(super) key: Option<String>,
+    #[serde(flatten)]
+    pub(super) unknown: BTreeMap<String, toml::Value>,
+}
+
+/// `[health]`.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawHealth {
+    #[serde(default)]
+    pub(super) command: Vec<String>,
+    pub(super) timeout: Option<i64>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,
 }

@@ -36,6 +36,7 @@ zones = ["press", "cell-3"]
 join_token_file = "token"
 firmware_log = "log"
 ima_log = "ima"
+on_wanted = ["/usr/local/bin/update", "--now"]
 [[service]]
 name = "opcua"
 port = 4840
@@ -45,6 +46,9 @@ port = 443
 key = "software"
 [inventory]
 model = "X"
+[health]
+command = ["/usr/local/bin/health"]
+timeout = 5
 "#
     );
     let config = Config::parse(Path::new("/etc"), &text).unwrap();
@@ -56,6 +60,12 @@ model = "X"
     assert_eq!(config.services, services);
     assert_eq!(config.inventory["model"], "X");
     assert_eq!(config.ima_log.unwrap(), Path::new("/etc/ima"));
+    assert_eq!(config.on_wanted.unwrap(), ["/usr/local/bin/update", "--now"]);
+    let health = config.health.unwrap();
+    assert_eq!(
+        (health.command.as_slice(), health.timeout.as_secs()),
+        (&["/usr/local/bin/health".to_owned()][..], 5)
+    );
     let off = Config::parse(Path::new("/etc"), &text.replace(r#""ima""#, r#""""#)).unwrap();
     assert_eq!(off.ima_log, None);
 }
@@ -138,4 +148,20 @@ fn a_key_is_in_the_tpm_or_in_software_and_few_are_in_software() {
     assert_eq!(found, ["service.key: write key = \"tpm\" or key = \"software\""]);
     let many: String = (0..5).map(|n| service(n, "software")).collect();
     assert_eq!(faults(&format!("{LEAST}{many}")), ["service.key: 5 software keys; a device has at most 4"]);
+}
+
+#[test]
+fn a_program_is_named_by_its_path_and_words() {
+    for line in
+        ["on_wanted = []", "on_wanted = [\"update --now\"]", "[health]", "[health]\ncommand = [\"true\"]"]
+    {
+        let faults = faults(&format!("{LEAST}{line}"));
+        assert!(
+            faults.len() == 1 && faults[0].contains("write the program by its full path"),
+            "{line}: {faults:?}"
+        );
+    }
+    let faults = faults(&format!("{LEAST}[health]\ncommand = [\"/h\"]\ntimeout = 31\nshell = true"));
+    assert!(faults.iter().any(|fault| fault == "health.timeout: write 1 to 30 seconds"), "{faults:?}");
+    assert!(faults.iter().any(|fault| fault.starts_with("health.shell: there is no such key")), "{faults:?}");
 }

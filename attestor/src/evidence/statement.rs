@@ -36,6 +36,8 @@ pub struct Subject {
     pub inventory: BTreeMap<String, String>,
     /// Requests for software keys.
     pub software_keys: Vec<v1::SoftwareKey>,
+    /// What its health command said.
+    pub health: Option<v1::Health>,
     /// A join token, at enrollment.
     pub token: Option<JoinToken>,
     /// Serial number of a certificate it holds, or empty.
@@ -76,6 +78,7 @@ pub(super) fn encode(
         device_time: subject.now.0,
         software_keys: subject.software_keys.iter().map(stated_software_key).collect(),
         other_ek_certificates: prover.other_certificates().map(<[u8]>::to_vec).collect(),
+        health: subject.health.clone(),
         ek_name,
         ak_name,
     };

@@ -22,6 +22,7 @@ use crate::state::{SaveStateError, State};
 use crate::status::{Refusal, RefusedKey};
 use crate::svid::{Asked, HeldSvid, SvidError};
 use crate::trust::{Expected, TrustError, TrustSet};
+use crate::wanted::Wanted;
 
 /// Most refused software keys that are kept: one for each of them in each zone.
 const MAX_REFUSED_KEYS: usize = MAX_ZONES * policy::budget::MAX_SOFTWARE_KEYS;
@@ -106,9 +107,37 @@ impl Attester {
             take_trust(state, trust);
             learn_time(state, clock);
         })?;
+        if let Some(wanted) = &issued.wanted {
+            self.adopt_wanted(wanted);
+        }
         self.keeper.read(log_certificates);
         self.deliver()?;
         Ok(self.keeper.read(|state| issued_outcome(state, now)))
+    }
+
+    /// Takes over what the broker wants. Certificates do not wait for it: a fault is logged.
+    pub(super) fn adopt_wanted(&self, wire: &v1::WantedRelease) {
+        let wanted = match Wanted::try_from(wire) {
+            Ok(wanted) => wanted,
+            Err(error) => return tracing::warn!(%error, "what the broker wants is malformed"),
+        };
+        if self.keeper.read(|state: &State| state.wanted.as_ref() == Some(&wanted)) {
+            return;
+        }
+        tracing::info!(%wanted, "the broker wants another release");
+        if let Err(error) = self.keeper.update(|state| state.wanted = Some(wanted)) {
+            return tracing::error!(%error, "what the broker wants is not saved");
+        }
+        self.show_wanted();
+    }
+
+    /// Writes what is wanted beside the trust files.
+    pub(super) fn show_wanted(&self) {
+        let Some(wanted) = self.keeper.read(|state: &State| state.wanted.clone()) else { return };
+        if let Err(error) = wanted.write(self.sink.dir()) {
+            let dir = self.sink.dir().display();
+            tracing::error!(%error, "what is wanted cannot be written to {dir}; free space or correct its owner");
+        }
     }
 
     /// Every certificate must be one that was asked for. None is an answer too: the device has a place, and

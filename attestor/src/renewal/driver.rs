@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::{Denial, DenialReason};
-use tokio::sync::{mpsc, watch as latest};
+use tokio::sync::{Notify, mpsc, watch as latest};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::Instrument;
 
@@ -22,6 +22,7 @@ use super::watch::{self, News};
 use crate::client::{CallError, Credentials};
 use crate::status::{ALIVE_EVERY, remedy};
 use crate::tpm::{KEY_GENERATION_DEADLINE, Operation};
+use crate::wanted::tell_updater;
 
 /// Time after which a command that the TPM still works on will never end: twice the longest.
 const STUCK: Duration = KEY_GENERATION_DEADLINE.saturating_mul(2);
@@ -47,6 +48,8 @@ pub async fn run(attester: Arc<Attester>, stop: impl Future<Output = ()>) -> Res
     let mut driver = Driver::new(attester);
     let listener = watch::follow(Arc::clone(&driver.attester), driver.credentials.subscribe(), sender);
     let listener = tokio::spawn(listener);
+    let updater = tell_updater(Arc::clone(&driver.attester), Arc::clone(&driver.wanted));
+    let updater = tokio::spawn(updater);
     let mut alive = interval(Duration::from_secs(ALIVE_EVERY));
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(stop);
@@ -62,6 +65,7 @@ pub async fn run(attester: Arc<Attester>, stop: impl Future<Output = ()>) -> Res
         }
     };
     listener.abort();
+    updater.abort();
     driver.report(true);
     ended
 }
@@ -87,6 +91,8 @@ struct Driver {
     credentials: latest::Sender<Option<Credentials>>,
     timer: Option<Instant>,
     in_flight: Option<InFlight>,
+    /// Another release may be wanted.
+    wanted: Arc<Notify>,
 }
 
 impl Driver {
@@ -99,7 +105,8 @@ impl Driver {
         });
         let (credentials, _) = latest::channel(None);
         let (machine, reporter) = (Machine::new(memory), Reporter::new(now));
-        Self { attester, machine, reporter, credentials, timer: None, in_flight: None }
+        let wanted = Arc::new(Notify::new());
+        Self { attester, machine, reporter, credentials, timer: None, in_flight: None, wanted }
     }
 
     /// A delivery that a power cut interrupted is completed before anything is asked.
@@ -109,6 +116,8 @@ impl Driver {
             tracing::error!(%error, "what the device holds is not delivered");
             self.reporter.problem = Some(error.to_string());
         }
+        self.attester.show_wanted();
+        self.wanted.notify_one();
         self.credentials.send_replace(self.attester.credentials());
         self.input(Input::Started);
     }
@@ -146,6 +155,7 @@ impl Driver {
             Err(error) => self.failed(&error),
         };
         if let Outcome::Issued { .. } = outcome {
+            self.wanted.notify_one();
             self.credentials.send_replace(self.attester.credentials());
         }
         self.input(Input::Finished(outcome));
@@ -227,6 +237,11 @@ impl Driver {
             News::AttestNow(reason) => {
                 tracing::info!(reason = %reason.escape_debug(), "the broker asks for proof now");
                 self.input(Input::AttestNow);
+            }
+            News::Wanted(wanted) => {
+                self.attester.adopt_wanted(&wanted);
+                self.wanted.notify_one();
+                self.report(false);
             }
             News::TrustLost(denial) => {
                 let reason = denial.reason();

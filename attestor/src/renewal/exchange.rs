@@ -86,14 +86,25 @@ pub(super) struct Answered {
 /// Runs an exchange to its end.
 pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answered, ExchangeError> {
     let connection = attester.client.connect().await.map_err(at_begin)?;
+    // Before the challenge: it must not grow old meanwhile.
+    let health = match &attester.config.health {
+        Some(check) => Some(check.run().await),
+        None => None,
+    };
     let software_keys = new_software_keys(attester)?;
-    let requests = requests(&software_keys)?;
+    let said = Said { health, software_keys: requests(&software_keys)? };
     let response = match exchange {
-        Exchange::Enroll => enroll(attester, &connection, requests).await?,
-        Exchange::Renew | Exchange::OnDemand => attest(attester, &connection, exchange, requests).await?,
+        Exchange::Enroll => enroll(attester, &connection, said).await?,
+        Exchange::Renew | Exchange::OnDemand => attest(attester, &connection, exchange, said).await?,
     };
     let outcome = response.outcome.ok_or(ExchangeError::Empty)?;
     Ok(Answered { outcome, software_keys })
+}
+
+/// What is said at one exchange alone.
+struct Said {
+    health: Option<v1::Health>,
+    software_keys: Vec<v1::SoftwareKey>,
 }
 
 /// A new key for each software key that is due.
@@ -119,7 +130,7 @@ fn requests(keys: &BTreeMap<ServiceSeat, SoftwareKey>) -> Result<Vec<v1::Softwar
 async fn enroll(
     attester: &Attester,
     connection: &Connection,
-    software_keys: Vec<v1::SoftwareKey>,
+    Said { health, software_keys }: Said,
 ) -> Result<v1::CompleteResponse, ExchangeError> {
     let prover = &attester.prover;
     let request = v1::BeginEnrollmentRequest {
@@ -137,7 +148,7 @@ async fn enroll(
     let secret = tpm.activate(template, credential).await?;
     let known = Known::of(attester);
     let token = join_token(attester);
-    let subject = Subject { token, software_keys, ..known.subject(attester, Exchange::Enroll) };
+    let subject = Subject { token, health, software_keys, ..known.subject(attester, Exchange::Enroll) };
     let keys = due_keys(attester).await?;
     let request = evidence::answer(prover, &challenge, &subject, &keys, &secret).await?;
     connection.complete_enrollment(request).await.map_err(at_complete)
@@ -147,7 +158,7 @@ async fn attest(
     attester: &Attester,
     connection: &Connection,
     exchange: Exchange,
-    software_keys: Vec<v1::SoftwareKey>,
+    Said { health, software_keys }: Said,
 ) -> Result<v1::CompleteResponse, ExchangeError> {
     let prover = &attester.prover;
     let known = Known::of(attester);
@@ -161,7 +172,7 @@ async fn attest(
     let begun = connection.begin_attestation(request).await.map_err(at_begin)?;
     let challenge = Challenge::parse(begun.challenge).map_err(EvidenceError::from)?;
     let keys = due_keys(attester).await?;
-    let subject = Subject { software_keys, ..known.subject(attester, exchange) };
+    let subject = Subject { health, software_keys, ..known.subject(attester, exchange) };
     let request = evidence::answer(prover, &challenge, &subject, &keys, &[]).await?;
     connection.complete_attestation(request).await.map_err(at_complete)
 }
@@ -192,6 +203,7 @@ impl Known {
             services: config.services.clone(),
             inventory: config.inventory.clone(),
             software_keys: Vec::new(),
+            health: None,
             token: None,
             held_serial: self.held_serial.clone(),
             pinned_root: attester.root.spki_digest(),

@@ -66,6 +66,7 @@ impl Reporter {
                 watching: self.watching,
             },
             denial: state.refusal.clone(),
+            wanted: state.wanted.clone(),
             problem: self.problem.clone(),
             trust_sequence: state.trust_sequence,
             written_at: now,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1::watch_event::Event;
-use proto::v1::{Denial, SignedTrustSet, WatchEvent};
+use proto::v1::{Denial, SignedTrustSet, WantedRelease, WatchEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tonic::Streaming;
@@ -36,6 +36,8 @@ pub(super) enum News {
     Trust(Box<SignedTrustSet>),
     /// The broker asks for proof, for this reason.
     AttestNow(String),
+    /// A release is wanted of the device.
+    Wanted(Box<WantedRelease>),
     /// The certificates were revoked.
     TrustLost(Box<Denial>),
 }
@@ -130,6 +132,7 @@ async fn listen(
             Some(Event::Trust(set)) => News::Trust(Box::new(set)),
             Some(Event::AttestNow(demand)) => News::AttestNow(demand.reason),
             Some(Event::TrustLost(lost)) => News::TrustLost(Box::new(lost.denial.unwrap_or_default())),
+            Some(Event::Wanted(wanted)) => News::Wanted(Box::new(wanted)),
             Some(Event::Heartbeat(beat)) => {
                 let held = attester.keeper.read(|state: &State| state.trust_sequence);
                 if beat.trust_sequence > held {

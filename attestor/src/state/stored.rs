@@ -14,6 +14,7 @@ use crate::status::{Refusal, RefusedKey};
 use crate::svid::{Asked, HeldSvid};
 use crate::tpm::IdentityKeyBlob;
 use crate::trust::{Expected, TrustSet};
+use crate::wanted::Wanted;
 
 const VERSION: u32 = 1;
 
@@ -34,6 +35,10 @@ struct Stored {
     clock_floor: UnixTime,
     last_attestation: Option<UnixTime>,
     refusal: Option<Refusal>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wanted: Option<Wanted>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    told_updater: Option<Wanted>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -114,6 +119,8 @@ pub(super) fn write(state: &State) -> Vec<u8> {
         clock_floor: state.clock_floor,
         last_attestation: state.last_attestation,
         refusal: state.refusal.clone(),
+        wanted: state.wanted.clone(),
+        told_updater: state.told_updater.clone(),
     };
     // Structs, strings and numbers: there is nothing in it that JSON cannot say.
     serde_json::to_vec_pretty(&stored).unwrap_or_default()
@@ -132,6 +139,8 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
         last_attestation: stored.last_attestation,
         refusal: stored.refusal,
         refused_keys: stored.refused_keys,
+        wanted: stored.wanted,
+        told_updater: stored.told_updater,
         ..State::default()
     };
     for key in stored.keys {

@@ -32,6 +32,7 @@ fn status(state: Word) -> Status {
         last_attestation: Some(NOW),
         broker: BrokerStatus { address: "broker:8443".into(), reachable: false, watching: false },
         denial: None,
+        wanted: None,
         problem: None,
         trust_sequence: 7,
         written_at: NOW,

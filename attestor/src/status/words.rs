@@ -84,6 +84,9 @@ pub(super) fn describe(status: &Status, now: UnixTime) -> String {
     let reachable = if status.broker.reachable { "answers" } else { "does not answer" };
     let watching = if status.broker.watching { ", watching" } else { "" };
     let _ = writeln!(out, "  broker        {} {reachable}{watching}", status.broker.address);
+    if let Some(wanted) = &status.wanted {
+        let _ = writeln!(out, "  wanted        {wanted}");
+    }
     if let Some(refusal) = &status.denial {
         describe_refusal(&mut out, refusal);
     }

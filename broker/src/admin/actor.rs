@@ -37,6 +37,14 @@ pub enum Act {
     SetReleaseState,
     /// Which release a product's devices are told to install.
     WantRelease,
+    /// Moves the wanted release through the devices of a product.
+    StartRollout,
+    /// Stops that.
+    HaltRollout,
+    /// Lets it go on.
+    ResumeRollout,
+    /// Makes the former release wanted again.
+    Rollback,
     /// Devices by EK, before they come.
     ImportDevices,
     /// A pending device, or the zones of a known one.
@@ -101,6 +109,10 @@ impl Act {
         Self::ApplyRelease,
         Self::SetReleaseState,
         Self::WantRelease,
+        Self::StartRollout,
+        Self::HaltRollout,
+        Self::ResumeRollout,
+        Self::Rollback,
         Self::ImportDevices,
         Self::AdmitDevice,
         Self::QuarantineDevice,
@@ -149,7 +161,11 @@ impl Act {
             | Self::SetReleaseState
             | Self::WantRelease
             | Self::AddSbom
-            | Self::RemoveSbom => AdminRole::Engineer,
+            | Self::RemoveSbom
+            | Self::StartRollout
+            | Self::HaltRollout
+            | Self::ResumeRollout
+            | Self::Rollback => AdminRole::Engineer,
             Self::ImportDevices
             | Self::AdmitDevice
             | Self::QuarantineDevice
@@ -183,6 +199,8 @@ impl Act {
             | Self::ReadAdministrators
             | Self::LearnRelease
             | Self::Backup => Demand::One,
+            // Stopping what goes wrong must not wait for anybody.
+            Self::HaltRollout => Demand::One,
             // Stopping a machine, and asking it to prove itself, never wait: they only take trust away.
             Self::QuarantineDevice | Self::AttestDevice | Self::EndOverride => Demand::One,
             // It sets golden values aside: who runs the machine asks, who answers for the plant's security agrees.
@@ -198,6 +216,9 @@ impl Act {
             Self::ApplyRelease
             | Self::SetReleaseState
             | Self::WantRelease
+            | Self::StartRollout
+            | Self::ResumeRollout
+            | Self::Rollback
             | Self::ImportDevices
             | Self::AdmitDevice
             | Self::ReadmitDevice
@@ -238,6 +259,10 @@ impl Act {
             Self::ApplyRelease => "golden.apply",
             Self::SetReleaseState => "golden.set-state",
             Self::WantRelease => "golden.want",
+            Self::StartRollout => "rollout.start",
+            Self::HaltRollout => "rollout.halt",
+            Self::ResumeRollout => "rollout.resume",
+            Self::Rollback => "rollout.rollback",
             Self::ImportDevices => "device.import",
             Self::AdmitDevice => "device.admit",
             Self::QuarantineDevice => "device.quarantine",

@@ -24,6 +24,7 @@ pub mod outlook;
 pub mod overriding;
 pub mod people;
 pub mod reach;
+pub mod rollout;
 pub mod sbom;
 pub mod second;
 mod sight;

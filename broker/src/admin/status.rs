@@ -153,7 +153,9 @@ fn rank(criticality: &str) -> u8 {
 /// Whether an action of the audit chain is something that people changed about what devices may do.
 fn is_change(action: &str) -> bool {
     let noun = action.split_once('.').map_or(action, |(noun, _)| noun);
-    matches!(noun, "golden" | "zone" | "conduit" | "admin" | "authority" | "change" | "plant")
+    // What was refused changed nothing.
+    !action.ends_with(".refused")
+        && matches!(noun, "golden" | "zone" | "conduit" | "admin" | "authority" | "change" | "plant")
 }
 
 fn shorten(attention: &mut Vec<Attention>) {

@@ -3,6 +3,7 @@
 //! Everything is set here and nothing comes from a CSR: names, validity and usages are the broker's
 //! own, so a request cannot widen what it gets.
 
+use policy::audit::seal::AUDIT_EKU;
 use policy::id::{PlantDomain, SpiffeId, TrustDomain};
 use policy::time::{UnixTime, Validity};
 use policy::zone::{NameConstraint, Role};
@@ -189,6 +190,15 @@ pub fn administrator(
         vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::Other(ADMINISTRATOR_EKU.to_vec())];
     let uri = administrator_uri(plant, name);
     params.subject_alt_names = vec![SanType::URI(uri.try_into().map_err(CaError::Build)?)];
+    Ok(params)
+}
+
+/// The certificate of the key that seals the audit, and does nothing else.
+pub fn audit(plant: &PlantDomain, validity: Validity, serial: Serial) -> Result<CertificateParams, CaError> {
+    let mut params = base(&common_name(&format!("{plant} audit")), validity, serial)?;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(AUDIT_EKU.to_vec())];
     Ok(params)
 }
 

@@ -27,6 +27,8 @@ pub struct Config {
     pub tpm_roots: Vec<PathBuf>,
     /// TPMs that the operator believes less than their manufacturers do.
     pub tpm_deny: Vec<DenyRule>,
+    /// Days for which audit records are kept.
+    pub audit_keep_days: u64,
     /// Connections that may be open at once.
     pub max_connections: usize,
     /// Devices that may wait for an administrator at once.
@@ -71,12 +73,23 @@ impl Config {
         });
         let mut within = |key: &str, value: u64, low: u64, high: u64| {
             if !(low..=high).contains(&value) {
-                faults.push(format!("limits.{key}: {value} is not within {low} to {high}"));
+                faults.push(format!("{key}: {value} is not within {low} to {high}"));
             }
         };
-        within("connections", u64::try_from(raw.limits.connections).unwrap_or(u64::MAX), 16, 1_000_000);
-        within("pending_devices", u64::try_from(raw.limits.pending_devices).unwrap_or(u64::MAX), 1, 100_000);
-        within("not_before_skew_seconds", raw.limits.not_before_skew_seconds, 0, 300);
+        within(
+            "limits.connections",
+            u64::try_from(raw.limits.connections).unwrap_or(u64::MAX),
+            16,
+            1_000_000,
+        );
+        within(
+            "limits.pending_devices",
+            u64::try_from(raw.limits.pending_devices).unwrap_or(u64::MAX),
+            1,
+            100_000,
+        );
+        within("limits.not_before_skew_seconds", raw.limits.not_before_skew_seconds, 0, 300);
+        within("audit_keep_days", raw.audit_keep_days, 1, 36_500);
         let tpm_deny = tpm_deny::rules(&raw.tpm_deny, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
@@ -86,6 +99,7 @@ impl Config {
             listen,
             tpm_roots: raw.tpm_roots.iter().map(|path| dir.join(path)).collect(),
             tpm_deny,
+            audit_keep_days: raw.audit_keep_days,
             max_connections: raw.limits.connections,
             max_pending: raw.limits.pending_devices,
             backdate: raw.limits.not_before_skew_seconds,

@@ -13,8 +13,14 @@ pub(super) struct Raw {
     pub(super) tpm_roots: Vec<String>,
     #[serde(default)]
     pub(super) tpm_deny: Vec<RawRule>,
+    #[serde(default = "a_year")]
+    pub(super) audit_keep_days: u64,
     #[serde(default)]
     pub(super) limits: Limits,
+}
+
+const fn a_year() -> u64 {
+    365
 }
 
 /// Bounds that a plant may set.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use policy::digest::Digest;
+use policy::id::DeviceName;
 use proto::v1;
 use proto::v1::attestation_server::Attestation;
 use proto::v1::enrollment_server::Enrollment;
@@ -10,8 +12,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Request, Response, Status};
 
 use super::status::status;
+use crate::audit::refusals::Caller;
 use crate::plant::Plant;
-use crate::session::challenge::Door;
+use crate::session::challenge::{Challenge, Door};
 use crate::session::{Refusal, begin, complete};
 
 /// Sessions of unknown devices that are worked on at once: known ones never wait behind them.
@@ -20,6 +23,9 @@ const ENROLLMENTS: usize = 8;
 const ATTESTATIONS: usize = 256;
 /// Seconds after which a device that found no place asks again.
 const BUSY: u32 = 5;
+
+/// Whoever says nothing that can be told apart.
+const UNKNOWN: &str = "unknown";
 
 /// The services that devices call without a certificate.
 #[derive(Clone)]
@@ -44,6 +50,7 @@ impl Devices {
     async fn run<T>(
         &self,
         places: &Semaphore,
+        session: Session,
         work: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<Response<T>, Status> {
         let result = match admit(places) {
@@ -53,10 +60,45 @@ impl Devices {
                 Err(refusal)
             }
         };
-        result.map(Response::new).map_err(|refusal| {
-            tracing::info!(reason = %refusal, "refused");
-            status(&self.plant, &refusal)
-        })
+        match result {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(refusal) => {
+                tracing::info!(reason = %refusal, "refused");
+                let caller = Caller::Claimed(&session.caller);
+                self.plant.refusals.note(&self.plant, caller, session.action, &refusal).await;
+                Err(status(&self.plant, &refusal))
+            }
+        }
+    }
+}
+
+/// Who asks for what, for the audit. Nothing is proven of it.
+struct Session {
+    action: &'static str,
+    caller: String,
+}
+
+impl Session {
+    const fn enrollment(caller: String) -> Self {
+        Self { action: "device.enroll", caller }
+    }
+
+    const fn attestation(caller: String) -> Self {
+        Self { action: "device.attest", caller }
+    }
+}
+
+/// What a device that begins calls itself.
+fn claimed(name: &str) -> String {
+    name.parse::<DeviceName>().map_or_else(|_| UNKNOWN.to_owned(), |name| name.to_string())
+}
+
+/// Whom an authentic challenge was made for: the device, or the Name of its EK.
+fn challenged(plant: &Plant, request: &v1::CompleteRequest) -> String {
+    match Challenge::open(&plant.keys.load(), plant.now(), &request.sealed) {
+        Ok(Challenge { device: Some(device), .. }) => device.to_string(),
+        Ok(challenge) => format!("EK name {}", hex::encode(&challenge.ek_name.0)),
+        Err(_) => UNKNOWN.to_owned(),
     }
 }
 
@@ -74,15 +116,22 @@ impl Enrollment for Devices {
         &self,
         request: Request<v1::BeginEnrollmentRequest>,
     ) -> Result<Response<v1::BeginEnrollmentResponse>, Status> {
-        self.run(&self.enrollments, begin::enrollment(&self.plant, request.get_ref())).await
+        let ek = format!("ek {}", Digest::of(&request.get_ref().ek_public));
+        self.run(
+            &self.enrollments,
+            Session::enrollment(ek),
+            begin::enrollment(&self.plant, request.get_ref()),
+        )
+        .await
     }
 
     async fn complete(
         &self,
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
-        self.run(&self.enrollments, complete::complete(&self.plant, request.into_inner(), Door::Enrollment))
-            .await
+        let session = Session::enrollment(challenged(&self.plant, request.get_ref()));
+        let work = complete::complete(&self.plant, request.into_inner(), Door::Enrollment);
+        self.run(&self.enrollments, session, work).await
     }
 }
 
@@ -92,14 +141,16 @@ impl Attestation for Devices {
         &self,
         request: Request<v1::BeginAttestationRequest>,
     ) -> Result<Response<v1::BeginAttestationResponse>, Status> {
-        self.run(&self.attestations, begin::attestation(&self.plant, request.get_ref())).await
+        let session = Session::attestation(claimed(&request.get_ref().device));
+        self.run(&self.attestations, session, begin::attestation(&self.plant, request.get_ref())).await
     }
 
     async fn complete(
         &self,
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
-        self.run(&self.attestations, complete::complete(&self.plant, request.into_inner(), Door::Attestation))
-            .await
+        let session = Session::attestation(challenged(&self.plant, request.get_ref()));
+        let work = complete::complete(&self.plant, request.into_inner(), Door::Attestation);
+        self.run(&self.attestations, session, work).await
     }
 }

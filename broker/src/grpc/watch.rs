@@ -22,6 +22,7 @@ use crate::plant::Plant;
 use crate::ports::random;
 use crate::record::Held;
 use crate::record::device::Device;
+use crate::rollout::wanted::wanted;
 use crate::session::Refusal;
 use crate::session::standing::{Ask, Standing, standing, unanswered};
 use crate::trust;
@@ -77,6 +78,7 @@ impl Watch for Watching {
             turn: None,
             asked: None,
             excused: 0,
+            wanted: None,
         };
         tokio::spawn(stream.run());
         Ok(Response::new(ReceiverStream::new(receive)))
@@ -105,6 +107,8 @@ struct Stream {
     asked: Option<Asked>,
     /// How often in a row silence was excused.
     excused: u8,
+    /// The release that it was told is wanted.
+    wanted: Option<v1::WantedRelease>,
 }
 
 /// The stream is over.
@@ -163,6 +167,7 @@ impl Stream {
             }
             Standing::Holds { device, ask } => {
                 self.ask(device, ask).await?;
+                self.wanted().await?;
                 self.trust().await
             }
         }
@@ -222,6 +227,16 @@ impl Stream {
         if let Err(error) = unanswered(&self.plant, &asked.device, now).await {
             tracing::info!(%error, "the device's certificates stay");
         }
+    }
+
+    /// Says what is wanted of the device, once for each release.
+    async fn wanted(&mut self) -> Result<(), End> {
+        let wanted = wanted(&self.plant, self.peer.id.device()).await?;
+        if let Some(new) = wanted.filter(|new| self.wanted.as_ref() != Some(new)) {
+            self.put(Event::Wanted(new.clone()))?;
+            self.wanted = Some(new);
+        }
+        Ok(())
     }
 
     /// Sends the trust set if its content is another than the device has.

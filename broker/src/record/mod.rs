@@ -3,6 +3,7 @@
 //! Every record is versioned JSON of at most 4 KiB ([`crate::store::record`]); evidence, results and
 //! envelopes are blobs that records name by digest. Uniqueness is by key, never by scan.
 
+pub mod audit;
 mod binary;
 pub mod change;
 pub mod device;
@@ -10,6 +11,7 @@ pub mod golden;
 pub mod invitation;
 pub mod overriding;
 pub mod plant;
+pub mod rollout;
 pub mod sbom;
 pub mod stage;
 pub mod would;

@@ -7,6 +7,7 @@ use policy::grant::Revision;
 use policy::id::{DeviceName, ZoneName};
 use policy::reference::release::ReleaseId;
 use policy::time::UnixTime;
+use policy::x509::certificate::Certificate;
 use policy::zone::Admission;
 use proto::{convert, v1};
 
@@ -28,8 +29,10 @@ use crate::record::device::{
 };
 use crate::record::golden::GOLDEN;
 use crate::record::overriding::Excused;
+use crate::record::rollout::{HealthRecord, HealthResult, health_key};
 use crate::record::would::{WouldRefuse, would_key};
 use crate::record::{Held, fetch, stored};
+use crate::rollout::wanted::wanted;
 use crate::store::{Txn, TxnError};
 use crate::trust;
 
@@ -216,11 +219,13 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
     let (key, expect) = draft.excused.expected();
     txn = note_would_refuse(plant, txn.expecting(key, expect), draft).await?;
     txn = declare(plant, txn, proven, name, now).await?;
+    txn = record_health(plant, txn, proven, name, now).await?;
     if revoked > 0 || services_changed(plant, device).await? {
         txn = trust::raise(plant, txn, now).await?;
     }
     let earned = Earned { svids, refused: answered.refused };
-    let event = event(name, &draft.rulings, &earned, revoked, now);
+    let event = event(name, &draft.rulings, &earned, revoked, now)
+        .issuing(earned.svids.iter().filter_map(serial).collect(), draft.attested.evidence);
     commit(plant, txn.audit(event.entry())).await?;
     let verdict = &draft.attested.verdict;
     tracing::info!(device.id = %name, verdict, certificates = earned.svids.len(), revoked, "attested");
@@ -289,6 +294,29 @@ async fn declare(
     Ok(if changed { txn.put(key, stored(&inventory)?) } else { txn })
 }
 
+/// Keeps what the device's health command said. A device that states none any more has no baseline.
+async fn record_health(
+    plant: &Plant,
+    txn: Txn,
+    proven: &Proven,
+    name: &DeviceName,
+    now: UnixTime,
+) -> Result<Txn, Refusal> {
+    let key = health_key(name);
+    let held: Option<Held<HealthRecord>> = fetch(plant.store.as_ref(), key.clone()).await?;
+    let Some(stated) = proven.statement().health else {
+        return Ok(if held.is_some() { txn.delete(key) } else { txn });
+    };
+    let mut record = held.map(|held| held.record).unwrap_or_default();
+    record.push(HealthResult { at: now, exit_code: stated.exit_code });
+    Ok(txn.put(key, stored(&record)?))
+}
+
+/// The serial of a certificate that was issued, hex.
+fn serial(svid: &v1::Svid) -> Option<String> {
+    Some(Certificate::parse(svid.chain.first()?).ok()?.serial_text())
+}
+
 fn event(name: &DeviceName, rulings: &[Ruling], earned: &Earned, revoked: usize, now: UnixTime) -> Event {
     let mut text = format!("{} certificates issued, {revoked} revoked", earned.svids.len());
     for svid in earned.svids.iter().filter(|svid| !svid.service.is_empty()) {
@@ -335,6 +363,7 @@ async fn answer(plant: &Plant, draft: &Draft, earned: Earned) -> Result<v1::Comp
         zones: device.zones.iter().map(ToString::to_string).collect(),
         valid_serials: valid_serials(plant, &device.name, draft.now).await?,
         refused_keys: earned.refused.iter().map(|key| refused_key(plant, key)).collect(),
+        wanted: wanted(plant, &device.name).await?,
     })))
 }
 

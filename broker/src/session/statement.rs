@@ -36,6 +36,15 @@ pub struct BoundStatement {
     pub other_ek_certificates: Vec<Vec<u8>>,
     /// The device's own clock.
     pub device_time: u64,
+    /// What its health command said; none: it has none.
+    pub health: Option<StatedHealth>,
+}
+
+/// The result of a device's health command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatedHealth {
+    /// Its exit code; none: it ended without one, or not at all.
+    pub exit_code: Option<u8>,
 }
 
 /// A join token's public id and the HMAC that proves its secret.
@@ -81,6 +90,7 @@ impl BoundStatement {
             software_keys: stated.software_keys,
             other_ek_certificates: stated.other_ek_certificates,
             device_time: stated.device_time,
+            health: stated.health.as_ref().map(health).transpose()?,
         })
     }
 }
@@ -215,6 +225,13 @@ fn services(services: &[v1::OfferedService]) -> Result<BTreeMap<String, u16>, Re
             Ok((name.to_string(), port))
         })
         .collect()
+}
+
+/// The fault is for the device's own log: only that there is one counts.
+fn health(stated: &v1::Health) -> Result<StatedHealth, Refusal> {
+    let code = u8::try_from(stated.exit_code)
+        .map_err(|_| malformed(format!("a health command cannot end with {}", stated.exit_code)))?;
+    Ok(StatedHealth { exit_code: stated.fault.is_empty().then_some(code) })
 }
 
 fn token(stated: &v1::Statement) -> Option<TokenProof> {

@@ -2,14 +2,14 @@
 //!
 //! Promises: no I/O; a backend that applies a [`Commit`] whole keeps the promises of the port.
 
-use super::{MAX_REVISION, ReadError, ReplaceError};
 use super::{
-    Revision, TxnError,
-    chain::{self, BrokerId, ChainHead},
+    ChainHead, Revision, TxnError,
+    chain::{self, BrokerId},
     limit::{LimitError, bounded_key, bounded_value},
     record::Record,
     txn::{BoundedTxn, Write},
 };
+use super::{MAX_REVISION, ReadError, ReplaceError};
 use serde::{Deserialize, Serialize};
 
 /// Where the store stands: its revision, and the audit chain it writes. Stored with every transaction.

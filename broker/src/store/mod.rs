@@ -25,13 +25,12 @@ pub mod sled;
 #[cfg(test)]
 mod conformance;
 
-pub use chain::{
-    AUDIT_PREFIX, AuditRecord, BrokerId, BrokerIdError, ChainError, ChainHead, ChainVerifier, verify_chain,
-};
+pub use chain::{AUDIT_PREFIX, BrokerId, BrokerIdError, audit_key};
 pub use feed::{Change, Watch, WatchEvent};
 pub use limit::{
     LimitError, MAX_AUDIT_ENTRY, MAX_KEY, MAX_REVISION, MAX_SCAN, MAX_TXN_BYTES, MAX_TXN_KEYS, MAX_VALUE,
 };
+pub use policy::audit::{AuditRecord, ChainHead};
 pub use policy::digest::Digest;
 pub use txn::{Expect, Txn, TxnError, Write};
 

@@ -153,6 +153,17 @@ pub struct SignedTrustSet {
     #[prost(bytes = "vec", tag = "5")]
     pub nobody_crl: ::prost::alloc::vec::Vec<u8>,
 }
+/// The release that a device should run.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WantedRelease {
+    #[prost(string, tag = "1")]
+    pub product: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// SHA-256 of the release's canonical manifest.
+    #[prost(bytes = "vec", tag = "3")]
+    pub manifest_digest: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum DenialReason {
@@ -494,6 +505,19 @@ pub struct Statement {
     /// The software keys of the request, in its order.
     #[prost(message, repeated, tag = "30")]
     pub software_keys: ::prost::alloc::vec::Vec<StatedSoftwareKey>,
+    /// What the device's own health command said just before; left out where it has none.
+    #[prost(message, optional, tag = "40")]
+    pub health: ::core::option::Option<Health>,
+}
+/// The result of a device's own health command. Its exit code is 0 if all is well.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Health {
+    /// The exit code, 0 to 255.
+    #[prost(uint32, tag = "1")]
+    pub exit_code: u32,
+    /// Why there is no exit code: it did not end in time, was ended by a signal, or could not be run. Then it failed.
+    #[prost(string, tag = "2")]
+    pub fault: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatedSoftwareKey {
@@ -582,6 +606,9 @@ pub struct Issued {
     /// Software keys that got no certificate; the device is trusted all the same.
     #[prost(message, repeated, tag = "20")]
     pub refused_keys: ::prost::alloc::vec::Vec<RefusedKey>,
+    /// The release that the device should run, where one is wanted of it; its own updater installs it.
+    #[prost(message, optional, tag = "40")]
+    pub wanted: ::core::option::Option<WantedRelease>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RefusedKey {
@@ -1442,7 +1469,7 @@ pub struct WatchRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchEvent {
-    #[prost(oneof = "watch_event::Event", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "watch_event::Event", tags = "1, 2, 3, 4, 40")]
     pub event: ::core::option::Option<watch_event::Event>,
 }
 /// Nested message and enum types in `WatchEvent`.
@@ -1458,6 +1485,9 @@ pub mod watch_event {
         TrustLost(super::TrustLost),
         #[prost(message, tag = "4")]
         Heartbeat(super::Heartbeat),
+        /// Another release is wanted of the device than it was last told.
+        #[prost(message, tag = "40")]
+        Wanted(super::WantedRelease),
     }
 }
 /// Prove yourself now; unanswered past the deadline is a refusal.
@@ -2362,6 +2392,175 @@ pub struct GetReleaseResponse {
     #[prost(string, tag = "2")]
     pub manifest: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StartRolloutRequest {
+    #[prost(string, tag = "1")]
+    pub product: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// zone=NAME, label=NAME=VALUE, or a share such as 10%; the last one is 100%.
+    #[prost(string, repeated, tag = "3")]
+    pub waves: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Devices that may lose trust or not come back; 0: one.
+    #[prost(uint32, tag = "4")]
+    pub trust_budget: u32,
+    /// Devices whose own health command may begin to fail; 0: one.
+    #[prost(uint32, tag = "5")]
+    pub health_budget: u32,
+    /// Seconds between the end of a wave and the beginning of the next.
+    #[prost(uint64, tag = "6")]
+    pub hold_seconds: u64,
+    /// Seconds after which a device that did not prove the release counts as lost; 0: an hour.
+    #[prost(uint64, tag = "7")]
+    pub deadline_seconds: u64,
+    #[prost(bool, tag = "8")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StartRolloutResponse {
+    #[prost(message, optional, tag = "1")]
+    pub rollout: ::core::option::Option<Rollout>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRolloutsRequest {
+    /// Only of this product; empty: of all.
+    #[prost(string, tag = "1")]
+    pub product: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListRolloutsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub rollouts: ::prost::alloc::vec::Vec<Rollout>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HaltRolloutRequest {
+    #[prost(string, tag = "1")]
+    pub product: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HaltRolloutResponse {
+    #[prost(message, optional, tag = "1")]
+    pub rollout: ::core::option::Option<Rollout>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumeRolloutRequest {
+    #[prost(string, tag = "1")]
+    pub product: ::prost::alloc::string::String,
+    /// New budgets; 0: as they are.
+    #[prost(uint32, tag = "2")]
+    pub trust_budget: u32,
+    #[prost(uint32, tag = "3")]
+    pub health_budget: u32,
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResumeRolloutResponse {
+    #[prost(message, optional, tag = "1")]
+    pub rollout: ::core::option::Option<Rollout>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RollbackRequest {
+    #[prost(string, tag = "1")]
+    pub product: ::prost::alloc::string::String,
+    /// What becomes of the release once no device runs it any more: active, deprecated or retired; empty: active.
+    #[prost(string, tag = "2")]
+    pub then: ::prost::alloc::string::String,
+    /// For deprecated.
+    #[prost(uint64, tag = "3")]
+    pub until: u64,
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RollbackResponse {
+    #[prost(message, optional, tag = "1")]
+    pub rollout: ::core::option::Option<Rollout>,
+}
+/// The last rollout of a product, and how far it is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Rollout {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub product: ::prost::alloc::string::String,
+    /// The release that was wanted before, product@version; empty: none.
+    #[prost(string, tag = "3")]
+    pub from: ::prost::alloc::string::String,
+    /// The release that becomes wanted.
+    #[prost(string, tag = "4")]
+    pub to: ::prost::alloc::string::String,
+    /// running, halted, finished, rolling-back, rolled-back.
+    #[prost(string, tag = "5")]
+    pub state: ::prost::alloc::string::String,
+    /// Why it halted.
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+    /// The wave that it is in, from 0.
+    #[prost(uint32, tag = "7")]
+    pub wave: u32,
+    /// When that wave was done; 0: it is not.
+    #[prost(uint64, tag = "8")]
+    pub wave_done_at: u64,
+    #[prost(message, repeated, tag = "9")]
+    pub waves: ::prost::alloc::vec::Vec<RolloutWave>,
+    #[prost(uint32, tag = "10")]
+    pub trust_budget: u32,
+    #[prost(uint32, tag = "11")]
+    pub health_budget: u32,
+    #[prost(uint64, tag = "12")]
+    pub hold_seconds: u64,
+    #[prost(uint64, tag = "13")]
+    pub deadline_seconds: u64,
+    #[prost(uint64, tag = "14")]
+    pub started_at: u64,
+    #[prost(string, tag = "15")]
+    pub started_by: ::prost::alloc::string::String,
+    /// Devices that something is to be said of, at most 500: in flight, lost, or held back.
+    #[prost(message, repeated, tag = "16")]
+    pub devices: ::prost::alloc::vec::Vec<RolloutDevice>,
+    /// When it ended; 0: it has not.
+    #[prost(uint64, tag = "17")]
+    pub ended_at: u64,
+}
+/// Each device counts in the first wave that selects it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RolloutWave {
+    #[prost(string, tag = "1")]
+    pub selects: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub devices: u32,
+    #[prost(uint32, tag = "3")]
+    pub waiting: u32,
+    #[prost(uint32, tag = "4")]
+    pub told: u32,
+    #[prost(uint32, tag = "5")]
+    pub running: u32,
+    /// Lost trust, or did not come back.
+    #[prost(uint32, tag = "6")]
+    pub lost: u32,
+    #[prost(uint32, tag = "7")]
+    pub unhealthy: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RolloutDevice {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub wave: u32,
+    /// waiting, told, lost-trust, missing, unhealthy.
+    #[prost(string, tag = "3")]
+    pub stage: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub told_at: u64,
+    /// Devices that share a dependency with it and are in flight or not trusted.
+    #[prost(string, repeated, tag = "5")]
+    pub held_by: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Zone {
     #[prost(string, tag = "1")]
@@ -2577,15 +2776,28 @@ pub struct GetJwksResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAuditEventsRequest {
+    /// Events that it did, or that were done to it.
     #[prost(string, tag = "1")]
     pub device: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub limit: u32,
+    #[prost(string, tag = "3")]
+    pub actor: ::prost::alloc::string::String,
+    /// `device.admit`, or `device` for all of that noun.
+    #[prost(string, tag = "4")]
+    pub action: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub since: u64,
+    #[prost(uint64, tag = "6")]
+    pub until: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListAuditEventsResponse {
     #[prost(message, repeated, tag = "1")]
     pub events: ::prost::alloc::vec::Vec<AuditEvent>,
+    /// Older records were not looked at: export them.
+    #[prost(bool, tag = "2")]
+    pub incomplete: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuditEvent {
@@ -2599,6 +2811,46 @@ pub struct AuditEvent {
     pub subject: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub text: ::prost::alloc::string::String,
+    /// Of certificates that were issued, hex.
+    #[prost(string, repeated, tag = "6")]
+    pub serials: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// SHA-256 of the evidence that was judged.
+    #[prost(bytes = "vec", tag = "7")]
+    pub evidence: ::prost::alloc::vec::Vec<u8>,
+}
+/// The heads of all chains at one moment, signed by the audit key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditSeal {
+    /// JSON, as the bytes that were signed.
+    #[prost(string, tag = "1")]
+    pub payload: ::prost::alloc::string::String,
+    /// ECDSA P-256 SHA-256 (ASN.1), base64, over `touchstone/v1/audit-seal`, a zero byte, and the payload.
+    #[prost(string, tag = "2")]
+    pub signature: ::prost::alloc::string::String,
+    /// The audit key's certificate and the issuing certificate, DER in base64.
+    #[prost(string, repeated, tag = "3")]
+    pub certificates: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetAuditSealRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetAuditSealResponse {
+    #[prost(message, optional, tag = "1")]
+    pub seal: ::core::option::Option<AuditSeal>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportAuditRequest {
+    #[prost(uint64, tag = "1")]
+    pub since: u64,
+}
+/// Every seal comes before the first record.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuditChunk {
+    #[prost(message, repeated, tag = "1")]
+    pub seals: ::prost::alloc::vec::Vec<AuditSeal>,
+    /// As stored and hashed, in the order of broker, start and number, up to the newest seal.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub records: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BackupRequest {}
@@ -4026,6 +4278,126 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "WantRelease"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn start_rollout(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StartRolloutRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StartRolloutResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/StartRollout",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "StartRollout"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_rollouts(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRolloutsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRolloutsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ListRollouts",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ListRollouts"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn halt_rollout(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HaltRolloutRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::HaltRolloutResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/HaltRollout",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "HaltRollout"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn resume_rollout(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResumeRolloutRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResumeRolloutResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ResumeRollout",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ResumeRollout"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn rollback(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RollbackRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RollbackResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/Rollback",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "Rollback"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn add_sbom(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::AddSbomRequest>,
@@ -4627,6 +4999,54 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "ListAuditEvents"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn get_audit_seal(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetAuditSealRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetAuditSealResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/GetAuditSeal",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "GetAuditSeal"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn export_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuditChunk>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ExportAudit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ExportAudit"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         pub async fn backup(
             &mut self,
             request: impl tonic::IntoRequest<super::BackupRequest>,
@@ -4844,6 +5264,41 @@ pub mod admin_server {
             tonic::Response<super::WantReleaseResponse>,
             tonic::Status,
         >;
+        async fn start_rollout(
+            &self,
+            request: tonic::Request<super::StartRolloutRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StartRolloutResponse>,
+            tonic::Status,
+        >;
+        async fn list_rollouts(
+            &self,
+            request: tonic::Request<super::ListRolloutsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRolloutsResponse>,
+            tonic::Status,
+        >;
+        async fn halt_rollout(
+            &self,
+            request: tonic::Request<super::HaltRolloutRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::HaltRolloutResponse>,
+            tonic::Status,
+        >;
+        async fn resume_rollout(
+            &self,
+            request: tonic::Request<super::ResumeRolloutRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResumeRolloutResponse>,
+            tonic::Status,
+        >;
+        async fn rollback(
+            &self,
+            request: tonic::Request<super::RollbackRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RollbackResponse>,
+            tonic::Status,
+        >;
         async fn add_sbom(
             &self,
             request: tonic::Request<tonic::Streaming<super::AddSbomRequest>>,
@@ -5015,6 +5470,26 @@ pub mod admin_server {
             request: tonic::Request<super::ListAuditEventsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListAuditEventsResponse>,
+            tonic::Status,
+        >;
+        async fn get_audit_seal(
+            &self,
+            request: tonic::Request<super::GetAuditSealRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetAuditSealResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ExportAudit method.
+        type ExportAuditStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuditChunk, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        async fn export_audit(
+            &self,
+            request: tonic::Request<super::ExportAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ExportAuditStream>,
             tonic::Status,
         >;
         /// Server streaming response type for the Backup method.
@@ -6063,6 +6538,227 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WantReleaseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/StartRollout" => {
+                    #[allow(non_camel_case_types)]
+                    struct StartRolloutSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::StartRolloutRequest>
+                    for StartRolloutSvc<T> {
+                        type Response = super::StartRolloutResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StartRolloutRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::start_rollout(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StartRolloutSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ListRollouts" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListRolloutsSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ListRolloutsRequest>
+                    for ListRolloutsSvc<T> {
+                        type Response = super::ListRolloutsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListRolloutsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_rollouts(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListRolloutsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/HaltRollout" => {
+                    #[allow(non_camel_case_types)]
+                    struct HaltRolloutSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::HaltRolloutRequest>
+                    for HaltRolloutSvc<T> {
+                        type Response = super::HaltRolloutResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HaltRolloutRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::halt_rollout(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = HaltRolloutSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ResumeRollout" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResumeRolloutSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ResumeRolloutRequest>
+                    for ResumeRolloutSvc<T> {
+                        type Response = super::ResumeRolloutResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResumeRolloutRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::resume_rollout(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResumeRolloutSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/Rollback" => {
+                    #[allow(non_camel_case_types)]
+                    struct RollbackSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::RollbackRequest>
+                    for RollbackSvc<T> {
+                        type Response = super::RollbackResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RollbackRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::rollback(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RollbackSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -7185,6 +7881,97 @@ pub mod admin_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/GetAuditSeal" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetAuditSealSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::GetAuditSealRequest>
+                    for GetAuditSealSvc<T> {
+                        type Response = super::GetAuditSealResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetAuditSealRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::get_audit_seal(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetAuditSealSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ExportAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportAuditSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::ExportAuditRequest>
+                    for ExportAuditSvc<T> {
+                        type Response = super::AuditChunk;
+                        type ResponseStream = T::ExportAuditStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::export_audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -76,6 +76,7 @@ impl Thief {
             services: self.services.clone(),
             inventory: BTreeMap::new(),
             software_keys: self.software_keys.clone(),
+            health: None,
             token: None,
             held_serial: Vec::new(),
             pinned_root: self.root.spki_digest(),

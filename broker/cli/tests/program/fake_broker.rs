@@ -102,6 +102,13 @@ macro_rules! scripted {
                 Ok(Response::new(stream::iter([Ok(chunk.clone()), Ok(chunk)]).boxed()))
             }
 
+            type ExportAuditStream = BoxStream<'static, Result<v1::AuditChunk, Status>>;
+
+            async fn export_audit(&self, request: Request<v1::ExportAuditRequest>) -> Result<Response<Self::ExportAuditStream>, Status> {
+                let chunk: v1::AuditChunk = self.answer("export_audit", request.get_ref())?;
+                Ok(Response::new(stream::iter([Ok(chunk)]).boxed()))
+            }
+
             async fn restore(&self, request: Request<Streaming<RestoreChunk>>) -> Result<Response<v1::RestoreResponse>, Status> {
                 let mut whole = RestoreChunk::default();
                 let mut chunks = request.into_inner();
@@ -138,6 +145,11 @@ scripted! {
     get_release: GetReleaseRequest => GetReleaseResponse,
     set_release_state: SetReleaseStateRequest => SetReleaseStateResponse,
     want_release: WantReleaseRequest => WantReleaseResponse,
+    start_rollout: StartRolloutRequest => StartRolloutResponse,
+    list_rollouts: ListRolloutsRequest => ListRolloutsResponse,
+    halt_rollout: HaltRolloutRequest => HaltRolloutResponse,
+    resume_rollout: ResumeRolloutRequest => ResumeRolloutResponse,
+    rollback: RollbackRequest => RollbackResponse,
     list_sboms: ListSbomsRequest => ListSbomsResponse,
     remove_sbom: RemoveSbomRequest => RemoveSbomResponse,
     create_zone: CreateZoneRequest => CreateZoneResponse,
@@ -159,6 +171,7 @@ scripted! {
     set_administrator: SetAdministratorRequest => SetAdministratorResponse,
     renew_administrator: RenewAdministratorRequest => RenewAdministratorResponse,
     list_audit_events: ListAuditEventsRequest => ListAuditEventsResponse,
+    get_audit_seal: GetAuditSealRequest => GetAuditSealResponse,
 }
 
 /// The broker with an administrator's context folder for it.

@@ -13,6 +13,7 @@ use super::format::{FormatError, Header, Piece, Reader};
 use super::kinds::{self, KindError};
 use super::named_blobs;
 use crate::ca::Serial;
+use crate::record::audit::{AUDIT_KEY, AuditSigning};
 use crate::record::device::{HELD, HeldCertificates, held_place};
 use crate::record::golden::GOLDEN;
 use crate::record::plant::{ADMIN, EAR, EarSigning, ISSUING, Issuing, PLANT, SEALING, Sealing, TRUST};
@@ -182,6 +183,9 @@ fn owner(key: &str) -> Option<(DeviceName, ZoneName)> {
 fn wrapped<'a>(key: &'a str, value: &[u8]) -> Result<Option<(&'a str, Vec<u8>)>, DecodeError> {
     if key == ISSUING {
         return Ok(Some((ISSUING, decode::<Issuing>(key, value)?.wrapped_key.0)));
+    }
+    if key == AUDIT_KEY {
+        return Ok(Some((AUDIT_KEY, decode::<AuditSigning>(key, value)?.wrapped_key.0)));
     }
     if key == EAR {
         return Ok(Some((EAR, decode::<EarSigning>(key, value)?.wrapped_key.0)));

@@ -1,6 +1,9 @@
 //! The kind of record under each key: a backup with a record that this broker cannot read is refused
 //! before anything is replaced.
 
+use policy::audit::SignedSeal;
+
+use crate::record::audit::{AUDIT_KEY, AuditSigning, SEAL, SEALS};
 use crate::record::change::{CHANGE, Change};
 use crate::record::device::{
     AK, ATTESTED, AkOwner, Attested, CertifiedKeyOwner, DEVICE, Device, EK, HELD, HeldCertificates,
@@ -15,6 +18,7 @@ use crate::record::overriding::{OVERRIDE, OverrideRecord};
 use crate::record::plant::{
     ADMIN, Administrator, EAR, EarSigning, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
 };
+use crate::record::rollout::{HEALTH, HealthRecord, ROLLOUT, Rollout, TOLD, TellRecord};
 use crate::record::sbom::{SBOM, SbomRecord};
 use crate::record::stage::{STAGE, Stage};
 use crate::record::would::{WOULD, WouldRefuse};
@@ -42,12 +46,14 @@ fn as_kind<R: Record>(key: &str, value: &[u8]) -> Result<(), DecodeError> {
 type Reads = fn(&str, &[u8]) -> Result<(), DecodeError>;
 
 /// Records that stand alone, by key.
-const SINGLE: [(&str, Reads); 5] = [
+const SINGLE: [(&str, Reads); 7] = [
     (PLANT, as_kind::<Plant>),
     (ISSUING, as_kind::<Issuing>),
     (EAR, as_kind::<EarSigning>),
     (TRUST, as_kind::<TrustHead>),
     (GOLDEN, as_kind::<GoldenHead>),
+    (AUDIT_KEY, as_kind::<AuditSigning>),
+    (SEAL, as_kind::<SignedSeal>),
 ];
 
 /// Records of which there are many, by prefix.
@@ -78,7 +84,11 @@ const MANY: &[(&str, Reads)] = &[
     (WITHDRAWAL, as_kind::<Withdrawal>),
     (INVITATION, as_kind::<Invitation>),
     (CHANGE, as_kind::<Change>),
+    (ROLLOUT, as_kind::<Rollout>),
+    (TOLD, as_kind::<TellRecord>),
+    (HEALTH, as_kind::<HealthRecord>),
     (AUDIT_PREFIX, as_kind::<AuditRecord>),
+    (SEALS, as_kind::<SignedSeal>),
 ];
 
 /// Reads the record as what its key says it is.

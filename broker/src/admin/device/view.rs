@@ -238,7 +238,8 @@ async fn certificates(plant: &Plant, name: &DeviceName) -> Result<Vec<(ZoneName,
     Ok(certificates)
 }
 
-fn state(
+/// The state that follows from what is stored.
+pub(crate) fn state(
     device: &Device,
     tpm: &Tpm,
     attested: Option<&Attested>,

@@ -121,7 +121,10 @@ async fn decide(
 }
 
 /// The zones that accept `product`. Golden values are plant-wide: a release of it touches them all.
-pub(super) async fn zones_of(plant: &Plant, product: &ProductName) -> Result<Vec<ZoneName>, Refusal> {
+pub(in crate::admin) async fn zones_of(
+    plant: &Plant,
+    product: &ProductName,
+) -> Result<Vec<ZoneName>, Refusal> {
     let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let accepts = known.zones().filter(|zone| zone.products.contains(product));
     Ok(accepts.map(|zone| zone.name.clone()).collect())

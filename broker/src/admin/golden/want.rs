@@ -10,9 +10,12 @@ use super::apply::zones_of;
 use super::known;
 use crate::admin::Actor;
 use crate::admin::change::{Draft, Seen, commit};
+use crate::admin::rollout::busy;
 use crate::plant::Plant;
 use crate::record::golden::{WantedRelease, wanted_key};
+use crate::record::rollout::rollout_key;
 use crate::record::{Held, fetch, stored};
+use crate::rollout;
 use crate::session::Refusal;
 use crate::store::Txn;
 
@@ -58,10 +61,15 @@ async fn decide(
     if wish.before == wish.wanted {
         return Ok(Draft::nothing(wish));
     }
-    let key = wanted_key(product);
+    let (key, underway) = (wanted_key(product), rollout_key(product));
+    let txn = match rollout::last(plant, product).await? {
+        Some(held) if !held.record.state.is_over() => return Err(busy(&held.record)),
+        Some(held) => Txn::new().unchanged(underway, held.version),
+        None => Txn::new().absent(underway),
+    };
     let txn = match &held {
-        Some(held) => Txn::new().unchanged(key.clone(), held.version),
-        None => Txn::new().absent(key.clone()),
+        Some(held) => txn.unchanged(key.clone(), held.version),
+        None => txn.absent(key.clone()),
     };
     let Some(version) = version else {
         let deed = reach.deed(product.as_str(), "no release is wanted");

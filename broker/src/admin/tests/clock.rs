@@ -4,11 +4,11 @@ use policy::id::DeviceName;
 use policy::tpm::clock::ClockInfo;
 
 use super::{Bench, NOW, observing, refused};
+use crate::admin::Act;
 use crate::admin::device::view::{self, State};
 use crate::admin::device::why::why;
 use crate::admin::device::{DeviceRef, stop};
 use crate::admin::reach::Scope;
-use crate::admin::{Act, audit};
 use crate::record::device::{Decision, Device, device_key};
 use crate::session::ruling::in_order;
 
@@ -43,8 +43,7 @@ async fn a_clone_alarm_is_on_record_once_and_readmission_forgives_it() {
     let told = refused!(in_order(&bench.plant, &mut known, &clock(1, 0)).await, EvidenceInvalid);
     assert!(told.contains("clock fell from 1 to 0 ms within one boot"), "{told}");
     assert!(told.contains("touchstone device readmit press-7"), "{told}");
-    let events =
-        audit::latest(&bench.plant, &bench.actor(Act::ReadAudit).await, Some(&press), 10).await.unwrap();
+    let events = bench.events(Some(&press), 10).await;
     let actions: Vec<&str> = events.iter().map(|event| event.action.as_str()).collect();
     assert_eq!(actions, ["device.clone-alarm"], "asking again is no news");
     assert!(events[0].text.starts_with("the TPM's reset count fell from 1 to 0"), "{}", events[0].text);

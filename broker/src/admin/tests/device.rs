@@ -9,7 +9,7 @@ use crate::admin::device::view::{Filter, Seen, State, one, page};
 use crate::admin::device::why::why;
 use crate::admin::device::{DeviceRef, admit, stop};
 use crate::admin::reach::Scope;
-use crate::admin::{Act, audit, token};
+use crate::admin::{Act, token};
 use crate::record::device::{
     Decision, Device, HeldCertificates, Pending, Token, Tpm, device_key, ek_key, held_key, pending_key,
     token_key,
@@ -164,8 +164,7 @@ async fn quarantine_revokes_and_readmission_forgives_the_clock_once() {
     stop::attest_now(&bench.plant, &asking, &press).await.unwrap();
     assert_eq!(bench.read::<Device>(device_key(&press)).await.asked, 2);
 
-    let events =
-        audit::latest(&bench.plant, &bench.actor(Act::ReadAudit).await, Some(&press), 10).await.unwrap();
+    let events = bench.events(Some(&press), 10).await;
     let actions: Vec<&str> = events.iter().map(|event| event.action.as_str()).collect();
     assert_eq!(actions, ["device.attest-now", "device.readmit", "device.quarantine"], "newest first");
     assert_eq!(events[2].text, "odd traffic; 1 certificates revoked");

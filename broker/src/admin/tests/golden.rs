@@ -39,7 +39,7 @@ pub(crate) fn sign(manifest: &str, key: &AuthorityKey) -> Vec<u8> {
     Envelope::new(&unsigned, &[(Digest::of(&key.spki()), signature)]).to_json().into_bytes()
 }
 
-async fn release(bench: &Bench, device: &str, version: &str) -> Vec<u8> {
+pub(crate) async fn release(bench: &Bench, device: &str, version: &str) -> Vec<u8> {
     sign(&learn(bench, &[device], version).await.unwrap().manifest, &bench.release_key)
 }
 

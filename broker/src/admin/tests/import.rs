@@ -4,11 +4,11 @@ use policy::digest::Digest;
 
 use super::device::entry;
 use super::{Bench, NOW, observing, refused};
+use crate::admin::Act;
 use crate::admin::device::import::{Entry, Imported, import};
 use crate::admin::device::view::{Filter, page};
 use crate::admin::reach::Scope;
 use crate::admin::staging::{self, Staging};
-use crate::admin::{Act, audit};
 use crate::record::device::{DEVICE, Device, Quarantine, Tpm, device_key, ek_key};
 use crate::record::stage::{STAGE, Stage};
 use crate::record::{fetch, list, stored};
@@ -57,7 +57,7 @@ async fn a_long_list_counts_as_a_whole() {
     assert!(tpm.registered && tpm.device == Some("press-77".parse().unwrap()));
     let again = import(&bench.plant, &actor, &long(), false).await.unwrap();
     assert_eq!(again, Imported { created: 0, unchanged: usize::from(LIST) });
-    let events = audit::latest(&bench.plant, &bench.actor(Act::ReadAudit).await, None, 10).await.unwrap();
+    let events = bench.events(None, 10).await;
     let told: Vec<_> = events.iter().filter(|event| event.action == "device.import").collect();
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].text, "200 devices registered, press-0 to press-199");

@@ -18,9 +18,10 @@ use crate::admin::{Act, authorize};
 use crate::grpc::peer::AdministratorPeer;
 use crate::record::device::{Decision, Pending, pending_key};
 use crate::record::plant::AdminRole;
-use crate::record::stored;
+use crate::record::rollout::{Rollout, rollout_key};
+use crate::record::{fetch, stored};
 use crate::session::Refusal;
-use crate::store::Txn;
+use crate::store::{AUDIT_PREFIX, MAX_SCAN, Revision, Txn};
 
 const ROLES: [AdminRole; 5] =
     [AdminRole::Viewer, AdminRole::Engineer, AdminRole::Operator, AdminRole::Security, AdminRole::Owner];
@@ -80,6 +81,10 @@ fn beyond(act: Act) -> Beyond {
         Act::ApplyRelease
         | Act::SetReleaseState
         | Act::WantRelease
+        | Act::StartRollout
+        | Act::HaltRollout
+        | Act::ResumeRollout
+        | Act::Rollback
         | Act::ImportDevices
         | Act::CreateToken
         | Act::CreateZone
@@ -185,6 +190,23 @@ impl Plant {
                 let product = of.pick("edge-box", "gate-box").to_owned();
                 call!(want_release, WantReleaseRequest { product, ..Default::default() })
             }
+            Act::StartRollout => {
+                let (version, waves) = ("1.0".to_owned(), vec!["100%".to_owned()]);
+                call!(
+                    start_rollout,
+                    StartRolloutRequest { product: product(of), version, waves, ..Default::default() }
+                )
+            }
+            Act::HaltRollout => {
+                call!(
+                    halt_rollout,
+                    HaltRolloutRequest { product: product(of), reason: reason(), dry_run: false }
+                )
+            }
+            Act::ResumeRollout => {
+                call!(resume_rollout, ResumeRolloutRequest { product: product(of), ..Default::default() })
+            }
+            Act::Rollback => call!(rollback, RollbackRequest { product: product(of), ..Default::default() }),
             Act::ImportDevices => {
                 let zones: &[&str] = of.pick(&["cell-3"], &["cell-3", "cell-4"]);
                 let zones = zones.iter().map(|zone| (*zone).to_owned()).collect();
@@ -275,6 +297,35 @@ impl Plant {
         }
     }
 
+    /// Brings about what an act on a rollout needs to be there.
+    async fn prepare(&self, act: Act, of: Of) {
+        let (service, ada, product) = (&self.office.service, &self.office.ada, product(of));
+        if !matches!(act, Act::StartRollout | Act::HaltRollout | Act::ResumeRollout | Act::Rollback) {
+            return;
+        }
+        let envelope = self.releases[of.pick(0, 1)].clone();
+        let request = v1::ApplyReleaseRequest { envelope, ..Default::default() };
+        service.apply_release(by(ada, request)).await.unwrap();
+        if act == Act::StartRollout {
+            return;
+        }
+        let (version, waves) = ("1.0".to_owned(), vec!["100%".to_owned()]);
+        let request =
+            v1::StartRolloutRequest { product: product.clone(), version, waves, ..Default::default() };
+        service.start_rollout(by(ada, request)).await.unwrap();
+        if act == Act::ResumeRollout {
+            let request = v1::HaltRolloutRequest { product, reason: "a reason".to_owned(), dry_run: false };
+            service.halt_rollout(by(ada, request)).await.unwrap();
+        } else if act == Act::Rollback {
+            let key = rollout_key(&product.parse().unwrap());
+            let held = fetch(self.office.plant.store.as_ref(), key.clone()).await.unwrap();
+            let mut rollout: Rollout = held.unwrap().record;
+            rollout.from = Some(rollout.plan.to().clone());
+            let txn = Txn::new().put(key, stored(&rollout).unwrap());
+            self.office.plant.store.transact(txn).await.unwrap();
+        }
+    }
+
     /// Where the client sends a stream, which only a connection makes: what decides about it is asked.
     async fn reaches(&self, who: &AdministratorPeer, act: Act) -> Result<String, Status> {
         let plant = &self.office.plant;
@@ -282,6 +333,10 @@ impl Plant {
         let status = |refusal: Refusal| crate::grpc::status::status(plant, &refusal);
         reached.await.map(|_| String::new()).map_err(status)
     }
+}
+
+fn product(of: Of) -> String {
+    of.pick("edge-box", "gate-box").to_owned()
 }
 
 /// Both ends in one's zones, or one of them.
@@ -308,7 +363,7 @@ async fn every_act_is_refused_to_every_other_role_wherever_it_is_asked_for() {
     for role in ROLES {
         let everywhere = plant.office.administrator(role.name(), role, None).await;
         let limited = plant.office.administrator(&format!("{}-3", role.name()), role, Some(&MINE)).await;
-        let before = plant.office.plant.store.revision();
+        let before = content(&plant.office.plant).await;
         for &act in Act::ALL.iter().filter(|act| !may(role, **act)) {
             for (who, of) in [
                 (&everywhere, Of::Mine),
@@ -329,7 +384,7 @@ async fn every_act_is_refused_to_every_other_role_wherever_it_is_asked_for() {
                 );
             }
         }
-        assert_eq!(plant.office.plant.store.revision(), before, "a refusal changes nothing");
+        assert_eq!(content(&plant.office.plant).await, before, "a refusal changes nothing");
     }
 }
 
@@ -340,7 +395,7 @@ async fn every_act_ends_at_the_zones_of_whoever_is_limited() {
         for role in ROLES.into_iter().filter(|role| may(*role, act)) {
             let name = format!("{}-3", role.name());
             let who = plant.office.administrator(&name, role, Some(&MINE)).await;
-            let before = plant.office.plant.store.revision();
+            let before = content(&plant.office.plant).await;
             let outcome = plant.ask(&who, act, Of::Others).await;
             let limits = "cell-3, hall-3, lab-3";
             match beyond(act) {
@@ -368,9 +423,22 @@ async fn every_act_ends_at_the_zones_of_whoever_is_limited() {
                 }
                 Beyond::Shown | Beyond::Decides | Beyond::Own => drop(outcome.unwrap()),
             }
-            assert_eq!(plant.office.plant.store.revision(), before, "{act:?} changed something");
+            assert_eq!(content(&plant.office.plant).await, before, "{act:?} changed something");
         }
     }
+}
+
+/// Every record with its version, but for the audit: that something was refused is on record, and no change.
+async fn content(plant: &crate::plant::Plant) -> Vec<(String, Revision)> {
+    let (mut all, mut after) = (Vec::new(), None);
+    while let page = plant.store.scan("", after.as_deref(), MAX_SCAN).await.unwrap()
+        && let Some((last, _)) = page.last()
+    {
+        after = Some(last.clone());
+        all.extend(page.into_iter().map(|(key, found)| (key, found.version)));
+    }
+    all.retain(|(key, _)| !key.starts_with(AUDIT_PREFIX));
+    all
 }
 
 /// What is in other zones is in no list, and not there when it is named.
@@ -402,6 +470,7 @@ async fn every_act_is_allowed_within_ones_zones_and_everywhere_to_the_others() {
                 }
                 let plant = Plant::new().await;
                 let who = plant.office.administrator("eve", role, zones).await;
+                plant.prepare(act, of).await;
                 let outcome = plant.ask(&who, act, of).await;
                 // The devices of this plant are refused for nothing that could be accepted, and have no override.
                 let allowed = outcome.as_ref().map_or_else(

@@ -1,5 +1,6 @@
 //! The acts of administrators on a plant in memory, with a stated clock and recorded boots.
 
+mod audit;
 mod backup;
 mod change;
 mod clock;
@@ -30,8 +31,10 @@ use prost::Message;
 use proto::v1;
 use tempfile::TempDir;
 
+use super::audit::{Filter, latest};
 use super::reach::Reach;
 use super::{Act, Actor, authorize, zone as zones};
+use crate::audit::Event;
 use crate::ca::AuthorityKey;
 use crate::config::Config;
 use crate::grpc::peer::AdministratorPeer;
@@ -104,6 +107,7 @@ impl Bench {
         let keys = PlantKeys::open(store.as_ref(), &kek).await.unwrap();
         let plant = Plant {
             turned_away: std::sync::atomic::AtomicU64::new(0),
+            refusals: crate::audit::refusals::Refusals::default(),
             blobs: Blobs::open(dir.path()).unwrap(),
             clock: Arc::new(clock.clone()),
             keys: arc_swap::ArcSwap::from_pointee(keys),
@@ -154,6 +158,13 @@ impl Bench {
 
     pub(crate) fn revision(&self) -> Revision {
         self.plant.store.revision()
+    }
+
+    /// The latest events, of one device if it is named.
+    pub(super) async fn events(&self, device: Option<&DeviceName>, limit: usize) -> Vec<Event> {
+        let device = device.map(ToString::to_string).unwrap_or_default();
+        let filter = Filter { device, ..Filter::default() };
+        latest(&self.plant, &self.actor(Act::ReadAudit).await, &filter, limit).await.unwrap().events
     }
 
     pub(crate) async fn read<R: Record>(&self, key: String) -> R {

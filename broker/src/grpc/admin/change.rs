@@ -4,7 +4,7 @@ use prost::Message;
 use proto::v1;
 
 use super::people;
-use super::{device, golden, import, overriding, zone};
+use super::{device, golden, import, overriding, rollout, zone};
 use crate::admin::second::{self, Approval, Waiting};
 use crate::admin::{Act, Actor};
 use crate::plant::Plant;
@@ -90,6 +90,9 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::ApplyRelease => with!(golden::apply),
         Act::SetReleaseState => with!(golden::set_state),
         Act::WantRelease => with!(golden::want),
+        Act::StartRollout => with!(rollout::start),
+        Act::ResumeRollout => with!(rollout::resume),
+        Act::Rollback => with!(rollout::rollback),
         Act::CreateZone => with!(zone::create),
         Act::SetZone => with!(zone::set),
         Act::AllowConduit => with!(zone::allow),
@@ -103,6 +106,7 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         | Act::ReadAudit
         | Act::ReadChanges
         | Act::LearnRelease
+        | Act::HaltRollout
         | Act::QuarantineDevice
         | Act::AttestDevice
         | Act::AddSbom

@@ -1,5 +1,6 @@
 //! The Admin service: who calls, convert, call, convert.
 
+mod audit;
 mod backup;
 mod change;
 mod device;
@@ -9,6 +10,7 @@ mod import;
 mod overriding;
 mod parse;
 pub(super) mod people;
+mod rollout;
 mod status;
 mod zone;
 
@@ -22,6 +24,7 @@ use tonic::{Request, Response, Status};
 use super::connection::ConnectionInfo;
 use super::status::status as wire_status;
 use crate::admin::{Act, Actor, authorize};
+use crate::audit::refusals::Caller;
 use crate::plant::Plant;
 use crate::session::Refusal;
 
@@ -31,19 +34,24 @@ const COPIES: usize = 1;
 /// Lists of devices that are registered at once: each is held in memory as a whole.
 const LISTS: usize = 1;
 
+/// Exports of the audit that run at once: each reads all of it.
+const EXPORTS: usize = 2;
+
 /// The service.
 #[derive(Clone)]
 pub struct Administration {
     plant: Arc<Plant>,
     copies: Arc<Semaphore>,
     lists: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
 }
 
 impl Administration {
     /// The service of this plant.
     #[must_use]
     pub fn new(plant: Arc<Plant>) -> Self {
-        Self { plant, copies: Arc::new(Semaphore::new(COPIES)), lists: Arc::new(Semaphore::new(LISTS)) }
+        let places = |most| Arc::new(Semaphore::new(most));
+        Self { plant, copies: places(COPIES), lists: places(LISTS), exports: places(EXPORTS) }
     }
 
     /// The caller, if they may do `act`.
@@ -56,21 +64,33 @@ impl Administration {
             })?;
             authorize(&self.plant, peer.administrator()?, act).await
         };
-        allowed.await.map_err(|refusal| self.refuse(act, &refusal))
+        match allowed.await {
+            Ok(actor) => Ok(actor),
+            Err(refusal) => {
+                let known = info.and_then(|info| info.peer.administrator().ok());
+                Err(self.refuse(known.map(|peer| peer.name.as_str()), act, &refusal).await)
+            }
+        }
     }
 
-    fn refuse(&self, act: Act, refusal: &Refusal) -> Status {
+    /// Puts the refusal of `caller`, an administrator, on record; none is somebody without their certificate.
+    async fn refuse(&self, caller: Option<&str>, act: Act, refusal: &Refusal) -> Status {
         tracing::info!(act = act.name(), reason = %refusal, "refused");
+        let caller = caller.map_or(Caller::Claimed("nobody"), Caller::Proven);
+        self.plant.refusals.note(&self.plant, caller, act.name(), refusal).await;
         wire_status(&self.plant, refusal)
     }
 
-    /// Answers with what `work` came to.
+    /// Answers `actor` with what `work` came to.
     async fn answer<T>(
         &self,
-        act: Act,
+        actor: &Actor,
         work: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<Response<T>, Status> {
-        work.await.map(Response::new).map_err(|refusal| self.refuse(act, &refusal))
+        match work.await {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(refusal) => Err(self.refuse(Some(actor.name()), actor.act(), &refusal).await),
+        }
     }
 }
 
@@ -87,7 +107,7 @@ macro_rules! unary {
         {
             Box::pin(async move {
                 let actor = self.actor(&request, $act).await?.asking(request.get_ref());
-                self.answer($act, $work(&self.plant, &actor, request.into_inner())).await
+                self.answer(&actor, $work(&self.plant, &actor, request.into_inner())).await
             })
         }
     };
@@ -133,6 +153,11 @@ impl Admin for Administration {
         golden::set_state
     );
     unary!(want_release, WantReleaseRequest, WantReleaseResponse, Act::WantRelease, golden::want);
+    unary!(start_rollout, StartRolloutRequest, StartRolloutResponse, Act::StartRollout, rollout::start);
+    unary!(list_rollouts, ListRolloutsRequest, ListRolloutsResponse, Act::ReadReleases, rollout::list);
+    unary!(halt_rollout, HaltRolloutRequest, HaltRolloutResponse, Act::HaltRollout, rollout::halt);
+    unary!(resume_rollout, ResumeRolloutRequest, ResumeRolloutResponse, Act::ResumeRollout, rollout::resume);
+    unary!(rollback, RollbackRequest, RollbackResponse, Act::Rollback, rollout::rollback);
     unary!(list_sboms, ListSbomsRequest, ListSbomsResponse, Act::ReadReleases, exposure::list);
     unary!(remove_sbom, RemoveSbomRequest, RemoveSbomResponse, Act::RemoveSbom, exposure::remove);
     unary!(create_zone, CreateZoneRequest, CreateZoneResponse, Act::CreateZone, zone::create);
@@ -196,7 +221,27 @@ impl Admin for Administration {
         Act::RenewCertificate,
         people::renew
     );
-    unary!(list_audit_events, ListAuditEventsRequest, ListAuditEventsResponse, Act::ReadAudit, status::audit);
+    unary!(list_audit_events, ListAuditEventsRequest, ListAuditEventsResponse, Act::ReadAudit, audit::list);
+    unary!(get_audit_seal, GetAuditSealRequest, GetAuditSealResponse, Act::ReadAudit, audit::newest_seal);
+
+    type ExportAuditStream = audit::Stream;
+
+    fn export_audit<'life, 'future>(
+        &'life self,
+        request: Request<v1::ExportAuditRequest>,
+    ) -> std::pin::Pin<
+        Box<dyn Future<Output = Result<Response<Self::ExportAuditStream>, Status>> + Send + 'future>,
+    >
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move {
+            let actor = self.actor(&request, Act::ReadAudit).await?;
+            let work = audit::export(self, actor.clone(), request.into_inner());
+            self.answer(&actor, work).await
+        })
+    }
 
     fn add_sbom<'life, 'future>(
         &'life self,
@@ -208,7 +253,7 @@ impl Admin for Administration {
     {
         Box::pin(async move {
             let actor = self.actor(&request, Act::AddSbom).await?;
-            self.answer(Act::AddSbom, exposure::add(self, actor, request.into_inner())).await
+            self.answer(&actor, exposure::add(self, actor.clone(), request.into_inner())).await
         })
     }
 
@@ -223,8 +268,8 @@ impl Admin for Administration {
         Self: 'future,
     {
         Box::pin(async move {
-            self.actor(&request, Act::ReadReleases).await?;
-            self.answer(Act::ReadReleases, exposure::one(&self.plant, request.into_inner())).await
+            let actor = self.actor(&request, Act::ReadReleases).await?;
+            self.answer(&actor, exposure::one(&self.plant, request.into_inner())).await
         })
     }
 
@@ -242,8 +287,7 @@ impl Admin for Administration {
     {
         Box::pin(async move {
             let actor = self.actor(&request, Act::ReadDevices).await?;
-            self.answer(Act::ReadDevices, async { exposure::exposed(self, actor, request.into_inner()) })
-                .await
+            self.answer(&actor, async { exposure::exposed(self, actor.clone(), request.into_inner()) }).await
         })
     }
 
@@ -259,7 +303,7 @@ impl Admin for Administration {
     {
         Box::pin(async move {
             let actor = self.actor(&request, Act::Backup).await?;
-            self.answer(Act::Backup, backup::backup(self, actor)).await
+            self.answer(&actor, backup::backup(self, actor.clone())).await
         })
     }
 
@@ -275,7 +319,7 @@ impl Admin for Administration {
     {
         Box::pin(async move {
             let actor = self.actor(&request, Act::ImportDevices).await?;
-            self.answer(Act::ImportDevices, import::list(self, actor, request.into_inner())).await
+            self.answer(&actor, import::list(self, actor.clone(), request.into_inner())).await
         })
     }
 
@@ -289,7 +333,7 @@ impl Admin for Administration {
     {
         Box::pin(async move {
             let actor = self.actor(&request, Act::Restore).await?;
-            self.answer(Act::Restore, backup::restore(self, actor, request.into_inner())).await
+            self.answer(&actor, backup::restore(self, actor.clone(), request.into_inner())).await
         })
     }
 }

@@ -1,12 +1,12 @@
-//! The morning page and the audit chain: convert, call, convert.
+//! The morning page: convert, call, convert.
 
 use proto::v1;
 
+use super::audit::event;
 use super::parse;
 use crate::admin::outlook::ZoneOutlook;
 use crate::admin::status::Attention;
-use crate::admin::{Actor, audit as chain, status};
-use crate::audit::Event;
+use crate::admin::{Actor, status};
 use crate::plant::Plant;
 use crate::session::Refusal;
 
@@ -41,27 +41,6 @@ fn attention(attention: Attention) -> v1::Attention {
         next_command: attention.next_command,
         owner: attention.owner,
         criticality: attention.criticality,
-    }
-}
-
-pub(super) async fn audit(
-    plant: &Plant,
-    actor: &Actor,
-    request: v1::ListAuditEventsRequest,
-) -> Result<v1::ListAuditEventsResponse, Refusal> {
-    let device = parse::optional("device", &request.device)?;
-    let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
-    let events = chain::latest(plant, actor, device.as_ref(), limit).await?;
-    Ok(v1::ListAuditEventsResponse { events: events.into_iter().map(event).collect() })
-}
-
-fn event(event: Event) -> v1::AuditEvent {
-    v1::AuditEvent {
-        at: event.at.0,
-        actor: event.actor,
-        action: event.action,
-        subject: event.subject,
-        text: event.text,
     }
 }
 

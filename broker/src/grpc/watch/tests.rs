@@ -43,6 +43,7 @@ async fn asked() -> (TempDir, Arc<Plant>, Stream, Told) {
         turn: None,
         asked: None,
         excused: 0,
+        wanted: None,
     };
     (dir, plant, stream, told)
 }

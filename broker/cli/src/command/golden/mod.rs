@@ -8,6 +8,8 @@ mod learn;
 mod learn_folder;
 mod plan;
 mod predict;
+mod progress;
+mod rollout;
 mod show;
 mod sign;
 mod state;
@@ -46,6 +48,10 @@ pub(crate) enum GoldenCommand {
     Withdraw(state::StateArgs),
     /// Tell devices which accepted release to install
     Want(want::WantArgs),
+    /// Move the wanted release through devices in waves, and see how far it is
+    Rollout(rollout::RolloutArgs),
+    /// Make the former release wanted again
+    Rollback(rollout::RollbackArgs),
     /// Every release: its state, whether it is wanted, and how many devices run it
     List,
 }
@@ -64,6 +70,8 @@ pub(crate) async fn run(command: GoldenCommand, session: &Session) -> Result<Rep
         GoldenCommand::Retire(args) => state::run(args, "retired", session).await,
         GoldenCommand::Withdraw(args) => state::run(args, "withdrawn", session).await,
         GoldenCommand::Want(args) => want::run(args, session).await,
+        GoldenCommand::Rollout(args) => rollout::run(args, session).await,
+        GoldenCommand::Rollback(args) => rollout::rollback(args, session).await,
         GoldenCommand::List => {
             let mut client = session.client().await?;
             let answer = client.list_releases(ListReleasesRequest {}).await.map_err(|s| failed(&s))?;

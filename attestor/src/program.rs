@@ -1,0 +1,58 @@
+//! Programs of the operator's that the attestor runs: a health command, an updater.
+//!
+//! Promises: a program is run by its path and arguments, never through a shell; it gets no input, its output goes
+//! nowhere, and it is ended when its time is over. Does not promise that what it started itself ends with it, nor that it
+//! ends with the attestor: an updater may replace that.
+
+use std::ffi::OsStr;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// Most words of a command line.
+pub const MAX_WORDS: usize = 32;
+/// Longest word of a command line in bytes: a path (PATH_MAX).
+pub const MAX_WORD: usize = 4096;
+
+/// How a program failed to end by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// It cannot be run.
+    #[error("{program} cannot be run: {source}; correct its path in attestor.toml, or its mode")]
+    Start {
+        /// Its path.
+        program: String,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It did not end in time.
+    #[error("it did not end within {} s", .0.as_secs())]
+    Late(Duration),
+    /// It was started, and the system does not say how it ended.
+    #[error("the system does not say how it ended: {0}")]
+    Lost(#[source] std::io::Error),
+}
+
+/// Starts `words`, the program and its arguments, with these variables besides the attestor's own.
+pub(crate) fn start<'a>(
+    words: &[String],
+    variables: impl IntoIterator<Item = (&'static str, &'a str)>,
+) -> Result<Child, ProgramError> {
+    let program = words.first().map_or(OsStr::new(""), OsStr::new);
+    let mut command = Command::new(program);
+    command.args(words.iter().skip(1)).envs(variables);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().map_err(|source| ProgramError::Start { program: program.display().to_string(), source })
+}
+
+/// Waits for the end of a program, and ends it after `limit`.
+pub(crate) async fn end(mut child: Child, limit: Duration) -> Result<ExitStatus, ProgramError> {
+    if let Ok(status) = timeout(limit, child.wait()).await {
+        return status.map_err(ProgramError::Lost);
+    }
+    child.kill().await.map_err(ProgramError::Lost)?;
+    Err(ProgramError::Late(limit))
+}
