@@ -8,8 +8,10 @@ use crate::args::Cli;
 const CHANGERS: &[&str] = &[
     "admin invite",
     "admin remove",
+    "admin renew",
     "admin role",
     "change approve",
+    "change reject",
     "conduit allow",
     "conduit close",
     "context add",
@@ -41,12 +43,10 @@ const CHANGERS: &[&str] = &[
     "zone set",
 ];
 
-/// What changes nothing but a file that is named for it, and what needs no forecast: an own certificate renewed, an
-/// invitation accepted, a request dropped.
+/// What changes nothing but a file that is named for it, and what needs no forecast: an invitation accepted.
 const READERS: &[&str] = &[
     "admin accept",
     "admin list",
-    "admin renew",
     "appraise",
     "audit export",
     "audit list",
@@ -56,7 +56,6 @@ const READERS: &[&str] = &[
     "authority list",
     "backup",
     "change list",
-    "change reject",
     "change show",
     "completion",
     "conduit list",

@@ -21,7 +21,9 @@ const EVERYBODY: &str = "status.read device.read golden.read zone.read audit.rea
 const fn acts(role: AdminRole) -> &'static str {
     match role {
         AdminRole::Viewer => "",
-        AdminRole::Engineer => "golden.learn golden.apply golden.set-state golden.want sbom.add sbom.remove",
+        AdminRole::Engineer => {
+            "golden.learn golden.apply golden.set-state golden.want rollout.start rollout.halt rollout.resume rollout.rollback sbom.add sbom.remove"
+        }
         AdminRole::Operator => {
             "device.import device.admit device.quarantine device.readmit device.expect-clear device.override \
              device.end-override device.attest-now token.create"

@@ -5,6 +5,7 @@ mod endorsed;
 mod faulty;
 mod ima;
 mod overriding;
+mod planning;
 mod software;
 mod tpm;
 
