@@ -52,7 +52,7 @@ pub(crate) struct PredictArgs {
     /// Devices have credentials, addons or extensions beside the image: leave PCRs 9 and 12 open
     #[arg(long)]
     side_cars: bool,
-    /// Root of a file system tree whose files may run ([ima])
+    /// Root of a file system tree whose files may run (section ima)
     #[arg(long, value_name = "DIR")]
     ima_tree: Option<PathBuf>,
     /// Which files of the tree: programs, libraries and kernel modules, or all
