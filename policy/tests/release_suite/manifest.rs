@@ -84,6 +84,9 @@ fn a_fault_of_syntax_does_not_hide_the_others_nor_invent_any() {
 #[test]
 fn a_manifest_that_every_device_would_pass_is_refused() {
     assert_eq!(faults(HEAD), [(1, 1, ManifestProblem::AcceptsEverything)]);
+    // What was booted extends these itself.
+    let later = format!("{HEAD}\n[pcrs.sha256]\n11 = [\"{}\"]\n", digest(1));
+    assert_eq!(faults(&later), [(1, 1, ManifestProblem::AcceptsEverything)]);
     let only_absent = format!("{HEAD}[[event]]\npcr = 4\ntype = \"EV_IPL\"\nabsent = true\n");
     assert_eq!(faults(&only_absent), [(1, 1, ManifestProblem::AcceptsEverything)]);
 }

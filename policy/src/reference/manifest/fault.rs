@@ -124,7 +124,7 @@ pub enum ManifestProblem {
     SecureBootOff,
     /// A manifest that every device would pass.
     #[error(
-        "the release constrains no PCR, so every device would pass; state values or events of PCRs 0, 2, 4 and 7, or all of [secure_boot]"
+        "the release constrains none of the PCRs that say what was booted, so every device could pass; state values or events of PCRs 0, 2, 4 and 7, or all of [secure_boot]"
     )]
     AcceptsEverything,
 }

@@ -19,6 +19,7 @@ use super::{
     EventRule, Expectation, MAX_DESCRIPTION, MAX_EVENT_RULES, MAX_FAULTS, MAX_MANIFEST_BYTES, MAX_PCR,
     MAX_PCR_VALUES, MAX_RULE_DIGESTS, MAX_RULE_NAME, Manifest, PcrRules, SCHEMA,
 };
+use crate::appraisal::BOOT_PCRS;
 use crate::appraisal::early;
 use crate::reference::event_type::EventType;
 use crate::reference::release::ReleaseId;
@@ -229,7 +230,9 @@ fn read_root(root: &DeTable<'_>, faults: &mut Faults<'_>) -> Option<Manifest> {
     let sboms = fields.optional("sbom").map(|value| sbom::read(value, faults)).unwrap_or_default();
     let manifest =
         Manifest { id: id?, counter: counter?, description, pcrs, events, images, ima, secure_boot, sboms };
-    if manifest.constrained().is_empty() && faults.list.is_empty() {
+    // The other PCRs are extended by what was booted: whoever boots something else can bring them to any release's values.
+    let of_boot = manifest.constrained().iter().any(|pcr| BOOT_PCRS.contains(&pcr.number()));
+    if !of_boot && faults.list.is_empty() {
         faults.add(0..0, ManifestProblem::AcceptsEverything);
     }
     Some(manifest)
