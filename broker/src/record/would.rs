@@ -11,8 +11,8 @@ use crate::store::record::Record;
 pub const WOULD: &str = "would/";
 /// Reasons that are kept of the last one.
 const MAX_REASONS: usize = 4;
-/// Longest reason that is kept, in characters: the record holds 4 KiB.
-const MAX_REASON: usize = 300;
+/// Longest reason that is kept, in characters of up to four bytes: the record holds 4 KiB.
+const MAX_REASON: usize = 200;
 
 /// The would-be refusals of a device in a zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

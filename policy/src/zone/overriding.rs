@@ -14,10 +14,11 @@ use crate::reference::event_type::EventType;
 use crate::reference::hash_text::HashText;
 use crate::time::UnixTime;
 
-/// Most mismatches of one override: whoever accepts more does not know what they accept.
-pub const MAX_OVERRIDDEN: usize = 12;
+/// Most mismatches of one override: whoever accepts more does not know what they accept, and the broker keeps
+/// them in one record of 4 KiB.
+pub const MAX_OVERRIDDEN: usize = 8;
 /// Longest name that identifies a mismatch, in bytes; a file with a longer path cannot be overridden.
-const MAX_NAME: usize = 160;
+const MAX_NAME: usize = 96;
 
 /// A mismatch, by everything that tells it from others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
