@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Conduit, IntraZone, Segmentation};
+use super::conduit::Conduit;
+use super::model::{IntraZone, Segmentation};
 use crate::id::{ServiceName, ZoneName};
 use crate::time::UnixTime;
 
@@ -53,6 +54,20 @@ pub enum Refusal {
         /// Since when it is closed.
         at: UnixTime,
     },
+    /// It is open at other hours.
+    #[error("the conduit {from} -> {to} {service} is closed now: its hours are {hours}{}", opens.map_or_else(String::new, |at| format!("; it opens {at}")))]
+    Closed {
+        /// The zone of the caller.
+        from: ZoneName,
+        /// The zone of the listener.
+        to: ZoneName,
+        /// The service.
+        service: ServiceName,
+        /// Its hours, as text.
+        hours: String,
+        /// When it opens next, if it does before it ends.
+        opens: Option<UnixTime>,
+    },
 }
 
 /// Authorizes a device of zone `from` to open `service` of a device of zone `to` at `now`.
@@ -72,11 +87,20 @@ pub fn authorize(
             IntraZone::Deny => Err(Refusal::IntraZone(from.clone())),
         };
     }
-    let (from, to, service) = (from.clone(), to.clone(), service.clone());
-    let conduit = plant.conduits().iter().find(|c| c.from == from && c.to == to && c.service == service);
-    match conduit {
-        None => Err(Refusal::NoConduit { from, to, service }),
+    match plant.conduit(from, to, service) {
+        None => Err(Refusal::NoConduit { from: from.clone(), to: to.clone(), service: service.clone() }),
         Some(conduit) if conduit.is_open(now) => Ok(Allowed::Conduit(conduit.clone())),
-        Some(conduit) => Err(Refusal::Expired { from, to, service, at: conduit.expires.unwrap_or_default() }),
+        Some(conduit) => Err(closed(conduit, now)),
+    }
+}
+
+fn closed(conduit: &Conduit, now: UnixTime) -> Refusal {
+    let (from, to, service) = (conduit.from.clone(), conduit.to.clone(), conduit.service.clone());
+    match &conduit.schedule {
+        Some(schedule) if !conduit.has_ended(now) => {
+            let opens = conduit.next_opening(now);
+            Refusal::Closed { from, to, service, hours: schedule.to_string(), opens }
+        }
+        _ => Refusal::Expired { from, to, service, at: conduit.expires.unwrap_or_default() },
     }
 }

@@ -5,12 +5,24 @@
 
 pub mod admission;
 pub mod authorize;
+pub mod conduit;
+pub mod difference;
+pub mod document;
+pub mod function;
+pub mod inspection;
 pub mod model;
 pub mod overriding;
+mod reachable;
+pub mod schedule;
+pub mod span;
 pub mod trust;
 
 pub use admission::{Admission, Trusted, decide};
 pub use authorize::authorize;
-pub use model::{Conduit, IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone};
+pub use conduit::Conduit;
+pub use function::Function;
+pub use inspection::{Member, Spot, SpotKind, inspect};
+pub use model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone};
 pub use overriding::{NamedMismatch, Override};
+pub use schedule::{Schedule, ScheduleError};
 pub use trust::{AuthorityRef, Believed, Direction, Placement, Role, TrustFile, compile};

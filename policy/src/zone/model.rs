@@ -8,10 +8,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::conduit::Conduit;
+use super::function::Function;
 use crate::appraisal::claims::{Claim, ClaimValue, LeastClaims, Tier};
 use crate::appraisal::policy::{Mode, ZonePolicy};
 use crate::id::{ProductName, ServiceName, ZoneName};
-use crate::time::UnixTime;
 
 /// Least `reattest_every` in seconds: a quote of a slow hardware TPM takes a second or two.
 pub const MIN_REATTEST: u64 = 5;
@@ -187,6 +188,9 @@ pub enum SoftwareKeys {
 pub struct Zone {
     /// Its name.
     pub name: ZoneName,
+    /// What it is for, if it was said.
+    #[serde(default)]
+    pub function: Option<Function>,
     /// Whether it refuses or records.
     pub mode: Mode,
     /// Its three numbers.
@@ -215,6 +219,7 @@ impl Zone {
     pub fn new(name: ZoneName) -> Self {
         Self {
             name,
+            function: None,
             mode: Mode::Observe,
             timing: Timing::default(),
             intra_zone: IntraZone::Deny,
@@ -236,38 +241,6 @@ impl Zone {
             least: self.least.clone(),
             mode: self.mode,
         }
-    }
-}
-
-/// An explicit allow: devices of `from` may open `service` of devices of `to`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Conduit {
-    /// The zone of the caller.
-    pub from: ZoneName,
-    /// The zone of the listener.
-    pub to: ZoneName,
-    /// The one service that it opens.
-    pub service: ServiceName,
-    /// The first second at which it is closed again.
-    #[serde(default)]
-    pub expires: Option<UnixTime>,
-    /// Whether it was said by name that an observing zone may reach an enforcing one.
-    #[serde(default)]
-    pub accept_observed: bool,
-}
-
-impl Conduit {
-    /// Whether the conduit is open at `now`.
-    #[must_use]
-    pub fn is_open(&self, now: UnixTime) -> bool {
-        self.expires.is_none_or(|expires| now < expires)
-    }
-}
-
-impl fmt::Display for Conduit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {} {}", self.from, self.to, self.service)
     }
 }
 
@@ -348,7 +321,11 @@ impl fmt::Display for ZoneFaults {
 pub struct Segmentation {
     zones: BTreeMap<ZoneName, Zone>,
     conduits: Vec<Conduit>,
+    /// Where each conduit stands.
+    by_ends: BTreeMap<Ends, usize>,
 }
+
+type Ends = (ZoneName, ZoneName, ServiceName);
 
 impl Segmentation {
     /// These zones and conduits, or everything that is wrong with them. An expired conduit is held to
@@ -369,14 +346,18 @@ impl Segmentation {
                 faults.push(ZoneFault::DuplicateZone(twin.name));
             }
         }
-        let mut seen = BTreeSet::new();
-        for conduit in &conduits {
+        let mut by_ends = BTreeMap::new();
+        for (at, conduit) in conduits.iter().enumerate() {
             report_conduit(conduit, &by_name, &mut faults);
-            if !seen.insert((&conduit.from, &conduit.to, &conduit.service)) {
+            if by_ends.insert(ends(&conduit.from, &conduit.to, &conduit.service), at).is_some() {
                 faults.push(ZoneFault::DuplicateConduit(conduit.to_string()));
             }
         }
-        if faults.is_empty() { Ok(Self { zones: by_name, conduits }) } else { Err(ZoneFaults(faults)) }
+        if faults.is_empty() {
+            Ok(Self { zones: by_name, conduits, by_ends })
+        } else {
+            Err(ZoneFaults(faults))
+        }
     }
 
     /// The zone with this name.
@@ -390,6 +371,12 @@ impl Segmentation {
         self.zones.values()
     }
 
+    /// The conduit of this service from one zone to another.
+    #[must_use]
+    pub fn conduit(&self, from: &ZoneName, to: &ZoneName, service: &ServiceName) -> Option<&Conduit> {
+        self.by_ends.get(&ends(from, to, service)).and_then(|at| self.conduits.get(*at))
+    }
+
     /// Every conduit, open or expired, as given.
     #[must_use]
     pub fn conduits(&self) -> &[Conduit] {
@@ -400,6 +387,10 @@ impl Segmentation {
     pub fn observed(&self) -> impl Iterator<Item = &Conduit> {
         self.conduits.iter().filter(|conduit| is_observed(conduit, &self.zones))
     }
+}
+
+fn ends(from: &ZoneName, to: &ZoneName, service: &ServiceName) -> Ends {
+    (from.clone(), to.clone(), service.clone())
 }
 
 fn report_zone(zone: &Zone, faults: &mut Vec<ZoneFault>) {

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Conduit, IntraZone, Segmentation};
+use super::conduit::Conduit;
+use super::model::{IntraZone, Segmentation};
 use crate::id::{ServiceName, ZoneName};
 use crate::time::UnixTime;
 
@@ -86,7 +87,7 @@ pub struct TrustFile {
 pub struct TrustFiles {
     /// The files, by service and direction.
     pub files: Vec<TrustFile>,
-    /// When the next conduit of the zone ends and the files must be compiled again.
+    /// When the next conduit of the zone opens or closes and the files must be compiled again.
     pub until: Option<UnixTime>,
 }
 
@@ -109,7 +110,7 @@ pub struct UnknownZone(pub ZoneName);
 /// Compiles the trust files of a device at `now`.
 ///
 /// An inbound file for each service that it offers; an outbound file for each service that its zone
-/// offers or that a conduit names, an expired one too: a file that was there does not vanish, it
+/// offers or that a conduit names, a closed one too: a file that was there does not vanish, it
 /// turns to nobody.
 pub fn compile(plant: &Segmentation, device: &Placement, now: UnixTime) -> Result<TrustFiles, UnknownZone> {
     let zone = plant.zone(&device.zone).ok_or_else(|| UnknownZone(device.zone.clone()))?;
@@ -134,14 +135,14 @@ pub fn compile(plant: &Segmentation, device: &Placement, now: UnixTime) -> Resul
     let mut files: Vec<TrustFile> =
         device.offers.iter().map(inbound).chain(reachable.into_iter().map(outbound)).collect();
     files.sort_by(|a, b| (&a.service, a.direction).cmp(&(&b.service, b.direction)));
-    Ok(TrustFiles { files, until: next_end(plant.conduits(), &device.zone, now) })
+    Ok(TrustFiles { files, until: next_edge(plant.conduits(), &device.zone, now) })
 }
 
 fn file(service: &ServiceName, direction: Direction, believed: Believed) -> TrustFile {
     TrustFile { service: service.clone(), direction, believed }
 }
 
-fn next_end(conduits: &[Conduit], zone: &ZoneName, now: UnixTime) -> Option<UnixTime> {
+fn next_edge(conduits: &[Conduit], zone: &ZoneName, now: UnixTime) -> Option<UnixTime> {
     let touches = |c: &&Conduit| c.from == *zone || c.to == *zone;
-    conduits.iter().filter(touches).filter_map(|c| c.expires).filter(|end| *end > now).min()
+    conduits.iter().filter(touches).filter_map(|c| c.next_edge(now)).min()
 }

@@ -2,5 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what a test builds itself is well formed")]
 
+mod document;
+mod inspection;
 mod model;
+mod schedule;
 mod trust;

@@ -4,9 +4,8 @@ use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use policy::appraisal::policy::Mode;
 use policy::id::ZoneName;
 use policy::time::UnixTime;
-use policy::zone::model::{
-    Conduit, MAX_OUTLIVE, MIN_OUTLIVE, Segmentation, Timing, TimingError, Zone, ZoneFault,
-};
+use policy::zone::Conduit;
+use policy::zone::model::{MAX_OUTLIVE, MIN_OUTLIVE, Segmentation, Timing, TimingError, Zone, ZoneFault};
 
 fn name(text: &str) -> ZoneName {
     text.parse().unwrap()
@@ -22,6 +21,7 @@ fn conduit(from: &str, to: &str, service: &str) -> Conduit {
         from: name(from),
         to: name(to),
         service: service.parse().unwrap(),
+        schedule: None,
         expires: None,
         accept_observed: false,
     }

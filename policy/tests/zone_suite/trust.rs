@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use policy::appraisal::policy::Mode;
 use policy::id::{ServiceName, ZoneName};
 use policy::time::UnixTime;
+use policy::zone::Conduit;
 use policy::zone::authorize::{Allowed, Refusal, authorize};
-use policy::zone::model::{Conduit, IntraZone, Segmentation, Zone};
+use policy::zone::model::{IntraZone, Segmentation, Zone};
 use policy::zone::trust::{
     AuthorityRef, Believed, Direction, Placement, Role, TrustFiles, UnknownZone, compile,
 };
@@ -29,6 +30,7 @@ fn conduit(from: &str, to: &str, service: &str, expires: Option<u64>) -> Conduit
         from: zone_name(from),
         to: zone_name(to),
         service: service.parse().unwrap(),
+        schedule: None,
         expires: expires.map(UnixTime),
         accept_observed: false,
     }
@@ -104,9 +106,12 @@ fn a_refusal_says_why() {
 }
 
 fn any_plant() -> impl Strategy<Value = Segmentation> {
-    let conduit = (0..4_usize, 0..4_usize, 0..3_usize, prop::option::of(995_u64..1_005));
+    // At NOW, a Thursday in 1970, the first is open, the second opens in an hour, the third on another day.
+    let hours = prop::sample::select(vec!["thu 00:00-01:00", "daily 01:16-02:00", "mon,fri 22:00-04:00"]);
+    let when = (prop::option::of(995_u64..1_005), prop::option::of(hours));
+    let raw = (0..4_usize, 0..4_usize, 0..3_usize, when);
     let zones = prop::collection::vec(any::<bool>(), 4);
-    (zones, prop::collection::vec(conduit, 0..12)).prop_map(|(allow, raw)| {
+    (zones, prop::collection::vec(raw, 0..12)).prop_map(|(allow, raw)| {
         let zones = ZONES.iter().zip(allow).map(|(name, allow)| Zone {
             intra_zone: if allow { IntraZone::Allow } else { IntraZone::Deny },
             ..Zone::new(zone_name(name))
@@ -115,14 +120,13 @@ fn any_plant() -> impl Strategy<Value = Segmentation> {
         let conduits = raw
             .into_iter()
             .filter(|(from, to, service, _)| from != to && seen.insert((*from, *to, *service)))
-            .map(|(from, to, service, expires)| conduit_of(from, to, service, expires))
+            .map(|(from, to, service, (expires, hours))| Conduit {
+                schedule: hours.map(|hours| hours.parse().unwrap()),
+                ..conduit(ZONES[from], ZONES[to], SERVICES[service], expires)
+            })
             .collect();
         Segmentation::new(zones.collect(), conduits).unwrap()
     })
-}
-
-fn conduit_of(from: usize, to: usize, service: usize, expires: Option<u64>) -> Conduit {
-    conduit(ZONES[from], ZONES[to], SERVICES[service], expires)
 }
 
 /// What the model says, by its own definition: an open conduit, or one zone that allows it.
@@ -130,8 +134,9 @@ fn is_allowed(plant: &Segmentation, from: &str, to: &str, service: &str) -> bool
     let intra = from == to && plant.zone(&zone_name(from)).unwrap().intra_zone == IntraZone::Allow;
     intra
         || plant.conduits().iter().any(|c| {
-            let ends = c.expires.is_some_and(|end| end <= NOW);
-            (c.from.as_str(), c.to.as_str(), c.service.as_str(), ends) == (from, to, service, false)
+            let ended = c.expires.is_some_and(|end| end <= NOW);
+            let hours = c.schedule.as_ref().is_none_or(|hours| hours.to_string().starts_with("thu"));
+            (c.from.as_str(), c.to.as_str(), c.service.as_str()) == (from, to, service) && hours && !ended
         })
 }
 
@@ -170,7 +175,14 @@ proptest! {
             prop_assert!(file.believed.authorities().all(|authority| authority.role == role));
             prop_assert_ne!(&file.believed, &Believed::Authorities(BTreeSet::new()));
         }
-        prop_assert!(files.until.is_none_or(|until| until > NOW));
+        let edge = files.until;
+        prop_assert!(edge.is_none_or(|edge| edge > NOW));
+        // Nothing changes before the edge.
+        let place = placement(ZONES[zone], &SERVICES, &[]);
+        let last = edge.map_or(NOW.plus(9 * 86_400), |edge| edge.minus(1));
+        for at in [NOW.plus(last.since(NOW) / 2), last] {
+            prop_assert_eq!(&compile(&plant, &place, at).unwrap().files, &files.files);
+        }
         let json = serde_json::to_string(&files).unwrap();
         prop_assert_eq!(serde_json::from_str::<TrustFiles>(&json).unwrap(), files);
     }

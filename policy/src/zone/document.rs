@@ -1,0 +1,289 @@
+//! The whole graph of a plant as one file: TOML to be read, reviewed and kept beside the plant's drawings.
+//!
+//! ```toml
+//! schema = 1
+//!
+//! [[zone]]
+//! name = "cell-3"
+//! function = "control"
+//! mode = "enforce"
+//! products = ["edge-box"]
+//! reattest_every = "15m"
+//! outlive_broker = "8h"
+//!
+//! [[conduit]]
+//! from = "cell-3"
+//! to = "historian"
+//! service = "opcua"
+//! schedule = "sat,sun 22:00-04:00 in Europe/Berlin"
+//! expires = "2027-01-01T00:00:00Z"
+//! ```
+//!
+//! Promises: what [`render`] writes, [`parse`] reads back equal, and zones and conduits that do not fit together are
+//! all told at once, each with the line where it stands. What this module does not promise: a plant that differs
+//! from the file is not named here; that is [`difference`](super::difference).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use super::conduit::Conduit;
+use super::function::Function;
+use super::model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone, ZoneFault};
+use super::schedule::Schedule;
+use super::span::Span;
+use crate::appraisal::claims::{Claim, ClaimValue, LeastClaims, Tier};
+use crate::appraisal::policy::Mode;
+use crate::id::{ProductName, ServiceName, ZoneName};
+use crate::time::UnixTime;
+
+/// Longest document in bytes: a thousand zones with ten conduits each, of a hundred bytes.
+pub const MAX_DOCUMENT: usize = 2 * 1024 * 1024;
+/// The layout that this version reads and writes.
+const SCHEMA: u64 = 1;
+
+/// What is wrong with a document; each line names its place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct DocumentFaults(Vec<String>);
+
+impl fmt::Display for DocumentFaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the zones' file has {} fault(s)\n{}", self.0.len(), self.0.join("\n"))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document<Z, C> {
+    schema: u64,
+    #[serde(default = "Vec::new")]
+    zone: Vec<Z>,
+    #[serde(default = "Vec::new")]
+    conduit: Vec<C>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ZoneEntry {
+    name: ZoneName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    function: Option<Function>,
+    mode: Mode,
+    #[serde(default)]
+    products: BTreeSet<ProductName>,
+    reattest_every: Span,
+    outlive_broker: Span,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    silent_after: Option<Span>,
+    #[serde(default = "deny")]
+    intra_zone: IntraZone,
+    #[serde(default)]
+    token_admits: bool,
+    #[serde(default = "critical")]
+    name_constraint: NameConstraint,
+    #[serde(default)]
+    software_keys: SoftwareKeys,
+    #[serde(default)]
+    two_person: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    least: Option<BTreeMap<Claim, Least>>,
+}
+
+const fn deny() -> IntraZone {
+    IntraZone::Deny
+}
+
+const fn critical() -> NameConstraint {
+    NameConstraint::Critical
+}
+
+/// The worst tier that is accepted.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Least {
+    Affirming,
+    Warning,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConduitEntry {
+    from: ZoneName,
+    to: ZoneName,
+    service: ServiceName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    schedule: Option<Schedule>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<Written>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    accept_observed: bool,
+}
+
+/// A time as text (RFC 3339).
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Written(UnixTime);
+
+impl TryFrom<String> for Written {
+    type Error = crate::time::ParseTimeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(Self)
+    }
+}
+
+impl From<Written> for String {
+    fn from(time: Written) -> Self {
+        time.0.to_string()
+    }
+}
+
+/// Reads a document.
+pub fn parse(text: &str) -> Result<Segmentation, DocumentFaults> {
+    let refuse = |fault: String| Err(DocumentFaults(vec![fault]));
+    if text.len() > MAX_DOCUMENT {
+        return refuse(format!("it has {} bytes; {MAX_DOCUMENT} are allowed", text.len()));
+    }
+    let document: Document<Spanned<ZoneEntry>, Spanned<ConduitEntry>> = match toml::from_str(text) {
+        Ok(document) => document,
+        Err(error) => {
+            let at = error.span().unwrap_or_default().start;
+            return refuse(placed(text, at, &error.message().lines().collect::<Vec<_>>().join(" ")));
+        }
+    };
+    if document.schema != SCHEMA {
+        return refuse(format!("schema {} is not known here; write schema = {SCHEMA}", document.schema));
+    }
+    let mut faults = Vec::new();
+    let mut zones = Vec::new();
+    let mut places = BTreeMap::new();
+    for entry in document.zone {
+        let at = entry.span().start;
+        places.insert(entry.get_ref().name.to_string(), at);
+        match zone(entry.into_inner()) {
+            Ok(zone) => zones.push(zone),
+            Err(error) => faults.push((at, error)),
+        }
+    }
+    let mut conduits = Vec::new();
+    for entry in document.conduit {
+        let at = entry.span().start;
+        let conduit = Conduit::from(entry.into_inner());
+        places.insert(conduit.to_string(), at);
+        conduits.push(conduit);
+    }
+    // A zone that could not be read would look like one that is missing.
+    let fitting =
+        if faults.is_empty() { Segmentation::new(zones, conduits) } else { Ok(Segmentation::default()) };
+    match fitting {
+        Ok(segmentation) if faults.is_empty() => return Ok(segmentation),
+        Ok(_) => {}
+        Err(found) => {
+            faults.extend(found.faults().iter().map(|fault| (place(fault, &places), fault.to_string())))
+        }
+    }
+    faults.sort();
+    Err(DocumentFaults(faults.into_iter().map(|(at, fault)| placed(text, at, &fault)).collect()))
+}
+
+fn place(fault: &ZoneFault, places: &BTreeMap<String, usize>) -> usize {
+    let about = match fault {
+        ZoneFault::TooMany { .. } => return 0,
+        ZoneFault::DuplicateZone(zone)
+        | ZoneFault::AsksNothing(zone)
+        | ZoneFault::NoProducts(zone)
+        | ZoneFault::AcceptsContraindicated { zone, .. } => zone.as_str(),
+        ZoneFault::UnknownZone { conduit, .. }
+        | ZoneFault::SelfConduit(conduit)
+        | ZoneFault::DuplicateConduit(conduit)
+        | ZoneFault::Observed(conduit) => conduit,
+    };
+    places.get(about).copied().unwrap_or_default()
+}
+
+fn placed(text: &str, at: usize, fault: &str) -> String {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("line {line}, column {column}: {fault}")
+}
+
+fn zone(entry: ZoneEntry) -> Result<Zone, String> {
+    let timing =
+        Timing::new(entry.reattest_every.0, entry.outlive_broker.0, entry.silent_after.map(|span| span.0))
+            .map_err(|error| format!("zone {}: {error}", entry.name))?;
+    let worst = |least| match least {
+        Least::Affirming => ClaimValue::AFFIRMING,
+        Least::Warning => ClaimValue::WARNING,
+    };
+    let least = entry
+        .least
+        .map(|least| LeastClaims::new(least.into_iter().map(|(claim, tier)| (claim, worst(tier))).collect()));
+    Ok(Zone {
+        name: entry.name,
+        function: entry.function,
+        mode: entry.mode,
+        timing,
+        intra_zone: entry.intra_zone,
+        products: entry.products,
+        least: least.unwrap_or_default(),
+        token_admits: entry.token_admits,
+        name_constraint: entry.name_constraint,
+        software_keys: entry.software_keys,
+        two_person: entry.two_person,
+    })
+}
+
+impl From<ConduitEntry> for Conduit {
+    fn from(entry: ConduitEntry) -> Self {
+        let ConduitEntry { from, to, service, schedule, expires, accept_observed } = entry;
+        Self { from, to, service, schedule, expires: expires.map(|time| time.0), accept_observed }
+    }
+}
+
+/// Writes the document that [`parse`] reads as this graph.
+#[must_use]
+pub fn render(plant: &Segmentation) -> String {
+    let document = Document {
+        schema: SCHEMA,
+        zone: plant.zones().map(zone_entry).collect(),
+        conduit: plant.conduits().iter().map(conduit_entry).collect(),
+    };
+    // Nothing in it can fail to be written: every field is text, a number or a list.
+    toml::to_string(&document).unwrap_or_default()
+}
+
+fn zone_entry(zone: &Zone) -> ZoneEntry {
+    let timing = &zone.timing;
+    let silent = Span(timing.silent_after());
+    let tier =
+        |value: ClaimValue| if value.tier() == Tier::Warning { Least::Warning } else { Least::Affirming };
+    ZoneEntry {
+        name: zone.name.clone(),
+        function: zone.function,
+        mode: zone.mode,
+        products: zone.products.clone(),
+        reattest_every: Span(timing.reattest_every()),
+        outlive_broker: Span(timing.outlive_broker()),
+        silent_after: Some(silent),
+        intra_zone: zone.intra_zone,
+        token_admits: zone.token_admits,
+        name_constraint: zone.name_constraint,
+        software_keys: zone.software_keys,
+        two_person: zone.two_person,
+        least: Some(zone.least.iter().map(|(claim, value)| (claim, tier(value))).collect()),
+    }
+}
+
+fn conduit_entry(conduit: &Conduit) -> ConduitEntry {
+    ConduitEntry {
+        from: conduit.from.clone(),
+        to: conduit.to.clone(),
+        service: conduit.service.clone(),
+        schedule: conduit.schedule.clone(),
+        expires: conduit.expires.map(Written),
+        accept_observed: conduit.accept_observed,
+    }
+}

@@ -1,0 +1,264 @@
+//! Inspects a plant's zones and conduits for flat spots: places where segmentation is written down and does not hold.
+//!
+//! What [`Segmentation::new`] lets pass fits together; that does not make it good. What this module does not promise:
+//! it refuses nothing and sees only what is declared, so a cable that nobody told of is not found.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::conduit::Conduit;
+use super::function::Function;
+use super::model::{IntraZone, Segmentation};
+use super::reachable::groups;
+use crate::id::{DeviceName, ServiceName, ZoneName};
+use crate::time::UnixTime;
+
+/// Zones open to each other are many when a service is open to this many others and to all there are.
+const OPEN_TO_MANY: usize = 3;
+
+/// A device by where it stands and what it offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The device.
+    pub device: DeviceName,
+    /// Its zones.
+    pub zones: BTreeSet<ZoneName>,
+    /// The services it offers.
+    pub offers: BTreeSet<ServiceName>,
+}
+
+/// What kind of flat spot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpotKind {
+    /// Zones that reach each other, directly or through others.
+    AnyToAny,
+    /// A service that every other zone may open.
+    OpenToAll,
+    /// A device in two zones whose functions must not share fate.
+    SharedFate,
+    /// A conduit into a zone for safety.
+    IntoSafety,
+    /// A conduit from outside the plant that is always open.
+    StandingAccess,
+    /// A conduit from a zone that observes into one that enforces.
+    Observed,
+    /// A conduit whose hours never come before it ends.
+    NeverOpens,
+    /// A conduit that has ended.
+    Ended,
+    /// A conduit to a service that no device of the zone offers.
+    NobodyOffers,
+    /// Several devices that may open everything of each other.
+    OpenInside,
+    /// A device in two zones that no conduit joins.
+    Bridge,
+}
+
+impl SpotKind {
+    /// Whether segmentation does not hold there; the others want a look.
+    #[must_use]
+    pub const fn is_serious(self) -> bool {
+        matches!(
+            self,
+            Self::AnyToAny
+                | Self::OpenToAll
+                | Self::SharedFate
+                | Self::IntoSafety
+                | Self::StandingAccess
+                | Self::NeverOpens
+        )
+    }
+}
+
+/// A flat spot, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Spot {
+    /// What kind.
+    pub kind: SpotKind,
+    /// The zones it is about.
+    pub zones: BTreeSet<ZoneName>,
+    /// The device or conduit it is about.
+    pub about: Option<String>,
+    /// What is wrong and what to do.
+    pub sentence: String,
+}
+
+/// Every flat spot of a plant, serious ones first.
+#[must_use]
+pub fn inspect(plant: &Segmentation, members: &[Member], now: UnixTime) -> Vec<Spot> {
+    let mut spots: Vec<Spot> = mutual(plant, now).chain(open_to_all(plant, now)).collect();
+    let offered = offered(members);
+    for conduit in plant.conduits() {
+        spots.extend(of_conduit(plant, conduit, &offered, now));
+    }
+    spots.extend(plant.observed().map(|conduit| {
+        let why = "leads from a zone that observes into one that enforces: an unappraised device passes; let the first enforce";
+        about(SpotKind::Observed, conduit, why.to_owned())
+    }));
+    spots.extend(members.iter().flat_map(|member| of_member(plant, member, now)));
+    spots.extend(open_inside(plant, members));
+    spots.sort_by_key(|spot| (!spot.kind.is_serious(), spot.kind));
+    spots
+}
+
+fn about(kind: SpotKind, conduit: &Conduit, why: String) -> Spot {
+    let zones = [conduit.from.clone(), conduit.to.clone()].into();
+    Spot { kind, zones, about: Some(conduit.to_string()), sentence: format!("conduit {conduit} {why}") }
+}
+
+fn standing(plant: &Segmentation, now: UnixTime) -> impl Iterator<Item = &Conduit> {
+    plant.conduits().iter().filter(move |conduit| !conduit.has_ended(now))
+}
+
+fn mutual(plant: &Segmentation, now: UnixTime) -> impl Iterator<Item = Spot> {
+    let edges = standing(plant, now).map(|conduit| (&conduit.from, &conduit.to));
+    groups(edges).into_iter().map(|zones| {
+        let names = words(&zones);
+        let sentence = format!(
+            "zones {names} reach each other through conduits: whoever takes a device of one can go on to all; close a direction"
+        );
+        Spot { kind: SpotKind::AnyToAny, zones, about: None, sentence }
+    })
+}
+
+fn open_to_all(plant: &Segmentation, now: UnixTime) -> impl Iterator<Item = Spot> {
+    let mut callers: BTreeMap<(&ZoneName, &ServiceName), BTreeSet<&ZoneName>> = BTreeMap::new();
+    for conduit in standing(plant, now) {
+        callers.entry((&conduit.to, &conduit.service)).or_default().insert(&conduit.from);
+    }
+    let others = plant.zones().count().saturating_sub(1);
+    let all = callers.into_iter().filter(move |(_, from)| from.len() >= OPEN_TO_MANY && from.len() == others);
+    all.map(|((to, service), from)| Spot {
+        kind: SpotKind::OpenToAll,
+        zones: from.into_iter().chain([to]).cloned().collect(),
+        about: Some(format!("{to} {service}")),
+        sentence: format!(
+            "every other zone may open {service} of zone {to}: close the conduits of those that need it not, or make a smaller zone for what all need"
+        ),
+    })
+}
+
+fn offered(members: &[Member]) -> BTreeSet<(&ZoneName, &ServiceName)> {
+    let mut offered = BTreeSet::new();
+    for Member { zones, offers, .. } in members {
+        offered.extend(zones.iter().flat_map(|zone| offers.iter().map(move |service| (zone, service))));
+    }
+    offered
+}
+
+fn of_conduit(
+    plant: &Segmentation,
+    conduit: &Conduit,
+    offered: &BTreeSet<(&ZoneName, &ServiceName)>,
+    now: UnixTime,
+) -> Vec<Spot> {
+    let spot = |kind, why: String| about(kind, conduit, why);
+    let Conduit { from, to, service, .. } = conduit;
+    if let Some(end) = conduit.expires.filter(|_| conduit.has_ended(now)) {
+        let why = format!(
+            "ended {end}; remove it with `touchstone conduit close --from {from} --to {to} --service {service}`"
+        );
+        return vec![spot(SpotKind::Ended, why)];
+    }
+    let mut spots = Vec::new();
+    if conduit.next_opening(now).is_none() {
+        let hours = conduit.schedule.as_ref().map(ToString::to_string).unwrap_or_default();
+        let end = conduit.expires.unwrap_or_default();
+        let why = format!(
+            "never opens: its hours, {hours}, do not come before it ends {end}; give it other hours or a later end"
+        );
+        spots.push(spot(SpotKind::NeverOpens, why));
+    }
+    if !offered.contains(&(to, service)) {
+        let why = format!(
+            "opens nothing: no device of zone {to} offers {service}; start it there, or close the conduit"
+        );
+        spots.push(spot(SpotKind::NobodyOffers, why));
+    }
+    let function = |zone| plant.zone(zone).and_then(|zone| zone.function);
+    let (caller, listener) = (function(from), function(to));
+    if listener == Some(Function::Safety) && caller != Some(Function::Safety) {
+        let why = format!(
+            "leads into the safety zone {to} from one that is not for safety; let safety call out instead"
+        );
+        spots.push(spot(SpotKind::IntoSafety, why));
+    }
+    let inward = caller.is_some_and(Function::is_outside) && listener.is_some_and(|one| !one.is_outside());
+    if inward && conduit.schedule.is_none() && conduit.expires.is_none() {
+        let why =
+            "comes from outside and never closes; give it hours (--schedule) or an end (--for)".to_owned();
+        spots.push(spot(SpotKind::StandingAccess, why));
+    }
+    spots
+}
+
+fn of_member(plant: &Segmentation, member: &Member, now: UnixTime) -> Vec<Spot> {
+    let zones: Vec<&ZoneName> = member.zones.iter().collect();
+    let mut spots = Vec::new();
+    for (at, first) in zones.iter().enumerate() {
+        for second in zones.iter().skip(at + 1) {
+            spots.extend(joined(plant, &member.device, first, second, now));
+        }
+    }
+    spots
+}
+
+/// What one device in two zones means.
+fn joined(
+    plant: &Segmentation,
+    device: &DeviceName,
+    first: &ZoneName,
+    second: &ZoneName,
+    now: UnixTime,
+) -> Option<Spot> {
+    let function = |zone| plant.zone(zone).and_then(|zone| zone.function);
+    let apart = function(first).zip(function(second)).filter(|(a, b)| !a.may_share_fate(*b));
+    let spot = |kind, sentence| Spot {
+        kind,
+        zones: [first.clone(), second.clone()].into(),
+        about: Some(device.to_string()),
+        sentence,
+    };
+    if let Some((a, b)) = apart {
+        let sentence = format!(
+            "device {device} stands in zone {first} ({a}) and in zone {second} ({b}), which must not share fate: who takes it has both; give each its own device"
+        );
+        return Some(spot(SpotKind::SharedFate, sentence));
+    }
+    let joins = |conduit: &Conduit| {
+        (&conduit.from, &conduit.to) == (first, second) || (&conduit.from, &conduit.to) == (second, first)
+    };
+    if standing(plant, now).any(joins) {
+        return None;
+    }
+    let sentence = format!(
+        "device {device} stands in zones {first} and {second}, which no conduit joins, and can carry anything between them; see that it is a gateway and does not"
+    );
+    Some(spot(SpotKind::Bridge, sentence))
+}
+
+fn open_inside(plant: &Segmentation, members: &[Member]) -> Vec<Spot> {
+    let mut spots = Vec::new();
+    for zone in plant.zones().filter(|zone| zone.intra_zone == IntraZone::Allow) {
+        let name = &zone.name;
+        let count = members.iter().filter(|member| member.zones.contains(name)).count();
+        if count > 1 {
+            let sentence = format!(
+                "the {count} devices of zone {name} may open everything of each other; deny it (intra-zone) and make smaller zones with conduits"
+            );
+            spots.push(Spot {
+                kind: SpotKind::OpenInside,
+                zones: [name.clone()].into(),
+                about: None,
+                sentence,
+            });
+        }
+    }
+    spots
+}
+
+fn words(zones: &BTreeSet<ZoneName>) -> String {
+    zones.iter().map(ZoneName::as_str).collect::<Vec<_>>().join(", ")
+}
