@@ -236,10 +236,10 @@ impl View {
         sequence(epoch, &self.head)
     }
 
-    /// When the next conduit ends: trust sets change then without anybody's doing.
+    /// When the next conduit opens or closes: trust sets change then without anybody's doing.
     #[must_use]
     pub fn next_edge(&self, now: UnixTime) -> Option<UnixTime> {
-        self.zones.conduits().iter().filter_map(|conduit| conduit.expires).filter(|end| *end > now).min()
+        self.zones.conduits().iter().filter_map(|conduit| conduit.hours().next_edge(now)).min()
     }
 
     /// Seconds between two attestations of a device in these zones; none if it is in no zone.
@@ -261,27 +261,51 @@ impl View {
             let files = compile(&self.zones, &placement, now)
                 .map_err(|error| TrustError::Zones(error.to_string()))?;
             for file in &files.files {
-                let authorities = self.indices(file, &mut indices, &mut set.authorities);
-                set.files.push(wire_file(zone, file, authorities));
+                set.files.push(self.wire_file(zone, file, &mut indices, &mut set.authorities));
             }
             set.timings.extend(self.zones.zone(zone).map(convert::timing_to_wire));
         }
         Ok(set)
     }
 
-    fn indices(
+    fn wire_file(
         &self,
+        zone: &ZoneName,
         file: &TrustFile,
         known: &mut BTreeMap<usize, u32>,
-        authorities: &mut Vec<v1::Authority>,
+        sent: &mut Vec<v1::Authority>,
+    ) -> v1::TrustFile {
+        let direction = match file.direction {
+            Direction::Inbound => v1::Direction::Inbound,
+            Direction::Outbound => v1::Direction::Outbound,
+        };
+        let authorities = file.believed.authorities().flat_map(|of| self.indices(of, known, sent)).collect();
+        let mut openings = Vec::new();
+        for opening in &file.openings {
+            let indices = self.indices(&opening.authority, known, sent).into_iter();
+            openings.extend(indices.map(|authority| v1::Opening {
+                authority,
+                schedule: convert::schedule_to_wire(opening.schedule.as_ref()),
+                expires_at: opening.expires.map_or(0, |at| at.0),
+            }));
+        }
+        let (zone, service) = (zone.to_string(), file.service.to_string());
+        v1::TrustFile { zone, service, direction: direction.into(), authorities, openings }
+    }
+
+    /// Where each generation of an authority stands among those sent, which it joins.
+    fn indices(
+        &self,
+        of: &AuthorityRef,
+        known: &mut BTreeMap<usize, u32>,
+        sent: &mut Vec<v1::Authority>,
     ) -> Vec<u32> {
-        let wanted: BTreeSet<&AuthorityRef> = file.believed.authorities().collect();
-        let named = self.authorities.iter().enumerate().filter(|(_, believed)| wanted.contains(&believed.of));
+        let named = self.authorities.iter().enumerate().filter(|(_, believed)| believed.of == *of);
         named
             .map(|(at, believed)| {
                 *known.entry(at).or_insert_with(|| {
-                    authorities.push(believed.wire.clone());
-                    u32::try_from(authorities.len().saturating_sub(1)).unwrap_or(u32::MAX)
+                    sent.push(believed.wire.clone());
+                    u32::try_from(sent.len().saturating_sub(1)).unwrap_or(u32::MAX)
                 })
             })
             .collect()
@@ -293,18 +317,5 @@ impl View {
             .iter()
             .filter(|believed| believed.of.role == Role::Caller)
             .map(|believed| (&believed.of.zone, believed.wire.certificate.as_slice()))
-    }
-}
-
-fn wire_file(zone: &ZoneName, file: &TrustFile, authorities: Vec<u32>) -> v1::TrustFile {
-    let direction = match file.direction {
-        Direction::Inbound => v1::Direction::Inbound,
-        Direction::Outbound => v1::Direction::Outbound,
-    };
-    v1::TrustFile {
-        zone: zone.to_string(),
-        service: file.service.to_string(),
-        direction: direction.into(),
-        authorities,
     }
 }

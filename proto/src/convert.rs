@@ -9,8 +9,9 @@ use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use policy::appraisal::policy::Mode;
 use policy::id::{NameError, ProductName, ServiceName, ZoneName};
 use policy::time::UnixTime;
+use policy::zone::function::UnknownFunction;
 use policy::zone::model::TimingError;
-use policy::zone::{Conduit, IntraZone, NameConstraint, SoftwareKeys, Timing, Zone};
+use policy::zone::{Conduit, IntraZone, NameConstraint, Schedule, ScheduleError, SoftwareKeys, Timing, Zone};
 
 use crate::v1;
 
@@ -23,6 +24,12 @@ pub enum ConvertError {
     /// The numbers of a zone.
     #[error(transparent)]
     Timing(#[from] TimingError),
+    /// Not the hours of a week.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// Not a function of a zone.
+    #[error(transparent)]
+    Function(#[from] UnknownFunction),
     /// A word that is not one of a few.
     #[error("{field}: `{found}` is not one of {expected}")]
     Word {
@@ -105,6 +112,7 @@ pub fn zone_to_wire(zone: &Zone) -> v1::Zone {
         }
         .to_owned(),
         two_person: zone.two_person,
+        function: zone.function.map(|function| function.name().to_owned()).unwrap_or_default(),
     }
 }
 
@@ -142,6 +150,10 @@ pub fn zone_from_wire(sent: &v1::Zone) -> Result<Zone, ConvertError> {
     zone.products = products(&sent.products)?;
     zone.token_admits = sent.token_admits;
     zone.two_person = sent.two_person;
+    zone.function = match sent.function.as_str() {
+        "" => None,
+        function => Some(function.parse()?),
+    };
     if !sent.least.is_empty() {
         zone.least = least(&sent.least)?;
     }
@@ -188,6 +200,7 @@ pub fn conduit_to_wire(conduit: &Conduit) -> v1::Conduit {
         service: conduit.service.to_string(),
         expires_at: conduit.expires.map_or(0, |at| at.0),
         accept_observed: conduit.accept_observed,
+        schedule: schedule_to_wire(conduit.schedule.as_ref()),
     }
 }
 
@@ -197,7 +210,19 @@ pub fn conduit_from_wire(sent: Option<&v1::Conduit>) -> Result<Conduit, ConvertE
     let (from, to): (ZoneName, ZoneName) = (sent.from.parse()?, sent.to.parse()?);
     let service: ServiceName = sent.service.parse()?;
     let expires = (sent.expires_at != 0).then_some(UnixTime(sent.expires_at));
-    Ok(Conduit { from, to, service, expires, accept_observed: sent.accept_observed })
+    let schedule = schedule_from_wire(&sent.schedule)?;
+    Ok(Conduit { from, to, service, schedule, expires, accept_observed: sent.accept_observed })
+}
+
+/// The hours of something, to send; empty for always.
+#[must_use]
+pub fn schedule_to_wire(schedule: Option<&Schedule>) -> String {
+    schedule.map(ToString::to_string).unwrap_or_default()
+}
+
+/// The hours that a text describes; an empty one means always.
+pub fn schedule_from_wire(sent: &str) -> Result<Option<Schedule>, ScheduleError> {
+    (!sent.is_empty()).then(|| sent.parse()).transpose()
 }
 
 #[cfg(test)]
@@ -211,8 +236,25 @@ mod tests {
         zone.intra_zone = IntraZone::Allow;
         zone.software_keys = SoftwareKeys::Allow;
         zone.two_person = true;
+        zone.function = Some(policy::zone::Function::Safety);
         zone.timing = Timing::new(60, 3600, None).unwrap();
         assert_eq!(zone_from_wire(&zone_to_wire(&zone)), Ok(zone));
+    }
+
+    #[test]
+    fn a_conduit_survives_the_wire() {
+        let conduit = Conduit {
+            from: "vendor".parse().unwrap(),
+            to: "cell".parse().unwrap(),
+            service: "ssh".parse().unwrap(),
+            schedule: Some("sun 02:00-06:00 in Europe/Berlin".parse().unwrap()),
+            expires: Some(UnixTime(5)),
+            accept_observed: true,
+        };
+        let mut sent = conduit_to_wire(&conduit);
+        assert_eq!(conduit_from_wire(Some(&sent)), Ok(conduit));
+        sent.schedule = "sunday".into();
+        assert!(matches!(conduit_from_wire(Some(&sent)), Err(ConvertError::Schedule(_))));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 use std::path::{Path, PathBuf};
 
 use pem::{EncodeConfig, LineEnding, Pem};
+use policy::time::UnixTime;
 
 use super::{Content, Delivery};
 use crate::role::Seat;
@@ -44,8 +45,8 @@ pub enum ComposeError {
 }
 
 impl Delivery {
-    /// What software is given in this state; None if there is no certificate, or no trust set yet.
-    pub fn compose(state: &State) -> Result<Option<Self>, ComposeError> {
+    /// What software is given in this state at `now`; None if there is no certificate, or no trust set yet.
+    pub fn compose(state: &State, now: UnixTime) -> Result<Option<Self>, ComposeError> {
         let Some(trust) = state.trust.as_ref().filter(|_| !state.svids.is_empty()) else { return Ok(None) };
         let mut delivery = Self::default();
         for (seat, svid) in &state.svids {
@@ -58,7 +59,7 @@ impl Delivery {
             delivery.add(stem.with_extension("pem"), armour("CERTIFICATE", chain), PUBLIC);
             delivery.add(stem.with_extension("key"), key, KEY);
         }
-        for (file, authorities) in trust.files().filter(|(file, _)| state.zones.contains(&file.zone)) {
+        for (file, authorities) in trust.files(now).filter(|(file, _)| state.zones.contains(&file.zone)) {
             let service = Path::new(file.zone.as_str()).join("services").join(file.service.as_str());
             let stem = service.join(file.direction.name());
             let certificates = authorities.iter().map(|authority| authority.certificate.as_slice());
@@ -91,7 +92,7 @@ mod tests {
 
     use super::*;
     use crate::state::tests::{identity_key, software_key, trusted};
-    use crate::trust::tests::Plant;
+    use crate::trust::tests::{NOW, Plant};
 
     fn text<'a>(delivery: &'a Delivery, file: &str) -> &'a str {
         std::str::from_utf8(&delivery.files[Path::new(file)].bytes).unwrap()
@@ -99,7 +100,7 @@ mod tests {
 
     #[test]
     fn certificates_keys_and_both_directions_are_delivered() {
-        let delivery = Delivery::compose(&trusted(&Plant::new())).unwrap().unwrap();
+        let delivery = Delivery::compose(&trusted(&Plant::new()), NOW).unwrap().unwrap();
         let files: Vec<&str> = delivery.files.keys().map(|path| path.to_str().unwrap()).collect();
         let expected = [
             "press/caller.key",
@@ -125,7 +126,7 @@ mod tests {
         let mut state = trusted(&plant);
         let (seat, held) = software_key(&plant);
         state.software_keys.insert(seat, held.clone());
-        let delivery = Delivery::compose(&state).unwrap().unwrap();
+        let delivery = Delivery::compose(&state, NOW).unwrap().unwrap();
         let key = Path::new("press/services/opcua/server.key");
         assert_eq!(text(&delivery, "press/services/opcua/server.key"), held.key().to_pem());
         assert_eq!(delivery.files[key].mode, 0o600);
@@ -141,26 +142,26 @@ mod tests {
         let mut state = trusted(&Plant::new());
         let other = identity_key(&KeyPair::generate().unwrap());
         *state.keys.values_mut().next().unwrap() = other;
-        assert!(matches!(Delivery::compose(&state), Err(ComposeError::KeyMismatch(_))));
+        assert!(matches!(Delivery::compose(&state, NOW), Err(ComposeError::KeyMismatch(_))));
         state.keys.clear();
-        assert!(matches!(Delivery::compose(&state), Err(ComposeError::KeyMismatch(_))));
+        assert!(matches!(Delivery::compose(&state, NOW), Err(ComposeError::KeyMismatch(_))));
     }
 
     #[test]
     fn without_certificates_or_trust_nothing_changes() {
         let mut state = trusted(&Plant::new());
         state.trust = None;
-        assert_eq!(Delivery::compose(&state).unwrap(), None);
+        assert_eq!(Delivery::compose(&state, NOW).unwrap(), None);
         let mut state = trusted(&Plant::new());
         state.svids.clear();
-        assert_eq!(Delivery::compose(&state).unwrap(), None);
+        assert_eq!(Delivery::compose(&state, NOW).unwrap(), None);
     }
 
     #[test]
     fn files_of_a_zone_that_the_device_left_are_not_delivered() {
         let mut state = trusted(&Plant::new());
         state.zones = vec!["cell".parse().unwrap()];
-        let delivery = Delivery::compose(&state).unwrap().unwrap();
+        let delivery = Delivery::compose(&state, NOW).unwrap().unwrap();
         assert!(!delivery.files.keys().any(|path| path.to_str().unwrap().contains("services")));
     }
 }

@@ -276,7 +276,8 @@ impl Attester {
     /// Shows software what the state holds, if it may be shown.
     pub(super) fn deliver(&self) -> Result<(), DeliverError> {
         self.clock.raise(self.keeper.read(|state| state.clock_floor));
-        let Some(delivery) = self.keeper.read(Delivery::compose)? else { return Ok(()) };
+        let now = self.now();
+        let Some(delivery) = self.keeper.read(|state| Delivery::compose(state, now))? else { return Ok(()) };
         if self.sink.install(&delivery)? {
             let sequence = self.keeper.read(|state| state.trust_sequence);
             tracing::info!(trust.sequence = sequence, dir = %self.sink.dir().display(), "delivered");

@@ -20,12 +20,16 @@ use super::machine::{Effect, Exchange, Input, Machine, Memory, Outcome};
 use super::report::Reporter;
 use super::watch::{self, News};
 use crate::client::{CallError, Credentials};
+use crate::state::State;
 use crate::status::{ALIVE_EVERY, remedy};
 use crate::tpm::{KEY_GENERATION_DEADLINE, Operation};
 use crate::wanted::tell_updater;
 
 /// Time after which a command that the TPM still works on will never end: twice the longest.
 const STUCK: Duration = KEY_GENERATION_DEADLINE.saturating_mul(2);
+
+/// How often the clock is looked at while an edge of a conduit's hours is awaited.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 
 /// The loop cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -55,11 +59,13 @@ pub async fn run(attester: Arc<Attester>, stop: impl Future<Output = ()>) -> Res
     tokio::pin!(stop);
     driver.start();
     let ended = loop {
-        let (timer, in_flight) = (driver.timer, &mut driver.in_flight);
+        let (timer, edge) = (driver.timer, driver.next_edge());
+        let in_flight = &mut driver.in_flight;
         tokio::select! {
             () = &mut stop => break Ok(()),
             result = finished(in_flight) => driver.finish(result),
             () = elapsed(timer) => driver.input(Input::TimerFired),
+            () = elapsed(edge) => driver.open_and_close(),
             Some(item) = news.recv() => driver.hear(item),
             _ = alive.tick() => if let Err(error) = driver.stay_alive() { break Err(error) },
         }
@@ -91,6 +97,8 @@ struct Driver {
     credentials: latest::Sender<Option<Credentials>>,
     timer: Option<Instant>,
     in_flight: Option<InFlight>,
+    /// A conduit opened or closed, and software could not be shown it.
+    edge_missed: bool,
     /// Another release may be wanted.
     wanted: Arc<Notify>,
 }
@@ -106,7 +114,16 @@ impl Driver {
         let (credentials, _) = latest::channel(None);
         let (machine, reporter) = (Machine::new(memory), Reporter::new(now));
         let wanted = Arc::new(Notify::new());
-        Self { attester, machine, reporter, credentials, timer: None, in_flight: None, wanted }
+        Self {
+            attester,
+            machine,
+            reporter,
+            credentials,
+            timer: None,
+            in_flight: None,
+            edge_missed: false,
+            wanted,
+        }
     }
 
     /// A delivery that a power cut interrupted is completed before anything is asked.
@@ -257,6 +274,25 @@ impl Driver {
                 self.credentials.send_replace(None);
                 self.input(Input::TrustLost);
             }
+        }
+    }
+
+    /// When the next conduit opens or closes by the clock. A clock that is set meanwhile is noticed within a minute.
+    fn next_edge(&self) -> Option<Instant> {
+        let now = self.attester.now();
+        let edge = self.attester.keeper.read(|state: &State| state.trust.as_ref()?.next_edge(now));
+        let edge = edge.map(|edge| Duration::from_secs(edge.since(now)));
+        let again = self.edge_missed.then_some(LOOK_AT_CLOCK);
+        Some(Instant::now() + LOOK_AT_CLOCK.min(edge.or(again)?))
+    }
+
+    /// Conduits open and close on time, broker or not.
+    fn open_and_close(&mut self) {
+        let delivered = self.attester.deliver();
+        self.edge_missed = delivered.is_err();
+        if let Err(error) = delivered {
+            tracing::error!(%error, "the edge of a conduit's hours is not delivered");
+            self.reporter.problem = Some(error.to_string());
         }
     }
 

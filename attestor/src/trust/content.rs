@@ -6,10 +6,10 @@ use std::time::Duration;
 use policy::id::{NameError, ZoneName};
 use policy::time::UnixTime;
 use prost::Message;
-use proto::v1;
+use proto::{convert, v1};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
-use super::{Authority, Direction, Expected, TrustError, TrustFile, TrustSet};
+use super::{Authority, Direction, Expected, Opening, TrustError, TrustFile, TrustSet};
 use crate::config::MAX_ZONES;
 use crate::role::Role;
 
@@ -27,6 +27,7 @@ pub(super) fn parse(signed: v1::SignedTrustSet, expected: &Expected<'_>) -> Resu
     }
     let bounded = set.authorities.len() <= MAX_AUTHORITIES
         && set.files.len() <= MAX_FILES
+        && set.files.iter().all(|file| file.openings.len() <= MAX_AUTHORITIES)
         && set.timings.len() <= MAX_ZONES;
     if !bounded {
         return Err(malformed("it has more authorities, files or zones than any device"));
@@ -73,9 +74,8 @@ fn file(found: &v1::TrustFile, set: &v1::TrustSet) -> Result<TrustFile, TrustErr
         v1::Direction::Outbound => (Direction::Outbound, Role::Listener),
         v1::Direction::Unspecified => return Err(malformed("a trust file has no direction")),
     };
-    let mut authorities = Vec::new();
-    for index in &found.authorities {
-        let index = usize::try_from(*index).map_err(|_| malformed("an index is too large"))?;
+    let named = |index: u32| {
+        let index = usize::try_from(index).map_err(|_| malformed("an index is too large"))?;
         let authority = set
             .authorities
             .get(index)
@@ -84,12 +84,27 @@ fn file(found: &v1::TrustFile, set: &v1::TrustSet) -> Result<TrustFile, TrustErr
         if Role::from_wire(authority.role()) != Some(believed) {
             return Err(malformed("a trust file believes an authority of the other direction"));
         }
-        authorities.push(index);
-    }
+        Ok(index)
+    };
+    let openings = found.openings.iter().map(|one| opening(one, named(one.authority)?));
+    let openings = openings.collect::<Result<Vec<_>, _>>()?;
+    let always = |index: &usize| openings.iter().all(|opening| opening.authority != *index);
+    let authorities = found.authorities.iter().map(|index| named(*index));
+    let authorities: Vec<usize> = authorities.collect::<Result<Vec<_>, _>>()?;
+    let authorities = authorities.into_iter().filter(always).collect();
     Ok(TrustFile {
         zone: found.zone.parse().map_err(name)?,
         service: found.service.parse().map_err(name)?,
         direction,
         authorities,
+        openings,
     })
+}
+
+/// Hours that cannot be read are no hours: whoever does not know when to close must not open.
+fn opening(found: &v1::Opening, authority: usize) -> Result<Opening, TrustError> {
+    let schedule = convert::schedule_from_wire(&found.schedule);
+    let schedule = schedule.map_err(|error| TrustError::Malformed(error.to_string()))?;
+    let expires = (found.expires_at != 0).then_some(UnixTime(found.expires_at));
+    Ok(Opening { authority, schedule, expires })
 }

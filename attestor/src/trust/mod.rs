@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 use policy::time::UnixTime;
+use policy::zone::{Hours, Schedule};
 use prost::Message;
 use proto::v1::SignedTrustSet;
 
@@ -75,6 +76,30 @@ pub struct TrustFile {
     pub direction: Direction,
     /// Indices into the set's authorities, all of them valid.
     authorities: Vec<usize>,
+    /// Authorities that are believed in certain hours only; none of them is in the list above.
+    openings: Vec<Opening>,
+}
+
+/// An authority that is believed in certain hours only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Opening {
+    authority: usize,
+    schedule: Option<Schedule>,
+    expires: Option<UnixTime>,
+}
+
+impl Opening {
+    const fn hours(&self) -> Hours<'_> {
+        Hours { schedule: self.schedule.as_ref(), expires: self.expires }
+    }
+}
+
+impl TrustFile {
+    /// The authorities that it believes at `now`.
+    fn believed(&self, now: UnixTime) -> impl Iterator<Item = usize> {
+        let open = self.openings.iter().filter(move |opening| opening.hours().is_open(now));
+        self.authorities.iter().copied().chain(open.map(|opening| opening.authority))
+    }
 }
 
 /// A trust set is refused.
@@ -193,12 +218,19 @@ impl TrustSet {
         zones.iter().filter_map(|zone| self.reattest_every.get(zone)).min().copied()
     }
 
-    /// The trust files, each with the authorities it believes: at least one, the authority that nobody holds the
-    /// key of if there is no other. An empty file would make some software not start, or not check.
-    pub fn files(&self) -> impl Iterator<Item = (&TrustFile, Vec<&Authority>)> {
-        self.files.iter().map(|file| {
+    /// The first second after `now` at which a file believes others, without any word from the broker.
+    #[must_use]
+    pub fn next_edge(&self, now: UnixTime) -> Option<UnixTime> {
+        let openings = self.files.iter().flat_map(|file| &file.openings);
+        openings.filter_map(|opening| opening.hours().next_edge(now)).min()
+    }
+
+    /// The trust files at `now`, each with the authorities it believes: at least one, the authority that nobody holds
+    /// the key of if there is no other. An empty file would make some software not start, or not check.
+    pub fn files(&self, now: UnixTime) -> impl Iterator<Item = (&TrustFile, Vec<&Authority>)> {
+        self.files.iter().map(move |file| {
             let mut authorities: Vec<&Authority> =
-                file.authorities.iter().filter_map(|index| self.authorities.get(*index)).collect();
+                file.believed(now).filter_map(|index| self.authorities.get(index)).collect();
             if authorities.is_empty() {
                 authorities.push(&self.nobody);
             }

@@ -91,6 +91,7 @@ pub(crate) fn set() -> v1::TrustSet {
         service: "opcua".into(),
         direction: direction.into(),
         authorities,
+        openings: Vec::new(),
     };
     v1::TrustSet {
         sequence: 7,
@@ -114,9 +115,9 @@ fn a_good_set_is_taken_and_an_empty_direction_believes_nobody() {
     let expected = Expected { root: &plant.root, plant: &plant.domain, device: &device, floor: 7 };
     let signed = plant.sign(&set());
     let trust = TrustSet::verify(signed.clone(), &expected, NOW).unwrap();
-    let files: Vec<_> = trust.files().map(|(file, found)| (file.direction, found.len())).collect();
+    let files: Vec<_> = trust.files(NOW).map(|(file, found)| (file.direction, found.len())).collect();
     assert_eq!(files, [(Direction::Inbound, 1), (Direction::Outbound, 1)]);
-    let outbound = trust.files().nth(1).unwrap().1;
+    let outbound = trust.files(NOW).nth(1).unwrap().1;
     assert_eq!(outbound[0].certificate, signed.nobody_certificate);
     let late = NOW.plus(40 * 365 * 86_400);
     assert!(matches!(
@@ -126,6 +127,33 @@ fn a_good_set_is_taken_and_an_empty_direction_believes_nobody() {
     let zones = ["press", "cell"].map(|zone| zone.parse().unwrap());
     assert_eq!(trust.reattest_every(&zones), Some(Duration::from_secs(60)));
     assert_eq!(TrustSet::recall(&trust.to_bytes(), &expected).unwrap(), trust);
+}
+
+#[test]
+fn conduits_open_and_close_by_the_clock_without_the_broker() {
+    let plant = Plant::new();
+    let device = "press-1".parse().unwrap();
+    let expected = Expected { root: &plant.root, plant: &plant.domain, device: &device, floor: 7 };
+    let mut set = set();
+    // Open while it was made, which says nothing about other hours.
+    let opening =
+        |schedule: &str, end| v1::Opening { authority: 0, schedule: schedule.into(), expires_at: end };
+    let (saturday, end) = ("2026-11-28T22:00:00Z", "2026-12-06T00:00:00Z".parse::<UnixTime>().unwrap());
+    set.files[0].openings = vec![opening("sat,sun 22:00-04:00", end.0)];
+    let trust = TrustSet::verify(plant.sign(&set), &expected, NOW).unwrap();
+    let opens: UnixTime = saturday.parse().unwrap();
+    let believed = |at: UnixTime| trust.files(at).next().unwrap().1[0] != &trust.nobody;
+    for (at, open) in [(opens.minus(1), false), (opens, true), (opens.plus(6 * 3600), false), (end, false)] {
+        assert_eq!(believed(at), open, "{at}");
+    }
+    assert!(believed("2026-12-05T23:59:59Z".parse().unwrap()));
+    assert_eq!(trust.next_edge(opens.minus(1)), Some(opens));
+    assert_eq!(trust.next_edge(end.minus(1)), Some(end));
+    assert_eq!(trust.next_edge(end), None);
+    set.files[0].openings = vec![opening("when it suits", 0)];
+    assert!(matches!(plant.refusal(plant.sign(&set), 7), TrustError::Malformed(_)));
+    set.files[0].openings = vec![v1::Opening { authority: 1, ..opening("", 0) }];
+    assert!(plant.refusal(plant.sign(&set), 7).to_string().contains("not in the set"));
 }
 
 #[test]

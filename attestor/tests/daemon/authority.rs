@@ -134,6 +134,15 @@ impl Plant {
 
     /// The trust set of press-1: `cell` may open opcua if `open`.
     pub(crate) fn trust(&self, sequence: u64, open: bool) -> v1::SignedTrustSet {
+        self.sign_trust(sequence, open, Vec::new())
+    }
+
+    /// The trust set of press-1: `cell` may open opcua until `end`.
+    pub(crate) fn trust_until(&self, sequence: u64, end: u64) -> v1::SignedTrustSet {
+        self.sign_trust(sequence, true, vec![v1::Opening { expires_at: end, ..v1::Opening::default() }])
+    }
+
+    fn sign_trust(&self, sequence: u64, open: bool, openings: Vec<v1::Opening>) -> v1::SignedTrustSet {
         let authority = v1::Authority {
             zone: "cell".into(),
             role: v1::Role::Caller.into(),
@@ -150,6 +159,7 @@ impl Plant {
                 service: "opcua".into(),
                 direction: v1::Direction::Inbound.into(),
                 authorities: if open { vec![0] } else { Vec::new() },
+                openings,
             }],
             timings: vec![v1::ZoneTiming {
                 zone: "press".into(),

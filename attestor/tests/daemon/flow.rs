@@ -1,5 +1,6 @@
 //! What a device lives through.
 
+use attestor::ports::{Clock, System};
 use attestor::status::Word;
 use attestor::testing::missing_tool;
 use attestor::tss2_key;
@@ -62,6 +63,28 @@ async fn a_device_enrolls_is_delivered_watches_answers_and_loses_trust() {
 
     daemon.stop().await;
     device.status("stopped", |status| status.stopped).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conduit_closes_on_time_without_the_broker() {
+    let Some(device) = Device::make() else { return };
+    let broker = Broker::new();
+    let (address, serving) = serve(&broker, "127.0.0.1:0").await;
+    let daemon = device.start(&broker, address).await;
+    device.status("trusted", is(Word::Trusted)).await;
+    until("watching", || broker.script.lock().unwrap().watchers == 1).await;
+    broker.say(Event::Trust(broker.plant.trust(8, false)));
+    device.status("closed", |status| status.trust_sequence == 8).await;
+    let closed = || device.delivered("services/opcua/inbound.pem");
+    let nobody = closed();
+    let end = System::default().now().plus(3).0;
+    broker.say(Event::Trust(broker.plant.trust_until(9, end)));
+    until("open", || closed() != nobody).await;
+    serving.abort();
+    assert!(serving.await.is_err());
+    until("closed again", || closed() == nobody).await;
+    assert!(System::default().now().0 >= end, "it closed before its time");
+    daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -98,7 +98,7 @@ fn closed(conduit: &Conduit, now: UnixTime) -> Refusal {
     let (from, to, service) = (conduit.from.clone(), conduit.to.clone(), conduit.service.clone());
     match &conduit.schedule {
         Some(schedule) if !conduit.has_ended(now) => {
-            let opens = conduit.next_opening(now);
+            let opens = conduit.hours().next_opening(now);
             Refusal::Closed { from, to, service, hours: schedule.to_string(), opens }
         }
         _ => Refusal::Expired { from, to, service, at: conduit.expires.unwrap_or_default() },

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::hours::Hours;
 use super::schedule::Schedule;
 use crate::id::{ServiceName, ZoneName};
 use crate::time::UnixTime;
@@ -30,40 +31,22 @@ pub struct Conduit {
 }
 
 impl Conduit {
+    /// When it is open.
+    #[must_use]
+    pub const fn hours(&self) -> Hours<'_> {
+        Hours { schedule: self.schedule.as_ref(), expires: self.expires }
+    }
+
     /// Whether the conduit is open at `now`.
     #[must_use]
     pub fn is_open(&self, now: UnixTime) -> bool {
-        !self.has_ended(now) && self.schedule.as_ref().is_none_or(|schedule| schedule.is_open(now))
+        self.hours().is_open(now)
     }
 
     /// Whether it is closed for good.
     #[must_use]
     pub fn has_ended(&self, now: UnixTime) -> bool {
-        self.expires.is_some_and(|expires| now >= expires)
-    }
-
-    /// The first second after `now` at which it opens or closes, if it ever does.
-    #[must_use]
-    pub fn next_edge(&self, now: UnixTime) -> Option<UnixTime> {
-        if self.has_ended(now) {
-            return None;
-        }
-        let scheduled = self.schedule.as_ref().and_then(|schedule| schedule.next_edge(now));
-        // An edge at or after the end changes nothing that the end does not; the end of a closed conduit does nothing.
-        match (scheduled, self.expires) {
-            (Some(edge), Some(end)) if edge >= end => self.is_open(now).then_some(end),
-            (Some(edge), _) => Some(edge),
-            (None, end) => end,
-        }
-    }
-
-    /// The first second from `now` on at which it is open, if it ever is.
-    #[must_use]
-    pub fn next_opening(&self, now: UnixTime) -> Option<UnixTime> {
-        if self.is_open(now) {
-            return Some(now);
-        }
-        self.next_edge(now).filter(|edge| self.is_open(*edge))
+        self.hours().has_ended(now)
     }
 }
 

@@ -163,7 +163,7 @@ fn of_conduit(
         return vec![spot(SpotKind::Ended, why)];
     }
     let mut spots = Vec::new();
-    if conduit.next_opening(now).is_none() {
+    if conduit.hours().next_opening(now).is_none() {
         let hours = conduit.schedule.as_ref().map(ToString::to_string).unwrap_or_default();
         let end = conduit.expires.unwrap_or_default();
         let why = format!(

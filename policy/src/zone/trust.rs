@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conduit::Conduit;
 use super::model::{IntraZone, Segmentation};
+use super::schedule::Schedule;
 use crate::id::{ServiceName, ZoneName};
 use crate::time::UnixTime;
 
@@ -78,8 +79,21 @@ pub struct TrustFile {
     pub service: ServiceName,
     /// The direction.
     pub direction: Direction,
-    /// Whom it names.
+    /// Whom it names now.
     pub believed: Believed,
+    /// When it names whom it does not always name, so that the device needs nobody to open and close on time.
+    pub openings: Vec<Opening>,
+}
+
+/// An authority that a file names in certain hours only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// The authority.
+    pub authority: AuthorityRef,
+    /// The hours of the week, if not always.
+    pub schedule: Option<Schedule>,
+    /// The first second at which it is over for good, if it ends.
+    pub expires: Option<UnixTime>,
 }
 
 /// All trust files of a device.
@@ -120,14 +134,12 @@ pub fn compile(plant: &Segmentation, device: &Placement, now: UnixTime) -> Resul
     };
     let conduits = || plant.conduits().iter();
     let inbound = |service: &ServiceName| {
-        let open = conduits().filter(|c| c.to == device.zone && c.service == *service && c.is_open(now));
-        let zones = open.map(|c| &c.from).chain(own).cloned().collect();
-        file(service, Direction::Inbound, Believed::new(zones, Role::Caller))
+        let of = conduits().filter(|c| c.to == device.zone && c.service == *service);
+        file(service, Direction::Inbound, of.map(|c| (&c.from, c)), own, now)
     };
     let outbound = |service: &ServiceName| {
-        let open = conduits().filter(|c| c.from == device.zone && c.service == *service && c.is_open(now));
-        let zones = open.map(|c| &c.to).chain(own).cloned().collect();
-        file(service, Direction::Outbound, Believed::new(zones, Role::Listener))
+        let of = conduits().filter(|c| c.from == device.zone && c.service == *service);
+        file(service, Direction::Outbound, of.map(|c| (&c.to, c)), own, now)
     };
     let named = conduits().filter(|c| c.from == device.zone).map(|c| &c.service);
     let reachable: BTreeSet<&ServiceName> =
@@ -138,11 +150,37 @@ pub fn compile(plant: &Segmentation, device: &Placement, now: UnixTime) -> Resul
     Ok(TrustFiles { files, until: next_edge(plant.conduits(), &device.zone, now) })
 }
 
-fn file(service: &ServiceName, direction: Direction, believed: Believed) -> TrustFile {
-    TrustFile { service: service.clone(), direction, believed }
+/// The file of a service and direction, from the conduits that concern it, each with the zone at its other end.
+fn file<'a>(
+    service: &ServiceName,
+    direction: Direction,
+    conduits: impl Iterator<Item = (&'a ZoneName, &'a Conduit)>,
+    own: Option<&ZoneName>,
+    now: UnixTime,
+) -> TrustFile {
+    let role = match direction {
+        Direction::Inbound => Role::Caller,
+        Direction::Outbound => Role::Listener,
+    };
+    let (mut zones, mut openings): (BTreeSet<ZoneName>, Vec<Opening>) =
+        (own.cloned().into_iter().collect(), Vec::new());
+    for (zone, conduit) in conduits {
+        if conduit.is_open(now) {
+            zones.insert(zone.clone());
+        }
+        if (conduit.schedule.is_some() || conduit.expires.is_some()) && !conduit.has_ended(now) {
+            let authority = AuthorityRef { zone: zone.clone(), role };
+            openings.push(Opening {
+                authority,
+                schedule: conduit.schedule.clone(),
+                expires: conduit.expires,
+            });
+        }
+    }
+    TrustFile { service: service.clone(), direction, believed: Believed::new(zones, role), openings }
 }
 
 fn next_edge(conduits: &[Conduit], zone: &ZoneName, now: UnixTime) -> Option<UnixTime> {
     let touches = |c: &&Conduit| c.from == *zone || c.to == *zone;
-    conduits.iter().filter(touches).filter_map(|c| c.next_edge(now)).min()
+    conduits.iter().filter(touches).filter_map(|c| c.hours().next_edge(now)).min()
 }

@@ -112,7 +112,7 @@ pub struct TrustSet {
     pub device: ::prost::alloc::string::String,
 }
 /// One trust file: the authorities that one direction of one service believes.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TrustFile {
     #[prost(string, tag = "1")]
     pub zone: ::prost::alloc::string::String,
@@ -120,9 +120,26 @@ pub struct TrustFile {
     pub service: ::prost::alloc::string::String,
     #[prost(enumeration = "Direction", tag = "3")]
     pub direction: i32,
-    /// Indices into TrustSet.authorities; none: nobody, the device writes the authority without a key.
+    /// Indices into TrustSet.authorities, of those believed when the set was made; none: nobody, the device writes the
+    /// authority without a key.
     #[prost(uint32, repeated, tag = "4")]
     pub authorities: ::prost::alloc::vec::Vec<u32>,
+    /// Those believed in certain hours only: for them this counts, not whether they stand in the list above.
+    #[prost(message, repeated, tag = "40")]
+    pub openings: ::prost::alloc::vec::Vec<Opening>,
+}
+/// An authority that a trust file believes in certain hours only.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Opening {
+    /// Index into TrustSet.authorities.
+    #[prost(uint32, tag = "1")]
+    pub authority: u32,
+    /// Hours of the week, as in a conduit; empty: always.
+    #[prost(string, tag = "2")]
+    pub schedule: ::prost::alloc::string::String,
+    /// The first second at which it is over for good; 0: it does not end.
+    #[prost(uint64, tag = "3")]
+    pub expires_at: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ZoneTiming {
@@ -2592,6 +2609,9 @@ pub struct Zone {
     /// Whether changes of the zone need two people.
     #[prost(bool, tag = "30")]
     pub two_person: bool,
+    /// What it is for: control, safety, sensors, vendor, it; empty: not said.
+    #[prost(string, tag = "40")]
+    pub function: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateZoneRequest {
@@ -2711,6 +2731,9 @@ pub struct Conduit {
     pub expires_at: u64,
     #[prost(bool, tag = "5")]
     pub accept_observed: bool,
+    /// The hours of the week in which it is open, for example "sat,sun 22:00-04:00 in Europe/Berlin"; empty: always.
+    #[prost(string, tag = "40")]
+    pub schedule: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AllowConduitRequest {

@@ -3,6 +3,8 @@
 use clap::{Args, Subcommand};
 use policy::id::{ServiceName, ZoneName};
 use policy::time::UnixTime;
+use policy::zone::Schedule;
+use proto::convert;
 use proto::v1::{AllowConduitRequest, CloseConduitRequest, Conduit, ListConduitsRequest};
 use serde::Serialize;
 
@@ -25,10 +27,16 @@ pub(crate) enum ConduitCommand {
 
 /// Who may open what.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: touchstone conduit allow --from cell-3 --to historian --service opcua")]
+#[command(after_help = "\
+Examples:
+  touchstone conduit allow --from cell-3 --to historian --service opcua
+  touchstone conduit allow --from vendor --to cell-3 --service ssh --schedule 'sat,sun 22:00-04:00 in Europe/Berlin'")]
 pub(crate) struct AllowArgs {
     #[command(flatten)]
     ends: Ends,
+    /// Hours of the week in which it is open, by the clock of a time zone, or else of UTC; devices keep them without the broker
+    #[arg(long, value_name = "HOURS")]
+    schedule: Option<Schedule>,
     /// When it closes by itself, RFC 3339
     #[arg(long, value_name = "TIME")]
     until: Option<UnixTime>,
@@ -78,6 +86,7 @@ pub(crate) struct ConduitView {
     from: String,
     to: String,
     service: String,
+    schedule: Option<String>,
     until: Option<String>,
     accept_observed: bool,
     #[serde(skip)]
@@ -90,6 +99,7 @@ impl From<Conduit> for ConduitView {
             from: conduit.from,
             to: conduit.to,
             service: conduit.service,
+            schedule: (!conduit.schedule.is_empty()).then_some(conduit.schedule),
             until: words::json_time(conduit.expires_at),
             accept_observed: conduit.accept_observed,
             ends: conduit.expires_at,
@@ -100,13 +110,14 @@ impl From<Conduit> for ConduitView {
 impl ConduitView {
     /// The table of conduits.
     pub(crate) fn table(conduits: &[Self], page: &Page) -> String {
-        let mut table = Table::new(["FROM", "TO", "SERVICE", "ENDS", "NOTE"]);
+        let mut table = Table::new(["FROM", "TO", "SERVICE", "HOURS", "ENDS", "NOTE"]);
         for conduit in conduits {
             let note = if conduit.accept_observed { "from a zone in observe" } else { "-" };
             table.row([
                 conduit.from.clone(),
                 conduit.to.clone(),
                 conduit.service.clone(),
+                conduit.schedule.clone().unwrap_or_else(|| "always".to_owned()),
                 words::left(conduit.ends, page.now),
                 note.to_owned(),
             ]);
@@ -150,6 +161,7 @@ pub(crate) async fn run(command: ConduitCommand, session: &Session) -> Result<Re
 async fn allow(args: AllowArgs, session: &Session) -> Result<Report> {
     let dry_run = args.dry_run.dry_run;
     let conduit = Conduit {
+        schedule: convert::schedule_to_wire(args.schedule.as_ref()),
         expires_at: args.until.map_or(0, |until| until.0),
         accept_observed: args.accept_observed,
         ..args.ends.into()
@@ -199,9 +211,13 @@ mod tests {
             service: "opcua".to_owned(),
             expires_at: 10_000,
             accept_observed: true,
+            schedule: "sun 02:00-06:00".to_owned(),
         };
         let text = ConduitView::table(&[conduit.into()], &Page::plain(100));
-        assert!(text.contains("lab   historian  opcua    in 2 h  from a zone in observe"), "{text}");
+        assert!(
+            text.contains("lab   historian  opcua    sun 02:00-06:00  in 2 h  from a zone in observe"),
+            "{text}"
+        );
         let none = ConduitView::table(&[], &Page::plain(100));
         assert_eq!(none, "no conduits; what no conduit allows is refused\n");
     }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum};
 use policy::id::{ProductName, ZoneName};
+use policy::zone::Function;
 use proto::v1::{
     CreateZoneRequest, GetZoneRequest, GetZoneResponse, ListZonesRequest, SetZoneRequest, Zone, ZoneTiming,
 };
@@ -50,6 +51,9 @@ Examples:
 pub(crate) struct CreateArgs {
     /// Name of the zone: a-z, 0-9 and -, at most 40
     name: ZoneName,
+    /// What it is for: control, safety, sensors, vendor or it; `zone check` holds the plant against it
+    #[arg(long, value_name = "FUNCTION")]
+    function: Option<Function>,
     /// Whether what is not golden is refused or only recorded
     #[arg(long, value_enum, default_value_t = Mode::Enforce)]
     mode: Mode,
@@ -207,6 +211,7 @@ impl From<CreateArgs> for Zone {
             least: args.least.into_iter().map(|least| (least.claim, least.tier)).collect(),
             software_keys: written(args.software_keys),
             two_person: args.two_person,
+            function: args.function.map(|function| function.to_string()).unwrap_or_default(),
         }
     }
 }
@@ -215,6 +220,7 @@ impl From<CreateArgs> for Zone {
 #[derive(Debug, Serialize)]
 struct ZoneView {
     name: String,
+    function: Option<String>,
     mode: String,
     reattest_every_seconds: u32,
     outlive_broker_seconds: u32,
@@ -233,6 +239,7 @@ impl From<Zone> for ZoneView {
         let timing = zone.timing.unwrap_or_default();
         Self {
             name: zone.name,
+            function: (!zone.function.is_empty()).then_some(zone.function),
             mode: zone.mode,
             reattest_every_seconds: timing.reattest_every_seconds,
             outlive_broker_seconds: timing.outlive_broker_seconds,
@@ -306,6 +313,7 @@ impl View for ZonePage {
         let least: Vec<_> = zone.least.iter().map(|(claim, tier)| format!("{claim}={tier}")).collect();
         let lines = [
             ("zone", zone.name.clone()),
+            ("for", zone.function.clone().unwrap_or_else(|| "-".to_owned())),
             ("mode", zone.mode.clone()),
             ("devices", self.devices.to_string()),
             ("products", words::list(&zone.products)),

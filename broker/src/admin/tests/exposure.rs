@@ -214,6 +214,7 @@ async fn owner_peers_and_zones_of_whoever_asks_are_told() {
         from: "historian".parse().unwrap(),
         to: "cell-3".parse().unwrap(),
         service: "opcua".parse().unwrap(),
+        schedule: None,
         expires: None,
         accept_observed: false,
     };

@@ -32,6 +32,7 @@ async fn the_page_names_what_needs_a_person_and_the_next_command() {
         from: "lab".parse().unwrap(),
         to: "cell-3".parse().unwrap(),
         service: "opcua".parse().unwrap(),
+        schedule: None,
         expires: None,
         accept_observed: true,
     };

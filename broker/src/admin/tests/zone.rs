@@ -14,6 +14,7 @@ fn opcua(from: &str, to: &str) -> Conduit {
         from: from.parse().unwrap(),
         to: to.parse().unwrap(),
         service: "opcua".parse().unwrap(),
+        schedule: None,
         expires: None,
         accept_observed: false,
     }
