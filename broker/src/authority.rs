@@ -89,6 +89,20 @@ pub fn prepare(
     })
 }
 
+/// The next generation of a zone's authority, active, not stored yet, with its key in the store: the number of a
+/// generation is used once, also by a zone that is made again under its old name.
+pub async fn next_generation(
+    plant: &Plant,
+    zone: &ZoneName,
+    role: Role,
+    constraint: NameConstraint,
+    now: UnixTime,
+) -> Result<(String, AuthorityRecord), AuthorityError> {
+    let all: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), &authority_prefix(zone, role)).await?;
+    let generation = all.last().map_or(1, |held| held.record.generation.saturating_add(1));
+    Ok((authority_key(zone, role, generation), prepare(plant, zone, role, generation, constraint, now)?))
+}
+
 /// The authority that signs for this zone and role today.
 pub async fn active(
     plant: &Plant,

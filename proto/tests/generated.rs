@@ -17,6 +17,7 @@ fn generate(out: &Path) {
         "golden",
         "rollout",
         "zone",
+        "graph",
         "audit",
         "backup",
         "change",

@@ -75,6 +75,8 @@ pub enum Act {
     CloseConduit,
     /// How a zone is administered.
     SetZone,
+    /// All zones and conduits, from one file.
+    ApplyGraph,
     /// Changes that wait for a second person.
     ReadChanges,
     /// Carries one out.
@@ -128,6 +130,7 @@ impl Act {
         Self::AllowConduit,
         Self::CloseConduit,
         Self::SetZone,
+        Self::ApplyGraph,
         Self::ReadChanges,
         Self::ApproveChange,
         Self::RejectChange,
@@ -175,7 +178,7 @@ impl Act {
             | Self::EndOverride
             | Self::AttestDevice
             | Self::CreateToken => AdminRole::Operator,
-            Self::CreateZone | Self::AllowConduit | Self::CloseConduit | Self::SetZone => AdminRole::Security,
+            Self::CreateZone | Self::AllowConduit | Self::CloseConduit | Self::SetZone | Self::ApplyGraph => AdminRole::Security,
             Self::InviteAdministrator
             | Self::RemoveAdministrator
             | Self::SetAdministrator
@@ -228,6 +231,7 @@ impl Act {
             | Self::AllowConduit
             | Self::CloseConduit
             | Self::SetZone
+            | Self::ApplyGraph
             // Otherwise one owner would invite the second person themselves.
             | Self::InviteAdministrator
             | Self::SetAdministrator => Demand::ByZone,
@@ -278,6 +282,7 @@ impl Act {
             Self::AllowConduit => "conduit.allow",
             Self::CloseConduit => "conduit.close",
             Self::SetZone => "zone.set",
+            Self::ApplyGraph => "zone.apply",
             Self::ReadChanges => "change.read",
             Self::ApproveChange => "change.approve",
             Self::RejectChange => "change.reject",

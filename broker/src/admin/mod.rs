@@ -20,6 +20,7 @@ pub mod device;
 pub mod enforcement;
 pub mod exposure;
 pub mod golden;
+pub mod graph;
 pub mod outlook;
 pub mod overriding;
 pub mod people;

@@ -12,6 +12,7 @@ use crate::plant::Plant;
 use crate::ports::random;
 use crate::record::device::{DEVICE, EK, INVENTORY};
 use crate::record::stage::{Progress, STAGE, Stage, stage_key};
+use crate::record::zone::{AUTHORITY, CONDUIT, ZONE};
 use crate::record::{Held, RecordError, fetch, list, stored};
 use crate::session::Refusal;
 use crate::session::complete::commit;
@@ -19,7 +20,7 @@ use crate::store::record::{Record, encode_staged, stage_of};
 use crate::store::{MAX_SCAN, MAX_TXN_KEYS, Revision, Txn, TxnError};
 
 /// Where staged records may be. Whoever stages another kind adds its prefix.
-const STAGED: [&str; 3] = [DEVICE, EK, INVENTORY];
+const STAGED: [&str; 6] = [DEVICE, EK, INVENTORY, ZONE, CONDUIT, AUTHORITY];
 /// Transactions on their way to the store at once, so that it can write them in one go.
 const AT_ONCE: usize = 64;
 /// Keys of one removal: each is compared and deleted.

@@ -21,7 +21,7 @@ use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::zone::{
-    AUTHORITY, AuthorityRecord, RevokedCertificate, authority_key, conduit_key, revoked_prefix, zone_key,
+    AUTHORITY, AuthorityRecord, RevokedCertificate, conduit_key, revoked_prefix, zone_key,
 };
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
@@ -60,9 +60,8 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
     }
     let mut txn = txn.absent(zone_key(&zone.name)).put(zone_key(&zone.name), stored(zone)?);
     for role in [Role::Caller, Role::Listener] {
-        let authority = authority::prepare(plant, &zone.name, role, 1, zone.name_constraint, now)
-            .map_err(Refusal::internal)?;
-        let key = authority_key(&zone.name, role, 1);
+        let made = authority::next_generation(plant, &zone.name, role, zone.name_constraint, now).await;
+        let (key, authority) = made.map_err(Refusal::internal)?;
         txn = txn.absent(key.clone()).put(key, stored(&authority)?);
     }
     let mut text = "created with its caller and listener authorities".to_owned();

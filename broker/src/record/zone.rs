@@ -20,19 +20,26 @@ pub const AUTHORITY: &str = "authority/";
 pub const REVOKED: &str = "revoked/";
 
 impl Record for Zone {
-    /// 2: it says whether it allows software keys. 3: and whether changes need two people.
-    const VERSION: u32 = 3;
+    /// 2: it says whether it allows software keys. 3: and whether changes need two people. 4: and what it is for.
+    const VERSION: u32 = 4;
     const KIND: &'static str = "zone";
 
-    /// A zone of version 1 allows none, one of version 2 asks for one person: the defaults.
+    /// A zone of version 1 allows none, one of version 2 asks for one person, one of version 3 is for nothing that was said:
+    /// the defaults.
     fn upgrade(from: u32, data: Value) -> Option<Value> {
         (1..Self::VERSION).contains(&from).then_some(data)
     }
 }
 
 impl Record for Conduit {
-    const VERSION: u32 = 1;
+    /// 2: it may have hours.
+    const VERSION: u32 = 2;
     const KIND: &'static str = "conduit";
+
+    /// A conduit of version 1 is open at all hours: the default.
+    fn upgrade(from: u32, data: Value) -> Option<Value> {
+        (from == 1).then_some(data)
+    }
 }
 
 /// Where an authority is in its life.
@@ -147,7 +154,7 @@ mod tests {
     fn a_zone_of_version_1_allows_no_software_keys() {
         let zone = Zone::new("cell-3".parse().unwrap());
         let written = String::from_utf8(encode(&zone).unwrap()).unwrap();
-        let old = written.replace("\"v\":3", "\"v\":1");
+        let old = written.replace("\"v\":4", "\"v\":1").replace("\"function\":null,", "");
         let old = old.replace(",\"software_keys\":\"refuse\"", "").replace(",\"two_person\":false", "");
         assert!(old.contains("\"v\":1") && !old.contains("software_keys") && !old.contains("two"), "{old}");
         let read: Zone = decode("zone/cell-3", old.as_bytes()).unwrap();

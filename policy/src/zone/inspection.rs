@@ -57,6 +57,24 @@ pub enum SpotKind {
 }
 
 impl SpotKind {
+    /// Its name, as written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AnyToAny => "any-to-any",
+            Self::OpenToAll => "open-to-all",
+            Self::SharedFate => "shared-fate",
+            Self::IntoSafety => "into-safety",
+            Self::StandingAccess => "standing-access",
+            Self::Observed => "observed",
+            Self::NeverOpens => "never-opens",
+            Self::Ended => "ended",
+            Self::NobodyOffers => "nobody-offers",
+            Self::OpenInside => "open-inside",
+            Self::Bridge => "bridge",
+        }
+    }
+
     /// Whether segmentation does not hold there; the others want a look.
     #[must_use]
     pub const fn is_serious(self) -> bool {

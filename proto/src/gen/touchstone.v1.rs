@@ -2212,6 +2212,9 @@ pub struct ApplyReleaseRequest {
     /// Revision of the golden values that a plan was made on: refused if they moved since; 0: it is not compared.
     #[prost(uint64, tag = "22")]
     pub base: u64,
+    /// Why, for people; must be there for withdrawn.
+    #[prost(string, tag = "25")]
+    pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ApplyReleaseResponse {
@@ -2796,6 +2799,118 @@ pub struct GetJwksResponse {
     /// JWK Set (RFC 7517), JSON.
     #[prost(string, tag = "1")]
     pub jwks: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetGraphRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetGraphResponse {
+    /// The graph as a TOML file.
+    #[prost(string, tag = "1")]
+    pub document: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub zones: ::prost::alloc::vec::Vec<Zone>,
+    #[prost(message, repeated, tag = "3")]
+    pub conduits: ::prost::alloc::vec::Vec<Conduit>,
+    /// Devices and services by zone.
+    #[prost(message, repeated, tag = "4")]
+    pub members: ::prost::alloc::vec::Vec<ZoneMembers>,
+    #[prost(message, repeated, tag = "5")]
+    pub spots: ::prost::alloc::vec::Vec<FlatSpot>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ZoneMembers {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub devices: u32,
+    /// Services that devices of the zone offer.
+    #[prost(string, repeated, tag = "3")]
+    pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A place where segmentation is written down and does not hold.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FlatSpot {
+    /// any-to-any, shared-fate, never-opens, ...
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub serious: bool,
+    #[prost(string, repeated, tag = "3")]
+    pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The device or conduit that it is about.
+    #[prost(string, tag = "4")]
+    pub about: ::prost::alloc::string::String,
+    /// What is wrong and what to do.
+    #[prost(string, tag = "5")]
+    pub sentence: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlanGraphRequest {
+    #[prost(string, tag = "1")]
+    pub document: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApplyGraphRequest {
+    #[prost(string, tag = "1")]
+    pub document: ::prost::alloc::string::String,
+    /// The graph that the plan was made on, as its answer stated it.
+    #[prost(string, tag = "2")]
+    pub before: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+}
+/// What a file changes.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GraphChange {
+    #[prost(string, tag = "1")]
+    pub before: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub zones_made: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "3")]
+    pub zones_changed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "4")]
+    pub zones_removed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "5")]
+    pub conduits_made: ::prost::alloc::vec::Vec<Conduit>,
+    #[prost(message, repeated, tag = "6")]
+    pub conduits_changed: ::prost::alloc::vec::Vec<Conduit>,
+    #[prost(message, repeated, tag = "7")]
+    pub conduits_removed: ::prost::alloc::vec::Vec<Conduit>,
+    /// Services that may be opened only after the change; at most a thousand.
+    #[prost(message, repeated, tag = "8")]
+    pub gained: ::prost::alloc::vec::Vec<Reachable>,
+    #[prost(uint32, tag = "9")]
+    pub gained_left_out: u32,
+    /// Services that may be opened only before it; at most a thousand.
+    #[prost(message, repeated, tag = "10")]
+    pub lost: ::prost::alloc::vec::Vec<Reachable>,
+    #[prost(uint32, tag = "11")]
+    pub lost_left_out: u32,
+    /// Flat spots of the graph after the change.
+    #[prost(message, repeated, tag = "12")]
+    pub spots: ::prost::alloc::vec::Vec<FlatSpot>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PlanGraphResponse {
+    #[prost(message, optional, tag = "1")]
+    pub change: ::core::option::Option<GraphChange>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ApplyGraphResponse {
+    #[prost(message, optional, tag = "1")]
+    pub change: ::core::option::Option<GraphChange>,
+}
+/// A service of a device that devices of a zone may open.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reachable {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub from: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAuditEventsRequest {
@@ -4661,6 +4776,78 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "SetZone"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn get_graph(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetGraphRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetGraphResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/GetGraph",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "GetGraph"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn plan_graph(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PlanGraphRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PlanGraphResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/PlanGraph",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "PlanGraph"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn apply_graph(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ApplyGraphRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApplyGraphResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ApplyGraph",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ApplyGraph"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn allow_conduit(
             &mut self,
             request: impl tonic::IntoRequest<super::AllowConduitRequest>,
@@ -5392,6 +5579,27 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::SetZoneRequest>,
         ) -> std::result::Result<tonic::Response<super::SetZoneResponse>, tonic::Status>;
+        async fn get_graph(
+            &self,
+            request: tonic::Request<super::GetGraphRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetGraphResponse>,
+            tonic::Status,
+        >;
+        async fn plan_graph(
+            &self,
+            request: tonic::Request<super::PlanGraphRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PlanGraphResponse>,
+            tonic::Status,
+        >;
+        async fn apply_graph(
+            &self,
+            request: tonic::Request<super::ApplyGraphRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApplyGraphResponse>,
+            tonic::Status,
+        >;
         async fn allow_conduit(
             &self,
             request: tonic::Request<super::AllowConduitRequest>,
@@ -7224,6 +7432,135 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetZoneSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/GetGraph" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetGraphSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::GetGraphRequest>
+                    for GetGraphSvc<T> {
+                        type Response = super::GetGraphResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetGraphRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::get_graph(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetGraphSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/PlanGraph" => {
+                    #[allow(non_camel_case_types)]
+                    struct PlanGraphSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::PlanGraphRequest>
+                    for PlanGraphSvc<T> {
+                        type Response = super::PlanGraphResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PlanGraphRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::plan_graph(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PlanGraphSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ApplyGraph" => {
+                    #[allow(non_camel_case_types)]
+                    struct ApplyGraphSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ApplyGraphRequest>
+                    for ApplyGraphSvc<T> {
+                        type Response = super::ApplyGraphResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ApplyGraphRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::apply_graph(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ApplyGraphSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -108,6 +108,13 @@ impl From<Conduit> for ConduitView {
 }
 
 impl ConduitView {
+    /// The conduit in one line.
+    pub(crate) fn line(&self) -> String {
+        let hours = self.schedule.as_ref().map_or_else(String::new, |hours| format!(", {hours}"));
+        let until = self.until.as_ref().map_or_else(String::new, |until| format!(", until {until}"));
+        format!("{} -> {} {}{hours}{until}", self.from, self.to, self.service)
+    }
+
     /// The table of conduits.
     pub(crate) fn table(conduits: &[Self], page: &Page) -> String {
         let mut table = Table::new(["FROM", "TO", "SERVICE", "HOURS", "ENDS", "NOTE"]);

@@ -14,7 +14,9 @@ use serde::Serialize;
 
 use super::conduit::ConduitView;
 
+mod graph;
 mod mode;
+mod picture;
 
 use crate::args::{DryRun, Span};
 use crate::client::failed;
@@ -35,11 +37,30 @@ pub(crate) enum ZoneCommand {
     Observe(mode::ObserveArgs),
     /// Every zone
     List,
-    /// One zone: its numbers, its conduits, its devices
+    /// One zone with its numbers, conduits and devices; or all zones as a picture
+    #[command(after_help = "\
+Examples:
+  touchstone zone show cell-3
+  touchstone zone show --picture dot | dot -Tsvg > plant.svg
+  touchstone zone show cell-3 --picture mermaid")]
     Show {
         /// Name of the zone
-        name: ZoneName,
+        #[arg(required_unless_present = "picture")]
+        name: Option<ZoneName>,
+        /// Draw zones and conduits, or those that touch NAME
+        #[arg(long, value_enum, value_name = "LANGUAGE")]
+        picture: Option<picture::Language>,
     },
+    /// Find flat spots: zones that reach each other, devices that join what must stay apart, hours that never come
+    #[command(after_help = "Ends with 1 if a spot is serious.\nExample: touchstone zone check")]
+    Check,
+    /// All zones and conduits as one TOML file
+    #[command(after_help = "Example: touchstone zone export > zones.toml")]
+    Export,
+    /// Say what a file of zones and conduits would change, and which devices gain or lose which peer
+    Plan(graph::PlanArgs),
+    /// Make zones and conduits what a file says, all at once
+    Apply(graph::ApplyArgs),
 }
 
 /// What the zone is like.
@@ -351,8 +372,16 @@ pub(crate) async fn run(command: ZoneCommand, session: &Session) -> Result<Repor
             let zones = answer.into_inner().zones.into_iter().map(Into::into).collect();
             session.report(&Zones { zones })
         }
-        ZoneCommand::Show { name } => {
-            let request = GetZoneRequest { name: name.to_string() };
+        ZoneCommand::Check => graph::check(session).await,
+        ZoneCommand::Export => graph::export(session).await,
+        ZoneCommand::Plan(args) => graph::plan(&args, session).await,
+        ZoneCommand::Apply(args) => graph::apply(args, session).await,
+        ZoneCommand::Show { name, picture: Some(language) } => {
+            graph::picture(language, name.as_ref().map(ZoneName::as_str), session).await
+        }
+        ZoneCommand::Show { name, picture: None } => {
+            let name = name.map(|name| name.to_string()).unwrap_or_default();
+            let request = GetZoneRequest { name };
             let answer = session.client().await?.get_zone(request).await.map_err(|s| failed(&s))?;
             session.report(&ZonePage::from(answer.into_inner()))
         }

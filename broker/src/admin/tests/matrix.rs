@@ -96,7 +96,7 @@ fn beyond(act: Act) -> Beyond {
         | Act::SetAdministrator => Beyond::NotTheirs,
         Act::ApproveChange | Act::RejectChange => Beyond::Decides,
         Act::RenewCertificate => Beyond::Own,
-        Act::AddSbom | Act::RemoveSbom | Act::Backup | Act::Restore => Beyond::WholePlant,
+        Act::AddSbom | Act::RemoveSbom | Act::ApplyGraph | Act::Backup | Act::Restore => Beyond::WholePlant,
     }
 }
 
@@ -293,7 +293,7 @@ impl Plant {
             }
             Act::ApproveChange | Act::RejectChange | Act::RenewCertificate => Ok(String::new()),
             Act::Backup => service.backup(by(who, v1::BackupRequest {})).await.map(|_| String::new()),
-            Act::AddSbom | Act::RemoveSbom | Act::Restore => self.reaches(who, act).await,
+            Act::AddSbom | Act::RemoveSbom | Act::ApplyGraph | Act::Restore => self.reaches(who, act).await,
         }
     }
 

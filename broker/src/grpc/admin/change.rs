@@ -4,7 +4,7 @@ use prost::Message;
 use proto::v1;
 
 use super::people;
-use super::{device, golden, import, overriding, rollout, zone};
+use super::{device, golden, graph, import, overriding, rollout, zone};
 use crate::admin::second::{self, Approval, Waiting};
 use crate::admin::{Act, Actor};
 use crate::plant::Plant;
@@ -95,6 +95,7 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::Rollback => with!(rollout::rollback),
         Act::CreateZone => with!(zone::create),
         Act::SetZone => with!(zone::set),
+        Act::ApplyGraph => with!(graph::applied),
         Act::AllowConduit => with!(zone::allow),
         Act::CloseConduit => with!(zone::close),
         Act::InviteAdministrator => with!(people::invite),

@@ -6,6 +6,7 @@ mod change;
 mod device;
 mod exposure;
 mod golden;
+mod graph;
 mod import;
 mod overriding;
 mod parse;
@@ -76,6 +77,7 @@ impl Administration {
     /// Puts the refusal of `caller`, an administrator, on record; none is somebody without their certificate.
     async fn refuse(&self, caller: Option<&str>, act: Act, refusal: &Refusal) -> Status {
         tracing::info!(act = act.name(), reason = %refusal, "refused");
+        self.plant.metrics.refused(act.name(), refusal);
         let caller = caller.map_or(Caller::Claimed("nobody"), Caller::Proven);
         self.plant.refusals.note(&self.plant, caller, act.name(), refusal).await;
         wire_status(&self.plant, refusal)
@@ -171,6 +173,9 @@ impl Admin for Administration {
         zone::forecast
     );
     unary!(set_zone, SetZoneRequest, SetZoneResponse, Act::SetZone, zone::set);
+    unary!(get_graph, GetGraphRequest, GetGraphResponse, Act::ReadZones, graph::one);
+    unary!(plan_graph, PlanGraphRequest, PlanGraphResponse, Act::ReadZones, graph::planned);
+    unary!(apply_graph, ApplyGraphRequest, ApplyGraphResponse, Act::ApplyGraph, graph::applied);
     unary!(allow_conduit, AllowConduitRequest, AllowConduitResponse, Act::AllowConduit, zone::allow);
     unary!(close_conduit, CloseConduitRequest, CloseConduitResponse, Act::CloseConduit, zone::close);
     unary!(list_conduits, ListConduitsRequest, ListConduitsResponse, Act::ReadZones, zone::conduits);

@@ -1,0 +1,283 @@
+//! `touchstone zone check|export|plan|apply`: zones and conduits as a whole.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use policy::zone::document;
+use proto::v1::{
+    ApplyGraphRequest, Conduit, FlatSpot, GetGraphRequest, GetGraphResponse, GraphChange, PlanGraphRequest,
+    Reachable,
+};
+use serde::Serialize;
+
+use super::super::conduit::ConduitView;
+use super::picture::{Language, draw};
+use crate::args::DryRun;
+use crate::client::failed;
+use crate::exit::Exit;
+use crate::failure::{Failure, Result};
+use crate::file;
+use crate::output::table::Table;
+use crate::output::{Page, Report, Session, View, agree, words};
+
+/// Services that a person reads of; programs get all that the broker named.
+const SHOWN: usize = 20;
+
+/// Which file.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: touchstone zone plan zones.toml")]
+pub(crate) struct PlanArgs {
+    /// Zones and conduits of the whole plant as TOML, for example from `zone export`; - is standard input
+    file: PathBuf,
+}
+
+/// Which file, and whether to ask.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The file is the whole graph: zones and conduits that it leaves out are removed. A zone with devices is not.
+Example: touchstone zone export > zones.toml; edit it; touchstone zone apply zones.toml")]
+pub(crate) struct ApplyArgs {
+    /// Zones and conduits of the whole plant as TOML; - is standard input, and then say --yes
+    file: PathBuf,
+    /// Do it without asking
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+async fn graph(session: &Session) -> Result<GetGraphResponse> {
+    let answer = session.client().await?.get_graph(GetGraphRequest {}).await;
+    answer.map(|answer| answer.into_inner()).map_err(|status| failed(&status))
+}
+
+/// A flat spot as it is shown.
+#[derive(Debug, Serialize)]
+struct SpotView {
+    kind: String,
+    serious: bool,
+    zones: Vec<String>,
+    about: String,
+    sentence: String,
+}
+
+impl From<FlatSpot> for SpotView {
+    fn from(spot: FlatSpot) -> Self {
+        let FlatSpot { kind, serious, zones, about, sentence } = spot;
+        Self { kind, serious, zones, about, sentence }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Spots {
+    serious: usize,
+    spots: Vec<SpotView>,
+}
+
+impl From<Vec<FlatSpot>> for Spots {
+    fn from(spots: Vec<FlatSpot>) -> Self {
+        let spots: Vec<SpotView> = spots.into_iter().map(Into::into).collect();
+        Self { serious: spots.iter().filter(|spot| spot.serious).count(), spots }
+    }
+}
+
+impl View for Spots {
+    fn text(&self, _page: &Page) -> String {
+        if self.spots.is_empty() {
+            return "no flat spots\n".to_owned();
+        }
+        let mut text = String::new();
+        for spot in &self.spots {
+            let mark = if spot.serious { "serious" } else { "look" };
+            let _ = writeln!(text, "{mark:<8} {:<16} {}", spot.kind, words::visible(&spot.sentence));
+        }
+        text
+    }
+}
+
+/// Finds flat spots.
+pub(super) async fn check(session: &Session) -> Result<Report> {
+    let spots = Spots::from(graph(session).await?.spots);
+    let exit = if spots.serious > 0 { Exit::NeedsYou } else { Exit::Done };
+    Ok(session.report(&spots)?.ending(exit))
+}
+
+#[derive(Debug, Serialize)]
+struct Exported {
+    document: String,
+}
+
+impl View for Exported {
+    fn text(&self, _page: &Page) -> String {
+        self.document.clone()
+    }
+}
+
+/// Writes the graph as a file.
+pub(super) async fn export(session: &Session) -> Result<Report> {
+    session.report(&Exported { document: graph(session).await?.document })
+}
+
+/// Draws the graph, or what touches one zone.
+pub(super) async fn picture(language: Language, zone: Option<&str>, session: &Session) -> Result<Report> {
+    let mut graph = graph(session).await?;
+    if let Some(name) = zone {
+        graph.conduits.retain(|conduit| conduit.from == name || conduit.to == name);
+        let touches = |other: &str| {
+            other == name || graph.conduits.iter().any(|one| one.from == other || one.to == other)
+        };
+        graph.zones.retain(|zone| touches(&zone.name));
+        if graph.zones.is_empty() {
+            let what = format!("there is no zone {name} in your sight");
+            return Err(Failure::new(Exit::Negative, what).next("see `touchstone zone list`"));
+        }
+    }
+    Ok(Report::raw(draw(language, &graph)))
+}
+
+#[derive(Debug, Serialize)]
+struct ReachableView {
+    device: String,
+    zone: String,
+    service: String,
+    from: String,
+}
+
+impl From<Reachable> for ReachableView {
+    fn from(one: Reachable) -> Self {
+        let Reachable { device, zone, service, from } = one;
+        Self { device, zone, service, from }
+    }
+}
+
+/// What a file changes.
+#[derive(Debug, Serialize)]
+struct ChangeView {
+    applied: bool,
+    zones_made: Vec<String>,
+    zones_changed: Vec<String>,
+    zones_removed: Vec<String>,
+    conduits_made: Vec<ConduitView>,
+    conduits_changed: Vec<ConduitView>,
+    conduits_removed: Vec<ConduitView>,
+    gained: Vec<ReachableView>,
+    gained_left_out: u32,
+    lost: Vec<ReachableView>,
+    lost_left_out: u32,
+    spots: Vec<SpotView>,
+}
+
+impl ChangeView {
+    fn new(applied: bool, change: GraphChange) -> Self {
+        let conduits = |all: Vec<Conduit>| all.into_iter().map(Into::into).collect();
+        Self {
+            applied,
+            zones_made: change.zones_made,
+            zones_changed: change.zones_changed,
+            zones_removed: change.zones_removed,
+            conduits_made: conduits(change.conduits_made),
+            conduits_changed: conduits(change.conduits_changed),
+            conduits_removed: conduits(change.conduits_removed),
+            gained: change.gained.into_iter().map(Into::into).collect(),
+            gained_left_out: change.gained_left_out,
+            lost: change.lost.into_iter().map(Into::into).collect(),
+            lost_left_out: change.lost_left_out,
+            spots: change.spots.into_iter().map(Into::into).collect(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        let zones = [&self.zones_made, &self.zones_changed, &self.zones_removed];
+        let conduits = [&self.conduits_made, &self.conduits_changed, &self.conduits_removed];
+        zones.iter().all(|all| all.is_empty()) && conduits.iter().all(|all| all.is_empty())
+    }
+}
+
+impl View for ChangeView {
+    fn text(&self, page: &Page) -> String {
+        if self.is_empty() {
+            return "nothing changes: the plant is what the file says\n".to_owned();
+        }
+        let mut text = String::new();
+        let signs = [("+", &self.zones_made), ("~", &self.zones_changed), ("-", &self.zones_removed)];
+        for (sign, zones) in signs {
+            for zone in zones {
+                let _ = writeln!(text, "{sign} zone {zone}");
+            }
+        }
+        let signs =
+            [("+", &self.conduits_made), ("~", &self.conduits_changed), ("-", &self.conduits_removed)];
+        for (sign, conduits) in signs {
+            for conduit in conduits {
+                let _ = writeln!(text, "{sign} conduit {}", words::visible(&conduit.line()));
+            }
+        }
+        text.push('\n');
+        text.push_str(&peers("gain", &self.gained, self.gained_left_out, page));
+        text.push_str(&peers("lose", &self.lost, self.lost_left_out, page));
+        for spot in self.spots.iter().filter(|spot| spot.serious) {
+            let _ = writeln!(text, "flat: {}", words::visible(&spot.sentence));
+        }
+        text
+    }
+}
+
+fn peers(verb: &str, all: &[ReachableView], left_out: u32, page: &Page) -> String {
+    if all.is_empty() {
+        return format!("no device would {verb} a peer now\n");
+    }
+    let count = all.len().saturating_add(usize::try_from(left_out).unwrap_or(usize::MAX));
+    let mut table = Table::new(["DEVICE", "ZONE", "SERVICE", "OPENED FROM"]);
+    for one in all.iter().take(SHOWN) {
+        table.row([one.device.clone(), one.zone.clone(), one.service.clone(), one.from.clone()]);
+    }
+    let mut text = format!("{} would {verb} peers now:\n", words::count(count, "service"));
+    text.push_str(&table.text("", page.colour));
+    let more = count.saturating_sub(SHOWN);
+    if more > 0 {
+        let _ = writeln!(text, "and {more} more; -o json names them");
+    }
+    text
+}
+
+/// The file's text, refused here already if it cannot be read.
+fn text_of(path: &Path) -> Result<String> {
+    let text = file::read_text(path)?;
+    let faults =
+        |faults: document::DocumentFaults| Failure::unusable(format!("{}: {faults}", path.display()));
+    document::parse(&text).map_err(faults)?;
+    Ok(text)
+}
+
+async fn planned(document: String, session: &Session) -> Result<GraphChange> {
+    let answer = session.client().await?.plan_graph(PlanGraphRequest { document }).await;
+    answer.map(|answer| answer.into_inner().change.unwrap_or_default()).map_err(|status| failed(&status))
+}
+
+/// Says what a file would change.
+pub(super) async fn plan(args: &PlanArgs, session: &Session) -> Result<Report> {
+    let change = planned(text_of(&args.file)?, session).await?;
+    session.report(&ChangeView::new(false, change))
+}
+
+/// Makes the plant what a file says, after showing it.
+pub(super) async fn apply(args: ApplyArgs, session: &Session) -> Result<Report> {
+    let settled = args.yes || args.dry_run.dry_run;
+    agree::possible(settled, "zone apply", "--dry-run")?;
+    let document = text_of(&args.file)?;
+    let change = planned(document.clone(), session).await?;
+    let before = change.before.clone();
+    let view = ChangeView::new(false, change);
+    if view.is_empty() {
+        return session.report(&view);
+    }
+    if !settled {
+        eprintln!("{}", view.text(&session.plain_page()));
+        agree::settle(false, "make the plant what the file says?")?;
+    }
+    let request = ApplyGraphRequest { document, before, dry_run: args.dry_run.dry_run };
+    let answer = session.client().await?.apply_graph(request).await.map_err(|status| failed(&status))?;
+    let change = answer.into_inner().change.unwrap_or_default();
+    session.report(&ChangeView::new(!args.dry_run.dry_run, change))
+}

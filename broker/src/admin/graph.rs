@@ -1,0 +1,328 @@
+//! Zones and conduits as a whole: inspected, and changed from one reviewed file.
+//!
+//! Promises: a file is the whole graph, so what it leaves out is removed; the change is made all at once or not at
+//! all; it is decided on the graph that the caller saw, or they are shown what moved since. What is new may be any
+//! number of zones and conduits: it is staged. Changes and removals are bounded, because they are one transaction.
+
+use std::collections::BTreeSet;
+
+use policy::id::ZoneName;
+use policy::time::UnixTime;
+use policy::zone::difference::{Difference, PeerChanges, peer_changes};
+use policy::zone::document::{parse, render};
+use policy::zone::{Conduit, Member, Role, Segmentation, Spot, Zone, inspect};
+
+use super::Actor;
+use super::reach::{Deed, Reach, Scope};
+use super::second::{enough_people, settle, wait_if_asked};
+use super::staging::Staging;
+use crate::authority::next_generation;
+use crate::golden;
+use crate::plant::Plant;
+use crate::record::device::{DEVICE, Device};
+use crate::record::golden::{GOLDEN, GoldenHead};
+use crate::record::zone::{AUTHORITY, AuthorityRecord, AuthorityState, conduit_key, zone_key};
+use crate::record::{Held, list, stored};
+use crate::session::{Refusal, complete};
+use crate::store::{MAX_TXN_KEYS, Txn};
+use crate::trust;
+
+/// Zones and conduits that one file may change or remove. A removed zone has three keys; beside them stand the heads
+/// of trust and golden values, the stage, the audit event and an approval.
+const MAX_ALTERED: usize = 30;
+const _: () = assert!(MAX_ALTERED * 3 + 7 <= MAX_TXN_KEYS);
+/// Names that a deed lists.
+const MAX_NAMED: usize = 8;
+
+/// The graph as it stands.
+#[derive(Debug)]
+pub struct View {
+    /// As a file.
+    pub document: String,
+    /// Zones and conduits.
+    pub graph: Segmentation,
+    /// Where devices stand.
+    pub members: Vec<Member>,
+    /// What is flat about it.
+    pub spots: Vec<Spot>,
+}
+
+/// What a file would change, or changed.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The graph that it was compared with, as a file.
+    pub before: String,
+    /// Zones and conduits that differ.
+    pub difference: Difference,
+    /// Who gains and loses which peer, now.
+    pub peers: PeerChanges,
+    /// What would be flat afterwards.
+    pub spots: Vec<Spot>,
+}
+
+/// The graph in sight.
+pub async fn view(plant: &Plant, scope: &Scope) -> Result<View, Refusal> {
+    let all = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    let sees = |zone: &ZoneName| scope.sees(std::slice::from_ref(zone));
+    let seen = |conduit: &&Conduit| sees(&conduit.from) || sees(&conduit.to);
+    let conduits: Vec<Conduit> = all.conduits().iter().filter(seen).cloned().collect();
+    let ends: BTreeSet<&ZoneName> = conduits.iter().flat_map(|one| [&one.from, &one.to]).collect();
+    let zones = all.zones().filter(|zone| sees(&zone.name) || ends.contains(&zone.name));
+    let graph = Segmentation::new(zones.cloned().collect(), conduits.clone())
+        .map_err(|faults| Refusal::internal(faults.to_string()))?;
+    let members = members(plant).await?;
+    // Judged as a whole: what makes a spot flat may lie out of sight.
+    let mut spots = inspect(&all, &members, plant.now());
+    spots.retain(|spot| spot.zones.iter().any(sees));
+    Ok(View { document: render(&graph), graph, members, spots })
+}
+
+async fn members(plant: &Plant) -> Result<Vec<Member>, Refusal> {
+    let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
+    let member = |Held { record, .. }: Held<Device>| Member {
+        offers: trust::services(&record),
+        zones: record.zones.into_iter().collect(),
+        device: record.name,
+    };
+    Ok(devices.into_iter().map(member).collect())
+}
+
+/// What the file `text` would change.
+pub async fn plan(plant: &Plant, scope: &Scope, text: &str) -> Result<Planned, Refusal> {
+    whole(scope)?;
+    let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    let after = parse(text).map_err(|faults| Refusal::malformed(faults.to_string()))?;
+    let members = members(plant).await?;
+    fits_devices(&after, &before, &members)?;
+    Ok(planned(&before, &after, &members, plant.now()))
+}
+
+fn planned(before: &Segmentation, after: &Segmentation, members: &[Member], now: UnixTime) -> Planned {
+    Planned {
+        before: render(before),
+        difference: Difference::between(before, after),
+        peers: peer_changes(before, after, members, now),
+        spots: inspect(after, members, now),
+    }
+}
+
+/// The file of somebody who does not see all would remove what they do not see.
+fn whole(scope: &Scope) -> Result<(), Refusal> {
+    match scope {
+        Scope::Plant => Ok(()),
+        Scope::Zones(_) => Err(Refusal::NotPermitted(format!(
+            "a file states the whole plant, and you see only what is{}; change zones and conduits one by one",
+            scope.phrase()
+        ))),
+    }
+}
+
+/// Devices are not left without their zone.
+fn fits_devices(after: &Segmentation, before: &Segmentation, members: &[Member]) -> Result<(), Refusal> {
+    for zone in before.zones().filter(|zone| after.zone(&zone.name).is_none()) {
+        let inside = members.iter().filter(|member| member.zones.contains(&zone.name));
+        let names: Vec<&str> = inside.map(|member| member.device.as_str()).collect();
+        if let Some(first) = names.first() {
+            return Err(Refusal::Conflict(format!(
+                "the file leaves out zone {}, in which {} device(s) stand, {first} for one; move or retire them first",
+                zone.name,
+                names.len()
+            )));
+        }
+    }
+    for zone in after.zones() {
+        let other = before.zone(&zone.name).filter(|old| old.name_constraint != zone.name_constraint);
+        if other.is_some() {
+            return Err(Refusal::Conflict(format!(
+                "the name constraint of zone {} stands in its authorities and changes with the next generation only; leave it as it is",
+                zone.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Makes the graph what the file `text` says, if it still is what the caller `seen`.
+pub async fn apply(
+    plant: &Plant,
+    actor: &Actor,
+    text: &str,
+    seen: &str,
+    dry_run: bool,
+) -> Result<Planned, Refusal> {
+    whole(actor.scope())?;
+    let after = parse(text).map_err(|faults| Refusal::malformed(faults.to_string()))?;
+    // Raised before the graph is read: whoever changes it meanwhile makes this change fail.
+    let head = trust::raise(plant, Txn::new(), plant.now()).await?;
+    let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    as_seen(&before, seen)?;
+    let members = members(plant).await?;
+    fits_devices(&after, &before, &members)?;
+    let planned = planned(&before, &after, &members, plant.now());
+    let change = &planned.difference;
+    if change.is_empty() {
+        return Ok(planned);
+    }
+    let altered = [change.zones_changed.len(), change.zones_removed.len(), change.conduits_changed.len()];
+    let altered = altered.iter().sum::<usize>() + change.conduits_removed.len();
+    if altered > MAX_ALTERED {
+        return Err(Refusal::malformed(format!(
+            "the file changes or removes {altered} zones and conduits; do at most {MAX_ALTERED} at once, new ones are not counted"
+        )));
+    }
+    let reach = actor.reach(plant, &touched(change)).await?;
+    for zone in after.zones().filter(|zone| zone.two_person) {
+        if before.zone(&zone.name).is_none_or(|old| !old.two_person) {
+            enough_people(plant, zone).await?;
+        }
+    }
+    if !dry_run {
+        write(plant, &reach, &Change { before: &before, after: &after, difference: change }, head).await?;
+    }
+    Ok(planned)
+}
+
+fn as_seen(now: &Segmentation, seen: &str) -> Result<(), Refusal> {
+    let seen = parse(seen).map_err(|_| {
+        Refusal::malformed("say what you saw: send the graph that the plan was made on".to_owned())
+    })?;
+    let moved = Difference::between(&seen, now);
+    if moved.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::Conflict(format!(
+        "zones or conduits were changed since you looked: {}; run `touchstone zone plan` again, then decide",
+        words(&moved)
+    )))
+}
+
+/// What a difference comes to, for people.
+fn words(difference: &Difference) -> String {
+    let conduits = |all: &[Conduit]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let zones = |all: &[ZoneName]| all.iter().map(|zone| format!("zone {zone}")).collect::<Vec<_>>();
+    let parts = [
+        ("made", zones(&difference.zones_made)),
+        ("changed", zones(&difference.zones_changed)),
+        ("removed", zones(&difference.zones_removed)),
+        ("made", conduits(&difference.conduits_made)),
+        ("changed", conduits(&difference.conduits_changed)),
+        ("removed", conduits(&difference.conduits_removed)),
+    ];
+    let told = parts.iter().filter(|(_, names)| !names.is_empty()).map(|(verb, names)| {
+        let more = names.len().saturating_sub(MAX_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{verb} {}{more}", names.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", "))
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
+fn touched(difference: &Difference) -> Vec<ZoneName> {
+    let zones = [&difference.zones_made, &difference.zones_changed, &difference.zones_removed];
+    let conduits = [&difference.conduits_made, &difference.conduits_changed, &difference.conduits_removed];
+    let ends = conduits.into_iter().flatten().flat_map(|conduit| [&conduit.from, &conduit.to]);
+    let all: BTreeSet<&ZoneName> = zones.into_iter().flatten().chain(ends).collect();
+    all.into_iter().cloned().collect()
+}
+
+struct Change<'a> {
+    before: &'a Segmentation,
+    after: &'a Segmentation,
+    difference: &'a Difference,
+}
+
+/// Writes the change: what is new is staged, and counts with the transaction that changes and removes the rest.
+async fn write(plant: &Plant, reach: &Reach, change: &Change<'_>, head: Txn) -> Result<(), Refusal> {
+    let deed = deed(reach, change.difference);
+    wait_if_asked(plant, &deed).await?;
+    let rest = alter(plant, change, head).await?;
+    let parts = fresh(plant, change).await?;
+    if parts.is_empty() {
+        let Some(rest) = settle(plant, &deed, rest).await? else { return Ok(()) };
+        complete::commit(plant, rest).await?;
+        return Ok(committed(reach));
+    }
+    let staging = Staging::begin(plant, reach.actor().name()).await?;
+    let Some(rest) = settle(plant, &deed, rest).await? else { return staging.give_up(plant).await };
+    let mut staged = Vec::new();
+    for part in parts.chunks(MAX_TXN_KEYS - 1) {
+        let put = |txn: Txn, new: &New| -> Result<Txn, Refusal> {
+            let (key, value) = match new {
+                New::Zone(zone) => (zone_key(&zone.name), staging.stored(zone)?),
+                New::Conduit(one) => (conduit_key(&one.from, &one.to, &one.service), staging.stored(one)?),
+                New::Authority(key, authority) => (key.clone(), staging.stored(authority.as_ref())?),
+            };
+            Ok(txn.absent(key.clone()).put(key, value))
+        };
+        staged.push(part.iter().try_fold(staging.txn(), put)?);
+    }
+    staging.write(plant, staged).await?;
+    staging.commit(plant, rest.and(staging.txn())).await?;
+    Ok(committed(reach))
+}
+
+fn committed(reach: &Reach) {
+    if let Some(second) = reach.actor().second() {
+        second.committed();
+    }
+}
+
+fn deed(reach: &Reach, difference: &Difference) -> Deed {
+    reach.deed("zones and conduits", &words(difference))
+}
+
+/// A record that is not there yet.
+enum New {
+    Zone(Zone),
+    Conduit(Conduit),
+    Authority(String, Box<AuthorityRecord>),
+}
+
+/// The records that are new: each zone with its two authorities.
+async fn fresh(plant: &Plant, change: &Change<'_>) -> Result<Vec<New>, Refusal> {
+    let mut all: Vec<New> = change.difference.conduits_made.iter().cloned().map(New::Conduit).collect();
+    for zone in change.difference.zones_made.iter().filter_map(|name| change.after.zone(name)) {
+        all.push(New::Zone(zone.clone()));
+        for role in [Role::Caller, Role::Listener] {
+            let made = next_generation(plant, &zone.name, role, zone.name_constraint, plant.now()).await;
+            let (key, authority) = made.map_err(Refusal::internal)?;
+            all.push(New::Authority(key, Box::new(authority)));
+        }
+    }
+    Ok(all)
+}
+
+/// Adds to `txn` what changes and removes what is there. The trust head, which every change of the graph raises,
+/// keeps it as it was read.
+async fn alter(plant: &Plant, change: &Change<'_>, mut txn: Txn) -> Result<Txn, Refusal> {
+    let Change { before, after, difference } = change;
+    let mut stricter = false;
+    for zone in difference.zones_changed.iter().filter_map(|name| after.zone(name)) {
+        txn = txn.put(zone_key(&zone.name), stored(zone)?);
+        // What a verdict means, or what may boot, is another now: every device proves itself again.
+        let same = |old: &Zone| old.policy() == zone.policy();
+        stricter |= before.zone(&zone.name).is_none_or(|old| !same(old));
+    }
+    for conduit in &difference.conduits_changed {
+        txn = txn.put(conduit_key(&conduit.from, &conduit.to, &conduit.service), stored(conduit)?);
+    }
+    for conduit in &difference.conduits_removed {
+        txn = txn.delete(conduit_key(&conduit.from, &conduit.to, &conduit.service));
+    }
+    let authorities: Vec<Held<AuthorityRecord>> = match difference.zones_removed.is_empty() {
+        true => Vec::new(),
+        false => list(plant.store.as_ref(), AUTHORITY).await?,
+    };
+    for name in &difference.zones_removed {
+        txn = txn.delete(zone_key(name));
+        for held in authorities.iter().filter(|held| held.record.zone == *name) {
+            let distrusted = AuthorityRecord { state: AuthorityState::Distrusted, ..held.record.clone() };
+            txn = txn.unchanged(held.key.clone(), held.version).put(held.key.clone(), stored(&distrusted)?);
+        }
+    }
+    if stricter {
+        let golden = golden::current(plant).await.map_err(Refusal::internal)?;
+        let head = GoldenHead { n: golden.n.saturating_add(1) };
+        txn = txn.unchanged(GOLDEN, golden.version).put(GOLDEN, stored(&head)?);
+    }
+    Ok(txn)
+}

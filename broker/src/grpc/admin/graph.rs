@@ -1,0 +1,113 @@
+//! Zones and conduits as a whole: convert, call, convert.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::id::ZoneName;
+use policy::zone::difference::Reachable;
+use policy::zone::{Conduit, Member, Spot};
+use proto::{convert, v1};
+
+use super::parse;
+use crate::admin::Actor;
+use crate::admin::graph::{Planned, apply, plan, view};
+use crate::plant::Plant;
+use crate::session::Refusal;
+
+/// Services that one answer names in each direction.
+const MAX_TOLD: usize = 1000;
+
+pub(super) async fn one(
+    plant: &Plant,
+    actor: &Actor,
+    _: v1::GetGraphRequest,
+) -> Result<v1::GetGraphResponse, Refusal> {
+    let view = view(plant, actor.scope()).await?;
+    let shown: BTreeSet<&ZoneName> = view.graph.zones().map(|zone| &zone.name).collect();
+    Ok(v1::GetGraphResponse {
+        zones: view.graph.zones().map(convert::zone_to_wire).collect(),
+        conduits: conduits(view.graph.conduits()),
+        members: members(&view.members, &shown),
+        spots: view.spots.iter().map(spot).collect(),
+        document: view.document,
+    })
+}
+
+fn members(all: &[Member], shown: &BTreeSet<&ZoneName>) -> Vec<v1::ZoneMembers> {
+    let mut zones: BTreeMap<&ZoneName, (usize, BTreeSet<String>)> = BTreeMap::new();
+    for member in all {
+        for zone in member.zones.iter().filter(|zone| shown.contains(zone)) {
+            let (devices, services) = zones.entry(zone).or_default();
+            *devices += 1;
+            services.extend(member.offers.iter().map(ToString::to_string));
+        }
+    }
+    let wire = |(zone, (devices, services)): (&ZoneName, (usize, BTreeSet<String>))| v1::ZoneMembers {
+        zone: zone.to_string(),
+        devices: parse::count(devices),
+        services: services.into_iter().collect(),
+    };
+    zones.into_iter().map(wire).collect()
+}
+
+fn spot(spot: &Spot) -> v1::FlatSpot {
+    v1::FlatSpot {
+        kind: spot.kind.name().to_owned(),
+        serious: spot.kind.is_serious(),
+        zones: names(spot.zones.iter()),
+        about: spot.about.clone().unwrap_or_default(),
+        sentence: spot.sentence.clone(),
+    }
+}
+
+pub(super) async fn planned(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::PlanGraphRequest,
+) -> Result<v1::PlanGraphResponse, Refusal> {
+    let planned = plan(plant, actor.scope(), &request.document).await?;
+    Ok(v1::PlanGraphResponse { change: Some(change(planned)) })
+}
+
+pub(super) async fn applied(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::ApplyGraphRequest,
+) -> Result<v1::ApplyGraphResponse, Refusal> {
+    let planned = apply(plant, actor, &request.document, &request.before, request.dry_run).await?;
+    Ok(v1::ApplyGraphResponse { change: Some(change(planned)) })
+}
+
+fn change(planned: Planned) -> v1::GraphChange {
+    let Planned { before, difference, peers, spots } = planned;
+    v1::GraphChange {
+        before,
+        zones_made: names(difference.zones_made.iter()),
+        zones_changed: names(difference.zones_changed.iter()),
+        zones_removed: names(difference.zones_removed.iter()),
+        conduits_made: conduits(&difference.conduits_made),
+        conduits_changed: conduits(&difference.conduits_changed),
+        conduits_removed: conduits(&difference.conduits_removed),
+        gained: peers.gained.iter().take(MAX_TOLD).map(reachable).collect(),
+        gained_left_out: parse::count(peers.gained.len().saturating_sub(MAX_TOLD)),
+        lost: peers.lost.iter().take(MAX_TOLD).map(reachable).collect(),
+        lost_left_out: parse::count(peers.lost.len().saturating_sub(MAX_TOLD)),
+        spots: spots.iter().map(spot).collect(),
+    }
+}
+
+fn names<'a>(zones: impl Iterator<Item = &'a ZoneName>) -> Vec<String> {
+    zones.map(ToString::to_string).collect()
+}
+
+fn conduits(all: &[Conduit]) -> Vec<v1::Conduit> {
+    all.iter().map(convert::conduit_to_wire).collect()
+}
+
+fn reachable(one: &Reachable) -> v1::Reachable {
+    v1::Reachable {
+        device: one.device.to_string(),
+        zone: one.zone.to_string(),
+        service: one.service.to_string(),
+        from: one.from.to_string(),
+    }
+}
