@@ -58,9 +58,9 @@ impl fmt::Display for DocumentFaults {
 #[serde(deny_unknown_fields)]
 struct Document<Z, C> {
     schema: u64,
-    #[serde(default = "Vec::new")]
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
     zone: Vec<Z>,
-    #[serde(default = "Vec::new")]
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
     conduit: Vec<C>,
 }
 

@@ -7,6 +7,7 @@ mod clock;
 mod device;
 mod exposure;
 pub(crate) mod golden;
+mod graph;
 mod import;
 mod matrix;
 pub(crate) mod office;

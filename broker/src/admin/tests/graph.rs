@@ -1,0 +1,182 @@
+//! Zones and conduits from one file.
+
+use std::fmt::Write as _;
+
+use policy::zone::{Role, SpotKind};
+
+use super::office::Office;
+use super::{Bench, enforcing, observing, refused};
+use crate::admin::reach::Scope;
+use crate::admin::{Act, graph, zone};
+use crate::record::golden::{GOLDEN, GoldenHead};
+use crate::record::plant::{AdminRole, TRUST, TrustHead};
+use crate::record::stage::STAGE;
+use crate::trust;
+
+const SCHEMA: &str = "schema = 1\n";
+
+fn zones(names: &[&str]) -> String {
+    let mut text = String::new();
+    for name in names {
+        let _ = write!(
+            text,
+            "[[zone]]\nname = \"{name}\"\nmode = \"observe\"\nproducts = [\"edge-box\"]\nreattest_every = \"15m\"\noutlive_broker = \"8h\"\n"
+        );
+    }
+    text
+}
+
+fn conduit(from: &str, to: &str) -> String {
+    format!("[[conduit]]\nfrom = \"{from}\"\nto = \"{to}\"\nservice = \"opcua\"\n")
+}
+
+async fn document(bench: &Bench) -> String {
+    graph::view(&bench.plant, &Scope::Plant).await.unwrap().document
+}
+
+async fn apply(bench: &Bench, text: &str) -> graph::Planned {
+    let (actor, seen) = (bench.actor(Act::ApplyGraph).await, document(bench).await);
+    graph::apply(&bench.plant, &actor, text, &seen, false).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_file_of_any_size_makes_its_zones_all_at_once() {
+    let bench = Bench::new().await;
+    let names: Vec<String> = (0..60).map(|at| format!("cell-{at}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let text = format!("{SCHEMA}{}{}", zones(&names), conduit("cell-0", "cell-1"));
+    let head = bench.read::<TrustHead>(TRUST.to_owned()).await.n;
+    let planned = apply(&bench, &text).await;
+    assert_eq!((planned.difference.zones_made.len(), planned.difference.conduits_made.len()), (60, 1));
+    assert_eq!(bench.read::<TrustHead>(TRUST.to_owned()).await.n, head + 1);
+    let known = trust::segmentation(&bench.plant).await.unwrap();
+    assert_eq!((known.zones().count(), known.conduits().len()), (60, 1));
+    let authorities = zone::authorities(&bench.plant, &Scope::Plant).await.unwrap();
+    assert_eq!(authorities.len(), 120);
+    assert!(trust::view(&bench.plant).await.is_ok(), "they sign");
+    assert!(apply(&bench, &text).await.difference.is_empty(), "it is so already");
+    assert_eq!(apply(&bench, &document(&bench).await).await.difference, Default::default());
+}
+
+#[tokio::test]
+async fn what_a_file_leaves_out_is_removed_but_no_device_loses_its_zone() {
+    let bench = Bench::new().await;
+    for name in ["cell-3", "historian"] {
+        bench.zone(&observing(name)).await;
+    }
+    bench.device("press-7", &["cell-3"]).await;
+    let both = format!("{SCHEMA}{}{}", zones(&["cell-3", "historian"]), conduit("historian", "cell-3"));
+    let planned = apply(&bench, &both).await;
+    let gained: Vec<String> = planned
+        .peers
+        .gained
+        .iter()
+        .map(|one| format!("{} {} {}", one.device, one.service, one.from))
+        .collect();
+    assert_eq!(gained, ["press-7 opcua historian"]);
+    let actor = bench.actor(Act::ApplyGraph).await;
+    let (seen, lone) = (document(&bench).await, format!("{SCHEMA}{}", zones(&["historian"])));
+    let text = refused!(graph::apply(&bench.plant, &actor, &lone, &seen, false).await, Conflict);
+    assert!(text.contains("leaves out zone cell-3, in which 1 device(s) stand, press-7 for one"), "{text}");
+    let before = bench.revision();
+    let rest = format!("{SCHEMA}{}", zones(&["cell-3"]));
+    graph::apply(&bench.plant, &actor, &rest, &seen, true).await.unwrap();
+    assert_eq!(bench.revision(), before, "a dry run writes nothing");
+    let planned = apply(&bench, &rest).await;
+    assert_eq!((planned.difference.zones_removed.len(), planned.peers.lost.len()), (1, 1));
+    let known = trust::segmentation(&bench.plant).await.unwrap();
+    assert_eq!((known.zones().count(), known.conduits().len()), (1, 0));
+    assert!(bench.plant.store.scan(STAGE, None, 10).await.unwrap().len() <= 1, "only what is new is staged");
+
+    // Made again, it is another zone: nobody believes its first authorities.
+    bench.zone(&observing("historian")).await;
+    let all = zone::authorities(&bench.plant, &Scope::Plant).await.unwrap();
+    let callers = all
+        .iter()
+        .filter(|view| view.record.zone.as_str() == "historian" && view.record.role == Role::Caller);
+    assert_eq!(callers.map(|view| view.record.generation).collect::<Vec<_>>(), [1, 2]);
+    let believed = trust::view(&bench.plant).await.unwrap();
+    assert_eq!(believed.callers().filter(|(zone, _)| zone.as_str() == "historian").count(), 1);
+}
+
+#[tokio::test]
+async fn whoever_decided_on_another_graph_is_shown_what_moved() {
+    let bench = Bench::new().await;
+    for name in ["cell-3", "historian"] {
+        bench.zone(&observing(name)).await;
+    }
+    let seen = document(&bench).await;
+    apply(&bench, &format!("{seen}{}", conduit("historian", "cell-3"))).await;
+    let actor = bench.actor(Act::ApplyGraph).await;
+    let text = format!("{seen}{}", conduit("cell-3", "historian"));
+    let refusal = refused!(graph::apply(&bench.plant, &actor, &text, &seen, false).await, Conflict);
+    assert!(refusal.contains("were changed since you looked: made historian -> cell-3 opcua"), "{refusal}");
+    let refusal = refused!(graph::apply(&bench.plant, &actor, &text, "", false).await, Malformed);
+    assert!(refusal.contains("say what you saw"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_zone_that_begins_to_enforce_has_every_device_prove_itself() {
+    let bench = Bench::new().await;
+    apply(&bench, &format!("{SCHEMA}{}", zones(&["cell-3"]))).await;
+    let golden = bench.read::<GoldenHead>(GOLDEN.to_owned()).await.n;
+    let seen = document(&bench).await;
+    apply(&bench, &seen.replace("\"8h\"", "\"9h\"")).await;
+    assert_eq!(bench.read::<GoldenHead>(GOLDEN.to_owned()).await.n, golden, "numbers judge nobody");
+    let seen = document(&bench).await;
+    apply(&bench, &seen.replace("observe", "enforce")).await;
+    assert_eq!(bench.read::<GoldenHead>(GOLDEN.to_owned()).await.n, golden + 1);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused_and_nothing_changes() {
+    let bench = Bench::new().await;
+    bench.zone(&enforcing("cell-3")).await;
+    let (actor, seen, before) =
+        (bench.actor(Act::ApplyGraph).await, document(&bench).await, bench.revision());
+    let nowhere = format!("{seen}{}", conduit("cell-3", "nowhere"));
+    let text = refused!(graph::apply(&bench.plant, &actor, &nowhere, &seen, false).await, Malformed);
+    assert!(text.contains("there is no zone nowhere") && text.contains("line "), "{text}");
+    let constraint = seen.replace("\"critical\"", "\"off\"");
+    let text = refused!(graph::apply(&bench.plant, &actor, &constraint, &seen, false).await, Conflict);
+    assert!(text.contains("the name constraint of zone cell-3 stands in its authorities"), "{text}");
+    let alone = seen.replace("two_person = false", "two_person = true");
+    let text = refused!(graph::apply(&bench.plant, &actor, &alone, &seen, false).await, Conflict);
+    assert!(text.contains("would ask for two people"), "{text}");
+    let names: Vec<String> = (0..60).map(|at| format!("z{at}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(bench.revision(), before);
+    apply(&bench, &format!("{seen}{}", zones(&names))).await;
+    let many = document(&bench).await;
+    let text = refused!(graph::apply(&bench.plant, &actor, &seen, &many, false).await, Malformed);
+    assert!(text.contains("changes or removes 60 zones and conduits"), "{text}");
+}
+
+#[tokio::test]
+async fn whoever_sees_a_part_changes_parts() {
+    let office = Office::new().await;
+    let who = office.administrator("vic", AdminRole::Security, Some(&["cell-3"])).await;
+    let actor = crate::admin::authorize(&office.plant, &who, Act::ApplyGraph).await.unwrap();
+    let text = refused!(graph::apply(&office.plant, &actor, SCHEMA, SCHEMA, false).await, NotPermitted);
+    assert!(text.contains("you see only what is in your zones (cell-3)"), "{text}");
+    let reader = crate::admin::authorize(&office.plant, &who, Act::ReadZones).await.unwrap();
+    refused!(graph::plan(&office.plant, reader.scope(), SCHEMA).await, NotPermitted);
+}
+
+#[tokio::test]
+async fn flat_spots_are_seen_by_those_whose_zones_they_touch() {
+    let bench = Bench::new().await;
+    for name in ["a", "b", "c"] {
+        bench.zone(&observing(name)).await;
+    }
+    for name in ["a", "b"] {
+        bench.device(&format!("{name}-1"), &[name]).await;
+    }
+    apply(&bench, &format!("{}{}{}", document(&bench).await, conduit("a", "b"), conduit("b", "a"))).await;
+    let spots = |view: graph::View| view.spots.iter().map(|spot| spot.kind).collect::<Vec<_>>();
+    let all = graph::view(&bench.plant, &Scope::Plant).await.unwrap();
+    assert_eq!(spots(all), [SpotKind::AnyToAny]);
+    let of_c = Scope::Zones(["c".parse().unwrap()].into());
+    let part = graph::view(&bench.plant, &of_c).await.unwrap();
+    assert_eq!((part.graph.zones().count(), spots(part).len()), (1, 0));
+}
