@@ -14,3 +14,4 @@ mod recovery;
 mod rollout;
 mod software_keys;
 mod story;
+mod zones;

@@ -119,6 +119,17 @@ pub(super) async fn export(session: &Session) -> Result<Report> {
     session.report(&Exported { document: graph(session).await?.document })
 }
 
+#[derive(Debug, Serialize)]
+struct Picture {
+    picture: String,
+}
+
+impl View for Picture {
+    fn text(&self, _page: &Page) -> String {
+        self.picture.clone()
+    }
+}
+
 /// Draws the graph, or what touches one zone.
 pub(super) async fn picture(language: Language, zone: Option<&str>, session: &Session) -> Result<Report> {
     let mut graph = graph(session).await?;
@@ -133,7 +144,7 @@ pub(super) async fn picture(language: Language, zone: Option<&str>, session: &Se
             return Err(Failure::new(Exit::Negative, what).next("see `touchstone zone list`"));
         }
     }
-    Ok(Report::raw(draw(language, &graph)))
+    session.report(&Picture { picture: draw(language, &graph) })
 }
 
 #[derive(Debug, Serialize)]

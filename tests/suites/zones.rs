@@ -1,0 +1,85 @@
+//! Zones and conduits as a whole: planned and applied from one file, open by the clock, flat spots found.
+
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use policy::time::UnixTime;
+
+use tests::wait::until;
+use tests::world::World;
+
+use crate::story::openssl;
+
+#[test]
+fn a_reviewed_file_opens_a_conduit_that_closes_without_the_broker() {
+    let Some((mut world, [mut press, mut camera])) = World::with_devices(["press-1", "camera-1"]) else {
+        return;
+    };
+    for zone in ["press", "vision"] {
+        world.admin(&format!("zone create {zone} --mode observe --least instance-identity=affirming"));
+    }
+    world.register(&press, "press");
+    world.register(&camera, "vision");
+    press.offer("opcua");
+    for device in [&mut press, &mut camera] {
+        device.start();
+        device.until_state("trusted");
+    }
+    let inbound = press.delivered("press", "services/opcua/inbound.pem");
+    let nobody = fs::read(&inbound).expect("a trust file");
+
+    // The time is the runner's: the conduit lives long enough to be seen open.
+    let end = UnixTime(now() + 12);
+    let graph = world.admin("zone export")["document"].as_str().expect("a document").to_owned();
+    let file = world.plant.run_path("zones.toml");
+    let conduit = format!(
+        "\n[[conduit]]\nfrom = \"vision\"\nto = \"press\"\nservice = \"opcua\"\nschedule = \"daily 00:00-24:00\"\nexpires = \"{end}\"\n"
+    );
+    fs::write(&file, format!("{graph}{conduit}")).expect("a file in the run folder");
+    let file = file.display();
+    let plan = world.admin(&format!("zone plan {file}"));
+    assert_eq!(plan["gained"][0]["device"], "press-1");
+    assert_eq!((&plan["gained"][0]["from"], &plan["applied"]), (&"vision".into(), &false.into()));
+    let applied = world.admin(&format!("zone apply {file} --yes"));
+    assert_eq!(applied["conduits_made"][0]["service"], "opcua");
+    until("the conduit is open", || match fs::read(&inbound) {
+        Ok(now) if now != nobody => Ok(()),
+        other => Err(format!("{} bytes", other.map_or(0, |bytes| bytes.len()))),
+    });
+    let subject = openssl(&["x509", "-noout", "-subject", "-in", inbound.to_str().expect("a path")]);
+    assert_eq!(subject.trim(), "subject=CN = vision.plant.example caller 1");
+    world.stop_broker();
+    until("the conduit is closed again", || match fs::read(&inbound) {
+        Ok(now) if now == nobody => Ok(()),
+        _ => Err("still open".to_owned()),
+    });
+    assert!(now() >= end.0, "it closed before its time");
+}
+
+#[test]
+fn flat_spots_are_found_and_the_picture_shows_what_is() {
+    let Some((world, [])) = World::with_devices([]) else { return };
+    world.admin("zone create sis --mode observe --function safety");
+    world.admin("zone create cell --mode observe --function control");
+    world.admin("conduit allow --from cell --to sis --service modbus");
+    let nightly = ["conduit", "allow", "--from", "sis", "--to", "cell", "--service", "alarms", "--schedule"];
+    world.tool(&[&nightly[..], &["daily 22:00-04:00"]].concat()).done();
+    let answer = world.tool(&["zone", "check"]);
+    assert_eq!(answer.code, 1, "{}", answer.said);
+    let kinds: Vec<&str> = answer.json["spots"]
+        .as_array()
+        .expect("spots")
+        .iter()
+        .map(|spot| spot["kind"].as_str().expect("a kind"))
+        .collect();
+    assert_eq!(kinds, ["any-to-any", "into-safety", "nobody-offers", "nobody-offers"]);
+    let dot = world.admin("zone show --picture dot")["picture"].to_string();
+    assert!(dot.contains(r#"label=\"alarms\\ndaily 22:00-04:00\", style=dashed"#), "{dot}");
+    let told = world.tool(&[&nightly[..], &["night"]].concat()).refused(64);
+    assert!(told.contains("`night` is no window"), "{told}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a conduit that ends in a moment needs the real time")]
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
+}
