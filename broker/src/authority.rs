@@ -15,7 +15,7 @@ use crate::record::{Held, RecordError, list};
 use crate::secrets::OpenError;
 
 /// How long an authority lives: longer than any plant stays dark, rotated long before.
-const LIFETIME: u64 = 10 * 365 * 86_400;
+pub(crate) const LIFETIME: u64 = 10 * 365 * 86_400;
 
 /// An authority cannot be made or opened.
 #[derive(Debug, thiserror::Error)]
@@ -60,15 +60,16 @@ impl IssuerCache {
     }
 }
 
-/// A new authority of generation `generation`, active, not stored yet.
-pub fn prepare(
+/// A new authority of generation `generation`, not stored yet, and first in trust sets of the sequence `published`.
+fn prepare(
     plant: &Plant,
     zone: &ZoneName,
     role: Role,
     generation: u32,
     constraint: NameConstraint,
-    now: UnixTime,
+    born: Born,
 ) -> Result<AuthorityRecord, AuthorityError> {
+    let Born { state, published, now } = born;
     let ca = |source| AuthorityError::Ca { zone: zone.clone(), source };
     let validity = Validity { not_before: now.minus(plant.config.backdate), not_after: now.plus(LIFETIME) };
     let key = AuthorityKey::generate().map_err(ca)?;
@@ -84,23 +85,37 @@ pub fn prepare(
         generation,
         certificate: certificate.into(),
         wrapped_key: wrapped_key.into(),
+        not_before: Some(validity.not_before),
         not_after: validity.not_after,
-        state: AuthorityState::Active,
+        state,
+        since: now,
+        published,
     })
 }
 
-/// The next generation of a zone's authority, active, not stored yet, with its key in the store: the number of a
+/// How a generation begins.
+#[derive(Debug, Clone, Copy)]
+pub struct Born {
+    /// Prepared, or active where no other signs.
+    pub state: AuthorityState,
+    /// Sequence of the first trust sets that it is in.
+    pub published: u64,
+    /// When.
+    pub now: UnixTime,
+}
+
+/// The next generation of a zone's authority, not stored yet, with its key in the store: the number of a
 /// generation is used once, also by a zone that is made again under its old name.
 pub async fn next_generation(
     plant: &Plant,
     zone: &ZoneName,
     role: Role,
     constraint: NameConstraint,
-    now: UnixTime,
+    born: Born,
 ) -> Result<(String, AuthorityRecord), AuthorityError> {
     let all: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), &authority_prefix(zone, role)).await?;
     let generation = all.last().map_or(1, |held| held.record.generation.saturating_add(1));
-    Ok((authority_key(zone, role, generation), prepare(plant, zone, role, generation, constraint, now)?))
+    Ok((authority_key(zone, role, generation), prepare(plant, zone, role, generation, constraint, born)?))
 }
 
 /// The authority that signs for this zone and role today.

@@ -21,6 +21,7 @@ pub mod plant;
 pub mod ports;
 pub mod record;
 pub mod rollout;
+mod rotation;
 pub mod secrets;
 pub mod server;
 pub mod session;

@@ -82,11 +82,17 @@ pub struct ViewCache(Mutex<Option<Arc<View>>>);
 
 /// Adds a raise of the trust head to a transaction that alters trust sets.
 pub async fn raise(plant: &Plant, txn: Txn, now: UnixTime) -> Result<Txn, Refusal> {
+    Ok(raised(plant, txn, now).await?.0)
+}
+
+/// The same, with the sequence that trust sets have from then on.
+pub async fn raised(plant: &Plant, txn: Txn, now: UnixTime) -> Result<(Txn, u64), Refusal> {
     let held: Held<TrustHead> = fetch(plant.store.as_ref(), TRUST.to_owned())
         .await?
         .ok_or_else(|| Refusal::internal(TrustError::Head))?;
     let next = TrustHead { n: held.record.n.saturating_add(1), at: now };
-    Ok(txn.unchanged(TRUST, held.version).put(TRUST, stored(&next)?))
+    let sequence = sequence(plant.keys.load().epoch, &next);
+    Ok((txn.unchanged(TRUST, held.version).put(TRUST, stored(&next)?), sequence))
 }
 
 /// Zones and conduits as they stand.

@@ -18,6 +18,7 @@ fn generate(out: &Path) {
         "rollout",
         "zone",
         "graph",
+        "authority",
         "audit",
         "backup",
         "change",

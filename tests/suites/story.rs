@@ -6,7 +6,7 @@ use std::process::Command;
 use e2e::{Device, World, until};
 use serde_json::Value;
 
-fn openssl(args: &[&str]) -> String {
+pub(crate) fn openssl(args: &[&str]) -> String {
     let output = Command::new("openssl").args(args).output().expect("openssl runs");
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "openssl {args:?}: {said}");

@@ -42,6 +42,8 @@ pub struct Subject {
     pub token: Option<JoinToken>,
     /// Serial number of a certificate it holds, or empty.
     pub held_serial: Vec<u8>,
+    /// Sequence of the trust set that it holds.
+    pub trust_sequence: u64,
     /// SHA-256 of the pinned plant root's key.
     pub pinned_root: Digest,
     /// Its clock.
@@ -79,6 +81,7 @@ pub(super) fn encode(
         software_keys: subject.software_keys.iter().map(stated_software_key).collect(),
         other_ek_certificates: prover.other_certificates().map(<[u8]>::to_vec).collect(),
         health: subject.health.clone(),
+        trust_sequence: subject.trust_sequence,
         ek_name,
         ak_name,
     };

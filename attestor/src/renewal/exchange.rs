@@ -19,6 +19,7 @@ use crate::software_key::{ServiceSeat, SoftwareKey};
 use crate::state::{SaveStateError, State};
 use crate::svid::HeldSvid;
 use crate::tpm::{Credential, IdentityKeyBlob, TpmError, TpmFault};
+use crate::trust::TrustSet;
 
 /// An exchange gave no answer that could be adopted.
 #[derive(Debug, thiserror::Error)]
@@ -182,6 +183,7 @@ struct Known {
     device: Option<DeviceName>,
     zones: Vec<ZoneName>,
     held_serial: Vec<u8>,
+    trust_sequence: u64,
 }
 
 impl Known {
@@ -189,6 +191,7 @@ impl Known {
         attester.keeper.read(|state: &State| Self {
             device: state.device.clone(),
             zones: state.zones.clone(),
+            trust_sequence: state.trust.as_ref().map_or(0, TrustSet::sequence),
             held_serial: state.svids.values().next().map(HeldSvid::serial).unwrap_or_default().to_vec(),
         })
     }
@@ -206,6 +209,7 @@ impl Known {
             health: None,
             token: None,
             held_serial: self.held_serial.clone(),
+            trust_sequence: self.trust_sequence,
             pinned_root: attester.root.spki_digest(),
             now: attester.now(),
         }

@@ -77,6 +77,12 @@ pub enum Act {
     SetZone,
     /// All zones and conduits, from one file.
     ApplyGraph,
+    /// The next generation of a zone's authorities.
+    RotateAuthority,
+    /// Lets it sign before its time.
+    ActivateAuthority,
+    /// Takes a generation out of all trust files.
+    DistrustAuthority,
     /// Changes that wait for a second person.
     ReadChanges,
     /// Carries one out.
@@ -131,6 +137,9 @@ impl Act {
         Self::CloseConduit,
         Self::SetZone,
         Self::ApplyGraph,
+        Self::RotateAuthority,
+        Self::ActivateAuthority,
+        Self::DistrustAuthority,
         Self::ReadChanges,
         Self::ApproveChange,
         Self::RejectChange,
@@ -178,7 +187,14 @@ impl Act {
             | Self::EndOverride
             | Self::AttestDevice
             | Self::CreateToken => AdminRole::Operator,
-            Self::CreateZone | Self::AllowConduit | Self::CloseConduit | Self::SetZone | Self::ApplyGraph => AdminRole::Security,
+            Self::CreateZone
+            | Self::AllowConduit
+            | Self::CloseConduit
+            | Self::SetZone
+            | Self::ApplyGraph
+            | Self::RotateAuthority
+            | Self::ActivateAuthority
+            | Self::DistrustAuthority => AdminRole::Security,
             Self::InviteAdministrator
             | Self::RemoveAdministrator
             | Self::SetAdministrator
@@ -206,6 +222,8 @@ impl Act {
             Self::HaltRollout => Demand::One,
             // Stopping a machine, and asking it to prove itself, never wait: they only take trust away.
             Self::QuarantineDevice | Self::AttestDevice | Self::EndOverride => Demand::One,
+            // A stolen key must not work until somebody else is found.
+            Self::DistrustAuthority => Demand::One,
             // It sets golden values aside: who runs the machine asks, who answers for the plant's security agrees.
             Self::Override => Demand::TwoRoles(AdminRole::Security),
             // What a document says counts for a release only if the release's signers stated its digest.
@@ -232,6 +250,8 @@ impl Act {
             | Self::CloseConduit
             | Self::SetZone
             | Self::ApplyGraph
+            | Self::RotateAuthority
+            | Self::ActivateAuthority
             // Otherwise one owner would invite the second person themselves.
             | Self::InviteAdministrator
             | Self::SetAdministrator => Demand::ByZone,
@@ -283,6 +303,9 @@ impl Act {
             Self::CloseConduit => "conduit.close",
             Self::SetZone => "zone.set",
             Self::ApplyGraph => "zone.apply",
+            Self::RotateAuthority => "authority.rotate",
+            Self::ActivateAuthority => "authority.activate",
+            Self::DistrustAuthority => "authority.distrust",
             Self::ReadChanges => "change.read",
             Self::ApproveChange => "change.approve",
             Self::RejectChange => "change.reject",

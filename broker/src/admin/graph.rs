@@ -16,7 +16,7 @@ use super::Actor;
 use super::reach::{Deed, Reach, Scope};
 use super::second::{enough_people, settle, wait_if_asked};
 use super::staging::Staging;
-use crate::authority::next_generation;
+use crate::authority::{Born, next_generation};
 use crate::golden;
 use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device};
@@ -153,7 +153,7 @@ pub async fn apply(
     whole(actor.scope())?;
     let after = parse(text).map_err(|faults| Refusal::malformed(faults.to_string()))?;
     // Raised before the graph is read: whoever changes it meanwhile makes this change fail.
-    let head = trust::raise(plant, Txn::new(), plant.now()).await?;
+    let head = trust::raised(plant, Txn::new(), plant.now()).await?;
     let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     as_seen(&before, seen)?;
     let members = members(plant).await?;
@@ -231,11 +231,16 @@ struct Change<'a> {
 }
 
 /// Writes the change: what is new is staged, and counts with the transaction that changes and removes the rest.
-async fn write(plant: &Plant, reach: &Reach, change: &Change<'_>, head: Txn) -> Result<(), Refusal> {
+async fn write(
+    plant: &Plant,
+    reach: &Reach,
+    change: &Change<'_>,
+    (head, published): (Txn, u64),
+) -> Result<(), Refusal> {
     let deed = deed(reach, change.difference);
     wait_if_asked(plant, &deed).await?;
     let rest = alter(plant, change, head).await?;
-    let parts = fresh(plant, change).await?;
+    let parts = fresh(plant, change, published).await?;
     if parts.is_empty() {
         let Some(rest) = settle(plant, &deed, rest).await? else { return Ok(()) };
         complete::commit(plant, rest).await?;
@@ -278,12 +283,13 @@ enum New {
 }
 
 /// The records that are new: each zone with its two authorities.
-async fn fresh(plant: &Plant, change: &Change<'_>) -> Result<Vec<New>, Refusal> {
+async fn fresh(plant: &Plant, change: &Change<'_>, published: u64) -> Result<Vec<New>, Refusal> {
+    let born = Born { state: AuthorityState::Active, published, now: plant.now() };
     let mut all: Vec<New> = change.difference.conduits_made.iter().cloned().map(New::Conduit).collect();
     for zone in change.difference.zones_made.iter().filter_map(|name| change.after.zone(name)) {
         all.push(New::Zone(zone.clone()));
         for role in [Role::Caller, Role::Listener] {
-            let made = next_generation(plant, &zone.name, role, zone.name_constraint, plant.now()).await;
+            let made = next_generation(plant, &zone.name, role, zone.name_constraint, born).await;
             let (key, authority) = made.map_err(Refusal::internal)?;
             all.push(New::Authority(key, Box::new(authority)));
         }
@@ -315,7 +321,7 @@ async fn alter(plant: &Plant, change: &Change<'_>, mut txn: Txn) -> Result<Txn, 
     for name in &difference.zones_removed {
         txn = txn.delete(zone_key(name));
         for held in authorities.iter().filter(|held| held.record.zone == *name) {
-            let distrusted = AuthorityRecord { state: AuthorityState::Distrusted, ..held.record.clone() };
+            let distrusted = held.record.turned(AuthorityState::Distrusted, plant.now());
             txn = txn.unchanged(held.key.clone(), held.version).put(held.key.clone(), stored(&distrusted)?);
         }
     }

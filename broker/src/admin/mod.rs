@@ -12,6 +12,7 @@
 
 pub mod actor;
 pub mod audit;
+pub mod authority;
 pub mod backup;
 mod bounds;
 mod change;

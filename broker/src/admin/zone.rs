@@ -15,13 +15,13 @@ use super::change::{Draft, commit};
 use super::device::no_zone;
 use super::reach::Scope;
 use super::second::enough_people;
-use crate::authority;
+use crate::authority::{self, Born};
 use crate::golden;
 use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::zone::{
-    AUTHORITY, AuthorityRecord, RevokedCertificate, conduit_key, revoked_prefix, zone_key,
+    AUTHORITY, AuthorityRecord, AuthorityState, RevokedCertificate, conduit_key, revoked_prefix, zone_key,
 };
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
@@ -44,7 +44,7 @@ pub async fn create(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) ->
 
 async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Result<Draft<()>, Refusal> {
     let now = plant.now();
-    let txn = trust::raise(plant, Txn::new(), now).await?;
+    let (txn, published) = trust::raised(plant, Txn::new(), now).await?;
     let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     if known.zone(&zone.name).is_some() {
         return Err(Refusal::Conflict(format!("there is a zone {} already", zone.name)));
@@ -59,8 +59,9 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
         return Ok(Draft::nothing(()));
     }
     let mut txn = txn.absent(zone_key(&zone.name)).put(zone_key(&zone.name), stored(zone)?);
+    let born = Born { state: AuthorityState::Active, published, now };
     for role in [Role::Caller, Role::Listener] {
-        let made = authority::next_generation(plant, &zone.name, role, zone.name_constraint, now).await;
+        let made = authority::next_generation(plant, &zone.name, role, zone.name_constraint, born).await;
         let (key, authority) = made.map_err(Refusal::internal)?;
         txn = txn.absent(key.clone()).put(key, stored(&authority)?);
     }

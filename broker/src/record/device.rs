@@ -153,6 +153,9 @@ pub struct Device {
     pub counter: u64,
     /// Services it offers: name and port.
     pub services: BTreeMap<String, u16>,
+    /// Sequence of the trust set that it held at its last attestation.
+    #[serde(default)]
+    pub trust_sequence: u64,
     /// Raised by an administrator's "attest now".
     pub asked: u64,
     /// What `asked` was at the last attestation: while it is less, the device is told.

@@ -2,7 +2,8 @@
 
 use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::time::UnixTime;
-use policy::zone::{Conduit, Role, Zone};
+pub use policy::zone::GenerationState as AuthorityState;
+use policy::zone::{Conduit, Generation, Role, Zone};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -42,20 +43,6 @@ impl Record for Conduit {
     }
 }
 
-/// Where an authority is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AuthorityState {
-    /// In trust files, signs nothing yet.
-    Prepared,
-    /// Signs.
-    Active,
-    /// Signs nothing any more, still in trust files.
-    Old,
-    /// In no trust file.
-    Distrusted,
-}
-
 /// One generation of one of a zone's two authorities.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AuthorityRecord {
@@ -71,13 +58,49 @@ pub struct AuthorityRecord {
     pub wrapped_key: Bytes,
     /// When the certificate ends.
     pub not_after: UnixTime,
+    /// When the certificate begins; not known of one that was made by an earlier version.
+    #[serde(default)]
+    pub not_before: Option<UnixTime>,
     /// Where it is in its life.
     pub state: AuthorityState,
+    /// Since when.
+    #[serde(default)]
+    pub since: UnixTime,
+    /// Sequence of the first trust sets that it is in.
+    #[serde(default)]
+    pub published: u64,
+}
+
+impl AuthorityRecord {
+    /// The authority as its life is decided on; `life` is how long its kind lives, in seconds.
+    #[must_use]
+    pub fn generation(&self, life: u64) -> Generation {
+        Generation {
+            number: self.generation,
+            state: self.state,
+            since: self.since,
+            published: self.published,
+            not_before: self.not_before.unwrap_or_else(|| self.not_after.minus(life)),
+            not_after: self.not_after,
+        }
+    }
+
+    /// The authority in another state from `now` on.
+    #[must_use]
+    pub fn turned(&self, state: AuthorityState, now: UnixTime) -> Self {
+        Self { state, since: now, ..self.clone() }
+    }
 }
 
 impl Record for AuthorityRecord {
-    const VERSION: u32 = 1;
+    /// 2: it says since when it is what it is, and since when it is published.
+    const VERSION: u32 = 2;
     const KIND: &'static str = "authority";
+
+    /// One of version 1 is active for as long as anybody remembers: the defaults.
+    fn upgrade(from: u32, data: Value) -> Option<Value> {
+        (from == 1).then_some(data)
+    }
 }
 
 /// One revoked certificate.

@@ -229,6 +229,7 @@ async fn new_device(
         admitted_at: plant.now(),
         counter: 0,
         services: std::collections::BTreeMap::new(),
+        trust_sequence: 0,
         asked: 0,
         answered: 0,
         clock_excused: false,

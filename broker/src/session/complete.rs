@@ -109,6 +109,7 @@ async fn decide(
     if rulings.iter().any(|ruling| ruling.decision() != Decision::Refused) {
         device.services.clone_from(&proven.statement().services);
     }
+    device.trust_sequence = proven.statement().trust_sequence;
     let attested = attested(plant, proven, &device, &rulings, &golden, request, now).await?;
     let draft = Draft { device, rebound, rulings, golden, excused, attested, last, now };
     match settle(plant, proven, &draft, txn).await {

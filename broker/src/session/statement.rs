@@ -28,6 +28,8 @@ pub struct BoundStatement {
     pub claims: BTreeMap<String, String>,
     /// Services it offers.
     pub services: BTreeMap<String, u16>,
+    /// Sequence of the trust set that it holds; 0 if it holds none.
+    pub trust_sequence: u64,
     /// Id and proof of a join token.
     pub token: Option<TokenProof>,
     /// Its software keys, by the digest of their requests.
@@ -86,6 +88,7 @@ impl BoundStatement {
             zones: zones(&stated.zones)?,
             claims: claims(&stated.claims)?,
             services: services(&stated.services)?,
+            trust_sequence: stated.trust_sequence,
             token: token(&stated),
             software_keys: stated.software_keys,
             other_ek_certificates: stated.other_ek_certificates,

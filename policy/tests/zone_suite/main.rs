@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what a test builds itself is well formed")]
 
 mod document;
+mod generation;
 mod inspection;
 mod model;
 mod schedule;

@@ -525,6 +525,9 @@ pub struct Statement {
     /// What the device's own health command said just before; left out where it has none.
     #[prost(message, optional, tag = "40")]
     pub health: ::core::option::Option<Health>,
+    /// Sequence of the trust set that it holds: what its peers' authorities are to it.
+    #[prost(uint64, tag = "50")]
+    pub trust_sequence: u64,
 }
 /// The result of a device's own health command. Its exit code is 0 if all is well.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2790,6 +2793,9 @@ pub struct AuthorityState {
     pub state: ::prost::alloc::string::String,
     #[prost(uint32, tag = "5")]
     pub revoked: u32,
+    /// Since when it is that; 0: not known.
+    #[prost(uint64, tag = "40")]
+    pub since: u64,
 }
 /// The keys that attestation results are verified with.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2911,6 +2917,64 @@ pub struct Reachable {
     pub service: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
     pub from: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateAuthorityRequest {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    /// Unspecified: both.
+    #[prost(enumeration = "Role", tag = "2")]
+    pub role: i32,
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateAuthorityResponse {
+    #[prost(message, optional, tag = "1")]
+    pub change: ::core::option::Option<AuthorityChange>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ActivateAuthorityRequest {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(enumeration = "Role", tag = "2")]
+    pub role: i32,
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ActivateAuthorityResponse {
+    #[prost(message, optional, tag = "1")]
+    pub change: ::core::option::Option<AuthorityChange>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DistrustAuthorityRequest {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(enumeration = "Role", tag = "2")]
+    pub role: i32,
+    #[prost(uint32, tag = "3")]
+    pub generation: u32,
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DistrustAuthorityResponse {
+    #[prost(message, optional, tag = "1")]
+    pub change: ::core::option::Option<AuthorityChange>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityChange {
+    /// Zone, role and generation, for people.
+    #[prost(string, repeated, tag = "1")]
+    pub authorities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Devices that may refuse peers, or be refused, until they prove themselves; at most a thousand.
+    #[prost(string, repeated, tag = "2")]
+    pub stragglers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint32, tag = "3")]
+    pub stragglers_count: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAuditEventsRequest {
@@ -4944,6 +5008,78 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "ListAuthorities"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn rotate_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateAuthorityResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/RotateAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "RotateAuthority"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn activate_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ActivateAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ActivateAuthorityResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ActivateAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ActivateAuthority"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn distrust_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DistrustAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DistrustAuthorityResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/DistrustAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "DistrustAuthority"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn get_jwks(
             &mut self,
             request: impl tonic::IntoRequest<super::GetJwksRequest>,
@@ -5626,6 +5762,27 @@ pub mod admin_server {
             request: tonic::Request<super::ListAuthoritiesRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListAuthoritiesResponse>,
+            tonic::Status,
+        >;
+        async fn rotate_authority(
+            &self,
+            request: tonic::Request<super::RotateAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateAuthorityResponse>,
+            tonic::Status,
+        >;
+        async fn activate_authority(
+            &self,
+            request: tonic::Request<super::ActivateAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ActivateAuthorityResponse>,
+            tonic::Status,
+        >;
+        async fn distrust_authority(
+            &self,
+            request: tonic::Request<super::DistrustAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DistrustAuthorityResponse>,
             tonic::Status,
         >;
         async fn get_jwks(
@@ -7741,6 +7898,141 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAuthoritiesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/RotateAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateAuthoritySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::RotateAuthorityRequest>
+                    for RotateAuthoritySvc<T> {
+                        type Response = super::RotateAuthorityResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::rotate_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ActivateAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct ActivateAuthoritySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ActivateAuthorityRequest>
+                    for ActivateAuthoritySvc<T> {
+                        type Response = super::ActivateAuthorityResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ActivateAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::activate_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ActivateAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/DistrustAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct DistrustAuthoritySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::DistrustAuthorityRequest>
+                    for DistrustAuthoritySvc<T> {
+                        type Response = super::DistrustAuthorityResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DistrustAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::distrust_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DistrustAuthoritySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -426,5 +426,6 @@ pub(crate) fn new_device(
         answered: 0,
         clock_excused: false,
         clear_expected: None,
+        trust_sequence: 0,
     }
 }

@@ -89,6 +89,9 @@ fn beyond(act: Act) -> Beyond {
         | Act::CreateToken
         | Act::CreateZone
         | Act::SetZone
+        | Act::RotateAuthority
+        | Act::ActivateAuthority
+        | Act::DistrustAuthority
         | Act::AllowConduit
         | Act::CloseConduit
         | Act::InviteAdministrator
@@ -258,6 +261,20 @@ impl Plant {
             Act::SetZone => {
                 call!(set_zone, SetZoneRequest { name: zone, two_person: Some(true), ..Default::default() })
             }
+            Act::RotateAuthority => {
+                call!(rotate_authority, RotateAuthorityRequest { zone, ..Default::default() })
+            }
+            Act::ActivateAuthority => {
+                let role = v1::Role::Caller.into();
+                call!(activate_authority, ActivateAuthorityRequest { zone, role, dry_run: false })
+            }
+            Act::DistrustAuthority => {
+                let (role, reason) = (v1::Role::Caller.into(), "stolen".to_owned());
+                call!(
+                    distrust_authority,
+                    DistrustAuthorityRequest { zone, role, generation: 1, reason, dry_run: false }
+                )
+            }
             Act::AllowConduit => {
                 call!(
                     allow_conduit,
@@ -297,9 +314,14 @@ impl Plant {
         }
     }
 
-    /// Brings about what an act on a rollout needs to be there.
+    /// Brings about what an act on a rollout or a rotation needs to be there.
     async fn prepare(&self, act: Act, of: Of) {
         let (service, ada, product) = (&self.office.service, &self.office.ada, product(of));
+        if act == Act::ActivateAuthority {
+            let (zone, role) = (of.pick("cell-3", "cell-4").to_owned(), v1::Role::Caller.into());
+            let request = v1::RotateAuthorityRequest { zone, role, dry_run: false };
+            service.rotate_authority(by(ada, request)).await.unwrap();
+        }
         if !matches!(act, Act::StartRollout | Act::HaltRollout | Act::ResumeRollout | Act::Rollback) {
             return;
         }

@@ -1,6 +1,7 @@
 //! The acts of administrators on a plant in memory, with a stated clock and recorded boots.
 
 mod audit;
+mod authority;
 mod backup;
 mod change;
 mod clock;
@@ -197,6 +198,7 @@ impl Bench {
             answered: 0,
             clock_excused: false,
             clear_expected: None,
+            trust_sequence: 0,
         };
         let tpm = Tpm {
             device: Some(name.clone()),

@@ -4,7 +4,7 @@ use prost::Message;
 use proto::v1;
 
 use super::people;
-use super::{device, golden, graph, import, overriding, rollout, zone};
+use super::{authority, device, golden, graph, import, overriding, rollout, zone};
 use crate::admin::second::{self, Approval, Waiting};
 use crate::admin::{Act, Actor};
 use crate::plant::Plant;
@@ -96,6 +96,8 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::CreateZone => with!(zone::create),
         Act::SetZone => with!(zone::set),
         Act::ApplyGraph => with!(graph::applied),
+        Act::RotateAuthority => with!(authority::next),
+        Act::ActivateAuthority => with!(authority::sign),
         Act::AllowConduit => with!(zone::allow),
         Act::CloseConduit => with!(zone::close),
         Act::InviteAdministrator => with!(people::invite),
@@ -113,6 +115,7 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         | Act::AddSbom
         | Act::RemoveSbom
         | Act::EndOverride
+        | Act::DistrustAuthority
         | Act::ApproveChange
         | Act::RejectChange
         | Act::ReadAdministrators

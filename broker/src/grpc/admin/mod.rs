@@ -1,6 +1,7 @@
 //! The Admin service: who calls, convert, call, convert.
 
 mod audit;
+mod authority;
 mod backup;
 mod change;
 mod device;
@@ -185,6 +186,27 @@ impl Admin for Administration {
         ListAuthoritiesResponse,
         Act::ReadZones,
         zone::authorities
+    );
+    unary!(
+        rotate_authority,
+        RotateAuthorityRequest,
+        RotateAuthorityResponse,
+        Act::RotateAuthority,
+        authority::next
+    );
+    unary!(
+        activate_authority,
+        ActivateAuthorityRequest,
+        ActivateAuthorityResponse,
+        Act::ActivateAuthority,
+        authority::sign
+    );
+    unary!(
+        distrust_authority,
+        DistrustAuthorityRequest,
+        DistrustAuthorityResponse,
+        Act::DistrustAuthority,
+        authority::bar
     );
     unary!(get_jwks, GetJwksRequest, GetJwksResponse, Act::ReadZones, zone::jwks);
     unary!(list_changes, ListChangesRequest, ListChangesResponse, Act::ReadChanges, change::list);

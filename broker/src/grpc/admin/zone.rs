@@ -159,6 +159,7 @@ fn authority(plant: &Plant, view: &zone::AuthorityView) -> v1::AuthorityState {
         subject: format!("CN={domain} {role} {}", record.generation),
         not_after: record.not_after.0,
         state: state.to_owned(),
+        since: record.since.0,
         revoked: parse::count(view.revoked),
     }
 }
