@@ -94,7 +94,7 @@ pub(crate) async fn worth(
     for Held { record, .. } in releases {
         let bytes = plant.blobs.fetch(record.envelope, MAX_ENVELOPE_BYTES).await?;
         match (keys.worth(&record, &bytes)?, record.id()) {
-            (Worth::Counts(signed), _) => values.insert(signed, record.state)?,
+            (Worth::Counts(signed), _) => values.insert(*signed, record.state)?,
             (Worth::Void(why), Some(id)) => drop(void.insert(id, why)),
             (Worth::Void(_), None) => {}
         }

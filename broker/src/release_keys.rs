@@ -37,7 +37,7 @@ pub struct Registered {
 #[derive(Debug)]
 pub enum Worth {
     /// It counts, as its state says.
-    Counts(SignedRelease),
+    Counts(Box<SignedRelease>),
     /// It counts for nothing: why.
     Void(String),
 }
@@ -155,7 +155,7 @@ impl KeyRing {
         let good = good.into_iter().map(|key| usable(&key.held.record, &record.product));
         let keys = ReleaseKeys::new(good.collect::<Result<Vec<_>, _>>()?, record.needed)?;
         match Envelope::parse(envelope)?.verify(&keys) {
-            Ok(signed) => Ok(Worth::Counts(signed)),
+            Ok(signed) => Ok(Worth::Counts(Box::new(signed))),
             // Rules became stricter since. One release must not take the others with it.
             Err(EnvelopeError::Manifest(faults)) => {
                 let why = format!("it would not be accepted today: {faults}").replace('\n', "; ");
