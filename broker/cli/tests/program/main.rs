@@ -15,4 +15,5 @@ mod pages;
 mod pki;
 mod predict;
 mod tool;
+mod trouble;
 mod usage;
