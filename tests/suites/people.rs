@@ -47,7 +47,7 @@ fn an_invited_person_sees_and_changes_what_is_theirs() {
     assert!(said.contains("unknown, used or over"), "{said}");
     assert!(!world.plant.run_path("wrong").exists(), "a refusal leaves no folder");
     // Without a file, the root that the broker shows must have the fingerprint in the code.
-    let pin = code.rfind('.').expect("parts") + 1;
+    let pin = code[..code.find('@').expect("a plant")].rfind('.').expect("parts") + 1;
     let flipped = if &code[pin..=pin] == "0" { "1" } else { "0" };
     let mut elsewhere = code.clone();
     elsewhere.replace_range(pin..=pin, flipped);

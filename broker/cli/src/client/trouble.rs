@@ -79,7 +79,7 @@ fn not_the_broker(context: &Context, why: &CertificateError) -> Failure {
         }
         CertificateError::NotValidForNameContext { presented, .. } => failed(format!(
             "the server at {address} is {}, not {}, the broker of {plant}",
-            words::list(presented),
+            words::list(&presented.iter().map(|name| bare(name)).collect::<Vec<_>>()),
             plant.broker_name()
         ))
         .next("check the address (--address, TOUCHSTONE_ADDRESS) and the plant in context.toml; `touchstone context list` shows your contexts"),
@@ -97,4 +97,9 @@ fn not_the_broker(context: &Context, why: &CertificateError) -> Failure {
         why => failed(format!("the server at {address} is not the broker of {plant}: {why}"))
             .next("check the address (--address, TOUCHSTONE_ADDRESS)"),
     }
+}
+
+/// A name without the kind that rustls writes around it, `DnsName("…")`.
+fn bare(presented: &str) -> &str {
+    presented.split('"').nth(1).unwrap_or(presented)
 }

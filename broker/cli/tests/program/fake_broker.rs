@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::pki::{Authority, Issued, Purpose};
+use crate::schema::filler::{Filler, Fullness};
 use crate::tool::{self, Ran, Running};
 
 /// Bytes between TLS and HTTP/2; any number works.
@@ -45,6 +46,8 @@ type Asked = (&'static str, Vec<u8>);
 #[derive(Clone, Default)]
 struct Desk {
     script: Arc<Mutex<Script>>,
+    /// How full the answers are that are not in the script; none: there are none.
+    fullness: Arc<Mutex<Option<Fullness>>>,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
@@ -60,7 +63,13 @@ impl Desk {
             Some(Act::Answer(bytes)) => Ok(T::decode(bytes.as_slice()).unwrap()),
             Some(Act::Refuse(status)) => Err(status),
             Some(Act::Hang) => std::future::pending().await,
-            None => Err(Status::internal(format!("the test has no answer for {call}"))),
+            None => match *self.fullness.lock().unwrap() {
+                Some(fullness) => {
+                    let name = std::any::type_name::<T>().rsplit("::").next().unwrap();
+                    Ok(T::decode(Filler::new().encode(name, fullness).as_slice()).unwrap())
+                }
+                None => Err(Status::internal(format!("the test has no answer for {call}"))),
+            },
         }
     }
 }
@@ -249,6 +258,12 @@ impl FakeBroker {
     /// Adds an answer.
     pub(crate) fn answers(&self, call: &'static str, message: &impl Message) -> &Self {
         self.push(call, Act::Answer(message.encode_to_vec()))
+    }
+
+    /// Makes it answer with made-up values what the script does not say.
+    pub(crate) fn makes_up(&self, fullness: Fullness) -> &Self {
+        *self.desk.fullness.lock().unwrap() = Some(fullness);
+        self
     }
 
     /// Adds a refusal.
