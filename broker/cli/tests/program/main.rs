@@ -16,5 +16,7 @@ mod online;
 mod pages;
 mod pki;
 mod predict;
+mod schema;
 mod tool;
+mod trouble;
 mod usage;
