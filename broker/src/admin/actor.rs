@@ -37,6 +37,14 @@ pub enum Act {
     SetReleaseState,
     /// Which release a product's devices are told to install.
     WantRelease,
+    /// A key that may sign releases.
+    AddReleaseKey,
+    /// Another key in its place.
+    RotateReleaseKey,
+    /// Ends a key.
+    RemoveReleaseKey,
+    /// How many keys must sign.
+    SetReleaseThreshold,
     /// Moves the wanted release through the devices of a product.
     StartRollout,
     /// Stops that.
@@ -117,6 +125,10 @@ impl Act {
         Self::ApplyRelease,
         Self::SetReleaseState,
         Self::WantRelease,
+        Self::AddReleaseKey,
+        Self::RotateReleaseKey,
+        Self::RemoveReleaseKey,
+        Self::SetReleaseThreshold,
         Self::StartRollout,
         Self::HaltRollout,
         Self::ResumeRollout,
@@ -187,7 +199,12 @@ impl Act {
             | Self::EndOverride
             | Self::AttestDevice
             | Self::CreateToken => AdminRole::Operator,
-            Self::CreateZone
+            // Whoever makes releases does not say who may sign them.
+            Self::AddReleaseKey
+            | Self::RotateReleaseKey
+            | Self::RemoveReleaseKey
+            | Self::SetReleaseThreshold
+            | Self::CreateZone
             | Self::AllowConduit
             | Self::CloseConduit
             | Self::SetZone
@@ -237,6 +254,10 @@ impl Act {
             Self::ApplyRelease
             | Self::SetReleaseState
             | Self::WantRelease
+            | Self::AddReleaseKey
+            | Self::RotateReleaseKey
+            | Self::RemoveReleaseKey
+            | Self::SetReleaseThreshold
             | Self::StartRollout
             | Self::ResumeRollout
             | Self::Rollback
@@ -283,6 +304,10 @@ impl Act {
             Self::ApplyRelease => "golden.apply",
             Self::SetReleaseState => "golden.set-state",
             Self::WantRelease => "golden.want",
+            Self::AddReleaseKey => "release-key.add",
+            Self::RotateReleaseKey => "release-key.rotate",
+            Self::RemoveReleaseKey => "release-key.remove",
+            Self::SetReleaseThreshold => "release-key.threshold",
             Self::StartRollout => "rollout.start",
             Self::HaltRollout => "rollout.halt",
             Self::ResumeRollout => "rollout.resume",

@@ -10,6 +10,7 @@ mod exposure;
 pub(crate) mod golden;
 mod graph;
 mod import;
+mod keys;
 mod matrix;
 pub(crate) mod office;
 mod people;

@@ -29,8 +29,8 @@ const fn acts(role: AdminRole) -> &'static str {
              device.end-override device.attest-now token.create"
         }
         AdminRole::Security => {
-            "zone.create conduit.allow conduit.close zone.set zone.apply authority.rotate authority.activate \
-             authority.distrust"
+            "zone.create conduit.allow conduit.close zone.set release-key.add release-key.rotate release-key.remove \
+             release-key.threshold zone.apply authority.rotate authority.activate authority.distrust"
         }
         AdminRole::Owner => "admin.invite admin.remove admin.role plant.backup plant.restore",
     }
