@@ -77,7 +77,15 @@ const ONLINE: &[(&str, &str)] = &[
     ("zone observe", "zone observe cell-3 --reason x"),
     ("zone list", "zone list"),
     ("zone show", "zone show cell-3"),
-    ("conduit allow", "conduit allow --from a --to b --service c --until 2030-01-01T00:00:00Z"),
+    ("zone show --picture", "zone show --picture dot"),
+    ("zone check", "zone check"),
+    ("zone export", "zone export"),
+    ("zone plan", "zone plan @zones.toml"),
+    ("zone apply", "zone apply @zones.toml --yes"),
+    ("authority rotate", "authority rotate cell-3"),
+    ("authority activate", "authority activate cell-3 --role caller"),
+    ("authority distrust", "authority distrust cell-3 --role caller --generation 1 --reason x"),
+    ("conduit allow", "conduit allow --from a --to b --service c --until 2030-01-01T00:00:00Z --schedule HOURS"),
     ("conduit allow", "conduit allow --from a --to b --service c"),
     ("conduit close", "conduit close --from a --to b --service c"),
     ("conduit list", "conduit list"),
@@ -132,6 +140,7 @@ fn online(shapes: &mut Shapes, label: &str, line: &str) {
     let sbom = files(&broker);
     let word = |word: &str| match word {
         "EK" => EK.to_owned(),
+        "HOURS" => "daily 01:00-02:00".to_owned(),
         "SBOM" => Digest::of(&sbom).to_string(),
         word => word.strip_prefix('@').map_or_else(|| word.to_owned(), |file| path(&broker, file)),
     };
@@ -166,6 +175,7 @@ fn files(broker: &FakeBroker) -> Vec<u8> {
                     digest = [\"9a53b62e6012dea31e9da599eeb7802c60bd2775c6355b49de06c812fbecc41d\"]\n";
     fs::write(broker.path("edge.toml"), manifest).unwrap();
     fs::write(broker.path("list.csv"), format!("name,ek,zones\npress-7,{EK},cell-3\n")).unwrap();
+    fs::write(broker.path("zones.toml"), "schema = 1\n").unwrap();
     for name in ["signed.json", "plant.backup"] {
         fs::write(broker.path(name), "{}").unwrap();
     }
