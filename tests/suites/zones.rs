@@ -1,12 +1,12 @@
 //! Zones and conduits as a whole: planned and applied from one file, open by the clock, flat spots found.
 
 use std::fs;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use policy::time::UnixTime;
 
-use tests::wait::until;
-use tests::world::World;
+use e2e::{World, until};
 
 use crate::story::openssl;
 
@@ -82,4 +82,83 @@ fn flat_spots_are_found_and_the_picture_shows_what_is() {
 #[expect(clippy::disallowed_methods, reason = "a conduit that ends in a moment needs the real time")]
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
+/// Generations of the authorities in a trust file.
+fn subjects(file: &Path) -> Vec<String> {
+    let pem = fs::read_to_string(file).expect("a trust file");
+    let mut names: Vec<String> = pem
+        .split_inclusive("-----END CERTIFICATE-----\n")
+        .filter(|block| block.contains("BEGIN CERTIFICATE"))
+        .map(|block| {
+            let one = tempfile::NamedTempFile::new().expect("a file");
+            fs::write(one.path(), block).expect("a certificate");
+            let subject =
+                openssl(&["x509", "-noout", "-subject", "-in", one.path().to_str().expect("a path")]);
+            subject.trim().rsplit(' ').next().expect("a generation").to_owned()
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+fn issuer(certificate: &Path) -> String {
+    let said = openssl(&["x509", "-noout", "-issuer", "-in", certificate.to_str().expect("a path")]);
+    said.trim().rsplit(' ').next().expect("a generation").to_owned()
+}
+
+#[test]
+fn a_rotation_breaks_no_connection_and_a_distrusted_authority_is_believed_nowhere() {
+    let Some((world, [mut press, mut camera])) = World::with_devices(["press-1", "camera-1"]) else { return };
+    for zone in ["press", "vision"] {
+        world.admin(&format!(
+            "zone create {zone} --mode observe --least instance-identity=affirming --reattest-every 5s"
+        ));
+    }
+    world.register(&press, "press");
+    world.register(&camera, "vision");
+    press.offer("opcua");
+    for device in [&mut press, &mut camera] {
+        device.start();
+        device.until_state("trusted");
+    }
+    world.admin("conduit allow --from vision --to press --service opcua");
+    let (listener, outbound) =
+        (press.delivered("press", "listener.pem"), camera.delivered("vision", "services/opcua/outbound.pem"));
+    let believes = |what: &str, generations: &[&str]| {
+        until(what, || match subjects(&outbound) {
+            found if found == generations => Ok(()),
+            found => Err(format!("{found:?}")),
+        });
+    };
+    // What the press shows is believed by the camera, before, while and after.
+    let connects = || {
+        let (authorities, leaf) = (outbound.to_str().expect("a path"), listener.to_str().expect("a path"));
+        openssl(&["verify", "-purpose", "sslserver", "-CAfile", authorities, leaf]);
+    };
+    believes("the conduit is open", &["1"]);
+    world.admin("authority rotate press --role listener");
+    until("the next generation signs", || {
+        connects();
+        match issuer(&listener).as_str() {
+            "2" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    });
+    connects();
+    believes("both are believed", &["1", "2"]);
+    let line =
+        ["authority", "distrust", "press", "--role", "listener", "--generation", "1", "--reason", "a test"];
+    world.tool(&line).done();
+    believes("only the next is believed", &["2"]);
+    connects();
+    let line =
+        ["authority", "distrust", "press", "--role", "listener", "--generation", "2", "--reason", "a test"];
+    world.tool(&line).done();
+    until("another signs at once", || match issuer(&listener).as_str() {
+        "3" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    believes("only the third is believed", &["3"]);
+    connects();
 }

@@ -85,7 +85,10 @@ const ONLINE: &[(&str, &str)] = &[
     ("authority rotate", "authority rotate cell-3"),
     ("authority activate", "authority activate cell-3 --role caller"),
     ("authority distrust", "authority distrust cell-3 --role caller --generation 1 --reason x"),
-    ("conduit allow", "conduit allow --from a --to b --service c --until 2030-01-01T00:00:00Z --schedule HOURS"),
+    (
+        "conduit allow",
+        "conduit allow --from a --to b --service c --until 2030-01-01T00:00:00Z --schedule HOURS",
+    ),
     ("conduit allow", "conduit allow --from a --to b --service c"),
     ("conduit close", "conduit close --from a --to b --service c"),
     ("conduit list", "conduit list"),
