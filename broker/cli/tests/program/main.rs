@@ -16,6 +16,7 @@ mod pages;
 mod pki;
 mod predict;
 mod schema;
+mod terminal;
 mod tool;
 mod trouble;
 mod usage;

@@ -134,7 +134,9 @@ pub(super) async fn run(args: ApplyArgs, session: &Session) -> Result<Report> {
         reason: args.reason.unwrap_or_default(),
     };
     let mut client = session.client().await?;
+    let waiting = session.waiting("the broker appraises the fleet");
     let answer = client.apply_release(request.clone()).await.map_err(|s| failed(&s))?;
+    drop(waiting);
     let answer = answer.into_inner();
     // Whoever changes the release meanwhile is not overwritten.
     request.seen = answer.seen.clone();

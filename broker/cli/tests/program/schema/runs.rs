@@ -8,6 +8,7 @@ use policy::digest::Digest;
 use policy::time::UnixTime;
 use prost::Message;
 use proto::v1::*;
+use rcgen::{KeyPair, SigningKey};
 
 use super::Shapes;
 use super::filler::{Filler, Fullness};
@@ -50,6 +51,8 @@ const ONLINE: &[(&str, &str)] = &[
     ("golden show", "golden show edge@1.4"),
     ("golden show", "golden show @edge.toml"),
     ("golden sign", "golden sign @edge.toml --key @admin.key"),
+    ("golden payload", "golden payload @edge.toml --out @edge.payload"),
+    ("golden attach", "golden attach @edge.toml --signature @edge.sig --public @edge.pub"),
     ("golden plan", "golden plan edge@1.4"),
     ("golden plan", "golden plan @signed.json --at 2030-01-01T00:00:00Z"),
     ("golden apply", "golden apply @signed.json --yes"),
@@ -169,6 +172,10 @@ fn files(broker: &FakeBroker) -> Vec<u8> {
     for name in ["signed.json", "plant.backup"] {
         fs::write(broker.path(name), "{}").unwrap();
     }
+    let key = KeyPair::from_pem(&fs::read_to_string(broker.path("admin.key")).unwrap()).unwrap();
+    let payload = run(&["golden", "payload", &path(broker, "edge.toml")]).stdout;
+    fs::write(broker.path("edge.sig"), key.sign(payload.as_bytes()).unwrap()).unwrap();
+    fs::write(broker.path("edge.pub"), key.public_key_pem()).unwrap();
     fs::copy(seed("pe/uki.efi"), broker.path("uki.efi")).unwrap();
     fs::copy(data.join("plc.csaf.json"), broker.path("osv.json")).unwrap();
     fs::copy(data.join("edge.cdx.json"), broker.path("sbom.json")).unwrap();
