@@ -10,6 +10,7 @@ pub(crate) mod golden;
 mod import;
 mod matrix;
 pub(crate) mod office;
+mod on_record;
 mod people;
 mod release;
 mod result;
