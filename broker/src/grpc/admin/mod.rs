@@ -37,6 +37,9 @@ const LISTS: usize = 1;
 /// Exports of the audit that run at once: each reads all of it.
 const EXPORTS: usize = 2;
 
+/// Readers that follow the audit at once: a SIEM, its stand-in, and who looks after them.
+const FOLLOWERS: usize = 4;
+
 /// The service.
 #[derive(Clone)]
 pub struct Administration {
@@ -44,6 +47,7 @@ pub struct Administration {
     copies: Arc<Semaphore>,
     lists: Arc<Semaphore>,
     exports: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
 }
 
 impl Administration {
@@ -51,7 +55,8 @@ impl Administration {
     #[must_use]
     pub fn new(plant: Arc<Plant>) -> Self {
         let places = |most| Arc::new(Semaphore::new(most));
-        Self { plant, copies: places(COPIES), lists: places(LISTS), exports: places(EXPORTS) }
+        let (copies, lists) = (places(COPIES), places(LISTS));
+        Self { plant, copies, lists, exports: places(EXPORTS), followers: places(FOLLOWERS) }
     }
 
     /// The caller, if they may do `act`.
