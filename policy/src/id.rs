@@ -103,6 +103,18 @@ label!(
     /// A product that golden releases are made for.
     ProductName, "product name", false
 );
+label!(
+    /// What people call a release key.
+    ReleaseKeyName, "name of a release key", false
+);
+
+impl ReleaseKeyName {
+    /// The name of the key that is made with a plant.
+    #[must_use]
+    pub fn first() -> Self {
+        Self("init".to_owned())
+    }
+}
 
 /// The plant's own domain, for example `plant.example`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
