@@ -44,6 +44,10 @@ fn trace(act: Act) -> Trace {
         | Act::LearnRelease => Trace::None,
         Act::ApplyRelease
         | Act::SetReleaseState
+        | Act::AddReleaseKey
+        | Act::RotateReleaseKey
+        | Act::RemoveReleaseKey
+        | Act::SetReleaseThreshold
         | Act::StartRollout
         | Act::HaltRollout
         | Act::ResumeRollout
