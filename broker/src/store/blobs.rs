@@ -228,7 +228,8 @@ impl Blobs {
         })
     }
 
-    fn fetch_now(&self, digest: &Digest, max: usize) -> Result<Vec<u8>, FetchError> {
+    /// [`fetch`](Self::fetch) on this thread, which waits for the disk.
+    pub(crate) fn fetch_now(&self, digest: &Digest, max: usize) -> Result<Vec<u8>, FetchError> {
         let path = self.path(digest);
         let small = deflated(&path);
         let (path, bytes) = match read_bounded(&small, max) {

@@ -67,7 +67,7 @@ async fn run(bench: &Bench, envelope: &[u8], to: ReleaseState, dry: bool) -> Res
 
 /// Terms of somebody who saw nothing and allows no rollback.
 pub(crate) const fn terms(to: ReleaseState, dry_run: bool) -> Terms {
-    Terms { to, allow_rollback: None, seen: None, base: None, dry_run }
+    Terms { to, allow_rollback: None, seen: None, base: None, plan: None, dry_run }
 }
 
 fn outlooks(applied: &Applied) -> Vec<(&str, Outlook, Outlook)> {
@@ -94,7 +94,8 @@ async fn what_was_learned_and_signed_makes_devices_trusted() {
     let record = held.record;
     assert_eq!((record.counter, record.applied_by.as_str()), (1, "ada"));
     assert_eq!(Manifest::parse(&manifest).unwrap().digest(), record.manifest);
-    let again = run(&bench, &envelope, ReleaseState::Active, false).await.unwrap();
+    run(&bench, &envelope, ReleaseState::Active, false).await.unwrap();
+    let again = run(&bench, &envelope, ReleaseState::Active, true).await.unwrap();
     assert_eq!(outlooks(&again)[0], ("press-7", Trusted, Trusted));
     assert_eq!(bench.read::<GoldenHead>(GOLDEN.to_owned()).await.n, 1, "nothing changed");
 }
@@ -140,7 +141,8 @@ async fn states_change_by_the_life_of_a_release() {
     assert!(text.contains("activate it first"), "{text}");
     run(&bench, &envelope, ReleaseState::Pending, false).await.unwrap();
     run(&bench, &envelope, ReleaseState::Active, false).await.unwrap();
-    let lost = run(&bench, &envelope, ReleaseState::Withdrawn, false).await.unwrap();
+    let lost = run(&bench, &envelope, ReleaseState::Withdrawn, true).await.unwrap();
+    run(&bench, &envelope, ReleaseState::Withdrawn, false).await.unwrap();
     assert_eq!(outlooks(&lost)[0], ("press-7", Outlook::Trusted, Outlook::Refused));
     let text = refused!(run(&bench, &envelope, ReleaseState::Active, false).await, Conflict);
     assert!(text.contains("stays withdrawn"), "{text}");

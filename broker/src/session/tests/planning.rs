@@ -55,7 +55,7 @@ async fn a_withdrawal_is_foreseen_and_then_it_is_so() {
     assert_eq!(bench.revision(), before, "a plan writes nothing");
     set(&bench, ReleaseState::Withdrawn).await;
     let live = findings(tpm.enroll(&bench.plant, "press-7").await);
-    assert_eq!(live[0].sentence, lost.lines[0].reason, "the plan said what the device was told");
+    assert_eq!(live[0].sentence, *lost.lines[0].reason, "the plan said what the device was told");
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn old_evidence_says_nothing() {
     bench.clock.set(NOW.plus(86_400));
     let line = &planned(&bench, Some(ReleaseState::Withdrawn), None).await.lines[0];
     assert_eq!((line.before, line.after), (Outlook::Unknown, Outlook::Unknown));
-    assert!(line.reason.contains("too old"), "{}", line.reason);
+    assert!(line.reason.contains("older than two intervals"), "{}", line.reason);
 }
 
 #[tokio::test]
@@ -90,13 +90,14 @@ async fn a_plan_holds_only_on_the_golden_values_that_it_was_made_on() {
     assert_eq!((plan.release.to_string().as_str(), plan.lines.len()), ("edge-box@1.1", 1));
     set(&bench, ReleaseState::Deprecated { until: NOW.plus(3600) }).await;
     let terms = |base| Terms {
+        plan: None,
         to: ReleaseState::Active,
         allow_rollback: None,
         seen: None,
         base: Some(base),
         dry_run: false,
     };
-    let text = refused!(apply(&bench.plant, &actor, &envelope, &terms(plan.base)).await, Conflict);
+    let text = refused!(apply(&bench.plant, &actor, &envelope, &terms(plan.basis.golden)).await, Conflict);
     assert!(text.contains("changed since the plan was made"), "{text}");
-    apply(&bench.plant, &actor, &envelope, &terms(plan.base + 1)).await.unwrap();
+    apply(&bench.plant, &actor, &envelope, &terms(plan.basis.golden + 1)).await.unwrap();
 }
