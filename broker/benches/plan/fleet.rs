@@ -201,7 +201,15 @@ impl Fleet {
         let envelope = Envelope::new(&unsigned, &[(Digest::of(&key.spki()), signature)]).to_json();
         let actor = authorize(&self.plant, &self.owner, Act::ApplyRelease).await.unwrap();
         let to = ReleaseState::Active;
-        let terms = Terms { to, allow_rollback: None, seen: None, base: None, plan: None, dry_run: false };
+        let terms = Terms {
+            to,
+            allow_rollback: None,
+            seen: None,
+            base: None,
+            plan: None,
+            reason: String::new(),
+            dry_run: false,
+        };
         apply(&self.plant, &actor, envelope.as_bytes(), &terms).await.unwrap();
     }
 

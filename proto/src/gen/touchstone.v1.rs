@@ -2201,6 +2201,9 @@ pub struct ApplyReleaseRequest {
     /// Id of the plan that the caller saw: refused if anything that it rests on moved since; empty: it is not compared.
     #[prost(string, tag = "24")]
     pub plan: ::prost::alloc::string::String,
+    /// Why, for people; must be there for withdrawn.
+    #[prost(string, tag = "25")]
+    pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ApplyReleaseResponse {
