@@ -69,11 +69,12 @@ async fn shared(fleet: &Fleet) {
 async fn distinct(fleet: &Fleet) {
     let (answer, cost) = measured(fleet.plan("withdrawn")).await;
     fleet.expect(&answer, "withdrawn");
-    let floor = floor::appraise(fleet).await;
+    let (floor, processor) = floor::appraise(fleet).await;
     let ratio = cost.elapsed.as_secs_f64() / floor.as_secs_f64();
     let kept = if ratio <= PROMISED_RATIO { "kept" } else { "MISSED" };
     println!("plan for {DEVICES} devices of as many logs: {cost}");
     println!("its answer: {} groups, {} KiB", answer.groups.len(), answer.encoded_len() >> 10);
-    println!("the same evidence from memory, one by one: {floor:.1?}");
+    println!("the same evidence from memory, one by one: {floor:.1?}, {processor:.2} s of processor");
     println!("ratio  distinct: {ratio:.2} (promised: at most {PROMISED_RATIO}; {kept})");
+    println!("ratio  distinct, by processor time: {:.2}", cost.processor / processor);
 }

@@ -14,9 +14,10 @@ use policy::tpm::pcr::{PcrIndex, PcrValues};
 
 use crate::boot::{Boot, boot};
 use crate::fleet::Fleet;
+use crate::measure::processor_time;
 
 /// Boots that are in memory at once: what is measured begins when they are made.
-const IN_MEMORY: u32 = 500;
+const IN_MEMORY: u32 = 2_000;
 
 /// Reads every record that a plan rests on, and looks at none.
 pub(crate) async fn read(fleet: &Fleet) -> usize {
@@ -33,19 +34,20 @@ pub(crate) async fn read(fleet: &Fleet) -> usize {
     bytes
 }
 
-/// Appraises the evidence of every device before and after the change, one after the other.
-pub(crate) async fn appraise(fleet: &Fleet) -> Duration {
+/// Appraises the evidence of every device before and after the change, one after the other. Gives the time, and the
+/// seconds of processor.
+pub(crate) async fn appraise(fleet: &Fleet) -> (Duration, f64) {
     let golden = golden::current(&fleet.plant).await.unwrap();
     let mut after = golden.values.as_ref().clone();
     after.change_state(&"edge@1.0".parse().unwrap(), ReleaseState::Withdrawn).unwrap();
     let zones = broker::trust::segmentation(&fleet.plant).await.unwrap();
     let policy = zones.zone(&"cell-3".parse().unwrap()).unwrap().policy();
     let now = fleet.plant.now();
-    let mut spent = Duration::ZERO;
+    let (mut spent, mut processor) = (Duration::ZERO, 0.0);
     for first in (0..fleet.devices).step_by(usize::try_from(IN_MEMORY).unwrap()) {
         let until = first.saturating_add(IN_MEMORY).min(fleet.devices);
         let boots: Vec<(PcrValues, Vec<u8>)> = (first..until).map(|n| in_memory(boot(n))).collect();
-        let begin = Instant::now();
+        let (busy, begin) = (processor_time(), Instant::now());
         for (pcrs, log) in boots {
             let evidence = RecordedEvidence::replay(pcrs, &log, HardwareProof::Registered).unwrap();
             let seen = evidence.measurements();
@@ -54,8 +56,9 @@ pub(crate) async fn appraise(fleet: &Fleet) -> Duration {
             assert!(before.refused.is_empty() && !after.refused.is_empty());
         }
         spent += begin.elapsed();
+        processor += processor_time() - busy;
     }
-    spent
+    (spent, processor)
 }
 
 fn in_memory(boot: Boot) -> (PcrValues, Vec<u8>) {

@@ -10,7 +10,7 @@ const TICKS: f64 = 100.0;
 pub(crate) struct Cost {
     pub(crate) elapsed: Duration,
     pub(crate) peak: u64,
-    processor: f64,
+    pub(crate) processor: f64,
 }
 
 impl Cost {
@@ -47,7 +47,8 @@ fn peak() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
-fn processor_time() -> f64 {
+/// Seconds of processor that this process took.
+pub(crate) fn processor_time() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     // The name in parentheses may hold anything; utime and stime are the 12th and 13th field after it.
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();

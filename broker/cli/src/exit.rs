@@ -5,7 +5,7 @@
 pub(crate) enum Exit {
     /// 0: the command did what it says.
     Done,
-    /// 1: nothing failed, but something needs a person (`status`, `exposure`).
+    /// 1: nothing failed, but something needs a person (`status`, `exposure`, `golden apply --wait`).
     NeedsYou,
     /// 2: a file or value given to the command cannot be used.
     UnusableInput,
@@ -56,7 +56,9 @@ impl Exit {
     const fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done",
-            Self::NeedsYou => "something needs you (status; exposure: a device is proven, may or unknown)",
+            Self::NeedsYou => {
+                "something needs you (status; exposure: a device is proven, may or unknown; apply --wait: one left the forecast)"
+            }
             Self::UnusableInput => "unusable input: a file or value cannot be used",
             Self::Negative => "the answer is no: refused, does not chain, no such thing",
             Self::Unreachable => "the broker cannot be reached or asks to come back later",

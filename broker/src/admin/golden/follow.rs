@@ -45,8 +45,9 @@ pub async fn results(
     golden: u64,
     reader: &mpsc::Sender<Vec<Live>>,
 ) -> Result<(), Refusal> {
-    // Begins with a Resync in a store that has content, so what is there already comes first.
-    let mut changes = plant.store.watch(crate::store::Revision(0));
+    // What changes while the rest is read is told again.
+    let mut changes = plant.store.watch(plant.store.revision());
+    all(plant, scope, product, golden, reader).await?;
     loop {
         let event = tokio::select! {
             event = changes.next() => event,

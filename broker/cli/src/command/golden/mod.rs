@@ -14,6 +14,7 @@ mod show;
 mod sign;
 mod state;
 mod view;
+mod wait;
 mod want;
 
 use clap::Subcommand;

@@ -25,7 +25,9 @@ use crate::store::blobs::Blobs;
 /// Reasons told for each device.
 const MAX_REASONS: usize = 4;
 /// Pieces of evidence that one thread takes at once: handing over costs little beside them.
-const BATCH: usize = 16;
+const BATCH: usize = 64;
+/// Batches for each processor: one is at work, and one waits so that none is idle.
+const WAITING: usize = 2;
 
 /// What every piece of evidence is appraised under.
 pub(super) struct Ground {
@@ -123,7 +125,7 @@ pub(super) struct Appraisals {
 
 impl Appraisals {
     pub(super) fn new(ground: Ground) -> Self {
-        let most = available_parallelism().map_or(1, std::num::NonZero::get);
+        let most = available_parallelism().map_or(1, std::num::NonZero::get).saturating_mul(WAITING);
         Self { ground: Arc::new(ground), most, next: Batch::new(), running: JoinSet::new(), done: Vec::new() }
     }
 

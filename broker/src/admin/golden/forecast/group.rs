@@ -95,3 +95,71 @@ fn group(lines: Vec<&Line>, grain: Grain) -> Option<Group<'_>> {
 fn is_same(one: &Arc<[Finding]>, other: &Arc<[Finding]>) -> bool {
     Arc::ptr_eq(one, other) || one == other
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Boot;
+    use super::*;
+
+    /// A device of many whose first finding says what it saw.
+    fn line(n: usize, after: Outlook, finding: &Finding) -> Line {
+        let mut finding = finding.clone();
+        finding.sentence = format!("PCR 8 holds {n}, which no release lists");
+        Line {
+            device: format!("press-{n}").parse().unwrap(),
+            before: Outlook::Trusted,
+            after,
+            age: 60,
+            boot: Boot::default(),
+            reason: finding.sentence.as_str().into(),
+            findings: [finding].into(),
+            zones: ["cell-3".parse().unwrap()].into(),
+            owner: "line 3".into(),
+            criticality: "low".into(),
+            would_refuse: false,
+        }
+    }
+
+    fn finding() -> Finding {
+        let json = r#"{"kind":"pcr-value","claim":"executables","pcr":8,"event":null,"name":null,"expected":[],
+            "seen":null,"release":"edge@1.0","sentence":""}"#;
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn what_happens_for_the_same_reason_is_one_group() {
+        let same = line(1, Outlook::Refused, &finding());
+        let other = Line { criticality: "high".into(), ..same.clone() };
+        let lines = [same.clone(), same.clone(), other];
+        let groups = grouped(&lines);
+        let seen: Vec<_> =
+            groups.iter().map(|group| (group.criticality, group.lines.len(), group.varies)).collect();
+        assert_eq!(seen, [("high", 1, false), ("low", 2, false)]);
+        assert_eq!(groups[0].findings.len(), 1);
+    }
+
+    #[test]
+    fn reasons_that_differ_in_what_was_seen_are_told_together_when_they_are_many() {
+        let lines: Vec<Line> = (0..20).map(|n| line(n, Outlook::Refused, &finding())).collect();
+        assert_eq!(grouped_within(&lines, 20).len(), 20, "as fine as there is room");
+        let groups = grouped_within(&lines, 19);
+        let [group] = &groups[..] else { panic!("{groups:?}") };
+        assert!(group.varies && group.findings.is_empty() && group.lines.len() == 20);
+        assert_eq!(group.reason, "PCR 8 holds 0, which no release lists");
+    }
+
+    #[test]
+    fn no_fleet_is_too_diverse_for_an_answer() {
+        let mut lines: Vec<Line> = (0..30)
+            .map(|n| Line {
+                criticality: format!("class {n}").into(),
+                ..line(n, Outlook::Refused, &finding())
+            })
+            .collect();
+        lines.push(line(30, Outlook::Unknown, &finding()));
+        let groups = grouped_within(&lines, 10);
+        let seen: Vec<_> =
+            groups.iter().map(|group| (group.lines.len(), group.reason, group.criticality)).collect();
+        assert_eq!(seen, [(30, OTHERS, ""), (1, OTHERS, "")]);
+    }
+}
