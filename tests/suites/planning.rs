@@ -59,8 +59,8 @@ fn a_release_is_planned_unsigned_then_applied_and_whoever_leaves_the_forecast_is
     world.stop_broker();
     world.start_broker();
     let envelope = signed(&world, &drafted(&world, "1.2"));
+    let line = ["golden", "apply", &envelope, "--yes", "--wait", "--for", "120s"];
     let applied = thread::scope(|scope| {
-        let line = ["golden", "apply", &envelope, "--yes", "--wait", "--for", "120s"];
         let applying = scope.spawn(|| world.tool(&line));
         until("1.2 is active", || {
             let releases = world.admin("golden list").to_string();

@@ -91,7 +91,6 @@ impl Failure {
     }
 
     /// How the program ends.
-    #[cfg(test)]
     pub(crate) const fn exit(&self) -> Exit {
         self.exit
     }
