@@ -270,7 +270,7 @@ mod tests {
         let first = rows.next().unwrap();
         assert!(first.starts_with("press-1000 ") && first.contains("loses trust  high"), "{text}");
         let second = rows.next().unwrap();
-        assert!(second.starts_with("press-0, press-1, press-2 and 997 more "), "{text}");
+        assert!(second.starts_with("press-0, press-1, press-10 and 997 more "), "{text}");
         assert!(rows.next().unwrap().contains("gains trust"), "{text}");
         assert!(
             text.ends_with(
