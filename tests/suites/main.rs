@@ -12,6 +12,7 @@ mod overriding;
 mod people;
 mod planning;
 mod recovery;
+mod release_keys;
 mod rollout;
 mod software_keys;
 mod story;
