@@ -87,7 +87,7 @@ pub(super) async fn export(
 ) -> Result<Stream, Refusal> {
     // It shows everything, so it is for those who see everything.
     actor.reach(&service.plant, &[]).await?;
-    let places = if request.follow { &service.followers } else { &service.exports };
+    let places = if request.follow { &service.siems } else { &service.exports };
     let busy = || Refusal::TryLater { why: "others export the audit".to_owned(), seconds: BUSY };
     let place = Arc::clone(places).try_acquire_owned().map_err(|_| busy())?;
     let plant = Arc::clone(&service.plant);

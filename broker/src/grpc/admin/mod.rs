@@ -5,6 +5,7 @@ mod backup;
 mod change;
 mod device;
 mod exposure;
+mod forecast;
 mod golden;
 mod import;
 mod overriding;
@@ -39,7 +40,10 @@ const LISTS: usize = 1;
 const EXPORTS: usize = 2;
 
 /// Readers that follow the audit at once: a SIEM, its stand-in, and who looks after them.
-const FOLLOWERS: usize = 4;
+const SIEMS: usize = 4;
+
+/// Administrators who follow live results at once: each wakes with every attestation.
+const FOLLOWERS: usize = 16;
 
 /// The service.
 #[derive(Clone)]
@@ -48,6 +52,7 @@ pub struct Administration {
     copies: Arc<Semaphore>,
     lists: Arc<Semaphore>,
     exports: Arc<Semaphore>,
+    siems: Arc<Semaphore>,
     followers: Arc<Semaphore>,
 }
 
@@ -56,8 +61,14 @@ impl Administration {
     #[must_use]
     pub fn new(plant: Arc<Plant>) -> Self {
         let places = |most| Arc::new(Semaphore::new(most));
-        let (copies, lists) = (places(COPIES), places(LISTS));
-        Self { plant, copies, lists, exports: places(EXPORTS), followers: places(FOLLOWERS) }
+        Self {
+            plant,
+            copies: places(COPIES),
+            lists: places(LISTS),
+            exports: places(EXPORTS),
+            siems: places(SIEMS),
+            followers: places(FOLLOWERS),
+        }
     }
 
     /// The caller, if they may do `act`.
@@ -330,6 +341,24 @@ impl Admin for Administration {
         Box::pin(async move {
             let actor = self.actor(&request, Act::ReadDevices).await?;
             self.answer(&actor, async { exposure::exposed(self, actor.clone(), request.into_inner()) }).await
+        })
+    }
+
+    type FollowResultsStream = forecast::Results;
+
+    fn follow_results<'life, 'future>(
+        &'life self,
+        request: Request<v1::FollowResultsRequest>,
+    ) -> std::pin::Pin<
+        Box<dyn Future<Output = Result<Response<Self::FollowResultsStream>, Status>> + Send + 'future>,
+    >
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move {
+            let actor = self.actor(&request, Act::ReadDevices).await?;
+            self.answer(&actor, async { forecast::follow(self, actor.clone(), request.get_ref()) }).await
         })
     }
 
