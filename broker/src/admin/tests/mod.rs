@@ -2,6 +2,7 @@
 
 mod audit;
 mod backup;
+mod bad_release;
 mod change;
 mod clock;
 mod device;
