@@ -6,6 +6,7 @@
 //! `store` remembers. What is decided is decided in the `policy` crate.
 
 pub mod admin;
+pub mod attendance;
 pub mod audit;
 pub mod authority;
 pub mod ca;
@@ -20,6 +21,7 @@ pub mod metrics;
 pub mod plant;
 pub mod ports;
 pub mod record;
+pub mod release_keys;
 pub mod rollout;
 pub mod secrets;
 pub mod server;

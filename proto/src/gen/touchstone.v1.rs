@@ -2198,6 +2198,12 @@ pub struct ApplyReleaseRequest {
     /// Revision of the golden values that a plan was made on: refused if they moved since; 0: it is not compared.
     #[prost(uint64, tag = "22")]
     pub base: u64,
+    /// Answer with groups instead of a line for each device.
+    #[prost(bool, tag = "23")]
+    pub grouped: bool,
+    /// Id of the plan that the caller saw: refused if anything that it rests on moved since; empty: it is not compared.
+    #[prost(string, tag = "24")]
+    pub plan: ::prost::alloc::string::String,
     /// Why, for people; must be there for withdrawn.
     #[prost(string, tag = "25")]
     pub reason: ::prost::alloc::string::String,
@@ -2206,7 +2212,7 @@ pub struct ApplyReleaseRequest {
 pub struct ApplyReleaseResponse {
     #[prost(string, tag = "1")]
     pub release: ::prost::alloc::string::String,
-    /// What the change does to devices, from their last evidence.
+    /// What the change does to devices, from their last evidence: of a dry run that asks for no groups.
     #[prost(message, repeated, tag = "2")]
     pub forecast: ::prost::alloc::vec::Vec<Forecast>,
     /// The release as it was before the change.
@@ -2215,6 +2221,15 @@ pub struct ApplyReleaseResponse {
     /// Revision of the golden values that the forecast was made on.
     #[prost(uint64, tag = "21")]
     pub base: u64,
+    /// The forecast of a dry run that asks for groups.
+    #[prost(message, repeated, tag = "22")]
+    pub groups: ::prost::alloc::vec::Vec<ForecastGroup>,
+    /// Id of the plan that this is.
+    #[prost(string, tag = "23")]
+    pub plan: ::prost::alloc::string::String,
+    /// Revision of the golden values after the change.
+    #[prost(uint64, tag = "24")]
+    pub golden: u64,
 }
 /// Asks what a change of golden values would do to the fleet; changes nothing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2236,6 +2251,12 @@ pub struct PlanReleaseRequest {
     pub at: u64,
     #[prost(string, tag = "7")]
     pub allow_rollback: ::prost::alloc::string::String,
+    /// Manifest that nobody has signed, TOML, instead of an envelope.
+    #[prost(bytes = "vec", tag = "8")]
+    pub manifest: ::prost::alloc::vec::Vec<u8>,
+    /// Answer with groups instead of a line for each device.
+    #[prost(bool, tag = "9")]
+    pub grouped: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanReleaseResponse {
@@ -2244,10 +2265,19 @@ pub struct PlanReleaseResponse {
     /// The state that was planned.
     #[prost(string, tag = "2")]
     pub state: ::prost::alloc::string::String,
+    /// Without groups.
     #[prost(message, repeated, tag = "3")]
     pub forecast: ::prost::alloc::vec::Vec<Forecast>,
     #[prost(uint64, tag = "4")]
     pub base: u64,
+    #[prost(message, repeated, tag = "5")]
+    pub groups: ::prost::alloc::vec::Vec<ForecastGroup>,
+    /// Nobody has signed the release: it cannot be applied.
+    #[prost(bool, tag = "6")]
+    pub unsigned: bool,
+    /// Names everything that the plan rests on, for ApplyRelease; empty for a plan of another time than now.
+    #[prost(string, tag = "7")]
+    pub plan: ::prost::alloc::string::String,
 }
 /// Changes the state of a release that the broker has.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2269,13 +2299,16 @@ pub struct SetReleaseStateRequest {
     pub dry_run: bool,
     #[prost(message, optional, tag = "7")]
     pub seen: ::core::option::Option<Seen>,
+    /// Answer with groups instead of a line for each device.
+    #[prost(bool, tag = "8")]
+    pub grouped: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetReleaseStateResponse {
     /// The release as it was before the change.
     #[prost(message, optional, tag = "1")]
     pub before: ::core::option::Option<Release>,
-    /// What the change does to devices, from their last evidence.
+    /// What the change does to devices, from their last evidence: of a dry run that asks for no groups.
     #[prost(message, repeated, tag = "2")]
     pub forecast: ::prost::alloc::vec::Vec<Forecast>,
     #[prost(message, optional, tag = "3")]
@@ -2283,6 +2316,9 @@ pub struct SetReleaseStateResponse {
     /// For withdrawn: devices that last proved to run it, which lose their certificates at once.
     #[prost(string, repeated, tag = "4")]
     pub running: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The forecast of a dry run that asks for groups.
+    #[prost(message, repeated, tag = "5")]
+    pub groups: ::prost::alloc::vec::Vec<ForecastGroup>,
 }
 /// Makes a release the wanted one of its product.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2337,6 +2373,82 @@ pub struct Forecast {
     #[prost(bool, tag = "10")]
     pub would_refuse: bool,
 }
+/// Devices to which the same happens for the same reason.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ForecastGroup {
+    /// trusted, refused, unknown; before and after.
+    #[prost(string, tag = "1")]
+    pub before: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub after: ::prost::alloc::string::String,
+    /// A zone that observes would refuse them, did it enforce.
+    #[prost(bool, tag = "3")]
+    pub would_refuse: bool,
+    /// The most telling finding of the first of them in a sentence, or why it cannot be foreseen.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// Findings that all of them have.
+    #[prost(message, repeated, tag = "5")]
+    pub findings: ::prost::alloc::vec::Vec<Finding>,
+    /// What was seen differs among them.
+    #[prost(bool, tag = "6")]
+    pub varies: bool,
+    /// Zones of the product that they are in.
+    #[prost(string, repeated, tag = "7")]
+    pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "8")]
+    pub criticality: ::prost::alloc::string::String,
+    /// How many they are.
+    #[prost(uint32, tag = "9")]
+    pub count: u32,
+    /// By name. Left out from some hundred thousand on, of groups that stay trusted first.
+    #[prost(message, repeated, tag = "10")]
+    pub devices: ::prost::alloc::vec::Vec<ForecastDevice>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForecastDevice {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub evidence_age_seconds: u64,
+    /// The boot that the evidence is of, by the TPM's counters.
+    #[prost(uint32, tag = "3")]
+    pub reset_count: u32,
+    #[prost(uint32, tag = "4")]
+    pub restart_count: u32,
+    #[prost(string, tag = "5")]
+    pub owner: ::prost::alloc::string::String,
+}
+/// Follows what devices of a product come to under golden values of a revision: first those that proved themselves
+/// already, then each as it does. The stream has no end of its own.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FollowResultsRequest {
+    #[prost(string, tag = "1")]
+    pub product: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub golden: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LiveResults {
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<LiveResult>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LiveResult {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    /// trusted or refused, by the zones of the product.
+    #[prost(string, tag = "2")]
+    pub outcome: ::prost::alloc::string::String,
+    /// A zone that observes would refuse it, did it enforce.
+    #[prost(bool, tag = "3")]
+    pub would_refuse: bool,
+    /// Why it is refused, or would be.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub at: u64,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListReleasesRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2383,6 +2495,12 @@ pub struct Release {
     /// What to name in a change, so that nobody else's is overwritten.
     #[prost(message, optional, tag = "16")]
     pub seen: ::core::option::Option<Seen>,
+    /// How many keys had to sign it when it was applied.
+    #[prost(uint32, tag = "20")]
+    pub needed: u32,
+    /// Why it counts for nothing, whatever its state says; empty: it counts.
+    #[prost(string, tag = "21")]
+    pub void: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetReleaseRequest {
@@ -2397,6 +2515,169 @@ pub struct GetReleaseResponse {
     pub release: ::core::option::Option<Release>,
     #[prost(string, tag = "2")]
     pub manifest: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseKey {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    #[prost(bytes = "vec", tag = "2")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    /// P-256 or Ed25519.
+    #[prost(string, tag = "3")]
+    pub scheme: ::prost::alloc::string::String,
+    /// Products that it may sign releases of; none: every product.
+    #[prost(string, repeated, tag = "4")]
+    pub products: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// SubjectPublicKeyInfo, PEM.
+    #[prost(string, tag = "5")]
+    pub public_key: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "6")]
+    pub added_at: u64,
+    #[prost(string, tag = "7")]
+    pub added_by: ::prost::alloc::string::String,
+    /// Since when it signs nothing new; 0: it is in force.
+    #[prost(uint64, tag = "8")]
+    pub removed_at: u64,
+    #[prost(string, tag = "9")]
+    pub removed_by: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub removed_reason: ::prost::alloc::string::String,
+    /// Since when nothing counts any more that it signed; 0: it does.
+    #[prost(uint64, tag = "11")]
+    pub compromised_at: u64,
+    #[prost(string, tag = "12")]
+    pub compromised_by: ::prost::alloc::string::String,
+    #[prost(string, tag = "13")]
+    pub compromised_reason: ::prost::alloc::string::String,
+    /// What to name in a change, so that nobody else's is overwritten.
+    #[prost(message, optional, tag = "14")]
+    pub seen: ::core::option::Option<Seen>,
+}
+/// How many keys must sign a release of a product, and how many can.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseThreshold {
+    #[prost(string, tag = "1")]
+    pub product: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub needed: u32,
+    #[prost(uint32, tag = "3")]
+    pub available: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListReleaseKeysRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListReleaseKeysResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub keys: ::prost::alloc::vec::Vec<ReleaseKey>,
+    #[prost(message, repeated, tag = "2")]
+    pub thresholds: ::prost::alloc::vec::Vec<ReleaseThreshold>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddReleaseKeyRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub public_key: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "3")]
+    pub products: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+    #[prost(message, optional, tag = "5")]
+    pub seen: ::core::option::Option<Seen>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddReleaseKeyResponse {
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<ReleaseKey>,
+    /// What there was under the name.
+    #[prost(message, optional, tag = "2")]
+    pub seen: ::core::option::Option<Seen>,
+}
+/// Puts a new key, for the same products, in the place of one that is removed with it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateReleaseKeyRequest {
+    /// Name or digest.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub public_key: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+    #[prost(message, optional, tag = "4")]
+    pub seen: ::core::option::Option<Seen>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateReleaseKeyResponse {
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<ReleaseKey>,
+    #[prost(message, optional, tag = "2")]
+    pub before: ::core::option::Option<ReleaseKey>,
+    #[prost(message, optional, tag = "3")]
+    pub seen: ::core::option::Option<Seen>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveReleaseKeyRequest {
+    /// Name or digest.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// Others may have it: nothing counts any more for which only it vouches.
+    #[prost(bool, tag = "2")]
+    pub compromised: bool,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+    #[prost(message, optional, tag = "5")]
+    pub seen: ::core::option::Option<Seen>,
+    /// Answer with groups instead of a line for each device.
+    #[prost(bool, tag = "6")]
+    pub grouped: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RemoveReleaseKeyResponse {
+    /// The key as it was.
+    #[prost(message, optional, tag = "1")]
+    pub before: ::core::option::Option<ReleaseKey>,
+    /// Releases that count for nothing any more.
+    #[prost(string, repeated, tag = "2")]
+    pub void: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What that does to devices, from their last evidence: of a dry run that asks for no groups.
+    #[prost(message, repeated, tag = "3")]
+    pub forecast: ::prost::alloc::vec::Vec<Forecast>,
+    /// Devices that last proved to run one of them, which lose their certificates at once.
+    #[prost(string, repeated, tag = "4")]
+    pub running: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Products that have fewer keys now than a release of them needs.
+    #[prost(message, repeated, tag = "5")]
+    pub short: ::prost::alloc::vec::Vec<ReleaseThreshold>,
+    #[prost(message, optional, tag = "6")]
+    pub seen: ::core::option::Option<Seen>,
+    /// The forecast of a dry run that asks for groups.
+    #[prost(message, repeated, tag = "7")]
+    pub groups: ::prost::alloc::vec::Vec<ForecastGroup>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetReleaseThresholdRequest {
+    #[prost(string, tag = "1")]
+    pub product: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub needed: u32,
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+    #[prost(message, optional, tag = "4")]
+    pub seen: ::core::option::Option<Seen>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetReleaseThresholdResponse {
+    #[prost(uint32, tag = "1")]
+    pub before: u32,
+    /// Keys in force for the product.
+    #[prost(uint32, tag = "2")]
+    pub available: u32,
+    #[prost(message, optional, tag = "3")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StartRolloutRequest {
@@ -2844,12 +3125,27 @@ pub struct GetAuditSealResponse {
     #[prost(message, optional, tag = "1")]
     pub seal: ::core::option::Option<AuditSeal>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExportAuditRequest {
     #[prost(uint64, tag = "1")]
     pub since: u64,
+    /// Goes on with what comes, until the caller leaves.
+    #[prost(bool, tag = "2")]
+    pub follow: bool,
+    /// The last record of each broker that the caller has, if it goes on from there.
+    #[prost(message, repeated, tag = "3")]
+    pub after: ::prost::alloc::vec::Vec<AuditPlace>,
 }
-/// Every seal comes before the first record.
+/// A record of the audit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditPlace {
+    /// BROKER.START
+    #[prost(string, tag = "1")]
+    pub writer: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+}
+/// Every seal comes before the first record; to who follows, after the records that it covers.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AuditChunk {
     #[prost(message, repeated, tag = "1")]
@@ -4188,6 +4484,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "ApplyRelease"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn follow_results(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FollowResultsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::LiveResults>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/FollowResults",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "FollowResults"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         pub async fn list_releases(
             &mut self,
             request: impl tonic::IntoRequest<super::ListReleasesRequest>,
@@ -4282,6 +4602,126 @@ pub mod admin_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "WantRelease"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_release_keys(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListReleaseKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListReleaseKeysResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ListReleaseKeys",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ListReleaseKeys"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn add_release_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AddReleaseKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AddReleaseKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/AddReleaseKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "AddReleaseKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn rotate_release_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateReleaseKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateReleaseKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/RotateReleaseKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "RotateReleaseKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn remove_release_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveReleaseKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveReleaseKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/RemoveReleaseKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "RemoveReleaseKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn set_release_threshold(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetReleaseThresholdRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetReleaseThresholdResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/SetReleaseThreshold",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "SetReleaseThreshold"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn start_rollout(
@@ -5242,6 +5682,19 @@ pub mod admin_server {
             tonic::Response<super::ApplyReleaseResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the FollowResults method.
+        type FollowResultsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::LiveResults, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        async fn follow_results(
+            &self,
+            request: tonic::Request<super::FollowResultsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::FollowResultsStream>,
+            tonic::Status,
+        >;
         async fn list_releases(
             &self,
             request: tonic::Request<super::ListReleasesRequest>,
@@ -5268,6 +5721,41 @@ pub mod admin_server {
             request: tonic::Request<super::WantReleaseRequest>,
         ) -> std::result::Result<
             tonic::Response<super::WantReleaseResponse>,
+            tonic::Status,
+        >;
+        async fn list_release_keys(
+            &self,
+            request: tonic::Request<super::ListReleaseKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListReleaseKeysResponse>,
+            tonic::Status,
+        >;
+        async fn add_release_key(
+            &self,
+            request: tonic::Request<super::AddReleaseKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AddReleaseKeyResponse>,
+            tonic::Status,
+        >;
+        async fn rotate_release_key(
+            &self,
+            request: tonic::Request<super::RotateReleaseKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateReleaseKeyResponse>,
+            tonic::Status,
+        >;
+        async fn remove_release_key(
+            &self,
+            request: tonic::Request<super::RemoveReleaseKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveReleaseKeyResponse>,
+            tonic::Status,
+        >;
+        async fn set_release_threshold(
+            &self,
+            request: tonic::Request<super::SetReleaseThresholdRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetReleaseThresholdResponse>,
             tonic::Status,
         >;
         async fn start_rollout(
@@ -6383,6 +6871,52 @@ pub mod admin_server {
                     };
                     Box::pin(fut)
                 }
+                "/touchstone.v1.Admin/FollowResults" => {
+                    #[allow(non_camel_case_types)]
+                    struct FollowResultsSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::FollowResultsRequest>
+                    for FollowResultsSvc<T> {
+                        type Response = super::LiveResults;
+                        type ResponseStream = T::FollowResultsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FollowResultsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::follow_results(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FollowResultsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/touchstone.v1.Admin/ListReleases" => {
                     #[allow(non_camel_case_types)]
                     struct ListReleasesSvc<T: Admin>(pub Arc<T>);
@@ -6544,6 +7078,231 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WantReleaseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ListReleaseKeys" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListReleaseKeysSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ListReleaseKeysRequest>
+                    for ListReleaseKeysSvc<T> {
+                        type Response = super::ListReleaseKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListReleaseKeysRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_release_keys(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListReleaseKeysSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/AddReleaseKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct AddReleaseKeySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::AddReleaseKeyRequest>
+                    for AddReleaseKeySvc<T> {
+                        type Response = super::AddReleaseKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AddReleaseKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::add_release_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AddReleaseKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/RotateReleaseKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateReleaseKeySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::RotateReleaseKeyRequest>
+                    for RotateReleaseKeySvc<T> {
+                        type Response = super::RotateReleaseKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateReleaseKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::rotate_release_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateReleaseKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/RemoveReleaseKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveReleaseKeySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::RemoveReleaseKeyRequest>
+                    for RemoveReleaseKeySvc<T> {
+                        type Response = super::RemoveReleaseKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveReleaseKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::remove_release_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveReleaseKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/SetReleaseThreshold" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetReleaseThresholdSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::SetReleaseThresholdRequest>
+                    for SetReleaseThresholdSvc<T> {
+                        type Response = super::SetReleaseThresholdResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetReleaseThresholdRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::set_release_threshold(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetReleaseThresholdSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

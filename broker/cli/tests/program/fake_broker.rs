@@ -119,6 +119,14 @@ macro_rules! scripted {
                 Ok(Response::new(stream::iter([Ok(begin), Ok(end)]).boxed()))
             }
 
+            type FollowResultsStream = BoxStream<'static, Result<v1::LiveResults, Status>>;
+
+            /// Its end is no end of the results: whoever still waits asks again.
+            async fn follow_results(&self, request: Request<v1::FollowResultsRequest>) -> Result<Response<Self::FollowResultsStream>, Status> {
+                let results: v1::LiveResults = self.answer("follow_results", request.get_ref()).await?;
+                Ok(Response::new(stream::iter([Ok(results)]).boxed()))
+            }
+
             type BackupStream = BoxStream<'static, Result<BackupChunk, Status>>;
 
             async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
@@ -169,6 +177,11 @@ scripted! {
     get_release: GetReleaseRequest => GetReleaseResponse,
     set_release_state: SetReleaseStateRequest => SetReleaseStateResponse,
     want_release: WantReleaseRequest => WantReleaseResponse,
+    list_release_keys: ListReleaseKeysRequest => ListReleaseKeysResponse,
+    add_release_key: AddReleaseKeyRequest => AddReleaseKeyResponse,
+    rotate_release_key: RotateReleaseKeyRequest => RotateReleaseKeyResponse,
+    remove_release_key: RemoveReleaseKeyRequest => RemoveReleaseKeyResponse,
+    set_release_threshold: SetReleaseThresholdRequest => SetReleaseThresholdResponse,
     start_rollout: StartRolloutRequest => StartRolloutResponse,
     list_rollouts: ListRolloutsRequest => ListRolloutsResponse,
     halt_rollout: HaltRolloutRequest => HaltRolloutResponse,

@@ -12,8 +12,9 @@ use proto::v1::admin_server::Admin;
 use proto::{convert, v1};
 use tonic::{Response, Status};
 
+use super::keys::public_key;
 use super::office::{Office, by, refusal};
-use super::{Bench, NOW, enforcing, golden, observing};
+use super::{Bench, NOW, enforcing, golden, keys, observing};
 use crate::admin::{Act, authorize};
 use crate::grpc::peer::AdministratorPeer;
 use crate::record::device::{Decision, Pending, pending_key};
@@ -30,7 +31,7 @@ const MINE: [&str; 3] = ["cell-3", "hall-3", "lab-3"];
 
 /// What an act is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Of {
+pub(super) enum Of {
     /// Something in the zones of whoever is limited.
     Mine,
     /// Something that also touches, or is in, another zone.
@@ -81,6 +82,10 @@ fn beyond(act: Act) -> Beyond {
         Act::ApplyRelease
         | Act::SetReleaseState
         | Act::WantRelease
+        | Act::AddReleaseKey
+        | Act::RotateReleaseKey
+        | Act::RemoveReleaseKey
+        | Act::SetReleaseThreshold
         | Act::StartRollout
         | Act::HaltRollout
         | Act::ResumeRollout
@@ -101,13 +106,13 @@ fn beyond(act: Act) -> Beyond {
 }
 
 /// A plant with a device, a waiting TPM, a conduit and a signed release on either side.
-struct Plant {
-    office: Office,
+pub(super) struct Plant {
+    pub(super) office: Office,
     releases: [Vec<u8>; 2],
 }
 
 impl Plant {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let bench = Bench::new().await;
         let with = |name: &str, product: &str| {
             let products = [product.parse().unwrap()].into();
@@ -122,6 +127,8 @@ impl Plant {
             bench.attest(&device, "boot-a", Decision::Refused).await;
             golden::pending(&bench, name, product).await;
             releases.push(golden::released(&bench, name, product).await);
+            // Each product has a key of its own, which is called like it.
+            keys::register(&bench, product, &[product]).await;
             let ek = Digest::of(zone.as_bytes());
             let pending = Pending {
                 ek,
@@ -145,7 +152,7 @@ impl Plant {
     }
 
     /// What `who` gets who asks for `act`, as text.
-    async fn ask(&self, who: &AdministratorPeer, act: Act, of: Of) -> Result<String, Status> {
+    pub(super) async fn ask(&self, who: &AdministratorPeer, act: Act, of: Of) -> Result<String, Status> {
         let service = &self.office.service;
         let (device, zone) =
             (of.pick("press-7", "press-8").to_owned(), of.pick("cell-3", "cell-4").to_owned());
@@ -189,6 +196,26 @@ impl Plant {
             Act::WantRelease => {
                 let product = of.pick("edge-box", "gate-box").to_owned();
                 call!(want_release, WantReleaseRequest { product, ..Default::default() })
+            }
+            Act::AddReleaseKey => {
+                let (name, public_key, products) = ("new".to_owned(), public_key(), vec![product(of)]);
+                call!(
+                    add_release_key,
+                    AddReleaseKeyRequest { name, public_key, products, ..Default::default() }
+                )
+            }
+            Act::RotateReleaseKey => {
+                let (key, public_key) = (product(of), public_key());
+                call!(rotate_release_key, RotateReleaseKeyRequest { key, public_key, ..Default::default() })
+            }
+            Act::RemoveReleaseKey => {
+                call!(remove_release_key, RemoveReleaseKeyRequest { key: product(of), ..Default::default() })
+            }
+            Act::SetReleaseThreshold => {
+                call!(
+                    set_release_threshold,
+                    SetReleaseThresholdRequest { product: product(of), needed: 2, ..Default::default() }
+                )
             }
             Act::StartRollout => {
                 let (version, waves) = ("1.0".to_owned(), vec!["100%".to_owned()]);
@@ -298,7 +325,7 @@ impl Plant {
     }
 
     /// Brings about what an act on a rollout needs to be there.
-    async fn prepare(&self, act: Act, of: Of) {
+    pub(super) async fn prepare(&self, act: Act, of: Of) {
         let (service, ada, product) = (&self.office.service, &self.office.ada, product(of));
         if !matches!(act, Act::StartRollout | Act::HaltRollout | Act::ResumeRollout | Act::Rollback) {
             return;

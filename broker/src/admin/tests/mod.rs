@@ -2,14 +2,17 @@
 
 mod audit;
 mod backup;
+mod bad_release;
 mod change;
 mod clock;
 mod device;
 mod exposure;
 pub(crate) mod golden;
 mod import;
+mod keys;
 mod matrix;
 pub(crate) mod office;
+mod on_record;
 mod people;
 mod release;
 mod result;
@@ -120,6 +123,9 @@ impl Bench {
             store,
             entropy,
             kek,
+            attendance: crate::attendance::Attendance::default(),
+            forecasts: tokio::sync::Semaphore::new(crate::plant::FORECASTS),
+            vouching: std::sync::OnceLock::new(),
         };
         Self { plant, clock, release_key, owner_key, dir }
     }
@@ -233,6 +239,7 @@ impl Bench {
             firmware_version: 1,
             running: None,
             lost: None,
+            vouched: None,
         };
         let txn = Txn::new().put(attested_key(name), stored(&attested).unwrap());
         self.plant.store.transact(txn).await.unwrap();

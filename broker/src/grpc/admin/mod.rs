@@ -5,11 +5,13 @@ mod backup;
 mod change;
 mod device;
 mod exposure;
+mod forecast;
 mod golden;
 mod import;
 mod overriding;
 mod parse;
 pub(super) mod people;
+mod release_key;
 mod rollout;
 mod status;
 mod zone;
@@ -37,6 +39,12 @@ const LISTS: usize = 1;
 /// Exports of the audit that run at once: each reads all of it.
 const EXPORTS: usize = 2;
 
+/// Readers that follow the audit at once: a SIEM, its stand-in, and who looks after them.
+const SIEMS: usize = 4;
+
+/// Administrators who follow live results at once: each wakes with every attestation.
+const FOLLOWERS: usize = 16;
+
 /// The service.
 #[derive(Clone)]
 pub struct Administration {
@@ -44,6 +52,8 @@ pub struct Administration {
     copies: Arc<Semaphore>,
     lists: Arc<Semaphore>,
     exports: Arc<Semaphore>,
+    siems: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
 }
 
 impl Administration {
@@ -51,7 +61,14 @@ impl Administration {
     #[must_use]
     pub fn new(plant: Arc<Plant>) -> Self {
         let places = |most| Arc::new(Semaphore::new(most));
-        Self { plant, copies: places(COPIES), lists: places(LISTS), exports: places(EXPORTS) }
+        Self {
+            plant,
+            copies: places(COPIES),
+            lists: places(LISTS),
+            exports: places(EXPORTS),
+            siems: places(SIEMS),
+            followers: places(FOLLOWERS),
+        }
     }
 
     /// The caller, if they may do `act`.
@@ -154,6 +171,41 @@ impl Admin for Administration {
         golden::set_state
     );
     unary!(want_release, WantReleaseRequest, WantReleaseResponse, Act::WantRelease, golden::want);
+    unary!(
+        list_release_keys,
+        ListReleaseKeysRequest,
+        ListReleaseKeysResponse,
+        Act::ReadReleases,
+        release_key::list
+    );
+    unary!(
+        add_release_key,
+        AddReleaseKeyRequest,
+        AddReleaseKeyResponse,
+        Act::AddReleaseKey,
+        release_key::add
+    );
+    unary!(
+        rotate_release_key,
+        RotateReleaseKeyRequest,
+        RotateReleaseKeyResponse,
+        Act::RotateReleaseKey,
+        release_key::rotate
+    );
+    unary!(
+        remove_release_key,
+        RemoveReleaseKeyRequest,
+        RemoveReleaseKeyResponse,
+        Act::RemoveReleaseKey,
+        release_key::remove
+    );
+    unary!(
+        set_release_threshold,
+        SetReleaseThresholdRequest,
+        SetReleaseThresholdResponse,
+        Act::SetReleaseThreshold,
+        release_key::set_threshold
+    );
     unary!(start_rollout, StartRolloutRequest, StartRolloutResponse, Act::StartRollout, rollout::start);
     unary!(list_rollouts, ListRolloutsRequest, ListRolloutsResponse, Act::ReadReleases, rollout::list);
     unary!(halt_rollout, HaltRolloutRequest, HaltRolloutResponse, Act::HaltRollout, rollout::halt);
@@ -289,6 +341,24 @@ impl Admin for Administration {
         Box::pin(async move {
             let actor = self.actor(&request, Act::ReadDevices).await?;
             self.answer(&actor, async { exposure::exposed(self, actor.clone(), request.into_inner()) }).await
+        })
+    }
+
+    type FollowResultsStream = forecast::Results;
+
+    fn follow_results<'life, 'future>(
+        &'life self,
+        request: Request<v1::FollowResultsRequest>,
+    ) -> std::pin::Pin<
+        Box<dyn Future<Output = Result<Response<Self::FollowResultsStream>, Status>> + Send + 'future>,
+    >
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move {
+            let actor = self.actor(&request, Act::ReadDevices).await?;
+            self.answer(&actor, async { forecast::follow(self, actor.clone(), request.get_ref()) }).await
         })
     }
 
