@@ -105,7 +105,10 @@ impl Change<'_> {
     async fn appraise(&mut self, view: &DeviceView, zones: &[&Zone]) -> Option<Appraised> {
         let attested = view.attested.as_ref()?;
         let excused = overriding::of(self.plant, &view.device.name).await.ok()?;
-        let excused = excused.map(|record| record.excused);
+        let everywhere =
+            |zone: &&Zone| excused.as_ref().is_some_and(|held| held.in_zone(&zone.name).is_some());
+        let everywhere = zones.iter().all(everywhere);
+        let excused = excused.filter(|_| everywhere).map(|record| record.excused);
         let names = zones.iter().map(|zone| zone.name.clone()).collect();
         // What is accepted by hand is accepted of one device.
         let alike = attested.basis.filter(|_| excused.is_none());
