@@ -10,6 +10,7 @@ mod import;
 mod overriding;
 mod parse;
 pub(super) mod people;
+mod progress;
 mod rollout;
 mod status;
 mod zone;
