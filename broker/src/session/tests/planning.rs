@@ -94,6 +94,7 @@ async fn a_plan_holds_only_on_the_golden_values_that_it_was_made_on() {
         allow_rollback: None,
         seen: None,
         base: Some(base),
+        reason: String::new(),
         dry_run: false,
     };
     let text = refused!(apply(&bench.plant, &actor, &envelope, &terms(plan.base)).await, Conflict);
