@@ -190,9 +190,7 @@ async fn start(args: StartArgs, session: &Session) -> Result<Report> {
         return session.report(&forecast);
     }
     eprint!("{}", forecast.text(&session.plain_page()));
-    if !args.yes && !agree::ask(&format!("Roll out {release}?")) {
-        return Err(Failure::new(Exit::Negative, "nothing was changed"));
-    }
+    agree::settle(args.yes, &format!("Roll out {release}?"))?;
     let request = StartRolloutRequest { dry_run: false, ..request };
     let answer = client.start_rollout(request).await.map_err(|s| failed(&s))?;
     session.report(&RolloutView::of(answer.into_inner().rollout, false)?)
