@@ -10,6 +10,7 @@ use super::fleet::{named, scene};
 use super::{Known, Roster, last, roster};
 use crate::admin::device::view::State;
 use crate::audit::Event;
+use crate::golden;
 use crate::plant::Plant;
 use crate::record::golden::{GOLDEN, GoldenHead, ReleaseRecord, WantedRelease, release_key, wanted_key};
 use crate::record::rollout::{Rollout, RolloutState, TellRecord, told_key};
@@ -74,7 +75,8 @@ async fn forth(plant: &Plant, scene: &Scene<'_>) -> Result<Taken, Refusal> {
     let (rollout, plan, now) = (scene.rollout, &scene.plan, plant.now());
     let halted = rollout.state != RolloutState::Running;
     let release = release(plant, plan.to()).await?;
-    if !halted && !release.as_ref().is_some_and(|held| held.record.is_accepted(now)) {
+    let golden = golden::current(plant).await.map_err(Refusal::internal)?;
+    if !halted && !golden.accepts(plan.to(), now) {
         return Ok(halt(rollout, format!("{} is not accepted any more", plan.to())));
     }
     let effects = decide(plan, rollout.position, halted, &scene.members, now);

@@ -54,7 +54,7 @@ async fn of_product(
     {
         return Ok(Some(release));
     }
-    golden::wanted(plant, product).await.map_err(Refusal::from)
+    golden::wanted(plant, product).await.map_err(Refusal::internal)
 }
 
 /// What a rollout that is under way wants of a device; none if it has said nothing of it yet.
@@ -71,7 +71,8 @@ async fn as_told(plant: &Plant, release: &ReleaseId) -> Result<Option<v1::Wanted
     let store = plant.store.as_ref();
     let key = release_key(&release.product, release.version.as_str());
     let known: Option<Held<ReleaseRecord>> = fetch(store, key).await?;
-    let accepted = known.map(|held| held.record).filter(|known| known.is_accepted(plant.now()));
+    let golden = golden::current(plant).await.map_err(Refusal::internal)?;
+    let accepted = known.map(|held| held.record).filter(|_| golden.accepts(release, plant.now()));
     Ok(accepted.map(|known| v1::WantedRelease {
         product: known.product.to_string(),
         version: known.version,

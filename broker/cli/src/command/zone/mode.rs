@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use clap::Args;
 use policy::id::ZoneName;
 use proto::v1::{
-    ForecastEnforcementRequest, ForecastEnforcementResponse, SetZoneRequest, SetZoneResponse, WouldBeRefused,
+    ForecastEnforcementRequest, ForecastEnforcementResponse, GetZoneRequest, SetZoneRequest, SetZoneResponse,
+    WouldBeRefused,
 };
 use serde::Serialize;
 
@@ -177,8 +178,11 @@ pub(super) async fn enforce(args: EnforceArgs, session: &Session) -> Result<Repo
     }
     eprint!("{}", forecast.text(&session.plain_page()));
     if forecast.mode == "enforce" {
+        let request = GetZoneRequest { name: args.name.to_string() };
+        let answer = client.get_zone(request).await.map_err(|s| failed(&s))?.into_inner();
         let text = format!("zone {} enforces already", args.name);
-        return session.report(&Sentence { text, fields: Already { zone: args.name.to_string() } });
+        let zone = super::ZoneView::from(answer.zone.unwrap_or_default());
+        return session.report(&Sentence { text, fields: Created { dry_run: false, zone } });
     }
     agree::settle(args.yes, &format!("Let zone {} enforce?", args.name))?;
     let request = SetZoneRequest {
@@ -189,11 +193,6 @@ pub(super) async fn enforce(args: EnforceArgs, session: &Session) -> Result<Repo
     };
     let answer = client.set_zone(request).await.map_err(|s| failed(&s))?.into_inner();
     changed(answer, false, session)
-}
-
-#[derive(Serialize)]
-struct Already {
-    zone: String,
 }
 
 /// Lets the zone observe.
