@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use broker::admin::golden::apply::{Terms, apply};
+use broker::admin::{Act, authorize};
+use broker::ca::AuthorityKey;
+use broker::grpc::peer::AdministratorPeer;
 use broker::init::{Request, init};
 use broker::plant::Plant;
 use broker::ports::System;
@@ -15,9 +19,9 @@ use broker::record::device::{
     ATTESTED, Admission, Attested, BoundAk, Decision, Device, Inventory, InventoryValue, Source, Tpm,
     attested_key, device_key, ek_key, inventory_key,
 };
-use broker::record::golden::{ReleaseRecord, release_key};
+use broker::record::plant::{Administrator, admin_key};
 use broker::record::rollout::{Rollout, RolloutState, rollout_key};
-use broker::record::{list, stored};
+use broker::record::{fetch, list, stored};
 use broker::rollout::roster;
 use broker::rollout::step::step;
 use broker::server;
@@ -25,10 +29,14 @@ use broker::store::Txn;
 use futures::{StreamExt as _, stream};
 use policy::digest::Digest;
 use policy::id::{DeviceName, ProductName};
+use policy::reference::dsse::{Envelope, Unsigned};
+use policy::reference::manifest::Manifest;
 use policy::reference::release::ReleaseId;
 use policy::reference::state::ReleaseState;
 use policy::rollout::{Budget, Plan, Position, RolloutId, Wave};
+use policy::time::UnixTime;
 use policy::zone::Zone;
+use rcgen::SigningKey as _;
 
 /// Devices of the fleet.
 const DEVICES: u32 = 100_000;
@@ -46,6 +54,7 @@ const PROMISED: f64 = 0.5;
 async fn main() {
     let folder = tempfile::tempdir().unwrap();
     let plant = plant(&folder.path().join("plant")).await;
+    apply_release(&plant, &folder.path().join("plant")).await;
     fill(&plant).await;
     let product: ProductName = "edge-box".parse().unwrap();
     begin(&plant, &product).await;
@@ -187,20 +196,43 @@ async fn attest(plant: &Plant, n: u32) {
     plant.store.transact(txn).await.unwrap();
 }
 
+/// What the release that is rolled out accepts; no device boots it here.
+const MANIFEST: &str = "\
+schema = 1
+product = \"edge-box\"
+version = \"2.0\"
+counter = 2
+[[event]]
+pcr = 4
+type = \"EV_EFI_BOOT_SERVICES_APPLICATION\"
+digest = [\"9a53b62e6012dea31e9da599eeb7802c60bd2775c6355b49de06c812fbecc41d\"]
+name = \"kernel\"
+";
+
+/// Makes the release active, signed by the key that `init` made.
+async fn apply_release(plant: &Plant, dir: &std::path::Path) {
+    let key = std::fs::read_to_string(dir.join("owner/release.key")).unwrap();
+    let key = AuthorityKey::from_pkcs8(pem::parse(key).unwrap().contents()).unwrap();
+    let unsigned = Unsigned::new(&Manifest::parse(MANIFEST).unwrap());
+    let signature = key.sign(&unsigned.to_be_signed()).unwrap();
+    let envelope = Envelope::new(&unsigned, &[(Digest::of(&key.spki()), signature)]).to_json().into_bytes();
+    let held = fetch::<Administrator>(plant.store.as_ref(), admin_key("ada")).await.unwrap().unwrap();
+    let not_after = UnixTime(u64::MAX);
+    let peer = AdministratorPeer { name: "ada".to_owned(), spki: held.record.spki, not_after };
+    let actor = authorize(plant, &peer, Act::ApplyRelease).await.unwrap();
+    let terms = Terms {
+        to: ReleaseState::Active,
+        allow_rollback: None,
+        seen: None,
+        base: None,
+        reason: String::new(),
+        dry_run: false,
+    };
+    apply(plant, &actor, &envelope, &terms).await.unwrap();
+}
+
 /// A rollout in its last wave, where most devices are looked at.
 async fn begin(plant: &Plant, product: &ProductName) {
-    let known = ReleaseRecord {
-        product: product.clone(),
-        version: "2.0".to_owned(),
-        counter: 2,
-        state: ReleaseState::Active,
-        envelope: Digest([0; 32]),
-        manifest: Digest([0; 32]),
-        signers: Vec::new(),
-        applied_at: plant.now(),
-        applied_by: "ada".to_owned(),
-        changed: None,
-    };
     let id = RolloutId { product: product.clone(), number: 1 };
     let waves = vec![Wave::Percent(10), Wave::Percent(100)];
     let budget = Budget { trust: BUDGET, health: BUDGET };
@@ -213,8 +245,5 @@ async fn begin(plant: &Plant, product: &ProductName) {
         started_by: "ada".to_owned(),
         given_up_from: None,
     };
-    let txn = Txn::new()
-        .put(release_key(product, "2.0"), stored(&known).unwrap())
-        .put(rollout_key(product), stored(&rollout).unwrap());
-    plant.store.transact(txn).await.unwrap();
+    plant.store.transact(Txn::new().put(rollout_key(product), stored(&rollout).unwrap())).await.unwrap();
 }
