@@ -132,6 +132,7 @@ fn attested(plant: &Plant, n: u32) -> Attested {
         evidence: digest,
         logs: None,
         basis: Some(digest),
+        vouched: None,
         golden: 1,
         reset_count: 1,
         restart_count: 0,

@@ -25,8 +25,7 @@ struct WaveView {
     running: u32,
     lost: u32,
     unhealthy: u32,
-    /// Its devices, before a rollout starts.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Its devices, when a rollout starts.
     names: Vec<String>,
 }
 
@@ -65,7 +64,6 @@ pub(super) struct RolloutView {
     devices: Vec<DeviceView>,
     devices_left_out: u32,
     /// Devices that lose trust if the former release is retired before they can be told; before a rollout starts.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     would_lose_trust: Vec<String>,
     #[serde(skip)]
     revision: u64,
