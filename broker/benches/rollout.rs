@@ -226,6 +226,7 @@ async fn apply_release(plant: &Plant, dir: &std::path::Path) {
         allow_rollback: None,
         seen: None,
         base: None,
+        plan: None,
         reason: String::new(),
         dry_run: false,
     };

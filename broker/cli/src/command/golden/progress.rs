@@ -38,6 +38,8 @@ struct DeviceView {
     running: Option<String>,
     told_at: Option<String>,
     held_by: Vec<String>,
+    /// Whether it loses trust if the former release is retired before it can be told; before a rollout starts.
+    would_lose_trust: bool,
     #[serde(skip)]
     told: u64,
 }
@@ -63,8 +65,6 @@ pub(super) struct RolloutView {
     ended_at: Option<String>,
     devices: Vec<DeviceView>,
     devices_left_out: u32,
-    /// Devices that lose trust if the former release is retired before they can be told; before a rollout starts.
-    would_lose_trust: Vec<String>,
     #[serde(skip)]
     revision: u64,
     #[serde(skip)]
@@ -98,6 +98,7 @@ impl From<RolloutDevice> for DeviceView {
             stage: device.stage,
             running: some(device.running),
             held_by: device.held_by,
+            would_lose_trust: false,
         }
     }
 }
@@ -123,7 +124,6 @@ impl From<Rollout> for RolloutView {
             ended_at: words::json_time(rollout.ended_at),
             devices: rollout.devices.into_iter().map(Into::into).collect(),
             devices_left_out: rollout.devices_left_out,
-            would_lose_trust: Vec::new(),
             revision: rollout.revision,
             seconds: rollout.ended_at.saturating_sub(rollout.started_at),
         }
@@ -147,9 +147,9 @@ impl RolloutView {
     pub(super) fn forecast(rollout: Option<Rollout>) -> Result<Self> {
         let mut view = Self::of(rollout, true)?;
         // Nobody is told yet, so whoever is listed cannot be told as things stand.
-        let stays = |device: &&DeviceView| device.running.is_some() && device.running == view.from;
-        view.would_lose_trust =
-            view.devices.iter().filter(stays).map(|device| device.device.clone()).collect();
+        for device in &mut view.devices {
+            device.would_lose_trust = device.running.is_some() && device.running == view.from;
+        }
         Ok(view)
     }
 
@@ -215,9 +215,11 @@ impl RolloutView {
                 );
             }
         }
-        if let (Some(from), false) = (&self.from, self.would_lose_trust.is_empty()) {
-            let shown: Vec<&str> = self.would_lose_trust.iter().map(String::as_str).take(SHOWN).collect();
-            let more = self.would_lose_trust.len().saturating_sub(shown.len());
+        let lost: Vec<&str> =
+            self.devices.iter().filter(|one| one.would_lose_trust).map(|one| one.device.as_str()).collect();
+        if let (Some(from), false) = (&self.from, lost.is_empty()) {
+            let shown: Vec<&str> = lost.iter().copied().take(SHOWN).collect();
+            let more = lost.len().saturating_sub(shown.len());
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let line =
                 format!("{}{more} would lose trust if {from} were retired before that.", shown.join(", "));
@@ -379,8 +381,8 @@ mod tests {
         assert!(text.ends_with("press-1 would lose trust if edge@1.4 were retired before that.\n"), "{text}");
         let json = serde_json::to_value(&view).unwrap();
         assert_eq!(
-            (&json["would_lose_trust"][0], &json["waves"][0]["names"][0]),
-            (&"press-1".into(), &"test-1".into())
+            (&json["devices"][0]["would_lose_trust"], &json["waves"][0]["names"][0]),
+            (&true.into(), &"test-1".into())
         );
     }
 
