@@ -12,6 +12,7 @@ mod import;
 mod keys;
 mod matrix;
 pub(crate) mod office;
+mod on_record;
 mod people;
 mod release;
 mod result;
