@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use policy::x509::certificate::Certificate;
 use proto::v1::admin_server::AdminServer;
 use proto::v1::attestation_server::AttestationServer;
 use proto::v1::enrollment_server::EnrollmentServer;
@@ -14,6 +15,7 @@ use proto::v1::invitation_server::InvitationServer;
 use proto::v1::watch_server::WatchServer;
 use proto::{MAX_REQUEST, denial, v1};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderValue, Response};
@@ -21,6 +23,8 @@ use tonic::transport::Server;
 use tower::util::MapResponseLayer;
 
 use crate::admin::staging;
+use crate::attendance::Attendance;
+use crate::audit::Event;
 use crate::audit::refusals::Refusals;
 use crate::authority::IssuerCache;
 use crate::config::{Config, ConfigError};
@@ -31,7 +35,7 @@ use crate::hub::{Hub, moves_trust};
 use crate::init::{id_file, kek_file};
 use crate::metrics::page::Page;
 use crate::metrics::{Metrics, listener};
-use crate::plant::{KeysError, Plant, PlantKeys};
+use crate::plant::{FORECASTS, KeysError, Plant, PlantKeys};
 use crate::ports::{Clock, System};
 use crate::secrets::{KekError, SecretKey};
 use crate::session::{Refusal, complete::commit};
@@ -149,6 +153,7 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
         issuers: IssuerCache::default(),
         golden: GoldenCache::default(),
         views: ViewCache::default(),
+        fleet: crate::rollout::FleetCache::default(),
         roots,
         turned_away: AtomicU64::new(0),
         refusals: Refusals::default(),
@@ -156,6 +161,9 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
         store,
         kek,
         config,
+        attendance: Attendance::default(),
+        forecasts: Semaphore::new(FORECASTS),
+        vouching: OnceLock::new(),
     }))
 }
 
@@ -174,6 +182,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         tracing::warn!(%error, "what an unfinished change left behind stays");
     }
     let tls = Tls::new(&plant)?;
+    issued(&plant, &tls).await;
     refresh_anchors(&plant, &tls).await?;
     let config = tls.config(Arc::clone(&plant.clock))?;
     let (listener, address) = bind("listen", plant.config.listen).await?;
@@ -309,8 +318,9 @@ async fn follow_from(
             tracing::error!(%error, "client certificates are verified against the last known authorities");
         }
         if restored {
-            if let Err(error) = tls.renew(&plant) {
-                tracing::error!(%error, "the broker's own certificate stays the old one");
+            match tls.renew(&plant) {
+                Ok(()) => issued(&plant, &tls).await,
+                Err(error) => tracing::error!(%error, "the broker's own certificate stays the old one"),
             }
             served = keys;
             hub.wake_all();
@@ -319,11 +329,25 @@ async fn follow_from(
     }
 }
 
+/// Puts the certificate that the broker shows on record. A store that refuses to write must not keep anybody from
+/// asking the broker what is wrong with it.
+async fn issued(plant: &Plant, tls: &Tls) {
+    let server = tls.server();
+    let leaf = server.cert.first().and_then(|leaf| Certificate::parse(leaf).ok());
+    let Some(leaf) = leaf else { return };
+    let text = format!("serial {}, ends {}", leaf.serial_text(), leaf.validity().not_after);
+    let event = Event::new(plant.now(), "broker", "server-certificate.create", "broker", &text);
+    if let Err(error) = commit(plant, Txn::new().audit(event.entry())).await {
+        tracing::error!(%error, "the broker's own certificate is not on record");
+    }
+}
+
 async fn renew(plant: Arc<Plant>, tls: Arc<Tls>) {
     loop {
         tokio::time::sleep(RENEW).await;
-        if let Err(error) = tls.renew(&plant) {
-            tracing::error!(%error, "the broker's own certificate could not be made anew");
+        match tls.renew(&plant) {
+            Ok(()) => issued(&plant, &tls).await,
+            Err(error) => tracing::error!(%error, "the broker's own certificate could not be made anew"),
         }
     }
 }
@@ -356,12 +380,7 @@ async fn edges(plant: Arc<Plant>) {
 
 async fn raise(plant: &Plant) -> Result<(), Refusal> {
     let now = plant.now();
-    let event = crate::audit::Event::new(
-        now,
-        "broker",
-        "conduit.edge",
-        "plant",
-        "a conduit opened or closed by the clock",
-    );
+    let text = "a conduit opened or closed by the clock";
+    let event = Event::new(now, "broker", "conduit.edge", "plant", text);
     commit(plant, trust::raise(plant, Txn::new(), now).await?.audit(event.entry())).await
 }

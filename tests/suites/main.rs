@@ -10,6 +10,7 @@ mod hostile;
 mod metrics;
 mod overriding;
 mod people;
+mod planning;
 mod recovery;
 mod release_keys;
 mod rollout;

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use proto::invitation;
+use proto::v1::DenialReason;
 use proto::v1::admin_client::AdminClient;
 use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
@@ -78,7 +80,8 @@ pub(crate) async fn plant_root(
     code: &invitation::Code,
 ) -> Result<CertificateDer<'static>> {
     let verifier = Arc::new(Pinned::new(code.clone()));
-    let config = builder()?.dangerous().with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<_>);
+    let shared: Arc<dyn ServerCertVerifier> = verifier.clone();
+    let config = builder()?.dangerous().with_custom_certificate_verifier(shared);
     let dialled =
         tokio::time::timeout(CONNECT_TIMEOUT, shake(context, finished(config.with_no_client_auth())));
     dialled.await.unwrap_or_else(|_| Err(late(context)))?;
@@ -180,6 +183,11 @@ pub(crate) fn failed(status: &Status) -> Failure {
     }
 }
 
+/// Whether the broker asks to come back later: it may be at work for somebody else.
+pub(crate) fn is_busy(status: &Status) -> bool {
+    proto::denial::from_status(status).is_some_and(|denial| denial.reason() == DenialReason::TryLater)
+}
+
 fn unreachable_call(what: &str) -> Failure {
     Failure::new(Exit::Unreachable, format!("the broker did not answer: {what}"))
         .next("is touchstone-broker running? its log says more: journalctl -u touchstone-broker")
@@ -187,7 +195,7 @@ fn unreachable_call(what: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::{Denial, DenialReason};
+    use proto::v1::Denial;
 
     use super::*;
 

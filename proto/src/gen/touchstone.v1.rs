@@ -19,6 +19,9 @@ pub struct Denial {
     /// Id of the change that waits, for WAITS.
     #[prost(string, tag = "6")]
     pub change: ::prost::alloc::string::String,
+    /// For REFERENCE_MISMATCH: the release that the device is wanted to install; it keeps trust.
+    #[prost(message, optional, tag = "40")]
+    pub wanted: ::core::option::Option<WantedRelease>,
 }
 /// What a caller saw of a thing before they changed it: if it is another by then, the change is refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1944,6 +1947,9 @@ pub struct GetDeviceRequest {
 pub struct GetDeviceResponse {
     #[prost(message, optional, tag = "1")]
     pub device: ::core::option::Option<Device>,
+    /// The override that holds for it, if one does.
+    #[prost(message, optional, tag = "30")]
+    pub r#override: ::core::option::Option<OverrideState>,
     /// For `device why`: one sentence each, most telling first.
     #[prost(string, repeated, tag = "2")]
     pub why: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
@@ -1957,6 +1963,54 @@ pub struct GetDeviceResponse {
     pub accepted: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "22")]
     pub running: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What its health command says; left out where the last attestation stated none.
+    #[prost(message, optional, tag = "40")]
+    pub health: ::core::option::Option<DeviceHealth>,
+    /// What the last rollouts of its products told it.
+    #[prost(message, repeated, tag = "41")]
+    pub rollouts: ::prost::alloc::vec::Vec<DeviceRollout>,
+}
+/// What a device's own health command said.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeviceHealth {
+    /// ok or failing.
+    #[prost(string, tag = "1")]
+    pub state: ::prost::alloc::string::String,
+    /// How many of the last results failed in a row.
+    #[prost(uint32, tag = "2")]
+    pub failing_in_a_row: u32,
+    /// What a rollout that told it now would hold it against: ok or failing.
+    #[prost(string, tag = "3")]
+    pub baseline: ::prost::alloc::string::String,
+    /// The last results, oldest first.
+    #[prost(message, repeated, tag = "4")]
+    pub results: ::prost::alloc::vec::Vec<HealthResult>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HealthResult {
+    /// When the attestation came that stated it.
+    #[prost(uint64, tag = "1")]
+    pub at: u64,
+    /// Left out where the command did not end by itself.
+    #[prost(uint32, optional, tag = "2")]
+    pub exit_code: ::core::option::Option<u32>,
+}
+/// That a rollout told a device to install a release.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeviceRollout {
+    /// The rollout, product/number, and its state as in Rollout.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub state: ::prost::alloc::string::String,
+    /// product@version.
+    #[prost(string, tag = "3")]
+    pub release: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub told_at: u64,
+    /// When it had proven the release and its health; 0: not yet.
+    #[prost(uint64, tag = "5")]
+    pub proven_at: u64,
 }
 /// A device that a supplier's list or `touchstone-attestor identify` names.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2215,6 +2269,12 @@ pub struct ApplyReleaseRequest {
     /// Revision of the golden values that a plan was made on: refused if they moved since; 0: it is not compared.
     #[prost(uint64, tag = "22")]
     pub base: u64,
+    /// Answer with groups instead of a line for each device.
+    #[prost(bool, tag = "23")]
+    pub grouped: bool,
+    /// Id of the plan that the caller saw: refused if anything that it rests on moved since; empty: it is not compared.
+    #[prost(string, tag = "24")]
+    pub plan: ::prost::alloc::string::String,
     /// Why, for people; must be there for withdrawn.
     #[prost(string, tag = "25")]
     pub reason: ::prost::alloc::string::String,
@@ -2223,7 +2283,7 @@ pub struct ApplyReleaseRequest {
 pub struct ApplyReleaseResponse {
     #[prost(string, tag = "1")]
     pub release: ::prost::alloc::string::String,
-    /// What the change does to devices, from their last evidence.
+    /// What the change does to devices, from their last evidence: of a dry run that asks for no groups.
     #[prost(message, repeated, tag = "2")]
     pub forecast: ::prost::alloc::vec::Vec<Forecast>,
     /// The release as it was before the change.
@@ -2232,6 +2292,15 @@ pub struct ApplyReleaseResponse {
     /// Revision of the golden values that the forecast was made on.
     #[prost(uint64, tag = "21")]
     pub base: u64,
+    /// The forecast of a dry run that asks for groups.
+    #[prost(message, repeated, tag = "22")]
+    pub groups: ::prost::alloc::vec::Vec<ForecastGroup>,
+    /// Id of the plan that this is.
+    #[prost(string, tag = "23")]
+    pub plan: ::prost::alloc::string::String,
+    /// Revision of the golden values after the change.
+    #[prost(uint64, tag = "24")]
+    pub golden: u64,
 }
 /// Asks what a change of golden values would do to the fleet; changes nothing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2253,6 +2322,12 @@ pub struct PlanReleaseRequest {
     pub at: u64,
     #[prost(string, tag = "7")]
     pub allow_rollback: ::prost::alloc::string::String,
+    /// Manifest that nobody has signed, TOML, instead of an envelope.
+    #[prost(bytes = "vec", tag = "8")]
+    pub manifest: ::prost::alloc::vec::Vec<u8>,
+    /// Answer with groups instead of a line for each device.
+    #[prost(bool, tag = "9")]
+    pub grouped: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanReleaseResponse {
@@ -2261,10 +2336,19 @@ pub struct PlanReleaseResponse {
     /// The state that was planned.
     #[prost(string, tag = "2")]
     pub state: ::prost::alloc::string::String,
+    /// Without groups.
     #[prost(message, repeated, tag = "3")]
     pub forecast: ::prost::alloc::vec::Vec<Forecast>,
     #[prost(uint64, tag = "4")]
     pub base: u64,
+    #[prost(message, repeated, tag = "5")]
+    pub groups: ::prost::alloc::vec::Vec<ForecastGroup>,
+    /// Nobody has signed the release: it cannot be applied.
+    #[prost(bool, tag = "6")]
+    pub unsigned: bool,
+    /// Names everything that the plan rests on, for ApplyRelease; empty for a plan of another time than now.
+    #[prost(string, tag = "7")]
+    pub plan: ::prost::alloc::string::String,
 }
 /// Changes the state of a release that the broker has.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2286,13 +2370,16 @@ pub struct SetReleaseStateRequest {
     pub dry_run: bool,
     #[prost(message, optional, tag = "7")]
     pub seen: ::core::option::Option<Seen>,
+    /// Answer with groups instead of a line for each device.
+    #[prost(bool, tag = "8")]
+    pub grouped: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetReleaseStateResponse {
     /// The release as it was before the change.
     #[prost(message, optional, tag = "1")]
     pub before: ::core::option::Option<Release>,
-    /// What the change does to devices, from their last evidence.
+    /// What the change does to devices, from their last evidence: of a dry run that asks for no groups.
     #[prost(message, repeated, tag = "2")]
     pub forecast: ::prost::alloc::vec::Vec<Forecast>,
     #[prost(message, optional, tag = "3")]
@@ -2300,6 +2387,9 @@ pub struct SetReleaseStateResponse {
     /// For withdrawn: devices that last proved to run it, which lose their certificates at once.
     #[prost(string, repeated, tag = "4")]
     pub running: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The forecast of a dry run that asks for groups.
+    #[prost(message, repeated, tag = "5")]
+    pub groups: ::prost::alloc::vec::Vec<ForecastGroup>,
 }
 /// Makes a release the wanted one of its product.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2353,6 +2443,82 @@ pub struct Forecast {
     /// A zone that observes would refuse it, did it enforce.
     #[prost(bool, tag = "10")]
     pub would_refuse: bool,
+}
+/// Devices to which the same happens for the same reason.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ForecastGroup {
+    /// trusted, refused, unknown; before and after.
+    #[prost(string, tag = "1")]
+    pub before: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub after: ::prost::alloc::string::String,
+    /// A zone that observes would refuse them, did it enforce.
+    #[prost(bool, tag = "3")]
+    pub would_refuse: bool,
+    /// The most telling finding of the first of them in a sentence, or why it cannot be foreseen.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// Findings that all of them have.
+    #[prost(message, repeated, tag = "5")]
+    pub findings: ::prost::alloc::vec::Vec<Finding>,
+    /// What was seen differs among them.
+    #[prost(bool, tag = "6")]
+    pub varies: bool,
+    /// Zones of the product that they are in.
+    #[prost(string, repeated, tag = "7")]
+    pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "8")]
+    pub criticality: ::prost::alloc::string::String,
+    /// How many they are.
+    #[prost(uint32, tag = "9")]
+    pub count: u32,
+    /// By name. Left out from some hundred thousand on, of groups that stay trusted first.
+    #[prost(message, repeated, tag = "10")]
+    pub devices: ::prost::alloc::vec::Vec<ForecastDevice>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForecastDevice {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub evidence_age_seconds: u64,
+    /// The boot that the evidence is of, by the TPM's counters.
+    #[prost(uint32, tag = "3")]
+    pub reset_count: u32,
+    #[prost(uint32, tag = "4")]
+    pub restart_count: u32,
+    #[prost(string, tag = "5")]
+    pub owner: ::prost::alloc::string::String,
+}
+/// Follows what devices of a product come to under golden values of a revision: first those that proved themselves
+/// already, then each as it does. The stream has no end of its own.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FollowResultsRequest {
+    #[prost(string, tag = "1")]
+    pub product: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub golden: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LiveResults {
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<LiveResult>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LiveResult {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    /// trusted or refused, by the zones of the product.
+    #[prost(string, tag = "2")]
+    pub outcome: ::prost::alloc::string::String,
+    /// A zone that observes would refuse it, did it enforce.
+    #[prost(bool, tag = "3")]
+    pub would_refuse: bool,
+    /// Why it is refused, or would be.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub at: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListReleasesRequest {}
@@ -2536,6 +2702,9 @@ pub struct RemoveReleaseKeyRequest {
     pub dry_run: bool,
     #[prost(message, optional, tag = "5")]
     pub seen: ::core::option::Option<Seen>,
+    /// Answer with groups instead of a line for each device.
+    #[prost(bool, tag = "6")]
+    pub grouped: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RemoveReleaseKeyResponse {
@@ -2545,7 +2714,7 @@ pub struct RemoveReleaseKeyResponse {
     /// Releases that count for nothing any more.
     #[prost(string, repeated, tag = "2")]
     pub void: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// What that does to devices, from their last evidence.
+    /// What that does to devices, from their last evidence: of a dry run that asks for no groups.
     #[prost(message, repeated, tag = "3")]
     pub forecast: ::prost::alloc::vec::Vec<Forecast>,
     /// Devices that last proved to run one of them, which lose their certificates at once.
@@ -2556,6 +2725,9 @@ pub struct RemoveReleaseKeyResponse {
     pub short: ::prost::alloc::vec::Vec<ReleaseThreshold>,
     #[prost(message, optional, tag = "6")]
     pub seen: ::core::option::Option<Seen>,
+    /// The forecast of a dry run that asks for groups.
+    #[prost(message, repeated, tag = "7")]
+    pub groups: ::prost::alloc::vec::Vec<ForecastGroup>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetReleaseThresholdRequest {
@@ -2643,6 +2815,9 @@ pub struct ResumeRolloutRequest {
     pub health_budget: u32,
     #[prost(bool, tag = "4")]
     pub dry_run: bool,
+    /// What the caller saw: Rollout.revision, and its state in words. Left out: whatever there is.
+    #[prost(message, optional, tag = "5")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResumeRolloutResponse {
@@ -2712,6 +2887,12 @@ pub struct Rollout {
     /// When it ended; 0: it has not.
     #[prost(uint64, tag = "17")]
     pub ended_at: u64,
+    /// Devices that something is to be said of and that are not in the list.
+    #[prost(uint32, tag = "18")]
+    pub devices_left_out: u32,
+    /// Store revision of its record; 0: it is not stored.
+    #[prost(uint64, tag = "19")]
+    pub revision: u64,
 }
 /// Each device counts in the first wave that selects it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2731,6 +2912,9 @@ pub struct RolloutWave {
     pub lost: u32,
     #[prost(uint32, tag = "7")]
     pub unhealthy: u32,
+    /// Names of its devices, in the answer to a start alone; at most 500 of all waves.
+    #[prost(string, repeated, tag = "8")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RolloutDevice {
@@ -2738,7 +2922,7 @@ pub struct RolloutDevice {
     pub device: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub wave: u32,
-    /// waiting, told, lost-trust, missing, unhealthy.
+    /// waiting, not-trusted, updating-otherwise, told, lost-trust, missing, unhealthy.
     #[prost(string, tag = "3")]
     pub stage: ::prost::alloc::string::String,
     #[prost(uint64, tag = "4")]
@@ -2746,6 +2930,9 @@ pub struct RolloutDevice {
     /// Devices that share a dependency with it and are in flight or not trusted.
     #[prost(string, repeated, tag = "5")]
     pub held_by: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The release of the product that its last quote proves, product@version; empty: none.
+    #[prost(string, tag = "6")]
+    pub running: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Zone {
@@ -3203,12 +3390,27 @@ pub struct GetAuditSealResponse {
     #[prost(message, optional, tag = "1")]
     pub seal: ::core::option::Option<AuditSeal>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExportAuditRequest {
     #[prost(uint64, tag = "1")]
     pub since: u64,
+    /// Goes on with what comes, until the caller leaves.
+    #[prost(bool, tag = "2")]
+    pub follow: bool,
+    /// The last record of each broker that the caller has, if it goes on from there.
+    #[prost(message, repeated, tag = "3")]
+    pub after: ::prost::alloc::vec::Vec<AuditPlace>,
 }
-/// Every seal comes before the first record.
+/// A record of the audit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditPlace {
+    /// BROKER.START
+    #[prost(string, tag = "1")]
+    pub writer: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+}
+/// Every seal comes before the first record; to who follows, after the records that it covers.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AuditChunk {
     #[prost(message, repeated, tag = "1")]
@@ -4547,6 +4749,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "ApplyRelease"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn follow_results(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FollowResultsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::LiveResults>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/FollowResults",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "FollowResults"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         pub async fn list_releases(
             &mut self,
             request: impl tonic::IntoRequest<super::ListReleasesRequest>,
@@ -5865,6 +6091,19 @@ pub mod admin_server {
             tonic::Response<super::ApplyReleaseResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the FollowResults method.
+        type FollowResultsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::LiveResults, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        async fn follow_results(
+            &self,
+            request: tonic::Request<super::FollowResultsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::FollowResultsStream>,
+            tonic::Status,
+        >;
         async fn list_releases(
             &self,
             request: tonic::Request<super::ListReleasesRequest>,
@@ -7079,6 +7318,52 @@ pub mod admin_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/FollowResults" => {
+                    #[allow(non_camel_case_types)]
+                    struct FollowResultsSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::FollowResultsRequest>
+                    for FollowResultsSvc<T> {
+                        type Response = super::LiveResults;
+                        type ResponseStream = T::FollowResultsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FollowResultsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::follow_results(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FollowResultsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

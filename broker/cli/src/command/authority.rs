@@ -18,6 +18,7 @@ use crate::output::{Page, Report, Sentence, Session, View, words};
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuthorityCommand {
     /// Every authority: its zone, role, state and end
+    #[command(after_help = "Example: touchstone authority list")]
     List,
     /// Prepare the next generation; it signs by itself once all devices that meet it know it
     Rotate(RotateArgs),
@@ -26,6 +27,7 @@ pub(crate) enum AuthorityCommand {
     /// Take a generation out of all trust files at once, as when its key was stolen
     Distrust(DistrustArgs),
     /// The keys that verify attestation results (`device result --ear`), as a JWK Set
+    #[command(after_help = "Example: touchstone authority jwks")]
     Jwks,
 }
 

@@ -36,6 +36,7 @@ pub(crate) enum ZoneCommand {
     /// Only record what would be refused: the way back
     Observe(mode::ObserveArgs),
     /// Every zone
+    #[command(after_help = "Example: touchstone zone list")]
     List,
     /// One zone with its numbers, conduits and devices; or all zones as a picture
     #[command(after_help = "\

@@ -3,7 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use policy::audit::{AuditRecord, Event};
+use policy::time::UnixTime;
 use proto::v1::*;
+use serde_json::Value;
 
 use crate::fake_broker::FakeBroker;
 use crate::pki::Authority;
@@ -152,6 +155,102 @@ fn a_withdrawal_says_why() {
 }
 
 #[test]
+fn apply_waits_for_what_devices_come_to_and_says_who_left_the_forecast() {
+    let broker = FakeBroker::start();
+    let file = broker.path("edge.dsse.json");
+    fs::write(&file, "{}").unwrap();
+    let device = |name: &str| ForecastDevice { device: name.to_owned(), ..ForecastDevice::default() };
+    let group = ForecastGroup {
+        before: "trusted".to_owned(),
+        after: "trusted".to_owned(),
+        count: 2,
+        devices: vec![device("press-7"), device("press-8")],
+        ..ForecastGroup::default()
+    };
+    let answer = ApplyReleaseResponse {
+        release: "edge@1.5".to_owned(),
+        plan: "42-9f86d081884c7d65".to_owned(),
+        groups: vec![group],
+        golden: 43,
+        ..Default::default()
+    };
+    let result = |name: &str, outcome: &str| LiveResult {
+        device: name.to_owned(),
+        outcome: outcome.to_owned(),
+        reason: "PCR 4 is another".to_owned(),
+        ..LiveResult::default()
+    };
+    let line = ["golden", "apply", file.to_str().unwrap(), "--yes", "--wait", "--for", "60s"];
+    broker.answers("apply_release", &answer).answers("apply_release", &answer);
+    let results = LiveResults { results: vec![result("press-7", "trusted"), result("press-8", "refused")] };
+    broker.answers("follow_results", &results);
+    let ran = broker.run(&line);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stdout.contains("edge@1.5 is active\n"), "{ran:?}");
+    assert!(ran.stdout.contains("press-8  trusted   refused  PCR 4 is another"), "{ran:?}");
+    let asked: Vec<ApplyReleaseRequest> = broker.asked("apply_release");
+    assert_eq!((asked[0].plan.as_str(), asked[1].plan.as_str()), ("", "42-9f86d081884c7d65"));
+    assert_eq!(broker.asked::<FollowResultsRequest>("follow_results")[0].golden, 43);
+
+    // A stream that breaks is opened again, and everything is told again.
+    broker.answers("apply_release", &answer).answers("apply_release", &answer);
+    broker.answers("follow_results", &LiveResults { results: vec![result("press-7", "trusted")] });
+    let all = LiveResults { results: vec![result("press-7", "trusted"), result("press-8", "trusted")] };
+    broker.answers("follow_results", &all);
+    let ran = broker.run(&[&line[..], &["-o", "json"]].concat());
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(ran.json()["live"]["as_foreseen"], 2, "{ran:?}");
+}
+
+#[test]
+fn a_withdrawal_does_not_wait_for_the_forecasts_of_others() {
+    let broker = FakeBroker::start();
+    let busy = "another forecast of the fleet runs";
+    let line = ["golden", "withdraw", "edge@1.4", "--reason", "debug shell"];
+    broker.denies("set_release_state", DenialReason::TryLater, busy);
+    let ran = broker.run(&[&line[..], &["--dry-run"]].concat());
+    assert_eq!(ran.code, 4, "who only asks comes back: {ran:?}");
+    broker.denies("set_release_state", DenialReason::TryLater, busy);
+    broker.answers("set_release_state", &SetReleaseStateResponse::default());
+    let ran = broker.run(&[&line[..], &["--yes"]].concat());
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "edge@1.4 is withdrawn\n"), "{ran:?}");
+    assert!(ran.stderr.contains("withdrawing without one"), "{ran:?}");
+}
+
+#[test]
+fn a_plan_is_not_taken_for_compared_by_a_broker_that_knows_none() {
+    let broker = FakeBroker::start();
+    let file = broker.path("edge.dsse.json");
+    fs::write(&file, "{}").unwrap();
+    broker.answers("apply_release", &ApplyReleaseResponse::default());
+    let file = file.to_str().unwrap();
+    let ran = broker.run(&["golden", "apply", file, "--plan", "42-9f86d081884c7d65", "--yes"]);
+    assert!(ran.code == 70 && ran.stderr.contains("knows no plans"), "{ran:?}");
+    assert_eq!(broker.asked::<ApplyReleaseRequest>("apply_release").len(), 1, "nothing was applied");
+}
+
+#[test]
+fn an_unsigned_manifest_is_planned_as_such() {
+    let broker = FakeBroker::start();
+    let file = broker.path("edge.toml");
+    fs::write(&file, "product = \"edge\"\n").unwrap();
+    let answer = PlanReleaseResponse {
+        release: "edge@1.5".to_owned(),
+        state: "active".to_owned(),
+        unsigned: true,
+        plan: "42-9f86d081884c7d65".to_owned(),
+        ..PlanReleaseResponse::default()
+    };
+    broker.answers("plan_release", &answer).answers("plan_release", &answer);
+    let ran = broker.run(&["golden", "plan", file.to_str().unwrap()]);
+    assert!(ran.code == 0 && ran.stdout.contains("Nobody has signed this manifest"), "{ran:?}");
+    let asked = &broker.asked::<PlanReleaseRequest>("plan_release")[0];
+    assert!(asked.envelope.is_empty() && asked.manifest.starts_with(b"product") && asked.grouped);
+    let json = broker.run(&["golden", "plan", file.to_str().unwrap(), "-o", "json"]).json();
+    assert_eq!((&json["signed"], &json["plan"]), (&false.into(), &"42-9f86d081884c7d65".into()));
+}
+
+#[test]
 fn a_dry_run_says_so_to_the_broker() {
     let broker = FakeBroker::start();
     let answer = AllowConduitResponse { affected: vec!["press-7".to_owned(), "hist-1".to_owned()] };
@@ -235,4 +334,32 @@ fn a_signed_result_and_its_keys_are_printed_as_they_are() {
     broker.answers("get_jwks", &GetJwksResponse { jwks });
     let ran = broker.run(&["authority", "jwks"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "{\"keys\":[]}\n"), "{ran:?}");
+}
+
+#[test]
+fn who_follows_the_audit_goes_on_where_the_broker_stopped() {
+    let broker = FakeBroker::start();
+    let mut head = None;
+    for number in 1..=2 {
+        let event = Event::new(UnixTime(60), "ada", "zone.create", &format!("cell-{number}"), "made");
+        let record = AuditRecord::after(head.as_ref(), "b1.1", &event.entry());
+        head = Some(record.head(&record.encode()));
+        broker.answers("export_audit", &AuditChunk { records: vec![record.encode()], seals: Vec::new() });
+    }
+    broker.denies("export_audit", DenialReason::NotPermitted, "ada is no longer an administrator");
+    let ran = broker.run(&["audit", "export", "--follow"]);
+    assert_eq!(ran.code, 5, "{ran:?}");
+    let subjects: Vec<Value> = ran
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["subject"].clone())
+        .collect();
+    assert_eq!(subjects, ["cell-1", "cell-2"]);
+    let asked: Vec<ExportAuditRequest> = broker.asked("export_audit");
+    let after: Vec<Vec<u64>> =
+        asked.iter().map(|request| request.after.iter().map(|place| place.number).collect()).collect();
+    assert_eq!(after, [vec![], vec![1], vec![2]]);
+    assert!(asked.iter().all(|request| request.follow), "{asked:?}");
+    let ran = broker.run(&["audit", "export"]);
+    assert_eq!(ran.code, 64, "without --out it must be --follow: {ran:?}");
 }

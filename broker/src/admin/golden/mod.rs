@@ -1,6 +1,8 @@
 //! Golden releases as administrators draft, apply and read them.
 
 pub mod apply;
+pub mod basis;
+pub mod follow;
 pub mod forecast;
 pub mod keys;
 pub mod learn;
@@ -80,7 +82,8 @@ fn envelope_refusal(error: &EnvelopeError) -> Refusal {
         | EnvelopeError::UnknownSigner(_)
         | EnvelopeError::OtherProduct { .. }
         | EnvelopeError::RemovedSigner { .. }
-        | EnvelopeError::TooFewSigners { .. } => Refusal::NotPermitted(error.to_string()),
+        // Whoever asks may; the signatures do not hold.
+        | EnvelopeError::TooFewSigners { .. } => Refusal::EvidenceInvalid(error.to_string()),
         EnvelopeError::TooLarge(_)
         | EnvelopeError::NotAnEnvelope(_)
         | EnvelopeError::PayloadType(_)

@@ -3,6 +3,7 @@
 mod audit;
 mod authority;
 mod backup;
+mod bad_release;
 mod change;
 mod clock;
 mod device;
@@ -13,6 +14,7 @@ mod import;
 mod keys;
 mod matrix;
 pub(crate) mod office;
+mod on_record;
 mod people;
 mod release;
 mod result;
@@ -118,11 +120,15 @@ impl Bench {
             issuers: crate::authority::IssuerCache::default(),
             golden: crate::golden::GoldenCache::default(),
             views: crate::trust::ViewCache::default(),
+            fleet: crate::rollout::FleetCache::default(),
             roots: RootStore::new(),
             config: Config::parse(dir.path(), "listen = \"127.0.0.1:0\"\n").unwrap(),
             store,
             entropy,
             kek,
+            attendance: crate::attendance::Attendance::default(),
+            forecasts: tokio::sync::Semaphore::new(crate::plant::FORECASTS),
+            vouching: std::sync::OnceLock::new(),
         };
         Self { plant, clock, release_key, owner_key, dir }
     }
@@ -237,6 +243,7 @@ impl Bench {
             firmware_version: 1,
             running: None,
             lost: None,
+            vouched: None,
         };
         let txn = Txn::new().put(attested_key(name), stored(&attested).unwrap());
         self.plant.store.transact(txn).await.unwrap();

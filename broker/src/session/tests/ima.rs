@@ -16,6 +16,7 @@ use crate::admin::device::why::why;
 use crate::admin::golden::apply::{Applied, apply};
 use crate::admin::golden::forecast::Outlook;
 use crate::admin::golden::learn::draft;
+use crate::admin::golden::want::want;
 use crate::admin::reach::Scope;
 use crate::admin::tests::golden::{sign, terms};
 use crate::admin::tests::{Bench, NOW, enforcing, refused};
@@ -90,7 +91,8 @@ async fn trusted() -> (Bench, DeviceName, TestTpm) {
     run(&mut tpm.booted, PRESS, "press 1");
     let (bench, name) = plant_with(&enforcing("cell-3"), &tpm, true).await;
     findings(tpm.enroll(&bench.plant, "press-7").await);
-    let applied = release(&bench, "1.0", &[(PRESS, "press 1")], false).await;
+    let applied = release(&bench, "1.0", &[(PRESS, "press 1")], true).await;
+    release(&bench, "1.0", &[(PRESS, "press 1")], false).await;
     let outlook = applied.forecast.iter().map(|line| (line.before, line.after)).collect::<Vec<_>>();
     assert_eq!(outlook, [(Outlook::Refused, Outlook::Trusted)], "the stored list is appraised");
     tpm.enroll(&bench.plant, "press-7").await.unwrap();
@@ -161,4 +163,17 @@ async fn what_was_measured_cannot_be_left_out_of_the_list() {
     let quoted = with_ima().booted.pcr_values;
     tpm.booted.pcr_values = quoted;
     tpm.enroll(&bench.plant, "press-7").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_device_is_told_which_release_is_wanted_of_it() {
+    let (bench, _, mut tpm) = trusted().await;
+    let (actor, version) = (bench.actor(Act::WantRelease).await, "1.0".parse().unwrap());
+    let product = "edge-box".parse().unwrap();
+    want(&bench.plant, &actor, &product, Some(&version), None, false).await.unwrap();
+    run(&mut tpm.booted, INTRUDER, "intruder 1");
+    let refusal = tpm.enroll(&bench.plant, "press-7").await.unwrap_err();
+    let wanted = crate::grpc::status::denial(&bench.plant, &refusal).wanted.unwrap();
+    assert_eq!((wanted.product.as_str(), wanted.version.as_str()), ("edge-box", "1.0"));
+    assert_eq!(wanted.manifest_digest.len(), 32);
 }

@@ -6,8 +6,9 @@ use policy::time::UnixTime;
 use proto::v1::{SetReleaseStateRequest, SetReleaseStateResponse};
 use serde::Serialize;
 
+use super::groups::{Outcome, answered, named};
 use crate::args::DryRun;
-use crate::client::failed;
+use crate::client::{failed, is_busy};
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::output::{Page, Report, Session, View, agree, words};
@@ -18,6 +19,8 @@ use crate::output::{Page, Report, Session, View, agree, words};
 Says first which devices would lose or gain trust, then asks. If somebody else changes the release meanwhile, nothing
 is changed and you are told what it is now.
 Examples:
+  touchstone golden activate edge@1.5
+  touchstone golden retire edge@1.3
   touchstone golden deprecate edge@1.4 --until 2030-01-01T00:00:00Z
   touchstone golden withdraw edge@1.4 --reason \"boots with a debug shell\"")]
 pub(crate) struct StateArgs {
@@ -58,17 +61,14 @@ struct Change {
 
 impl Change {
     fn new(request: &SetReleaseStateRequest, state: &'static str, answer: SetReleaseStateResponse) -> Self {
-        let with = |wanted: &dyn Fn(&str, &str) -> bool| {
-            let lines = answer.forecast.iter().filter(|line| wanted(&line.before, &line.after));
-            lines.map(|line| line.device.clone()).collect()
-        };
+        let groups = answered(answer.groups, answer.forecast);
         Self {
             applied: !request.dry_run,
             release: format!("{}@{}", request.product, request.version),
             state,
-            loses: with(&|before, after| before == "trusted" && after == "refused"),
-            gains: with(&|before, after| before != "trusted" && after == "trusted"),
-            unknown: with(&|_, after| after == "unknown"),
+            loses: named(&groups, Outcome::Loses),
+            gains: named(&groups, Outcome::Gains),
+            unknown: named(&groups, Outcome::Unknown),
             before: answer.before.map(|release| release.state).unwrap_or_default(),
             running: answer.running,
         }
@@ -119,9 +119,17 @@ async fn set(args: StateArgs, state: &'static str, until: u64, session: &Session
         reason: args.reason,
         dry_run: true,
         seen: None,
+        grouped: true,
     };
-    let mut client = session.client().await?;
-    let answer = client.set_release_state(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
+    let mut client = session.patient_client().await?;
+    let answer = match client.set_release_state(request.clone()).await {
+        // A forecast that somebody else asked for must not keep a release in force that has to go.
+        Err(status) if state == "withdrawn" && args.yes && !args.dry_run.dry_run && is_busy(&status) => {
+            eprintln!("the broker is busy with another forecast; withdrawing without one");
+            SetReleaseStateResponse::default()
+        }
+        answer => answer.map_err(|s| failed(&s))?.into_inner(),
+    };
     let seen = answer.seen.clone();
     let change = Change::new(&request, state, answer);
     if args.dry_run.dry_run {
@@ -131,5 +139,6 @@ async fn set(args: StateArgs, state: &'static str, until: u64, session: &Session
     agree::settle(args.yes, &format!("Make {} {}?", change.release, change.state))?;
     (request.dry_run, request.seen) = (false, seen);
     let answer = client.set_release_state(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
-    session.report(&Change::new(&request, state, answer))
+    // What it does was forecast before it was done.
+    session.report(&Change { applied: true, running: answer.running, ..change })
 }

@@ -5,9 +5,12 @@ use std::path::Path;
 
 use policy::audit::{AuditRecord, Event, Seal};
 use policy::digest::Digest;
+use policy::reference::dsse::Unsigned;
+use policy::reference::manifest::Manifest;
 use policy::time::UnixTime;
 use prost::Message;
 use proto::v1::*;
+use rcgen::{KeyPair, SigningKey};
 
 use super::Shapes;
 use super::filler::{Filler, Fullness};
@@ -50,15 +53,25 @@ const ONLINE: &[(&str, &str)] = &[
     ("golden show", "golden show edge@1.4"),
     ("golden show", "golden show @edge.toml"),
     ("golden sign", "golden sign @edge.toml --key @admin.key"),
+    ("golden payload", "golden payload @edge.toml --out @edge.payload"),
+    ("golden attach", "golden attach @edge.toml --signature @edge.sig --public @release.pub"),
+    ("golden key list", "golden key list"),
+    ("golden key add", "golden key add build --public @release.pub --product edge"),
+    ("golden key add --dry-run", "golden key add build --public @release.pub --product edge --dry-run"),
+    ("golden key rotate", "golden key rotate build --public @release.pub"),
+    ("golden key remove", "golden key remove build"),
+    ("golden key remove", "golden key remove build --compromised --yes"),
+    ("golden key threshold", "golden key threshold edge 2"),
     ("golden plan", "golden plan edge@1.4"),
     ("golden plan", "golden plan @signed.json --at 2030-01-01T00:00:00Z"),
     ("golden apply", "golden apply @signed.json --yes"),
+    ("golden apply --wait", "golden apply @signed.json --yes --wait --for 60s"),
     ("golden activate", "golden activate edge@1.4 --yes"),
     ("golden deprecate", "golden deprecate edge@1.4 --until 2030-01-01T00:00:00Z --yes"),
     ("golden retire", "golden retire edge@1.4 --yes"),
     ("golden withdraw", "golden withdraw edge@1.4 --reason x --yes"),
     ("golden want", "golden want edge@1.5"),
-    ("golden rollout", "golden rollout edge@1.5 --wave 100%"),
+    ("golden rollout", "golden rollout edge@1.5 --wave 100% --yes"),
     ("golden rollout status", "golden rollout status"),
     ("golden rollout halt", "golden rollout halt edge --reason x"),
     ("golden rollout resume", "golden rollout resume edge"),
@@ -177,6 +190,10 @@ fn files(broker: &FakeBroker) -> Vec<u8> {
                     type = \"EV_EFI_BOOT_SERVICES_APPLICATION\"\nname = \"kernel\"\n\
                     digest = [\"9a53b62e6012dea31e9da599eeb7802c60bd2775c6355b49de06c812fbecc41d\"]\n";
     fs::write(broker.path("edge.toml"), manifest).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let signature = key.sign(&Unsigned::new(&Manifest::parse(manifest).unwrap()).to_be_signed()).unwrap();
+    fs::write(broker.path("edge.sig"), signature).unwrap();
+    fs::write(broker.path("release.pub"), key.public_key_pem()).unwrap();
     fs::write(broker.path("list.csv"), format!("name,ek,zones\npress-7,{EK},cell-3\n")).unwrap();
     fs::write(broker.path("zones.toml"), "schema = 1\n").unwrap();
     for name in ["signed.json", "plant.backup"] {
@@ -233,8 +250,31 @@ fn say(broker: &FakeBroker, label: &str, sbom: Vec<u8>) {
                 vec![line("trusted", "refused"), line("refused", "trusted"), line("trusted", "unknown")];
             let filled =
                 SetReleaseStateResponse::decode(filled("SetReleaseStateResponse").as_slice()).unwrap();
-            let answer = SetReleaseStateResponse { forecast, ..filled };
+            let answer = SetReleaseStateResponse { forecast, groups: Vec::new(), ..filled };
             broker.answers("set_release_state", &answer).answers("set_release_state", &answer)
+        }
+        "golden apply --wait" => {
+            let device = |name: &str| ForecastDevice { device: name.to_owned(), ..ForecastDevice::default() };
+            let group = |after: &str, name: &str| ForecastGroup {
+                before: "trusted".to_owned(),
+                after: after.to_owned(),
+                count: 1,
+                devices: vec![device(name)],
+                ..ForecastGroup::default()
+            };
+            let filled = ApplyReleaseResponse::decode(filled("ApplyReleaseResponse").as_slice()).unwrap();
+            let groups =
+                vec![filled.groups[0].clone(), group("trusted", "press-7"), group("unknown", "press-8")];
+            let filled = ApplyReleaseResponse { release: "edge@1.4".to_owned(), groups, ..filled };
+            let result = |name: &str| LiveResult {
+                device: name.to_owned(),
+                outcome: "refused".to_owned(),
+                ..LiveResult::default()
+            };
+            let own = &filled.groups[0].devices[0].device;
+            let results = vec![result("press-8"), result("press-7"), result(own)];
+            broker.answers("apply_release", &filled).answers("apply_release", &filled);
+            broker.answers("follow_results", &LiveResults { results })
         }
         "audit export" => {
             let event = Event::new(UnixTime(60), "ada", "zone.create", "cell-3", "made");

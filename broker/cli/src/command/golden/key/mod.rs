@@ -24,6 +24,7 @@ pub(crate) enum KeyCommand {
     /// Register a key that may sign releases of stated products
     Add(AddArgs),
     /// Every key, those that were removed too, and how many each product needs
+    #[command(after_help = "Example: touchstone golden key list")]
     List,
     /// Put a new key in the place of another, which signs nothing new from then on
     Rotate(RotateArgs),
@@ -99,6 +100,8 @@ pub(crate) async fn run(command: KeyCommand, session: &Session) -> Result<Report
 struct Changed {
     dry_run: bool,
     key: KeyView,
+    /// The key that it replaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<KeyView>,
 }
 
