@@ -78,7 +78,7 @@ pub(crate) async fn own(plant: &Plant, attested: &Attested) -> Result<v1::Comple
     v1::CompleteRequest::decode(blob.as_slice()).map_err(|error| RecordedError::Unreadable(error.to_string()))
 }
 
-async fn read(blobs: &Blobs, log: Option<Digest>) -> Result<Vec<u8>, FetchError> {
+pub(super) async fn read(blobs: &Blobs, log: Option<Digest>) -> Result<Vec<u8>, FetchError> {
     match log {
         Some(log) => blobs.fetch(log, MAX_BLOB).await,
         None => Ok(Vec::new()),

@@ -2164,6 +2164,9 @@ pub struct LearnReleaseRequest {
     pub product: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub version: ::prost::alloc::string::String,
+    /// What differs in few ways is accepted in each of them, in place of being left out.
+    #[prost(bool, tag = "4")]
+    pub one_of: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LearnReleaseResponse {
@@ -2172,6 +2175,9 @@ pub struct LearnReleaseResponse {
     pub manifest: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "2")]
     pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What speaks against learning from these devices.
+    #[prost(string, repeated, tag = "3")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ApplyReleaseRequest {
