@@ -16,6 +16,7 @@ pub mod golden;
 pub mod grpc;
 pub mod hub;
 pub mod init;
+pub mod metrics;
 pub mod plant;
 pub mod ports;
 pub mod record;

@@ -13,6 +13,7 @@ use crate::authority::IssuerCache;
 use crate::ca::{AuthorityKey, CaError, Issuer, Serial};
 use crate::config::Config;
 use crate::golden::GoldenCache;
+use crate::metrics::Metrics;
 use crate::ports::{Clock, Entropy, EntropyError, random};
 use crate::record::plant::{self as records, ISSUING, PLANT, SEALING};
 use crate::record::{Held, RecordError, fetch, list};
@@ -128,6 +129,8 @@ pub struct Plant {
     pub turned_away: AtomicU64,
     /// Refusals that are counted.
     pub refusals: Refusals,
+    /// What is counted since the start.
+    pub metrics: Metrics,
     /// What the broker was told.
     pub config: Config,
 }

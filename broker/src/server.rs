@@ -29,13 +29,16 @@ use crate::grpc::admin::Administration;
 use crate::grpc::{connection, device::Devices, health, invitation, peer::Anchors, watch::Watching};
 use crate::hub::{Hub, moves_trust};
 use crate::init::{id_file, kek_file};
+use crate::metrics::page::Page;
+use crate::metrics::{Metrics, listener};
 use crate::plant::{KeysError, Plant, PlantKeys};
 use crate::ports::{Clock, System};
 use crate::secrets::{KekError, SecretKey};
 use crate::session::{Refusal, complete::commit};
 use crate::store::blobs::{BlobIoError, Blobs};
 use crate::store::sled::{OpenError, SledStore};
-use crate::store::{BrokerIdError, Store, Txn, Watch};
+use crate::store::timed::Timed;
+use crate::store::{BrokerIdError, Txn, Watch};
 use crate::tls::{Tls, TlsError};
 use crate::tpm_roots::{self, TpmRootsError};
 use crate::trust::{self, TrustError, ViewCache};
@@ -90,9 +93,11 @@ pub enum ServeError {
     Trust(#[from] TrustError),
     /// The port.
     #[error(
-        "cannot listen on {address} ({source}); stop the program that has the port, or change `listen` in broker.toml"
+        "cannot listen on {address} ({source}); stop the program that has the port, or change `{key}` in broker.toml"
     )]
     Listen {
+        /// The key that names the address.
+        key: &'static str,
         /// The address.
         address: SocketAddr,
         /// Why.
@@ -130,7 +135,8 @@ fn structured(response: Response<Body>) -> Response<Body> {
 pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
     let config = Config::load(dir)?;
     let kek = SecretKey::load(&kek_file(dir))?;
-    let store: Arc<dyn Store> = Arc::new(SledStore::open(dir, broker_id(dir)?)?);
+    let metrics = Metrics::default();
+    let store = Arc::new(Timed::new(SledStore::open(dir, broker_id(dir)?)?, &metrics.store));
     let keys = PlantKeys::open(store.as_ref(), &kek).await?;
     let clock: Arc<dyn Clock> = Arc::new(System::default());
     let (roots, files) = tpm_roots::import(&config.tpm_roots)?;
@@ -146,6 +152,7 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
         roots,
         turned_away: AtomicU64::new(0),
         refusals: Refusals::default(),
+        metrics,
         store,
         kek,
         config,
@@ -169,10 +176,8 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
     let tls = Tls::new(&plant)?;
     refresh_anchors(&plant, &tls).await?;
     let config = tls.config(Arc::clone(&plant.clock))?;
-    let address = plant.config.listen;
-    let listener =
-        TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
-    let address = listener.local_addr().map_err(|source| ServeError::Listen { address, source })?;
+    let (listener, address) = bind("listen", plant.config.listen).await?;
+    let metrics = tokio::spawn(serve_metrics(&plant).await?);
     let hub = Arc::new(Hub::default());
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let tasks = [
@@ -209,7 +214,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         .add_service(health_service)
         .add_service(reflection);
     let incoming = connection::accept(listener, TlsAcceptor::from(Arc::new(config)), tls, Arc::clone(&plant));
-    announce(dir, address)?;
+    announce(dir, "address", address)?;
     let stopping = Arc::new(tokio::sync::Notify::new());
     let server = router.serve_with_incoming_shutdown(incoming, {
         let stopping = Arc::clone(&stopping);
@@ -225,14 +230,41 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         result = server => result,
         () = drained => Ok(()),
     };
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    tasks.iter().chain([&metrics]).for_each(tokio::task::JoinHandle::abort);
     crate::audit::seal::once(&plant).await;
     Ok(result?)
 }
 
-/// Tells where the broker listens: port 0 takes a free one.
-fn announce(dir: &Path, address: SocketAddr) -> Result<(), ServeError> {
-    let file = dir.join("address");
+async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Listen { key, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Serves metrics for ever, if it is told where.
+async fn serve_metrics(plant: &Arc<Plant>) -> Result<impl Future<Output = ()> + use<>, ServeError> {
+    let bound = match plant.config.metrics {
+        Some(address) => Some(bind("metrics", address).await?),
+        None => None,
+    };
+    if let Some((_, address)) = &bound {
+        announce(&plant.config.dir, "metrics-address", *address)?;
+        if let Some(warning) = listener::warning(*address) {
+            tracing::warn!("{warning}");
+        }
+    }
+    let page = Page::new(Arc::clone(plant));
+    Ok(async move {
+        if let Some((bound, _)) = bound {
+            listener::serve(bound, page).await;
+        }
+    })
+}
+
+/// Tells in a file where the broker listens: port 0 takes a free one.
+fn announce(dir: &Path, name: &str, address: SocketAddr) -> Result<(), ServeError> {
+    let file = dir.join(name);
     crate::files::write_public(&file, format!("{address}\n").as_bytes())
         .map_err(|source| ServeError::Address { file, source })?;
     tracing::info!(%address, "listening");

@@ -18,6 +18,7 @@ use rustls::{DistinguishedName, ServerConfig, SignatureScheme};
 
 use crate::ca::{AuthorityKey, CaError, profile};
 use crate::grpc::peer::Anchors;
+use crate::metrics::CertificateKind;
 use crate::plant::Plant;
 use crate::ports::{Clock, EntropyError};
 
@@ -90,6 +91,8 @@ fn server_certificate(plant: &Plant) -> Result<CertifiedKey, TlsError> {
     let leaf = keys.issuing.sign_certificate(&params, &key.spki())?;
     let chain = vec![CertificateDer::from(leaf), CertificateDer::from(keys.issuing.certificate().to_vec())];
     let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.to_pkcs8().to_vec()));
+    plant.metrics.issued(CertificateKind::Server);
+    plant.metrics.serves_until(validity.not_after);
     Ok(CertifiedKey::new(chain, aws_lc_rs::sign::any_supported_type(&der)?))
 }
 

@@ -18,6 +18,7 @@ use proto::{convert, v1};
 
 use crate::authority::{self, AuthorityError};
 use crate::ca::{CaError, Revoked, Serial};
+use crate::metrics::Signed;
 use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device, device_key};
 use crate::record::plant::{TRUST, TrustHead};
@@ -153,7 +154,8 @@ async fn authorities(plant: &Plant, head: &TrustHead, epoch: u64) -> Result<Vec<
         let record = &held.record;
         let revoked = revoked(plant, record).await?;
         let number = sequence(epoch, head);
-        let crl = authority::issuer(plant, held)?.crl(number, head.at, &revoked)?;
+        let issuer = authority::issuer(plant, held)?;
+        let crl = plant.metrics.signing(Signed::Crl, || issuer.crl(number, head.at, &revoked))?;
         believed.push(Believed {
             of: AuthorityRef { zone: record.zone.clone(), role: record.role },
             wire: v1::Authority {
@@ -216,7 +218,7 @@ pub async fn signed(plant: &Plant, device: &DeviceName) -> Result<v1::SignedTrus
     let trust_set = view.trust_set(&held.record, keys.epoch, plant.now())?.encode_to_vec();
     let message = [LABEL, trust_set.as_slice()].concat();
     Ok(v1::SignedTrustSet {
-        signature: keys.issuing.sign(&message)?,
+        signature: plant.metrics.signing(Signed::TrustSet, || keys.issuing.sign(&message))?,
         trust_set,
         issuing_certificate: keys.issuing.certificate().to_vec(),
         nobody_certificate: keys.nobody.clone(),
@@ -285,6 +287,11 @@ impl View {
                 })
             })
             .collect()
+    }
+
+    /// The CRL of each authority that is believed, DER.
+    pub(crate) fn crls(&self) -> impl Iterator<Item = (&AuthorityRef, &[u8])> {
+        self.authorities.iter().map(|believed| (&believed.of, believed.wire.crl.as_slice()))
     }
 
     /// Authorities that sign client certificates, DER: the Watch service accepts devices under these.

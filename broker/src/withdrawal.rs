@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use policy::appraisal::finding::FindingKind;
 use policy::appraisal::policy::Mode;
 use policy::id::{DeviceName, ProductName, ZoneName};
 use policy::zone::Zone;
@@ -119,7 +120,7 @@ async fn lose(
     let why = format!("{} was withdrawn: {}", withdrawal.release, withdrawal.reason);
     let prefix = held_prefix(name);
     let held: Vec<Held<HeldCertificates>> = list(plant.store.as_ref(), &prefix).await?;
-    let mut revoked = 0;
+    let (mut revoked, mut lost) = (0, BTreeSet::new());
     for held in held {
         let place = held.key.strip_prefix(&prefix).and_then(held_place);
         let (zone, _) = place.ok_or_else(|| Refusal::internal(format!("store key {}", held.key)))?;
@@ -128,13 +129,16 @@ async fn lose(
             let (count, step) = revoke_all(step, name, &zone, held, now, "its release was withdrawn")?;
             batch.add(plant, step, count).await?;
             revoked += count;
+            lost.insert(zone);
         }
     }
     (attested.record.decision, attested.record.lost) = (Decision::Refused, Some(why.clone()));
     let text = format!("{why}; {revoked} certificates revoked");
     let event = Event::new(now, "broker", "device.lost", name.as_str(), &text);
     let step = Txn::new().unchanged(attested.key.clone(), attested.version);
-    batch.add(plant, step.put(attested.key, stored(&attested.record)?).audit(event.entry()), 0).await
+    batch.add(plant, step.put(attested.key, stored(&attested.record)?).audit(event.entry()), 0).await?;
+    lost.iter().for_each(|zone| plant.metrics.verdict(zone, Decision::Refused, Some(FindingKind::Withdrawn)));
+    Ok(())
 }
 
 /// Steps that go into one transaction as long as there is room.

@@ -103,6 +103,10 @@ label!(
     /// A product that golden releases are made for.
     ProductName, "product name", false
 );
+label!(
+    /// What people call a release key.
+    ReleaseKeyName, "name of a release key", false
+);
 
 /// The plant's own domain, for example `plant.example`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

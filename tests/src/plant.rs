@@ -122,6 +122,13 @@ impl BrokerFolder {
         self.configure("listen", &format!("\"{address}\""));
     }
 
+    /// Adds lines to broker.toml, before its tables.
+    pub fn add_top(&self, lines: &str) {
+        let file = self.path("broker.toml");
+        let text = fs::read_to_string(&file).expect("init writes broker.toml");
+        fs::write(&file, format!("{lines}{text}")).expect("broker.toml can be written");
+    }
+
     fn configure(&self, key: &str, value: &str) {
         let file = self.path("broker.toml");
         let text = fs::read_to_string(&file).expect("init writes broker.toml");

@@ -1,6 +1,9 @@
 //! A plant with its broker and administrator.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -106,6 +109,19 @@ impl World {
         self.admin(&format!("golden sign {manifest} --out {signed}"));
         self.admin(&format!("golden apply {signed} --yes"));
         envelope
+    }
+
+    /// The broker's metrics, if it was told to serve them: each sample with its value.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        let address = fs::read_to_string(self.plant.path("metrics-address")).expect("the broker says where");
+        let mut tcp = TcpStream::connect(address.trim()).expect("the broker serves metrics");
+        tcp.write_all(b"GET /metrics HTTP/1.1\r\nHost: broker\r\n\r\n").expect("a request");
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).expect("an answer");
+        let (head, page) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+        assert!(head.starts_with("HTTP/1.1 200 ") && page.ends_with("# EOF\n"), "{answer}");
+        let samples = page.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' '));
+        samples.flatten().map(|(name, value)| (name.to_owned(), value.parse().expect("a number"))).collect()
     }
 
     /// Everything that a refused message must leave as it was: every device, and every change on record. That

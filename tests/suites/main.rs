@@ -8,6 +8,7 @@ mod faults;
 mod files;
 mod hostile;
 mod measured_boot;
+mod metrics;
 mod overriding;
 mod people;
 mod recovery;

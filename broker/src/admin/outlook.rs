@@ -36,11 +36,11 @@ pub struct ZoneOutlook {
 
 /// The zones in sight while their devices are counted.
 #[derive(Debug)]
-pub(super) struct Outlook(BTreeMap<ZoneName, ZoneOutlook>);
+pub(crate) struct Outlook(BTreeMap<ZoneName, ZoneOutlook>);
 
 impl Outlook {
     /// The zones that `scope` sees, without a device yet.
-    pub(super) fn new(zones: &Segmentation, scope: &Scope, releases: &[ReleaseRecord]) -> Self {
+    pub(crate) fn new(zones: &Segmentation, scope: &Scope, releases: &[ReleaseRecord]) -> Self {
         let active = releases.iter().filter(|release| release.state == ReleaseState::Active);
         let active: BTreeSet<&ProductName> = active.map(|release| &release.product).collect();
         let seen = zones.zones().filter(|zone| scope.sees(slice::from_ref(&zone.name)));
@@ -58,7 +58,7 @@ impl Outlook {
     }
 
     /// Counts a device in each of its zones.
-    pub(super) fn count(&mut self, seen: &Seen, now: UnixTime) {
+    pub(crate) fn count(&mut self, seen: &Seen, now: UnixTime) {
         for name in seen.zones() {
             let Some(zone) = self.0.get_mut(name) else { continue };
             zone.devices = zone.devices.saturating_add(1);
@@ -73,7 +73,7 @@ impl Outlook {
     }
 
     /// The zones, by name.
-    pub(super) fn zones(self) -> Vec<ZoneOutlook> {
+    pub(crate) fn zones(self) -> Vec<ZoneOutlook> {
         self.0.into_values().collect()
     }
 }

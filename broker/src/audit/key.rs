@@ -8,6 +8,7 @@ use policy::time::Validity;
 
 use super::Event;
 use crate::ca::{AuthorityKey, profile};
+use crate::metrics::CertificateKind;
 use crate::plant::Plant;
 use crate::record::audit::{AUDIT_KEY, AuditSigning};
 use crate::record::{Held, fetch, stored};
@@ -86,5 +87,6 @@ async fn make(plant: &Plant, held: Option<&Held<AuditSigning>>) -> Result<AuditS
         None => Txn::new().absent(AUDIT_KEY),
     };
     commit(plant, txn.put(AUDIT_KEY, stored(&record)?).audit(event.entry())).await?;
+    plant.metrics.issued(CertificateKind::Audit);
     Ok(record)
 }

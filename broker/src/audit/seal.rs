@@ -10,6 +10,7 @@ use policy::audit::{ChainHead, Seal, SignedSeal};
 
 use super::chains;
 use super::key::AuditKey;
+use crate::metrics::Signed;
 use crate::plant::Plant;
 use crate::record::audit::{SEAL, seal_key};
 use crate::record::{Held, fetch, stored};
@@ -71,7 +72,7 @@ pub(super) async fn make(plant: &Plant, archived: Option<&[ChainHead]>) -> Resul
             archived: archived
                 .map_or_else(|| last.map(|last| last.archived).unwrap_or_default(), <[_]>::to_vec),
         };
-        let signed = key.sign(&seal)?;
+        let signed = plant.metrics.signing(Signed::Seal, || key.sign(&seal))?;
         match plant.store.transact(replacing(held, seal.number, &signed)?).await {
             Ok(_) => return Ok(signed),
             Err(TxnError::Conflict { .. }) => {}

@@ -23,6 +23,9 @@ pub struct Config {
     pub dir: PathBuf,
     /// Where it listens. Port 0 takes a free one; `address` in the folder names it.
     pub listen: SocketAddr,
+    /// Where metrics are served in plain HTTP, if they are. Port 0 takes a free one; `metrics-address` in the folder
+    /// names it.
+    pub metrics: Option<SocketAddr>,
     /// Files and folders with certificates of TPM manufacturers.
     pub tpm_roots: Vec<PathBuf>,
     /// TPMs that the operator believes less than their manufacturers do.
@@ -71,6 +74,13 @@ impl Config {
             faults.push(format!("listen: `{}` is no address; write for example 0.0.0.0:8443", raw.listen));
             SocketAddr::from(([127, 0, 0, 1], 0))
         });
+        let metrics = raw.metrics.and_then(|text| match text.parse::<SocketAddr>() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                faults.push(format!("metrics: `{text}` is no address; write for example 127.0.0.1:9464"));
+                None
+            }
+        });
         let mut within = |key: &str, value: u64, low: u64, high: u64| {
             if !(low..=high).contains(&value) {
                 faults.push(format!("{key}: {value} is not within {low} to {high}"));
@@ -97,6 +107,7 @@ impl Config {
         Ok(Self {
             dir: dir.to_owned(),
             listen,
+            metrics,
             tpm_roots: raw.tpm_roots.iter().map(|path| dir.join(path)).collect(),
             tpm_deny,
             audit_keep_days: raw.audit_keep_days,
@@ -124,10 +135,11 @@ mod tests {
 
     #[test]
     fn all_faults_are_reported_at_once() {
-        let text = "listen = \"here\"\n[limits]\nconnections = 1\n";
+        let text = "listen = \"here\"\nmetrics = \"9464\"\n[limits]\nconnections = 1\n";
         let faults = Config::parse(Path::new("/b"), text).unwrap_err();
-        assert_eq!(faults.len(), 2, "{faults:?}");
-        assert!(faults[0].starts_with("listen:") && faults[1].starts_with("limits.connections:"));
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        let keys = ["listen:", "metrics:", "limits.connections:"];
+        assert!(faults.iter().zip(keys).all(|(fault, key)| fault.starts_with(key)), "{faults:?}");
     }
 
     #[test]

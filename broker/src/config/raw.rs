@@ -9,6 +9,7 @@ use super::tpm_deny::RawRule;
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
     pub(super) listen: String,
+    pub(super) metrics: Option<String>,
     #[serde(default)]
     pub(super) tpm_roots: Vec<String>,
     #[serde(default)]

@@ -91,6 +91,7 @@ pub fn accept(
             };
             let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
                 door.plant.turned_away.fetch_add(1, Ordering::Relaxed);
+                door.plant.metrics.turned_away(crate::metrics::Door::Connection);
                 tracing::warn!(peer.addr = %address, "too many connections; this one is closed");
                 continue;
             };

@@ -13,14 +13,15 @@ use tonic::{Request, Response, Status};
 
 use super::status::status;
 use crate::audit::refusals::Caller;
+use crate::metrics;
 use crate::plant::Plant;
 use crate::session::challenge::{Challenge, Door};
 use crate::session::{Refusal, begin, complete};
 
 /// Sessions of unknown devices that are worked on at once: known ones never wait behind them.
-const ENROLLMENTS: usize = 8;
+pub(crate) const ENROLLMENTS: usize = 8;
 /// Sessions of known devices that are worked on at once.
-const ATTESTATIONS: usize = 256;
+pub(crate) const ATTESTATIONS: usize = 256;
 /// Seconds after which a device that found no place asks again.
 const BUSY: u32 = 5;
 
@@ -49,14 +50,21 @@ impl Devices {
     /// Runs `work` if a place is free, and turns its refusal into a status.
     async fn run<T>(
         &self,
-        places: &Semaphore,
         session: Session,
         work: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<Response<T>, Status> {
+        let (places, running) = match session.door {
+            Door::Enrollment => (&self.enrollments, &self.plant.metrics.enrolling),
+            Door::Attestation => (&self.attestations, &self.plant.metrics.attesting),
+        };
         let result = match admit(places) {
-            Ok(_place) => work.await,
+            Ok(_place) => {
+                let _running = running.begin();
+                work.await
+            }
             Err(refusal) => {
                 self.plant.turned_away.fetch_add(1, Ordering::Relaxed);
+                self.plant.metrics.turned_away(session.counted());
                 Err(refusal)
             }
         };
@@ -64,8 +72,9 @@ impl Devices {
             Ok(answer) => Ok(Response::new(answer)),
             Err(refusal) => {
                 tracing::info!(reason = %refusal, "refused");
+                self.plant.metrics.refused(session.action(), &refusal);
                 let caller = Caller::Claimed(&session.caller);
-                self.plant.refusals.note(&self.plant, caller, session.action, &refusal).await;
+                self.plant.refusals.note(&self.plant, caller, session.action(), &refusal).await;
                 Err(status(&self.plant, &refusal))
             }
         }
@@ -74,17 +83,31 @@ impl Devices {
 
 /// Who asks for what, for the audit. Nothing is proven of it.
 struct Session {
-    action: &'static str,
+    door: Door,
     caller: String,
 }
 
 impl Session {
     const fn enrollment(caller: String) -> Self {
-        Self { action: "device.enroll", caller }
+        Self { door: Door::Enrollment, caller }
     }
 
     const fn attestation(caller: String) -> Self {
-        Self { action: "device.attest", caller }
+        Self { door: Door::Attestation, caller }
+    }
+
+    const fn counted(&self) -> metrics::Door {
+        match self.door {
+            Door::Enrollment => metrics::Door::Enrollment,
+            Door::Attestation => metrics::Door::Attestation,
+        }
+    }
+
+    const fn action(&self) -> &'static str {
+        match self.door {
+            Door::Enrollment => "device.enroll",
+            Door::Attestation => "device.attest",
+        }
     }
 }
 
@@ -117,12 +140,7 @@ impl Enrollment for Devices {
         request: Request<v1::BeginEnrollmentRequest>,
     ) -> Result<Response<v1::BeginEnrollmentResponse>, Status> {
         let ek = format!("ek {}", Digest::of(&request.get_ref().ek_public));
-        self.run(
-            &self.enrollments,
-            Session::enrollment(ek),
-            begin::enrollment(&self.plant, request.get_ref()),
-        )
-        .await
+        self.run(Session::enrollment(ek), begin::enrollment(&self.plant, request.get_ref())).await
     }
 
     async fn complete(
@@ -131,7 +149,7 @@ impl Enrollment for Devices {
     ) -> Result<Response<v1::CompleteResponse>, Status> {
         let session = Session::enrollment(challenged(&self.plant, request.get_ref()));
         let work = complete::complete(&self.plant, request.into_inner(), Door::Enrollment);
-        self.run(&self.enrollments, session, work).await
+        self.run(session, work).await
     }
 }
 
@@ -142,7 +160,7 @@ impl Attestation for Devices {
         request: Request<v1::BeginAttestationRequest>,
     ) -> Result<Response<v1::BeginAttestationResponse>, Status> {
         let session = Session::attestation(claimed(&request.get_ref().device));
-        self.run(&self.attestations, session, begin::attestation(&self.plant, request.get_ref())).await
+        self.run(session, begin::attestation(&self.plant, request.get_ref())).await
     }
 
     async fn complete(
@@ -151,6 +169,6 @@ impl Attestation for Devices {
     ) -> Result<Response<v1::CompleteResponse>, Status> {
         let session = Session::attestation(challenged(&self.plant, request.get_ref()));
         let work = complete::complete(&self.plant, request.into_inner(), Door::Attestation);
-        self.run(&self.attestations, session, work).await
+        self.run(session, work).await
     }
 }

@@ -24,6 +24,7 @@ pub async fn watch(plant: Arc<Plant>, reporter: HealthReporter) {
                 ServingStatus::NotServing
             }
         };
+        plant.metrics.healthy(status == ServingStatus::Serving);
         reporter.set_service_status("", status).await;
     }
 }

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use super::admin::people::zones;
 use super::status::status;
 use crate::admin::people::accept::accept;
+use crate::audit::refusals::Caller;
 use crate::plant::Plant;
 use crate::session::Refusal;
 
@@ -20,6 +21,9 @@ const BUSY: u32 = 5;
 
 /// Longest request: an id, a proof, and a request for a certificate of at most 2 KiB.
 pub const MAX_REQUEST: usize = 4096;
+
+/// What is refused, as the audit names it.
+const ACTION: &str = "admin.accept";
 
 /// The service.
 #[derive(Clone)]
@@ -61,9 +65,15 @@ impl Invitation for Invitations {
         &self,
         request: Request<v1::AcceptInvitationRequest>,
     ) -> Result<Response<v1::AcceptInvitationResponse>, Status> {
-        self.decide(request.into_inner()).await.map(Response::new).map_err(|refusal| {
-            tracing::info!(reason = %refusal, "refused");
-            status(&self.plant, &refusal)
-        })
+        match self.decide(request.into_inner()).await {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(refusal) => {
+                tracing::info!(reason = %refusal, "refused");
+                self.plant.metrics.refused(ACTION, &refusal);
+                let nobody = Caller::Claimed("nobody");
+                self.plant.refusals.note(&self.plant, nobody, ACTION, &refusal).await;
+                Err(status(&self.plant, &refusal))
+            }
+        }
     }
 }

@@ -13,27 +13,36 @@ pub fn status(plant: &Plant, refusal: &Refusal) -> Status {
     denial::to_status(&denial(plant, refusal))
 }
 
+/// The reason of a refusal as the wire names it.
+#[must_use]
+pub const fn reason(refusal: &Refusal) -> DenialReason {
+    match refusal {
+        Refusal::Malformed(_) => DenialReason::Malformed,
+        Refusal::MustReattest(_) => DenialReason::MustReattest,
+        Refusal::EvidenceInvalid(_) => DenialReason::EvidenceInvalid,
+        Refusal::ReferenceMismatch { .. } => DenialReason::ReferenceMismatch,
+        Refusal::NotAdmitted(_) => DenialReason::NotAdmitted,
+        Refusal::NotEndorsed(_) => DenialReason::NotEndorsed,
+        Refusal::Quarantined { .. } => DenialReason::Quarantined,
+        Refusal::Retired(_) => DenialReason::Retired,
+        Refusal::Conflict(_) => DenialReason::Conflict,
+        Refusal::Version(_) => DenialReason::UnsupportedVersion,
+        Refusal::NotPermitted(_) => DenialReason::NotPermitted,
+        Refusal::NotFound(_) => DenialReason::NotFound,
+        Refusal::Waits { .. } => DenialReason::Waits,
+        Refusal::TryLater { .. } => DenialReason::TryLater,
+        Refusal::Internal(_) => DenialReason::Unspecified,
+    }
+}
+
 /// What a peer is told of a refusal. Failures inside the broker are logged whole and told to nobody.
 pub fn denial(plant: &Plant, refusal: &Refusal) -> Denial {
-    let (reason, retry) = match refusal {
-        Refusal::Malformed(_) => (DenialReason::Malformed, 0),
-        Refusal::MustReattest(_) => (DenialReason::MustReattest, 0),
-        Refusal::EvidenceInvalid(_) => (DenialReason::EvidenceInvalid, 0),
-        Refusal::ReferenceMismatch { .. } => (DenialReason::ReferenceMismatch, 0),
-        Refusal::NotAdmitted(_) => (DenialReason::NotAdmitted, 0),
-        Refusal::NotEndorsed(_) => (DenialReason::NotEndorsed, 0),
-        Refusal::Quarantined { .. } => (DenialReason::Quarantined, 0),
-        Refusal::Retired(_) => (DenialReason::Retired, 0),
-        Refusal::Conflict(_) => (DenialReason::Conflict, 0),
-        Refusal::Version(_) => (DenialReason::UnsupportedVersion, 0),
-        Refusal::NotPermitted(_) => (DenialReason::NotPermitted, 0),
-        Refusal::NotFound(_) => (DenialReason::NotFound, 0),
-        Refusal::Waits { .. } => (DenialReason::Waits, 0),
-        Refusal::TryLater { seconds, .. } => (DenialReason::TryLater, *seconds),
-        Refusal::Internal(error) => {
-            tracing::error!(error = %chain(error.as_ref()), "the broker could not decide");
-            (DenialReason::Unspecified, 0)
-        }
+    if let Refusal::Internal(error) = refusal {
+        tracing::error!(error = %chain(error.as_ref()), "the broker could not decide");
+    }
+    let retry = match refusal {
+        Refusal::TryLater { seconds, .. } => *seconds,
+        _ => 0,
     };
     let findings = match refusal {
         Refusal::ReferenceMismatch { findings, .. } => findings.iter().map(convert::finding).collect(),
@@ -44,7 +53,7 @@ pub fn denial(plant: &Plant, refusal: &Refusal) -> Denial {
         _ => String::new(),
     };
     Denial {
-        reason: reason.into(),
+        reason: reason(refusal).into(),
         message: refusal.to_string(),
         findings,
         broker_time: plant.now().0,

@@ -129,6 +129,8 @@ impl From<Refusal> for End {
 
 impl Stream {
     async fn run(mut self) {
+        let plant = Arc::clone(&self.plant);
+        let _watching = plant.metrics.watching();
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         loop {
             if let Err(end) = self.tell().await {

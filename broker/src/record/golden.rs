@@ -71,6 +71,14 @@ pub struct StateChange {
     pub reason: String,
 }
 
+impl StateChange {
+    /// The reason as the end of a sentence; nothing where there is none.
+    #[must_use]
+    pub fn because(&self) -> String {
+        if self.reason.is_empty() { String::new() } else { format!(": {}", self.reason) }
+    }
+}
+
 impl ReleaseRecord {
     /// Product and version; `None` if the version is none, which no broker writes.
     #[must_use]

@@ -65,6 +65,9 @@ pub enum RolloutState {
 }
 
 impl RolloutState {
+    /// Every state as commands show it.
+    pub const NAMES: [&str; 5] = ["running", "halted", "finished", "rolling-back", "rolled-back"];
+
     /// The state as commands show it.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -21,6 +21,7 @@ use super::software::RefusedKey;
 use super::{Refusal, earlier, kept, software};
 use crate::audit::Event;
 use crate::golden::{self, Golden};
+use crate::metrics::{CertificateKind, Enrolled};
 use crate::plant::Plant;
 use crate::record::device::{
     Attested, Decision, Device, Inventory, InventoryValue, MAX_INVENTORY, Pending, Source, attested_key,
@@ -47,7 +48,13 @@ pub async fn complete(
     let proven = prove(plant, &request, door).await?;
     match place(plant, &proven).await? {
         Place::Pending { pending, txn } => wait(plant, pending, txn).await,
-        Place::Device(placed) => decide(plant, &proven, *placed, &request).await,
+        Place::Device(placed) => {
+            let answer = decide(plant, &proven, *placed, &request).await?;
+            if door == Door::Enrollment {
+                plant.metrics.enrolled(Enrolled::Issued);
+            }
+            Ok(answer)
+        }
     }
 }
 
@@ -57,6 +64,7 @@ async fn wait(plant: &Plant, pending: Pending, txn: Option<Txn>) -> Result<v1::C
         let event =
             Event::new(plant.now(), "broker", "device.pending", &pending.ek.to_string(), &pending.tpm);
         commit(plant, txn.audit(event.entry())).await?;
+        plant.metrics.enrolled(Enrolled::Pending);
     }
     let message = format!("an administrator must admit this device: touchstone device admit {}", pending.ek);
     Ok(outcome(v1::complete_response::Outcome::Pending(v1::Pending {
@@ -228,9 +236,24 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
     let event = event(name, &draft.rulings, &earned, revoked, now)
         .issuing(earned.svids.iter().filter_map(serial).collect(), draft.attested.evidence);
     commit(plant, txn.audit(event.entry())).await?;
+    count(plant, &draft.rulings, &earned);
     let verdict = &draft.attested.verdict;
     tracing::info!(device.id = %name, verdict, certificates = earned.svids.len(), revoked, "attested");
     Ok(earned)
+}
+
+fn count(plant: &Plant, rulings: &[Ruling], earned: &Earned) {
+    for ruling in rulings {
+        let against = ruling.reasons().first().map(|finding| finding.kind);
+        plant.metrics.verdict(&ruling.zone.record.name, ruling.decision(), against);
+    }
+    for svid in &earned.svids {
+        plant.metrics.issued(match svid.role() {
+            _ if !svid.service.is_empty() => CertificateKind::Software,
+            v1::Role::Caller => CertificateKind::Caller,
+            v1::Role::Listener | v1::Role::Unspecified => CertificateKind::Listener,
+        });
+    }
 }
 
 impl Draft {

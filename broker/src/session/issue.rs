@@ -13,6 +13,7 @@ use super::proof::ProvenKey;
 use super::{Refusal, role_to_wire};
 use crate::authority;
 use crate::ca::{Issuer, Serial};
+use crate::metrics::Signed;
 use crate::plant::Plant;
 use crate::record::device::{
     CertifiedKeyOwner, HeldCertificate, HeldCertificates, MAX_HELD, certified_key, held_key, held_place,
@@ -153,7 +154,8 @@ impl Signing {
         service: Option<ServiceName>,
     ) -> Result<(v1::Svid, HeldCertificate), Refusal> {
         let serial = plant.serial().map_err(Refusal::internal)?;
-        let issued = self.issuer.issue(grant, serial).map_err(Refusal::internal)?;
+        let issued = plant.metrics.signing(Signed::Certificate, || self.issuer.issue(grant, serial));
+        let issued = issued.map_err(Refusal::internal)?;
         let svid = v1::Svid {
             zone: grant.zone().to_string(),
             role: role_to_wire(grant.role()).into(),

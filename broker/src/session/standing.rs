@@ -157,5 +157,7 @@ pub async fn unanswered(plant: &Plant, device: &Held<Device>, now: UnixTime) -> 
     let text = format!("{revoked} certificates revoked");
     let event = Event::new(now, "broker", "device.silent", name.as_str(), &text);
     let txn = trust::raise(plant, txn, now).await?;
-    commit(plant, txn.audit(event.entry())).await
+    commit(plant, txn.audit(event.entry())).await?;
+    device.record.zones.iter().for_each(|zone| plant.metrics.verdict(zone, Decision::Silent, None));
+    Ok(())
 }

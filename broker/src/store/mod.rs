@@ -21,6 +21,7 @@ pub mod blobs;
 pub mod memory;
 pub mod record;
 pub mod sled;
+pub mod timed;
 
 #[cfg(test)]
 mod conformance;

@@ -2,10 +2,11 @@
 //!
 //! A signature is over the pre-authentication encoding of type and payload, so it cannot be taken for
 //! one over something else, and the payload is kept as the bytes that were signed. Signing itself
-//! happens outside: [`Unsigned::to_be_signed`] gives the bytes, [`Envelope::new`] takes the signatures.
+//! happens outside: [`Unsigned::to_be_signed`] gives the bytes, [`Unsigned::signed_by`] takes a signature,
+//! [`Envelope::new`] holds it.
 //!
-//! What this module does not promise: it knows no revocation list of keys. Verify under today's
-//! [`ReleaseKeys`]; what was signed by a key that was removed since is then refused.
+//! What this module does not promise: it does not know which keys are in force. Verify what is new under today's
+//! [`ReleaseKeys`]; what was signed by a key that was removed since is then refused by name.
 
 use std::collections::BTreeSet;
 
@@ -15,11 +16,12 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::keys::ReleaseKeys;
+use super::keys::{ReleaseKey, ReleaseKeys};
 use super::manifest::{MAX_MANIFEST_BYTES, Manifest, ManifestFaults};
 use super::release::ReleaseId;
 use crate::digest::Digest;
-use crate::id::ProductName;
+use crate::id::{ProductName, ReleaseKeyName};
+use crate::time::UnixTime;
 
 /// What the payload of a release's envelope is.
 pub const PAYLOAD_TYPE: &str = "application/vnd.touchstone.release.v1+toml";
@@ -80,8 +82,15 @@ pub enum EnvelopeError {
     #[error("the payload is no text; sign the manifest's TOML")]
     NotText,
     /// More signatures than are tried.
-    #[error("the envelope has {0} signatures; {MAX_SIGNATURES} are allowed")]
+    #[error(
+        "the envelope has {0} signatures; {MAX_SIGNATURES} are allowed, so sign the manifest itself again with the keys that are needed"
+    )]
     TooManySignatures(usize),
+    /// Signatures over another text.
+    #[error(
+        "the file that is signed already holds another text, so both signatures cannot be in one envelope; sign the manifest itself again with every key"
+    )]
+    OtherPayload,
     /// No signature at all.
     #[error("the envelope is not signed; sign it with a registered release key")]
     Unsigned,
@@ -90,6 +99,18 @@ pub enum EnvelopeError {
         "none of the {0} signature(s) is by a registered release key over this payload; sign it again or register the key"
     )]
     UnknownSigner(usize),
+    /// A key that was removed signed, and those in force do not suffice.
+    #[error(
+        "it is signed by the release key {name} ({key}), which was removed on {at}; sign it with keys in force, which `touchstone golden key list` shows"
+    )]
+    RemovedSigner {
+        /// What people called the key.
+        name: ReleaseKeyName,
+        /// The key.
+        key: Digest,
+        /// When it was removed.
+        at: UnixTime,
+    },
     /// The payload is no manifest.
     #[error("{0}")]
     Manifest(ManifestFaults),
@@ -102,7 +123,9 @@ pub enum EnvelopeError {
         key: Digest,
     },
     /// Signed by too few keys.
-    #[error("{release} is signed by {found} of {needed} needed keys for its product; get more signatures")]
+    #[error(
+        "{release} is signed by {found} of {needed} needed keys for its product; have it signed by more of those that `touchstone golden key list` shows"
+    )]
     TooFewSigners {
         /// The release.
         release: ReleaseId,
@@ -121,21 +144,47 @@ pub enum EnvelopeError {
     },
 }
 
+/// A signature that was made outside is none by the key over the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this is no signature by the key {key} over {release}; sign the very bytes that `touchstone golden payload` writes: with SHA-256 for a P-256 key (DER, or 64 bytes), as they are for an Ed25519 key"
+)]
+pub struct ForeignSignature {
+    /// The key that is said to have signed.
+    pub key: Digest,
+    /// The release.
+    pub release: ReleaseId,
+}
+
 /// A manifest that waits for its signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unsigned(String);
+pub struct Unsigned {
+    release: ReleaseId,
+    text: String,
+}
 
 impl Unsigned {
     /// The canonical text of `manifest`.
     #[must_use]
     pub fn new(manifest: &Manifest) -> Self {
-        Self(manifest.render())
+        Self { release: manifest.id().clone(), text: manifest.render() }
     }
 
     /// The bytes that a release key signs.
     #[must_use]
     pub fn to_be_signed(&self) -> Vec<u8> {
-        pae(PAYLOAD_TYPE, self.0.as_bytes())
+        pae(PAYLOAD_TYPE, self.text.as_bytes())
+    }
+
+    /// A signature by `key` that was made outside, as [`Envelope::new`] takes it.
+    pub fn signed_by(
+        &self,
+        key: &ReleaseKey,
+        signature: &[u8],
+    ) -> Result<(Digest, Vec<u8>), ForeignSignature> {
+        let foreign = |_| ForeignSignature { key: key.id(), release: self.release.clone() };
+        let signature = key.signature(&self.to_be_signed(), signature).map_err(foreign)?;
+        Ok((key.id(), signature))
     }
 }
 
@@ -149,7 +198,7 @@ impl Envelope {
             .map(|(key, sig)| EnvelopeSignature { keyid: key.to_string(), sig: BASE64_STANDARD.encode(sig) })
             .collect();
         Self {
-            payload: BASE64_STANDARD.encode(&unsigned.0),
+            payload: BASE64_STANDARD.encode(&unsigned.text),
             payload_type: PAYLOAD_TYPE.to_owned(),
             signatures,
         }
@@ -176,16 +225,27 @@ impl Envelope {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
-    /// Adds the signatures of another envelope of the same payload; `None` if the payloads differ.
-    #[must_use]
-    pub fn merge(mut self, other: &Self) -> Option<Self> {
-        let same = self.payload == other.payload && self.payload_type == other.payload_type;
+    /// Adds the signatures of another envelope of the same payload.
+    pub fn merge(mut self, other: &Self) -> Result<Self, EnvelopeError> {
+        if self.payload != other.payload || self.payload_type != other.payload_type {
+            return Err(EnvelopeError::OtherPayload);
+        }
         for signature in &other.signatures {
             if !self.signatures.contains(signature) {
                 self.signatures.push(signature.clone());
             }
         }
-        same.then_some(self)
+        match self.signatures.len() {
+            0..=MAX_SIGNATURES => Ok(self),
+            more => Err(EnvelopeError::TooManySignatures(more)),
+        }
+    }
+
+    /// Whether `key` signed the payload. ECDSA signatures of one key differ each time, so that a second one of the
+    /// same key is not seen by comparing them.
+    #[must_use]
+    pub fn is_signed_by(&self, key: &ReleaseKey) -> bool {
+        decode(&self.payload, "payload").is_ok_and(|payload| self.has_signature(&payload, key))
     }
 
     /// The product that the payload states. Nothing is verified: it only says which keys to ask.
@@ -205,9 +265,10 @@ impl Envelope {
         let signers = self.signers(&payload, keys)?;
         let text = str::from_utf8(&payload).map_err(|_| EnvelopeError::NotText)?;
         let manifest = Manifest::parse(text).map_err(EnvelopeError::Manifest)?;
-        let signers = signers_for_product(signers, &manifest, keys)?;
+        let signers = signers_for_product(signers, &manifest, keys);
+        let signers = signers.map_err(|error| self.naming_removed(error, &payload, keys))?;
         match first_difference(text, &manifest.render()) {
-            None => Ok(SignedRelease { manifest, signers }),
+            None => Ok(SignedRelease { manifest, signers, needed: keys.threshold() }),
             Some(line) => Err(EnvelopeError::NotCanonical { line }),
         }
     }
@@ -219,12 +280,29 @@ impl Envelope {
         for signature in &self.signatures {
             let bytes = decode(&signature.sig, "sig")?;
             let signer = keys.iter().find(|key| key.verify(&message, &bytes).is_ok());
-            signers.extend(signer.map(super::keys::ReleaseKey::id));
+            signers.extend(signer.map(ReleaseKey::id));
         }
         if signers.is_empty() {
-            return Err(EnvelopeError::UnknownSigner(self.signatures.len()));
+            let unknown = EnvelopeError::UnknownSigner(self.signatures.len());
+            return Err(self.naming_removed(unknown, payload, keys));
         }
         Ok(signers)
+    }
+
+    /// The refusal, or, if a key that was removed signed, one that names it.
+    fn naming_removed(&self, error: EnvelopeError, payload: &[u8], keys: &ReleaseKeys) -> EnvelopeError {
+        let signed = keys.removed().iter().find(|removed| self.has_signature(payload, &removed.key));
+        signed.map_or(error, |removed| EnvelopeError::RemovedSigner {
+            name: removed.name.clone(),
+            key: removed.key.id(),
+            at: removed.at,
+        })
+    }
+
+    fn has_signature(&self, payload: &[u8], key: &ReleaseKey) -> bool {
+        let message = pae(&self.payload_type, payload);
+        let signatures = self.signatures.iter().filter_map(|signature| decode(&signature.sig, "sig").ok());
+        signatures.into_iter().any(|signature| key.verify(&message, &signature).is_ok())
     }
 }
 
@@ -269,12 +347,13 @@ fn first_difference(found: &str, canonical: &str) -> Option<usize> {
 pub struct SignedRelease {
     manifest: Manifest,
     signers: BTreeSet<Digest>,
+    needed: u8,
 }
 
 impl SignedRelease {
     /// A manifest that nobody signed, for [`ReferenceByHand`](super::by_hand::ReferenceByHand) alone.
     pub(super) const fn by_hand(manifest: Manifest) -> Self {
-        Self { manifest, signers: BTreeSet::new() }
+        Self { manifest, signers: BTreeSet::new(), needed: 0 }
     }
 
     /// What the release accepts.
@@ -293,5 +372,11 @@ impl SignedRelease {
     #[must_use]
     pub const fn signers(&self) -> &BTreeSet<Digest> {
         &self.signers
+    }
+
+    /// How many of them were needed.
+    #[must_use]
+    pub const fn needed(&self) -> u8 {
+        self.needed
     }
 }

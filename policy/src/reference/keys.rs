@@ -4,20 +4,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU8;
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey, VerificationAlgorithm};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ED25519, ParsedPublicKey, UnparsedPublicKey, VerificationAlgorithm,
+};
 use serde::{Deserialize, Serialize};
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode, referenced::OwnedToRef};
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
 use crate::digest::Digest;
-use crate::id::ProductName;
+use crate::id::{ProductName, ReleaseKeyName};
+use crate::time::UnixTime;
+use crate::tpm::spki::ecdsa_signature;
+use crate::x509::pem;
 
 /// Most release keys of a plant: a handful of people for each of some products. Each signature of an
 /// envelope may be tried against each of them.
 pub const MAX_RELEASE_KEYS: usize = 64;
+/// Most removed keys that are known by name: several for each key that can be in force. They are tried only where
+/// the others do not suffice.
+pub const MAX_REMOVED_KEYS: usize = 256;
 /// Longest public key in bytes: a P-256 key has 91, an Ed25519 key 44.
 pub const MAX_SPKI_BYTES: usize = 256;
+/// Bytes of each of the two numbers of a P-256 signature.
+const COORDINATE: usize = 32;
 
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
@@ -33,14 +43,41 @@ pub enum ReleaseKeyAlg {
     Ed25519,
 }
 
+impl ReleaseKeyAlg {
+    /// The scheme as people call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EcdsaP256 => "P-256",
+            Self::Ed25519 => "Ed25519",
+        }
+    }
+
+    fn verification(self) -> &'static dyn VerificationAlgorithm {
+        match self {
+            Self::EcdsaP256 => &ECDSA_P256_SHA256_ASN1,
+            Self::Ed25519 => &ED25519,
+        }
+    }
+}
+
 /// A key is no release key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReleaseKeyError {
     /// Not a public key.
-    #[error("this is no public key; give the SubjectPublicKeyInfo, as `openssl pkey -pubout` writes it")]
+    #[error(
+        "this is no public key; give the PEM block PUBLIC KEY that `openssl pkey -in release.key -pubout` writes"
+    )]
     NotAKey,
+    /// A private key, which nobody else must see.
+    #[error(
+        "this is a private key: keep it to yourself, and give its public half, which `openssl pkey -in release.key -pubout` writes"
+    )]
+    Private,
     /// A key of another kind.
-    #[error("release keys are P-256 or Ed25519; this key is of type {0}")]
+    #[error(
+        "release keys are P-256 or Ed25519, and this key is of type {0}; make one with `openssl genpkey -algorithm ED25519`"
+    )]
     Unsupported(String),
     /// A key that may sign nothing.
     #[error("name at least one product that the key may sign")]
@@ -74,7 +111,18 @@ impl ReleaseKey {
         }
         let bits = spki.subject_public_key.owned_to_ref();
         let point = bits.as_bytes().ok_or(ReleaseKeyError::NotAKey)?.to_vec();
+        // A point that is not on the curve would be a key that verifies nothing.
+        ParsedPublicKey::new(alg.verification(), &point).map_err(|_| ReleaseKeyError::NotAKey)?;
         Ok(Self { id: Digest::of(der), alg, point, products })
+    }
+
+    /// The same, from the PEM block `PUBLIC KEY` (RFC 7468, section 13).
+    pub fn from_pem(text: &str, products: BTreeSet<ProductName>) -> Result<Self, ReleaseKeyError> {
+        if text.contains("PRIVATE KEY-----") {
+            return Err(ReleaseKeyError::Private);
+        }
+        let der = pem::public_key(text.as_bytes()).map_err(|_| ReleaseKeyError::NotAKey)?;
+        Self::from_spki(&der, products)
     }
 
     /// The key's name: the SHA-256 of its `SubjectPublicKeyInfo`.
@@ -97,11 +145,23 @@ impl ReleaseKey {
 
     /// Verifies a signature over `message`.
     pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
-        let scheme: &'static dyn VerificationAlgorithm = match self.alg {
-            ReleaseKeyAlg::EcdsaP256 => &ECDSA_P256_SHA256_ASN1,
-            ReleaseKeyAlg::Ed25519 => &ED25519,
-        };
-        UnparsedPublicKey::new(scheme, &self.point).verify(message, signature).map_err(|_| BadSignature)
+        let key = UnparsedPublicKey::new(self.alg.verification(), &self.point);
+        key.verify(message, signature).map_err(|_| BadSignature)
+    }
+
+    /// A signature over `message` as envelopes hold it. Tools that know no ASN.1 write the two numbers of a P-256
+    /// signature one after the other (IEEE P1363).
+    pub(super) fn signature(&self, message: &[u8], bytes: &[u8]) -> Result<Vec<u8>, BadSignature> {
+        if self.verify(message, bytes).is_ok() {
+            return Ok(bytes.to_vec());
+        }
+        match bytes.split_at_checked(COORDINATE) {
+            Some((r, s)) if self.alg == ReleaseKeyAlg::EcdsaP256 && s.len() == COORDINATE => {
+                let der = ecdsa_signature(r, s);
+                self.verify(message, &der).map(|()| der)
+            }
+            _ => Err(BadSignature),
+        }
     }
 }
 
@@ -126,10 +186,22 @@ pub enum ReleaseKeysError {
     TooMany(usize),
 }
 
-/// The release keys of a plant and how many of them must sign a release.
+/// A key whose signatures count for nothing new since it was removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedKey {
+    /// The key.
+    pub key: ReleaseKey,
+    /// What people called it.
+    pub name: ReleaseKeyName,
+    /// When it was removed.
+    pub at: UnixTime,
+}
+
+/// The release keys in force and how many of them must sign a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReleaseKeys {
     keys: BTreeMap<Digest, ReleaseKey>,
+    removed: Vec<RemovedKey>,
     threshold: NonZeroU8,
 }
 
@@ -145,7 +217,16 @@ impl ReleaseKeys {
                 return Err(ReleaseKeysError::Duplicate(twin.id));
             }
         }
-        Ok(Self { keys: by_id, threshold })
+        Ok(Self { keys: by_id, removed: Vec::new(), threshold })
+    }
+
+    /// The same, with keys that were removed, the latest first: a refusal names those that signed. Of more than
+    /// [`MAX_REMOVED_KEYS`] the others stay nameless.
+    #[must_use]
+    pub fn remembering(mut self, mut removed: Vec<RemovedKey>) -> Self {
+        removed.truncate(MAX_REMOVED_KEYS);
+        self.removed = removed;
+        self
     }
 
     /// How many different keys must sign.
@@ -160,18 +241,13 @@ impl ReleaseKeys {
         self.keys.get(id)
     }
 
-    /// Every key, by id.
+    /// Every key in force, by id.
     pub fn iter(&self) -> impl Iterator<Item = &ReleaseKey> {
         self.keys.values()
     }
 
-    /// Products that some key may sign but too few keys for the threshold: nothing new can be released
-    /// of them until more keys are registered. That refuses no set of keys, because a key that leaked
-    /// must be removable at once.
-    #[must_use]
-    pub fn short_of_keys(&self) -> BTreeSet<&ProductName> {
-        let signers = |product: &ProductName| self.iter().filter(|k| k.products.contains(product)).count();
-        let products = self.iter().flat_map(|key| &key.products);
-        products.filter(|product| signers(product) < usize::from(self.threshold.get())).collect()
+    /// The keys that were removed.
+    pub(super) fn removed(&self) -> &[RemovedKey] {
+        &self.removed
     }
 }

@@ -56,7 +56,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Serialize, Serializer};
 
 use self::image::ImageRule;
-pub use fault::{ManifestFault, ManifestFaults, ManifestProblem};
+pub use fault::{HollowValue, ManifestFault, ManifestFaults, ManifestProblem};
 
 use self::ima::ImaRules;
 use super::event_type::EventType;
@@ -152,7 +152,7 @@ impl EventRule {
 /// The whole values that the PCRs of one bank may have; no list is empty.
 pub type PcrRules = BTreeMap<PcrIndex, BTreeSet<HashValue>>;
 
-/// A well-formed manifest: bounded, constraining at least one PCR, without contradictions.
+/// A well-formed manifest: bounded, saying something about what was booted, without contradictions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     pub(super) id: ReleaseId,

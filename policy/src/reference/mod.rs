@@ -109,6 +109,11 @@ impl ReferenceValues {
         Ok(())
     }
 
+    /// Takes a release out: nothing is accepted, and nothing condemned, for it any more.
+    pub fn remove(&mut self, id: &ReleaseId) {
+        self.releases.remove(id);
+    }
+
     /// The release with this name.
     #[must_use]
     pub fn release(&self, id: &ReleaseId) -> Option<&Release> {

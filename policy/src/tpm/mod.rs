@@ -11,4 +11,4 @@ pub mod nv;
 pub mod pcr;
 pub mod public;
 pub mod signature;
-mod spki;
+pub(crate) mod spki;

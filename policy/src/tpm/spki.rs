@@ -41,7 +41,7 @@ pub(super) fn encode(key: &PublicKey) -> Vec<u8> {
 }
 
 /// An ECDSA-Sig-Value of two unsigned numbers (RFC 3279, section 2.2.3).
-pub(super) fn ecdsa_signature(r: &[u8], s: &[u8]) -> Vec<u8> {
+pub(crate) fn ecdsa_signature(r: &[u8], s: &[u8]) -> Vec<u8> {
     tlv(SEQUENCE, &[&integer(r), &integer(s)])
 }
 

@@ -124,7 +124,7 @@ fn a_constrained_pcr_must_be_explained_and_quoted_in_a_stated_bank() {
     let forecast = unexplained.forecast(&reference_values);
     assert_eq!(kinds(&forecast.record().findings), [FindingKind::Unexplained]);
     assert_eq!(forecast.record().findings[0].pcr, Some(4));
-    let other_bank = format!("[pcrs.sha384]\n7 = [\"{}\"]\n", "00".repeat(48)) + &boot_rules("k");
+    let other_bank = format!("[pcrs.sha384]\n7 = [\"{}\"]\n", "11".repeat(48)) + &boot_rules("k");
     let forecast = Boot::of("k").forecast(&reference(&[(manifest("1.4.0", 7, &other_bank), Active)]));
     assert_eq!(forecast.record().findings[0].kind, FindingKind::OtherBank);
 }

@@ -17,7 +17,7 @@ use policy::tpm::alg::{HashAlg, HashValue};
 use policy::tpm::pcr::{PcrIndex, PcrValues};
 use proptest::prelude::*;
 
-use crate::boot::{NOW, pcr, policy_of, reference};
+use crate::boot::{NOW, pcr, policy_of, reference, rule};
 
 #[expect(clippy::disallowed_methods, reason = "tests read images")]
 fn image(name: &str) -> Vec<u8> {
@@ -137,27 +137,45 @@ fn releases_exclude_one_another_only_if_every_variant_does() {
 
 #[test]
 fn variants_are_bounded_and_do_not_hide_contradictions() {
-    let rule = |number: usize, more: &str| {
+    let ipl = |number: usize, more: &str| {
         format!("[[event]]\npcr = 4\ntype = \"EV_IPL\"\n{more}\nvariant = \"{number}\"\n",)
     };
     let digest = |number: usize| format!("digest = [\"{number:064x}\"]");
     let parse = |rules: String| {
-        let values = format!("[pcrs.sha256]\n0 = [\"{:064x}\"]\n", 0);
+        let values = format!("[pcrs.sha256]\n0 = [\"{:064x}\"]\n", 7);
         Manifest::parse(&format!(
             "schema = 1\nproduct = \"p\"\nversion = \"1\"\ncounter = 1\n{values}{rules}"
         ))
     };
-    let many = (0..=MAX_VARIANTS).map(|n| rule(n, &digest(n))).collect::<String>();
+    let many = (0..=MAX_VARIANTS).map(|n| ipl(n, &digest(n))).collect::<String>();
     let faults = parse(many).unwrap_err().to_string();
     assert!(faults.contains("the list of variants has 17 entries"), "{faults}");
     let absent = "absent = true";
-    assert!(parse(rule(1, &digest(1)) + &rule(2, absent)).is_ok());
-    let faults = parse(rule(1, &digest(1)) + &rule(1, absent)).unwrap_err().to_string();
+    assert!(parse(ipl(1, &digest(1)) + &rule(2, absent)).is_ok());
+    let faults = parse(ipl(1, &digest(1)) + &rule(1, absent)).unwrap_err().to_string();
     assert!(faults.contains("both lists and forbids EV_IPL"), "{faults}");
-    let everywhere = rule(1, absent).replace("variant = \"1\"\n", "");
-    assert!(parse(rule(1, &digest(1)) + &everywhere).is_err());
-    let twice = parse(rule(1, &digest(1)) + &rule(1, &digest(1))).unwrap_err().to_string();
+    let everywhere = ipl(1, absent).replace("variant = \"1\"\n", "");
+    assert!(parse(ipl(1, &digest(1)) + &everywhere).is_err());
+    let twice = parse(ipl(1, &digest(1)) + &rule(1, &digest(1))).unwrap_err().to_string();
     assert!(twice.contains("stated twice"), "{twice}");
+}
+
+#[test]
+fn a_variant_that_asks_for_nothing_makes_the_release_one_that_everybody_passes() {
+    let app = |kernel: &str| rule(4, "EV_EFI_BOOT_SERVICES_APPLICATION", &[kernel], "");
+    let of = |rule: String, variant: &str| {
+        format!("{}variant = \"{variant}\"\n", rule.trim_end().to_owned() + "\n")
+    };
+    let parse = |rules: &str| {
+        Manifest::parse(&format!("schema = 1\nproduct = \"p\"\nversion = \"1\"\ncounter = 1\n{rules}"))
+    };
+    let (first, second) = (of(app("kernel A"), "a"), of(app("kernel B"), "b"));
+    assert!(parse(&(first.clone() + &second)).is_ok());
+    let other = rule(11, "EV_IPL", &["anything"], "");
+    let faults = parse(&(first.clone() + &of(other, "b"))).unwrap_err().to_string();
+    assert!(faults.contains("every device could pass"), "{faults}");
+    let optional = second.replace("variant", "optional = true\nvariant");
+    assert!(parse(&(first + &optional)).is_err());
 }
 
 #[test]

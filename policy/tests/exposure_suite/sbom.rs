@@ -77,7 +77,8 @@ fn counts_and_depth_are_bounded() {
 proptest! {
     #[test]
     fn cut_and_changed_documents_are_read_or_refused(at in 0usize..2500, byte: u8, spdx: bool) {
-        let mut bytes = if spdx { SPDX } else { CYCLONEDX }.as_bytes().to_vec();
+        // Without the line break at its end, of which nothing is missed.
+        let mut bytes = if spdx { SPDX } else { CYCLONEDX }.trim_end().as_bytes().to_vec();
         let place = at % bytes.len();
         bytes[place] = byte;
         let _ = Sbom::parse(&bytes);

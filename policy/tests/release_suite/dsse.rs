@@ -16,36 +16,36 @@ use rcgen::{
 
 use crate::manifest::minimal;
 
-fn products(names: &[&str]) -> BTreeSet<ProductName> {
+pub(crate) fn products(names: &[&str]) -> BTreeSet<ProductName> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
-fn p256() -> KeyPair {
+pub(crate) fn p256() -> KeyPair {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
 }
 
-fn ed25519() -> KeyPair {
+pub(crate) fn ed25519() -> KeyPair {
     KeyPair::generate_for(&PKCS_ED25519).unwrap()
 }
 
-fn release_key(key: &KeyPair, names: &[&str]) -> ReleaseKey {
+pub(crate) fn release_key(key: &KeyPair, names: &[&str]) -> ReleaseKey {
     ReleaseKey::from_spki(&key.subject_public_key_info(), products(names)).unwrap()
 }
 
-fn keys(list: &[(&KeyPair, &[&str])], threshold: u8) -> ReleaseKeys {
+pub(crate) fn keys(list: &[(&KeyPair, &[&str])], threshold: u8) -> ReleaseKeys {
     let keys = list.iter().map(|(key, names)| release_key(key, names)).collect();
     ReleaseKeys::new(keys, NonZeroU8::new(threshold).unwrap()).unwrap()
 }
 
-fn unsigned() -> Unsigned {
+pub(crate) fn unsigned() -> Unsigned {
     Unsigned::new(&Manifest::parse(&minimal()).unwrap())
 }
 
-fn signature(key: &KeyPair, message: &[u8]) -> (Digest, Vec<u8>) {
+pub(crate) fn signature(key: &KeyPair, message: &[u8]) -> (Digest, Vec<u8>) {
     (Digest::of(&key.subject_public_key_info()), key.sign(message).unwrap())
 }
 
-fn envelope(signers: &[&KeyPair]) -> Envelope {
+pub(crate) fn envelope(signers: &[&KeyPair]) -> Envelope {
     let unsigned = unsigned();
     let signatures: Vec<_> = signers.iter().map(|key| signature(key, &unsigned.to_be_signed())).collect();
     Envelope::new(&unsigned, &signatures)
@@ -133,8 +133,8 @@ fn a_threshold_counts_different_keys() {
     assert_eq!(envelope(&[&a]).verify(&registered), too_few(1));
     assert_eq!(envelope(&[&a, &a]).verify(&registered), too_few(1));
     assert_eq!(envelope(&[&a, &c]).verify(&registered).unwrap().signers().len(), 2);
-    let merged = envelope(&[&a]).merge(&envelope(&[&b])).unwrap();
-    assert_eq!(merged.verify(&registered).unwrap().signers().len(), 2);
+    let merged = envelope(&[&a]).merge(&envelope(&[&b])).unwrap().verify(&registered).unwrap();
+    assert_eq!((merged.signers().len(), merged.needed()), (2, 2));
 }
 
 #[test]
@@ -168,14 +168,23 @@ fn signatures_are_bounded_and_needed() {
 }
 
 #[test]
+fn signatures_of_two_texts_are_not_in_one_envelope() {
+    let (a, b) = (ed25519(), p256());
+    let loose = unsigned_text().replace("counter = 7", "counter  =  7");
+    let earlier = envelope_over(&a, PAYLOAD_TYPE, loose.as_bytes());
+    assert_eq!(earlier.merge(&envelope(&[&b])), Err(EnvelopeError::OtherPayload));
+    let many = vec![&a; MAX_SIGNATURES];
+    let full = envelope(&many).merge(&envelope(&[&b]));
+    assert_eq!(full.unwrap_err(), EnvelopeError::TooManySignatures(MAX_SIGNATURES + 1));
+}
+
+#[test]
 fn sets_of_keys_are_well_formed() {
     let (key, other) = (p256(), KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap());
     let two = NonZeroU8::new(2).unwrap();
     let twin = vec![release_key(&key, &["edge-box"]), release_key(&key, &["press"])];
     let id = Digest::of(&key.subject_public_key_info());
     assert_eq!(ReleaseKeys::new(twin, two), Err(ReleaseKeysError::Duplicate(id)));
-    let alone = ReleaseKeys::new(vec![release_key(&key, &["edge-box"])], two).unwrap();
-    assert_eq!(alone.short_of_keys(), [&"edge-box".parse().unwrap()].into());
     let spki = other.subject_public_key_info();
     assert!(matches!(
         ReleaseKey::from_spki(&spki, products(&["edge-box"])),

@@ -5,7 +5,7 @@ use policy::reference::manifest::{
 };
 use proptest::prelude::*;
 
-const HEAD: &str = "schema = 1\nproduct = \"edge-box\"\nversion = \"1.4.0\"\ncounter = 7\n";
+pub(crate) const HEAD: &str = "schema = 1\nproduct = \"edge-box\"\nversion = \"1.4.0\"\ncounter = 7\n";
 
 pub(crate) fn digest(byte: u8) -> String {
     format!("{byte:02x}").repeat(32)
@@ -16,7 +16,7 @@ pub(crate) fn minimal() -> String {
 }
 
 /// Line, column and what is wrong, of every fault.
-fn faults(text: &str) -> Vec<(usize, usize, ManifestProblem)> {
+pub(crate) fn faults(text: &str) -> Vec<(usize, usize, ManifestProblem)> {
     let faults = Manifest::parse(text).unwrap_err();
     faults.faults().iter().map(|fault| (fault.line, fault.column, fault.problem.clone())).collect()
 }
@@ -274,7 +274,12 @@ proptest! {
             Err(faults) => {
                 let known = faults.faults().iter().all(|fault| matches!(
                     fault.problem,
-                    ManifestProblem::AcceptsEverything | ManifestProblem::Duplicate(_) | ManifestProblem::NoAction
+                    ManifestProblem::AcceptsEverything
+                        | ManifestProblem::OnlyOptional
+                        | ManifestProblem::OnlyCommon
+                        | ManifestProblem::Hollow { .. }
+                        | ManifestProblem::Duplicate(_)
+                        | ManifestProblem::NoAction
                 ));
                 prop_assert!(known, "{}\n{}", faults, text);
             }

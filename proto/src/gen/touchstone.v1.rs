@@ -2201,6 +2201,9 @@ pub struct ApplyReleaseRequest {
     /// Revision of the golden values that a plan was made on: refused if they moved since; 0: it is not compared.
     #[prost(uint64, tag = "22")]
     pub base: u64,
+    /// Why, for people; must be there for withdrawn.
+    #[prost(string, tag = "25")]
+    pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ApplyReleaseResponse {

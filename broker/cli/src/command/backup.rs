@@ -16,7 +16,7 @@ use crate::client::failed;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::file::{self, Draft};
-use crate::output::{Page, Report, Sentence, Session, View, words};
+use crate::output::{Page, Report, Sentence, Session, View, agree, words};
 
 /// Bytes of one message: small against gRPC's default limit of 4 MiB.
 const CHUNK: usize = 256 * 1024;
@@ -41,7 +41,7 @@ pub(crate) struct RestoreArgs {
     /// Serials of certificates revoked after the backup was made, hex, one on a line (# begins a comment)
     #[arg(long, value_name = "FILE")]
     revoked: Option<PathBuf>,
-    /// Replace the broker's state
+    /// Replace the broker's state without asking
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -74,13 +74,7 @@ pub(crate) async fn backup(args: BackupArgs, session: &Session) -> Result<Report
 
 /// Replaces the broker's state.
 pub(crate) async fn restore(args: RestoreArgs, session: &Session) -> Result<Report> {
-    if !args.yes && !args.dry_run.dry_run {
-        return Err(Failure::new(
-            Exit::Usage,
-            "restore replaces the broker's state and ends every join token",
-        )
-        .next("say --yes if you mean it, or --dry-run"));
-    }
+    agree::possible(args.yes || args.dry_run.dry_run, "restore", "--dry-run")?;
     let revoked = args.revoked.as_deref().map(read_serials).transpose()?.unwrap_or_default();
     let fault = |e: std::io::Error| Failure::unusable(format!("{}: {e}", args.file.display()));
     let mut source = File::open(&args.file).map_err(fault)?;
@@ -93,6 +87,7 @@ pub(crate) async fn restore(args: RestoreArgs, session: &Session) -> Result<Repo
         let text = format!("would restore {} and keep {serials} revoked", args.file.display());
         return session.report(&Sentence::would(text));
     }
+    agree::settle(args.yes, "Replace the broker's state, and end every join token?")?;
     first.revoked_serials = revoked;
     let mut client = session.patient_client().await?;
     let (unreadable, met_unreadable) = oneshot::channel();

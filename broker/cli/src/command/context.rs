@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::file::{self, Draft};
 use crate::output::table::Table;
-use crate::output::{Page, Report, Sentence, Session, View, words};
+use crate::output::{Page, Report, Sentence, Session, View, agree, words};
 
 /// What a context consists of; the last one only engineers have.
 const FILES: [&str; 5] = ["context.toml", "plant-root.pem", "admin.pem", "admin.key", "release.key"];
@@ -71,7 +71,7 @@ pub(crate) struct RemoveArgs {
     /// Name of the context
     #[arg(value_parser = Name::parse)]
     name: Name,
-    /// Remove the administrator's key in it, too
+    /// Remove it, with the administrator's key in it, without asking
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -218,11 +218,9 @@ fn remove(args: &RemoveArgs, session: &Session) -> Result<Report> {
         return Err(Failure::new(Exit::Negative, format!("{} is in use", args.name.0))
             .next("choose another one first: touchstone context use NAME"));
     }
-    if !args.yes && !args.dry_run.dry_run {
-        return Err(Failure::new(Exit::Usage, format!("this removes the keys in {}", folder.display()))
-            .next("say --yes if you mean it, or --dry-run"));
-    }
+    agree::possible(args.yes || args.dry_run.dry_run, "context remove", "--dry-run")?;
     if !args.dry_run.dry_run {
+        agree::settle(args.yes, &format!("Remove {} with the keys in it?", folder.display()))?;
         let fault = |e: std::io::Error| Failure::unusable(format!("{}: {e}", folder.display()));
         for path in FILES.map(|name| folder.join(name)).iter().filter(|path| path.exists()) {
             fs::remove_file(path).map_err(fault)?;

@@ -151,9 +151,7 @@ pub(crate) async fn run(args: OverrideArgs, session: &Session) -> Result<Report>
         return session.report(&accepts);
     }
     eprint!("{}", accepts.text(&session.plain_page()));
-    if !args.yes && !agree::ask(&format!("Ask for this override of {device}?")) {
-        return Err(Failure::new(Exit::Negative, "nothing was asked for"));
-    }
+    agree::settle(args.yes, &format!("Ask for this override of {device}?"))?;
     request.dry_run = false;
     let answer = client.override_device(request).await.map_err(|s| failed(&s))?.into_inner();
     session.report(&Accepts::new(device, answer, false))

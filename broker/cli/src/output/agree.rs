@@ -16,8 +16,13 @@ pub(crate) fn possible(settled: bool, command: &str, instead: &str) -> Result<()
         .next(format!("say --yes to do it without asking, or {instead} to see what it would do")))
 }
 
+/// Goes on with a yes that the command line said, or that is said at the terminal now.
+pub(crate) fn settle(yes: bool, question: &str) -> Result<()> {
+    if yes || ask(question) { Ok(()) } else { Err(Failure::new(Exit::Negative, "nothing was changed")) }
+}
+
 /// Asks at the terminal; anything but yes is no.
-pub(crate) fn ask(question: &str) -> bool {
+fn ask(question: &str) -> bool {
     eprint!("{} [y/N] ", words::visible(question));
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);

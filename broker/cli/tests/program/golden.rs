@@ -28,20 +28,20 @@ name = \"kernel\"
 ";
 
 /// A folder with a manifest and a release key.
-struct Desk(TempDir);
+pub(crate) struct Desk(TempDir);
 
 impl Desk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let desk = Self(tempfile::tempdir().unwrap());
         fs::write(desk.path("edge.toml"), MANIFEST).unwrap();
         desk
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
-    fn key(&self, name: &str) -> ReleaseKey {
+    pub(crate) fn key(&self, name: &str) -> ReleaseKey {
         let key = rcgen::KeyPair::generate().unwrap();
         fs::write(self.path(name), key.serialize_pem()).unwrap();
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
@@ -49,12 +49,12 @@ impl Desk {
             .unwrap()
     }
 
-    fn sign(&self, file: &str, key: &str) -> Ran {
+    pub(crate) fn sign(&self, file: &str, key: &str) -> Ran {
         run(&["golden", "sign", &self.path(file), "--key", &self.path(key), "-o", "json"])
     }
 }
 
-fn verify(path: &str, keys: Vec<ReleaseKey>, threshold: u8) -> BTreeSet<policy::digest::Digest> {
+pub(crate) fn verify(path: &str, keys: Vec<ReleaseKey>, threshold: u8) -> BTreeSet<policy::digest::Digest> {
     let envelope = Envelope::parse(&fs::read(Path::new(path)).unwrap()).unwrap();
     let keys = ReleaseKeys::new(keys, NonZeroU8::new(threshold).unwrap()).unwrap();
     envelope.verify(&keys).unwrap().signers().clone()
@@ -75,6 +75,11 @@ fn a_signed_manifest_verifies_and_a_second_signature_is_added() {
     assert_eq!(ran.code, 0, "{ran:?}");
     let both = BTreeSet::from([first.id(), second.id()]);
     assert_eq!(verify(&signed, vec![first, second], 2), both);
+
+    let before = fs::read(&signed).unwrap();
+    let ran = desk.sign("edge.toml.dsse.json", "second.key");
+    assert_eq!((ran.code, &ran.json()["already"]), (0, &true.into()), "{ran:?}");
+    assert_eq!(fs::read(&signed).unwrap(), before, "one person is not two");
 }
 
 #[test]

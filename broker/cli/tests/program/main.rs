@@ -5,6 +5,7 @@ mod evidence;
 mod exposure;
 mod fake_broker;
 mod golden;
+mod golden_outside;
 mod inspect_ek;
 mod inspect_eventlog;
 mod inspect_ima;

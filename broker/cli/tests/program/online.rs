@@ -136,6 +136,31 @@ fn apply_shows_the_forecast_before_it_changes_anything() {
 }
 
 #[test]
+fn a_wish_is_changed_as_it_was_seen() {
+    let broker = FakeBroker::start();
+    let seen = Some(Seen { revision: 7, words: "edge@1.4".to_owned() });
+    let answer = WantReleaseResponse { before: "1.4".to_owned(), wanted: "1.5".to_owned(), seen };
+    broker.answers("want_release", &answer).answers("want_release", &answer);
+    let ran = broker.run(&["golden", "want", "edge@1.5"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "edge@1.5 is wanted; before it was 1.4\n"), "{ran:?}");
+    let asked: Vec<WantReleaseRequest> = broker.asked("want_release");
+    let asked: Vec<_> = asked.into_iter().map(|one| (one.dry_run, one.seen)).collect();
+    assert_eq!(asked, [(true, None), (false, answer.seen)]);
+}
+
+#[test]
+fn a_withdrawal_says_why() {
+    let broker = FakeBroker::start();
+    for line in [
+        &["golden", "withdraw", "edge@1.4", "--yes"][..],
+        &["golden", "apply", "edge.dsse.json", "--state", "withdrawn", "--yes"],
+    ] {
+        let ran = broker.run(line);
+        assert_eq!((ran.code, ran.stderr.contains("--reason")), (64, true), "{ran:?}");
+    }
+}
+
+#[test]
 fn a_dry_run_says_so_to_the_broker() {
     let broker = FakeBroker::start();
     let answer = AllowConduitResponse { affected: vec!["press-7".to_owned(), "hist-1".to_owned()] };

@@ -210,7 +210,8 @@ pub async fn device(plant: &Plant, scope: &Scope, name: &DeviceName) -> Result<D
     }
 }
 
-async fn view(plant: &Plant, device: Device, zones: &Segmentation) -> Result<DeviceView, Refusal> {
+/// The device with everything that is stored about it.
+pub(crate) async fn view(plant: &Plant, device: Device, zones: &Segmentation) -> Result<DeviceView, Refusal> {
     let store = plant.store.as_ref();
     let tpm: Option<Held<Tpm>> = fetch(store, ek_key(&device.ek)).await?;
     let tpm = tpm

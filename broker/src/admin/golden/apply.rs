@@ -8,7 +8,7 @@ use policy::reference::{ReferenceError, ReferenceValues};
 
 use super::forecast::{Line, fleet};
 use super::learn::counter;
-use super::state::{as_seen, consequences, not_over};
+use super::state::{as_seen, consequences, not_over, reasoned};
 use super::{envelope_refusal, refusal};
 use crate::admin::Actor;
 use crate::admin::change::{Draft, Seen, commit};
@@ -46,6 +46,8 @@ pub struct Terms {
     pub seen: Option<Seen>,
     /// Revision of the golden values that the caller's plan was made on.
     pub base: Option<u64>,
+    /// Why; needed to withdraw.
+    pub reason: String,
     /// Only say what it would do.
     pub dry_run: bool,
 }
@@ -53,6 +55,7 @@ pub struct Terms {
 /// Takes the release in `envelope` on these terms, or, for a dry run, says what that would do.
 pub async fn apply(plant: &Plant, actor: &Actor, envelope: &[u8], terms: &Terms) -> Result<Applied, Refusal> {
     not_over(terms.to, plant.now())?;
+    reasoned(terms.to, &terms.reason)?;
     let product = Envelope::parse(envelope).and_then(|envelope| envelope.stated_product());
     let product = product.map_err(|error| envelope_refusal(&error))?;
     let signed = golden::verify(plant, envelope, &product).await.map_err(refusal)?;
@@ -95,7 +98,7 @@ async fn decide(
     }
     let reach = actor.reach(plant, &zones_of(plant, &id.product).await?).await?;
     let now = plant.now();
-    let change = StateChange { at: now, by: actor.name().to_owned(), reason: String::new() };
+    let change = StateChange { at: now, by: actor.name().to_owned(), reason: terms.reason.trim().to_owned() };
     txn = consequences(plant, txn, id, to, &change).await?;
     // The blob first, then the record that names it.
     let blob = plant.blobs.put(envelope.to_vec()).await.map_err(Refusal::internal)?;
@@ -109,10 +112,11 @@ async fn decide(
         signers: signed.signers().iter().map(ToString::to_string).collect(),
         applied_at: now,
         applied_by: actor.name().to_owned(),
-        changed: None,
+        changed: (!change.reason.is_empty()).then(|| change.clone()),
     };
     let rollback = if terms.allow_rollback.is_some() { ", its counter may go back" } else { "" };
-    let deed = reach.deed(&id.to_string(), &format!("is {to}{rollback}, manifest {}", record.manifest));
+    let why = change.because();
+    let deed = reach.deed(&id.to_string(), &format!("is {to}{rollback}, manifest {}{why}", record.manifest));
     let txn = txn
         .unchanged(GOLDEN, golden.version)
         .put(GOLDEN, stored(&GoldenHead { n: golden.n.saturating_add(1) })?)

@@ -73,6 +73,7 @@ fn envelope_refusal(error: &EnvelopeError) -> Refusal {
         EnvelopeError::Unsigned
         | EnvelopeError::UnknownSigner(_)
         | EnvelopeError::OtherProduct { .. }
+        | EnvelopeError::RemovedSigner { .. }
         | EnvelopeError::TooFewSigners { .. } => Refusal::NotPermitted(error.to_string()),
         EnvelopeError::TooLarge(_)
         | EnvelopeError::NotAnEnvelope(_)
@@ -80,6 +81,7 @@ fn envelope_refusal(error: &EnvelopeError) -> Refusal {
         | EnvelopeError::NotBase64(_)
         | EnvelopeError::NotText
         | EnvelopeError::TooManySignatures(_)
+        | EnvelopeError::OtherPayload
         | EnvelopeError::Manifest(_)
         | EnvelopeError::NotCanonical { .. } => Refusal::malformed(error.to_string()),
     }

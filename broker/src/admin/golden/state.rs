@@ -76,12 +76,18 @@ pub(super) fn not_over(to: ReleaseState, now: UnixTime) -> Result<(), Refusal> {
     }
 }
 
+/// Refuses a withdrawal without a reason, and a reason that cannot be shown.
+pub(super) fn reasoned(to: ReleaseState, reason: &str) -> Result<(), Refusal> {
+    if to == ReleaseState::Withdrawn || !reason.is_empty() {
+        printable("reason", reason, MAX_REASON)?;
+    }
+    Ok(())
+}
+
 /// Gives a known release another state.
 pub async fn set(plant: &Plant, actor: &Actor, request: &Request) -> Result<Changed, Refusal> {
     not_over(request.to, plant.now())?;
-    if request.to == ReleaseState::Withdrawn || !request.reason.is_empty() {
-        printable("reason", &request.reason, MAX_REASON)?;
-    }
+    reasoned(request.to, &request.reason)?;
     commit(plant, || decide(plant, actor, request)).await
 }
 
@@ -106,7 +112,7 @@ async fn decide(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft
     }
     let now = plant.now();
     let change = StateChange { at: now, by: actor.name().to_owned(), reason: reason.trim().to_owned() };
-    let why = if change.reason.is_empty() { String::new() } else { format!(": {}", change.reason) };
+    let why = change.because();
     let reach = actor.reach(plant, &zones_of(plant, &release.product).await?).await?;
     let deed = reach.deed(&release.to_string(), &format!("is {to}{why}"));
     let txn = consequences(plant, Txn::new(), release, *to, &change).await?;

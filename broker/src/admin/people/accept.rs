@@ -14,6 +14,7 @@ use proto::invitation::{ID, SECRET, to_be_proven};
 use super::{BACKDATE, LIFETIME, described};
 use crate::audit::Event;
 use crate::ca::{profile, requested_key};
+use crate::metrics::CertificateKind;
 use crate::plant::Plant;
 use crate::record::invitation::{Invitation, invitation_key};
 use crate::record::plant::{AdminRole, Administrator, admin_key};
@@ -123,7 +124,7 @@ async fn appoint(plant: &Plant, held: Held<Invitation>, spki: &[u8]) -> Result<A
         .put(admin, stored(&record)?)
         .audit(event.entry());
     match plant.store.transact(txn).await {
-        Ok(_) => {}
+        Ok(_) => plant.metrics.issued(CertificateKind::Administrator),
         Err(TxnError::Conflict { .. }) => return Err(refused()),
         Err(error) => return Err(Refusal::internal(error)),
     }

@@ -8,6 +8,7 @@ use super::{BACKDATE, LIFETIME, described, known, limits, touched};
 use crate::admin::Actor;
 use crate::admin::change::{Draft, commit};
 use crate::ca::profile;
+use crate::metrics::CertificateKind;
 use crate::plant::Plant;
 use crate::record::plant::{ADMIN, AdminRole, Administrator, admin_key};
 use crate::record::{Held, fetch, list, stored};
@@ -115,7 +116,9 @@ pub async fn renew(
     if public_key.len() > MAX_PUBLIC_KEY {
         return Err(Refusal::malformed("this is no P-256 key".to_owned()));
     }
-    commit(plant, || certify(plant, actor, public_key)).await
+    let renewed = commit(plant, || certify(plant, actor, public_key)).await?;
+    plant.metrics.issued(CertificateKind::Administrator);
+    Ok(renewed)
 }
 
 async fn certify(

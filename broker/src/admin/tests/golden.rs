@@ -74,8 +74,8 @@ async fn run(bench: &Bench, envelope: &[u8], to: ReleaseState, dry: bool) -> Res
 }
 
 /// Terms of somebody who saw nothing and allows no rollback.
-pub(crate) const fn terms(to: ReleaseState, dry_run: bool) -> Terms {
-    Terms { to, allow_rollback: None, seen: None, base: None, dry_run }
+pub(crate) fn terms(to: ReleaseState, dry_run: bool) -> Terms {
+    Terms { to, allow_rollback: None, seen: None, base: None, reason: "test".to_owned(), dry_run }
 }
 
 fn outlooks(applied: &Applied) -> Vec<(&str, Outlook, Outlook)> {
@@ -193,7 +193,13 @@ async fn states_change_by_the_life_of_a_release() {
     assert!(text.contains("activate it first"), "{text}");
     run(&bench, &envelope, ReleaseState::Pending, false).await.unwrap();
     run(&bench, &envelope, ReleaseState::Active, false).await.unwrap();
+    let actor = bench.actor(Act::ApplyRelease).await;
+    let mute = Terms { reason: " ".to_owned(), ..terms(ReleaseState::Withdrawn, false) };
+    let text = refused!(apply(&bench.plant, &actor, &envelope, &mute).await, Malformed);
+    assert!(text.contains("reason: write 1 to"), "{text}");
     let lost = run(&bench, &envelope, ReleaseState::Withdrawn, false).await.unwrap();
+    let record = all(&bench.plant).await.unwrap().remove(0);
+    assert_eq!(record.changed.map(|change| change.reason).as_deref(), Some("test"));
     assert_eq!(outlooks(&lost)[0], ("press-7", Outlook::Trusted, Outlook::Refused));
     let text = refused!(run(&bench, &envelope, ReleaseState::Active, false).await, Conflict);
     assert!(text.contains("stays withdrawn"), "{text}");

@@ -108,6 +108,7 @@ impl Bench {
         let plant = Plant {
             turned_away: std::sync::atomic::AtomicU64::new(0),
             refusals: crate::audit::refusals::Refusals::default(),
+            metrics: crate::metrics::Metrics::default(),
             blobs: Blobs::open(dir.path()).unwrap(),
             clock: Arc::new(clock.clone()),
             keys: arc_swap::ArcSwap::from_pointee(keys),

@@ -49,6 +49,7 @@ pub(super) async fn apply(
         allow_rollback: parse::optional("allow_rollback", &request.allow_rollback)?,
         seen: parse::seen(request.seen)?,
         base: (request.base > 0).then_some(request.base),
+        reason: request.reason,
         dry_run: request.dry_run,
     };
     let applied = application::apply(plant, actor, &request.envelope, &terms).await?;

@@ -76,6 +76,7 @@ impl Administration {
     /// Puts the refusal of `caller`, an administrator, on record; none is somebody without their certificate.
     async fn refuse(&self, caller: Option<&str>, act: Act, refusal: &Refusal) -> Status {
         tracing::info!(act = act.name(), reason = %refusal, "refused");
+        self.plant.metrics.refused(act.name(), refusal);
         let caller = caller.map_or(Caller::Claimed("nobody"), Caller::Proven);
         self.plant.refusals.note(&self.plant, caller, act.name(), refusal).await;
         wire_status(&self.plant, refusal)

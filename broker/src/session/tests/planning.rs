@@ -82,7 +82,7 @@ async fn a_plan_holds_only_on_the_golden_values_that_it_was_made_on() {
     findings(tpm.enroll(&bench.plant, "press-7").await);
     let (product, version) = ("edge-box".parse().unwrap(), "1.1".parse().unwrap());
     let name = "press-7".parse().unwrap();
-    let learned = draft(&bench.plant, &Scope::Plant, &[name], product, version).await.unwrap();
+    let learned = draft(&bench.plant, &Scope::Plant, &[name], product, version, false).await.unwrap();
     let envelope = sign(&learned.manifest, &bench.release_key);
     let actor = bench.actor(Act::ApplyRelease).await;
     let subject = Subject::Envelope { envelope: envelope.clone(), allow_rollback: None };
@@ -94,6 +94,7 @@ async fn a_plan_holds_only_on_the_golden_values_that_it_was_made_on() {
         allow_rollback: None,
         seen: None,
         base: Some(base),
+        reason: String::new(),
         dry_run: false,
     };
     let text = refused!(apply(&bench.plant, &actor, &envelope, &terms(plan.base)).await, Conflict);

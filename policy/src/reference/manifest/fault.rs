@@ -127,6 +127,49 @@ pub enum ManifestProblem {
         "the release constrains none of the PCRs that say what was booted, so every device could pass; state values or events of PCRs 0, 2, 4 and 7, or all of [secure_boot]"
     )]
     AcceptsEverything,
+    /// A manifest that a device passes which measured nothing.
+    #[error(
+        "every rule about PCRs 0, 2, 4 and 7 is optional, so a device that measured nothing passes; take `optional` from what every device of the release starts, its boot loader or kernel"
+    )]
+    OnlyOptional,
+    /// A manifest that asks for nothing but what every machine measures.
+    #[error(
+        "all that the release asks of PCRs 0, 2, 4 and 7 is measured by every machine, whatever it boots; state the firmware, boot loader or kernel, or all of [secure_boot]"
+    )]
+    OnlyCommon,
+    /// A value of a PCR that says nothing about the device.
+    #[error(
+        "this value of PCR {pcr} {what}; state what a device of the release has, as `touchstone golden learn` writes it"
+    )]
+    Hollow {
+        /// The PCR.
+        pcr: u8,
+        /// Which value it is.
+        what: HollowValue,
+    },
+}
+
+/// A value that says nothing about a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HollowValue {
+    /// The value that a PCR starts with.
+    Zeros,
+    /// What no PCR from 0 to 15 holds.
+    Ones,
+    /// What a PCR holds in which the firmware only ended its measurements.
+    Separator,
+}
+
+impl fmt::Display for HollowValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Zeros => "is all zeros, as on any machine whose firmware measures nothing",
+            Self::Ones => "is all ones, which no PCR from 0 to 15 ever holds",
+            Self::Separator => {
+                "is that of the separator alone, as on any machine whose firmware measured nothing into it"
+            }
+        })
+    }
 }
 
 /// A problem and where it is.

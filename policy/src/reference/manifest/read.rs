@@ -3,6 +3,7 @@
 //! The reader walks the parsed document itself instead of deriving it, because a derived reader
 //! stops at the first fault. Each function adds what is wrong to [`Faults`] and goes on.
 
+mod hollow;
 mod ima;
 mod image;
 mod sbom;
@@ -20,7 +21,6 @@ use super::{
     EventRule, Expectation, MAX_DESCRIPTION, MAX_EVENT_RULES, MAX_FAULTS, MAX_MANIFEST_BYTES, MAX_PCR,
     MAX_PCR_VALUES, MAX_RULE_DIGESTS, MAX_RULE_NAME, Manifest, PcrRules, SCHEMA,
 };
-use crate::appraisal::BOOT_PCRS;
 use crate::appraisal::early;
 use crate::reference::event_type::EventType;
 use crate::reference::release::ReleaseId;
@@ -28,6 +28,8 @@ use crate::tpm::alg::{HashAlg, HashValue};
 use crate::tpm::pcr::PcrIndex;
 
 type Value<'i> = Spanned<DeValue<'i>>;
+/// A rule and where it stands.
+type PlacedRule = (Range<usize>, EventRule);
 
 const ROOT_FIELDS: &[&str] = &[
     "schema",
@@ -82,6 +84,11 @@ impl Faults<'_> {
         }
     }
 
+    /// How many there are.
+    const fn found(&self) -> usize {
+        self.list.len().saturating_add(self.left_out)
+    }
+
     /// Keeps what can be relied on: a broken line also looks like a missing field, or one of a wrong
     /// type, so beside faults of syntax only what is wrong on other lines is told.
     fn finish(mut self) -> ManifestFaults {
@@ -102,6 +109,8 @@ impl Faults<'_> {
                 fault.problem,
                 ManifestProblem::Missing { .. }
                     | ManifestProblem::AcceptsEverything
+                    | ManifestProblem::OnlyOptional
+                    | ManifestProblem::OnlyCommon
                     | ManifestProblem::Empty(_)
             );
             !is_syntax(&fault.problem) && !broken.is_empty() && (of_gaps || broken.contains(&fault.line))
@@ -223,20 +232,20 @@ fn read_root(root: &DeTable<'_>, faults: &mut Faults<'_>) -> Option<Manifest> {
         .required("counter", "counter = 1", faults)
         .and_then(|value| number(value, "counter", "7", faults));
     let description = fields.text("description", MAX_DESCRIPTION, faults);
+    let before = faults.found();
     let pcrs = fields.optional("pcrs").map(|value| read_banks(value, faults)).unwrap_or_default();
     let events = fields.optional("event").map(|value| read_events(value, faults)).unwrap_or_default();
-    let ima = fields.optional("ima").map(|value| ima::read(value, faults));
     let secure_boot = fields.optional("secure_boot").map(|value| secure_boot::read(value, faults));
+    // Of rules with faults nothing can be said as a whole.
+    if faults.found() == before {
+        hollow::report(&pcrs, &events, secure_boot.as_ref(), faults);
+    }
+    let ima = fields.optional("ima").map(|value| ima::read(value, faults));
     let images = fields.optional("image").map(|value| image::read(value, faults)).unwrap_or_default();
     let sboms = fields.optional("sbom").map(|value| sbom::read(value, faults)).unwrap_or_default();
-    let manifest =
-        Manifest { id: id?, counter: counter?, description, pcrs, events, images, ima, secure_boot, sboms };
-    // The other PCRs are extended by what was booted: whoever boots something else can bring them to any release's values.
-    let of_boot = manifest.constrained().iter().any(|pcr| BOOT_PCRS.contains(&pcr.number()));
-    if !of_boot && faults.list.is_empty() {
-        faults.add(0..0, ManifestProblem::AcceptsEverything);
-    }
-    Some(manifest)
+    let mut events: Vec<EventRule> = events.into_iter().map(|(_, rule)| rule).collect();
+    events.sort_by_key(|rule| rule.pcr);
+    Some(Manifest { id: id?, counter: counter?, description, pcrs, events, images, ima, secure_boot, sboms })
 }
 
 fn read_schema(fields: &Fields<'_, '_>, faults: &mut Faults<'_>) {
@@ -289,10 +298,12 @@ fn read_pcrs(bank: HashAlg, value: &Value<'_>, faults: &mut Faults<'_>) -> PcrRu
         let pcr = key.get_ref().parse::<u8>().ok().filter(|n| n.to_string() == key.get_ref().as_ref());
         let values = read_digests(list, key.get_ref(), &[bank], MAX_PCR_VALUES, faults);
         match pcr.and_then(quoted_pcr) {
-            Some(pcr) if !values.is_empty() => {
-                rules.insert(pcr, values);
+            Some(pcr) => {
+                hollow::report_values(bank, pcr, list, faults);
+                if !values.is_empty() {
+                    rules.insert(pcr, values);
+                }
             }
-            Some(_) => {}
             None => faults.add(key.span(), ManifestProblem::Pcr(shortened(key.get_ref()))),
         }
     }
@@ -346,7 +357,7 @@ fn shortened(text: &str) -> String {
     text.chars().take(140).filter(|c| is_plain(*c)).collect()
 }
 
-fn read_events(value: &Value<'_>, faults: &mut Faults<'_>) -> Vec<EventRule> {
+fn read_events(value: &Value<'_>, faults: &mut Faults<'_>) -> Vec<PlacedRule> {
     let Some(list) = value.get_ref().as_array() else {
         faults.wrong_type(value.span(), "event", "a list of tables", "[[event]]");
         return Vec::new();
@@ -369,8 +380,6 @@ fn read_events(value: &Value<'_>, faults: &mut Faults<'_>) -> Vec<EventRule> {
     }
     report_conflicts(&rules, faults);
     report_variants(value.span(), &rules, faults);
-    let mut rules: Vec<EventRule> = rules.into_iter().map(|(_, rule)| rule).collect();
-    rules.sort_by_key(|rule| rule.pcr);
     rules
 }
 
@@ -434,7 +443,7 @@ fn report_early(
 }
 
 /// Reports rules that say the same thing twice or the opposite of one another.
-fn report_conflicts(rules: &[(Range<usize>, EventRule)], faults: &mut Faults<'_>) {
+fn report_conflicts(rules: &[PlacedRule], faults: &mut Faults<'_>) {
     let key = |rule: &EventRule| (rule.pcr, rule.event_type);
     let forbids = |rule: &EventRule| !rule.closes();
     let forbidden: Vec<&EventRule> =
@@ -457,7 +466,7 @@ fn report_conflicts(rules: &[(Range<usize>, EventRule)], faults: &mut Faults<'_>
     }
 }
 
-fn report_variants(at: Range<usize>, rules: &[(Range<usize>, EventRule)], faults: &mut Faults<'_>) {
+fn report_variants(at: Range<usize>, rules: &[PlacedRule], faults: &mut Faults<'_>) {
     let names: BTreeSet<&str> = rules.iter().filter_map(|(_, rule)| rule.variant.as_deref()).collect();
     if names.len() > MAX_VARIANTS {
         let what = "the list of variants".to_owned();

@@ -1,6 +1,5 @@
 //! `touchstone golden apply`: forecast, ask, change.
 
-use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -12,17 +11,18 @@ use serde::Serialize;
 use super::groups::Groups;
 use crate::args::DryRun;
 use crate::client::failed;
-use crate::exit::Exit;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::file;
 use crate::output::finding::Finding;
-use crate::output::{Page, Report, Session, View, words};
+use crate::output::{Page, Report, Session, View, agree, words};
 
 /// What to apply, as what.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The forecast says what each device's last evidence means under the change. Nothing
-changes before you agree or say --yes; --dry-run shows the forecast alone.")]
+changes before you agree or say --yes; --dry-run shows the forecast alone.
+Example:
+  touchstone golden apply edge.toml.dsse.json")]
 pub(crate) struct ApplyArgs {
     /// Signed release, as `touchstone golden sign` writes it
     file: PathBuf,
@@ -32,6 +32,9 @@ pub(crate) struct ApplyArgs {
     /// Until when a deprecated release still passes, RFC 3339
     #[arg(long, value_name = "TIME", required_if_eq("state", "deprecated"))]
     until: Option<UnixTime>,
+    /// Why, for the record; needed to withdraw
+    #[arg(long, value_name = "TEXT", required_if_eq("state", "withdrawn"))]
+    reason: Option<String>,
     /// Take this release, the one in FILE, although its counter does not rise
     #[arg(long, value_name = "PRODUCT@VERSION")]
     allow_rollback: Option<ReleaseId>,
@@ -119,14 +122,7 @@ impl View for Change {
 
 /// Shows the forecast, asks, applies.
 pub(super) async fn run(args: ApplyArgs, session: &Session) -> Result<Report> {
-    let may_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if !args.yes && !args.dry_run.dry_run && !may_ask {
-        return Err(Failure::new(
-            Exit::Usage,
-            "golden apply asks before it changes anything, and this is no terminal",
-        )
-        .next("say --yes to apply without asking, or --dry-run to see the forecast"));
-    }
+    agree::possible(args.yes || args.dry_run.dry_run, "golden apply", "--dry-run")?;
     let mut request = ApplyReleaseRequest {
         envelope: file::read(&args.file)?,
         dry_run: true,
@@ -135,6 +131,7 @@ pub(super) async fn run(args: ApplyArgs, session: &Session) -> Result<Report> {
         allow_rollback: args.allow_rollback.map(|release| release.to_string()).unwrap_or_default(),
         seen: None,
         base: 0,
+        reason: args.reason.unwrap_or_default(),
     };
     let mut client = session.client().await?;
     let answer = client.apply_release(request.clone()).await.map_err(|s| failed(&s))?;
@@ -152,9 +149,7 @@ pub(super) async fn run(args: ApplyArgs, session: &Session) -> Result<Report> {
     } else {
         session.report(&forecast)?.print();
     }
-    if !args.yes && !agreed(&forecast) {
-        return Err(Failure::new(Exit::Negative, "nothing was applied"));
-    }
+    agree::settle(args.yes, &format!("Make {} {}?", forecast.release, forecast.state))?;
     request.dry_run = false;
     let answer = client.apply_release(request).await.map_err(|s| failed(&s))?;
     let mut done = Change::new(answer.into_inner(), args.state, true);
@@ -162,14 +157,6 @@ pub(super) async fn run(args: ApplyArgs, session: &Session) -> Result<Report> {
         (done.forecast, done.groups) = (forecast.forecast, forecast.groups);
     }
     session.report(&done)
-}
-
-/// Asks at the terminal; anything but yes is no.
-fn agreed(forecast: &Change) -> bool {
-    eprint!("Make {} {}? [y/N] ", words::visible(&forecast.release), forecast.state);
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 #[cfg(test)]
@@ -211,5 +198,7 @@ mod tests {
         assert_eq!(error.kind(), clap::error::ErrorKind::MissingRequiredArgument);
         assert!(parse(&["--state", "deprecated", "--until", "2030-01-01T00:00:00Z"]).is_ok());
         assert!(parse(&["--state", "deprecated", "--until", "soon"]).is_err());
+        assert!(parse(&["--state", "withdrawn"]).is_err(), "a withdrawal has a reason");
+        assert!(parse(&["--state", "withdrawn", "--reason", "debug shell"]).is_ok());
     }
 }

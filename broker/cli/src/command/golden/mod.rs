@@ -6,12 +6,14 @@ pub(crate) mod envelope;
 mod groups;
 mod learn;
 mod learn_folder;
+mod outside;
 mod plan;
 mod predict;
 mod progress;
 mod rollout;
 mod show;
 mod sign;
+mod signed;
 mod state;
 mod view;
 mod want;
@@ -34,6 +36,10 @@ pub(crate) enum GoldenCommand {
     Show(show::ShowArgs),
     /// Sign a reviewed manifest with a release key; asks no broker
     Sign(sign::SignArgs),
+    /// Write the bytes to be signed by a release key that is kept elsewhere; asks no broker
+    Payload(outside::PayloadArgs),
+    /// Add a signature that was made elsewhere; asks no broker
+    Attach(outside::AttachArgs),
     /// Say what a change would do to every device; changes nothing
     Plan(plan::PlanArgs),
     /// Apply a signed release: forecast first, then ask, then change
@@ -63,6 +69,8 @@ pub(crate) async fn run(command: GoldenCommand, session: &Session) -> Result<Rep
         GoldenCommand::Predict(args) => predict::run(args, session),
         GoldenCommand::Show(args) => show::run(args, session).await,
         GoldenCommand::Sign(args) => sign::run(args, session),
+        GoldenCommand::Payload(args) => outside::payload(args, session),
+        GoldenCommand::Attach(args) => outside::attach(args, session),
         GoldenCommand::Plan(args) => plan::run(args, session).await,
         GoldenCommand::Apply(args) => apply::run(args, session).await,
         GoldenCommand::Activate(args) => state::run(args, "active", session).await,

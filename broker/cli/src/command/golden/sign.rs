@@ -1,32 +1,36 @@
 //! `touchstone golden sign`: a release key's signature over a reviewed manifest. Asks no broker.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use clap::Args;
 use policy::cause::chain;
-use policy::digest::Digest;
-use policy::reference::dsse::{Envelope, Unsigned};
-use serde::Serialize;
+use policy::id::ProductName;
+use policy::reference::dsse::Unsigned;
+use policy::reference::keys::ReleaseKey;
 
 use super::envelope::LocalRelease;
+use super::signed::{Signing, add};
 use crate::context;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
-use crate::file;
-use crate::output::{Report, Sentence, Session, words};
+use crate::output::{Report, Session};
 
 /// What to sign, with which key.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 FILE may be a signed release, too: the signature is added to those that it has.
-The manifest is written in canonical form before it is signed; comments are not part of it.")]
+The manifest is written in canonical form before it is signed; comments are not part of it.
+A key that must not come to this machine signs what `touchstone golden payload` writes.
+  touchstone golden sign edge.toml
+  touchstone golden sign edge.toml.dsse.json --key second.key")]
 pub(crate) struct SignArgs {
     /// Reviewed manifest
     file: PathBuf,
-    /// Release key, P-256 in PKCS#8 PEM [default: release.key of the context]
+    /// Release key, P-256 or Ed25519 in PKCS#8 PEM [default: release.key of the context]
     #[arg(long, value_name = "KEYFILE")]
     key: Option<PathBuf>,
     /// File to write [default: FILE.dsse.json]
@@ -34,86 +38,62 @@ pub(crate) struct SignArgs {
     out: Option<PathBuf>,
 }
 
-#[derive(Serialize)]
-struct Signed {
-    file: String,
-    release: String,
-    digest: String,
-    key_id: String,
-}
-
 /// Signs and writes the envelope.
 pub(super) fn run(args: SignArgs, session: &Session) -> Result<Report> {
     let release = LocalRelease::read(&args.file)?;
-    let key = ReleaseKey::read(&match args.key {
+    let path = match args.key {
         Some(key) => key,
         None => session.release_key()?,
-    })?;
-    let unsigned = Unsigned::new(&release.manifest);
-    let signature = key.sign(&unsigned.to_be_signed())?;
-    let mut envelope = Envelope::new(&unsigned, &[(key.id, signature)]);
-    if let Some(earlier) = &release.envelope {
-        envelope = merged(&args.file, earlier, &envelope)?;
-    }
-    let out = args.out.unwrap_or_else(|| default_out(&args.file, release.envelope.is_some()));
-    file::write(&out, format!("{}\n", envelope.to_json()).as_bytes())?;
-    let fields = Signed {
-        file: out.display().to_string(),
-        release: release.manifest.id().to_string(),
-        digest: release.manifest.digest().to_string(),
-        key_id: key.id.to_string(),
     };
-    let short = words::short(&fields.key_id);
-    let text = format!(
-        "{}: {} signed by release key {short}; apply it with `touchstone golden apply {}`",
-        fields.file, fields.release, fields.file
-    );
-    session.report(&Sentence { text, fields })
+    let key = PrivateKey::read(&path)?;
+    let public = key.public(release.manifest.product(), &path)?;
+    let signature = key.sign(&Unsigned::new(&release.manifest).to_be_signed())?;
+    let signing = Signing { file: &args.file, release: &release, key: &public, signature: &signature };
+    session.report(&add(&signing, args.out)?)
 }
 
-fn merged(path: &Path, earlier: &[u8], ours: &Envelope) -> Result<Envelope> {
-    let fault = |why: String| Failure::unusable(format!("{}: {why}", path.display()));
-    let earlier = Envelope::parse(earlier).map_err(|e| fault(chain(&e)))?;
-    earlier.merge(ours).ok_or_else(|| {
-        fault(
-            "its manifest is not in canonical form, so a second signature would be over another text"
-                .to_owned(),
-        )
-        .next("sign the manifest itself again with every key")
-    })
+/// A private release key.
+enum PrivateKey {
+    P256(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
 }
 
-fn default_out(path: &Path, is_envelope: bool) -> PathBuf {
-    if is_envelope {
-        return path.to_owned();
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(".dsse.json");
-    PathBuf::from(name)
-}
-
-/// A private release key with its id: the SHA-256 of its public key's SubjectPublicKeyInfo.
-struct ReleaseKey {
-    pair: EcdsaKeyPair,
-    id: Digest,
-}
-
-impl ReleaseKey {
+impl PrivateKey {
     fn read(path: &Path) -> Result<Self> {
         let pkcs8 = context::read_key(path)?;
-        let fault = || {
-            Failure::unusable(format!("{}: no P-256 private key", path.display()))
-                .next("make one with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256")
+        if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pkcs8) {
+            return Ok(Self::P256(pair));
+        }
+        // OpenSSL leaves the public half out (RFC 8410, section 7); it is made from the private one.
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8);
+        pair.map(Self::Ed25519).map_err(|_| unusable(path))
+    }
+
+    /// Its public half, for releases of `product`.
+    fn public(&self, product: &ProductName, path: &Path) -> Result<ReleaseKey> {
+        let spki: std::result::Result<PublicKeyX509Der<'_>, _> = match self {
+            Self::P256(pair) => pair.public_key().as_der(),
+            Self::Ed25519(pair) => pair.public_key().as_der(),
         };
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pkcs8).map_err(|_| fault())?;
-        let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|_| fault())?;
-        let id = Digest::of(spki.as_ref());
-        Ok(Self { pair, id })
+        let spki = spki.map_err(|_| unusable(path))?;
+        ReleaseKey::from_spki(spki.as_ref(), BTreeSet::from([product.clone()]))
+            .map_err(|e| Failure::unusable(format!("{}: {}", path.display(), chain(&e))))
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
-        let signature = self.pair.sign(&SystemRandom::new(), message);
-        let failed = |_| Failure::new(Exit::Internal, "the release key could not sign");
-        signature.map(|signature| signature.as_ref().to_vec()).map_err(failed)
+        match self {
+            Self::P256(pair) => {
+                let failed = |_| Failure::new(Exit::Internal, "the release key could not sign");
+                let signature = pair.sign(&SystemRandom::new(), message).map_err(failed)?;
+                Ok(signature.as_ref().to_vec())
+            }
+            Self::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+        }
     }
+}
+
+fn unusable(path: &Path) -> Failure {
+    Failure::unusable(format!("{}: no P-256 or Ed25519 private key", path.display())).next(
+        "make one with: openssl genpkey -algorithm ED25519, or -algorithm EC -pkeyopt ec_paramgen_curve:P-256",
+    )
 }

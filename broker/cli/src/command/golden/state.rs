@@ -1,7 +1,5 @@
 //! `touchstone golden activate`, `deprecate`, `retire`, `withdraw`: states of releases that the broker has.
 
-use std::io::{BufRead, IsTerminal};
-
 use clap::Args;
 use policy::reference::release::ReleaseId;
 use policy::time::UnixTime;
@@ -12,20 +10,21 @@ use crate::args::DryRun;
 use crate::client::failed;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
-use crate::output::{Page, Report, Session, View, words};
+use crate::output::{Page, Report, Session, View, agree, words};
 
 /// Which release, and how.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Says first which devices would lose or gain trust, then asks. If somebody else changes the release meanwhile, nothing
 is changed and you are told what it is now.
+Examples:
   touchstone golden deprecate edge@1.4 --until 2030-01-01T00:00:00Z
   touchstone golden withdraw edge@1.4 --reason \"boots with a debug shell\"")]
 pub(crate) struct StateArgs {
     /// Release
     #[arg(value_name = "PRODUCT@VERSION")]
     release: ReleaseId,
-    /// Why, for the record
+    /// Why, for the record; needed to withdraw
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
     /// Change without asking
@@ -108,12 +107,10 @@ pub(super) async fn deprecate(args: DeprecateArgs, session: &Session) -> Result<
 }
 
 async fn set(args: StateArgs, state: &'static str, until: u64, session: &Session) -> Result<Report> {
-    let may_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if !args.yes && !args.dry_run.dry_run && !may_ask {
-        let why = "this command asks before it changes anything, and this is no terminal";
-        return Err(Failure::new(Exit::Usage, why)
-            .next("say --yes to change without asking, or --dry-run to see what it would do"));
+    if state == "withdrawn" && args.reason.is_empty() {
+        return Err(Failure::new(Exit::Usage, "say why the release is withdrawn, with --reason TEXT"));
     }
+    agree::possible(args.yes || args.dry_run.dry_run, "this command", "--dry-run")?;
     let mut request = SetReleaseStateRequest {
         product: args.release.product.to_string(),
         version: args.release.version.to_string(),
@@ -131,18 +128,8 @@ async fn set(args: StateArgs, state: &'static str, until: u64, session: &Session
         return session.report(&change);
     }
     eprint!("{}", change.text(&session.plain_page()));
-    if !args.yes && !agreed(&change) {
-        return Err(Failure::new(Exit::Negative, "nothing was changed"));
-    }
+    agree::settle(args.yes, &format!("Make {} {}?", change.release, change.state))?;
     (request.dry_run, request.seen) = (false, seen);
     let answer = client.set_release_state(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
     session.report(&Change::new(&request, state, answer))
-}
-
-/// Asks at the terminal; anything but yes is no.
-fn agreed(change: &Change) -> bool {
-    eprint!("Make {} {}? [y/N] ", words::visible(&change.release), change.state);
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }

@@ -16,6 +16,7 @@ use crate::output::{Report, Sentence, Session};
 #[command(after_help = "\
 A wanted release is what devices are told to install; it must be accepted. What is accepted keeps trust, and only a
 quote proves what runs: `touchstone golden list` shows all three.
+Examples:
   touchstone golden want edge@1.5
   touchstone golden want --none edge")]
 pub(crate) struct WantArgs {
@@ -40,14 +41,19 @@ struct Wanted {
 /// Wants it.
 pub(super) async fn run(args: WantArgs, session: &Session) -> Result<Report> {
     let product = args.release.as_ref().map(|release| release.product.to_string());
-    let request = WantReleaseRequest {
+    let mut request = WantReleaseRequest {
         product: product.or_else(|| args.none.map(|product| product.to_string())).unwrap_or_default(),
         version: args.release.map(|release| release.version.to_string()).unwrap_or_default(),
-        dry_run: args.dry_run.dry_run,
+        dry_run: true,
         seen: None,
     };
     let mut client = session.client().await?;
-    let answer = client.want_release(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
+    let mut answer = client.want_release(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
+    if !args.dry_run.dry_run {
+        // Whoever changes the wish between the two calls is not overwritten.
+        (request.dry_run, request.seen) = (false, answer.seen);
+        answer = client.want_release(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
+    }
     session.report(&sentence(request, answer))
 }
 

@@ -13,8 +13,7 @@ use serde::Serialize;
 use super::Created;
 use crate::args::{DryRun, Span};
 use crate::client::failed;
-use crate::exit::Exit;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::output::moment::Moment;
 use crate::output::table::Table;
 use crate::output::{Page, Report, Sentence, Session, View, agree, words};
@@ -181,9 +180,7 @@ pub(super) async fn enforce(args: EnforceArgs, session: &Session) -> Result<Repo
         let text = format!("zone {} enforces already", args.name);
         return session.report(&Sentence { text, fields: Already { zone: args.name.to_string() } });
     }
-    if !args.yes && !agree::ask(&format!("Let zone {} enforce?", args.name)) {
-        return Err(Failure::new(Exit::Negative, "nothing was changed"));
-    }
+    agree::settle(args.yes, &format!("Let zone {} enforce?", args.name))?;
     let request = SetZoneRequest {
         name: args.name.to_string(),
         mode: "enforce".to_owned(),
