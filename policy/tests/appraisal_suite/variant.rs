@@ -151,12 +151,12 @@ fn variants_are_bounded_and_do_not_hide_contradictions() {
     let faults = parse(many).unwrap_err().to_string();
     assert!(faults.contains("the list of variants has 17 entries"), "{faults}");
     let absent = "absent = true";
-    assert!(parse(ipl(1, &digest(1)) + &rule(2, absent)).is_ok());
-    let faults = parse(ipl(1, &digest(1)) + &rule(1, absent)).unwrap_err().to_string();
+    assert!(parse(ipl(1, &digest(1)) + &ipl(2, absent)).is_ok());
+    let faults = parse(ipl(1, &digest(1)) + &ipl(1, absent)).unwrap_err().to_string();
     assert!(faults.contains("both lists and forbids EV_IPL"), "{faults}");
     let everywhere = ipl(1, absent).replace("variant = \"1\"\n", "");
     assert!(parse(ipl(1, &digest(1)) + &everywhere).is_err());
-    let twice = parse(ipl(1, &digest(1)) + &rule(1, &digest(1))).unwrap_err().to_string();
+    let twice = parse(ipl(1, &digest(1)) + &ipl(1, &digest(1))).unwrap_err().to_string();
     assert!(twice.contains("stated twice"), "{twice}");
 }
 

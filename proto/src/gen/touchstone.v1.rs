@@ -2636,6 +2636,9 @@ pub struct GetZoneResponse {
     pub devices: u32,
     #[prost(uint32, tag = "4")]
     pub certificate_seconds: u32,
+    /// The zone as it is, to be sent back with a change of it.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 /// How a zone is administered; what is left out stays.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2654,6 +2657,9 @@ pub struct SetZoneRequest {
     pub accept_observed: bool,
     #[prost(string, tag = "6")]
     pub reason: ::prost::alloc::string::String,
+    /// What the caller saw of the zone; a zone that is another by then is refused with the difference.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetZoneResponse {
@@ -2686,6 +2692,9 @@ pub struct ForecastEnforcementResponse {
     pub unknown: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint32, tag = "6")]
     pub unknown_count: u32,
+    /// The zone as it is, to be sent back with a change of it.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WouldBeRefused {
@@ -2727,12 +2736,18 @@ pub struct AllowConduitRequest {
     pub conduit: ::core::option::Option<Conduit>,
     #[prost(bool, tag = "2")]
     pub dry_run: bool,
+    /// What the caller saw of the conduit; one that is another by then is refused with the difference.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AllowConduitResponse {
     /// Devices whose trust files change.
     #[prost(string, repeated, tag = "1")]
     pub affected: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What it was before, to be sent back after a dry run.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CloseConduitRequest {
@@ -2740,11 +2755,17 @@ pub struct CloseConduitRequest {
     pub conduit: ::core::option::Option<Conduit>,
     #[prost(bool, tag = "2")]
     pub dry_run: bool,
+    /// What the caller saw of the conduit; one that is another by then is refused with the difference.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CloseConduitResponse {
     #[prost(string, repeated, tag = "1")]
     pub affected: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What it was before, to be sent back after a dry run.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListConduitsRequest {}

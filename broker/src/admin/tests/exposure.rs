@@ -218,7 +218,7 @@ async fn owner_peers_and_zones_of_whoever_asks_are_told() {
         accept_observed: false,
     };
     let actor = fleet.0.actor(Act::AllowConduit).await;
-    conduit::allow(&fleet.0.plant, &actor, &open, false).await.unwrap();
+    conduit::allow(&fleet.0.plant, &actor, &open, None, false).await.unwrap();
 
     let found = fleet.openssl().await;
     let line = found.of("bad");

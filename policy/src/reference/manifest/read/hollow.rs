@@ -85,9 +85,9 @@ fn silent_variant<'e>(events: &'e [PlacedRule], rules: Vec<&'e PlacedRule>) -> O
     if names.is_empty() {
         names.insert(None);
     }
-    let of = |name: Option<&str>| rules.iter().copied().filter(move |(_, rule)| rule.is_of(name));
-    let silent = names.into_iter().find(|name| !of(*name).any(|(_, rule)| is_telling(rule)))?;
-    Some(of(silent).collect())
+    let tells = |name: Option<&str>| rules.iter().any(|(_, rule)| rule.is_of(name) && is_telling(rule));
+    let silent = names.into_iter().find(|name| !tells(*name))?;
+    Some(rules.into_iter().filter(|(_, rule)| rule.is_of(silent)).collect())
 }
 
 /// Whether an event must be there that is not on every machine.
