@@ -2,27 +2,23 @@
 //!
 //! Signatures are verified again whenever the values are read, so a changed blob accepts nothing.
 
-use std::collections::BTreeSet;
-use std::num::NonZeroU8;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use policy::id::ProductName;
-use policy::reference::dsse::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES, SignedRelease};
-use policy::reference::keys::{ReleaseKey, ReleaseKeyError, ReleaseKeys, ReleaseKeysError};
+use policy::reference::dsse::{EnvelopeError, MAX_ENVELOPE_BYTES};
+use policy::reference::keys::{ReleaseKeyError, ReleaseKeysError};
 use policy::reference::release::ReleaseId;
+use policy::reference::state::Standing;
 use policy::reference::{ReferenceError, ReferenceValues};
+use policy::time::UnixTime;
 
 use crate::plant::Plant;
-use crate::record::golden::{
-    GOLDEN, GoldenHead, RELEASE, RELEASE_KEY, ReleaseKeyRecord, ReleaseRecord, WantedRelease,
-    release_key as release_key_of, wanted_key,
-};
+use crate::record::golden::{GOLDEN, GoldenHead, RELEASE, ReleaseRecord, WantedRelease, wanted_key};
 use crate::record::{Held, RecordError, fetch, list};
+use crate::release_keys::{KeyRing, Worth};
 use crate::store::Revision;
 use crate::store::blobs::FetchError;
-
-/// How many different keys must sign a release.
-const THRESHOLD: NonZeroU8 = NonZeroU8::MIN;
 
 /// The golden values cannot be read, or an envelope is not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +41,6 @@ pub enum GoldenError {
     /// Two releases contradict each other.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
-    /// A stored release key is no PEM.
-    #[error("the release key {0} is no PEM public key; restore the last backup")]
-    Pem(String),
-    /// There is no release key.
-    #[error("no release key is registered; the owner's folder has one")]
-    NoKey,
 }
 
 /// The releases at one revision of the golden head.
@@ -60,8 +50,19 @@ pub struct Golden {
     pub version: Revision,
     /// The head's counter.
     pub n: u64,
-    /// The releases.
+    /// The releases that count.
     pub values: Arc<ReferenceValues>,
+    /// Those that count for nothing, with the reason.
+    pub void: Arc<BTreeMap<ReleaseId, String>>,
+}
+
+impl Golden {
+    /// Whether `release` keeps trust at `now`.
+    #[must_use]
+    pub fn accepts(&self, release: &ReleaseId, now: UnixTime) -> bool {
+        let state = self.values.release(release).map(policy::reference::Release::state);
+        state.is_some_and(|state| matches!(state.standing(now), Standing::Accepted { .. }))
+    }
 }
 
 /// Golden values of the revision that was read last.
@@ -77,26 +78,36 @@ pub async fn current(plant: &Plant) -> Result<Golden, GoldenError> {
     {
         return Ok(known);
     }
-    let mut values = ReferenceValues::new();
-    let releases: Vec<Held<ReleaseRecord>> = list(plant.store.as_ref(), RELEASE).await?;
-    for held in releases {
-        let bytes = plant.blobs.fetch(held.record.envelope, MAX_ENVELOPE_BYTES).await?;
-        let signed = verify(plant, &bytes, &held.record.product).await?;
-        values.insert(signed, held.record.state)?;
-    }
-    let golden = Golden { version, n, values: Arc::new(values) };
+    let (values, void) = worth(plant, &KeyRing::read(plant.store.as_ref()).await?).await?;
+    let golden = Golden { version, n, values: Arc::new(values), void: Arc::new(void) };
     plant.golden.write(golden.clone());
     Ok(golden)
 }
 
+/// What counts under these keys, and what does not.
+pub(crate) async fn worth(
+    plant: &Plant,
+    keys: &KeyRing,
+) -> Result<(ReferenceValues, BTreeMap<ReleaseId, String>), GoldenError> {
+    let (mut values, mut void) = (ReferenceValues::new(), BTreeMap::new());
+    let releases: Vec<Held<ReleaseRecord>> = list(plant.store.as_ref(), RELEASE).await?;
+    for Held { record, .. } in releases {
+        let bytes = plant.blobs.fetch(record.envelope, MAX_ENVELOPE_BYTES).await?;
+        match (keys.worth(&record, &bytes)?, record.id()) {
+            (Worth::Counts(signed), _) => values.insert(*signed, record.state)?,
+            (Worth::Void(why), Some(id)) => drop(void.insert(id, why)),
+            (Worth::Void(_), None) => {}
+        }
+    }
+    Ok((values, void))
+}
+
 /// The release that devices of `product` are told to install, while it is accepted.
-pub async fn wanted(plant: &Plant, product: &ProductName) -> Result<Option<ReleaseId>, RecordError> {
+pub async fn wanted(plant: &Plant, product: &ProductName) -> Result<Option<ReleaseId>, GoldenError> {
     let store = plant.store.as_ref();
     let wanted: Option<Held<WantedRelease>> = fetch(store, wanted_key(product)).await?;
     let Some(wanted) = wanted.map(|held| held.record.release) else { return Ok(None) };
-    let key = release_key_of(product, wanted.version.as_str());
-    let release: Option<Held<ReleaseRecord>> = fetch(store, key).await?;
-    Ok(release.filter(|held| held.record.is_accepted(plant.now())).map(|_| wanted))
+    Ok(current(plant).await?.accepts(&wanted, plant.now()).then_some(wanted))
 }
 
 impl GoldenCache {
@@ -107,31 +118,4 @@ impl GoldenCache {
     fn write(&self, golden: Golden) {
         *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(golden);
     }
-}
-
-/// Verifies an envelope that claims to be of `product` against the registered release keys.
-pub async fn verify(
-    plant: &Plant,
-    envelope: &[u8],
-    product: &ProductName,
-) -> Result<SignedRelease, GoldenError> {
-    let records: Vec<Held<ReleaseKeyRecord>> = list(plant.store.as_ref(), RELEASE_KEY).await?;
-    let keys =
-        records.iter().map(|held| release_key(&held.record, product)).collect::<Result<Vec<_>, _>>()?;
-    if keys.is_empty() {
-        return Err(GoldenError::NoKey);
-    }
-    let keys = ReleaseKeys::new(keys, THRESHOLD)?;
-    Ok(Envelope::parse(envelope)?.verify(&keys)?)
-}
-
-/// A registered key; one without stated products may sign the product at hand.
-fn release_key(record: &ReleaseKeyRecord, product: &ProductName) -> Result<ReleaseKey, GoldenError> {
-    let pem = pem::parse(&record.public_key).map_err(|error| GoldenError::Pem(error.to_string()))?;
-    let products: BTreeSet<ProductName> = if record.products.is_empty() {
-        BTreeSet::from([product.clone()])
-    } else {
-        record.products.iter().cloned().collect()
-    };
-    Ok(ReleaseKey::from_spki(pem.contents(), products)?)
 }

@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod plant;
 pub mod ports;
 pub mod record;
+pub mod release_keys;
 pub mod rollout;
 pub mod secrets;
 pub mod server;

@@ -3,6 +3,7 @@
 //! A resumed session never meets the verifier again, so tickets are off. Server certificate and
 //! client anchors are swapped while the broker runs; new handshakes follow at once.
 
+use std::iter;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -89,7 +90,9 @@ fn server_certificate(plant: &Plant) -> Result<CertifiedKey, TlsError> {
     let validity = Validity { not_before: now.minus(SERVER_BACKDATE), not_after: now.plus(SERVER_LIFETIME) };
     let params = profile::broker_server(&keys.domain, validity, plant.serial()?)?;
     let leaf = keys.issuing.sign_certificate(&params, &key.spki())?;
-    let chain = vec![CertificateDer::from(leaf), CertificateDer::from(keys.issuing.certificate().to_vec())];
+    // The root too: who was given only its fingerprint finds the certificate here.
+    let above = [keys.issuing.certificate().to_vec(), keys.root.clone()].map(CertificateDer::from);
+    let chain = iter::once(CertificateDer::from(leaf)).chain(above).collect();
     let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.to_pkcs8().to_vec()));
     plant.metrics.issued(CertificateKind::Server);
     plant.metrics.serves_until(validity.not_after);

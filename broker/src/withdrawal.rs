@@ -1,5 +1,6 @@
 //! Withdrawals reach every device: whoever last proved to run a withdrawn release loses the certificates of the
-//! zones that enforce it, connected or not, so that peers refuse them by the next CRL.
+//! zones that enforce it, connected or not, so that peers refuse them by the next CRL. So it is with a release for
+//! which only compromised keys vouch.
 //!
 //! The withdrawal itself is one small transaction, which also leaves a [`Withdrawal`] to do. It is done in steps of
 //! bounded size and is removed after the last one, so that a broker that stops in between goes on where it was. A
@@ -12,14 +13,17 @@ use std::time::Duration;
 use policy::appraisal::finding::FindingKind;
 use policy::appraisal::policy::Mode;
 use policy::id::{DeviceName, ProductName, ZoneName};
+use policy::reference::release::ReleaseId;
 use policy::zone::Zone;
 
 use crate::audit::Event;
+use crate::golden;
 use crate::plant::Plant;
 use crate::record::device::{
     ATTESTED, Attested, Decision, Device, HeldCertificates, device_key, held_place, held_prefix,
 };
-use crate::record::golden::{WITHDRAWAL, Withdrawal};
+use crate::record::golden::{ReleaseRecord, WITHDRAWAL, Withdrawal, release_key};
+use crate::record::release_key::{COMPROMISE, Compromise};
 use crate::record::zone::ZONE;
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
@@ -55,7 +59,9 @@ pub(crate) async fn follow(plant: Arc<Plant>) {
 fn concerns(event: &WatchEvent) -> bool {
     match event {
         WatchEvent::Resync { .. } => true,
-        WatchEvent::Change(change) => change.keys.iter().any(|key| key.starts_with(WITHDRAWAL)),
+        WatchEvent::Change(change) => {
+            change.keys.iter().any(|key| key.starts_with(WITHDRAWAL) || key.starts_with(COMPROMISE))
+        }
     }
 }
 
@@ -63,7 +69,10 @@ fn concerns(event: &WatchEvent) -> bool {
 pub(crate) async fn finish(plant: &Plant) -> Result<(), Refusal> {
     let open: Vec<Held<Withdrawal>> = list(plant.store.as_ref(), WITHDRAWAL).await?;
     for withdrawal in open {
-        let (devices, revoked) = reach(plant, &withdrawal.record).await?;
+        let Withdrawal { release, reason, .. } = &withdrawal.record;
+        let why = format!("{release} was withdrawn: {reason}");
+        let loss = Loss { release, why, revocation: "its release was withdrawn" };
+        let (devices, revoked) = reach(plant, &loss).await?;
         let text = format!("reached {devices} devices, {revoked} certificates revoked");
         let release = withdrawal.record.release.to_string();
         let event = Event::new(plant.now(), "broker", "golden.withdrawn", &release, &text);
@@ -71,23 +80,67 @@ pub(crate) async fn finish(plant: &Plant) -> Result<(), Refusal> {
         commit(plant, txn.audit(event.entry())).await?;
         tracing::warn!(release, devices, revoked, "a withdrawal reached every device that ran the release");
     }
+    let open: Vec<Held<Compromise>> = list(plant.store.as_ref(), COMPROMISE).await?;
+    for compromise in open {
+        let (devices, revoked) = expose(plant, &compromise.record).await?;
+        let text = format!("reached {devices} devices, {revoked} certificates revoked");
+        let key = compromise.record.key.to_string();
+        let event = Event::new(plant.now(), "broker", "release-key.compromised", &key, &text);
+        let txn = Txn::new().unchanged(compromise.key.clone(), compromise.version).delete(compromise.key);
+        commit(plant, txn.audit(event.entry())).await?;
+        tracing::warn!(
+            key,
+            devices,
+            revoked,
+            "a compromise reached every device that ran what the key signed"
+        );
+    }
     Ok(())
 }
 
+/// Revokes what rests on releases that the key signed and that count for nothing. Returns how many devices and
+/// certificates.
+async fn expose(plant: &Plant, compromise: &Compromise) -> Result<(usize, usize), Refusal> {
+    // Read now: what was signed again by other keys meanwhile counts.
+    let golden = golden::current(plant).await.map_err(Refusal::internal)?;
+    let (mut devices, mut revoked) = (0, 0);
+    for (release, why) in golden.void.iter() {
+        let slot = release_key(&release.product, release.version.as_str());
+        let held: Option<Held<ReleaseRecord>> = fetch(plant.store.as_ref(), slot).await?;
+        let id = compromise.key.to_string();
+        if !held.is_some_and(|held| held.record.signers.contains(&id)) {
+            continue;
+        }
+        let why = format!("{release} counts for nothing: {why}");
+        let loss = Loss { release, why, revocation: "the key of its release is compromised" };
+        let (more, certificates) = reach(plant, &loss).await?;
+        (devices, revoked) = (devices + more, revoked + certificates);
+    }
+    Ok((devices, revoked))
+}
+
+/// A release that keeps no trust any more, and why.
+struct Loss<'a> {
+    release: &'a ReleaseId,
+    why: String,
+    /// The same, as revocations say it.
+    revocation: &'static str,
+}
+
 /// Revokes what the devices hold that last proved to run the release. Returns how many devices and certificates.
-async fn reach(plant: &Plant, withdrawal: &Withdrawal) -> Result<(usize, usize), Refusal> {
-    let zones = enforcing(plant, &withdrawal.release.product).await?;
+async fn reach(plant: &Plant, loss: &Loss<'_>) -> Result<(usize, usize), Refusal> {
+    let zones = enforcing(plant, &loss.release.product).await?;
     let all: Vec<Held<Attested>> = list(plant.store.as_ref(), ATTESTED).await?;
     let (mut devices, mut batch) = (0, Batch::default());
     for attested in all {
         let name = attested.key.strip_prefix(ATTESTED).and_then(|name| name.parse::<DeviceName>().ok());
-        let runs = attested.record.running().contains(&withdrawal.release);
+        let runs = attested.record.running().contains(loss.release);
         let Some(name) = name.filter(|_| runs && attested.record.lost.is_none()) else { continue };
         if !is_in(plant, &name, &zones).await? {
             continue;
         }
         devices += 1;
-        lose(plant, &mut batch, withdrawal, &name, attested, &zones).await?;
+        lose(plant, &mut batch, loss, &name, attested, &zones).await?;
     }
     batch.commit(plant).await?;
     Ok((devices, batch.revoked))
@@ -111,13 +164,13 @@ async fn is_in(plant: &Plant, name: &DeviceName, zones: &BTreeSet<ZoneName>) -> 
 async fn lose(
     plant: &Plant,
     batch: &mut Batch,
-    withdrawal: &Withdrawal,
+    loss: &Loss<'_>,
     name: &DeviceName,
     mut attested: Held<Attested>,
     zones: &BTreeSet<ZoneName>,
 ) -> Result<(), Refusal> {
     let now = plant.now();
-    let why = format!("{} was withdrawn: {}", withdrawal.release, withdrawal.reason);
+    let why = &loss.why;
     let prefix = held_prefix(name);
     let held: Vec<Held<HeldCertificates>> = list(plant.store.as_ref(), &prefix).await?;
     let (mut revoked, mut lost) = (0, BTreeSet::new());
@@ -126,7 +179,7 @@ async fn lose(
         let (zone, _) = place.ok_or_else(|| Refusal::internal(format!("store key {}", held.key)))?;
         if zones.contains(&zone) {
             let step = Txn::new().unchanged(attested.key.clone(), attested.version);
-            let (count, step) = revoke_all(step, name, &zone, held, now, "its release was withdrawn")?;
+            let (count, step) = revoke_all(step, name, &zone, held, now, loss.revocation)?;
             batch.add(plant, step, count).await?;
             revoked += count;
             lost.insert(zone);

@@ -108,6 +108,14 @@ label!(
     ReleaseKeyName, "name of a release key", false
 );
 
+impl ReleaseKeyName {
+    /// The name of the key that is made with a plant.
+    #[must_use]
+    pub fn first() -> Self {
+        Self("init".to_owned())
+    }
+}
+
 /// The plant's own domain, for example `plant.example`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PlantDomain(String);

@@ -40,7 +40,8 @@ impl Code {
     /// Whether the plant root with this digest is the one that the code is for.
     #[must_use]
     pub fn is_for(&self, root: &Digest) -> bool {
-        root.0.starts_with(&self.root)
+        // Every byte is compared, whatever the first ones say.
+        self.root.iter().zip(root.0).fold(0, |differs, (ours, theirs)| differs | (ours ^ theirs)) == 0
     }
 
     /// The code as text. Shown once.

@@ -15,6 +15,7 @@ fn generate(out: &Path) {
         "watch",
         "device",
         "golden",
+        "release_key",
         "rollout",
         "zone",
         "audit",

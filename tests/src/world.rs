@@ -79,6 +79,13 @@ impl World {
         Answer::of_input(&out, &self.address, &args, code)
     }
 
+    /// The same, with nothing but the code to know the plant by.
+    pub fn accept_by_code(&self, name: &str, code: &str) -> Answer {
+        let out = self.plant.run_path(name);
+        let args = ["admin", "accept", "-", "--out", &out.display().to_string()];
+        Answer::of_input(&out, &self.address, &args, code)
+    }
+
     /// Runs `touchstone` as the owner and expects success. The words of `line` are separated by blanks.
     pub fn admin(&self, line: &str) -> Value {
         self.tool(&line.split(' ').collect::<Vec<_>>()).done()

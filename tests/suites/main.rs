@@ -12,6 +12,7 @@ mod metrics;
 mod overriding;
 mod people;
 mod recovery;
+mod release_keys;
 mod rollout;
 mod software_keys;
 mod story;

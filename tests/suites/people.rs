@@ -46,7 +46,17 @@ fn an_invited_person_sees_and_changes_what_is_theirs() {
     let said = world.accept("wrong", &wrong).refused(3);
     assert!(said.contains("unknown, used or over"), "{said}");
     assert!(!world.plant.run_path("wrong").exists(), "a refusal leaves no folder");
-    let done = world.accept("bob", &code).done();
+    // Without a file, the root that the broker shows must have the fingerprint in the code.
+    let pin = code[..code.find('@').expect("a plant")].rfind('.').expect("parts") + 1;
+    let flipped = if &code[pin..=pin] == "0" { "1" } else { "0" };
+    let mut elsewhere = code.clone();
+    elsewhere.replace_range(pin..=pin, flipped);
+    let said = world.accept_by_code("elsewhere", &elsewhere).refused(4);
+    assert!(said.contains("shows no plant root that has the fingerprint in the code"), "{said}");
+    let done = world.accept_by_code("bob", &code).done();
+    let roots = [world.plant.run_path("bob").join("plant-root.pem"), world.plant.path("plant-root.pem")];
+    let [shown, known] = roots.map(|path| fs::read_to_string(path).expect("a plant root").replace('\r', ""));
+    assert_eq!(shown, known);
     assert_eq!((&done["name"], &done["role"]), (&Value::from("bob"), &Value::from("operator")), "{done:#}");
     world.accept("again", &code).refused(3);
 

@@ -1,16 +1,20 @@
 //! The connection to the broker: TLS 1.3 under the plant root, with the administrator's certificate.
 
+pub(crate) mod pinned;
+mod trouble;
+
 use std::error::Error as StdError;
 use std::io::{self, Cursor};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use proto::invitation;
 use proto::v1::admin_client::AdminClient;
-use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -18,9 +22,11 @@ use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use crate::clock;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
+use pinned::Pinned;
 
 /// How long a connection may take: several round trips over a slow plant network.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,10 +55,7 @@ pub(crate) async fn connect(context: &Context, patience: Patience) -> Result<Adm
 /// A connection to the broker of the context, as whoever it is the context of.
 pub(crate) async fn channel(context: &Context, patience: Patience) -> Result<Channel> {
     let dialled = tokio::time::timeout(CONNECT_TIMEOUT, dial(context)).await;
-    let stream = dialled.unwrap_or_else(|_| {
-        let limit = CONNECT_TIMEOUT.as_secs();
-        Err(unreachable(&context.address, &format!("no answer within {limit} s")))
-    })?;
+    let stream = dialled.unwrap_or_else(|_| Err(late(context)))?;
     let internal = |e: tonic::transport::Error| Failure::new(Exit::Internal, format!("connection: {e}"));
     let origin = format!("https://{}", context.plant.broker_name())
         .parse()
@@ -69,17 +72,36 @@ pub(crate) async fn channel(context: &Context, patience: Patience) -> Result<Cha
     endpoint.connect_with_connector(connector).await.map_err(internal)
 }
 
+/// The plant root that the broker of `context` shows, if it has the fingerprint in `code` and the broker is under it.
+pub(crate) async fn plant_root(
+    context: &Context,
+    code: &invitation::Code,
+) -> Result<CertificateDer<'static>> {
+    let verifier = Arc::new(Pinned::new(code.clone()));
+    let config = builder()?.dangerous().with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<_>);
+    let dialled =
+        tokio::time::timeout(CONNECT_TIMEOUT, shake(context, finished(config.with_no_client_auth())));
+    dialled.await.unwrap_or_else(|_| Err(late(context)))?;
+    verifier
+        .found()
+        .ok_or_else(|| Failure::new(Exit::Internal, "the broker was verified under no plant root"))
+}
+
 async fn dial(context: &Context) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>> {
+    let stream = shake(context, tls_config(context)?).await?;
+    greeted(stream).await.map_err(|e| trouble::tls(context, &e, clock::now()))
+}
+
+async fn shake(context: &Context, config: ClientConfig) -> Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(&context.address)
         .await
-        .map_err(|e| unreachable(&context.address, &e.to_string()))?;
-    tcp.set_nodelay(true).map_err(|e| unreachable(&context.address, &e.to_string()))?;
+        .map_err(|e| trouble::unreachable(&context.address, &e.to_string()))?;
+    tcp.set_nodelay(true).map_err(|e| trouble::unreachable(&context.address, &e.to_string()))?;
     let name = context.plant.broker_name();
     let server = ServerName::try_from(name.clone())
         .map_err(|e| Failure::unusable(format!("`{name}` is no DNS name: {e}")))?;
-    let connector = TlsConnector::from(Arc::new(tls_config(context)?));
-    let stream = connector.connect(server, tcp).await.map_err(|e| tls_failure(context, &e))?;
-    greeted(stream).await.map_err(|e| tls_failure(context, &e))
+    let connector = TlsConnector::from(Arc::new(config));
+    connector.connect(server, tcp).await.map_err(|e| trouble::tls(context, &e, clock::now()))
 }
 
 /// Waits for the first bytes of the broker, and gives them back in front of the stream.
@@ -100,62 +122,41 @@ async fn greeted(mut stream: TlsStream<TcpStream>) -> io::Result<impl AsyncRead 
     Ok(tokio::io::join(Cursor::new(first).chain(read), write))
 }
 
+fn late(context: &Context) -> Failure {
+    trouble::unreachable(&context.address, &format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))
+}
+
 fn tls_config(context: &Context) -> Result<ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     for root in &context.plant_root {
         roots.add(root.clone()).map_err(|e| Failure::unusable(format!("plant-root.pem: {e}")))?;
     }
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|e| Failure::new(Exit::Internal, format!("TLS 1.3: {e}")))?
-        .with_root_certificates(roots);
-    let mut config = match &context.identity {
+    let config = builder()?.with_root_certificates(roots);
+    Ok(finished(match &context.identity {
         Some(identity) => config
             .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
             .map_err(|e| Failure::unusable(format!("admin.pem and admin.key: {e}")))?,
         None => config.with_no_client_auth(),
-    };
+    }))
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
+    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| Failure::new(Exit::Internal, format!("TLS 1.3: {e}")))
+}
+
+fn finished(mut config: ClientConfig) -> ClientConfig {
     config.alpn_protocols = vec![b"h2".to_vec()];
     // One command, one connection: nothing to resume, and a resumed session skips verification.
     config.resumption = Resumption::disabled();
-    Ok(config)
-}
-
-fn unreachable(address: &str, why: &str) -> Failure {
-    Failure::new(Exit::Unreachable, format!("the broker at {address} cannot be reached: {why}"))
-        .next("is touchstone-broker running, and is the address right (--address, TOUCHSTONE_ADDRESS)?")
-}
-
-fn tls_failure(context: &Context, error: &io::Error) -> Failure {
-    match tls_error(error) {
-        Some(rustls::Error::AlertReceived(alert)) => not_accepted(&format!("{alert:?}")),
-        Some(rustls::Error::InvalidCertificate(why)) => Failure::new(
-            Exit::Unreachable,
-            format!("the server at {} is not the broker of {}: {why}", context.address, context.plant),
-        )
-        .next("check the address; plant-root.pem in the context folder must be this plant's"),
-        _ => unreachable(&context.address, &error.to_string()),
-    }
-}
-
-fn not_accepted(alert: &str) -> Failure {
-    Failure::new(
-        Exit::NotPermitted,
-        format!("the broker does not accept this administrator's certificate ({alert})"),
-    )
-    .next("admin.pem in the context folder may be expired or revoked; ask an owner for another")
-}
-
-/// The TLS error that an I/O error wraps, if it does.
-fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref().and_then(|inner| inner.downcast_ref())
+    config
 }
 
 /// What a refused or failed call means to the person who made it.
 pub(crate) fn failed(status: &Status) -> Failure {
     if let Some(denial) = proto::denial::from_status(status) {
-        return Failure::denied(denial);
+        return Failure::denied(denial, clock::now());
     }
     let transport = StdError::source(status).is_some();
     let what = if status.message().is_empty() { status.code().description() } else { status.message() };
@@ -171,10 +172,7 @@ pub(crate) fn failed(status: &Status) -> Failure {
         | Code::FailedPrecondition
         | Code::Aborted
         | Code::ResourceExhausted => Failure::new(Exit::Negative, what),
-        Code::Unimplemented => {
-            Failure::new(Exit::Internal, format!("the broker does not know this call: {what}"))
-                .next("update the broker; `touchstone status` shows its version")
-        }
+        Code::Unimplemented => Failure::outdated(),
         Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => {
             Failure::new(Exit::Internal, format!("the broker reported an internal error: {what}"))
                 .next("its log says more: journalctl -u touchstone-broker")

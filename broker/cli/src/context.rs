@@ -8,9 +8,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use policy::id::PlantDomain;
+use policy::time::{UnixTime, Validity};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::Deserialize;
+use x509_cert::Certificate;
+use x509_cert::der::{Decode, Encode};
+use x509_cert::time::Time;
 
 use crate::args::Global;
 use crate::contexts;
@@ -40,6 +44,16 @@ pub(crate) struct Identity {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     /// The key.
     pub(crate) key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// From when to when the certificate holds; none if it cannot be read.
+    pub(crate) fn validity(&self) -> Option<Validity> {
+        let certificate = Certificate::from_der(self.chain.first()?).ok()?;
+        let validity = certificate.tbs_certificate().validity();
+        let instant = |time: Time| UnixTime(time.to_unix_duration().as_secs());
+        Some(Validity { not_before: instant(validity.not_before), not_after: instant(validity.not_after) })
+    }
 }
 
 impl fmt::Debug for Context {
@@ -74,22 +88,29 @@ impl Context {
     pub(crate) fn open(global: &Global) -> Result<Self> {
         let folder = contexts::folder(global)?;
         let written = ContextFile::read(&folder)?;
-        Ok(Self {
-            plant: written.plant,
-            address: global.address.clone().unwrap_or(written.address),
-            plant_root: read_certificates(&folder.join("plant-root.pem"))?,
-            identity: Some(Identity {
-                chain: read_certificates(&folder.join("admin.pem"))?,
-                key: read_tls_key(&folder.join("admin.key"))?,
-            }),
-            folder,
-        })
+        let plant_root = read_certificates(&folder.join("plant-root.pem")).map_err(incomplete)?;
+        let identity = Identity {
+            chain: read_certificates(&folder.join("admin.pem")).map_err(incomplete)?,
+            key: read_tls_key(&folder.join("admin.key")).map_err(incomplete)?,
+        };
+        let address = global.address.clone().unwrap_or(written.address);
+        Ok(Self { plant: written.plant, address, plant_root, identity: Some(identity), folder })
     }
 
     /// The file in the context folder with the key that signs golden releases.
     pub(crate) fn release_key(global: &Global) -> Result<PathBuf> {
         Ok(contexts::folder(global)?.join("release.key"))
     }
+}
+
+/// The SubjectPublicKeyInfo of a certificate; none if it cannot be read.
+pub(crate) fn spki(certificate: &[u8]) -> Option<Vec<u8>> {
+    Certificate::from_der(certificate).ok()?.tbs_certificate().subject_public_key_info().to_der().ok()
+}
+
+/// Says what to do about a context folder in which something is missing or broken.
+fn incomplete(failure: Failure) -> Failure {
+    failure.hint("a context folder is whole or of no use: copy it again from where it was made (`touchstone context add NAME DIR`), or name another with --context".to_owned())
 }
 
 /// PEM of one object.

@@ -56,14 +56,16 @@ impl Exit {
     const fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done",
-            Self::NeedsYou => "something needs you (status; exposure: a device is proven, may or unknown)",
-            Self::UnusableInput => "unusable input: a file or value cannot be used",
-            Self::Negative => "the answer is no: refused, does not chain, no such thing",
-            Self::Unreachable => "the broker cannot be reached or asks to come back later",
-            Self::NotPermitted => "this administrator may not do that",
-            Self::Waits => "not carried out yet: it waits for a second person (change approve)",
+            Self::NeedsYou => "something needs you: `status`, `exposure`",
+            Self::UnusableInput => "a file or value cannot be used",
+            Self::Negative => "the answer is no: refused, does not chain, no such thing, not agreed to",
+            Self::Unreachable => "the broker cannot be reached, is another one, or asks to come back later",
+            Self::NotPermitted => "this administrator may not do that, or has no certificate that counts",
+            Self::Waits => "not carried out yet: it waits for a second person",
             Self::Usage => "bad usage of the command line",
-            Self::Internal => "internal error of the broker or of this program",
+            Self::Internal => {
+                "an error inside the broker or the tool, or a broker that is too old for the command"
+            }
         }
     }
 }
@@ -92,16 +94,14 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_names_every_code() {
+    fn the_readme_has_the_same_table() {
         let readme = include_str!("../../../README.md");
         let table = readme.split("## Exit codes").nth(1).unwrap().split("\n## ").next().unwrap();
-        let of_tool: Vec<String> = table
-            .lines()
-            .filter_map(|line| line.strip_prefix("| "))
-            .filter_map(|line| line.split(" | ").next().zip(line.split('|').nth(1)))
-            .filter(|(code, meaning)| code.parse::<u8>().is_ok() && !meaning.trim().is_empty())
-            .map(|(code, _)| code.to_owned())
-            .collect();
-        assert_eq!(of_tool, Exit::ALL.map(|exit| exit.code().to_string()));
+        let cells = |line: &str| line.split('|').skip(1).take(2).map(|cell| cell.trim().to_owned()).collect();
+        let rows = table.lines().filter(|line| line.starts_with("| ")).map(cells);
+        let of_tool: Vec<Vec<String>> =
+            rows.filter(|row: &Vec<_>| row[0].parse::<u8>().is_ok() && !row[1].is_empty()).collect();
+        let ours = Exit::ALL.map(|exit| vec![exit.code().to_string(), exit.meaning().to_owned()]);
+        assert_eq!(of_tool, ours);
     }
 }

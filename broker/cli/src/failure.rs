@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use policy::time::UnixTime;
 use proto::v1::{Denial, DenialReason};
 use serde::Serialize;
 
@@ -21,7 +22,16 @@ pub(crate) struct Failure {
     findings: Vec<Finding>,
     next: Option<String>,
     change: Option<String>,
-    unknown: bool,
+    lack: Option<Lack>,
+}
+
+/// What the broker does not have. To ask it once more tells more about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// A thing of this name.
+    Thing,
+    /// The call: it is older than this program.
+    Call,
 }
 
 /// What programs read of a call that waits for a second person.
@@ -35,7 +45,7 @@ struct Waiting<'a> {
 impl Failure {
     /// A failure in one line.
     pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), findings: Vec::new(), next: None, change: None, unknown: false }
+        Self { exit, what: what.into(), findings: Vec::new(), next: None, change: None, lack: None }
     }
 
     /// A file or value that cannot be used.
@@ -55,16 +65,23 @@ impl Failure {
         self
     }
 
-    /// A structured refusal of the broker.
-    pub(crate) fn denied(denial: Denial) -> Self {
-        let unknown = denial.reason() == DenialReason::NotFound;
+    /// A broker that is older than this program and does not know the call.
+    pub(crate) fn outdated() -> Self {
+        let what = "the broker does not know this call: it is older than this touchstone";
+        Self { lack: Some(Lack::Call), ..Self::new(Exit::Internal, what) }
+    }
+
+    /// A structured refusal of the broker, received `now`.
+    pub(crate) fn denied(denial: Denial, now: UnixTime) -> Self {
+        let lack = (denial.reason() == DenialReason::NotFound).then_some(Lack::Thing);
         let next = match (denial.retry_after_seconds, denial.reason()) {
             (0, DenialReason::NotPermitted) => {
                 Some("ask an administrator whose certificate allows it".to_owned())
             }
             (0, DenialReason::ClockSkew) => Some(format!(
-                "the broker's clock says {}; set this machine's clock",
-                words::rfc3339(denial.broker_time)
+                "the broker's clock says {}, this machine's {now}, {} apart: set the one that is wrong",
+                words::rfc3339(denial.broker_time),
+                words::span(now.0.abs_diff(denial.broker_time))
             )),
             (0, _) => None,
             (seconds, _) => Some(format!("try again in {}", words::span(u64::from(seconds)))),
@@ -75,13 +92,13 @@ impl Failure {
             findings: denial.findings.into_iter().map(Finding::from).collect(),
             next,
             change: (!denial.change.is_empty()).then_some(denial.change),
-            unknown,
+            lack,
         }
     }
 
-    /// Whether the broker knows no such thing.
-    pub(crate) const fn is_unknown(&self) -> bool {
-        self.unknown
+    /// What the broker does not have, if that is why.
+    pub(crate) const fn lack(&self) -> Option<Lack> {
+        self.lack
     }
 
     /// Adds what may be meant, unless it is said already what to do next.
@@ -91,7 +108,6 @@ impl Failure {
     }
 
     /// How the program ends.
-    #[cfg(test)]
     pub(crate) const fn exit(&self) -> Exit {
         self.exit
     }
@@ -146,21 +162,24 @@ mod tests {
 
     #[test]
     fn a_denial_shows_message_findings_and_when_to_retry() {
-        let failure = Failure::denied(Denial {
-            reason: DenialReason::ReferenceMismatch.into(),
-            message: "press-7 does not match edge@1.4".to_owned(),
-            findings: vec![proto::v1::Finding {
-                pcr: Some(4),
-                event: Some(23),
-                event_type: "EV_EFI_BOOT_SERVICES_APPLICATION".to_owned(),
-                subject: "kernel".to_owned(),
-                expected: vec!["aa".repeat(32)],
-                seen: "bb".repeat(32),
-                ..proto::v1::Finding::default()
-            }],
-            retry_after_seconds: 90,
-            ..Denial::default()
-        });
+        let failure = Failure::denied(
+            Denial {
+                reason: DenialReason::ReferenceMismatch.into(),
+                message: "press-7 does not match edge@1.4".to_owned(),
+                findings: vec![proto::v1::Finding {
+                    pcr: Some(4),
+                    event: Some(23),
+                    event_type: "EV_EFI_BOOT_SERVICES_APPLICATION".to_owned(),
+                    subject: "kernel".to_owned(),
+                    expected: vec!["aa".repeat(32)],
+                    seen: "bb".repeat(32),
+                    ..proto::v1::Finding::default()
+                }],
+                retry_after_seconds: 90,
+                ..Denial::default()
+            },
+            UnixTime(0),
+        );
         assert_eq!(failure.exit(), Exit::Negative);
         let text = failure.text();
         for part in ["touchstone: press-7 does not match", "PCR 4, event 23", "kernel", "try again in 90 s"] {
@@ -168,6 +187,15 @@ mod tests {
         }
         assert!(text.contains(&format!("expected sha256:{}", "aa".repeat(32))), "{text}");
         assert!(text.contains(&format!("seen     sha256:{}", "bb".repeat(32))), "{text}");
+    }
+
+    #[test]
+    fn two_clocks_are_told_apart() {
+        let denial =
+            Denial { reason: DenialReason::ClockSkew.into(), broker_time: 7_200, ..Denial::default() };
+        let text = Failure::denied(denial, UnixTime(0)).text();
+        assert!(text.contains("broker's clock says 1970-01-01T02:00:00Z, this machine's 1970"), "{text}");
+        assert!(text.contains("2 h apart"), "{text}");
     }
 
     #[test]

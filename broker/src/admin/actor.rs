@@ -37,6 +37,14 @@ pub enum Act {
     SetReleaseState,
     /// Which release a product's devices are told to install.
     WantRelease,
+    /// A key that may sign releases.
+    AddReleaseKey,
+    /// Another key in its place.
+    RotateReleaseKey,
+    /// Ends a key.
+    RemoveReleaseKey,
+    /// How many keys must sign.
+    SetReleaseThreshold,
     /// Moves the wanted release through the devices of a product.
     StartRollout,
     /// Stops that.
@@ -109,6 +117,10 @@ impl Act {
         Self::ApplyRelease,
         Self::SetReleaseState,
         Self::WantRelease,
+        Self::AddReleaseKey,
+        Self::RotateReleaseKey,
+        Self::RemoveReleaseKey,
+        Self::SetReleaseThreshold,
         Self::StartRollout,
         Self::HaltRollout,
         Self::ResumeRollout,
@@ -175,7 +187,15 @@ impl Act {
             | Self::EndOverride
             | Self::AttestDevice
             | Self::CreateToken => AdminRole::Operator,
-            Self::CreateZone | Self::AllowConduit | Self::CloseConduit | Self::SetZone => AdminRole::Security,
+            // Whoever makes releases does not say who may sign them.
+            Self::AddReleaseKey
+            | Self::RotateReleaseKey
+            | Self::RemoveReleaseKey
+            | Self::SetReleaseThreshold
+            | Self::CreateZone
+            | Self::AllowConduit
+            | Self::CloseConduit
+            | Self::SetZone => AdminRole::Security,
             Self::InviteAdministrator
             | Self::RemoveAdministrator
             | Self::SetAdministrator
@@ -216,6 +236,10 @@ impl Act {
             Self::ApplyRelease
             | Self::SetReleaseState
             | Self::WantRelease
+            | Self::AddReleaseKey
+            | Self::RotateReleaseKey
+            | Self::RemoveReleaseKey
+            | Self::SetReleaseThreshold
             | Self::StartRollout
             | Self::ResumeRollout
             | Self::Rollback
@@ -259,6 +283,10 @@ impl Act {
             Self::ApplyRelease => "golden.apply",
             Self::SetReleaseState => "golden.set-state",
             Self::WantRelease => "golden.want",
+            Self::AddReleaseKey => "release-key.add",
+            Self::RotateReleaseKey => "release-key.rotate",
+            Self::RemoveReleaseKey => "release-key.remove",
+            Self::SetReleaseThreshold => "release-key.threshold",
             Self::StartRollout => "rollout.start",
             Self::HaltRollout => "rollout.halt",
             Self::ResumeRollout => "rollout.resume",

@@ -85,7 +85,7 @@ pub struct Status {
 pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
     let now = plant.now();
     let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
-    let releases = golden::all(plant).await?;
+    let releases = golden::counting(plant).await?;
     let active = || releases.iter().filter(|release| release.state == ReleaseState::Active);
     let mut devices = BTreeMap::new();
     // First, so that no page leaves them out.
@@ -112,6 +112,7 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
         &zones,
         &active().map(|release| release.product.clone()).collect(),
     ));
+    attention.extend(golden::keys::attention(plant).await?);
     let lately = UnixTime(now.0.saturating_sub(DAY));
     attention.extend(of_changes(plant, actor).await?);
     attention.extend(of_certificates(actor, keys.issuing.not_after(), now));

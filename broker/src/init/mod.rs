@@ -11,17 +11,18 @@ pub use self::kit::KitError;
 use std::path::{Path, PathBuf};
 
 use policy::digest::Digest;
-use policy::id::PlantDomain;
+use policy::id::{PlantDomain, ReleaseKeyName};
 use policy::time::{UnixTime, Validity};
 
 use crate::admin::people::LIFETIME;
 use crate::ca::{AuthorityKey, CaError, Issuer, Serial, profile};
 use crate::files::{make_private_dir, write_public, write_secret};
 use crate::ports::{Clock, Entropy, EntropyError, random};
-use crate::record::golden::{GOLDEN, GoldenHead, ReleaseKeyRecord, release_key_key};
+use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::plant::{
     AdminRole, Administrator, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead, admin_key,
 };
+use crate::record::release_key::{RELEASE_KEYS, ReleaseKeyRecord, ReleaseKeysHead, release_key_key};
 use crate::record::{RecordError, stored};
 use crate::secrets::{KekError, SecretKey};
 use crate::store::sled::{OpenError, SledStore};
@@ -290,15 +291,20 @@ fn owner_records(
     };
     let release_key = AuthorityKey::generate()?;
     let record = ReleaseKeyRecord {
+        name: ReleaseKeyName::first(),
         public_key: pem("PUBLIC KEY", &release_key.spki()),
         products: Vec::new(),
         by: request.owner.clone(),
+        at: now,
+        removed: None,
+        compromised: None,
     };
-    let id = Digest::of(&release_key.spki()).hex();
+    let id = Digest::of(&release_key.spki());
     let event = crate::audit::Event::new(now, "broker", "plant.init", request.plant.as_str(), &request.owner);
     let txn = txn
         .put(admin_key(&request.owner), stored(&admin)?)
         .put(release_key_key(&id), stored(&record)?)
+        .put(RELEASE_KEYS, stored(&ReleaseKeysHead { n: 1 })?)
         .audit(event.entry());
     Ok((txn, release_key, key, chain))
 }

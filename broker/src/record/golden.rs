@@ -1,9 +1,11 @@
-//! Golden releases and the keys that sign them.
+//! Golden releases: their states, counters and wishes.
+
+use std::num::NonZeroU8;
 
 use policy::digest::Digest;
 use policy::id::ProductName;
 use policy::reference::release::ReleaseId;
-use policy::reference::state::{ReleaseState, Standing};
+use policy::reference::state::ReleaseState;
 use policy::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +15,6 @@ use crate::store::record::Record;
 pub const GOLDEN: &str = "golden";
 /// Prefix of releases.
 pub const RELEASE: &str = "release/";
-/// Prefix of release keys.
-pub const RELEASE_KEY: &str = "release-key/";
 /// Prefix of product counters.
 pub const PRODUCT: &str = "product/";
 /// Prefix of wanted releases.
@@ -51,6 +51,9 @@ pub struct ReleaseRecord {
     pub manifest: Digest,
     /// Ids of the keys that signed it.
     pub signers: Vec<String>,
+    /// How many of them were needed then.
+    #[serde(default = "one")]
+    pub needed: NonZeroU8,
     /// When it was applied.
     pub applied_at: UnixTime,
     /// By whom.
@@ -60,8 +63,13 @@ pub struct ReleaseRecord {
     pub changed: Option<StateChange>,
 }
 
-/// Who gave a release its state, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What was needed before products had thresholds.
+const fn one() -> NonZeroU8 {
+    NonZeroU8::MIN
+}
+
+/// Who changed the state of a release or a key, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateChange {
     /// When.
     pub at: UnixTime,
@@ -84,12 +92,6 @@ impl ReleaseRecord {
     #[must_use]
     pub fn id(&self) -> Option<ReleaseId> {
         Some(ReleaseId { product: self.product.clone(), version: self.version.parse().ok()? })
-    }
-
-    /// Whether it keeps trust at `now`.
-    #[must_use]
-    pub fn is_accepted(&self, now: UnixTime) -> bool {
-        matches!(self.state.standing(now), Standing::Accepted { .. })
     }
 
     /// Who touched it last, and when.
@@ -139,22 +141,6 @@ impl Record for ReleaseRecord {
     const KIND: &'static str = "golden release";
 }
 
-/// A key that may sign releases.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ReleaseKeyRecord {
-    /// SubjectPublicKeyInfo, PEM.
-    pub public_key: String,
-    /// Products it may sign; none: all.
-    pub products: Vec<ProductName>,
-    /// Who registered it.
-    pub by: String,
-}
-
-impl Record for ReleaseKeyRecord {
-    const VERSION: u32 = 1;
-    const KIND: &'static str = "release key";
-}
-
 /// The highest counter that was applied for a product.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProductCounter {
@@ -189,10 +175,4 @@ pub fn withdrawal_key(release: &ReleaseId) -> String {
 #[must_use]
 pub fn product_key(product: &ProductName) -> String {
     format!("{PRODUCT}{product}")
-}
-
-/// Key of a release key.
-#[must_use]
-pub fn release_key_key(id: &str) -> String {
-    format!("{RELEASE_KEY}{id}")
 }

@@ -12,6 +12,7 @@ pub mod golden;
 pub mod invitation;
 pub mod overriding;
 pub mod plant;
+pub mod release_key;
 pub mod rollout;
 pub mod sbom;
 pub mod stage;

@@ -9,6 +9,7 @@ use policy::time::UnixTime;
 use super::fleet::{Seen, fleet, named};
 use super::last;
 use crate::audit::Event;
+use crate::golden;
 use crate::plant::Plant;
 use crate::record::device::{ATTESTED, Admission, Attested, DEVICE, Device, attested_key};
 use crate::record::golden::{GOLDEN, GoldenHead, ReleaseRecord, WantedRelease, release_key, wanted_key};
@@ -54,7 +55,8 @@ async fn forth(plant: &Plant, rollout: &Rollout, seen: &[Seen]) -> Result<Taken,
     let (plan, now) = (&rollout.plan, plant.now());
     let halted = rollout.state != RolloutState::Running;
     let release = release(plant, plan.to()).await?;
-    if !halted && !release.as_ref().is_some_and(|held| held.record.is_accepted(now)) {
+    let golden = golden::current(plant).await.map_err(Refusal::internal)?;
+    if !halted && !golden.accepts(plan.to(), now) {
         return Ok(halt(rollout, format!("{} is not accepted any more", plan.to())));
     }
     let members: Vec<Member> = seen.iter().map(|seen| seen.member_of(plan)).collect();

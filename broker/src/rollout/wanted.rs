@@ -45,7 +45,7 @@ async fn of_product(
             return Ok(Some(own.release));
         }
     }
-    golden::wanted(plant, product).await.map_err(Refusal::from)
+    golden::wanted(plant, product).await.map_err(Refusal::internal)
 }
 
 /// As it is told; not at all once it would cost the device its trust.
@@ -53,7 +53,8 @@ async fn told(plant: &Plant, release: &ReleaseId) -> Result<Option<v1::WantedRel
     let store = plant.store.as_ref();
     let key = release_key(&release.product, release.version.as_str());
     let known: Option<Held<ReleaseRecord>> = fetch(store, key).await?;
-    let accepted = known.map(|held| held.record).filter(|known| known.is_accepted(plant.now()));
+    let golden = golden::current(plant).await.map_err(Refusal::internal)?;
+    let accepted = known.map(|held| held.record).filter(|_| golden.accepts(release, plant.now()));
     Ok(accepted.map(|known| v1::WantedRelease {
         product: known.product.to_string(),
         version: known.version,

@@ -25,7 +25,7 @@ use crate::trust;
 pub enum Ask {
     /// Somebody wants to know about this device.
     Administrator,
-    /// What it last proved to run was withdrawn.
+    /// What it last proved to run was withdrawn, or its signatures count no more.
     Withdrawn,
     /// What its last verdict rests on changed, for the whole fleet at once.
     Golden,
@@ -37,7 +37,7 @@ impl Ask {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Administrator => "an administrator asks for it",
-            Self::Withdrawn => "the release that it runs was withdrawn",
+            Self::Withdrawn => "the release that it runs was withdrawn, or its release key is compromised",
             Self::Golden => "golden values changed",
         }
     }
@@ -88,7 +88,8 @@ pub async fn standing(plant: &Plant, peer: &DevicePeer) -> Result<Standing, Refu
 }
 
 fn withdrawn(golden: &Golden, release: &ReleaseId) -> bool {
-    golden.values.release(release).is_some_and(|release| release.state() == ReleaseState::Withdrawn)
+    let state = golden.values.release(release).map(policy::reference::Release::state);
+    state == Some(ReleaseState::Withdrawn) || golden.void.contains_key(release)
 }
 
 /// Whether the certificate of the connection was revoked.

@@ -248,12 +248,11 @@ impl Envelope {
         decode(&self.payload, "payload").is_ok_and(|payload| self.has_signature(&payload, key))
     }
 
-    /// The product that the payload states. Nothing is verified: it only says which keys to ask.
-    pub fn stated_product(&self) -> Result<ProductName, EnvelopeError> {
+    /// The manifest that the payload states. Nothing is verified: it only says which keys to ask, or what it was.
+    pub fn stated(&self) -> Result<Manifest, EnvelopeError> {
         let payload = decode(&self.payload, "payload")?;
         let text = str::from_utf8(&payload).map_err(|_| EnvelopeError::NotText)?;
-        let manifest = Manifest::parse(text).map_err(EnvelopeError::Manifest)?;
-        Ok(manifest.product().clone())
+        Manifest::parse(text).map_err(EnvelopeError::Manifest)
     }
 
     /// Verifies that enough registered keys for its product signed the manifest, in canonical form.

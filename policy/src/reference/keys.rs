@@ -84,18 +84,17 @@ pub enum ReleaseKeyError {
     NoProduct,
 }
 
-/// A public key and the products that it may sign releases of.
+/// A public key that can be a release key.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ReleaseKey {
+pub struct PublicKey {
     id: Digest,
     alg: ReleaseKeyAlg,
     point: Vec<u8>,
-    products: BTreeSet<ProductName>,
 }
 
-impl ReleaseKey {
+impl PublicKey {
     /// The key with this `SubjectPublicKeyInfo` in DER (RFC 5280, section 4.1.2.7).
-    pub fn from_spki(der: &[u8], products: BTreeSet<ProductName>) -> Result<Self, ReleaseKeyError> {
+    pub fn from_spki(der: &[u8]) -> Result<Self, ReleaseKeyError> {
         if der.len() > MAX_SPKI_BYTES {
             return Err(ReleaseKeyError::NotAKey);
         }
@@ -106,23 +105,20 @@ impl ReleaseKey {
             (ED25519_KEY, None) => ReleaseKeyAlg::Ed25519,
             (other, _) => return Err(ReleaseKeyError::Unsupported(other.to_string())),
         };
-        if products.is_empty() {
-            return Err(ReleaseKeyError::NoProduct);
-        }
         let bits = spki.subject_public_key.owned_to_ref();
         let point = bits.as_bytes().ok_or(ReleaseKeyError::NotAKey)?.to_vec();
         // A point that is not on the curve would be a key that verifies nothing.
         ParsedPublicKey::new(alg.verification(), &point).map_err(|_| ReleaseKeyError::NotAKey)?;
-        Ok(Self { id: Digest::of(der), alg, point, products })
+        Ok(Self { id: Digest::of(der), alg, point })
     }
 
     /// The same, from the PEM block `PUBLIC KEY` (RFC 7468, section 13).
-    pub fn from_pem(text: &str, products: BTreeSet<ProductName>) -> Result<Self, ReleaseKeyError> {
+    pub fn from_pem(text: &str) -> Result<Self, ReleaseKeyError> {
         if text.contains("PRIVATE KEY-----") {
             return Err(ReleaseKeyError::Private);
         }
         let der = pem::public_key(text.as_bytes()).map_err(|_| ReleaseKeyError::NotAKey)?;
-        Self::from_spki(&der, products)
+        Self::from_spki(&der)
     }
 
     /// The key's name: the SHA-256 of its `SubjectPublicKeyInfo`.
@@ -136,6 +132,51 @@ impl ReleaseKey {
     pub const fn alg(&self) -> ReleaseKeyAlg {
         self.alg
     }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.alg, self.id)
+    }
+}
+
+/// A public key and the products that it may sign releases of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseKey {
+    key: PublicKey,
+    products: BTreeSet<ProductName>,
+}
+
+impl ReleaseKey {
+    /// The key, for these products.
+    pub fn new(key: PublicKey, products: BTreeSet<ProductName>) -> Result<Self, ReleaseKeyError> {
+        if products.is_empty() {
+            return Err(ReleaseKeyError::NoProduct);
+        }
+        Ok(Self { key, products })
+    }
+
+    /// The key with this `SubjectPublicKeyInfo` in DER, for these products.
+    pub fn from_spki(der: &[u8], products: BTreeSet<ProductName>) -> Result<Self, ReleaseKeyError> {
+        Self::new(PublicKey::from_spki(der)?, products)
+    }
+
+    /// The same, from the PEM block `PUBLIC KEY`.
+    pub fn from_pem(text: &str, products: BTreeSet<ProductName>) -> Result<Self, ReleaseKeyError> {
+        Self::new(PublicKey::from_pem(text)?, products)
+    }
+
+    /// The key's name: the SHA-256 of its `SubjectPublicKeyInfo`.
+    #[must_use]
+    pub const fn id(&self) -> Digest {
+        self.key.id
+    }
+
+    /// The signature scheme.
+    #[must_use]
+    pub const fn alg(&self) -> ReleaseKeyAlg {
+        self.key.alg
+    }
 
     /// The products that it may sign.
     #[must_use]
@@ -145,7 +186,7 @@ impl ReleaseKey {
 
     /// Verifies a signature over `message`.
     pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
-        let key = UnparsedPublicKey::new(self.alg.verification(), &self.point);
+        let key = UnparsedPublicKey::new(self.key.alg.verification(), &self.key.point);
         key.verify(message, signature).map_err(|_| BadSignature)
     }
 
@@ -156,18 +197,12 @@ impl ReleaseKey {
             return Ok(bytes.to_vec());
         }
         match bytes.split_at_checked(COORDINATE) {
-            Some((r, s)) if self.alg == ReleaseKeyAlg::EcdsaP256 && s.len() == COORDINATE => {
+            Some((r, s)) if self.alg() == ReleaseKeyAlg::EcdsaP256 && s.len() == COORDINATE => {
                 let der = ecdsa_signature(r, s);
                 self.verify(message, &der).map(|()| der)
             }
             _ => Err(BadSignature),
         }
-    }
-}
-
-impl fmt::Debug for ReleaseKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {}", self.alg, self.id)
     }
 }
 
@@ -213,8 +248,8 @@ impl ReleaseKeys {
         }
         let mut by_id = BTreeMap::new();
         for key in keys {
-            if let Some(twin) = by_id.insert(key.id, key) {
-                return Err(ReleaseKeysError::Duplicate(twin.id));
+            if let Some(twin) = by_id.insert(key.id(), key) {
+                return Err(ReleaseKeysError::Duplicate(twin.id()));
             }
         }
         Ok(Self { keys: by_id, removed: Vec::new(), threshold })

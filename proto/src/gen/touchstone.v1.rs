@@ -2386,6 +2386,12 @@ pub struct Release {
     /// What to name in a change, so that nobody else's is overwritten.
     #[prost(message, optional, tag = "16")]
     pub seen: ::core::option::Option<Seen>,
+    /// How many keys had to sign it when it was applied.
+    #[prost(uint32, tag = "20")]
+    pub needed: u32,
+    /// Why it counts for nothing, whatever its state says; empty: it counts.
+    #[prost(string, tag = "21")]
+    pub void: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetReleaseRequest {
@@ -2400,6 +2406,163 @@ pub struct GetReleaseResponse {
     pub release: ::core::option::Option<Release>,
     #[prost(string, tag = "2")]
     pub manifest: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseKey {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    #[prost(bytes = "vec", tag = "2")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    /// P-256 or Ed25519.
+    #[prost(string, tag = "3")]
+    pub scheme: ::prost::alloc::string::String,
+    /// Products that it may sign releases of; none: every product.
+    #[prost(string, repeated, tag = "4")]
+    pub products: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// SubjectPublicKeyInfo, PEM.
+    #[prost(string, tag = "5")]
+    pub public_key: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "6")]
+    pub added_at: u64,
+    #[prost(string, tag = "7")]
+    pub added_by: ::prost::alloc::string::String,
+    /// Since when it signs nothing new; 0: it is in force.
+    #[prost(uint64, tag = "8")]
+    pub removed_at: u64,
+    #[prost(string, tag = "9")]
+    pub removed_by: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub removed_reason: ::prost::alloc::string::String,
+    /// Since when nothing counts any more that it signed; 0: it does.
+    #[prost(uint64, tag = "11")]
+    pub compromised_at: u64,
+    #[prost(string, tag = "12")]
+    pub compromised_by: ::prost::alloc::string::String,
+    #[prost(string, tag = "13")]
+    pub compromised_reason: ::prost::alloc::string::String,
+    /// What to name in a change, so that nobody else's is overwritten.
+    #[prost(message, optional, tag = "14")]
+    pub seen: ::core::option::Option<Seen>,
+}
+/// How many keys must sign a release of a product, and how many can.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseThreshold {
+    #[prost(string, tag = "1")]
+    pub product: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub needed: u32,
+    #[prost(uint32, tag = "3")]
+    pub available: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListReleaseKeysRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListReleaseKeysResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub keys: ::prost::alloc::vec::Vec<ReleaseKey>,
+    #[prost(message, repeated, tag = "2")]
+    pub thresholds: ::prost::alloc::vec::Vec<ReleaseThreshold>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddReleaseKeyRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub public_key: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "3")]
+    pub products: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+    #[prost(message, optional, tag = "5")]
+    pub seen: ::core::option::Option<Seen>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddReleaseKeyResponse {
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<ReleaseKey>,
+    /// What there was under the name.
+    #[prost(message, optional, tag = "2")]
+    pub seen: ::core::option::Option<Seen>,
+}
+/// Puts a new key, for the same products, in the place of one that is removed with it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateReleaseKeyRequest {
+    /// Name or digest.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub public_key: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+    #[prost(message, optional, tag = "4")]
+    pub seen: ::core::option::Option<Seen>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateReleaseKeyResponse {
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<ReleaseKey>,
+    #[prost(message, optional, tag = "2")]
+    pub before: ::core::option::Option<ReleaseKey>,
+    #[prost(message, optional, tag = "3")]
+    pub seen: ::core::option::Option<Seen>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveReleaseKeyRequest {
+    /// Name or digest.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// Others may have it: nothing counts any more for which only it vouches.
+    #[prost(bool, tag = "2")]
+    pub compromised: bool,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+    #[prost(message, optional, tag = "5")]
+    pub seen: ::core::option::Option<Seen>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RemoveReleaseKeyResponse {
+    /// The key as it was.
+    #[prost(message, optional, tag = "1")]
+    pub before: ::core::option::Option<ReleaseKey>,
+    /// Releases that count for nothing any more.
+    #[prost(string, repeated, tag = "2")]
+    pub void: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What that does to devices, from their last evidence.
+    #[prost(message, repeated, tag = "3")]
+    pub forecast: ::prost::alloc::vec::Vec<Forecast>,
+    /// Devices that last proved to run one of them, which lose their certificates at once.
+    #[prost(string, repeated, tag = "4")]
+    pub running: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Products that have fewer keys now than a release of them needs.
+    #[prost(message, repeated, tag = "5")]
+    pub short: ::prost::alloc::vec::Vec<ReleaseThreshold>,
+    #[prost(message, optional, tag = "6")]
+    pub seen: ::core::option::Option<Seen>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetReleaseThresholdRequest {
+    #[prost(string, tag = "1")]
+    pub product: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub needed: u32,
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+    #[prost(message, optional, tag = "4")]
+    pub seen: ::core::option::Option<Seen>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetReleaseThresholdResponse {
+    #[prost(uint32, tag = "1")]
+    pub before: u32,
+    /// Keys in force for the product.
+    #[prost(uint32, tag = "2")]
+    pub available: u32,
+    #[prost(message, optional, tag = "3")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StartRolloutRequest {
@@ -4308,6 +4471,126 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "WantRelease"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn list_release_keys(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListReleaseKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListReleaseKeysResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ListReleaseKeys",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ListReleaseKeys"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn add_release_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AddReleaseKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AddReleaseKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/AddReleaseKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "AddReleaseKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn rotate_release_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateReleaseKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateReleaseKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/RotateReleaseKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "RotateReleaseKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn remove_release_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveReleaseKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveReleaseKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/RemoveReleaseKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "RemoveReleaseKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn set_release_threshold(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetReleaseThresholdRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetReleaseThresholdResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/SetReleaseThreshold",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "SetReleaseThreshold"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn start_rollout(
             &mut self,
             request: impl tonic::IntoRequest<super::StartRolloutRequest>,
@@ -5292,6 +5575,41 @@ pub mod admin_server {
             request: tonic::Request<super::WantReleaseRequest>,
         ) -> std::result::Result<
             tonic::Response<super::WantReleaseResponse>,
+            tonic::Status,
+        >;
+        async fn list_release_keys(
+            &self,
+            request: tonic::Request<super::ListReleaseKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListReleaseKeysResponse>,
+            tonic::Status,
+        >;
+        async fn add_release_key(
+            &self,
+            request: tonic::Request<super::AddReleaseKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AddReleaseKeyResponse>,
+            tonic::Status,
+        >;
+        async fn rotate_release_key(
+            &self,
+            request: tonic::Request<super::RotateReleaseKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateReleaseKeyResponse>,
+            tonic::Status,
+        >;
+        async fn remove_release_key(
+            &self,
+            request: tonic::Request<super::RemoveReleaseKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveReleaseKeyResponse>,
+            tonic::Status,
+        >;
+        async fn set_release_threshold(
+            &self,
+            request: tonic::Request<super::SetReleaseThresholdRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetReleaseThresholdResponse>,
             tonic::Status,
         >;
         async fn start_rollout(
@@ -6568,6 +6886,231 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WantReleaseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ListReleaseKeys" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListReleaseKeysSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ListReleaseKeysRequest>
+                    for ListReleaseKeysSvc<T> {
+                        type Response = super::ListReleaseKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListReleaseKeysRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_release_keys(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListReleaseKeysSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/AddReleaseKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct AddReleaseKeySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::AddReleaseKeyRequest>
+                    for AddReleaseKeySvc<T> {
+                        type Response = super::AddReleaseKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AddReleaseKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::add_release_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AddReleaseKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/RotateReleaseKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateReleaseKeySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::RotateReleaseKeyRequest>
+                    for RotateReleaseKeySvc<T> {
+                        type Response = super::RotateReleaseKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateReleaseKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::rotate_release_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateReleaseKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/RemoveReleaseKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveReleaseKeySvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::RemoveReleaseKeyRequest>
+                    for RemoveReleaseKeySvc<T> {
+                        type Response = super::RemoveReleaseKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveReleaseKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::remove_release_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveReleaseKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/SetReleaseThreshold" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetReleaseThresholdSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::SetReleaseThresholdRequest>
+                    for SetReleaseThresholdSvc<T> {
+                        type Response = super::SetReleaseThresholdResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetReleaseThresholdRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::set_release_threshold(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetReleaseThresholdSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

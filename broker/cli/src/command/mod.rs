@@ -23,13 +23,15 @@ mod watch;
 pub(crate) mod zone;
 
 use crate::args::Command;
-use crate::failure::Result;
+use crate::failure::{Lack, Result};
 use crate::output::{Report, Session};
 
-/// Runs one command; where the broker knows no such thing, the failure says which one may be meant.
+/// Runs one command. Where the broker has no such thing, the failure says which one may be meant; where it is older
+/// than this program, which version it is.
 pub(crate) async fn run(command: Command, session: &Session) -> Result<Report> {
     match answer(command, session).await {
-        Err(failure) if failure.is_unknown() => Err(suggest::improve(failure, session).await),
+        Err(failure) if failure.lack() == Some(Lack::Thing) => Err(suggest::improve(failure, session).await),
+        Err(failure) if failure.lack() == Some(Lack::Call) => Err(suggest::version(failure, session).await),
         answered => answered,
     }
 }

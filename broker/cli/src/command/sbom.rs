@@ -171,10 +171,11 @@ async fn list(session: &Session) -> Result<Report> {
     let mut client = session.client().await?;
     let (mut sboms, mut after) = (Vec::new(), String::new());
     loop {
-        let request = v1::ListSbomsRequest { after };
+        let request = v1::ListSbomsRequest { after: after.clone() };
         let page = client.list_sboms(request).await.map_err(|s| failed(&s))?.into_inner();
         sboms.extend(page.sboms.into_iter().map(SbomView::from));
-        if page.next.is_empty() {
+        // Pages are ordered; one that does not lead on would be asked for ever.
+        if page.next.is_empty() || page.next <= after {
             return session.report(&Sboms { sboms });
         }
         after = page.next;

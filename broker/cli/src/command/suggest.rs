@@ -1,7 +1,9 @@
 //! "Did you mean": the nearest name that the broker knows, when it does not know the one that was written.
 
 use proto::v1::admin_client::AdminClient;
-use proto::v1::{ListConduitsRequest, ListDevicesRequest, ListReleasesRequest, ListZonesRequest};
+use proto::v1::{
+    GetStatusRequest, ListConduitsRequest, ListDevicesRequest, ListReleasesRequest, ListZonesRequest,
+};
 use tonic::transport::Channel;
 
 use crate::failure::Failure;
@@ -23,6 +25,25 @@ pub(crate) async fn improve(failure: Failure, session: &Session) -> Failure {
         Some(name) => failure.hint(format!("did you mean {name}?")),
         None => failure,
     }
+}
+
+/// Says which version the broker has and which one it would need.
+pub(crate) async fn version(failure: Failure, session: &Session) -> Failure {
+    let needed = env!("CARGO_PKG_VERSION");
+    let next = match broker_version(session).await {
+        Some(version) if version != needed => format!(
+            "the broker is {version}, this command needs {needed} or later: update the broker, or use touchstone {version}"
+        ),
+        _ => format!(
+            "this command needs a broker {needed} or later, built from the same release as this touchstone: update the broker"
+        ),
+    };
+    failure.hint(next)
+}
+
+async fn broker_version(session: &Session) -> Option<String> {
+    let answer = session.client().await.ok()?.get_status(GetStatusRequest {}).await.ok()?;
+    Some(answer.into_inner().broker_version).filter(|version| !version.is_empty())
 }
 
 /// Names that this administrator sees.

@@ -20,14 +20,25 @@ use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::pki::{Authority, Purpose};
-use crate::tool::{self, Ran};
+use crate::pki::{Authority, Issued, Purpose};
+use crate::schema::filler::{Filler, Fullness};
+use crate::tool::{self, Ran, Running};
 
 /// Bytes between TLS and HTTP/2; any number works.
 const PIPE: usize = 64 * 1024;
 
-/// Answers by call, first to last; each is an encoded message or a denial.
-type Script = BTreeMap<&'static str, VecDeque<Result<Vec<u8>, Denial>>>;
+/// What the broker does with a call.
+enum Act {
+    /// Answers with this encoded message.
+    Answer(Vec<u8>),
+    /// Refuses.
+    Refuse(Status),
+    /// Says nothing, ever.
+    Hang,
+}
+
+/// Acts by call, first to last.
+type Script = BTreeMap<&'static str, VecDeque<Act>>;
 
 /// A call and its encoded request.
 type Asked = (&'static str, Vec<u8>);
@@ -35,17 +46,30 @@ type Asked = (&'static str, Vec<u8>);
 #[derive(Clone, Default)]
 struct Desk {
     script: Arc<Mutex<Script>>,
+    /// How full the answers are that are not in the script; none: there are none.
+    fullness: Arc<Mutex<Option<Fullness>>>,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Desk {
-    fn answer<T: Message + Default>(&self, call: &'static str, request: &impl Message) -> Result<T, Status> {
+    async fn answer<T: Message + Default>(
+        &self,
+        call: &'static str,
+        request: &impl Message,
+    ) -> Result<T, Status> {
         self.asked.lock().unwrap().push((call, request.encode_to_vec()));
-        let answer = self.script.lock().unwrap().get_mut(call).and_then(VecDeque::pop_front);
-        match answer {
-            Some(Ok(bytes)) => Ok(T::decode(bytes.as_slice()).unwrap()),
-            Some(Err(denial)) => Err(proto::denial::to_status(&denial)),
-            None => Err(Status::internal(format!("the test has no answer for {call}"))),
+        let act = self.script.lock().unwrap().get_mut(call).and_then(VecDeque::pop_front);
+        match act {
+            Some(Act::Answer(bytes)) => Ok(T::decode(bytes.as_slice()).unwrap()),
+            Some(Act::Refuse(status)) => Err(status),
+            Some(Act::Hang) => std::future::pending().await,
+            None => match *self.fullness.lock().unwrap() {
+                Some(fullness) => {
+                    let name = std::any::type_name::<T>().rsplit("::").next().unwrap();
+                    Ok(T::decode(Filler::new().encode(name, fullness).as_slice()).unwrap())
+                }
+                None => Err(Status::internal(format!("the test has no answer for {call}"))),
+            },
         }
     }
 }
@@ -55,7 +79,7 @@ macro_rules! scripted {
         #[tonic::async_trait]
         impl Admin for Desk {
             $(async fn $call(&self, request: Request<v1::$request>) -> Result<Response<v1::$response>, Status> {
-                self.answer(stringify!($call), request.get_ref()).map(Response::new)
+                self.answer(stringify!($call), request.get_ref()).await.map(Response::new)
             })*
 
             async fn import_list(&self, request: Request<Streaming<v1::ImportListRequest>>) -> Result<Response<v1::ImportDevicesResponse>, Status> {
@@ -65,7 +89,7 @@ macro_rules! scripted {
                     whole.devices.extend(part.devices);
                     (whole.total, whole.dry_run) = (part.total, part.dry_run);
                 }
-                self.answer("import_list", &whole).map(Response::new)
+                self.answer("import_list", &whole).await.map(Response::new)
             }
 
             async fn add_sbom(&self, request: Request<Streaming<v1::AddSbomRequest>>) -> Result<Response<v1::AddSbomResponse>, Status> {
@@ -75,13 +99,13 @@ macro_rules! scripted {
                     whole.dry_run |= part.dry_run;
                     whole.data.extend(part.data);
                 }
-                self.answer("add_sbom", &whole).map(Response::new)
+                self.answer("add_sbom", &whole).await.map(Response::new)
             }
 
             type GetSbomStream = BoxStream<'static, Result<v1::SbomPart, Status>>;
 
             async fn get_sbom(&self, request: Request<v1::GetSbomRequest>) -> Result<Response<Self::GetSbomStream>, Status> {
-                let part: v1::SbomPart = self.answer("get_sbom", request.get_ref())?;
+                let part: v1::SbomPart = self.answer("get_sbom", request.get_ref()).await?;
                 Ok(Response::new(stream::iter([Ok(part)]).boxed()))
             }
 
@@ -89,7 +113,7 @@ macro_rules! scripted {
 
             /// Everything but the end in a first part, so that parts have to be put together.
             async fn list_exposed(&self, request: Request<v1::ListExposedRequest>) -> Result<Response<Self::ListExposedStream>, Status> {
-                let part: v1::ExposedPart = self.answer("list_exposed", request.get_ref())?;
+                let part: v1::ExposedPart = self.answer("list_exposed", request.get_ref()).await?;
                 let end = v1::ExposedPart { clear: part.clear, last: part.last, ..Default::default() };
                 let begin = v1::ExposedPart { clear: 0, last: false, ..part };
                 Ok(Response::new(stream::iter([Ok(begin), Ok(end)]).boxed()))
@@ -98,14 +122,14 @@ macro_rules! scripted {
             type BackupStream = BoxStream<'static, Result<BackupChunk, Status>>;
 
             async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
-                let chunk: BackupChunk = self.answer("backup", request.get_ref())?;
+                let chunk: BackupChunk = self.answer("backup", request.get_ref()).await?;
                 Ok(Response::new(stream::iter([Ok(chunk.clone()), Ok(chunk)]).boxed()))
             }
 
             type ExportAuditStream = BoxStream<'static, Result<v1::AuditChunk, Status>>;
 
             async fn export_audit(&self, request: Request<v1::ExportAuditRequest>) -> Result<Response<Self::ExportAuditStream>, Status> {
-                let chunk: v1::AuditChunk = self.answer("export_audit", request.get_ref())?;
+                let chunk: v1::AuditChunk = self.answer("export_audit", request.get_ref()).await?;
                 Ok(Response::new(stream::iter([Ok(chunk)]).boxed()))
             }
 
@@ -116,7 +140,7 @@ macro_rules! scripted {
                     whole.data.extend(chunk.data);
                     whole.revoked_serials.extend(chunk.revoked_serials);
                 }
-                self.answer("restore", &whole).map(Response::new)
+                self.answer("restore", &whole).await.map(Response::new)
             }
         }
     };
@@ -145,6 +169,11 @@ scripted! {
     get_release: GetReleaseRequest => GetReleaseResponse,
     set_release_state: SetReleaseStateRequest => SetReleaseStateResponse,
     want_release: WantReleaseRequest => WantReleaseResponse,
+    list_release_keys: ListReleaseKeysRequest => ListReleaseKeysResponse,
+    add_release_key: AddReleaseKeyRequest => AddReleaseKeyResponse,
+    rotate_release_key: RotateReleaseKeyRequest => RotateReleaseKeyResponse,
+    remove_release_key: RemoveReleaseKeyRequest => RemoveReleaseKeyResponse,
+    set_release_threshold: SetReleaseThresholdRequest => SetReleaseThresholdResponse,
     start_rollout: StartRolloutRequest => StartRolloutResponse,
     list_rollouts: ListRolloutsRequest => ListRolloutsResponse,
     halt_rollout: HaltRolloutRequest => HaltRolloutResponse,
@@ -177,6 +206,8 @@ scripted! {
 /// The broker with an administrator's context folder for it.
 pub(crate) struct FakeBroker {
     desk: Desk,
+    /// Under which it and its administrator are.
+    pub(crate) root: Authority,
     folder: TempDir,
     // Held so that the server runs as long as the broker is there.
     _runtime: Runtime,
@@ -185,20 +216,25 @@ pub(crate) struct FakeBroker {
 impl FakeBroker {
     /// Starts a broker of plant.example on a free port.
     pub(crate) fn start() -> Self {
+        Self::showing(|root| root.issue("broker.control.plant.example", Purpose::Server))
+    }
+
+    /// The same, with the certificate that `server` makes under the plant root.
+    pub(crate) fn showing(server: impl Fn(&Authority) -> Issued) -> Self {
         let root = Authority::new("plant root");
         let (desk, runtime) = (Desk::default(), Runtime::new().unwrap());
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let service = AdminServer::new(desk.clone());
-        let connections = connections(listener, acceptor(&root));
+        let connections = connections(listener, acceptor(&root, &server(&root)));
         runtime
             .spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(connections));
 
-        let broker = Self { desk, folder: tempfile::tempdir().unwrap(), _runtime: runtime };
+        let broker = Self { desk, root, folder: tempfile::tempdir().unwrap(), _runtime: runtime };
         let context = format!("plant = \"plant.example\"\naddress = \"{address}\"\n");
         fs::write(broker.path("context.toml"), context).unwrap();
-        broker.trust(&root);
-        broker.become_admin_of(&root);
+        broker.trust(&broker.root);
+        broker.become_admin_of(&broker.root);
         broker
     }
 
@@ -214,7 +250,11 @@ impl FakeBroker {
 
     /// Gives the administrator a certificate of `root`.
     pub(crate) fn become_admin_of(&self, root: &Authority) {
-        let admin = root.issue("admin", Purpose::Client);
+        self.show(&root.issue("admin", Purpose::Client));
+    }
+
+    /// Gives the administrator this certificate.
+    pub(crate) fn show(&self, admin: &Issued) {
         fs::write(self.path("admin.pem"), &admin.certificate).unwrap();
         fs::write(self.path("admin.key"), &admin.key).unwrap();
         fs::set_permissions(self.path("admin.key"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -222,24 +262,44 @@ impl FakeBroker {
 
     /// Adds an answer.
     pub(crate) fn answers(&self, call: &'static str, message: &impl Message) -> &Self {
-        self.push(call, Ok(message.encode_to_vec()))
+        self.push(call, Act::Answer(message.encode_to_vec()))
+    }
+
+    /// Makes it answer with made-up values what the script does not say.
+    pub(crate) fn makes_up(&self, fullness: Fullness) -> &Self {
+        *self.desk.fullness.lock().unwrap() = Some(fullness);
+        self
     }
 
     /// Adds a refusal.
     pub(crate) fn denies(&self, call: &'static str, reason: DenialReason, message: &str) -> &Self {
         let message = message.to_owned();
-        self.push(call, Err(Denial { reason: reason.into(), message, ..Denial::default() }))
+        self.refuses(call, &Denial { reason: reason.into(), message, ..Denial::default() })
     }
 
     /// Adds an answer that it waits for a second person.
     pub(crate) fn lets_wait(&self, call: &'static str, change: &str) -> &Self {
         let reason = DenialReason::Waits.into();
         let message = format!("it waits for a second person: `touchstone change approve {change}`");
-        self.push(call, Err(Denial { reason, message, change: change.to_owned(), ..Denial::default() }))
+        self.refuses(call, &Denial { reason, message, change: change.to_owned(), ..Denial::default() })
     }
 
-    fn push(&self, call: &'static str, answer: Result<Vec<u8>, Denial>) -> &Self {
-        self.desk.script.lock().unwrap().entry(call).or_default().push_back(answer);
+    /// Makes it as old as one that does not know the call.
+    pub(crate) fn lacks(&self, call: &'static str) -> &Self {
+        self.push(call, Act::Refuse(Status::unimplemented("")))
+    }
+
+    /// Makes it keep silent to a call.
+    pub(crate) fn hangs(&self, call: &'static str) -> &Self {
+        self.push(call, Act::Hang)
+    }
+
+    fn refuses(&self, call: &'static str, denial: &Denial) -> &Self {
+        self.push(call, Act::Refuse(proto::denial::to_status(denial)))
+    }
+
+    fn push(&self, call: &'static str, act: Act) -> &Self {
+        self.desk.script.lock().unwrap().entry(call).or_default().push_back(act);
         self
     }
 
@@ -252,13 +312,20 @@ impl FakeBroker {
 
     /// Runs `touchstone` with this broker's context.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
-        let context = self.folder.path().to_str().unwrap();
-        tool::run(&[&["--context", context], arguments].concat())
+        tool::run(&[&["--context", self.context()], arguments].concat())
+    }
+
+    /// Starts `touchstone` with this broker's context, and goes on.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
+        tool::spawn(&[&["--context", self.context()], arguments].concat())
+    }
+
+    fn context(&self) -> &str {
+        self.folder.path().to_str().unwrap()
     }
 }
 
-fn acceptor(root: &Authority) -> TlsAcceptor {
-    let server = root.issue("broker.control.plant.example", Purpose::Server);
+fn acceptor(root: &Authority, server: &Issued) -> TlsAcceptor {
     let provider = Arc::new(default_provider());
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(root.store()), Arc::clone(&provider));
     let mut config = rustls::ServerConfig::builder_with_provider(provider)

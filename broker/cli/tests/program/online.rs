@@ -37,15 +37,6 @@ fn a_refusal_is_told_in_the_brokers_words() {
 }
 
 #[test]
-fn another_server_is_not_the_broker() {
-    let broker = FakeBroker::start();
-    broker.trust(&Authority::new("another plant's root"));
-    let ran = broker.run(&["status"]);
-    assert_eq!(ran.code, 4, "{ran:?}");
-    assert!(ran.stderr.contains("is not the broker of plant.example"), "{ran:?}");
-}
-
-#[test]
 fn a_certificate_that_the_broker_does_not_know_is_5() {
     let broker = FakeBroker::start();
     broker.become_admin_of(&Authority::new("another plant's root"));

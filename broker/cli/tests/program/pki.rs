@@ -1,6 +1,8 @@
 //! Certificates for a plant that exists for one test.
 #![expect(clippy::unwrap_used, reason = "a test without certificates has failed")]
 
+use std::ops::Range;
+
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -8,6 +10,7 @@ use rcgen::{
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use time::{Duration, OffsetDateTime};
 
 /// What a certificate is for.
 #[derive(Clone, Copy)]
@@ -54,8 +57,16 @@ impl Authority {
 
     /// A certificate under the root.
     pub(crate) fn issue(&self, name: &str, purpose: Purpose) -> Issued {
+        self.issue_for(name, purpose, -3_600..86_400)
+    }
+
+    /// A certificate that holds from so many seconds from now to so many.
+    pub(crate) fn issue_for(&self, name: &str, purpose: Purpose, held: Range<i64>) -> Issued {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        let now = OffsetDateTime::now_utc();
+        params.not_before = now + Duration::seconds(held.start);
+        params.not_after = now + Duration::seconds(held.end);
         params.extended_key_usages = vec![match purpose {
             Purpose::Server => ExtendedKeyUsagePurpose::ServerAuth,
             Purpose::Client => ExtendedKeyUsagePurpose::ClientAuth,

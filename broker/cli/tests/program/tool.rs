@@ -2,7 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot run its program has failed")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// How a run ended.
 #[derive(Debug)]
@@ -29,8 +30,41 @@ pub(crate) fn run_at(home: &Path, arguments: &[&str]) -> Ran {
     end(Command::new(env!("CARGO_BIN_EXE_touchstone")).args(arguments).env("XDG_CONFIG_HOME", home))
 }
 
+/// A run that has not ended yet.
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// Waits for the end.
+    pub(crate) fn end(self) -> Ran {
+        ran(self.0.wait_with_output().unwrap())
+    }
+}
+
+/// Starts `touchstone` with these arguments, without the caller's context.
+pub(crate) fn spawn(arguments: &[&str]) -> Running {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_touchstone"));
+    let command = alone(command.args(arguments)).stdin(Stdio::null());
+    Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+/// Waits until `holds`, and no longer than a slow machine takes.
+pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < end, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn alone(command: &mut Command) -> &mut Command {
+    command.env_remove("TOUCHSTONE_CONTEXT").env_remove("TOUCHSTONE_ADDRESS")
+}
+
 fn end(command: &mut Command) -> Ran {
-    let output = command.env_remove("TOUCHSTONE_CONTEXT").env_remove("TOUCHSTONE_ADDRESS").output().unwrap();
+    ran(alone(command).output().unwrap())
+}
+
+fn ran(output: Output) -> Ran {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }

@@ -1,8 +1,5 @@
 //! Exit codes and messages of the program where no broker answers.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-
 use crate::tool::run;
 
 #[test]
@@ -44,29 +41,4 @@ fn a_missing_context_says_how_to_name_one() {
 fn completion_is_a_script() {
     let ran = run(&["completion", "bash"]);
     assert_eq!((ran.code, ran.stdout.contains("_touchstone")), (0, true), "{ran:?}");
-}
-
-/// A context that is whole, so that the program comes as far as dialling.
-#[test]
-fn an_absent_broker_is_4_and_a_readable_key_is_2() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    fs::write(path("context.toml"), "plant = \"plant.example\"\naddress = \"127.0.0.1:1\"\n").unwrap();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(["admin".to_owned()]).unwrap().self_signed(&key).unwrap();
-    for name in ["plant-root.pem", "admin.pem"] {
-        fs::write(path(name), certificate.pem()).unwrap();
-    }
-    fs::write(path("admin.key"), key.serialize_pem()).unwrap();
-    let status = ["--context", folder.path().to_str().unwrap(), "status"];
-
-    fs::set_permissions(path("admin.key"), fs::Permissions::from_mode(0o644)).unwrap();
-    let ran = run(&status);
-    assert_eq!(ran.code, 2, "{ran:?}");
-    assert!(ran.stderr.contains("\nchmod 600 "), "{ran:?}");
-
-    fs::set_permissions(path("admin.key"), fs::Permissions::from_mode(0o600)).unwrap();
-    let ran = run(&status);
-    assert_eq!(ran.code, 4, "{ran:?}");
-    assert!(ran.stderr.contains("the broker at 127.0.0.1:1 cannot be reached"), "{ran:?}");
 }

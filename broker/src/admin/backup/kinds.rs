@@ -11,13 +11,17 @@ use crate::record::device::{
     INVENTORY, Inventory, KEY, PENDING, Pending, TOKEN, Token, Tpm,
 };
 use crate::record::golden::{
-    GOLDEN, GoldenHead, PRODUCT, ProductCounter, RELEASE, RELEASE_KEY, ReleaseKeyRecord, ReleaseRecord,
-    WANTED, WITHDRAWAL, WantedRelease, Withdrawal,
+    GOLDEN, GoldenHead, PRODUCT, ProductCounter, RELEASE, ReleaseRecord, WANTED, WITHDRAWAL, WantedRelease,
+    Withdrawal,
 };
 use crate::record::invitation::{INVITATION, Invitation};
 use crate::record::overriding::{OVERRIDE, OverrideRecord};
 use crate::record::plant::{
     ADMIN, Administrator, EAR, EarSigning, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
+};
+use crate::record::release_key::{
+    COMPROMISE, Compromise, RELEASE_KEY, RELEASE_KEYS, ReleaseKeyRecord, ReleaseKeysHead, THRESHOLD,
+    ThresholdRecord,
 };
 use crate::record::rollout::{HEALTH, HealthRecord, ROLLOUT, Rollout, TOLD, TellRecord};
 use crate::record::sbom::{SBOM, SbomRecord};
@@ -47,12 +51,13 @@ fn as_kind<R: Record>(key: &str, value: &[u8]) -> Result<(), DecodeError> {
 type Reads = fn(&str, &[u8]) -> Result<(), DecodeError>;
 
 /// Records that stand alone, by key.
-const SINGLE: [(&str, Reads); 7] = [
+const SINGLE: [(&str, Reads); 8] = [
     (PLANT, as_kind::<Plant>),
     (ISSUING, as_kind::<Issuing>),
     (EAR, as_kind::<EarSigning>),
     (TRUST, as_kind::<TrustHead>),
     (GOLDEN, as_kind::<GoldenHead>),
+    (RELEASE_KEYS, as_kind::<ReleaseKeysHead>),
     (AUDIT_KEY, as_kind::<AuditSigning>),
     (SEAL, as_kind::<SignedSeal>),
 ];
@@ -81,6 +86,8 @@ const MANY: &[(&str, Reads)] = &[
     (RELEASE, as_kind::<ReleaseRecord>),
     (SBOM, as_kind::<SbomRecord>),
     (RELEASE_KEY, as_kind::<ReleaseKeyRecord>),
+    (THRESHOLD, as_kind::<ThresholdRecord>),
+    (COMPROMISE, as_kind::<Compromise>),
     (PRODUCT, as_kind::<ProductCounter>),
     (WANTED, as_kind::<WantedRelease>),
     (WITHDRAWAL, as_kind::<Withdrawal>),

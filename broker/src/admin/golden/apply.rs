@@ -18,6 +18,7 @@ use crate::record::golden::{
     GOLDEN, GoldenHead, ProductCounter, ReleaseRecord, StateChange, product_key, release_key,
 };
 use crate::record::{Held, fetch, stored};
+use crate::release_keys::KeyRing;
 use crate::session::Refusal;
 use crate::store::Txn;
 use crate::trust;
@@ -56,25 +57,26 @@ pub struct Terms {
 pub async fn apply(plant: &Plant, actor: &Actor, envelope: &[u8], terms: &Terms) -> Result<Applied, Refusal> {
     not_over(terms.to, plant.now())?;
     reasoned(terms.to, &terms.reason)?;
-    let product = Envelope::parse(envelope).and_then(|envelope| envelope.stated_product());
-    let product = product.map_err(|error| envelope_refusal(&error))?;
-    let signed = golden::verify(plant, envelope, &product).await.map_err(refusal)?;
-    if let Some(named) = terms.allow_rollback.as_ref().filter(|named| *named != signed.id()) {
+    let stated = Envelope::parse(envelope).and_then(|envelope| envelope.stated());
+    let stated = stated.map_err(|error| envelope_refusal(&error))?.id().clone();
+    if let Some(named) = terms.allow_rollback.as_ref().filter(|named| **named != stated) {
         return Err(Refusal::malformed(format!(
-            "the file holds {}, and a rollback to {named} was allowed; name the release in the file",
-            signed.id()
+            "the file holds {stated}, and a rollback to {named} was allowed; name the release in the file"
         )));
     }
-    commit(plant, || decide(plant, actor, envelope, &signed, terms)).await
+    commit(plant, || decide(plant, actor, envelope, &stated.product, terms)).await
 }
 
 async fn decide(
     plant: &Plant,
     actor: &Actor,
     envelope: &[u8],
-    signed: &SignedRelease,
+    product: &ProductName,
     terms: &Terms,
 ) -> Result<Draft<Applied>, Refusal> {
+    // Keys may change while this is decided: what verifies it is compared.
+    let keys = KeyRing::read(plant.store.as_ref()).await?;
+    let signed = &keys.verify(envelope, product).map_err(refusal)?;
     let golden = golden::current(plant).await.map_err(refusal)?;
     let (id, to) = (signed.id(), terms.to);
     if terms.base.is_some_and(|base| base != golden.n) {
@@ -93,7 +95,9 @@ async fn decide(
     let after = changed(&golden.values, signed, held.as_ref().map(|held| &held.record), to)?;
     let forecast = fleet(plant, actor.scope(), &id.product, &golden.values, &after).await?;
     let applied = Applied { release: id.clone(), forecast, seen, base: golden.n };
-    if terms.dry_run || before == Some(to) {
+    let signers: Vec<String> = signed.signers().iter().map(ToString::to_string).collect();
+    let vouched = |held: &Held<ReleaseRecord>| signers.iter().all(|id| held.record.signers.contains(id));
+    if terms.dry_run || (before == Some(to) && held.as_ref().is_some_and(vouched)) {
         return Ok(Draft::nothing(applied));
     }
     let reach = actor.reach(plant, &zones_of(plant, &id.product).await?).await?;
@@ -109,7 +113,8 @@ async fn decide(
         state: to,
         envelope: blob,
         manifest: signed.manifest().digest(),
-        signers: signed.signers().iter().map(ToString::to_string).collect(),
+        signers,
+        needed: keys.needed(product),
         applied_at: now,
         applied_by: actor.name().to_owned(),
         changed: (!change.reason.is_empty()).then(|| change.clone()),
@@ -117,7 +122,8 @@ async fn decide(
     let rollback = if terms.allow_rollback.is_some() { ", its counter may go back" } else { "" };
     let why = change.because();
     let deed = reach.deed(&id.to_string(), &format!("is {to}{rollback}, manifest {}{why}", record.manifest));
-    let txn = txn
+    let txn = keys
+        .unchanged(txn)
         .unchanged(GOLDEN, golden.version)
         .put(GOLDEN, stored(&GoldenHead { n: golden.n.saturating_add(1) })?)
         .put(release_key(&id.product, id.version.as_str()), stored(&record)?);

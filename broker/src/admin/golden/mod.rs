@@ -2,13 +2,14 @@
 
 pub mod apply;
 pub mod forecast;
+pub mod keys;
 pub mod learn;
 pub mod plan;
 pub mod running;
 pub mod state;
 pub mod want;
 
-use policy::reference::dsse::{EnvelopeError, MAX_ENVELOPE_BYTES};
+use policy::reference::dsse::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES};
 use policy::reference::release::ReleaseId;
 
 use super::change::Seen;
@@ -22,6 +23,13 @@ use crate::session::Refusal;
 pub async fn all(plant: &Plant) -> Result<Vec<ReleaseRecord>, Refusal> {
     let all: Vec<Held<ReleaseRecord>> = list(plant.store.as_ref(), RELEASE).await?;
     Ok(all.into_iter().map(|held| held.record).collect())
+}
+
+/// Every release but those whose signatures count no more, by product and version.
+pub async fn counting(plant: &Plant) -> Result<Vec<ReleaseRecord>, Refusal> {
+    let golden = golden::current(plant).await.map_err(refusal)?;
+    let counts = |record: &ReleaseRecord| record.id().is_some_and(|id| !golden.void.contains_key(&id));
+    Ok(all(plant).await?.into_iter().filter(counts).collect())
 }
 
 /// Every release with the revision of its record, by product and version.
@@ -43,27 +51,25 @@ pub fn seen(held: &Held<ReleaseRecord>) -> Seen {
     state::seen(Some(held))
 }
 
-/// One release and its manifest, verified once more.
+/// One release and its manifest, as it was verified when it was applied.
 pub async fn one(plant: &Plant, id: &ReleaseId) -> Result<(Held<ReleaseRecord>, String), Refusal> {
     let held = known(plant, id).await?;
     let envelope = plant.blobs.fetch(held.record.envelope, MAX_ENVELOPE_BYTES).await;
     let envelope = envelope.map_err(Refusal::internal)?;
-    let signed = golden::verify(plant, &envelope, &id.product).await.map_err(refusal)?;
-    let manifest = signed.manifest().render();
-    Ok((held, manifest))
+    // The blob is named by its digest, so these are the bytes that were verified.
+    let manifest = Envelope::parse(&envelope).and_then(|envelope| envelope.stated());
+    let manifest = manifest.map_err(|error| envelope_refusal(&error))?;
+    Ok((held, manifest.render()))
 }
 
 /// What an administrator learns of a failure with golden values.
 fn refusal(error: GoldenError) -> Refusal {
     match error {
         GoldenError::Envelope(error) => envelope_refusal(&error),
-        GoldenError::NoKey => Refusal::NotPermitted(error.to_string()),
         GoldenError::Reference(error) => Refusal::Conflict(error.to_string()),
-        GoldenError::Record(_)
-        | GoldenError::Blob(_)
-        | GoldenError::Key(_)
-        | GoldenError::Keys(_)
-        | GoldenError::Pem(_) => Refusal::internal(error),
+        GoldenError::Record(_) | GoldenError::Blob(_) | GoldenError::Key(_) | GoldenError::Keys(_) => {
+            Refusal::internal(error)
+        }
     }
 }
 

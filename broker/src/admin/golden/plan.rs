@@ -15,6 +15,7 @@ use crate::golden;
 use crate::plant::Plant;
 use crate::record::golden::{ReleaseRecord, release_key};
 use crate::record::{Held, fetch};
+use crate::release_keys::KeyRing;
 use crate::session::Refusal;
 use crate::store::Txn;
 
@@ -85,9 +86,10 @@ async fn of_envelope(
     allow_rollback: Option<&ReleaseId>,
     to: ReleaseState,
 ) -> Result<(ReleaseId, ReferenceValues), Refusal> {
-    let product = Envelope::parse(envelope).and_then(|envelope| envelope.stated_product());
-    let product = product.map_err(|error| envelope_refusal(&error))?;
-    let signed = golden::verify(plant, envelope, &product).await.map_err(refusal)?;
+    let stated = Envelope::parse(envelope).and_then(|envelope| envelope.stated());
+    let stated = stated.map_err(|error| envelope_refusal(&error))?;
+    let keys = KeyRing::read(plant.store.as_ref()).await?;
+    let signed = keys.verify(envelope, stated.product()).map_err(refusal)?;
     let id = signed.id();
     let key = release_key(&id.product, id.version.as_str());
     let held: Option<Held<ReleaseRecord>> = fetch(plant.store.as_ref(), key).await?;

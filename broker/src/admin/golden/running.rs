@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use policy::id::{DeviceName, ProductName};
 use policy::reference::release::ReleaseId;
 
-use super::all;
 use crate::admin::device::view::Seen;
 use crate::admin::reach::Scope;
 use crate::golden;
@@ -64,11 +63,12 @@ pub async fn of_device(plant: &Plant, seen: &Seen) -> Result<Releases, Refusal> 
     let products: BTreeSet<&ProductName> = zones.flat_map(|zone| &zone.products).collect();
     let (mut wanted, now) = (Vec::new(), plant.now());
     for product in &products {
-        wanted.extend(golden::wanted(plant, product).await?);
+        wanted.extend(golden::wanted(plant, product).await.map_err(Refusal::internal)?);
     }
-    let accepted = all(plant).await?.into_iter();
-    let accepted = accepted.filter(|record| products.contains(&record.product) && record.is_accepted(now));
-    let accepted = accepted.filter_map(|record| record.id()).collect();
+    let golden = golden::current(plant).await.map_err(Refusal::internal)?;
+    let of_products = golden.values.iter().map(|release| release.signed().id());
+    let accepted = of_products.filter(|id| products.contains(&id.product) && golden.accepts(id, now));
+    let accepted = accepted.cloned().collect();
     let running = view.attested.as_ref().map(Attested::running).unwrap_or_default();
     Ok(Releases { wanted, accepted, running })
 }

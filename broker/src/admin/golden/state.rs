@@ -98,6 +98,12 @@ async fn decide(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft
     let seen = as_seen(release, Some(&held), request.seen.as_ref())?;
     let before = held.record.clone();
     let step = before.state.change_to(*to);
+    let accepting = matches!(to, ReleaseState::Active | ReleaseState::Deprecated { .. });
+    if let Some(why) = golden.void.get(release).filter(|_| accepting) {
+        return Err(Refusal::Conflict(format!(
+            "{release} counts for nothing: {why}; have it signed again with keys in force, then `touchstone golden apply` it"
+        )));
+    }
     if let Err(reason @ (TransitionError::Withdrawn | TransitionError::NoSuchStep { .. })) = step {
         return Err(Refusal::Conflict(format!("{release}: {reason}")));
     }

@@ -7,10 +7,11 @@ use policy::id::ProductName;
 use policy::reference::release::{ReleaseId, ReleaseVersion};
 
 use super::apply::zones_of;
-use super::known;
+use super::{known, refusal};
 use crate::admin::Actor;
 use crate::admin::change::{Draft, Seen, commit};
 use crate::admin::rollout::busy;
+use crate::golden;
 use crate::plant::Plant;
 use crate::record::golden::{WantedRelease, wanted_key};
 use crate::record::rollout::rollout_key;
@@ -77,9 +78,11 @@ async fn decide(
     };
     let release = ReleaseId { product: product.clone(), version: version.clone() };
     let target = known(plant, &release).await?;
-    if !target.record.is_accepted(now) {
+    let golden = golden::current(plant).await.map_err(refusal)?;
+    if !golden.accepts(&release, now) {
+        let void = if golden.void.contains_key(&release) { ", and its signatures count no more" } else { "" };
         return Err(Refusal::Conflict(format!(
-            "{release} is {}, so a device that installs it loses trust; make it active first with `touchstone golden activate {release}`",
+            "{release} is {}{void}, so a device that installs it loses trust; make it active first with `touchstone golden activate {release}`",
             target.record.state
         )));
     }

@@ -8,6 +8,7 @@ use crate::ports::random;
 use crate::record::change::{Basis, CHANGE, Change, change_key};
 use crate::record::golden::{GOLDEN, PRODUCT};
 use crate::record::plant::ADMIN;
+use crate::record::release_key::RELEASE_KEYS;
 use crate::record::zone::{CONDUIT, ZONE};
 use crate::record::{Held, list, stored};
 use crate::session::Refusal;
@@ -20,7 +21,7 @@ const SWEEP: usize = 50;
 /// Longest text that is kept: the record holds 4 KiB.
 const MAX_TEXT: usize = 600;
 /// What only people change. Device records change with every attestation, so their revision says nothing.
-const CHANGED_BY_PEOPLE: [&str; 5] = [ZONE, CONDUIT, GOLDEN, PRODUCT, ADMIN];
+const CHANGED_BY_PEOPLE: [&str; 6] = [ZONE, CONDUIT, GOLDEN, PRODUCT, RELEASE_KEYS, ADMIN];
 
 /// The transaction with everything that the deed adds to it; `None` for an approval that is only tried. A deed
 /// that needs a second person, and has none, is stored as a change and refused as waiting.

@@ -117,6 +117,7 @@ fn thing(key: &str) -> String {
         "conduit" => format!("conduit {}", name.replace('/', " ")),
         "admin" => format!("administrator {name}"),
         "golden" | "product" => "golden releases".to_owned(),
+        "release-keys" => "release keys".to_owned(),
         _ => kind.to_owned(),
     }
 }

@@ -12,8 +12,9 @@ use proto::v1::admin_server::Admin;
 use proto::{convert, v1};
 use tonic::{Response, Status};
 
+use super::keys::public_key;
 use super::office::{Office, by, refusal};
-use super::{Bench, NOW, enforcing, golden, observing};
+use super::{Bench, NOW, enforcing, golden, keys, observing};
 use crate::admin::{Act, authorize};
 use crate::grpc::peer::AdministratorPeer;
 use crate::record::device::{Decision, Pending, pending_key};
@@ -81,6 +82,10 @@ fn beyond(act: Act) -> Beyond {
         Act::ApplyRelease
         | Act::SetReleaseState
         | Act::WantRelease
+        | Act::AddReleaseKey
+        | Act::RotateReleaseKey
+        | Act::RemoveReleaseKey
+        | Act::SetReleaseThreshold
         | Act::StartRollout
         | Act::HaltRollout
         | Act::ResumeRollout
@@ -122,6 +127,8 @@ impl Plant {
             bench.attest(&device, "boot-a", Decision::Refused).await;
             golden::pending(&bench, name, product).await;
             releases.push(golden::released(&bench, name, product).await);
+            // Each product has a key of its own, which is called like it.
+            keys::register(&bench, product, &[product]).await;
             let ek = Digest::of(zone.as_bytes());
             let pending = Pending {
                 ek,
@@ -193,6 +200,26 @@ impl Plant {
             Act::WantRelease => {
                 let product = of.pick("edge-box", "gate-box").to_owned();
                 call!(want_release, WantReleaseRequest { product, ..Default::default() })
+            }
+            Act::AddReleaseKey => {
+                let (name, public_key, products) = ("new".to_owned(), public_key(), vec![product(of)]);
+                call!(
+                    add_release_key,
+                    AddReleaseKeyRequest { name, public_key, products, ..Default::default() }
+                )
+            }
+            Act::RotateReleaseKey => {
+                let (key, public_key) = (product(of), public_key());
+                call!(rotate_release_key, RotateReleaseKeyRequest { key, public_key, ..Default::default() })
+            }
+            Act::RemoveReleaseKey => {
+                call!(remove_release_key, RemoveReleaseKeyRequest { key: product(of), ..Default::default() })
+            }
+            Act::SetReleaseThreshold => {
+                call!(
+                    set_release_threshold,
+                    SetReleaseThresholdRequest { product: product(of), needed: 2, ..Default::default() }
+                )
             }
             Act::StartRollout => {
                 let (version, waves) = ("1.0".to_owned(), vec!["100%".to_owned()]);

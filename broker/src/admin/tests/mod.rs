@@ -8,6 +8,7 @@ mod device;
 mod exposure;
 pub(crate) mod golden;
 mod import;
+mod keys;
 mod matrix;
 pub(crate) mod office;
 mod people;

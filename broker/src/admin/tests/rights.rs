@@ -28,7 +28,10 @@ const fn acts(role: AdminRole) -> &'static str {
             "device.import device.admit device.quarantine device.readmit device.expect-clear device.override \
              device.end-override device.attest-now token.create"
         }
-        AdminRole::Security => "zone.create conduit.allow conduit.close zone.set",
+        AdminRole::Security => {
+            "zone.create conduit.allow conduit.close zone.set release-key.add release-key.rotate release-key.remove \
+             release-key.threshold"
+        }
         AdminRole::Owner => "admin.invite admin.remove admin.role plant.backup plant.restore",
     }
 }

@@ -4,7 +4,7 @@ use prost::Message;
 use proto::v1;
 
 use super::people;
-use super::{device, golden, import, overriding, rollout, zone};
+use super::{device, golden, import, overriding, release_key, rollout, zone};
 use crate::admin::second::{self, Approval, Waiting};
 use crate::admin::{Act, Actor};
 use crate::plant::Plant;
@@ -90,6 +90,10 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::ApplyRelease => with!(golden::apply),
         Act::SetReleaseState => with!(golden::set_state),
         Act::WantRelease => with!(golden::want),
+        Act::AddReleaseKey => with!(release_key::add),
+        Act::RotateReleaseKey => with!(release_key::rotate),
+        Act::RemoveReleaseKey => with!(release_key::remove),
+        Act::SetReleaseThreshold => with!(release_key::set_threshold),
         Act::StartRollout => with!(rollout::start),
         Act::ResumeRollout => with!(rollout::resume),
         Act::Rollback => with!(rollout::rollback),

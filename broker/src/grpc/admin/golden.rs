@@ -148,7 +148,7 @@ fn state(word: &str, until: u64) -> Result<ReleaseState, Refusal> {
     }
 }
 
-fn forecast(line: &Line) -> v1::Forecast {
+pub(super) fn forecast(line: &Line) -> v1::Forecast {
     v1::Forecast {
         device: line.device.to_string(),
         before: line.before.name().to_owned(),
@@ -194,9 +194,12 @@ async fn placed(
     running: &BTreeMap<ReleaseId, usize>,
 ) -> Result<v1::Release, Refusal> {
     let id = held.record.id();
-    let wanted = crate::golden::wanted(plant, &held.record.product).await?;
+    let golden = crate::golden::current(plant).await.map_err(Refusal::internal)?;
+    let wanted = crate::golden::wanted(plant, &held.record.product).await.map_err(Refusal::internal)?;
+    let void = id.as_ref().and_then(|id| golden.void.get(id)).cloned();
     Ok(v1::Release {
-        accepted: held.record.is_accepted(plant.now()),
+        accepted: id.as_ref().is_some_and(|id| golden.accepts(id, plant.now())),
+        void: void.unwrap_or_default(),
         wanted: id.is_some() && wanted == id,
         running: parse::count(id.and_then(|id| running.get(&id).copied()).unwrap_or_default()),
         seen: Some(parse::to_wire(golden::seen(held))),
@@ -220,6 +223,7 @@ fn release(record: &ReleaseRecord) -> v1::Release {
         until,
         digest: record.manifest.0.to_vec(),
         signers: record.signers.clone(),
+        needed: u32::from(record.needed.get()),
         applied_at: record.applied_at.0,
         applied_by: record.applied_by.clone(),
         changed_at: record.changed.as_ref().map_or(0, |change| change.at.0),

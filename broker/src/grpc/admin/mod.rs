@@ -10,6 +10,7 @@ mod import;
 mod overriding;
 mod parse;
 pub(super) mod people;
+mod release_key;
 mod rollout;
 mod status;
 mod zone;
@@ -154,6 +155,41 @@ impl Admin for Administration {
         golden::set_state
     );
     unary!(want_release, WantReleaseRequest, WantReleaseResponse, Act::WantRelease, golden::want);
+    unary!(
+        list_release_keys,
+        ListReleaseKeysRequest,
+        ListReleaseKeysResponse,
+        Act::ReadReleases,
+        release_key::list
+    );
+    unary!(
+        add_release_key,
+        AddReleaseKeyRequest,
+        AddReleaseKeyResponse,
+        Act::AddReleaseKey,
+        release_key::add
+    );
+    unary!(
+        rotate_release_key,
+        RotateReleaseKeyRequest,
+        RotateReleaseKeyResponse,
+        Act::RotateReleaseKey,
+        release_key::rotate
+    );
+    unary!(
+        remove_release_key,
+        RemoveReleaseKeyRequest,
+        RemoveReleaseKeyResponse,
+        Act::RemoveReleaseKey,
+        release_key::remove
+    );
+    unary!(
+        set_release_threshold,
+        SetReleaseThresholdRequest,
+        SetReleaseThresholdResponse,
+        Act::SetReleaseThreshold,
+        release_key::set_threshold
+    );
     unary!(start_rollout, StartRolloutRequest, StartRolloutResponse, Act::StartRollout, rollout::start);
     unary!(list_rollouts, ListRolloutsRequest, ListRolloutsResponse, Act::ReadReleases, rollout::list);
     unary!(halt_rollout, HaltRolloutRequest, HaltRolloutResponse, Act::HaltRollout, rollout::halt);

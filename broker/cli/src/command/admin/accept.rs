@@ -6,18 +6,17 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::hmac;
 use clap::Args;
-use policy::digest::Digest;
 use proto::invitation::{Code, to_be_proven};
 use proto::v1::invitation_client::InvitationClient;
 use proto::v1::{AcceptInvitationRequest, AcceptInvitationResponse};
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
+use rustls::pki_types::CertificateDer;
 use serde::Serialize;
-use x509_cert::Certificate;
-use x509_cert::der::{Decode, Encode};
 
 use super::zones;
+use crate::client::pinned::is_root;
 use crate::client::{self, Patience, failed};
-use crate::context::{Context, pem, pem_chain, read_certificates};
+use crate::context::{Context, pem, pem_chain, read_certificates, spki};
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::file;
@@ -26,16 +25,17 @@ use crate::output::{Report, Sentence, Session, words};
 /// What an invited person has.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The code says which plant root it is for, so another plant-root.pem is noticed. `-` reads the code from standard
-input, where others on this machine do not see it.
+The code has the fingerprint of the plant root: the broker shows the certificate, and it is believed if the fingerprint
+is right and the broker is under it. --root takes it from a file instead, for which the fingerprint must be right too.
+`-` reads the code from standard input, where others on this machine do not see it.
 Example:
-  touchstone admin accept - --address broker.plant.example:8443 --root plant-root.pem --out ~/.config/touchstone/context")]
+  touchstone admin accept - --address broker.plant.example:8443 --out ~/.config/touchstone/context")]
 pub(crate) struct AcceptArgs {
     /// The code, or - for standard input
     code: String,
-    /// The plant root's certificate
+    /// The plant root's certificate [default: as the broker shows it]
     #[arg(long, value_name = "FILE")]
-    root: PathBuf,
+    root: Option<PathBuf>,
     /// The context folder to make; it must not be there yet
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -56,34 +56,27 @@ pub(crate) async fn run(args: &AcceptArgs, session: &Session) -> Result<Report> 
         .address()
         .ok_or_else(|| Failure::new(Exit::Usage, "say where the broker is with --address HOST:PORT"))?;
     let code: Code = read_code(&args.code)?;
-    let roots = read_certificates(&args.root)?;
-    let root = roots.first().ok_or_else(|| Failure::unusable("there is no plant root"))?;
-    if !code.is_for(&pin(root, &args.root)?) {
-        return Err(Failure::unusable(format!(
-            "{}: this is not the plant root that the code is for",
-            args.root.display()
-        ))
-        .next("ask whoever invited you for plant-root.pem of their context folder"));
-    }
     if args.out.exists() {
         return Err(Failure::unusable(format!("{}: is there already", args.out.display()))
             .next("choose another --out, or remove the folder"));
     }
     let key = KeyPair::generate()
         .map_err(|e| Failure::new(Exit::Internal, format!("a key cannot be made: {e}")))?;
-    let context = Context {
+    let mut context = Context {
         plant: code.plant.clone(),
         address: address.to_owned(),
-        plant_root: roots.clone(),
+        plant_root: Vec::new(),
         identity: None,
         folder: args.out.clone(),
     };
+    let root = plant_root(args, &code, &context).await?;
     let draft = FolderDraft::create(&args.out)?;
     // Before anything is used up: what cannot be written here is noticed now.
     draft.write("admin.key", 0o600, pem("PRIVATE KEY", key.serialized_der()).as_bytes())?;
-    draft.write("plant-root.pem", 0o644, &file::read(&args.root)?)?;
+    draft.write("plant-root.pem", 0o644, pem("CERTIFICATE", &root).as_bytes())?;
     let text = format!("plant = \"{}\"\naddress = \"{}\"\n", code.plant, toml_text(address)?);
     draft.write("context.toml", 0o644, text.as_bytes())?;
+    context.plant_root = vec![root];
     let answer = ask(&context, &code, &key).await?;
     draft.write("admin.pem", 0o644, pem_chain(&answer.chain).as_bytes())?;
     draft.publish(&args.out)?;
@@ -98,14 +91,17 @@ fn read_code(text: &str) -> Result<Code> {
     read.trim().parse().map_err(|e: proto::invitation::CodeError| Failure::unusable(e.to_string()))
 }
 
-fn pin(root: &[u8], path: &Path) -> Result<Digest> {
-    let spki =
-        spki(root).ok_or_else(|| Failure::unusable(format!("{}: not a certificate", path.display())))?;
-    Ok(Digest::of(&spki))
-}
-
-fn spki(certificate: &[u8]) -> Option<Vec<u8>> {
-    Certificate::from_der(certificate).ok()?.tbs_certificate().subject_public_key_info().to_der().ok()
+/// The plant root that the code is for: from the file, or as the broker shows it. Either is held against the code.
+async fn plant_root(args: &AcceptArgs, code: &Code, context: &Context) -> Result<CertificateDer<'static>> {
+    let Some(path) = &args.root else {
+        return client::plant_root(context, code).await;
+    };
+    let root = read_certificates(path)?.into_iter().next().filter(|root| is_root(code, root));
+    let other = || format!("{}: this is not the plant root that the code is for", path.display());
+    root.ok_or_else(|| {
+        Failure::unusable(other())
+            .next("leave out --root, or ask whoever invited you for plant-root.pem of their context folder")
+    })
 }
 
 /// An address has nothing that would have to be escaped.

@@ -238,8 +238,8 @@ async fn invite(args: InviteArgs, session: &Session) -> Result<Report> {
     let view = Code { code: answer.code, expires_at: words::json_time(answer.expires_at) };
     Ok(session
         .report(&view)?
-        .aside(format!("Invites {who}; it ends {ends} and is not shown again. On their machine, with the file plant-root.pem:"))
-        .aside(format!("  touchstone admin accept - --address {address} --root plant-root.pem --out context")))
+        .aside(format!("Invites {who}; it ends {ends} and is not shown again. On their machine:"))
+        .aside(format!("  touchstone admin accept - --address {address} --out ~/.config/touchstone/context")))
 }
 
 async fn role(args: RoleArgs, session: &Session) -> Result<Report> {

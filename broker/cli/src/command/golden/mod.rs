@@ -4,6 +4,7 @@ mod apply;
 mod draft;
 pub(crate) mod envelope;
 mod groups;
+mod key;
 mod learn;
 mod learn_folder;
 mod outside;
@@ -40,6 +41,9 @@ pub(crate) enum GoldenCommand {
     Payload(outside::PayloadArgs),
     /// Add a signature that was made elsewhere; asks no broker
     Attach(outside::AttachArgs),
+    /// Release keys: who may sign, and how many must
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Say what a change would do to every device; changes nothing
     Plan(plan::PlanArgs),
     /// Apply a signed release: forecast first, then ask, then change
@@ -71,6 +75,7 @@ pub(crate) async fn run(command: GoldenCommand, session: &Session) -> Result<Rep
         GoldenCommand::Sign(args) => sign::run(args, session),
         GoldenCommand::Payload(args) => outside::payload(args, session),
         GoldenCommand::Attach(args) => outside::attach(args, session),
+        GoldenCommand::Key(command) => key::run(command, session).await,
         GoldenCommand::Plan(args) => plan::run(args, session).await,
         GoldenCommand::Apply(args) => apply::run(args, session).await,
         GoldenCommand::Activate(args) => state::run(args, "active", session).await,

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use policy::cause::chain;
-use policy::id::ProductName;
 use policy::reference::dsse::Unsigned;
-use policy::reference::keys::ReleaseKey;
+use policy::reference::keys::{PublicKey, ReleaseKey};
 use serde::Serialize;
 
 use super::envelope::LocalRelease;
@@ -89,16 +88,18 @@ pub(super) fn payload(args: PayloadArgs, session: &Session) -> Result<Report> {
 /// Puts a signature into the envelope.
 pub(super) fn attach(args: AttachArgs, session: &Session) -> Result<Report> {
     let release = LocalRelease::read(&args.file)?;
-    let (_, key) = public_key(&args.public, [release.manifest.product().clone()].into())?;
+    let (_, key) = public_key(&args.public)?;
+    let key = ReleaseKey::new(key, BTreeSet::from([release.manifest.product().clone()]))
+        .map_err(|e| Failure::unusable(chain(&e)))?;
     let signature = file::read(&args.signature)?;
     let signing = Signing { file: &args.file, release: &release, key: &key, signature: &signature };
     session.report(&add(&signing, args.out)?)
 }
 
 /// The public key in a PEM file, with its text. A private key goes no further than here.
-pub(super) fn public_key(path: &Path, products: BTreeSet<ProductName>) -> Result<(String, ReleaseKey)> {
+pub(super) fn public_key(path: &Path) -> Result<(String, PublicKey)> {
     let text = file::read_text(path)?;
-    let key = ReleaseKey::from_pem(&text, products);
+    let key = PublicKey::from_pem(&text);
     let key = key.map_err(|e| Failure::unusable(format!("{}: {}", path.display(), chain(&e))))?;
     Ok((text, key))
 }

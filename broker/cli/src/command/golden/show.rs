@@ -53,6 +53,8 @@ struct ReleasePage {
     digest: String,
     /// Where the broker has it; null for a file.
     state: Option<String>,
+    /// Why it counts for nothing; null: it counts, or nobody asked the broker.
+    void: Option<String>,
     /// Key ids: verified by the broker, or only claimed by a file.
     signers: Vec<String>,
     signatures_verified: bool,
@@ -75,9 +77,11 @@ impl ReleasePage {
                 format!("claims to be signed by {}; `golden apply` verifies it", words::list(&signers))
             }
         };
+        let void =
+            self.void.as_deref().map(|why| format!("; it counts for nothing: {why}")).unwrap_or_default();
         let state = self.state.as_deref().map(|state| format!("{state}, ")).unwrap_or_default();
         format!(
-            "{}@{}: {state}counter {}, {}, {signed}",
+            "{}@{}: {state}counter {}, {}, {signed}{void}",
             self.product, self.version, self.counter, self.digest
         )
     }
@@ -92,6 +96,7 @@ impl From<LocalRelease> for ReleasePage {
             counter: manifest.counter(),
             digest: manifest.digest().to_string(),
             state: None,
+            void: None,
             signers: local.claimed_signers,
             signatures_verified: false,
             manifest: manifest.render(),
@@ -118,6 +123,7 @@ async fn fetch(id: &ReleaseId, session: &Session) -> Result<ReleasePage> {
         counter: release.counter,
         digest: release.digest,
         state: Some(release.state),
+        void: release.void,
         signers: release.signers,
         signatures_verified: true,
         manifest: answer.manifest,

@@ -16,6 +16,9 @@ pub(super) struct ReleaseView {
     until: Option<String>,
     pub(super) digest: String,
     pub(super) signers: Vec<String>,
+    needed: u32,
+    /// Why it counts for nothing; null: it counts.
+    pub(super) void: Option<String>,
     applied_at: Option<String>,
     applied_by: Option<String>,
     changed_at: Option<String>,
@@ -40,6 +43,8 @@ impl From<Release> for ReleaseView {
             until: words::json_time(release.until),
             digest: words::digest(&release.digest),
             signers: release.signers,
+            needed: release.needed,
+            void: (!release.void.is_empty()).then_some(release.void),
             applied_at: words::json_time(release.applied_at),
             applied_by: (!release.applied_by.is_empty()).then_some(release.applied_by),
             changed_at: words::json_time(release.changed_at),
@@ -84,7 +89,11 @@ impl View for Releases {
             let signers: Vec<_> = release.signers.iter().map(|signer| words::short(signer)).collect();
             table.row([
                 format!("{}@{}", release.product, release.version),
-                release.state.clone(),
+                if release.void.is_some() {
+                    format!("void ({})", release.state)
+                } else {
+                    release.state.clone()
+                },
                 words::left(release.ends, page.now),
                 if release.wanted { "yes" } else { "-" }.to_owned(),
                 release.running.to_string(),

@@ -179,8 +179,11 @@ pub(super) async fn enforce(args: EnforceArgs, session: &Session) -> Result<Repo
     }
     eprint!("{}", forecast.text(&session.plain_page()));
     if forecast.mode == "enforce" {
+        let request = GetZoneRequest { name: args.name.to_string() };
+        let answer = client.get_zone(request).await.map_err(|s| failed(&s))?.into_inner();
         let text = format!("zone {} enforces already", args.name);
-        return session.report(&Sentence { text, fields: Already { zone: args.name.to_string() } });
+        let zone = super::ZoneView::from(answer.zone.unwrap_or_default());
+        return session.report(&Sentence { text, fields: Created { dry_run: false, zone } });
     }
     agree::settle(args.yes, &format!("Let zone {} enforce?", args.name))?;
     let request = SetZoneRequest {
@@ -192,11 +195,6 @@ pub(super) async fn enforce(args: EnforceArgs, session: &Session) -> Result<Repo
     };
     let answer = client.set_zone(request).await.map_err(|s| failed(&s))?.into_inner();
     changed(answer, false, session)
-}
-
-#[derive(Serialize)]
-struct Already {
-    zone: String,
 }
 
 /// Lets the zone observe.

@@ -68,11 +68,21 @@ pub(super) async fn run(args: ImportArgs, session: &Session) -> Result<Report> {
     let dry_run = args.dry_run.dry_run;
     let mut client = session.patient_client().await?;
     let parts = stream::iter(parts(&entries, dry_run));
-    let answer = client.import_list(parts).await.map_err(|s| failed(&s))?.into_inner();
+    let answer = client.import_list(parts).await.map_err(|s| broken_off(failed(&s)))?.into_inner();
     let verb = if dry_run { "would be registered" } else { "registered" };
     let done = Imported { dry_run, created: answer.created, unchanged: answer.unchanged };
     let text = format!("{} {verb}, {} already known", done.created, done.unchanged);
     session.report(&Sentence { text, fields: done })
+}
+
+/// A list that did not arrive whole registered nobody; one whose answer was lost may be registered.
+fn broken_off(failure: Failure) -> Failure {
+    match failure.exit() {
+        Exit::Unreachable => failure.next(
+            "either all of the list is registered or nobody: import it again, who is known already stays as they are",
+        ),
+        _ => failure,
+    }
 }
 
 /// The list in messages. The broker counts, so that half of one is never taken for the whole.
