@@ -15,6 +15,7 @@ pub(super) struct DraftPage {
     /// What is to be known about it, one line each.
     pub(super) notes: Vec<String>,
     /// What speaks against what it was made from, one line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) warnings: Vec<String>,
     /// Where it was written.
     pub(super) file: Option<String>,
