@@ -146,6 +146,7 @@ fn attested(plant: &Plant, digest: Digest) -> Attested {
         firmware_version: 1,
         running: None,
         lost: None,
+        vouched: None,
     }
 }
 

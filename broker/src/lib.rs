@@ -6,6 +6,7 @@
 //! `store` remembers. What is decided is decided in the `policy` crate.
 
 pub mod admin;
+pub mod attendance;
 pub mod audit;
 pub mod authority;
 pub mod ca;

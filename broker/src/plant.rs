@@ -1,13 +1,16 @@
 //! The running plant: store, clock, keys. Every service works on one [`Plant`].
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use policy::digest::Digest;
 use policy::evidence::endorsement::RootStore;
 use policy::id::PlantDomain;
 use policy::time::UnixTime;
+use tokio::sync::Semaphore;
 
+use crate::attendance::Attendance;
 use crate::audit::refusals::Refusals;
 use crate::authority::IssuerCache;
 use crate::ca::{AuthorityKey, CaError, Issuer, Serial};
@@ -133,13 +136,29 @@ pub struct Plant {
     pub metrics: Metrics,
     /// What the broker was told.
     pub config: Config,
+    /// Who is connected.
+    pub attendance: Attendance,
+    /// The one place for a forecast of the fleet.
+    pub forecasts: Semaphore,
+    /// Names what vouches for TPMs.
+    pub vouching: OnceLock<Digest>,
 }
+
+/// Forecasts of the fleet that run at once: each reads all of it and takes every processor.
+pub const FORECASTS: usize = 1;
 
 impl Plant {
     /// Now.
     #[must_use]
     pub fn now(&self) -> UnixTime {
         self.clock.now()
+    }
+
+    /// Names what vouches for TPMs, or speaks against them, by this broker's configuration.
+    #[must_use]
+    pub fn vouching(&self) -> Digest {
+        let named = || Digest::of(format!("{} {:?}", self.roots.digest(), self.config.tpm_deny).as_bytes());
+        *self.vouching.get_or_init(named)
     }
 
     /// A fresh certificate serial.

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -14,6 +14,7 @@ use proto::v1::invitation_server::InvitationServer;
 use proto::v1::watch_server::WatchServer;
 use proto::{MAX_REQUEST, denial, v1};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderValue, Response};
@@ -21,6 +22,7 @@ use tonic::transport::Server;
 use tower::util::MapResponseLayer;
 
 use crate::admin::staging;
+use crate::attendance::Attendance;
 use crate::audit::refusals::Refusals;
 use crate::authority::IssuerCache;
 use crate::config::{Config, ConfigError};
@@ -31,7 +33,7 @@ use crate::hub::{Hub, moves_trust};
 use crate::init::{id_file, kek_file};
 use crate::metrics::page::Page;
 use crate::metrics::{Metrics, listener};
-use crate::plant::{KeysError, Plant, PlantKeys};
+use crate::plant::{FORECASTS, KeysError, Plant, PlantKeys};
 use crate::ports::{Clock, System};
 use crate::secrets::{KekError, SecretKey};
 use crate::session::{Refusal, complete::commit};
@@ -156,6 +158,9 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
         store,
         kek,
         config,
+        attendance: Attendance::default(),
+        forecasts: Semaphore::new(FORECASTS),
+        vouching: OnceLock::new(),
     }))
 }
 

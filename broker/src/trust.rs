@@ -98,6 +98,14 @@ pub async fn segmentation(plant: &Plant) -> Result<Segmentation, TrustError> {
         .map_err(|faults| TrustError::Zones(faults.to_string()))
 }
 
+/// The same, with the revision of the trust head: every change of zones and conduits raises it, so a transaction
+/// that compares it rests on them.
+pub async fn segmentation_at(plant: &Plant) -> Result<(Segmentation, Revision), Refusal> {
+    let head: Option<Held<TrustHead>> = fetch(plant.store.as_ref(), TRUST.to_owned()).await?;
+    let head = head.ok_or_else(|| Refusal::internal(TrustError::Head))?;
+    Ok((segmentation(plant).await.map_err(Refusal::internal)?, head.version))
+}
+
 /// The view of now; read again only when the trust head moved.
 pub async fn view(plant: &Plant) -> Result<Arc<View>, TrustError> {
     let head: Held<TrustHead> =

@@ -11,6 +11,7 @@ mod measured_boot;
 mod metrics;
 mod overriding;
 mod people;
+mod planning;
 mod recovery;
 mod release_keys;
 mod rollout;

@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 use super::connection::ConnectionInfo;
 use super::peer::DevicePeer;
 use super::status::status;
+use crate::attendance::Present;
 use crate::hub::{Hub, Listener};
 use crate::plant::Plant;
 use crate::ports::random;
@@ -71,7 +72,6 @@ impl Watch for Watching {
             plant: Arc::clone(&self.plant),
             hub: Arc::clone(&self.hub),
             listener,
-            peer,
             send,
             sequence: request.get_ref().trust_sequence,
             content: None,
@@ -79,6 +79,8 @@ impl Watch for Watching {
             asked: None,
             excused: 0,
             wanted: None,
+            _present: self.plant.attendance.enter(peer.id.device(), &self.plant.clock),
+            peer,
         };
         tokio::spawn(stream.run());
         Ok(Response::new(ReceiverStream::new(receive)))
@@ -109,6 +111,7 @@ struct Stream {
     excused: u8,
     /// The release that it was told is wanted.
     wanted: Option<v1::WantedRelease>,
+    _present: Present,
 }
 
 /// The stream is over.

@@ -219,6 +219,10 @@ pub struct Attested {
     /// with the same one are appraised alike. Not known of older records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basis: Option<Digest>,
+    /// Names what vouched for TPMs then: another broker configuration may make something else of the same evidence.
+    /// Not known of older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouched: Option<Digest>,
     /// Revision of the golden values that it was appraised under.
     pub golden: u64,
     /// TPM reset counter.

@@ -162,6 +162,7 @@ async fn attested(
         evidence,
         logs: Some(logs),
         basis: Some(basis),
+        vouched: Some(plant.vouching()),
         golden: golden.n,
         reset_count: clock.reset_count,
         restart_count: clock.restart_count,

@@ -16,6 +16,7 @@ use crate::record::device::Attested;
 use crate::record::{fetch, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
+use crate::store::blobs::MAX_BLOB;
 
 /// Adds to `txn` that what `last` tells is an earlier boot now, if the device booted since. Of other software
 /// nothing is kept: what differs from it was changed, and says nothing about stability.
@@ -53,7 +54,10 @@ async fn of(plant: &Plant, attested: &Attested) -> Option<EarlierBoot> {
 pub(crate) async fn earlier(plant: &Plant, name: &DeviceName) -> Result<Option<RecordedEvidence>, Refusal> {
     let held = fetch::<EarlierBoot>(plant.store.as_ref(), boot_key(name)).await?;
     let Some(boot) = held.map(|held| held.record) else { return Ok(None) };
-    let read = async |log| kept::read(&plant.blobs, log).await.ok();
+    let read = async |log| match log {
+        Some(log) => plant.blobs.fetch(log, MAX_BLOB).await.ok(),
+        None => Some(Vec::new()),
+    };
     let (Some(firmware), Some(userspace)) = (read(boot.firmware).await, read(boot.userspace).await) else {
         return Ok(None);
     };

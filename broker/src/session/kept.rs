@@ -10,7 +10,7 @@ use super::Refusal;
 use super::recorded::RecordedError;
 use crate::plant::Plant;
 use crate::record::device::{Attested, StoredLogs};
-use crate::store::blobs::{Blobs, FetchError, MAX_BLOB, PutError};
+use crate::store::blobs::{Blobs, MAX_BLOB, PutError};
 
 /// Bytes of a chunk of an IMA list. A list only grows, so its full chunks stay what they are; what follows them
 /// is another at each attestation, and goes with the blob of that attestation.
@@ -52,21 +52,21 @@ async fn chunks(blobs: &Blobs, list: &mut Vec<u8>) -> Result<Vec<Digest>, PutErr
     Ok(digests)
 }
 
-/// The request that `attested` came from.
-pub(super) async fn request(
-    plant: &Plant,
-    attested: &Attested,
-) -> Result<v1::CompleteRequest, RecordedError> {
-    let mut request = own(plant, attested).await?;
+/// The request that `attested` came from. Reads files: for a thread that may wait for them.
+pub(super) fn request(blobs: &Blobs, attested: &Attested) -> Result<v1::CompleteRequest, RecordedError> {
+    let mut request = parsed(&blobs.fetch_now(&attested.evidence, MAX_BLOB)?)?;
     // Without them, the record is of an older broker, which kept the request whole.
     let Some(logs) = &attested.logs else { return Ok(request) };
-    let blobs = &plant.blobs;
-    request.firmware_log = read(blobs, logs.firmware).await?;
-    request.userspace_log = read(blobs, logs.userspace).await?;
-    request.image_log = read(blobs, logs.images).await?;
+    let read = |log: Option<Digest>| match log {
+        Some(log) => blobs.fetch_now(&log, MAX_BLOB),
+        None => Ok(Vec::new()),
+    };
+    request.firmware_log = read(logs.firmware)?;
+    request.userspace_log = read(logs.userspace)?;
+    request.image_log = read(logs.images)?;
     let rest = std::mem::take(&mut request.ima_log);
     for chunk in logs.ima.iter().take(MAX_CHUNKS) {
-        request.ima_log.extend(blobs.fetch(*chunk, CHUNK).await?);
+        request.ima_log.extend(blobs.fetch_now(chunk, CHUNK)?);
     }
     request.ima_log.extend(rest);
     Ok(request)
@@ -74,15 +74,11 @@ pub(super) async fn request(
 
 /// The same, maybe without its logs.
 pub(crate) async fn own(plant: &Plant, attested: &Attested) -> Result<v1::CompleteRequest, RecordedError> {
-    let blob = plant.blobs.fetch(attested.evidence, MAX_BLOB).await?;
-    v1::CompleteRequest::decode(blob.as_slice()).map_err(|error| RecordedError::Unreadable(error.to_string()))
+    parsed(&plant.blobs.fetch(attested.evidence, MAX_BLOB).await?)
 }
 
-pub(super) async fn read(blobs: &Blobs, log: Option<Digest>) -> Result<Vec<u8>, FetchError> {
-    match log {
-        Some(log) => blobs.fetch(log, MAX_BLOB).await,
-        None => Ok(Vec::new()),
-    }
+fn parsed(blob: &[u8]) -> Result<v1::CompleteRequest, RecordedError> {
+    v1::CompleteRequest::decode(blob).map_err(|error| RecordedError::Unreadable(error.to_string()))
 }
 
 /// Digest of everything that an appraisal depends on besides golden values, zone and time.
@@ -103,6 +99,7 @@ mod tests {
     use super::*;
     use crate::admin::tests::Bench;
     use crate::record::device::{Decision, attested_key};
+    use crate::store::blobs::FetchError;
 
     fn sent() -> v1::CompleteRequest {
         v1::CompleteRequest {
@@ -147,13 +144,13 @@ mod tests {
         let record = attested(&bench).await;
         let (evidence, logs) = keep(&bench.plant.blobs, sent()).await.unwrap();
         let split = Attested { evidence, logs: Some(logs.clone()), ..record.clone() };
-        assert_eq!(request(&bench.plant, &split).await.unwrap(), sent());
+        assert_eq!(request(&bench.plant.blobs, &split).unwrap(), sent());
         let whole = bench.plant.blobs.put(sent().encode_to_vec()).await.unwrap();
         let old = Attested { evidence: whole, logs: None, ..record };
-        assert_eq!(request(&bench.plant, &old).await.unwrap(), sent());
+        assert_eq!(request(&bench.plant.blobs, &old).unwrap(), sent());
 
         bench.plant.blobs.remove(logs.ima[0]).await.unwrap();
-        let error = request(&bench.plant, &split).await.unwrap_err();
+        let error = request(&bench.plant.blobs, &split).unwrap_err();
         assert!(matches!(error, RecordedError::Blob(FetchError::Missing { .. })), "{error}");
     }
 }

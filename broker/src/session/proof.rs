@@ -7,12 +7,13 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use policy::cause::chain;
 use policy::digest::Digest;
 use policy::eventlog::ima::verify::ImaPart;
-use policy::evidence::endorsement::{BoundEk, ValidityPolicy, endorse};
+use policy::evidence::endorsement::{BoundEk, RootStore, ValidityPolicy, endorse};
 use policy::evidence::flaw::{AttestingTpm, flaws};
 use policy::evidence::identity::CertifiedKey;
 use policy::evidence::verify::{Challenged, VerifiedEvidence, verify};
 use policy::evidence::{Evidence, HardwareProof, Purpose as Use, Quote, qualifying_data};
 use policy::id::ZoneName;
+use policy::time::UnixTime;
 use policy::tpm::alg::HashValue;
 use policy::tpm::pcr::{PcrSelection, PcrValues};
 use policy::tpm::public::{AttestationKey, EkPublic};
@@ -141,7 +142,7 @@ pub async fn prove(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> 
         opened(&challenge, request, &ek)?;
     }
     let tpm: Option<Held<Tpm>> = fetch(plant.store.as_ref(), ek_key(&ek.digest())).await?;
-    let endorsement = endorsed(plant, request, &ek);
+    let endorsement = endorsed(&plant.roots, plant.now(), request, &ek);
     let hardware = match (&endorsement, &tpm) {
         (Ok(_), _) => HardwareProof::Endorsed,
         (Err(_), Some(tpm)) if tpm.record.registered => HardwareProof::Registered,
@@ -193,7 +194,8 @@ fn opened(challenge: &Challenge, request: &v1::CompleteRequest, ek: &EkPublic) -
 }
 
 pub(super) fn endorsed(
-    plant: &Plant,
+    roots: &RootStore,
+    now: UnixTime,
     request: &v1::CompleteRequest,
     ek: &EkPublic,
 ) -> Result<BoundEk, String> {
@@ -201,7 +203,7 @@ pub(super) fn endorsed(
         return Err("the TPM holds no EK certificate".to_owned());
     }
     let intermediates: Vec<&[u8]> = request.ek_chain.iter().map(Vec::as_slice).collect();
-    endorse(&request.ek_certificate, &intermediates, &plant.roots, plant.now(), ValidityPolicy::AtTime)
+    endorse(&request.ek_certificate, &intermediates, roots, now, ValidityPolicy::AtTime)
         .map_err(|error| chain(&error))?
         .bind(&ek.digest())
         .map_err(|error| chain(&error))

@@ -6,12 +6,14 @@ use policy::appraisal::AppraisalRecord;
 use policy::appraisal::measurements::Origin;
 use policy::cause::chain;
 use policy::evidence::HardwareProof;
-use policy::evidence::endorsement::BoundEk;
-use policy::evidence::flaw::{AttestingTpm, flaws};
+use policy::evidence::endorsement::{BoundEk, RootStore};
+use policy::evidence::flaw::{AttestingTpm, DenyRule, flaws};
 use policy::evidence::linux::LinuxLogs;
 use policy::evidence::recorded::{RecordedEvidence, StoredLogs};
 use policy::id::DeviceName;
+use policy::time::UnixTime;
 use policy::tpm::public::{AttestationKey, EkPublic};
+use proto::v1;
 use serde::{Deserialize, Serialize};
 
 use super::challenge::SELECTION;
@@ -19,7 +21,7 @@ use super::kept;
 use super::proof::{endorsed, pcr_values, sent_ima};
 use crate::plant::Plant;
 use crate::record::device::{Attested, Tpm};
-use crate::store::blobs::FetchError;
+use crate::store::blobs::{Blobs, FetchError};
 
 /// Largest appraisal result that is read back.
 const MAX_RESULT: usize = 4 << 20;
@@ -58,16 +60,46 @@ pub enum RecordedError {
     Unreadable(String),
 }
 
+/// What vouches for TPMs at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Vouching<'a> {
+    pub(crate) roots: &'a RootStore,
+    pub(crate) deny: &'a [DenyRule],
+    pub(crate) now: UnixTime,
+}
+
 /// The evidence of `attested`, and what vouches for its TPM today.
 pub async fn recorded(
     plant: &Plant,
     attested: &Attested,
     tpm: &Tpm,
 ) -> Result<RecordedEvidence, RecordedError> {
-    let request = kept::request(plant, attested).await?;
+    let (blobs, record) = (plant.blobs.clone(), attested.clone());
+    let read = tokio::task::spawn_blocking(move || kept::request(&blobs, &record)).await;
+    let request = read.map_err(|ended| RecordedError::Unreadable(ended.to_string()))??;
+    let vouching = Vouching { roots: &plant.roots, deny: &plant.config.tpm_deny, now: plant.now() };
+    replayed(&request, attested.firmware_version, tpm, &vouching)
+}
+
+/// The same, read and replayed on this thread.
+pub(crate) fn recorded_here(
+    blobs: &Blobs,
+    attested: &Attested,
+    tpm: &Tpm,
+    vouching: &Vouching<'_>,
+) -> Result<RecordedEvidence, RecordedError> {
+    replayed(&kept::request(blobs, attested)?, attested.firmware_version, tpm, vouching)
+}
+
+fn replayed(
+    request: &v1::CompleteRequest,
+    firmware_version: u64,
+    tpm: &Tpm,
+    vouching: &Vouching<'_>,
+) -> Result<RecordedEvidence, RecordedError> {
     let unreadable = |error: &dyn std::error::Error| RecordedError::Unreadable(chain(error));
     let ek = EkPublic::parse(&request.ek_public).map_err(|e| unreadable(&e))?;
-    let endorsement = endorsed(plant, &request, &ek);
+    let endorsement = endorsed(vouching.roots, vouching.now, request, &ek);
     let hardware = match &endorsement {
         Ok(_) => HardwareProof::Endorsed,
         Err(_) if tpm.registered => HardwareProof::Registered,
@@ -80,11 +112,11 @@ pub async fn recorded(
         recorded: tpm.manufacturer(),
         ek: ek.key(),
         ak: &ak,
-        firmware_version: attested.firmware_version,
+        firmware_version,
     };
-    let known = flaws(&attesting, &plant.config.tpm_deny);
+    let known = flaws(&attesting, vouching.deny);
     let linux = LinuxLogs { userspace: Some(&request.userspace_log), images: Some(&request.image_log) };
-    let ima = sent_ima(&request);
+    let ima = sent_ima(request);
     let (logs, origin) = (StoredLogs { linux, ima: ima.as_ref() }, Origin::Device(hardware));
     let evidence = RecordedEvidence::replay_all(pcrs, &request.firmware_log, &logs, origin);
     Ok(evidence.map_err(|e| unreadable(&e))?.with_flaws(known))

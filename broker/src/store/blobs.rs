@@ -228,7 +228,8 @@ impl Blobs {
         })
     }
 
-    fn fetch_now(&self, digest: &Digest, max: usize) -> Result<Vec<u8>, FetchError> {
+    /// [`fetch`](Self::fetch) on this thread, which waits for the disk.
+    pub(crate) fn fetch_now(&self, digest: &Digest, max: usize) -> Result<Vec<u8>, FetchError> {
         let path = self.path(digest);
         let small = deflated(&path);
         let (path, bytes) = match read_bounded(&small, max) {
@@ -278,7 +279,9 @@ fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, FetchError> {
     };
     // One byte more than allowed tells a file that is too large from one that fits.
     let limit = u64::try_from(max.min(MAX_BLOB)).unwrap_or(u64::MAX).saturating_add(1);
-    let mut bytes = Vec::new();
+    // Read in one go: a plan reads the evidence of a whole fleet.
+    let length = file.metadata().map_or(0, |meta| meta.len()).min(limit);
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0).saturating_add(1));
     file.take(limit).read_to_end(&mut bytes).map_err(|error| FetchError::Io(failed("read", path)(error)))?;
     if bytes.len() > max.min(MAX_BLOB) {
         return Err(FetchError::TooLarge { path: path.to_owned(), max });

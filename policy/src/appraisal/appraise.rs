@@ -17,6 +17,7 @@ use crate::evidence::verify::VerifiedEvidence;
 use crate::reference::manifest::Manifest;
 use crate::reference::release::ReleaseId;
 use crate::reference::state::Standing;
+use crate::reference::supposed::Supposed;
 use crate::reference::{ReferenceValues, Release};
 use crate::time::UnixTime;
 use crate::tpm::pcr::PcrIndex;
@@ -48,6 +49,17 @@ pub fn forecast(
 ) -> Forecast {
     let (record, _) = examine(measurements, reference, policy, now);
     Forecast { record, policy: policy.clone() }
+}
+
+/// The same under values that are not in force.
+#[must_use]
+pub fn forecast_supposed(
+    measurements: &Measurements<'_>,
+    supposed: &Supposed,
+    policy: &ZonePolicy,
+    now: UnixTime,
+) -> Forecast {
+    forecast(measurements, supposed.values(), policy, now)
 }
 
 /// A release of one of the zone's products, compared.

@@ -350,7 +350,8 @@ pub struct SignedRelease {
 }
 
 impl SignedRelease {
-    /// A manifest that nobody signed, for [`ReferenceByHand`](super::by_hand::ReferenceByHand) alone.
+    /// A manifest that nobody signed, for [`ReferenceByHand`](super::by_hand::ReferenceByHand) and
+    /// [`Supposed`](super::supposed::Supposed) alone.
     pub(super) const fn by_hand(manifest: Manifest) -> Self {
         Self { manifest, signers: BTreeSet::new(), needed: 0 }
     }

@@ -16,6 +16,7 @@ pub mod learn_words;
 pub mod manifest;
 pub mod release;
 pub mod state;
+pub mod supposed;
 
 use std::collections::{BTreeMap, BTreeSet};
 

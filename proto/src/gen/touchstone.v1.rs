@@ -2201,6 +2201,12 @@ pub struct ApplyReleaseRequest {
     /// Revision of the golden values that a plan was made on: refused if they moved since; 0: it is not compared.
     #[prost(uint64, tag = "22")]
     pub base: u64,
+    /// Answer with groups instead of a line for each device.
+    #[prost(bool, tag = "23")]
+    pub grouped: bool,
+    /// Id of the plan that the caller saw: refused if anything that it rests on moved since; empty: it is not compared.
+    #[prost(string, tag = "24")]
+    pub plan: ::prost::alloc::string::String,
     /// Why, for people; must be there for withdrawn.
     #[prost(string, tag = "25")]
     pub reason: ::prost::alloc::string::String,
@@ -2209,7 +2215,7 @@ pub struct ApplyReleaseRequest {
 pub struct ApplyReleaseResponse {
     #[prost(string, tag = "1")]
     pub release: ::prost::alloc::string::String,
-    /// What the change does to devices, from their last evidence.
+    /// What the change does to devices, from their last evidence: of a dry run that asks for no groups.
     #[prost(message, repeated, tag = "2")]
     pub forecast: ::prost::alloc::vec::Vec<Forecast>,
     /// The release as it was before the change.
@@ -2218,6 +2224,15 @@ pub struct ApplyReleaseResponse {
     /// Revision of the golden values that the forecast was made on.
     #[prost(uint64, tag = "21")]
     pub base: u64,
+    /// The forecast of a dry run that asks for groups.
+    #[prost(message, repeated, tag = "22")]
+    pub groups: ::prost::alloc::vec::Vec<ForecastGroup>,
+    /// Id of the plan that this is.
+    #[prost(string, tag = "23")]
+    pub plan: ::prost::alloc::string::String,
+    /// Revision of the golden values after the change.
+    #[prost(uint64, tag = "24")]
+    pub golden: u64,
 }
 /// Asks what a change of golden values would do to the fleet; changes nothing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2239,6 +2254,12 @@ pub struct PlanReleaseRequest {
     pub at: u64,
     #[prost(string, tag = "7")]
     pub allow_rollback: ::prost::alloc::string::String,
+    /// Manifest that nobody has signed, TOML, instead of an envelope.
+    #[prost(bytes = "vec", tag = "8")]
+    pub manifest: ::prost::alloc::vec::Vec<u8>,
+    /// Answer with groups instead of a line for each device.
+    #[prost(bool, tag = "9")]
+    pub grouped: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanReleaseResponse {
@@ -2247,10 +2268,19 @@ pub struct PlanReleaseResponse {
     /// The state that was planned.
     #[prost(string, tag = "2")]
     pub state: ::prost::alloc::string::String,
+    /// Without groups.
     #[prost(message, repeated, tag = "3")]
     pub forecast: ::prost::alloc::vec::Vec<Forecast>,
     #[prost(uint64, tag = "4")]
     pub base: u64,
+    #[prost(message, repeated, tag = "5")]
+    pub groups: ::prost::alloc::vec::Vec<ForecastGroup>,
+    /// Nobody has signed the release: it cannot be applied.
+    #[prost(bool, tag = "6")]
+    pub unsigned: bool,
+    /// Names everything that the plan rests on, for ApplyRelease; empty for a plan of another time than now.
+    #[prost(string, tag = "7")]
+    pub plan: ::prost::alloc::string::String,
 }
 /// Changes the state of a release that the broker has.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2272,13 +2302,16 @@ pub struct SetReleaseStateRequest {
     pub dry_run: bool,
     #[prost(message, optional, tag = "7")]
     pub seen: ::core::option::Option<Seen>,
+    /// Answer with groups instead of a line for each device.
+    #[prost(bool, tag = "8")]
+    pub grouped: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetReleaseStateResponse {
     /// The release as it was before the change.
     #[prost(message, optional, tag = "1")]
     pub before: ::core::option::Option<Release>,
-    /// What the change does to devices, from their last evidence.
+    /// What the change does to devices, from their last evidence: of a dry run that asks for no groups.
     #[prost(message, repeated, tag = "2")]
     pub forecast: ::prost::alloc::vec::Vec<Forecast>,
     #[prost(message, optional, tag = "3")]
@@ -2286,6 +2319,9 @@ pub struct SetReleaseStateResponse {
     /// For withdrawn: devices that last proved to run it, which lose their certificates at once.
     #[prost(string, repeated, tag = "4")]
     pub running: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The forecast of a dry run that asks for groups.
+    #[prost(message, repeated, tag = "5")]
+    pub groups: ::prost::alloc::vec::Vec<ForecastGroup>,
 }
 /// Makes a release the wanted one of its product.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2339,6 +2375,82 @@ pub struct Forecast {
     /// A zone that observes would refuse it, did it enforce.
     #[prost(bool, tag = "10")]
     pub would_refuse: bool,
+}
+/// Devices to which the same happens for the same reason.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ForecastGroup {
+    /// trusted, refused, unknown; before and after.
+    #[prost(string, tag = "1")]
+    pub before: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub after: ::prost::alloc::string::String,
+    /// A zone that observes would refuse them, did it enforce.
+    #[prost(bool, tag = "3")]
+    pub would_refuse: bool,
+    /// The most telling finding of the first of them in a sentence, or why it cannot be foreseen.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// Findings that all of them have.
+    #[prost(message, repeated, tag = "5")]
+    pub findings: ::prost::alloc::vec::Vec<Finding>,
+    /// What was seen differs among them.
+    #[prost(bool, tag = "6")]
+    pub varies: bool,
+    /// Zones of the product that they are in.
+    #[prost(string, repeated, tag = "7")]
+    pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "8")]
+    pub criticality: ::prost::alloc::string::String,
+    /// How many they are.
+    #[prost(uint32, tag = "9")]
+    pub count: u32,
+    /// By name. Left out from some hundred thousand on, of groups that stay trusted first.
+    #[prost(message, repeated, tag = "10")]
+    pub devices: ::prost::alloc::vec::Vec<ForecastDevice>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForecastDevice {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub evidence_age_seconds: u64,
+    /// The boot that the evidence is of, by the TPM's counters.
+    #[prost(uint32, tag = "3")]
+    pub reset_count: u32,
+    #[prost(uint32, tag = "4")]
+    pub restart_count: u32,
+    #[prost(string, tag = "5")]
+    pub owner: ::prost::alloc::string::String,
+}
+/// Follows what devices of a product come to under golden values of a revision: first those that proved themselves
+/// already, then each as it does. The stream has no end of its own.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FollowResultsRequest {
+    #[prost(string, tag = "1")]
+    pub product: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub golden: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LiveResults {
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<LiveResult>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LiveResult {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    /// trusted or refused, by the zones of the product.
+    #[prost(string, tag = "2")]
+    pub outcome: ::prost::alloc::string::String,
+    /// A zone that observes would refuse it, did it enforce.
+    #[prost(bool, tag = "3")]
+    pub would_refuse: bool,
+    /// Why it is refused, or would be.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub at: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListReleasesRequest {}
@@ -2522,6 +2634,9 @@ pub struct RemoveReleaseKeyRequest {
     pub dry_run: bool,
     #[prost(message, optional, tag = "5")]
     pub seen: ::core::option::Option<Seen>,
+    /// Answer with groups instead of a line for each device.
+    #[prost(bool, tag = "6")]
+    pub grouped: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RemoveReleaseKeyResponse {
@@ -2531,7 +2646,7 @@ pub struct RemoveReleaseKeyResponse {
     /// Releases that count for nothing any more.
     #[prost(string, repeated, tag = "2")]
     pub void: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// What that does to devices, from their last evidence.
+    /// What that does to devices, from their last evidence: of a dry run that asks for no groups.
     #[prost(message, repeated, tag = "3")]
     pub forecast: ::prost::alloc::vec::Vec<Forecast>,
     /// Devices that last proved to run one of them, which lose their certificates at once.
@@ -2542,6 +2657,9 @@ pub struct RemoveReleaseKeyResponse {
     pub short: ::prost::alloc::vec::Vec<ReleaseThreshold>,
     #[prost(message, optional, tag = "6")]
     pub seen: ::core::option::Option<Seen>,
+    /// The forecast of a dry run that asks for groups.
+    #[prost(message, repeated, tag = "7")]
+    pub groups: ::prost::alloc::vec::Vec<ForecastGroup>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetReleaseThresholdRequest {
@@ -4375,6 +4493,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "ApplyRelease"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn follow_results(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FollowResultsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::LiveResults>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/FollowResults",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "FollowResults"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         pub async fn list_releases(
             &mut self,
             request: impl tonic::IntoRequest<super::ListReleasesRequest>,
@@ -5549,6 +5691,19 @@ pub mod admin_server {
             tonic::Response<super::ApplyReleaseResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the FollowResults method.
+        type FollowResultsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::LiveResults, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        async fn follow_results(
+            &self,
+            request: tonic::Request<super::FollowResultsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::FollowResultsStream>,
+            tonic::Status,
+        >;
         async fn list_releases(
             &self,
             request: tonic::Request<super::ListReleasesRequest>,
@@ -6721,6 +6876,52 @@ pub mod admin_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/FollowResults" => {
+                    #[allow(non_camel_case_types)]
+                    struct FollowResultsSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::ServerStreamingService<super::FollowResultsRequest>
+                    for FollowResultsSvc<T> {
+                        type Response = super::LiveResults;
+                        type ResponseStream = T::FollowResultsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FollowResultsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::follow_results(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FollowResultsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

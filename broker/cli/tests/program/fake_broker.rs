@@ -119,6 +119,14 @@ macro_rules! scripted {
                 Ok(Response::new(stream::iter([Ok(begin), Ok(end)]).boxed()))
             }
 
+            type FollowResultsStream = BoxStream<'static, Result<v1::LiveResults, Status>>;
+
+            /// Its end is no end of the results: whoever still waits asks again.
+            async fn follow_results(&self, request: Request<v1::FollowResultsRequest>) -> Result<Response<Self::FollowResultsStream>, Status> {
+                let results: v1::LiveResults = self.answer("follow_results", request.get_ref()).await?;
+                Ok(Response::new(stream::iter([Ok(results)]).boxed()))
+            }
+
             type BackupStream = BoxStream<'static, Result<BackupChunk, Status>>;
 
             async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {

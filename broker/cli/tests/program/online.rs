@@ -154,6 +154,75 @@ fn a_withdrawal_says_why() {
 }
 
 #[test]
+fn apply_waits_for_what_devices_come_to_and_says_who_left_the_forecast() {
+    let broker = FakeBroker::start();
+    let file = broker.path("edge.dsse.json");
+    fs::write(&file, "{}").unwrap();
+    let device = |name: &str| ForecastDevice { device: name.to_owned(), ..ForecastDevice::default() };
+    let group = ForecastGroup {
+        before: "trusted".to_owned(),
+        after: "trusted".to_owned(),
+        count: 2,
+        devices: vec![device("press-7"), device("press-8")],
+        ..ForecastGroup::default()
+    };
+    let answer = ApplyReleaseResponse {
+        release: "edge@1.5".to_owned(),
+        plan: "42-9f86d081884c7d65".to_owned(),
+        groups: vec![group],
+        golden: 43,
+        ..Default::default()
+    };
+    let result = |name: &str, outcome: &str| LiveResult {
+        device: name.to_owned(),
+        outcome: outcome.to_owned(),
+        reason: "PCR 4 is another".to_owned(),
+        ..LiveResult::default()
+    };
+    let line = ["golden", "apply", file.to_str().unwrap(), "--yes", "--wait", "--for", "60s"];
+    broker.answers("apply_release", &answer).answers("apply_release", &answer);
+    let results = LiveResults { results: vec![result("press-7", "trusted"), result("press-8", "refused")] };
+    broker.answers("follow_results", &results);
+    let ran = broker.run(&line);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stdout.contains("edge@1.5 is active\n"), "{ran:?}");
+    assert!(ran.stdout.contains("press-8  trusted   refused  PCR 4 is another"), "{ran:?}");
+    let asked: Vec<ApplyReleaseRequest> = broker.asked("apply_release");
+    assert_eq!((asked[0].plan.as_str(), asked[1].plan.as_str()), ("", "42-9f86d081884c7d65"));
+    assert_eq!(broker.asked::<FollowResultsRequest>("follow_results")[0].golden, 43);
+
+    // A stream that breaks is opened again, and everything is told again.
+    broker.answers("apply_release", &answer).answers("apply_release", &answer);
+    broker.answers("follow_results", &LiveResults { results: vec![result("press-7", "trusted")] });
+    let all = LiveResults { results: vec![result("press-7", "trusted"), result("press-8", "trusted")] };
+    broker.answers("follow_results", &all);
+    let ran = broker.run(&[&line[..], &["-o", "json"]].concat());
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(ran.json()["live"]["as_foreseen"], 2, "{ran:?}");
+}
+
+#[test]
+fn an_unsigned_manifest_is_planned_as_such() {
+    let broker = FakeBroker::start();
+    let file = broker.path("edge.toml");
+    fs::write(&file, "product = \"edge\"\n").unwrap();
+    let answer = PlanReleaseResponse {
+        release: "edge@1.5".to_owned(),
+        state: "active".to_owned(),
+        unsigned: true,
+        plan: "42-9f86d081884c7d65".to_owned(),
+        ..PlanReleaseResponse::default()
+    };
+    broker.answers("plan_release", &answer).answers("plan_release", &answer);
+    let ran = broker.run(&["golden", "plan", file.to_str().unwrap()]);
+    assert!(ran.code == 0 && ran.stdout.contains("Nobody has signed this manifest"), "{ran:?}");
+    let asked = &broker.asked::<PlanReleaseRequest>("plan_release")[0];
+    assert!(asked.envelope.is_empty() && asked.manifest.starts_with(b"product") && asked.grouped);
+    let json = broker.run(&["golden", "plan", file.to_str().unwrap(), "-o", "json"]).json();
+    assert_eq!((&json["signed"], &json["plan"]), (&false.into(), &"42-9f86d081884c7d65".into()));
+}
+
+#[test]
 fn a_dry_run_says_so_to_the_broker() {
     let broker = FakeBroker::start();
     let seen = Some(Seen { revision: 3, words: "closed".to_owned() });

@@ -2,11 +2,13 @@
 
 use policy::id::{ProductName, ZoneName};
 use policy::reference::dsse::{Envelope, SignedRelease};
+use policy::reference::manifest::Manifest;
 use policy::reference::release::ReleaseId;
 use policy::reference::state::ReleaseState;
 use policy::reference::{ReferenceError, ReferenceValues};
 
-use super::forecast::{Line, fleet};
+use super::basis::Basis;
+use super::forecast::{Change, Line, fleet};
 use super::learn::counter;
 use super::state::{as_seen, consequences, not_over, reasoned};
 use super::{envelope_refusal, refusal};
@@ -17,6 +19,7 @@ use crate::plant::Plant;
 use crate::record::golden::{
     GOLDEN, GoldenHead, ProductCounter, ReleaseRecord, StateChange, product_key, release_key,
 };
+use crate::record::plant::TRUST;
 use crate::record::{Held, fetch, stored};
 use crate::release_keys::KeyRing;
 use crate::session::Refusal;
@@ -28,12 +31,14 @@ use crate::trust;
 pub struct Applied {
     /// The release.
     pub release: ReleaseId,
-    /// What it means for devices.
+    /// What it means for devices, of a dry run.
     pub forecast: Vec<Line>,
     /// The release as it was.
     pub seen: Seen,
-    /// Revision of the golden values that the forecast was made on.
-    pub base: u64,
+    /// What the forecast rests on.
+    pub basis: Basis,
+    /// Revision of the golden values after the change.
+    pub golden: u64,
 }
 
 /// How a release is applied.
@@ -47,6 +52,8 @@ pub struct Terms {
     pub seen: Option<Seen>,
     /// Revision of the golden values that the caller's plan was made on.
     pub base: Option<u64>,
+    /// What the caller's plan rests on.
+    pub plan: Option<Basis>,
     /// Why; needed to withdraw.
     pub reason: String,
     /// Only say what it would do.
@@ -79,10 +86,13 @@ async fn decide(
     let signed = &keys.verify(envelope, product).map_err(refusal)?;
     let golden = golden::current(plant).await.map_err(refusal)?;
     let (id, to) = (signed.id(), terms.to);
-    if terms.base.is_some_and(|base| base != golden.n) {
-        return Err(Refusal::Conflict(format!(
-            "golden values or zones changed since the plan was made, so {id} may do something else now; plan again, `touchstone audit list` says what changed"
-        )));
+    let (zones, trust) = trust::segmentation_at(plant).await?;
+    let about = (&id.product, signed.manifest().digest());
+    let basis = Basis::of(plant, &zones, golden.n, about, to)?;
+    // Older tools know the revision alone.
+    let base = terms.base.map(|golden| basis.at(golden));
+    for planned in [&base, &terms.plan] {
+        basis.expected(planned.as_ref(), &id.to_string())?;
     }
     let key = release_key(&id.product, id.version.as_str());
     let held: Option<Held<ReleaseRecord>> = fetch(plant.store.as_ref(), key.clone()).await?;
@@ -90,16 +100,23 @@ async fn decide(
     let before = golden.values.release(id).map(policy::reference::Release::state);
     let mut txn = match &held {
         Some(held) => Txn::new().unchanged(key, held.version),
-        None => count(plant, Txn::new().absent(key), signed, terms.allow_rollback.is_some()).await?,
+        None => {
+            count(plant, Txn::new().absent(key), signed.manifest(), terms.allow_rollback.is_some()).await?
+        }
     };
     let after = changed(&golden.values, signed, held.as_ref().map(|held| &held.record), to)?;
-    let forecast = fleet(plant, actor.scope(), &id.product, &golden.values, &after).await?;
-    let applied = Applied { release: id.clone(), forecast, seen, base: golden.n };
+    let mut applied = Applied { release: id.clone(), forecast: Vec::new(), seen, basis, golden: golden.n };
+    if terms.dry_run {
+        let change =
+            Change { product: &id.product, before: golden.values.clone(), after: after.into(), at: None };
+        applied.forecast = fleet(plant, actor.scope(), change).await?;
+    }
     let signers: Vec<String> = signed.signers().iter().map(ToString::to_string).collect();
     let vouched = |held: &Held<ReleaseRecord>| signers.iter().all(|id| held.record.signers.contains(id));
     if terms.dry_run || (before == Some(to) && held.as_ref().is_some_and(vouched)) {
         return Ok(Draft::nothing(applied));
     }
+    applied.golden = golden.n.saturating_add(1);
     let reach = actor.reach(plant, &zones_of(plant, &id.product).await?).await?;
     let now = plant.now();
     let change = StateChange { at: now, by: actor.name().to_owned(), reason: terms.reason.trim().to_owned() };
@@ -125,7 +142,8 @@ async fn decide(
     let txn = keys
         .unchanged(txn)
         .unchanged(GOLDEN, golden.version)
-        .put(GOLDEN, stored(&GoldenHead { n: golden.n.saturating_add(1) })?)
+        .unchanged(TRUST, trust)
+        .put(GOLDEN, stored(&GoldenHead { n: applied.golden })?)
         .put(release_key(&id.product, id.version.as_str()), stored(&record)?);
     Ok(Draft::write(applied, txn, deed))
 }
@@ -166,18 +184,18 @@ pub(super) fn changed(
 pub(super) async fn count(
     plant: &Plant,
     txn: Txn,
-    signed: &SignedRelease,
+    manifest: &Manifest,
     allowed: bool,
 ) -> Result<Txn, Refusal> {
-    let (product, new) = (&signed.id().product, signed.manifest().counter());
+    let (product, new) = (manifest.product(), manifest.counter());
     let held = counter(plant, product).await?;
     let highest = held.as_ref().map_or(0, |held| held.record.counter);
     if held.is_some() && new <= highest && !allowed {
         return Err(Refusal::Conflict(format!(
             "{} has counter {new}, and {product} is at {highest}: it would be a rollback; sign it with counter {}, make a known release active again, or take it back by name with --allow-rollback {}",
-            signed.id(),
+            manifest.id(),
             highest.saturating_add(1),
-            signed.id()
+            manifest.id()
         )));
     }
     let key = product_key(product);

@@ -1,6 +1,8 @@
 //! Golden releases as administrators draft, apply and read them.
 
 pub mod apply;
+pub mod basis;
+pub mod follow;
 pub mod forecast;
 pub mod keys;
 pub mod learn;

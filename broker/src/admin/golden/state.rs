@@ -7,7 +7,7 @@ use policy::reference::state::{ReleaseState, TransitionError};
 use policy::time::UnixTime;
 
 use super::apply::zones_of;
-use super::forecast::{Line, fleet};
+use super::forecast::{Change, Line, fleet};
 use super::{known, refusal, running};
 use crate::admin::Actor;
 use crate::admin::bounds::{MAX_REASON, printable};
@@ -43,7 +43,7 @@ pub struct Changed {
     pub before: ReleaseRecord,
     /// The same, as [`Seen`] by whoever decides now.
     pub seen: Seen,
-    /// What it means for devices.
+    /// What it means for devices, of a dry run.
     pub forecast: Vec<Line>,
     /// For a withdrawal: devices that last proved to run it.
     pub running: Vec<DeviceName>,
@@ -107,9 +107,16 @@ async fn decide(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft
     if let Err(reason @ (TransitionError::Withdrawn | TransitionError::NoSuchStep { .. })) = step {
         return Err(Refusal::Conflict(format!("{release}: {reason}")));
     }
-    let forecast =
-        fleet(plant, actor.scope(), &release.product, &golden.values, &changed(&golden.values, release, *to))
-            .await?;
+    // What it does was asked before; whoever withdraws a release does not wait for forecasts.
+    let forecast = match request.dry_run {
+        true => {
+            let after = changed(&golden.values, release, *to).into();
+            let before = golden.values.clone();
+            let change = Change { product: &release.product, before, after, at: None };
+            fleet(plant, actor.scope(), change).await?
+        }
+        false => Vec::new(),
+    };
     let withdrawn = *to == ReleaseState::Withdrawn;
     let running = if withdrawn { running::devices(plant, actor.scope(), release).await? } else { Vec::new() };
     let answer = Changed { before, seen, forecast, running };

@@ -75,7 +75,7 @@ async fn run(bench: &Bench, envelope: &[u8], to: ReleaseState, dry: bool) -> Res
 
 /// Terms of somebody who saw nothing and allows no rollback.
 pub(crate) fn terms(to: ReleaseState, dry_run: bool) -> Terms {
-    Terms { to, allow_rollback: None, seen: None, base: None, reason: "test".to_owned(), dry_run }
+    Terms { to, allow_rollback: None, seen: None, base: None, plan: None, reason: "test".to_owned(), dry_run }
 }
 
 fn outlooks(applied: &Applied) -> Vec<(&str, Outlook, Outlook)> {
@@ -102,7 +102,8 @@ async fn what_was_learned_and_signed_makes_devices_trusted() {
     let record = held.record;
     assert_eq!((record.counter, record.applied_by.as_str()), (1, "ada"));
     assert_eq!(Manifest::parse(&manifest).unwrap().digest(), record.manifest);
-    let again = run(&bench, &envelope, ReleaseState::Active, false).await.unwrap();
+    run(&bench, &envelope, ReleaseState::Active, false).await.unwrap();
+    let again = run(&bench, &envelope, ReleaseState::Active, true).await.unwrap();
     assert_eq!(outlooks(&again)[0], ("press-7", Trusted, Trusted));
     assert_eq!(bench.read::<GoldenHead>(GOLDEN.to_owned()).await.n, 1, "nothing changed");
 }
@@ -197,7 +198,8 @@ async fn states_change_by_the_life_of_a_release() {
     let mute = Terms { reason: " ".to_owned(), ..terms(ReleaseState::Withdrawn, false) };
     let text = refused!(apply(&bench.plant, &actor, &envelope, &mute).await, Malformed);
     assert!(text.contains("reason: write 1 to"), "{text}");
-    let lost = run(&bench, &envelope, ReleaseState::Withdrawn, false).await.unwrap();
+    let lost = run(&bench, &envelope, ReleaseState::Withdrawn, true).await.unwrap();
+    run(&bench, &envelope, ReleaseState::Withdrawn, false).await.unwrap();
     let record = all(&bench.plant).await.unwrap().remove(0);
     assert_eq!(record.changed.map(|change| change.reason).as_deref(), Some("test"));
     assert_eq!(outlooks(&lost)[0], ("press-7", Outlook::Trusted, Outlook::Refused));

@@ -121,6 +121,9 @@ impl Bench {
             store,
             entropy,
             kek,
+            attendance: crate::attendance::Attendance::default(),
+            forecasts: tokio::sync::Semaphore::new(crate::plant::FORECASTS),
+            vouching: std::sync::OnceLock::new(),
         };
         Self { plant, clock, release_key, owner_key, dir }
     }
@@ -234,6 +237,7 @@ impl Bench {
             firmware_version: 1,
             running: None,
             lost: None,
+            vouched: None,
         };
         let txn = Txn::new().put(attested_key(name), stored(&attested).unwrap());
         self.plant.store.transact(txn).await.unwrap();

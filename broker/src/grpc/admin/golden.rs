@@ -6,12 +6,11 @@ use policy::reference::dsse::MAX_ENVELOPE_BYTES;
 use policy::reference::release::{ReleaseId, ReleaseVersion};
 use policy::reference::state::ReleaseState;
 use policy::time::UnixTime;
-use proto::{convert, v1};
+use proto::v1;
 
-use super::parse;
+use super::{forecast, parse};
 use crate::admin::Actor;
 use crate::admin::golden::apply::Terms;
-use crate::admin::golden::forecast::Line;
 use crate::admin::golden::{
     self, apply as application, learn as learning, plan as planning, state as standing,
 };
@@ -49,15 +48,19 @@ pub(super) async fn apply(
         allow_rollback: parse::optional("allow_rollback", &request.allow_rollback)?,
         seen: parse::seen(request.seen)?,
         base: (request.base > 0).then_some(request.base),
+        plan: parse::optional("plan", &request.plan)?,
         reason: request.reason,
         dry_run: request.dry_run,
     };
     let applied = application::apply(plant, actor, &request.envelope, &terms).await?;
     Ok(v1::ApplyReleaseResponse {
         release: applied.release.to_string(),
-        forecast: applied.forecast.iter().map(forecast).collect(),
+        forecast: forecast::lines(&applied.forecast, request.grouped)?,
+        groups: forecast::groups(&applied.forecast, request.grouped),
         seen: Some(parse::to_wire(applied.seen)),
-        base: applied.base,
+        base: applied.basis.golden,
+        plan: applied.basis.to_string(),
+        golden: applied.golden,
     })
 }
 
@@ -70,19 +73,27 @@ pub(super) async fn plan(
         "" => None,
         word => Some(state(word, request.until)?),
     };
-    let subject = if request.envelope.is_empty() {
-        planning::Subject::Known(release_id(&request.product, &request.version)?)
-    } else {
-        let allow_rollback = parse::optional("allow_rollback", &request.allow_rollback)?;
-        planning::Subject::Envelope { envelope: request.envelope, allow_rollback }
+    let subject = match (request.envelope.is_empty(), request.manifest.is_empty()) {
+        (true, true) => planning::Subject::Known(release_id(&request.product, &request.version)?),
+        (true, false) => planning::Subject::Unsigned(
+            String::from_utf8(request.manifest)
+                .map_err(|_| Refusal::malformed("the manifest is no text".to_owned()))?,
+        ),
+        (false, _) => {
+            let allow_rollback = parse::optional("allow_rollback", &request.allow_rollback)?;
+            planning::Subject::Envelope { envelope: request.envelope, allow_rollback }
+        }
     };
     let at = (request.at > 0).then_some(UnixTime(request.at));
     let planned = planning::plan(plant, actor, &subject, to, at).await?;
     Ok(v1::PlanReleaseResponse {
         release: planned.release.to_string(),
         state: planned.state.to_string(),
-        forecast: planned.lines.iter().map(forecast).collect(),
-        base: planned.base,
+        forecast: forecast::lines(&planned.lines, request.grouped)?,
+        groups: forecast::groups(&planned.lines, request.grouped),
+        base: planned.basis.golden,
+        unsigned: !planned.signed,
+        plan: if at.is_none() { planned.basis.to_string() } else { String::new() },
     })
 }
 
@@ -106,7 +117,8 @@ pub(super) async fn set_state(
     let changed = standing::set(plant, actor, &change).await?;
     Ok(v1::SetReleaseStateResponse {
         before: Some(release(&changed.before)),
-        forecast: changed.forecast.iter().map(forecast).collect(),
+        forecast: forecast::lines(&changed.forecast, request.grouped)?,
+        groups: forecast::groups(&changed.forecast, request.grouped),
         seen: Some(parse::to_wire(changed.seen)),
         running: changed.running.iter().map(ToString::to_string).collect(),
     })
@@ -145,21 +157,6 @@ fn state(word: &str, until: u64) -> Result<ReleaseState, Refusal> {
         _ => Err(Refusal::malformed(
             "state: write one of pending, active, deprecated, retired, withdrawn".to_owned(),
         )),
-    }
-}
-
-pub(super) fn forecast(line: &Line) -> v1::Forecast {
-    v1::Forecast {
-        device: line.device.to_string(),
-        before: line.before.name().to_owned(),
-        after: line.after.name().to_owned(),
-        evidence_age_seconds: line.age,
-        findings: line.findings.iter().map(convert::finding).collect(),
-        reason: line.reason.clone(),
-        zones: line.zones.iter().map(ToString::to_string).collect(),
-        owner: line.owner.clone(),
-        criticality: line.criticality.clone(),
-        would_refuse: line.would_refuse,
     }
 }
 

@@ -5,6 +5,7 @@ mod backup;
 mod change;
 mod device;
 mod exposure;
+mod forecast;
 mod golden;
 mod import;
 mod overriding;
@@ -38,6 +39,9 @@ const LISTS: usize = 1;
 /// Exports of the audit that run at once: each reads all of it.
 const EXPORTS: usize = 2;
 
+/// Administrators who follow live results at once: each wakes with every attestation.
+const FOLLOWERS: usize = 16;
+
 /// The service.
 #[derive(Clone)]
 pub struct Administration {
@@ -45,6 +49,7 @@ pub struct Administration {
     copies: Arc<Semaphore>,
     lists: Arc<Semaphore>,
     exports: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
 }
 
 impl Administration {
@@ -52,7 +57,13 @@ impl Administration {
     #[must_use]
     pub fn new(plant: Arc<Plant>) -> Self {
         let places = |most| Arc::new(Semaphore::new(most));
-        Self { plant, copies: places(COPIES), lists: places(LISTS), exports: places(EXPORTS) }
+        Self {
+            plant,
+            copies: places(COPIES),
+            lists: places(LISTS),
+            exports: places(EXPORTS),
+            followers: places(FOLLOWERS),
+        }
     }
 
     /// The caller, if they may do `act`.
@@ -325,6 +336,24 @@ impl Admin for Administration {
         Box::pin(async move {
             let actor = self.actor(&request, Act::ReadDevices).await?;
             self.answer(&actor, async { exposure::exposed(self, actor.clone(), request.into_inner()) }).await
+        })
+    }
+
+    type FollowResultsStream = forecast::Results;
+
+    fn follow_results<'life, 'future>(
+        &'life self,
+        request: Request<v1::FollowResultsRequest>,
+    ) -> std::pin::Pin<
+        Box<dyn Future<Output = Result<Response<Self::FollowResultsStream>, Status>> + Send + 'future>,
+    >
+    where
+        'life: 'future,
+        Self: 'future,
+    {
+        Box::pin(async move {
+            let actor = self.actor(&request, Act::ReadDevices).await?;
+            self.answer(&actor, async { forecast::follow(self, actor.clone(), request.get_ref()) }).await
         })
     }
 

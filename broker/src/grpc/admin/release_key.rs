@@ -5,7 +5,7 @@ use std::num::NonZeroU8;
 use policy::reference::keys::MAX_SPKI_BYTES;
 use proto::v1;
 
-use super::{golden, parse};
+use super::{forecast, parse};
 use crate::admin::Actor;
 use crate::admin::golden::keys::{self, KeyRef, Need, New, Removal, Rotation, Threshold};
 use crate::plant::Plant;
@@ -81,7 +81,8 @@ pub(super) async fn remove(
     Ok(v1::RemoveReleaseKeyResponse {
         before: Some(wire(&removed.before)),
         void: removed.void.iter().map(ToString::to_string).collect(),
-        forecast: removed.forecast.iter().map(golden::forecast).collect(),
+        forecast: forecast::lines(&removed.forecast, request.grouped)?,
+        groups: forecast::groups(&removed.forecast, request.grouped),
         running: removed.running.iter().map(ToString::to_string).collect(),
         short: removed.short.iter().map(threshold_to_wire).collect(),
         seen: Some(parse::to_wire(removed.seen)),

@@ -36,6 +36,7 @@ async fn asked() -> (TempDir, Arc<Plant>, Stream, Told) {
         plant: Arc::clone(&plant),
         hub,
         listener,
+        _present: plant.attendance.enter(peer.id.device(), &plant.clock),
         peer,
         send,
         sequence: u64::MAX,

@@ -91,7 +91,8 @@ async fn trusted() -> (Bench, DeviceName, TestTpm) {
     run(&mut tpm.booted, PRESS, "press 1");
     let (bench, name) = plant_with(&enforcing("cell-3"), &tpm, true).await;
     findings(tpm.enroll(&bench.plant, "press-7").await);
-    let applied = release(&bench, "1.0", &[(PRESS, "press 1")], false).await;
+    let applied = release(&bench, "1.0", &[(PRESS, "press 1")], true).await;
+    release(&bench, "1.0", &[(PRESS, "press 1")], false).await;
     let outlook = applied.forecast.iter().map(|line| (line.before, line.after)).collect::<Vec<_>>();
     assert_eq!(outlook, [(Outlook::Refused, Outlook::Trusted)], "the stored list is appraised");
     tpm.enroll(&bench.plant, "press-7").await.unwrap();

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use super::cabinet::{self, Cabinet, CabinetError};
 use super::pinning::Vouches;
 use super::tcg::Manufacturer;
+use crate::digest::Digest;
 use crate::x509::der::{self, DerError};
 use crate::x509::pem::{self, PemError};
 use crate::x509::signature::{self, SignatureError};
@@ -163,6 +164,20 @@ impl RootStore {
     #[must_use]
     pub fn intermediates(&self) -> usize {
         self.count(Role::Intermediate)
+    }
+
+    /// Names what is in the store: another one vouches for other TPMs.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut items: Vec<(&[u8], String)> = self
+            .by_subject
+            .values()
+            .flatten()
+            .map(|item| (item.der.as_slice(), format!("{:?} {:?}", item.role, item.vouches)))
+            .collect();
+        items.sort_unstable();
+        let each = items.iter().flat_map(|(der, as_what)| [Digest::of(der), Digest::of(as_what.as_bytes())]);
+        Digest::of(&each.flat_map(|digest| digest.0).collect::<Vec<u8>>())
     }
 
     fn count(&self, role: Role) -> usize {

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use policy::reference::release::ReleaseId;
 use policy::time::UnixTime;
-use proto::v1::{ApplyReleaseRequest, ApplyReleaseResponse, Forecast};
+use proto::v1::{ApplyReleaseRequest, ForecastGroup};
 use serde::Serialize;
 
-use super::groups::Groups;
-use crate::args::DryRun;
+use super::groups::{Groups, answered};
+use super::wait::{self, Live};
+use crate::args::{DryRun, Span};
 use crate::client::failed;
+use crate::exit::Exit;
 use crate::failure::Result;
 use crate::file;
 use crate::output::finding::Finding;
@@ -20,9 +22,13 @@ use crate::output::{Page, Report, Session, View, agree, words};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The forecast says what each device's last evidence means under the change. Nothing
-changes before you agree or say --yes; --dry-run shows the forecast alone.
-Example:
-  touchstone golden apply edge.toml.dsse.json")]
+changes before you agree or say --yes; --dry-run shows the forecast alone. With --plan, nothing changes if golden
+values, zones or TPM roots moved since that plan.
+With --wait, follows what devices really come to until each that was foreseen has answered, and ends with code 1 if
+one left the forecast or was not heard in time: the release is applied all the same.
+Examples:
+  touchstone golden apply edge.toml.dsse.json
+  touchstone golden apply edge.toml.dsse.json --plan 42-9f86d081884c7d65 --yes --wait --for 10m")]
 pub(crate) struct ApplyArgs {
     /// Signed release, as `touchstone golden sign` writes it
     file: PathBuf,
@@ -38,6 +44,15 @@ pub(crate) struct ApplyArgs {
     /// Take this release, the one in FILE, although its counter does not rise
     #[arg(long, value_name = "PRODUCT@VERSION")]
     allow_rollback: Option<ReleaseId>,
+    /// Apply what this plan of `golden plan` showed, and nothing else
+    #[arg(long, value_name = "ID")]
+    plan: Option<String>,
+    /// Then follow the live results, and say who leaves the forecast
+    #[arg(long, conflicts_with = "dry_run")]
+    wait: bool,
+    /// How long to wait at most
+    #[arg(long = "for", value_name = "TIME", requires = "wait", default_value = "5m")]
+    patience: Span,
     /// Apply without asking
     #[arg(long)]
     yes: bool,
@@ -87,34 +102,50 @@ struct Change {
     applied: bool,
     release: String,
     state: &'static str,
+    plan: Option<String>,
     groups: Groups,
     forecast: Vec<ForecastView>,
+    /// What devices really came to, if it was followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<Live>,
 }
 
-impl From<Forecast> for ForecastView {
-    fn from(forecast: Forecast) -> Self {
-        Self {
-            device: forecast.device,
-            before: forecast.before,
-            after: forecast.after,
-            evidence_age_seconds: forecast.evidence_age_seconds,
-            findings: forecast.findings.into_iter().map(Finding::from).collect(),
-        }
-    }
+/// A line for each device of the groups, by name.
+fn lines(groups: &[ForecastGroup]) -> Vec<ForecastView> {
+    let lines = groups.iter().flat_map(|group| {
+        let findings: Vec<Finding> = group.findings.iter().cloned().map(Finding::from).collect();
+        group.devices.iter().map(move |device| ForecastView {
+            device: device.device.clone(),
+            before: group.before.clone(),
+            after: group.after.clone(),
+            evidence_age_seconds: device.evidence_age_seconds,
+            findings: findings.clone(),
+        })
+    });
+    let mut lines: Vec<ForecastView> = lines.collect();
+    lines.sort_by(|one, other| one.device.cmp(&other.device));
+    lines
 }
 
 impl Change {
-    fn new(answer: ApplyReleaseResponse, state: State, applied: bool) -> Self {
-        let groups = Groups::of(&answer.forecast);
-        let forecast = answer.forecast.into_iter().map(Into::into).collect();
-        Self { applied, release: answer.release, state: state.word(), groups, forecast }
+    fn foreseen(release: &str, plan: &str, foreseen: &[ForecastGroup], state: State) -> Self {
+        Self {
+            applied: false,
+            release: release.to_owned(),
+            state: state.word(),
+            plan: (!plan.is_empty()).then(|| plan.to_owned()),
+            groups: Groups::of(foreseen),
+            forecast: lines(foreseen),
+            live: None,
+        }
     }
 }
 
 impl View for Change {
     fn text(&self, page: &Page) -> String {
         if self.applied {
-            return format!("{} is {}\n", words::visible(&self.release), self.state);
+            let live = self.live.as_ref().map_or_else(String::new, |live| live.text(page));
+            return format!("{} is {}\n{live}", words::visible(&self.release), self.state);
         }
         format!("{} becoming {}:\n{}", words::visible(&self.release), self.state, self.groups.text(page))
     }
@@ -131,16 +162,18 @@ pub(super) async fn run(args: ApplyArgs, session: &Session) -> Result<Report> {
         allow_rollback: args.allow_rollback.map(|release| release.to_string()).unwrap_or_default(),
         seen: None,
         base: 0,
+        grouped: true,
+        plan: args.plan.unwrap_or_default(),
         reason: args.reason.unwrap_or_default(),
     };
-    let mut client = session.client().await?;
-    let answer = client.apply_release(request.clone()).await.map_err(|s| failed(&s))?;
-    let answer = answer.into_inner();
+    let mut client = session.patient_client().await?;
+    let answer = client.apply_release(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
+    let foreseen = answered(answer.groups, answer.forecast);
     // Whoever changes the release meanwhile is not overwritten.
     request.seen = answer.seen.clone();
     // What was shown is what is done: not on golden values that moved since.
-    request.base = answer.base;
-    let forecast = Change::new(answer, args.state, false);
+    let forecast = Change::foreseen(&answer.release, &answer.plan, &foreseen, args.state);
+    (request.base, request.plan) = (answer.base, answer.plan);
     if args.dry_run.dry_run {
         return session.report(&forecast);
     }
@@ -151,17 +184,21 @@ pub(super) async fn run(args: ApplyArgs, session: &Session) -> Result<Report> {
     }
     agree::settle(args.yes, &format!("Make {} {}?", forecast.release, forecast.state))?;
     request.dry_run = false;
-    let answer = client.apply_release(request).await.map_err(|s| failed(&s))?;
-    let mut done = Change::new(answer.into_inner(), args.state, true);
-    if done.forecast.is_empty() {
-        (done.forecast, done.groups) = (forecast.forecast, forecast.groups);
+    let answer = client.apply_release(request).await.map_err(|s| failed(&s))?.into_inner();
+    let mut done = Change { applied: true, ..forecast };
+    if !args.wait {
+        return session.report(&done);
     }
-    session.report(&done)
+    let live = wait::follow(session, &answer.release, answer.golden, &foreseen, args.patience).await?;
+    let exit = if live.is_as_foreseen() { Exit::Done } else { Exit::NeedsYou };
+    done.live = Some(live);
+    Ok(session.report(&done)?.ending(exit))
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use proto::v1::Forecast;
 
     use super::*;
     use crate::args::Cli;
@@ -176,12 +213,8 @@ mod tests {
             reason: "kernel is not in edge@1.5".to_owned(),
             ..Forecast::default()
         };
-        let answer = ApplyReleaseResponse {
-            release: "edge@1.5".to_owned(),
-            forecast: vec![line],
-            ..Default::default()
-        };
-        let text = Change::new(answer, State::Active, false).text(&Page::plain(0));
+        let foreseen = answered(Vec::new(), vec![line]);
+        let text = Change::foreseen("edge@1.5", "", &foreseen, State::Active).text(&Page::plain(0));
         assert!(text.starts_with("edge@1.5 becoming active:\n"), "{text}");
         assert!(
             text.contains("press-7  loses trust") && text.contains("kernel is not in edge@1.5"),

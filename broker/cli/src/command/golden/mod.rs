@@ -17,6 +17,7 @@ mod sign;
 mod signed;
 mod state;
 mod view;
+mod wait;
 mod want;
 
 use clap::Subcommand;

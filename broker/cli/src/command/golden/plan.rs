@@ -9,7 +9,7 @@ use proto::v1::{PlanReleaseRequest, PlanReleaseResponse};
 use serde::Serialize;
 
 use super::apply::State;
-use super::groups::{Groups, Outcome};
+use super::groups::{Groups, Outcome, answered};
 use crate::client::failed;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -22,11 +22,13 @@ use crate::output::{Page, Report, Session, View, words};
 #[command(after_help = "\
 Appraises the last evidence of every device under the change. What cannot be foreseen counts as a loss unless
 --unknown-is-ok. With --fail-on-loss, more losses than that end with code 3.
+A manifest can be planned before anybody signs it; the plan says so, and only a signed one can be applied.
   touchstone golden plan edge-1.5.toml.dsse.json --fail-on-loss 0
+  touchstone golden plan edge-1.5.toml
   touchstone golden plan edge@1.4 --state retired
   touchstone golden plan edge@1.4 --at 2030-01-01T00:00:00Z")]
 pub(crate) struct PlanArgs {
-    /// Signed release, or PRODUCT@VERSION of one that the broker has
+    /// Signed release, manifest, or PRODUCT@VERSION of a release that the broker has
     #[arg(value_name = "FILE|PRODUCT@VERSION")]
     what: PathBuf,
     /// State that the release would get [default: active; as it is for a known release]
@@ -52,6 +54,8 @@ pub(crate) struct PlanArgs {
 #[derive(Debug, Serialize)]
 struct Plan {
     release: String,
+    signed: bool,
+    plan: Option<String>,
     state: String,
     at: Option<Moment>,
     base: u64,
@@ -63,8 +67,10 @@ struct Plan {
 
 impl Plan {
     fn new(answer: PlanReleaseResponse, at: Option<UnixTime>) -> Self {
-        let groups = Groups::of(&answer.forecast);
+        let groups = Groups::of(&answered(answer.groups, answer.forecast));
         Self {
+            signed: !answer.unsigned,
+            plan: (!answer.plan.is_empty()).then_some(answer.plan),
             release: answer.release,
             state: answer.state,
             at: at.map(|at| Moment(at.0)),
@@ -80,12 +86,24 @@ impl Plan {
 impl View for Plan {
     fn text(&self, page: &Page) -> String {
         let at = self.at.map_or_else(String::new, |at| format!(" on {at}"));
-        format!(
+        let mut text = format!(
             "{} {}{at}:\n{}",
             words::visible(&self.release),
             words::visible(&self.state),
             self.groups.text(page)
-        )
+        );
+        if !self.signed {
+            text.push_str(
+                "Nobody has signed this manifest: it cannot be applied before `touchstone golden sign`.\n",
+            );
+        }
+        if let Some(plan) = &self.plan {
+            let plan = words::visible(plan);
+            text.push_str(&format!(
+                "Plan {plan}: `golden apply --plan {plan}` refuses if anything moved since.\n"
+            ));
+        }
+        text
     }
 }
 
@@ -98,7 +116,13 @@ fn subject(what: &Path) -> Result<PlanReleaseRequest> {
             version: release.version.to_string(),
             ..PlanReleaseRequest::default()
         }),
-        None => Ok(PlanReleaseRequest { envelope: file::read(what)?, ..PlanReleaseRequest::default() }),
+        None => {
+            let content = file::read(what)?;
+            // An envelope is JSON, an object; a manifest is TOML, which never begins with a brace.
+            let signed = content.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+            let (envelope, manifest) = if signed { (content, Vec::new()) } else { (Vec::new(), content) };
+            Ok(PlanReleaseRequest { envelope, manifest, ..PlanReleaseRequest::default() })
+        }
     }
 }
 
@@ -109,12 +133,13 @@ pub(super) async fn run(args: PlanArgs, session: &Session) -> Result<Report> {
         until: args.until.map_or(0, |until| until.0),
         at: args.at.map_or(0, |at| at.0),
         allow_rollback: args.allow_rollback.map(|release| release.to_string()).unwrap_or_default(),
+        grouped: true,
         ..subject(&args.what)?
     };
-    if request.envelope.is_empty() && request.product.is_empty() {
+    if request.envelope.is_empty() && request.manifest.is_empty() && request.product.is_empty() {
         return Err(Failure::unusable(format!("{}: empty, no release", args.what.display())));
     }
-    let answer = session.client().await?.plan_release(request).await.map_err(|s| failed(&s))?;
+    let answer = session.patient_client().await?.plan_release(request).await.map_err(|s| failed(&s))?;
     let plan = Plan::new(answer.into_inner(), args.at);
     let lost = if args.unknown_is_ok { plan.loses } else { plan.loses.saturating_add(plan.unknown) };
     let report = session.report(&plan)?;

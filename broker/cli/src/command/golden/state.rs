@@ -6,6 +6,7 @@ use policy::time::UnixTime;
 use proto::v1::{SetReleaseStateRequest, SetReleaseStateResponse};
 use serde::Serialize;
 
+use super::groups::{Outcome, answered, named};
 use crate::args::DryRun;
 use crate::client::failed;
 use crate::exit::Exit;
@@ -58,17 +59,14 @@ struct Change {
 
 impl Change {
     fn new(request: &SetReleaseStateRequest, state: &'static str, answer: SetReleaseStateResponse) -> Self {
-        let with = |wanted: &dyn Fn(&str, &str) -> bool| {
-            let lines = answer.forecast.iter().filter(|line| wanted(&line.before, &line.after));
-            lines.map(|line| line.device.clone()).collect()
-        };
+        let groups = answered(answer.groups, answer.forecast);
         Self {
             applied: !request.dry_run,
             release: format!("{}@{}", request.product, request.version),
             state,
-            loses: with(&|before, after| before == "trusted" && after == "refused"),
-            gains: with(&|before, after| before != "trusted" && after == "trusted"),
-            unknown: with(&|_, after| after == "unknown"),
+            loses: named(&groups, Outcome::Loses),
+            gains: named(&groups, Outcome::Gains),
+            unknown: named(&groups, Outcome::Unknown),
             before: answer.before.map(|release| release.state).unwrap_or_default(),
             running: answer.running,
         }
@@ -119,8 +117,9 @@ async fn set(args: StateArgs, state: &'static str, until: u64, session: &Session
         reason: args.reason,
         dry_run: true,
         seen: None,
+        grouped: true,
     };
-    let mut client = session.client().await?;
+    let mut client = session.patient_client().await?;
     let answer = client.set_release_state(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
     let seen = answer.seen.clone();
     let change = Change::new(&request, state, answer);
@@ -131,5 +130,6 @@ async fn set(args: StateArgs, state: &'static str, until: u64, session: &Session
     agree::settle(args.yes, &format!("Make {} {}?", change.release, change.state))?;
     (request.dry_run, request.seen) = (false, seen);
     let answer = client.set_release_state(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
-    session.report(&Change::new(&request, state, answer))
+    // What it does was forecast before it was done.
+    session.report(&Change { applied: true, running: answer.running, ..change })
 }

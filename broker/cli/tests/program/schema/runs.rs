@@ -53,6 +53,7 @@ const ONLINE: &[(&str, &str)] = &[
     ("golden plan", "golden plan edge@1.4"),
     ("golden plan", "golden plan @signed.json --at 2030-01-01T00:00:00Z"),
     ("golden apply", "golden apply @signed.json --yes"),
+    ("golden apply --wait", "golden apply @signed.json --yes --wait --for 60s"),
     ("golden activate", "golden activate edge@1.4 --yes"),
     ("golden deprecate", "golden deprecate edge@1.4 --until 2030-01-01T00:00:00Z --yes"),
     ("golden retire", "golden retire edge@1.4 --yes"),
@@ -220,8 +221,31 @@ fn say(broker: &FakeBroker, label: &str, sbom: Vec<u8>) {
                 vec![line("trusted", "refused"), line("refused", "trusted"), line("trusted", "unknown")];
             let filled =
                 SetReleaseStateResponse::decode(filled("SetReleaseStateResponse").as_slice()).unwrap();
-            let answer = SetReleaseStateResponse { forecast, ..filled };
+            let answer = SetReleaseStateResponse { forecast, groups: Vec::new(), ..filled };
             broker.answers("set_release_state", &answer).answers("set_release_state", &answer)
+        }
+        "golden apply --wait" => {
+            let device = |name: &str| ForecastDevice { device: name.to_owned(), ..ForecastDevice::default() };
+            let group = |after: &str, name: &str| ForecastGroup {
+                before: "trusted".to_owned(),
+                after: after.to_owned(),
+                count: 1,
+                devices: vec![device(name)],
+                ..ForecastGroup::default()
+            };
+            let filled = ApplyReleaseResponse::decode(filled("ApplyReleaseResponse").as_slice()).unwrap();
+            let groups =
+                vec![filled.groups[0].clone(), group("trusted", "press-7"), group("unknown", "press-8")];
+            let filled = ApplyReleaseResponse { release: "edge@1.4".to_owned(), groups, ..filled };
+            let result = |name: &str| LiveResult {
+                device: name.to_owned(),
+                outcome: "refused".to_owned(),
+                ..LiveResult::default()
+            };
+            let own = &filled.groups[0].devices[0].device;
+            let results = vec![result("press-8"), result("press-7"), result(own)];
+            broker.answers("apply_release", &filled).answers("apply_release", &filled);
+            broker.answers("follow_results", &LiveResults { results })
         }
         "audit export" => {
             let event = Event::new(UnixTime(60), "ada", "zone.create", "cell-3", "made");

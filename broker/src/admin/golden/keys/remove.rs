@@ -1,6 +1,7 @@
 //! Removes a release key; one that was compromised takes with it what it alone vouched for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use policy::id::DeviceName;
 use policy::reference::ReferenceValues;
@@ -11,7 +12,7 @@ use super::{KeyRef, Need, found, in_use, reach};
 use crate::admin::Actor;
 use crate::admin::bounds::{MAX_REASON, printable};
 use crate::admin::change::{Draft, Seen, commit};
-use crate::admin::golden::forecast::{Line, Outlook, fleet};
+use crate::admin::golden::forecast::{self, Line, Outlook, fleet};
 use crate::admin::golden::{refusal, running};
 use crate::golden::{self, Golden};
 use crate::plant::Plant;
@@ -46,7 +47,7 @@ pub struct Removed {
     pub seen: Seen,
     /// Releases that count for nothing any more.
     pub void: Vec<ReleaseId>,
-    /// What that means for devices.
+    /// What that means for devices, of a dry run.
     pub forecast: Vec<Line>,
     /// Devices that last proved to run one of them.
     pub running: Vec<DeviceName>,
@@ -95,7 +96,11 @@ async fn decide(plant: &Plant, actor: &Actor, removal: &Removal) -> Result<Draft
     if removal.compromised {
         let (values, void) = golden::worth(plant, &without).await.map_err(refusal)?;
         removed.void = void.into_keys().filter(|id| !golden.void.contains_key(id)).collect();
-        (removed.forecast, removed.running) = losses(plant, actor, &golden, &values, &removed.void).await?;
+        // What it does was asked before; whoever removes such a key does not wait for forecasts.
+        if removal.dry_run {
+            removed.forecast = losses(plant, actor, &golden, &values, &removed.void).await?;
+        }
+        removed.running = running(plant, actor, &removed.void).await?;
         txn = txn
             .unchanged(GOLDEN, golden.version)
             .put(GOLDEN, stored(&GoldenHead { n: golden.n.saturating_add(1) })?);
@@ -153,18 +158,20 @@ fn too_few(record: &ReleaseKeyRecord, Need { product, needed, available }: &Need
     ))
 }
 
-/// What devices lose with the releases that are `void`, and which of them last proved to run one.
+/// What devices lose with the releases that are `void`.
 async fn losses(
     plant: &Plant,
     actor: &Actor,
     before: &Golden,
     after: &ReferenceValues,
     void: &[ReleaseId],
-) -> Result<(Vec<Line>, Vec<DeviceName>), Refusal> {
+) -> Result<Vec<Line>, Refusal> {
     let products: BTreeSet<_> = void.iter().map(|id| &id.product).collect();
     let mut lines: BTreeMap<DeviceName, Line> = BTreeMap::new();
     for product in products {
-        for line in fleet(plant, actor.scope(), product, &before.values, after).await? {
+        let (before, after) = (Arc::clone(&before.values), after.clone().into());
+        let change = forecast::Change { product, before, after, at: None };
+        for line in fleet(plant, actor.scope(), change).await? {
             // A gateway of two products is told once, as it fares worse.
             let known = lines.get(&line.device).is_some_and(|known| known.after == Outlook::Refused);
             if !known {
@@ -172,11 +179,16 @@ async fn losses(
             }
         }
     }
+    Ok(lines.into_values().collect())
+}
+
+/// The devices that last proved to run one of the releases that are `void`.
+async fn running(plant: &Plant, actor: &Actor, void: &[ReleaseId]) -> Result<Vec<DeviceName>, Refusal> {
     let mut devices = BTreeSet::new();
     for release in void {
         devices.extend(running::devices(plant, actor.scope(), release).await?);
     }
-    Ok((lines.into_values().collect(), devices.into_iter().collect()))
+    Ok(devices.into_iter().collect())
 }
 
 fn told(key: &Registered, change: &StateChange, compromised: bool, void: &[ReleaseId]) -> String {

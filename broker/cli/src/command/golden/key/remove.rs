@@ -6,7 +6,7 @@ use clap::Args;
 use proto::v1;
 use serde::Serialize;
 
-use super::super::groups::Groups;
+use super::super::groups::{Groups, answered};
 use super::view::{KeyView, ThresholdView};
 use crate::args::DryRun;
 use crate::client::failed;
@@ -57,7 +57,7 @@ impl Removal {
             compromised: request.compromised,
             key: answer.before.unwrap_or_default().into(),
             void: answer.void,
-            groups: Groups::of(&answer.forecast),
+            groups: Groups::of(&answered(answer.groups, answer.forecast)),
             running: answer.running,
             short: answer.short.into_iter().map(Into::into).collect(),
         }
@@ -107,6 +107,7 @@ pub(super) async fn run(args: RemoveArgs, session: &Session) -> Result<Report> {
         reason: args.reason,
         dry_run: true,
         seen: None,
+        grouped: true,
     };
     let mut client = session.client().await?;
     let answer = client.remove_release_key(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
@@ -122,7 +123,8 @@ pub(super) async fn run(args: RemoveArgs, session: &Session) -> Result<Report> {
     }
     (request.dry_run, request.seen) = (false, seen);
     let answer = client.remove_release_key(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
-    session.report(&Removal::new(&request, answer))
+    // What it does was forecast before it was done.
+    session.report(&Removal { groups: removal.groups, ..Removal::new(&request, answer) })
 }
 
 #[cfg(test)]
