@@ -145,12 +145,9 @@ impl KeyRing {
             signers.partition(|key| condemns || key.held.record.compromised.is_none());
         if good.len() < usize::from(record.needed.get()) {
             let bad: Vec<&str> = bad.iter().map(|key| key.held.record.name.as_str()).collect();
-            return Ok(Worth::Void(format!(
-                "{} of {} needed keys vouch for it, since {} is compromised",
-                good.len(),
-                record.needed,
-                bad.join(", ")
-            )));
+            let (left, needed) = (good.len(), record.needed);
+            let why = if bad.is_empty() { "others are not on record".to_owned() } else { told(&bad) };
+            return Ok(Worth::Void(format!("{left} of {needed} needed keys vouch for it, since {why}")));
         }
         let good = good.into_iter().map(|key| usable(&key.held.record, &record.product));
         let keys = ReleaseKeys::new(good.collect::<Result<Vec<_>, _>>()?, record.needed)?;
@@ -179,6 +176,11 @@ impl KeyRing {
         let n = self.head.as_ref().map_or(0, |head| head.record.n).saturating_add(1);
         Ok(self.unchanged(txn).put(RELEASE_KEYS, stored(&ReleaseKeysHead { n })?))
     }
+}
+
+fn told(compromised: &[&str]) -> String {
+    let verb = if compromised.len() == 1 { "is" } else { "are" };
+    format!("{} {verb} compromised", compromised.join(", "))
 }
 
 /// The key; one without stated products may sign the product at hand.

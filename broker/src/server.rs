@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use policy::x509::certificate::Certificate;
 use proto::v1::admin_server::AdminServer;
 use proto::v1::attestation_server::AttestationServer;
 use proto::v1::enrollment_server::EnrollmentServer;
@@ -23,6 +24,7 @@ use tower::util::MapResponseLayer;
 
 use crate::admin::staging;
 use crate::attendance::Attendance;
+use crate::audit::Event;
 use crate::audit::refusals::Refusals;
 use crate::authority::IssuerCache;
 use crate::config::{Config, ConfigError};
@@ -179,6 +181,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         tracing::warn!(%error, "what an unfinished change left behind stays");
     }
     let tls = Tls::new(&plant)?;
+    issued(&plant, &tls).await;
     refresh_anchors(&plant, &tls).await?;
     let config = tls.config(Arc::clone(&plant.clock))?;
     let (listener, address) = bind("listen", plant.config.listen).await?;
@@ -313,8 +316,9 @@ async fn follow_from(
             tracing::error!(%error, "client certificates are verified against the last known authorities");
         }
         if restored {
-            if let Err(error) = tls.renew(&plant) {
-                tracing::error!(%error, "the broker's own certificate stays the old one");
+            match tls.renew(&plant) {
+                Ok(()) => issued(&plant, &tls).await,
+                Err(error) => tracing::error!(%error, "the broker's own certificate stays the old one"),
             }
             served = keys;
             hub.wake_all();
@@ -323,11 +327,25 @@ async fn follow_from(
     }
 }
 
+/// Puts the certificate that the broker shows on record. A store that refuses to write must not keep anybody from
+/// asking the broker what is wrong with it.
+async fn issued(plant: &Plant, tls: &Tls) {
+    let server = tls.server();
+    let leaf = server.cert.first().and_then(|leaf| Certificate::parse(leaf).ok());
+    let Some(leaf) = leaf else { return };
+    let text = format!("serial {}, ends {}", leaf.serial_text(), leaf.validity().not_after);
+    let event = Event::new(plant.now(), "broker", "server-certificate.create", "broker", &text);
+    if let Err(error) = commit(plant, Txn::new().audit(event.entry())).await {
+        tracing::error!(%error, "the broker's own certificate is not on record");
+    }
+}
+
 async fn renew(plant: Arc<Plant>, tls: Arc<Tls>) {
     loop {
         tokio::time::sleep(RENEW).await;
-        if let Err(error) = tls.renew(&plant) {
-            tracing::error!(%error, "the broker's own certificate could not be made anew");
+        match tls.renew(&plant) {
+            Ok(()) => issued(&plant, &tls).await,
+            Err(error) => tracing::error!(%error, "the broker's own certificate could not be made anew"),
         }
     }
 }
@@ -353,6 +371,6 @@ async fn edges(plant: Arc<Plant>) {
 
 async fn raise(plant: &Plant) -> Result<(), Refusal> {
     let now = plant.now();
-    let event = crate::audit::Event::new(now, "broker", "conduit.end", "plant", "a conduit's time ended");
+    let event = Event::new(now, "broker", "conduit.end", "plant", "a conduit's time ended");
     commit(plant, trust::raise(plant, Txn::new(), now).await?.audit(event.entry())).await
 }

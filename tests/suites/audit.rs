@@ -1,9 +1,12 @@
 //! The audit, exported, kept elsewhere and verified there.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 
-use e2e::World;
+use e2e::{World, program, until};
 
 fn text(path: &Path) -> String {
     path.display().to_string()
@@ -75,4 +78,46 @@ fn a_refused_administrator_and_every_serial_are_on_record() {
     let events = world.admin("audit list --action zone.create.refused --since 1h");
     let said = events["events"][0]["text"].as_str().unwrap_or_default();
     assert!(said.starts_with("CONFLICT: "), "{events:#}");
+}
+
+#[test]
+fn a_siem_that_follows_has_every_record_over_a_restart_of_the_broker() {
+    let Some((mut world, [_press])) = World::with_devices(["press-1"]) else { return };
+    let followed = world.plant.run_path("followed.jsonl");
+    let (context, root) = (text(&world.plant.path("owner")), text(&world.plant.path("plant-root.pem")));
+    let mut siem = Command::new(program("touchstone"))
+        .args(["--context", &context, "--address", world.address(), "audit", "export", "--follow"])
+        .stdout(File::create(&followed).expect("a file of the run"))
+        .spawn()
+        .expect("touchstone starts");
+    let has = |what: &str| {
+        until(what, || {
+            let lines = fs::read_to_string(&followed).unwrap_or_default();
+            lines.contains(what).then_some(()).ok_or(lines)
+        });
+    };
+    world.admin("zone create press --product edge");
+    has("\"subject\":\"press\"");
+    world.stop_broker();
+    world.start_broker();
+    for _ in 0..20 {
+        let mut tcp = TcpStream::connect(world.address()).expect("the broker listens");
+        tcp.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("a request");
+        drop(tcp.read_to_end(&mut Vec::new()));
+    }
+    world.admin("zone create vision --product edge");
+    has("\"subject\":\"vision\"");
+    has("\"action\":\"tls.handshake.refused\"");
+    let whole = || {
+        let answer = world.tool(&["audit", "verify", &text(&followed), "--root", &root]);
+        (answer.code == 0 && answer.json["unsealed"] == 0).then_some(()).ok_or(format!("{answer:?}"))
+    };
+    until("what was followed is whole, and sealed to its end", whole);
+    siem.kill().expect("it follows still");
+    drop(siem.wait());
+    let lines = fs::read_to_string(&followed).expect("what was followed");
+    let refused = lines.lines().filter(|line| line.contains("tls.handshake.refused"));
+    assert_eq!(refused.count(), 1, "one event for twenty connections: {lines}");
+    let created = lines.lines().filter(|line| line.contains("server-certificate.create"));
+    assert_eq!(created.count(), 2, "one for each start: {lines}");
 }

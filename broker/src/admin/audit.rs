@@ -3,6 +3,8 @@
 //! A chain is read from its end: its last record is found by bisection, because the store scans
 //! forward only. What cannot be read as an event is told, not hidden.
 
+pub mod follow;
+
 use policy::audit::{AuditRecord, ChainHead, Event, Seal, SignedSeal};
 use policy::time::UnixTime;
 use tokio::sync::mpsc;

@@ -32,8 +32,41 @@ struct Key {
 #[derive(Debug)]
 struct Count {
     since: UnixTime,
+    last: UnixTime,
     repeated: u64,
 }
+
+/// Why a TLS handshake was refused. Nothing that a peer says chooses more than one of these few.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeFault {
+    /// The client certificate is not accepted.
+    Certificate,
+    /// No protocol version or algorithm in common.
+    Incompatible,
+    /// What was sent is no TLS, or breaks its rules.
+    Malformed,
+    /// It took too long.
+    Timeout,
+}
+
+impl HandshakeFault {
+    /// Every fault.
+    pub const ALL: [Self; 4] = [Self::Certificate, Self::Incompatible, Self::Malformed, Self::Timeout];
+
+    /// The fault as events and metrics name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Certificate => "CERTIFICATE",
+            Self::Incompatible => "INCOMPATIBLE",
+            Self::Malformed => "MALFORMED",
+            Self::Timeout => "TIMEOUT",
+        }
+    }
+}
+
+/// Who is refused before anybody can know who they are.
+const CONNECTION: &str = "connection";
 
 /// Who was refused.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +82,7 @@ pub enum Caller<'a> {
 pub struct Refusals {
     proven: Table,
     claimed: Table,
+    handshakes: Table,
 }
 
 #[derive(Debug, Default)]
@@ -66,9 +100,15 @@ impl Refusals {
         write(plant, &event.into_iter().collect::<Vec<_>>()).await;
     }
 
+    /// Puts a refused TLS handshake on record, at once or counted: at most two events for each fault in an interval.
+    pub async fn note_handshake(&self, plant: &Plant, fault: HandshakeFault, text: &str) {
+        let event = self.handshakes.count(plant.now(), CONNECTION, "tls.handshake", fault.name(), text);
+        write(plant, &event.into_iter().collect::<Vec<_>>()).await;
+    }
+
     /// Writes what was counted in intervals that are over.
     pub(super) async fn flush(&self, plant: &Plant) {
-        for table in [&self.proven, &self.claimed] {
+        for table in [&self.proven, &self.claimed, &self.handshakes] {
             write(plant, &table.over(plant.now())).await;
         }
     }
@@ -91,11 +131,12 @@ impl Table {
         }
         if let Some(count) = counts.get_mut(&key) {
             count.repeated = count.repeated.saturating_add(1);
+            count.last = now;
             return None;
         }
         let text = format!("{reason}: {text}");
         let event = Event::new(now, &key.actor, &key.action, &key.actor, &text);
-        counts.insert(key, Count { since: now, repeated: 0 });
+        counts.insert(key, Count { since: now, last: now, repeated: 0 });
         Some(event)
     }
 
@@ -106,7 +147,8 @@ impl Table {
         let mut told = Vec::new();
         counts.retain(|key, count| {
             if !lasts(count) && count.repeated > 0 {
-                let text = format!("{}: {} more times since {}", key.reason, count.repeated, count.since);
+                let Count { since, last, repeated } = count;
+                let text = format!("{}: {repeated} more times since {since}, last at {last}", key.reason);
                 told.push(Event::new(now, &key.actor, &key.action, &key.actor, &text));
             }
             lasts(count)

@@ -1,6 +1,7 @@
 //! Connections: how many, how long, and who is on each.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +19,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-use super::peer::{Anchors, Peer};
+use super::peer::{Anchors, Peer, PeerError};
+use crate::audit::refusals::HandshakeFault;
 use crate::plant::Plant;
 use crate::tls::Tls;
 
@@ -99,12 +101,42 @@ pub fn accept(
             tokio::spawn(async move {
                 match handshake(tcp, &door, permit).await {
                     Ok(connection) => drop(send.send(Ok(connection)).await),
-                    Err(error) => tracing::info!(peer.addr = %address, %error, "a TLS handshake failed"),
+                    Err(error) => failed(&door.plant, address, &error).await,
                 }
             });
         }
     });
     ReceiverStream::new(receive)
+}
+
+/// Puts a handshake that was refused on record. A peer that left, or refused us, was not refused.
+async fn failed(plant: &Plant, address: SocketAddr, error: &io::Error) {
+    tracing::info!(peer.addr = %address, %error, "a TLS handshake failed");
+    if let Some(fault) = fault(error) {
+        plant.metrics.handshake_refused(fault);
+        plant.refusals.note_handshake(plant, fault, &format!("from {address}: {error}")).await;
+    }
+}
+
+fn fault(error: &io::Error) -> Option<HandshakeFault> {
+    if error.kind() == io::ErrorKind::TimedOut {
+        return Some(HandshakeFault::Timeout);
+    }
+    let inner = error.get_ref()?;
+    if inner.is::<PeerError>() {
+        return Some(HandshakeFault::Certificate);
+    }
+    match inner.downcast_ref::<rustls::Error>()? {
+        // The words of the port's own verifier.
+        rustls::Error::General(_)
+        | rustls::Error::InvalidCertificate(_)
+        | rustls::Error::NoCertificatesPresented => Some(HandshakeFault::Certificate),
+        rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol => {
+            Some(HandshakeFault::Incompatible)
+        }
+        rustls::Error::AlertReceived(_) => None,
+        _ => Some(HandshakeFault::Malformed),
+    }
 }
 
 async fn handshake(tcp: TcpStream, door: &Door, permit: OwnedSemaphorePermit) -> io::Result<Connection> {

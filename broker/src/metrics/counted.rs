@@ -15,6 +15,7 @@ use proto::v1::DenialReason;
 
 use super::running::Running;
 use super::{Labels, PREFIX};
+use crate::audit::refusals::HandshakeFault;
 use crate::grpc::device::{ATTESTATIONS, ENROLLMENTS};
 use crate::grpc::status::reason;
 use crate::record::device::Decision;
@@ -141,6 +142,7 @@ pub struct Metrics {
     watchers: Gauge,
     verdicts: Family<Labels<3>, Counter>,
     refusals: Family<Labels<2>, Counter>,
+    handshakes: Family<Labels<1>, Counter>,
     enrollments: Family<Labels<1>, Counter>,
     turned_away: Family<Labels<1>, Counter>,
     issued: Family<Labels<1>, Counter>,
@@ -162,6 +164,7 @@ impl Default for Metrics {
             registry: Registry::default(),
             verdicts: Family::default(),
             refusals: Family::default(),
+            handshakes: Family::default(),
             enrollments: Family::default(),
             turned_away: Family::default(),
             issued: Family::default(),
@@ -183,6 +186,9 @@ impl Metrics {
     fn begin_at_zero(&self) {
         for outcome in Enrolled::ALL {
             drop(self.enrollments.get_or_create(&[("outcome", outcome.name().to_owned())]));
+        }
+        for fault in HandshakeFault::ALL {
+            drop(self.handshakes.get_or_create(&[("reason", fault.name().to_owned())]));
         }
         for door in Door::ALL {
             drop(self.turned_away.get_or_create(&[("door", door.name().to_owned())]));
@@ -211,6 +217,11 @@ impl Metrics {
             "refusals",
             "Requests of devices and administrators that were refused",
             self.refusals.clone(),
+        );
+        registry.register(
+            "handshakes_refused",
+            "TLS handshakes that were refused, before anybody could know who asks",
+            self.handshakes.clone(),
         );
         registry.register(
             "enrollments",
@@ -269,6 +280,11 @@ impl Metrics {
     /// A refusal of `act`, the name of an act.
     pub fn refused(&self, act: &'static str, refusal: &Refusal) {
         self.refusals.get_or_create(&refusal_labels(act, reason(refusal))).inc();
+    }
+
+    /// A TLS handshake was refused.
+    pub fn handshake_refused(&self, fault: HandshakeFault) {
+        self.handshakes.get_or_create(&[("reason", fault.name().to_owned())]).inc();
     }
 
     /// An enrollment ended.

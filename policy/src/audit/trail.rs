@@ -125,6 +125,8 @@ struct Walk {
     start: u64,
     head: ChainHead,
     gap: Option<Gap>,
+    /// Records since the last that a seal names. A seal speaks for the chain that it names, not for another broker's.
+    unsealed: u64,
 }
 
 /// A start that does not begin where the one before ended: wrong, unless it says that it was a restore.
@@ -167,13 +169,15 @@ impl Trail {
         let record = AuditRecord::parse(bytes).map_err(|why| Fault::Unreadable { after: after(), why })?;
         let head = record.head(bytes);
         let Some((broker, start)) = head.place() else { return Err(Fault::Missing(Place::from(&head))) };
+        let before = self.walks.get(broker).map_or(0, |walk| walk.unsealed);
         let mut gap = self.links(&record, &head, broker, start)?;
         if record.sequence <= RESTORE_WITHIN && restores(&record) {
             self.found.notes.extend(gap.take().map(|gap| gap.note));
         }
-        self.sealed(&head)?;
+        // What comes before a sealed record is sealed with it.
+        let unsealed = if self.sealed(&head)? { 0 } else { before.saturating_add(1) };
         self.found.records = self.found.records.saturating_add(1);
-        self.walks.insert(broker.to_owned(), Walk { start, head: head.clone(), gap });
+        self.walks.insert(broker.to_owned(), Walk { start, head: head.clone(), gap, unsealed });
         Ok(record)
     }
 
@@ -235,28 +239,25 @@ impl Trail {
         Ok(gap)
     }
 
-    fn sealed(&mut self, head: &ChainHead) -> Result<(), Fault> {
+    /// Whether a seal names the record.
+    fn sealed(&mut self, head: &ChainHead) -> Result<bool, Fault> {
         let place = Place::from(head);
-        let Some(marks) = self.marks.remove(&place) else {
-            self.found.unsealed = self.found.unsealed.saturating_add(1);
-            return Ok(());
-        };
+        let Some(marks) = self.marks.remove(&place) else { return Ok(false) };
         if let Some((_, seal)) = marks.iter().find(|(digest, _)| *digest != head.digest) {
             return Err(Fault::Changed(place, Witness::Seal(*seal)));
         }
-        // What comes before a sealed record is sealed with it.
-        self.found.unsealed = 0;
-        Ok(())
+        Ok(true)
     }
 
     /// Ends the walk: every record that a seal names must have come.
-    pub fn finish(self) -> Result<Found, Fault> {
+    pub fn finish(mut self) -> Result<Found, Fault> {
         if self.newest.is_none() {
             return Err(Fault::NoSeal);
         }
         if self.walks.is_empty() {
             return Err(Fault::Empty);
         }
+        self.found.unsealed = self.walks.values().fold(0, |sum, walk| sum.saturating_add(walk.unsealed));
         if let Some(gap) = self.walks.into_values().find_map(|walk| walk.gap) {
             return Err(gap.fault);
         }

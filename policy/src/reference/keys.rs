@@ -87,6 +87,7 @@ pub enum ReleaseKeyError {
 /// A public key that can be a release key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
+    spki: Vec<u8>,
     id: Digest,
     alg: ReleaseKeyAlg,
     point: Vec<u8>,
@@ -109,7 +110,7 @@ impl PublicKey {
         let point = bits.as_bytes().ok_or(ReleaseKeyError::NotAKey)?.to_vec();
         // A point that is not on the curve would be a key that verifies nothing.
         ParsedPublicKey::new(alg.verification(), &point).map_err(|_| ReleaseKeyError::NotAKey)?;
-        Ok(Self { id: Digest::of(der), alg, point })
+        Ok(Self { spki: der.to_vec(), id: Digest::of(der), alg, point })
     }
 
     /// The same, from the PEM block `PUBLIC KEY` (RFC 7468, section 13).
@@ -119,6 +120,12 @@ impl PublicKey {
         }
         let der = pem::public_key(text.as_bytes()).map_err(|_| ReleaseKeyError::NotAKey)?;
         Self::from_spki(&der)
+    }
+
+    /// Its `SubjectPublicKeyInfo` in DER.
+    #[must_use]
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
     }
 
     /// The key's name: the SHA-256 of its `SubjectPublicKeyInfo`.

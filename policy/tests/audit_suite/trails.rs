@@ -64,6 +64,15 @@ fn what_was_done_is_named() {
 }
 
 #[test]
+fn a_seal_speaks_for_no_broker_that_it_does_not_name() {
+    let records = audit(&[3]);
+    let invented = AuditRecord::after(None, "a.1", &Event::new(UnixTime(7), "eve", "x.y", "z", "").entry());
+    let with = |records: &[Vec<u8>]| [&[invented.encode()], records].concat();
+    let found = walk(&with(&records), &[seal(1, &records[2], None)], false).unwrap();
+    assert_eq!((found.records, found.unsealed), (4, 1), "whoever adds a chain adds nothing that is sealed");
+}
+
+#[test]
 fn an_archived_beginning_is_the_one_that_the_seal_names() {
     let records = audit(&[4, 4]);
     let seals = [seal(1, &records[3], None), seal(9, &records[7], Some(&records[4]))];

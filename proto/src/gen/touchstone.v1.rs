@@ -3149,12 +3149,27 @@ pub struct GetAuditSealResponse {
     #[prost(message, optional, tag = "1")]
     pub seal: ::core::option::Option<AuditSeal>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExportAuditRequest {
     #[prost(uint64, tag = "1")]
     pub since: u64,
+    /// Goes on with what comes, until the caller leaves.
+    #[prost(bool, tag = "2")]
+    pub follow: bool,
+    /// The last record of each broker that the caller has, if it goes on from there.
+    #[prost(message, repeated, tag = "3")]
+    pub after: ::prost::alloc::vec::Vec<AuditPlace>,
 }
-/// Every seal comes before the first record.
+/// A record of the audit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditPlace {
+    /// BROKER.START
+    #[prost(string, tag = "1")]
+    pub writer: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+}
+/// Every seal comes before the first record; to who follows, after the records that it covers.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AuditChunk {
     #[prost(message, repeated, tag = "1")]

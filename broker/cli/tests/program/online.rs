@@ -3,7 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use policy::audit::{AuditRecord, Event};
+use policy::time::UnixTime;
 use proto::v1::*;
+use serde_json::Value;
 
 use crate::fake_broker::FakeBroker;
 use crate::pki::Authority;
@@ -321,4 +324,32 @@ fn a_signed_result_and_its_keys_are_printed_as_they_are() {
     broker.answers("get_jwks", &GetJwksResponse { jwks });
     let ran = broker.run(&["authority", "jwks"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "{\"keys\":[]}\n"), "{ran:?}");
+}
+
+#[test]
+fn who_follows_the_audit_goes_on_where_the_broker_stopped() {
+    let broker = FakeBroker::start();
+    let mut head = None;
+    for number in 1..=2 {
+        let event = Event::new(UnixTime(60), "ada", "zone.create", &format!("cell-{number}"), "made");
+        let record = AuditRecord::after(head.as_ref(), "b1.1", &event.entry());
+        head = Some(record.head(&record.encode()));
+        broker.answers("export_audit", &AuditChunk { records: vec![record.encode()], seals: Vec::new() });
+    }
+    broker.denies("export_audit", DenialReason::NotPermitted, "ada is no longer an administrator");
+    let ran = broker.run(&["audit", "export", "--follow"]);
+    assert_eq!(ran.code, 5, "{ran:?}");
+    let subjects: Vec<Value> = ran
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["subject"].clone())
+        .collect();
+    assert_eq!(subjects, ["cell-1", "cell-2"]);
+    let asked: Vec<ExportAuditRequest> = broker.asked("export_audit");
+    let after: Vec<Vec<u64>> =
+        asked.iter().map(|request| request.after.iter().map(|place| place.number).collect()).collect();
+    assert_eq!(after, [vec![], vec![1], vec![2]]);
+    assert!(asked.iter().all(|request| request.follow), "{asked:?}");
+    let ran = broker.run(&["audit", "export"]);
+    assert_eq!(ran.code, 64, "without --out it must be --follow: {ran:?}");
 }

@@ -22,7 +22,7 @@ use crate::record::{fetch, stored};
 use crate::store::Txn;
 
 const CYCLONEDX: &[u8] = include_bytes!("../../../../policy/tests/exposure_suite/data/edge.cdx.json");
-const SPDX: &[u8] = include_bytes!("../../../../policy/tests/exposure_suite/data/edge.spdx.json");
+pub(super) const SPDX: &[u8] = include_bytes!("../../../../policy/tests/exposure_suite/data/edge.spdx.json");
 const OSV: &[u8] = include_bytes!("../../../../policy/tests/exposure_suite/data/debian.osv.json");
 
 /// Everything that was answered.

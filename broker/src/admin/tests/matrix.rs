@@ -31,7 +31,7 @@ const MINE: [&str; 3] = ["cell-3", "hall-3", "lab-3"];
 
 /// What an act is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Of {
+pub(super) enum Of {
     /// Something in the zones of whoever is limited.
     Mine,
     /// Something that also touches, or is in, another zone.
@@ -106,13 +106,13 @@ fn beyond(act: Act) -> Beyond {
 }
 
 /// A plant with a device, a waiting TPM, a conduit and a signed release on either side.
-struct Plant {
-    office: Office,
+pub(super) struct Plant {
+    pub(super) office: Office,
     releases: [Vec<u8>; 2],
 }
 
 impl Plant {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let bench = Bench::new().await;
         let with = |name: &str, product: &str| {
             let products = [product.parse().unwrap()].into();
@@ -153,7 +153,7 @@ impl Plant {
     }
 
     /// What `who` gets who asks for `act`, as text.
-    async fn ask(&self, who: &AdministratorPeer, act: Act, of: Of) -> Result<String, Status> {
+    pub(super) async fn ask(&self, who: &AdministratorPeer, act: Act, of: Of) -> Result<String, Status> {
         let service = &self.office.service;
         let (device, zone) =
             (of.pick("press-7", "press-8").to_owned(), of.pick("cell-3", "cell-4").to_owned());
@@ -329,7 +329,7 @@ impl Plant {
     }
 
     /// Brings about what an act on a rollout needs to be there.
-    async fn prepare(&self, act: Act, of: Of) {
+    pub(super) async fn prepare(&self, act: Act, of: Of) {
         let (service, ada, product) = (&self.office.service, &self.office.ada, product(of));
         if !matches!(act, Act::StartRollout | Act::HaltRollout | Act::ResumeRollout | Act::Rollback) {
             return;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod backup;
+mod bad_release;
 mod change;
 mod clock;
 mod device;
@@ -11,6 +12,7 @@ mod import;
 mod keys;
 mod matrix;
 pub(crate) mod office;
+mod on_record;
 mod people;
 mod release;
 mod result;

@@ -13,6 +13,7 @@ use tonic::Status;
 
 use super::Administration;
 use crate::admin::Actor;
+use crate::admin::audit::follow::{Cursor, follow};
 use crate::admin::audit::{self, Filter, Part};
 use crate::audit::seal;
 use crate::grpc::status::status;
@@ -86,14 +87,28 @@ pub(super) async fn export(
 ) -> Result<Stream, Refusal> {
     // It shows everything, so it is for those who see everything.
     actor.reach(&service.plant, &[]).await?;
+    let places = if request.follow { &service.siems } else { &service.exports };
     let busy = || Refusal::TryLater { why: "others export the audit".to_owned(), seconds: BUSY };
-    let place = Arc::clone(&service.exports).try_acquire_owned().map_err(|_| busy())?;
+    let place = Arc::clone(places).try_acquire_owned().map_err(|_| busy())?;
     let plant = Arc::clone(&service.plant);
+    let last: Vec<_> = request.after.into_iter().map(|place| (place.writer, place.number)).collect();
+    let cursor = match (request.follow, last.is_empty()) {
+        (true, _) => Some(Cursor::after(&plant, &last).await?),
+        (false, true) => None,
+        (false, false) => {
+            return Err(Refusal::malformed("only who follows goes on after a record".to_owned()));
+        }
+    };
     let (parts, receive) = mpsc::channel(WAITING);
     let (failed, failure) = mpsc::channel(1);
     tokio::spawn(async move {
         let _place = place;
-        if let Err(refusal) = audit::export(&plant, UnixTime(request.since), &parts).await {
+        let since = UnixTime(request.since);
+        let done = match cursor {
+            Some(cursor) => follow(&plant, &actor, since, cursor, &parts).await,
+            None => audit::export(&plant, since, &parts).await,
+        };
+        if let Err(refusal) = done {
             // A reader that is gone needs no reason.
             let _ = failed.send(status(&plant, &refusal)).await;
         }

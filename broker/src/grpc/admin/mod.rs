@@ -39,6 +39,9 @@ const LISTS: usize = 1;
 /// Exports of the audit that run at once: each reads all of it.
 const EXPORTS: usize = 2;
 
+/// Readers that follow the audit at once: a SIEM, its stand-in, and who looks after them.
+const SIEMS: usize = 4;
+
 /// Administrators who follow live results at once: each wakes with every attestation.
 const FOLLOWERS: usize = 16;
 
@@ -49,6 +52,7 @@ pub struct Administration {
     copies: Arc<Semaphore>,
     lists: Arc<Semaphore>,
     exports: Arc<Semaphore>,
+    siems: Arc<Semaphore>,
     followers: Arc<Semaphore>,
 }
 
@@ -62,6 +66,7 @@ impl Administration {
             copies: places(COPIES),
             lists: places(LISTS),
             exports: places(EXPORTS),
+            siems: places(SIEMS),
             followers: places(FOLLOWERS),
         }
     }

@@ -50,3 +50,17 @@ async fn a_connection_whose_time_is_over_reads_nothing_more() {
     let error = near.read_exact(&mut read).await.unwrap_err();
     assert_eq!(error.to_string(), "the connection's time is over");
 }
+
+#[test]
+fn only_what_was_refused_is_a_fault() {
+    let of = |error: rustls::Error| fault(&io::Error::new(io::ErrorKind::InvalidData, error));
+    let general = rustls::Error::General("the client certificate is not accepted: UnknownIssuer".to_owned());
+    assert_eq!(of(general), Some(HandshakeFault::Certificate));
+    assert_eq!(of(rustls::Error::NoApplicationProtocol), Some(HandshakeFault::Incompatible));
+    let garbage = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+    assert_eq!(of(garbage), Some(HandshakeFault::Malformed));
+    assert_eq!(fault(&io::ErrorKind::TimedOut.into()), Some(HandshakeFault::Timeout));
+    let left = rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA);
+    assert_eq!(of(left), None, "the peer refused us");
+    assert_eq!(fault(&io::ErrorKind::UnexpectedEof.into()), None, "it left");
+}

@@ -126,6 +126,19 @@ async fn what_two_people_of_two_roles_accept_is_trusted_for_its_time() {
 }
 
 #[tokio::test]
+async fn an_override_and_its_end_are_on_record() {
+    let scene = Scene::new().await;
+    scene.overridden().await;
+    let request = v1::EndOverrideRequest { name: "press-7".to_owned() };
+    scene.office.service.end_override(by(&scene.operator, request)).await.unwrap();
+    for act in [Act::Override, Act::EndOverride] {
+        let events = scene.office.events().await;
+        let event = events.iter().find(|event| event.action == act.name() && event.actor == "olga");
+        assert_eq!(event.map(|event| event.subject.as_str()), Some("press-7"), "{act:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_override_accepts_that_file_and_no_other() {
     let mut scene = Scene::new().await;
     scene.overridden().await;

@@ -7,6 +7,7 @@ use policy::audit::SignedSeal;
 use proto::v1::{AuditSeal, ExportAuditRequest, GetAuditSealRequest};
 use serde::Serialize;
 
+use super::follow::{Place, follow};
 use super::line::Line;
 use super::list::Moment;
 use crate::client::failed;
@@ -19,11 +20,17 @@ use crate::output::{Report, Sentence, Session, words};
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     /// File to write; it appears when it is complete
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "follow", conflicts_with = "follow")]
+    out: Option<PathBuf>,
     /// Only records since then: a time as RFC 3339, or how long ago, for example 30d
     #[arg(long, value_name = "TIME")]
     since: Option<Moment>,
+    /// Go on with what comes, on standard output, until Ctrl-C
+    #[arg(long)]
+    follow: bool,
+    /// Only what comes after this record: writer and sequence of the last line that is there; once for each broker
+    #[arg(long, value_name = "WRITER/SEQUENCE", requires = "follow")]
+    after: Vec<Place>,
 }
 
 /// Where to.
@@ -47,9 +54,11 @@ pub(super) fn from_wire(seal: AuditSeal) -> SignedSeal {
 
 /// Saves the audit.
 pub(super) async fn export(args: ExportArgs, session: &Session) -> Result<Report> {
+    let since = Moment::seconds(args.since, session.now());
+    let Some(out) = args.out else { return follow(since, &args.after, session).await };
     let mut client = session.patient_client().await?;
-    let mut draft = Draft::create(&args.out, 0o600)?;
-    let request = ExportAuditRequest { since: Moment::seconds(args.since, session.now()) };
+    let mut draft = Draft::create(&out, 0o600)?;
+    let request = ExportAuditRequest { since, ..ExportAuditRequest::default() };
     let mut chunks = client.export_audit(request).await.map_err(|s| failed(&s))?.into_inner();
     let (mut records, mut seals) = (0, 0);
     while let Some(chunk) = chunks.message().await.map_err(|s| failed(&s))? {
@@ -63,7 +72,7 @@ pub(super) async fn export(args: ExportArgs, session: &Session) -> Result<Report
         }
     }
     draft.publish()?;
-    let file = args.out.display().to_string();
+    let file = out.display().to_string();
     let text = format!("{file}: {}, {}", words::count(records, "record"), words::count(seals, "seal"));
     session.report(&Sentence { text, fields: Exported { file, records, seals } })
 }

@@ -1,6 +1,7 @@
 //! `touchstone audit`: what was done, decided and refused, and the proof that nobody changed it.
 
 mod export;
+mod follow;
 mod line;
 mod list;
 mod verify;
@@ -17,7 +18,11 @@ pub(crate) enum AuditCommand {
     #[command(after_help = "Example: touchstone audit list --action golden --since 30d")]
     List(list::ListArgs),
     /// Save the audit as JSON lines, for a SIEM or an archive
-    #[command(after_help = "Example: touchstone audit export --out audit.jsonl")]
+    #[command(after_help = "\
+Examples:
+  touchstone audit export --out audit.jsonl
+  touchstone audit export --follow                          what is there and what comes
+  touchstone audit export --follow --after a1b2c3d4.7/1042  goes on after the line with this writer and sequence")]
     Export(export::ExportArgs),
     /// Save the newest seal: kept elsewhere, it finds an end that was cut off later
     #[command(after_help = "Example: touchstone audit seal --out seal.json")]

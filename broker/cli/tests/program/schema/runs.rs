@@ -5,9 +5,12 @@ use std::path::Path;
 
 use policy::audit::{AuditRecord, Event, Seal};
 use policy::digest::Digest;
+use policy::reference::dsse::Unsigned;
+use policy::reference::manifest::Manifest;
 use policy::time::UnixTime;
 use prost::Message;
 use proto::v1::*;
+use rcgen::{KeyPair, SigningKey};
 
 use super::Shapes;
 use super::filler::{Filler, Fullness};
@@ -50,6 +53,15 @@ const ONLINE: &[(&str, &str)] = &[
     ("golden show", "golden show edge@1.4"),
     ("golden show", "golden show @edge.toml"),
     ("golden sign", "golden sign @edge.toml --key @admin.key"),
+    ("golden payload", "golden payload @edge.toml --out @edge.payload"),
+    ("golden attach", "golden attach @edge.toml --signature @edge.sig --public @release.pub"),
+    ("golden key list", "golden key list"),
+    ("golden key add", "golden key add build --public @release.pub --product edge"),
+    ("golden key add --dry-run", "golden key add build --public @release.pub --product edge --dry-run"),
+    ("golden key rotate", "golden key rotate build --public @release.pub"),
+    ("golden key remove", "golden key remove build"),
+    ("golden key remove", "golden key remove build --compromised --yes"),
+    ("golden key threshold", "golden key threshold edge 2"),
     ("golden plan", "golden plan edge@1.4"),
     ("golden plan", "golden plan @signed.json --at 2030-01-01T00:00:00Z"),
     ("golden apply", "golden apply @signed.json --yes"),
@@ -166,6 +178,10 @@ fn files(broker: &FakeBroker) -> Vec<u8> {
                     type = \"EV_EFI_BOOT_SERVICES_APPLICATION\"\nname = \"kernel\"\n\
                     digest = [\"9a53b62e6012dea31e9da599eeb7802c60bd2775c6355b49de06c812fbecc41d\"]\n";
     fs::write(broker.path("edge.toml"), manifest).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let signature = key.sign(&Unsigned::new(&Manifest::parse(manifest).unwrap()).to_be_signed()).unwrap();
+    fs::write(broker.path("edge.sig"), signature).unwrap();
+    fs::write(broker.path("release.pub"), key.public_key_pem()).unwrap();
     fs::write(broker.path("list.csv"), format!("name,ek,zones\npress-7,{EK},cell-3\n")).unwrap();
     for name in ["signed.json", "plant.backup"] {
         fs::write(broker.path(name), "{}").unwrap();

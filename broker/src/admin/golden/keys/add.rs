@@ -89,7 +89,7 @@ async fn register(plant: &Plant, actor: &Actor, new: &New) -> Result<Draft<Added
             "{MAX_RELEASE_KEYS} release keys are in force; remove those that nobody needs"
         )));
     }
-    let record = record(plant, actor, name, &new.public_key, products);
+    let record = record(plant, actor, name, &key, products);
     let reach = reach(plant, actor, &record.products).await?;
     let text = format!("registered, {} {}, for {}", key.alg().name(), key.id(), named(&record.products));
     let slot = release_key_key(&key.id());
@@ -115,7 +115,7 @@ async fn replace(plant: &Plant, actor: &Actor, rotation: &Rotation) -> Result<Dr
         )));
     }
     let key = usable(&keys, &rotation.public_key)?;
-    let record = record(plant, actor, name, &rotation.public_key, before.products.clone());
+    let record = record(plant, actor, name, &key, before.products.clone());
     let reach = reach(plant, actor, &before.products).await?;
     let reason = format!("rotated to {}", key.id());
     let text = format!("{} {} is in the place of {}", key.alg().name(), key.id(), former.id);
@@ -138,8 +138,8 @@ pub(super) fn as_seen(key: &Registered, looked: Option<&Seen>) -> Result<Seen, R
 }
 
 /// A key that may sign releases and never could before.
-fn usable(keys: &KeyRing, pem: &str) -> Result<PublicKey, Refusal> {
-    let key = PublicKey::from_pem(pem).map_err(|error| Refusal::malformed(error.to_string()))?;
+fn usable(keys: &KeyRing, text: &str) -> Result<PublicKey, Refusal> {
+    let key = PublicKey::from_pem(text).map_err(|error| Refusal::malformed(error.to_string()))?;
     let Some(known) = keys.key(&key.id()) else { return Ok(key) };
     let record = &known.held.record;
     Err(Refusal::Conflict(match &record.removed {
@@ -160,12 +160,13 @@ fn record(
     plant: &Plant,
     actor: &Actor,
     name: &ReleaseKeyName,
-    pem: &str,
+    key: &PublicKey,
     products: Vec<ProductName>,
 ) -> ReleaseKeyRecord {
     ReleaseKeyRecord {
         name: name.clone(),
-        public_key: pem.to_owned(),
+        // Anew, without what else stood in the file: the record is bounded.
+        public_key: pem::encode(&pem::Pem::new("PUBLIC KEY", key.spki())),
         products,
         by: actor.name().to_owned(),
         at: plant.now(),

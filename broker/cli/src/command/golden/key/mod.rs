@@ -99,6 +99,8 @@ pub(crate) async fn run(command: KeyCommand, session: &Session) -> Result<Report
 struct Changed {
     dry_run: bool,
     key: KeyView,
+    /// The key that it replaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<KeyView>,
 }
 
