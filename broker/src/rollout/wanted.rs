@@ -2,6 +2,7 @@
 
 use policy::id::{DeviceName, ProductName};
 use policy::reference::release::ReleaseId;
+use policy::zone::Segmentation;
 use proto::v1;
 
 use super::fleet::products_of;
@@ -23,10 +24,23 @@ pub async fn wanted(plant: &Plant, name: &DeviceName) -> Result<Option<v1::Wante
     let attested: Option<Held<Attested>> = fetch(store, attested_key(name)).await?;
     let attested = attested.map(|held| held.record);
     let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    match release(plant, &device.record, attested.as_ref(), &zones).await? {
+        Some(release) => told(plant, &release).await,
+        None => Ok(None),
+    }
+}
+
+/// The release that is wanted of `device`, whether or not it is accepted.
+pub(crate) async fn release(
+    plant: &Plant,
+    device: &Device,
+    attested: Option<&Attested>,
+    zones: &Segmentation,
+) -> Result<Option<ReleaseId>, Refusal> {
     // The attestor knows one: a gateway of two products is told for the first that has one.
-    for product in products_of(&device.record, attested.as_ref(), &zones) {
-        if let Some(release) = of_product(plant, name, &product).await? {
-            return told(plant, &release).await;
+    for product in products_of(device, attested, zones) {
+        if let Some(release) = of_product(plant, &device.name, &product).await? {
+            return Ok(Some(release));
         }
     }
     Ok(None)
