@@ -219,7 +219,7 @@ impl Refusal {
         Self {
             reason: reason.as_str_name().trim_start_matches("DENIAL_REASON_").to_owned(),
             message,
-            remedy: remedy(reason).to_owned(),
+            remedy: words::remedy_of(denial),
             at,
             findings: denial.findings.iter().take(MAX_FINDINGS).map(FindingStatus::new).collect(),
         }

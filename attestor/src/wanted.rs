@@ -81,6 +81,14 @@ impl Wanted {
         durable::make_dir(dir, 0o755)?;
         durable::replace(&dir.join(FILE), &json, 0o644)
     }
+
+    /// Removes it again.
+    pub(crate) fn remove(dir: &Path) -> std::io::Result<()> {
+        match std::fs::remove_file(dir.join(FILE)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Tells the updater of `attester` what is wanted, each time that `changed` says that it may be another release.
@@ -143,6 +151,9 @@ mod tests {
             (&1.into(), &"edge-box".into(), &"1.5.0".into())
         );
         assert!(read["manifest"].as_str().unwrap().ends_with(&"ab".repeat(32)), "{read}");
+        Wanted::remove(dir.path()).unwrap();
+        Wanted::remove(dir.path()).unwrap();
+        assert!(!dir.path().join(FILE).exists());
     }
 
     #[test]

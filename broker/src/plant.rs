@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::ports::{Clock, Entropy, EntropyError, random};
 use crate::record::plant::{self as records, ISSUING, PLANT, SEALING};
 use crate::record::{Held, RecordError, fetch, list};
+use crate::rollout::FleetCache;
 use crate::secrets::{OpenError, SecretKey};
 use crate::store::Store;
 use crate::store::blobs::Blobs;
@@ -126,6 +127,8 @@ pub struct Plant {
     pub golden: GoldenCache,
     /// What trust sets are made of, as read last.
     pub views: ViewCache,
+    /// The fleet as rollouts see it.
+    pub fleet: FleetCache,
     /// Certificates of TPM manufacturers.
     pub roots: RootStore,
     /// Devices that found no place here: whoever was turned away is not silent.

@@ -153,6 +153,7 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
         issuers: IssuerCache::default(),
         golden: GoldenCache::default(),
         views: ViewCache::default(),
+        fleet: crate::rollout::FleetCache::default(),
         roots,
         turned_away: AtomicU64::new(0),
         refusals: Refusals::default(),

@@ -1,5 +1,6 @@
 //! Removes what nothing needs any more: revocations of certificates that ended long ago, overrides that are over,
-//! would-be refusals of last quarter, changes that were never completed, and blobs that no record names.
+//! would-be refusals of last quarter, what rollouts kept of devices that are gone, changes that were never completed,
+//! and blobs that no record names.
 //!
 //! Promises: what counts is never removed, also when the clock is set wrong for a moment; a sweep that fails
 //! changes no verdict and is tried again the next day. Does not promise when something is removed.
@@ -15,7 +16,9 @@ use crate::admin::backup::blobs_in_use;
 use crate::admin::staging;
 use crate::audit::archive::archive;
 use crate::plant::Plant;
+use crate::record::device::{Admission, DEVICE, Device};
 use crate::record::overriding::{OVERRIDE, OverrideRecord};
+use crate::record::rollout::{HEALTH, HealthRecord, TOLD, TellRecord};
 use crate::record::would::{WOULD, WouldRefuse};
 use crate::record::zone::{REVOKED, RevokedCertificate};
 use crate::record::{Held, list};
@@ -81,6 +84,9 @@ async fn sweep(
     let revocations = ended(plant, REVOKED, over).await?;
     ended(plant, OVERRIDE, |record: &OverrideRecord| record.excused.until < now).await?;
     ended(plant, WOULD, |record: &WouldRefuse| record.last.plus(REMEMBERED) < now).await?;
+    let living = living(plant).await?;
+    forgotten::<TellRecord>(plant, TOLD, &living).await?;
+    forgotten::<HealthRecord>(plant, HEALTH, &living).await?;
     let events = archive(plant, now.minus(plant.config.audit_keep_days.saturating_mul(EVERY))).await?;
     let there = plant.blobs.list().await.map_err(Refusal::internal)?;
     let used = blobs_in_use(plant.store.as_ref(), now.minus(EVIDENCE_KEPT)).await?;
@@ -102,7 +108,28 @@ async fn sweep(
 /// Removes the records below `prefix` that are over, as many as one sweep may, and returns how many.
 async fn ended<R: Record>(plant: &Plant, prefix: &str, over: impl Fn(&R) -> bool) -> Result<usize, Refusal> {
     let all: Vec<Held<R>> = list(plant.store.as_ref(), prefix).await?;
-    let ended: Vec<Held<R>> = all.into_iter().filter(|held| over(&held.record)).take(MOST).collect();
+    remove(plant, all.into_iter().filter(|held| over(&held.record)).take(MOST).collect()).await
+}
+
+/// Names of the devices that are there and not retired.
+async fn living(plant: &Plant) -> Result<BTreeSet<String>, Refusal> {
+    let all: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
+    let in_use = all.into_iter().filter(|held| held.record.admission != Admission::Retired);
+    Ok(in_use.map(|held| held.record.name.to_string()).collect())
+}
+
+/// Removes the records below `prefix` whose keys end with the name of a device that is not `living`.
+async fn forgotten<R: Record>(
+    plant: &Plant,
+    prefix: &str,
+    living: &BTreeSet<String>,
+) -> Result<usize, Refusal> {
+    let all: Vec<Held<R>> = list(plant.store.as_ref(), prefix).await?;
+    let gone = |held: &Held<R>| held.key.rsplit('/').next().is_some_and(|name| !living.contains(name));
+    remove(plant, all.into_iter().filter(gone).take(MOST).collect()).await
+}
+
+async fn remove<R>(plant: &Plant, ended: Vec<Held<R>>) -> Result<usize, Refusal> {
     for step in ended.chunks(STEP) {
         let delete =
             |txn: Txn, held: &Held<R>| txn.unchanged(held.key.clone(), held.version).delete(held.key.clone());
@@ -116,10 +143,12 @@ mod tests {
     use super::*;
     use crate::admin::tests::{Bench, NOW, observing};
     use crate::ca::Serial;
-    use crate::record::device::{Attested, Decision, StoredLogs, attested_key};
+    use crate::record::device::{Attested, Decision, StoredLogs, attested_key, device_key};
+    use crate::record::rollout::{health_key, told_key};
     use crate::record::stored;
     use crate::record::zone::revoked_key;
     use crate::store::blobs::MAX_BLOB;
+    use policy::rollout::{Baseline, Told};
     use policy::zone::Role;
 
     async fn revoke(bench: &Bench, serials: std::ops::Range<u8>, not_after: UnixTime) {
@@ -150,6 +179,44 @@ mod tests {
         assert_eq!(left(&bench).await, 2);
         sweep(&bench.plant, NOW, &BTreeSet::new()).await.unwrap();
         assert_eq!(left(&bench).await, 2);
+    }
+
+    #[tokio::test]
+    async fn what_rollouts_kept_goes_with_the_device() {
+        let bench = Bench::new().await;
+        bench.zone(&observing("cell-3")).await;
+        let product = "edge-box".parse().unwrap();
+        let told = Told { at: NOW, baseline: Baseline::Ok, proven: None };
+        for name in ["press-7", "press-8"] {
+            let name = bench.device(name, &["cell-3"]).await;
+            let record = TellRecord {
+                rollout: 1,
+                release: "edge-box@1.0".parse().unwrap(),
+                told,
+                ran: None,
+                depends_on: BTreeSet::new(),
+                until: NOW,
+            };
+            let txn = Txn::new()
+                .put(told_key(&product, &name), stored(&record).unwrap())
+                .put(health_key(&name), stored(&HealthRecord::default()).unwrap());
+            bench.plant.store.transact(txn).await.unwrap();
+        }
+        let kept = async || {
+            let told = list::<TellRecord>(bench.plant.store.as_ref(), TOLD).await.unwrap();
+            let health = list::<HealthRecord>(bench.plant.store.as_ref(), HEALTH).await.unwrap();
+            told.into_iter().map(|held| held.key).chain(health.into_iter().map(|held| held.key)).collect()
+        };
+        sweep(&bench.plant, NOW, &BTreeSet::new()).await.unwrap();
+        let all: Vec<String> = kept().await;
+        assert_eq!(all.len(), 4, "{all:?}");
+        let key = device_key(&"press-7".parse().unwrap());
+        let device: Device = bench.read(key.clone()).await;
+        let retired = Device { admission: Admission::Retired, ..device };
+        bench.plant.store.transact(Txn::new().put(key, stored(&retired).unwrap())).await.unwrap();
+        sweep(&bench.plant, NOW, &BTreeSet::new()).await.unwrap();
+        let left: Vec<String> = kept().await;
+        assert_eq!(left, ["told/edge-box/press-8", "health/press-8"]);
     }
 
     #[tokio::test]

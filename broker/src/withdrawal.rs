@@ -132,18 +132,24 @@ async fn reach(plant: &Plant, loss: &Loss<'_>) -> Result<(usize, usize), Refusal
     let zones = enforcing(plant, &loss.release.product).await?;
     let all: Vec<Held<Attested>> = list(plant.store.as_ref(), ATTESTED).await?;
     let (mut devices, mut batch) = (0, Batch::default());
-    for attested in all {
-        let name = attested.key.strip_prefix(ATTESTED).and_then(|name| name.parse::<DeviceName>().ok());
-        let runs = attested.record.running().contains(loss.release);
-        let Some(name) = name.filter(|_| runs && attested.record.lost.is_none()) else { continue };
+    for seen in all {
+        let name = seen.key.strip_prefix(ATTESTED).and_then(|name| name.parse::<DeviceName>().ok());
+        let Some(name) = name.filter(|_| concerned(&seen.record, loss)) else { continue };
         if !is_in(plant, &name, &zones).await? {
             continue;
         }
+        // A large fleet attests while it is reached: what it was when it was listed is old by now.
+        let attested: Option<Held<Attested>> = fetch(plant.store.as_ref(), seen.key).await?;
+        let Some(attested) = attested.filter(|held| concerned(&held.record, loss)) else { continue };
         devices += 1;
         lose(plant, &mut batch, loss, &name, attested, &zones).await?;
     }
     batch.commit(plant).await?;
     Ok((devices, batch.revoked))
+}
+
+fn concerned(attested: &Attested, loss: &Loss<'_>) -> bool {
+    attested.lost.is_none() && attested.running().contains(loss.release)
 }
 
 /// The zones in which the withdrawal ends trust: those that compare with releases of the product and enforce it.

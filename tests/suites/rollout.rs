@@ -79,13 +79,16 @@ fn a_rollout_goes_from_device_to_device_halts_by_itself_and_is_rolled_back() {
     world.admin("golden want edge-box@1.0.0");
     until_told(&first, "--now edge-box@1.0.0\n");
     let line = "golden rollout edge-box@2.0.0 --wave 100%";
-    let plan = world.admin(&format!("{line} --dry-run"));
+    let said = world.tool(&line.split(' ').collect::<Vec<_>>()).refused(64);
+    assert!(said.contains("--yes") && said.contains("--plan"), "{said}");
+    let plan = world.admin(&format!("{line} --plan"));
+    assert_eq!(plan["waves"][0]["names"], serde_json::json!(["press-1", "press-2"]), "{plan:#}");
     assert_eq!(
         (&plan["waves"][0]["devices"], &plan["from"]),
         (&2.into(), &"edge-box@1.0.0".into()),
         "{plan:#}"
     );
-    world.admin(line);
+    world.admin(&format!("{line} --yes"));
     until_told(&first, "--now edge-box@1.0.0\n--now edge-box@2.0.0\n");
     let status = first.until_status("shown what is wanted", |status| status["wanted"]["version"] == "2.0.0");
     assert_eq!(status["wanted"]["product"], "edge-box");
@@ -109,6 +112,11 @@ fn a_rollout_goes_from_device_to_device_halts_by_itself_and_is_rolled_back() {
         "{halted:#}"
     );
     assert_eq!(halted["waves"][0]["unhealthy"], 1, "{halted:#}");
+    let watched = world.tool(&["golden", "rollout", "status", "edge-box", "--watch"]);
+    assert_eq!(watched.code, 1, "a halted rollout needs you: {watched:?}");
+    let page = world.tool(&["status"]);
+    let needed = page.json["needs_you"][0]["message"].as_str().unwrap_or_default();
+    assert!(needed.contains("rollout edge-box/1 to edge-box@2.0.0 is halted"), "{needed}");
     assert_eq!(world.admin("device show press-2")["state"], "trusted", "health is no matter of trust");
 
     world.admin("golden rollback edge-box --then retired");

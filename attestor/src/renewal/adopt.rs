@@ -107,8 +107,9 @@ impl Attester {
             take_trust(state, trust);
             learn_time(state, clock);
         })?;
-        if let Some(wanted) = &issued.wanted {
-            self.adopt_wanted(wanted);
+        match &issued.wanted {
+            Some(wanted) => self.adopt_wanted(wanted),
+            None => self.forget_wanted(),
         }
         self.keeper.read(log_certificates);
         self.deliver()?;
@@ -129,6 +130,24 @@ impl Attester {
             return tracing::error!(%error, "what the broker wants is not saved");
         }
         self.show_wanted();
+    }
+
+    /// Nothing is wanted any more: what was may have been withdrawn.
+    fn forget_wanted(&self) {
+        if self.keeper.read(|state: &State| state.wanted.is_none()) {
+            return;
+        }
+        let dir = self.sink.dir();
+        if let Err(error) = Wanted::remove(dir) {
+            let dir = dir.display();
+            return tracing::error!(%error, "what was wanted stays in {dir}; correct its owner");
+        }
+        // Wanted once more, it is told once more.
+        let forgotten = self.keeper.update(|state| (state.wanted, state.told_updater) = (None, None));
+        match forgotten {
+            Ok(()) => tracing::info!("the broker wants no release any more"),
+            Err(error) => tracing::error!(%error, "what the broker wanted is not forgotten"),
+        }
     }
 
     /// Writes what is wanted beside the trust files.
@@ -221,6 +240,9 @@ impl Attester {
     /// Keeps a refusal for the status; `lost`: the certificates were revoked.
     pub(super) fn adopt_refusal(&self, denial: &v1::Denial, lost: bool) -> Result<(), SaveStateError> {
         let refusal = Refusal::new(denial, self.now());
+        if let Some(wanted) = &denial.wanted {
+            self.adopt_wanted(wanted);
+        }
         self.keeper.update(|state| {
             state.refusal = Some(refusal);
             if lost {

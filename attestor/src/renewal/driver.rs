@@ -212,6 +212,7 @@ impl Driver {
         };
         if verdict {
             self.saved(self.attester.adopt_refusal(denial, false));
+            self.wanted.notify_one();
         }
         let retry_after = Duration::from_secs(denial.retry_after_seconds.into());
         Outcome::Denied { at_begin, reason, retry_after }
@@ -254,6 +255,7 @@ impl Driver {
                     remedy(reason)
                 );
                 self.saved(self.attester.adopt_refusal(&denial, true));
+                self.wanted.notify_one();
                 self.credentials.send_replace(None);
                 self.input(Input::TrustLost);
             }

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use policy::time::UnixTime;
-use proto::v1::DenialReason;
+use proto::v1::{Denial, DenialReason};
 
 use super::{FindingStatus, Refusal, Status, Word};
+use crate::wanted::Wanted;
 
 /// What to do at the device about a refusal. Exhaustive: a new reason must choose its words.
 #[must_use]
@@ -40,6 +41,16 @@ pub const fn remedy(reason: DenialReason) -> &'static str {
         // Only administrators are told so.
         DenialReason::Waits => "nothing: an administrator approves it with `touchstone change approve`",
     }
+}
+
+/// The same, where the broker says which release the device should run.
+pub(super) fn remedy_of(denial: &Denial) -> String {
+    let remedy = remedy(denial.reason());
+    let wanted = denial.wanted.as_ref().and_then(|wanted| Wanted::try_from(wanted).ok());
+    wanted.map_or_else(
+        || remedy.to_owned(),
+        |wanted| format!("install {wanted}, which is wanted of it; or {remedy}"),
+    )
 }
 
 pub(super) fn ended(end: UnixTime) -> String {

@@ -92,17 +92,24 @@ async fn a_restart_without_broker_holds_what_it_has_and_its_return_renews() {
 async fn a_refusal_is_told_with_its_findings_and_ends_when_the_device_is_good_again() {
     let Some(device) = Device::make() else { return };
     let broker = Broker::new();
-    broker.script.lock().unwrap().denial = Some(denial(v1::DenialReason::ReferenceMismatch));
+    let manifest_digest = vec![0xab; 32];
+    let wanted = v1::WantedRelease { product: "edge".into(), version: "1.4".into(), manifest_digest };
+    let refusal = v1::Denial { wanted: Some(wanted), ..denial(v1::DenialReason::ReferenceMismatch) };
+    broker.script.lock().unwrap().denial = Some(refusal);
     let (address, _serving) = serve(&broker, "127.0.0.1:0").await;
     let daemon = device.start(&broker, address).await;
     let status = device.status("refused", is(Word::Refused)).await;
     let refusal = status.denial.unwrap();
     assert_eq!((refusal.findings[0].pcr, refusal.findings[0].subject.as_str()), (Some(4), "kernel"));
+    assert!(refusal.remedy.starts_with("install edge@1.4, which is wanted of it; or "), "{}", refusal.remedy);
     assert!(refusal.remedy.contains("approved firmware"));
+    assert_eq!(status.wanted.map(|wanted| wanted.to_string()).as_deref(), Some("edge@1.4"));
+    let told = std::fs::read_to_string(device.path("run/wanted.json")).unwrap();
+    assert!(told.contains("1.4"), "its updater may mend it: {told}");
 
     broker.script.lock().unwrap().denial = None;
     let status = device.status("trusted", is(Word::Trusted)).await;
-    assert_eq!(status.denial, None);
+    assert_eq!((status.denial, status.wanted), (None, None), "nothing is wanted any more");
 
     broker.script.lock().unwrap().forgotten = true;
     daemon.stop().await;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use proto::invitation;
+use proto::v1::DenialReason;
 use proto::v1::admin_client::AdminClient;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
@@ -180,6 +181,11 @@ pub(crate) fn failed(status: &Status) -> Failure {
     }
 }
 
+/// Whether the broker asks to come back later: it may be at work for somebody else.
+pub(crate) fn is_busy(status: &Status) -> bool {
+    proto::denial::from_status(status).is_some_and(|denial| denial.reason() == DenialReason::TryLater)
+}
+
 fn unreachable_call(what: &str) -> Failure {
     Failure::new(Exit::Unreachable, format!("the broker did not answer: {what}"))
         .next("is touchstone-broker running? its log says more: journalctl -u touchstone-broker")
@@ -187,7 +193,7 @@ fn unreachable_call(what: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::{Denial, DenialReason};
+    use proto::v1::Denial;
 
     use super::*;
 

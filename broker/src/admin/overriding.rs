@@ -21,10 +21,11 @@ use super::change::{Draft, commit};
 use super::device::{Known, known};
 use super::reach::Scope;
 use crate::plant::Plant;
-use crate::record::device::{Attested, Device, attested_key, device_key};
+use crate::record::device::{Attested, Decision, Device, attested_key, device_key};
 use crate::record::overriding::{OVERRIDE, OverrideRecord, override_key};
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
+use crate::session::issue::revoke;
 use crate::session::recorded::results;
 use crate::store::Txn;
 use crate::trust;
@@ -93,6 +94,7 @@ async fn decide(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft
     let text = format!("accepted until {until}: {}; {}", told.join(", "), request.reason);
     let record = OverrideRecord {
         device: name.clone(),
+        zones: device.record.zones.clone(),
         excused: Override { mismatches, until },
         at: now,
         by: actor.name().to_owned(),
@@ -177,7 +179,40 @@ async fn cancel(plant: &Plant, actor: &Actor, name: &DeviceName) -> Result<Draft
         .delete(held.key)
         .unchanged(device.key.clone(), device.version)
         .put(device.key, stored(&device.record)?);
-    Ok(Draft::write((), txn, reach.deed(name.as_str(), "its override ended")))
+    let (revoked, txn) = revoke_excused(plant, txn, &device.record, actor).await?;
+    let text = format!("its override ended; {revoked} certificates revoked");
+    Ok(Draft::write((), txn, reach.deed(name.as_str(), &text)))
+}
+
+/// Revokes what the device earned by its override, connected or not; it is asked to prove itself, and what is
+/// golden by now is trusted again. Returns how many certificates.
+async fn revoke_excused(
+    plant: &Plant,
+    txn: Txn,
+    device: &Device,
+    actor: &Actor,
+) -> Result<(usize, Txn), Refusal> {
+    let (name, now) = (&device.name, plant.now());
+    let attested: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(name)).await?;
+    let Some(mut attested) = attested else { return Ok((0, txn)) };
+    let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    let mut excused = BTreeSet::new();
+    for record in results(plant, &attested.record).await {
+        let zone = zones.zone(&record.zone);
+        if zone.is_some_and(|zone| !judge(&record, &zone.policy(), None).refused.is_empty()) {
+            excused.insert(record.zone);
+        }
+    }
+    let (revoked, txn) =
+        revoke(plant, txn, name, |zone| excused.contains(zone), now, "its override was ended").await?;
+    if revoked == 0 {
+        return Ok((0, txn));
+    }
+    let why = format!("its override was ended by {}", actor.name());
+    (attested.record.decision, attested.record.lost) = (Decision::Refused, Some(why));
+    let txn =
+        txn.unchanged(attested.key.clone(), attested.version).put(attested.key, stored(&attested.record)?);
+    Ok((revoked, trust::raise(plant, txn, now).await?))
 }
 
 /// The override of a device, while it holds.

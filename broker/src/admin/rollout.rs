@@ -2,25 +2,31 @@
 
 use policy::id::{DeviceName, ProductName, ZoneName};
 use policy::reference::release::ReleaseId;
-use policy::reference::state::ReleaseState;
-use policy::rollout::{Budget, Member, Plan, PlanError, Position, RolloutId, Stage, Trust, Wave, holders};
+use policy::reference::state::{ReleaseState, Standing};
+use policy::rollout::{Budget, Holders, Member, Plan, PlanError, Position, RolloutId, Stage, Trust, Wave};
 use policy::time::UnixTime;
+use policy::zone::Segmentation;
+use std::collections::BTreeSet;
 
 use super::Actor;
+use super::actor::Act;
 use super::bounds::{MAX_REASON, printable};
-use super::change::{Draft, commit};
+use super::change::{Draft, Seen, commit};
 use super::golden::apply::zones_of;
-use super::reach::Scope;
-use crate::golden;
+use super::reach::{Reach, Scope};
+use crate::golden::{self, Golden};
 use crate::plant::Plant;
-use crate::record::Held;
-use crate::record::golden::{WantedRelease, wanted_key};
+use crate::record::golden::{GOLDEN, WantedRelease, wanted_key};
 use crate::record::rollout::{Rollout, RolloutState, rollout_key};
-use crate::record::stored;
-use crate::rollout::fleet::{Seen, fleet, most_run};
-use crate::rollout::{all, last};
+use crate::record::{Held, fetch, stored};
+use crate::rollout::fleet::{most_run, scene};
+use crate::rollout::{Roster, all, last, roster};
 use crate::session::Refusal;
-use crate::store::Txn;
+use crate::store::{Revision, Txn};
+use crate::trust;
+
+/// Longest part of a reason that says what somebody saw.
+const MAX_SEEN: usize = 100;
 
 /// What a rollout is to do, as it is asked for.
 #[derive(Debug, Clone)]
@@ -42,7 +48,9 @@ pub struct Request {
 pub struct View {
     /// Its record.
     pub rollout: Rollout,
-    /// Each device in sight with the wave that it is in, none if no wave selects it.
+    /// The revision that last wrote it; 0: it is not stored yet.
+    pub revision: Revision,
+    /// Each device in sight.
     pub devices: Vec<Line>,
 }
 
@@ -51,7 +59,7 @@ pub struct View {
 pub struct Line {
     /// The device.
     pub device: DeviceName,
-    /// Its wave, from 0.
+    /// Its wave, from 0: the first that selects it.
     pub wave: usize,
     /// How far it is.
     pub stage: Stage,
@@ -59,50 +67,55 @@ pub struct Line {
     pub told_at: Option<UnixTime>,
     /// Whether it is trusted now.
     pub trusted: bool,
+    /// Whether something else told it to update.
+    pub moving: bool,
+    /// The release of the product that it proves.
+    pub running: Option<ReleaseId>,
     /// Which devices keep it from being told.
     pub held_by: Vec<DeviceName>,
 }
 
 /// The last rollout of each product, or of `product` alone.
 pub async fn list(plant: &Plant, scope: &Scope, product: Option<&ProductName>) -> Result<Vec<View>, Refusal> {
+    let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let mut views = Vec::new();
     for held in all(plant).await? {
         let of = &held.record.plan.id().product;
         if product.is_none_or(|product| product == of) && scope.sees(&zones_of(plant, of).await?) {
-            let seen = fleet(plant, of).await?;
-            views.push(view(held.record, &seen, scope, plant.now()));
+            let roster = roster(plant).await?;
+            views.push(view(held.record, held.version, (&roster, &zones), scope, plant.now()));
         }
     }
     Ok(views)
 }
 
-fn view(rollout: Rollout, seen: &[Seen], scope: &Scope, now: UnixTime) -> View {
-    let plan = match (&rollout.state, &rollout.from) {
-        (RolloutState::RollingBack { .. } | RolloutState::RolledBack { .. }, Some(from)) => {
-            rollout.plan.back(from.clone())
-        }
-        _ => rollout.plan.clone(),
-    };
-    let members: Vec<Member> = seen.iter().map(|seen| seen.member_of(&plan)).collect();
-    let visible =
-        |name: &DeviceName| members.iter().any(|member| member.device == *name && scope.sees(&member.zones));
+fn view(
+    rollout: Rollout,
+    revision: Revision,
+    (roster, zones): (&Roster, &Segmentation),
+    scope: &Scope,
+    now: UnixTime,
+) -> View {
+    let (plan, members) = scene(&rollout, roster, zones, now);
+    let visible: BTreeSet<&DeviceName> =
+        members.iter().filter(|member| scope.sees(&member.zones)).map(|member| &member.device).collect();
+    let holders = Holders::new(&plan, &members, now);
     let line = |member: &Member| {
         let stage = member.stage(&plan, now);
-        let held_by = match stage {
-            Stage::Waiting => holders(&plan, &members, member, now),
-            _ => Vec::new(),
-        };
+        let held_by = if stage == Stage::Waiting { holders.of(member) } else { Vec::new() };
         Line {
             device: member.device.clone(),
             wave: plan.waves().iter().position(|wave| wave.selects(plan.id(), member)).unwrap_or(0),
             stage,
             told_at: member.told.map(|told| told.at),
             trusted: member.trust == Trust::Trusted,
-            held_by: held_by.into_iter().filter(|name| visible(name)).cloned().collect(),
+            moving: member.moving,
+            running: member.running.clone(),
+            held_by: held_by.into_iter().filter(|name| visible.contains(name)).cloned().collect(),
         }
     };
-    let shown = members.iter().filter(|member| scope.sees(&member.zones));
-    View { devices: shown.map(line).collect(), rollout }
+    let shown = members.iter().filter(|member| !member.outside && visible.contains(&member.device));
+    View { devices: shown.map(line).collect(), rollout, revision }
 }
 
 /// Starts a rollout, or, for a dry run, shows whom each wave would tell.
@@ -113,51 +126,107 @@ pub async fn start(plant: &Plant, actor: &Actor, request: &Request, dry_run: boo
 async fn begin(plant: &Plant, actor: &Actor, request: &Request, dry: bool) -> Result<Draft<View>, Refusal> {
     let (to, now) = (&request.to, plant.now());
     let product = &to.product;
-    let reach = actor.reach(plant, &zones_of(plant, product).await?).await?;
+    actor.reach(plant, &zones_of(plant, product).await?).await?;
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
-    match golden.values.release(to).map(policy::reference::Release::state) {
-        Some(ReleaseState::Active) => {}
-        Some(state) => {
-            return Err(Refusal::Conflict(format!(
-                "{to} is {state}; a device that installs it would lose trust: make it active first with `touchstone golden apply`"
-            )));
-        }
-        None => {
-            return Err(Refusal::NotFound(format!(
-                "there is no release {to}; `touchstone golden list` shows what there is"
-            )));
-        }
-    }
+    rollable(to, &golden)?;
     let before = last(plant, product).await?;
-    if let Some(known) = before.as_ref().filter(|held| !held.record.state.is_over()) {
-        return Err(busy(&known.record));
-    }
-    let seen = fleet(plant, product).await?;
-    let wanted = golden::wanted(plant, product).await.map_err(Refusal::internal)?;
-    let from = wanted.or_else(|| most_run(&seen, to));
-    if from.as_ref() == Some(to) {
-        return Err(Refusal::Conflict(format!("{to} is wanted of every device of {product} already")));
-    }
+    let given_up_from = match &before {
+        Some(held) => given_up(&held.record, to, &golden, now)?,
+        None => None,
+    };
     let number = before.as_ref().map_or(0, |held| held.record.plan.id().number).saturating_add(1);
     let id = RolloutId { product: product.clone(), number };
     let times = (request.hold, request.deadline);
     let plan = Plan::new(id, to.clone(), request.waves.clone(), request.budget, times).map_err(unfit)?;
-    let rollout = Rollout {
+    let mut rollout = Rollout {
         plan,
-        from,
+        from: None,
         state: RolloutState::Running,
         position: Position::default(),
         started_at: now,
         started_by: actor.name().to_owned(),
+        given_up_from,
     };
-    let deed = reach.deed(&rollout.plan.id().to_string(), &started(&rollout));
+    let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    let wanted: Option<Held<WantedRelease>> = fetch(plant.store.as_ref(), wanted_key(product)).await?;
+    let (shown, reach) = {
+        let roster = roster(plant).await?;
+        let (_, members) = scene(&rollout, &roster, &zones, now);
+        rollout.from = golden::wanted(plant, product)
+            .await
+            .map_err(Refusal::internal)?
+            .or_else(|| most_run(&members, to));
+        let reach = reach_fleet(plant, actor, product, &members).await?;
+        (view(rollout.clone(), Revision(0), (&roster, &zones), actor.scope(), now), reach)
+    };
+    if rollout.from.as_ref() == Some(to) {
+        return Err(Refusal::Conflict(format!("{to} is wanted of every device of {product} already")));
+    }
+    let mut text = started(&rollout);
+    let given_up = before.as_ref().filter(|_| given_up_from.is_some());
+    text.extend(given_up.map(|held| format!("; rollout {} is given up", held.record.plan.id())));
+    let deed = reach.deed(&rollout.plan.id().to_string(), &text);
     let key = rollout_key(product);
     let txn = match before {
         Some(held) => Txn::new().unchanged(key.clone(), held.version),
         None => Txn::new().absent(key.clone()),
     };
-    let txn = txn.unchanged(crate::record::golden::GOLDEN, golden.version).put(key, stored(&rollout)?);
-    Ok(Draft::unless(dry, view(rollout, &seen, actor.scope(), now), txn, deed))
+    let txn = same_wish(txn, product, wanted.as_ref());
+    let txn = txn.unchanged(GOLDEN, golden.version).put(key, stored(&rollout)?);
+    Ok(Draft::unless(dry, shown, txn, deed))
+}
+
+/// The proof that `actor` may move every device of the fleet: a gateway's other zones are touched too.
+async fn reach_fleet(
+    plant: &Plant,
+    actor: &Actor,
+    product: &ProductName,
+    members: &[Member],
+) -> Result<Reach, Refusal> {
+    let accepting: BTreeSet<ZoneName> = zones_of(plant, product).await?.into_iter().collect();
+    let moved = members.iter().filter(|member| !member.outside).flat_map(|member| member.zones.iter());
+    let all: BTreeSet<&ZoneName> = accepting.iter().chain(moved).collect();
+    actor.reach(plant, &all.into_iter().cloned().collect::<Vec<_>>()).await
+}
+
+/// The transaction, if what is wanted of the product is still what was read.
+fn same_wish(txn: Txn, product: &ProductName, wanted: Option<&Held<WantedRelease>>) -> Txn {
+    match wanted {
+        Some(held) => txn.unchanged(held.key.clone(), held.version),
+        None => txn.absent(wanted_key(product)),
+    }
+}
+
+/// Refuses a release that would cost a device its trust.
+fn rollable(to: &ReleaseId, golden: &Golden) -> Result<(), Refusal> {
+    match golden.values.release(to).map(policy::reference::Release::state) {
+        Some(ReleaseState::Active) => Ok(()),
+        Some(state) => Err(Refusal::Conflict(format!(
+            "{to} is {state}; a device that installs it would lose trust: make it active first with `touchstone golden apply`"
+        ))),
+        None => Err(Refusal::NotFound(format!(
+            "there is no release {to}; `touchstone golden list` shows what there is"
+        ))),
+    }
+}
+
+/// Whether `known` is given up for a rollout to `to`: a person may move on from one that is halted to another
+/// release, and from a way back that leads nowhere. None: it has ended.
+fn given_up(known: &Rollout, to: &ReleaseId, golden: &Golden, now: UnixTime) -> Result<Option<u64>, Refusal> {
+    let moves_on = match &known.state {
+        state if state.is_over() => return Ok(None),
+        RolloutState::Halted { .. } => known.plan.to() != to,
+        RolloutState::RollingBack { .. } => {
+            !known.from.as_ref().is_some_and(|from| is_accepted(from, golden, now))
+        }
+        _ => false,
+    };
+    if moves_on { Ok(Some(*known.speaks_for().start())) } else { Err(busy(known)) }
+}
+
+fn is_accepted(release: &ReleaseId, golden: &Golden, now: UnixTime) -> bool {
+    let state = golden.values.release(release).map(policy::reference::Release::state);
+    state.is_some_and(|state| matches!(state.standing(now), Standing::Accepted { .. }))
 }
 
 fn started(rollout: &Rollout) -> String {
@@ -170,8 +239,14 @@ fn started(rollout: &Rollout) -> String {
 pub(super) fn busy(rollout: &Rollout) -> Refusal {
     let (id, state) = (rollout.plan.id(), rollout.state.name());
     let product = &id.product;
+    let next = match rollout.state {
+        RolloutState::Halted { .. } => format!(
+            "let it go on with `touchstone golden rollout resume {product}`, go back with `touchstone golden rollback {product}`, or roll out another release"
+        ),
+        _ => format!("let it end, or go back with `touchstone golden rollback {product}`"),
+    };
     Refusal::Conflict(format!(
-        "rollout {id} to {} is {state}, and a product has one at a time; let it end, or go back with `touchstone golden rollback {product}`",
+        "rollout {id} to {} is {state}, and a product has one at a time; {next}",
         rollout.plan.to()
     ))
 }
@@ -190,7 +265,7 @@ pub async fn halt(
 ) -> Result<View, Refusal> {
     let why = printable("reason", reason, MAX_REASON)?;
     let reason = format!("{} says: {why}", actor.name());
-    change(plant, actor, product, dry_run, &|rollout| match rollout.state {
+    change(plant, actor, (product, None), dry_run, &|rollout| match rollout.state {
         RolloutState::Running => {
             rollout.state = RolloutState::Halted { reason: reason.clone() };
             Ok(format!("halted: {why}"))
@@ -201,15 +276,15 @@ pub async fn halt(
 }
 
 /// Lets a halted rollout of `product` go on, with other budgets where they are given. It halts again at once if
-/// they are used up.
+/// they are used up. Whoever says that they saw another halt than there is now is told so.
 pub async fn resume(
     plant: &Plant,
     actor: &Actor,
-    product: &ProductName,
+    (product, seen): (&ProductName, Option<&Seen>),
     (trust, health): (Option<u32>, Option<u32>),
     dry_run: bool,
 ) -> Result<View, Refusal> {
-    change(plant, actor, product, dry_run, &|rollout| match rollout.state {
+    change(plant, actor, (product, seen), dry_run, &|rollout| match rollout.state {
         RolloutState::Halted { .. } => {
             let now = rollout.plan.budget();
             let budget = Budget { trust: trust.unwrap_or(now.trust), health: health.unwrap_or(now.health) };
@@ -231,7 +306,7 @@ pub async fn rollback(
     then: Option<ReleaseState>,
     dry_run: bool,
 ) -> Result<View, Refusal> {
-    change(plant, actor, product, dry_run, &|rollout| {
+    change(plant, actor, (product, None), dry_run, &|rollout| {
         let from = rollout.from.clone().ok_or_else(|| {
             Refusal::Conflict(format!(
                 "nothing was wanted before {}; roll out the release that devices should run",
@@ -258,52 +333,106 @@ type Verb<'a> = &'a (dyn Fn(&mut Rollout) -> Result<String, Refusal> + Sync);
 async fn change(
     plant: &Plant,
     actor: &Actor,
-    product: &ProductName,
+    (product, seen): (&ProductName, Option<&Seen>),
     dry: bool,
     verb: Verb<'_>,
 ) -> Result<View, Refusal> {
-    commit(plant, || decide(plant, actor, product, dry, verb)).await
+    commit(plant, || decide(plant, actor, (product, seen), dry, verb)).await
 }
 
 async fn decide(
     plant: &Plant,
     actor: &Actor,
-    product: &ProductName,
+    (product, seen): (&ProductName, Option<&Seen>),
     dry: bool,
     verb: Verb<'_>,
 ) -> Result<Draft<View>, Refusal> {
-    let zones: Vec<ZoneName> = zones_of(plant, product).await?;
-    let reach = actor.reach(plant, &zones).await?;
+    let accepting = actor.reach(plant, &zones_of(plant, product).await?).await?;
     let held: Held<Rollout> = last(plant, product).await?.ok_or_else(|| {
         Refusal::NotFound(format!(
             "{product} has no rollout; `touchstone golden rollout PRODUCT@VERSION` starts one"
         ))
     })?;
-    let mut rollout = held.record;
+    let look = "touchstone golden rollout status";
+    Seen::of(Some(&held), words, "none").expected(seen, &format!("the rollout of {product}"), None, look)?;
+    let mut rollout = held.record.clone();
     let text = verb(&mut rollout)?;
-    if let (RolloutState::RollingBack { .. }, Some(from)) = (&rollout.state, &rollout.from) {
-        accepted(plant, from).await?;
-    }
+    let txn = Txn::new().unchanged(held.key.clone(), held.version).put(held.key.clone(), stored(&rollout)?);
+    let txn = match rollout.state {
+        RolloutState::RollingBack { .. } => go_back(plant, txn, &held.record, &rollout, actor).await?,
+        _ => txn,
+    };
+    let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    let (shown, reach) = {
+        let roster = roster(plant).await?;
+        // Stopping a rollout must not wait for whoever reaches its gateways' other zones.
+        let reach = match actor.act() {
+            Act::HaltRollout => accepting,
+            _ => {
+                let (_, members) = scene(&rollout, &roster, &zones, plant.now());
+                reach_fleet(plant, actor, product, &members).await?
+            }
+        };
+        (view(rollout.clone(), held.version, (&roster, &zones), actor.scope(), plant.now()), reach)
+    };
     let deed = reach.deed(&rollout.plan.id().to_string(), &text);
-    let mut txn = Txn::new().unchanged(held.key.clone(), held.version).put(held.key, stored(&rollout)?);
-    if let (RolloutState::RollingBack { .. }, Some(from)) = (&rollout.state, &rollout.from) {
-        let (since, by) = (plant.now(), actor.name().to_owned());
-        let wanted = WantedRelease { release: from.clone(), since, by };
-        txn = txn.put(wanted_key(product), stored(&wanted)?);
-    }
-    let seen = fleet(plant, product).await?;
-    Ok(Draft::unless(dry, view(rollout, &seen, actor.scope(), plant.now()), txn, deed))
+    Ok(Draft::unless(dry, shown, txn, deed))
 }
 
-/// Nobody is sent back to a release that would cost them their trust.
-async fn accepted(plant: &Plant, from: &ReleaseId) -> Result<(), Refusal> {
-    use policy::reference::state::Standing::Accepted;
+/// The state of a rollout as somebody saw it.
+fn words(rollout: &Rollout) -> String {
+    let reason = match &rollout.state {
+        RolloutState::Halted { reason } => reason.chars().take(MAX_SEEN).collect(),
+        _ => String::new(),
+    };
+    let between = if reason.is_empty() { "" } else { ": " };
+    format!("{}{between}{reason}", rollout.state.name())
+}
+
+/// Makes the former release wanted again, if that is what it would be: nobody is sent back to a release that would
+/// cost them their trust, or away from one that somebody made wanted since.
+async fn go_back(
+    plant: &Plant,
+    txn: Txn,
+    before: &Rollout,
+    rollout: &Rollout,
+    actor: &Actor,
+) -> Result<Txn, Refusal> {
+    let (Some(from), product) = (&rollout.from, &rollout.plan.id().product) else {
+        return Err(Refusal::internal(format!("rollout {} has no former release", rollout.plan.id())));
+    };
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
-    let release = golden.values.release(from);
-    match release.map(|release| release.state().standing(plant.now())) {
-        Some(Accepted { .. }) => Ok(()),
-        _ => Err(Refusal::Conflict(format!(
+    if !is_accepted(from, &golden, plant.now()) {
+        return Err(Refusal::Conflict(format!(
             "{from} is not accepted any more, so devices that went back to it would lose trust; make it active with `touchstone golden apply`, or roll out another"
-        ))),
+        )));
     }
+    let wanted: Option<Held<WantedRelease>> = fetch(plant.store.as_ref(), wanted_key(product)).await?;
+    let other = wanted.as_ref().map(|held| &held.record.release).filter(|now| *now != rollout.plan.to());
+    if let (RolloutState::Finished { .. }, Some(other)) = (&before.state, other) {
+        return Err(Refusal::Conflict(format!(
+            "{other} was made wanted after rollout {} had ended; roll out the release that devices should run",
+            rollout.plan.id()
+        )));
+    }
+    let wish = WantedRelease { release: from.clone(), since: plant.now(), by: actor.name().to_owned() };
+    let txn = same_wish(txn, product, wanted.as_ref()).unchanged(GOLDEN, golden.version);
+    Ok(txn.put(wanted_key(product), stored(&wish)?))
+}
+
+/// Rollouts in sight that are halted: each waits for a person.
+pub(super) async fn halted(
+    plant: &Plant,
+    scope: &Scope,
+) -> Result<Vec<(RolloutId, ReleaseId, String)>, Refusal> {
+    let mut halted = Vec::new();
+    for held in all(plant).await? {
+        let plan = &held.record.plan;
+        if let RolloutState::Halted { reason } = &held.record.state
+            && scope.sees(&zones_of(plant, &plan.id().product).await?)
+        {
+            halted.push((plan.id().clone(), plan.to().clone(), reason.clone()));
+        }
+    }
+    Ok(halted)
 }

@@ -5,7 +5,9 @@ use std::slice;
 
 use policy::digest::Digest;
 use policy::id::ProductName;
+use policy::reference::release::ReleaseId;
 use policy::reference::state::ReleaseState;
+use policy::rollout::RolloutId;
 use policy::time::UnixTime;
 use policy::zone::Segmentation;
 use x509_cert::Certificate;
@@ -16,7 +18,7 @@ use super::device::view::{DeviceView, Seen, State, all};
 use super::device::why::why;
 use super::outlook::{Outlook, ZoneOutlook};
 use super::reach::Scope;
-use super::{audit, conduit, golden, overriding, second};
+use super::{audit, conduit, golden, overriding, rollout, second};
 use crate::audit::Event;
 use crate::plant::Plant;
 use crate::record::device::Decision;
@@ -89,8 +91,10 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
     let active = || releases.iter().filter(|release| release.state == ReleaseState::Active);
     let mut devices = BTreeMap::new();
     // First, so that no page leaves them out.
+    let halted = rollout::halted(plant, actor.scope()).await?;
+    let mut attention: Vec<Attention> = halted.iter().map(of_rollout).collect();
     let overrides = overriding::all(plant, actor.scope()).await?;
-    let mut attention: Vec<Attention> = overrides.iter().map(of_override).collect();
+    attention.extend(overrides.iter().map(of_override));
     let mut outlook = Outlook::new(&zones, actor.scope(), &releases);
     let mut urgent = Vec::new();
     for seen in all(plant, actor.scope(), &zones).await? {
@@ -245,6 +249,18 @@ fn of_zones(scope: &Scope, zones: &Segmentation, active: &BTreeSet<ProductName>)
         }
     }
     attention
+}
+
+fn of_rollout((id, to, reason): &(RolloutId, ReleaseId, String)) -> Attention {
+    let product = &id.product;
+    Attention {
+        subject: product.to_string(),
+        message: format!(
+            "rollout {id} to {to} is halted, {reason}; look at it, then `touchstone golden rollout resume {product}` or `touchstone golden rollback {product}`"
+        ),
+        next_command: format!("touchstone golden rollout status {product}"),
+        ..Attention::default()
+    }
 }
 
 fn of_override(record: &OverrideRecord) -> Attention {

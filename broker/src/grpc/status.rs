@@ -44,9 +44,11 @@ pub fn denial(plant: &Plant, refusal: &Refusal) -> Denial {
         Refusal::TryLater { seconds, .. } => *seconds,
         _ => 0,
     };
-    let findings = match refusal {
-        Refusal::ReferenceMismatch { findings, .. } => findings.iter().map(convert::finding).collect(),
-        _ => Vec::new(),
+    let (findings, wanted) = match refusal {
+        Refusal::ReferenceMismatch { findings, wanted, .. } => {
+            (findings.iter().map(convert::finding).collect(), wanted.as_deref().cloned())
+        }
+        _ => (Vec::new(), None),
     };
     let change = match refusal {
         Refusal::Waits { change, .. } => change.clone(),
@@ -59,5 +61,6 @@ pub fn denial(plant: &Plant, refusal: &Refusal) -> Denial {
         broker_time: plant.now().0,
         retry_after_seconds: retry,
         change,
+        wanted,
     }
 }

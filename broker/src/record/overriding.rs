@@ -1,6 +1,6 @@
 //! What is accepted of a device by hand, for a time.
 
-use policy::id::DeviceName;
+use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::Override;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,9 @@ pub const OVERRIDE: &str = "override/";
 pub struct OverrideRecord {
     /// Whose.
     pub device: DeviceName,
+    /// In which zones: a zone that the device is moved to later, nobody accepted it for.
+    #[serde(default)]
+    pub zones: Vec<ZoneName>,
     /// What is accepted, and until when.
     #[serde(flatten)]
     pub excused: Override,
@@ -33,6 +36,14 @@ pub struct OverrideRecord {
 impl Record for OverrideRecord {
     const VERSION: u32 = 1;
     const KIND: &'static str = "override";
+}
+
+impl OverrideRecord {
+    /// What is accepted in `zone`.
+    #[must_use]
+    pub fn in_zone(&self, zone: &ZoneName) -> Option<&Override> {
+        self.zones.contains(zone).then_some(&self.excused)
+    }
 }
 
 /// Key of a device's override.
@@ -55,10 +66,10 @@ impl Excused {
         Ok(Self { held: fetch(store, key.clone()).await?, key })
     }
 
-    /// What is accepted.
+    /// What is accepted in `zone`.
     #[must_use]
-    pub fn get(&self) -> Option<&Override> {
-        self.held.as_ref().map(|held| &held.record.excused)
+    pub fn in_zone(&self, zone: &ZoneName) -> Option<&Override> {
+        self.held.as_ref().map(|held| &held.record)?.in_zone(zone)
     }
 
     /// What a transaction compares, so that nothing is issued on an override that has gone.

@@ -1,5 +1,8 @@
 //! Rollouts, what each device was told, and what devices say of their health.
 
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
 use policy::id::{DeviceName, ProductName};
 use policy::reference::release::ReleaseId;
 use policy::reference::state::ReleaseState;
@@ -20,7 +23,7 @@ pub const HEALTH: &str = "health/";
 pub const MAX_RESULTS: usize = 8;
 
 /// The last rollout of a product. Every step of it rewrites the record, so two brokers cannot take the same one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {
     /// What it is to do.
     pub plan: Plan,
@@ -34,6 +37,19 @@ pub struct Rollout {
     pub started_at: UnixTime,
     /// By whom.
     pub started_by: String,
+    /// The first of the rollouts before it that were given up for it: what those told devices holds until this one
+    /// tells them something else. None: the one before had ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up_from: Option<u64>,
+}
+
+impl Rollout {
+    /// The rollouts whose word to a device counts while this one is under way.
+    #[must_use]
+    pub fn speaks_for(&self) -> RangeInclusive<u64> {
+        let own = self.plan.id().number;
+        self.given_up_from.unwrap_or(own)..=own
+    }
 }
 
 /// Where a rollout stands.
@@ -93,7 +109,7 @@ impl Record for Rollout {
 }
 
 /// What a device was told last.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TellRecord {
     /// Number of the rollout that told it.
     pub rollout: u64,
@@ -101,6 +117,15 @@ pub struct TellRecord {
     pub release: ReleaseId,
     /// When, and what was known of it then.
     pub told: Told,
+    /// The release of the product that it proved then. Not known of older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran: Option<ReleaseId>,
+    /// What it depended on then: a device that says something else while it updates is still kept apart from those.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub depends_on: BTreeSet<String>,
+    /// Until then it is given to prove the release. Not known of older records.
+    #[serde(default)]
+    pub until: UnixTime,
 }
 
 impl Record for TellRecord {
@@ -126,7 +151,7 @@ impl HealthResult {
 }
 
 /// What a device's health command said last. There is no record where the last attestation stated no health.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthRecord {
     /// At most [`MAX_RESULTS`], oldest first.
     pub results: Vec<HealthResult>,

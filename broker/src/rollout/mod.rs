@@ -1,24 +1,30 @@
 //! Rollouts carried out: the wanted release moves through a product's devices as `policy::rollout` decides.
 //!
 //! ```text
-//! fleet   what is stored of devices      ->  members
-//! step    record + members  ->  decide   ->  one transaction with its audit event
-//! drive   steps whenever something changed, and every half minute
+//! roster  what is known of every device, kept in memory as the store changes
+//! fleet   a rollout and the roster       ->  plan and members
+//! step    plan + members  ->  decide     ->  one transaction with its audit event
+//! drive   steps whenever something changed, and every ten seconds
 //! wanted  what is wanted of one device   ->  its attestation's answer, its Watch stream
 //! ```
 //!
 //! Every decision is made from the store, and each step compares and rewrites the rollout's record: a restart loses
-//! nothing, and of two brokers that step at once one finds the record changed.
+//! nothing, and of two brokers that step at once one finds the record changed. After a restore a rollout is halted:
+//! what devices were told since the backup is not known.
 
 mod drive;
 pub mod fleet;
+mod roster;
 pub mod step;
 pub mod wanted;
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use self::drive::drive;
+pub use self::roster::{FleetCache, Known, Roster, roster};
 
 use policy::id::ProductName;
 

@@ -24,20 +24,20 @@ use crate::session::Refusal;
 use crate::store::Txn;
 
 /// A plant with a fleet that runs edge-box@1.0, and 2.0 active beside it.
-struct Fleet(Bench, Vec<Vec<u8>>);
+pub(super) struct Fleet(pub(super) Bench, Vec<Vec<u8>>);
 
 const DEVICES: [&str; 4] = ["press-1", "press-2", "press-3", "press-4"];
 
-fn product() -> ProductName {
+pub(super) fn product() -> ProductName {
     "edge-box".parse().unwrap()
 }
 
-fn release(version: &str) -> ReleaseId {
+pub(super) fn release(version: &str) -> ReleaseId {
     format!("edge-box@{version}").parse().unwrap()
 }
 
 impl Fleet {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let bench = Bench::new().await;
         bench.zone(&enforcing("cell-3")).await;
         for name in DEVICES {
@@ -57,19 +57,25 @@ impl Fleet {
     }
 
     /// Makes a release wanted of the whole product at once.
-    async fn want(&self, version: &str) -> Result<(), Refusal> {
+    pub(super) async fn want(&self, version: &str) -> Result<(), Refusal> {
         let (actor, version) = (self.0.actor(Act::WantRelease).await, version.parse().unwrap());
         want(&self.0.plant, &actor, &product(), Some(&version), None, false).await.map(drop)
     }
 
+    /// Makes another release active.
+    pub(super) async fn release(&mut self, version: &str) {
+        self.1.push(golden::release(&self.0, "press-1", version).await);
+        self.apply(self.1.len() - 1, ReleaseState::Active).await;
+    }
+
     /// Gives a release a state.
-    async fn apply(&self, release: usize, state: ReleaseState) {
+    pub(super) async fn apply(&self, release: usize, state: ReleaseState) {
         let actor = self.0.actor(Act::ApplyRelease).await;
         apply(&self.0.plant, &actor, &self.1[release], &golden::terms(state, false)).await.unwrap();
     }
 
     /// Lets a device's last attestation say this.
-    async fn attested(&self, name: &str, change: impl FnOnce(&mut Attested)) {
+    pub(super) async fn attested(&self, name: &str, change: impl FnOnce(&mut Attested)) {
         let key = attested_key(&name.parse().unwrap());
         let mut attested: Attested = self.0.read(key.clone()).await;
         attested.at = self.0.plant.now();
@@ -77,12 +83,12 @@ impl Fleet {
         self.0.plant.store.transact(Txn::new().put(key, stored(&attested).unwrap())).await.unwrap();
     }
 
-    async fn runs(&self, name: &str, version: &str) {
+    pub(super) async fn runs(&self, name: &str, version: &str) {
         let (decision, running) = (Decision::Trusted, Some(vec![release(version)]));
         self.attested(name, |attested| (attested.decision, attested.running) = (decision, running)).await;
     }
 
-    async fn loses_trust(&self, name: &str) {
+    pub(super) async fn loses_trust(&self, name: &str) {
         self.attested(name, |attested| attested.decision = Decision::Refused).await;
     }
 
@@ -93,16 +99,20 @@ impl Fleet {
         self.0.plant.store.transact(Txn::new().put(key, stored(&record).unwrap())).await.unwrap();
     }
 
-    async fn depends(&self, name: &str, on: &str) {
+    pub(super) async fn depends(&self, name: &str, on: &str) {
         let value = InventoryValue { value: on.to_owned(), source: Source::Vouched, at: NOW };
         let inventory = Inventory { values: [("depends_on".to_owned(), value)].into() };
         let key = inventory_key(&name.parse().unwrap());
         self.0.plant.store.transact(Txn::new().put(key, stored(&inventory).unwrap())).await.unwrap();
     }
 
-    async fn start(&self, waves: &[&str], budget: u32) -> Result<View, Refusal> {
+    pub(super) async fn start(&self, waves: &[&str], budget: u32) -> Result<View, Refusal> {
+        self.start_to("2.0", waves, budget).await
+    }
+
+    pub(super) async fn start_to(&self, version: &str, waves: &[&str], budget: u32) -> Result<View, Refusal> {
         let request = Request {
-            to: release("2.0"),
+            to: release(version),
             waves: waves.iter().map(|wave| wave.parse().unwrap()).collect(),
             budget: Budget { trust: budget, health: budget },
             hold: 0,
@@ -112,19 +122,19 @@ impl Fleet {
     }
 
     /// Lets the broker do all there is to do, as a new one each time would.
-    async fn settle(&self) {
+    pub(super) async fn settle(&self) {
         settle(&self.0.plant, &product()).await.unwrap();
         let revision = self.0.revision();
         assert!(!step(&self.0.plant, &product()).await.unwrap(), "there is more to do");
         assert_eq!(self.0.revision(), revision, "nothing to do writes nothing");
     }
 
-    async fn state(&self) -> RolloutState {
+    pub(super) async fn state(&self) -> RolloutState {
         self.0.read::<Rollout>(rollout_key(&product())).await.state
     }
 
     /// The version that is wanted of each device.
-    async fn wanted(&self) -> [String; 4] {
+    pub(super) async fn wanted(&self) -> [String; 4] {
         let mut all = Vec::new();
         for name in DEVICES {
             let wanted = wanted(&self.0.plant, &name.parse().unwrap()).await.unwrap();
@@ -173,7 +183,9 @@ async fn lost_trust_halts_and_only_a_person_goes_on() {
     fleet.settle().await;
     let RolloutState::Halted { reason } = fleet.state().await else { panic!("{:?}", fleet.state().await) };
     assert!(
-        reason.contains("2 lost trust or did not prove the release in time: press-1, press-2"),
+        reason.contains(
+            "2 lost trust, did not prove the release in time or went back from it: press-1, press-2"
+        ),
         "{reason}"
     );
     assert_eq!(fleet.wanted().await, ["2.0", "2.0", "1.0", "1.0"]);
@@ -181,10 +193,10 @@ async fn lost_trust_halts_and_only_a_person_goes_on() {
     assert!(text.contains("rollout edge-box/1 to edge-box@2.0 is halted"), "{text}");
 
     let actor = fleet.0.actor(Act::ResumeRollout).await;
-    resume(&fleet.0.plant, &actor, &product(), (None, None), false).await.unwrap();
+    resume(&fleet.0.plant, &actor, (&product(), None), (None, None), false).await.unwrap();
     fleet.settle().await;
     assert!(matches!(fleet.state().await, RolloutState::Halted { .. }), "the budget is still used up");
-    resume(&fleet.0.plant, &actor, &product(), (Some(3), None), false).await.unwrap();
+    resume(&fleet.0.plant, &actor, (&product(), None), (Some(3), None), false).await.unwrap();
     fleet.settle().await;
     assert_eq!(fleet.wanted().await, ["2.0", "2.0", "2.0", "1.0"]);
     let actor = fleet.0.actor(Act::HaltRollout).await;
@@ -250,7 +262,7 @@ async fn a_device_that_does_not_come_back_counts_and_one_that_is_stopped_leaves(
     let actor = fleet.0.actor(Act::QuarantineDevice).await;
     device::stop::quarantine(&fleet.0.plant, &actor, &"press-1".parse().unwrap(), "burnt").await.unwrap();
     let actor = fleet.0.actor(Act::ResumeRollout).await;
-    resume(&fleet.0.plant, &actor, &product(), (None, None), false).await.unwrap();
+    resume(&fleet.0.plant, &actor, (&product(), None), (None, None), false).await.unwrap();
     fleet.settle().await;
     assert_eq!(fleet.wanted().await[1], "2.0", "another one may be told");
 }

@@ -11,7 +11,7 @@ use crate::golden;
 use crate::plant::Plant;
 use crate::record::device::{Attested, Device, attested_key, device_key};
 use crate::record::golden::{ReleaseRecord, release_key};
-use crate::record::rollout::{TellRecord, told_key};
+use crate::record::rollout::{Rollout, TellRecord, told_key};
 use crate::record::{Held, fetch};
 use crate::session::Refusal;
 use crate::trust;
@@ -20,50 +20,66 @@ use crate::trust;
 pub async fn wanted(plant: &Plant, name: &DeviceName) -> Result<Option<v1::WantedRelease>, Refusal> {
     let store = plant.store.as_ref();
     let device: Option<Held<Device>> = fetch(store, device_key(name)).await?;
-    let Some(device) = device else { return Ok(None) };
+    let Some(device) = device.map(|held| held.record) else { return Ok(None) };
     let attested: Option<Held<Attested>> = fetch(store, attested_key(name)).await?;
-    let attested = attested.map(|held| held.record);
+    let running = attested.map(|held| held.record.running()).unwrap_or_default();
     let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
-    match release(plant, &device.record, attested.as_ref(), &zones).await? {
-        Some(release) => told(plant, &release).await,
+    match release(plant, &device, &running, &zones).await? {
+        Some(release) => as_told(plant, &release).await,
         None => Ok(None),
     }
 }
 
-/// The release that is wanted of `device`, whether or not it is accepted.
+/// The release that is wanted of `device`, which proved to run `running`, whether or not it is accepted.
 pub(crate) async fn release(
     plant: &Plant,
     device: &Device,
-    attested: Option<&Attested>,
+    running: &[ReleaseId],
     zones: &Segmentation,
 ) -> Result<Option<ReleaseId>, Refusal> {
-    // The attestor knows one: a gateway of two products is told for the first that has one.
-    for product in products_of(device, attested, zones) {
-        if let Some(release) = of_product(plant, &device.name, &product).await? {
-            return Ok(Some(release));
+    let products = products_of(running, &device.zones, zones);
+    // A device that proves nothing, where several products are accepted, is of the one that it was told of.
+    let guess = running.is_empty() && products.len() > 1;
+    let mut all = Vec::new();
+    for product in products {
+        let key = told_key(&product, &device.name);
+        let told: Option<Held<TellRecord>> = fetch(plant.store.as_ref(), key).await?;
+        if guess && told.is_none() {
+            continue;
         }
+        all.extend(of_product(plant, &product, told.map(|held| held.record), running).await?);
     }
-    Ok(None)
+    // The attestor knows one: a gateway of two products is told first of the one that it does not run yet.
+    let next = all.iter().find(|release| !running.contains(release)).or_else(|| all.first());
+    Ok(next.cloned())
 }
 
-/// The release of `product` that is wanted of `name`: what a rollout that is under way told it, else the product's.
+/// The release of `product` that is wanted: what a rollout that is under way told the device, else the product's.
 async fn of_product(
     plant: &Plant,
-    name: &DeviceName,
     product: &ProductName,
+    told: Option<TellRecord>,
+    running: &[ReleaseId],
 ) -> Result<Option<ReleaseId>, Refusal> {
-    if let Some(rollout) = last(plant, product).await?.filter(|held| !held.record.state.is_over()) {
-        let told: Option<Held<TellRecord>> = fetch(plant.store.as_ref(), told_key(product, name)).await?;
-        let number = rollout.record.plan.id().number;
-        if let Some(own) = told.map(|held| held.record).filter(|told| told.rollout == number) {
-            return Ok(Some(own.release));
-        }
+    if let Some(held) = last(plant, product).await?.filter(|held| !held.record.state.is_over())
+        && let Some(release) = under_way(&held.record, told, running)
+    {
+        return Ok(Some(release));
     }
     golden::wanted(plant, product).await.map_err(Refusal::internal)
 }
 
+/// What a rollout that is under way wants of a device; none if it has said nothing of it yet.
+fn under_way(rollout: &Rollout, told: Option<TellRecord>, running: &[ReleaseId]) -> Option<ReleaseId> {
+    if let Some(told) = told.filter(|told| rollout.speaks_for().contains(&told.rollout)) {
+        return Some(told.release);
+    }
+    // Whoever runs the new release goes back only when it is told to, one after the other.
+    running.contains(rollout.plan.to()).then(|| rollout.plan.to().clone())
+}
+
 /// As it is told; not at all once it would cost the device its trust.
-async fn told(plant: &Plant, release: &ReleaseId) -> Result<Option<v1::WantedRelease>, Refusal> {
+async fn as_told(plant: &Plant, release: &ReleaseId) -> Result<Option<v1::WantedRelease>, Refusal> {
     let store = plant.store.as_ref();
     let key = release_key(&release.product, release.version.as_str());
     let known: Option<Held<ReleaseRecord>> = fetch(store, key).await?;

@@ -376,7 +376,8 @@ async fn answer(plant: &Plant, draft: &Draft, earned: Earned) -> Result<v1::Comp
         let findings: Vec<Finding> =
             rulings.iter().flat_map(|ruling| ruling.reasons().iter().cloned()).collect();
         let message = findings.first().map(|first| first.sentence.clone()).unwrap_or_default();
-        return Err(Refusal::ReferenceMismatch { message, findings });
+        let wanted = wanted(plant, &device.name).await?.map(Box::new);
+        return Err(Refusal::ReferenceMismatch { message, findings, wanted });
     }
     let trust = trust::signed(plant, &device.name).await.map_err(Refusal::internal)?;
     Ok(outcome(v1::complete_response::Outcome::Issued(v1::Issued {

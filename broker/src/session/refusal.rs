@@ -4,6 +4,7 @@
 //! What went wrong inside the broker is logged whole and told to nobody.
 
 use policy::appraisal::Finding;
+use proto::v1::WantedRelease;
 
 /// A refusal, with what the peer may know of it.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,8 @@ pub enum Refusal {
         message: String,
         /// What the appraisal found.
         findings: Vec<Finding>,
+        /// The release that it is wanted to install instead.
+        wanted: Option<Box<WantedRelease>>,
     },
     /// Nobody admitted the device.
     #[error("{0}")]

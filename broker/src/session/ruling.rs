@@ -74,7 +74,7 @@ pub async fn rule(
         let result = appraise(evidence, &golden.values, &zone.record.policy(), now);
         rulings.push(Ruling {
             record: result.record().clone(),
-            admission: decide(&result, excused.get()),
+            admission: decide(&result, excused.in_zone(name)),
             zone,
         });
     }

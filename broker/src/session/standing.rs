@@ -17,6 +17,7 @@ use crate::plant::Plant;
 use crate::record::device::{Attested, Decision, Device, Tpm, attested_key, device_key, ek_key};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, revoked_key, zone_key};
 use crate::record::{Held, fetch, list, stored};
+use crate::rollout::wanted::wanted;
 use crate::store::Txn;
 use crate::trust;
 
@@ -132,7 +133,11 @@ async fn why(plant: &Plant, device: &Device) -> Result<Standing, Refusal> {
     };
     if let Some(why) = attested.record.lost {
         let message = format!("{why}; install a release that is accepted");
-        return Ok(lost(plant, v1::DenialReason::ReferenceMismatch, message));
+        let mut standing = lost(plant, v1::DenialReason::ReferenceMismatch, message);
+        if let Standing::Lost(denial) = &mut standing {
+            denial.wanted = wanted(plant, &device.name).await?;
+        }
+        return Ok(standing);
     }
     let records = results(plant, &attested.record).await;
     let findings: Vec<v1::Finding> = records.iter().flat_map(|r| &r.findings).map(convert::finding).collect();
@@ -140,6 +145,7 @@ async fn why(plant: &Plant, device: &Device) -> Result<Standing, Refusal> {
     let mut standing = lost(plant, v1::DenialReason::ReferenceMismatch, message);
     if let Standing::Lost(denial) = &mut standing {
         denial.findings = findings;
+        denial.wanted = wanted(plant, &device.name).await?;
     }
     Ok(standing)
 }

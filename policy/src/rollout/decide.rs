@@ -39,7 +39,9 @@ pub enum HaltReason {
 impl fmt::Display for HaltReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (devices, what) = match self {
-            Self::Trust { devices } => (devices, "lost trust or did not prove the release in time"),
+            Self::Trust { devices } => {
+                (devices, "lost trust, did not prove the release in time or went back from it")
+            }
             Self::Health { devices } => (devices, "fail their health command, which did not fail before"),
         };
         write!(f, "the budget is used up: {} {what}: ", devices.len())?;
@@ -101,20 +103,30 @@ pub fn decide(plan: &Plan, position: Position, halted: bool, fleet: &[Member], n
     effects
 }
 
-/// The devices whose state keeps `member` from being told, because they share a dependency with it.
-#[must_use]
-pub fn holders<'a>(plan: &Plan, fleet: &'a [Member], member: &Member, now: UnixTime) -> Vec<&'a DeviceName> {
-    let own: BTreeSet<&str> = member.ties().collect();
-    let shares = |other: &Member| other.ties().any(|tie| own.contains(tie));
-    let holds = |other: &&Member| {
-        other.device != member.device && is_down(other, other.stage(plan, now)) && shares(other)
-    };
-    fleet.iter().filter(holds).map(|other| &other.device).collect()
-}
+/// Which devices keep others from being told, because they share a dependency and are down.
+#[derive(Debug)]
+pub struct Holders<'a>(BTreeMap<&'a str, BTreeSet<&'a DeviceName>>);
 
-/// Whether a device is, or may be, out of service: then none that shares a dependency with it is touched.
-fn is_down(member: &Member, stage: Stage) -> bool {
-    !matches!(stage, Stage::Waiting | Stage::Running) || member.trust != Trust::Trusted
+impl<'a> Holders<'a> {
+    /// Those of `fleet`.
+    #[must_use]
+    pub fn new(plan: &Plan, fleet: &'a [Member], now: UnixTime) -> Self {
+        let mut down: BTreeMap<&str, BTreeSet<&DeviceName>> = BTreeMap::new();
+        for member in fleet.iter().filter(|member| member.is_down(member.stage(plan, now))) {
+            for tie in member.ties() {
+                down.entry(tie).or_default().insert(&member.device);
+            }
+        }
+        Self(down)
+    }
+
+    /// Those that keep back `member`, by name.
+    #[must_use]
+    pub fn of(&self, member: &Member) -> Vec<&'a DeviceName> {
+        let sharing = member.ties().filter_map(|tie| self.0.get(tie)).flatten().copied();
+        let others: BTreeSet<&DeviceName> = sharing.filter(|other| **other != member.device).collect();
+        others.into_iter().collect()
+    }
 }
 
 struct View<'a> {
@@ -122,17 +134,24 @@ struct View<'a> {
     position: Position,
     now: UnixTime,
     /// By name, so that the order in which devices were read decides nothing.
-    fleet: BTreeMap<&'a DeviceName, (&'a Member, Stage)>,
+    fleet: Vec<(&'a Member, Stage)>,
 }
 
 impl<'a> View<'a> {
     fn new(plan: &'a Plan, position: Position, fleet: &'a [Member], now: UnixTime) -> Self {
-        let staged = |member: &'a Member| (&member.device, (member, member.stage(plan, now)));
-        Self { plan, position, now, fleet: fleet.iter().map(staged).collect() }
+        let mut fleet: Vec<_> = fleet.iter().map(|member| (member, member.stage(plan, now))).collect();
+        fleet.sort_by_key(|(member, _)| &member.device);
+        Self { plan, position, now, fleet }
     }
 
     fn members(&self) -> impl Iterator<Item = (&'a Member, Stage)> {
-        self.fleet.values().copied()
+        self.fleet.iter().copied()
+    }
+
+    /// Devices that the rollout has still to tell.
+    fn waiting(&self) -> impl Iterator<Item = &'a Member> {
+        let waits = |(member, stage): &(&Member, Stage)| *stage == Stage::Waiting && !member.outside;
+        self.members().filter(waits).map(|(member, _)| member)
     }
 
     fn names(&self, wanted: impl Fn(Stage, &Member) -> bool) -> Vec<DeviceName> {
@@ -154,11 +173,6 @@ impl<'a> View<'a> {
             .then(|| HaltReason::Health { devices: self.names(|stage, _| sick(stage)) })
     }
 
-    /// The wave that a device is told in: the first that selects it.
-    fn wave_of(&self, member: &Member) -> Option<usize> {
-        self.plan.waves.iter().position(|wave| wave.selects(&self.plan.id, member))
-    }
-
     /// How many more may be in flight without risking more than the budget.
     fn room(&self) -> u32 {
         let Budget { trust, health } = self.plan.budget;
@@ -170,38 +184,58 @@ impl<'a> View<'a> {
     /// Whom to tell now, and whether the wave has to wait for somebody besides them.
     fn tell(&self) -> (Vec<DeviceName>, bool) {
         let mut room = self.room();
-        let in_flight = |stage| stage == Stage::InFlight;
-        let mut waits = self.members().any(|(_, stage)| in_flight(stage));
-        // Ties of devices that are down, and whether they will be up again or given up by themselves.
-        let mut taken: BTreeMap<&str, bool> = BTreeMap::new();
-        for (member, stage) in self.members().filter(|(member, stage)| is_down(member, *stage)) {
-            for tie in member.ties() {
-                *taken.entry(tie).or_default() |= in_flight(stage);
-            }
+        if room == 0 {
+            // As many are in flight as the budget has: nobody is told before one of them is there.
+            return (Vec::new(), true);
         }
-        let mut due: Vec<(usize, &Member)> = self
-            .members()
-            .filter(|(member, stage)| *stage == Stage::Waiting && member.trust == Trust::Trusted)
-            .filter_map(|(member, _)| Some((self.wave_of(member)?, member)))
-            .filter(|(wave, _)| *wave <= self.position.wave)
-            .collect();
-        due.sort_by_key(|(wave, _)| *wave);
-        let mut tell = Vec::new();
-        for (_, member) in due {
-            let held: Vec<bool> = member.ties().filter_map(|tie| taken.get(tie).copied()).collect();
-            if !held.is_empty() {
-                waits |= held.contains(&true);
+        let mut waits = self.members().any(|(_, stage)| stage == Stage::InFlight);
+        let mut taken = self.taken();
+        let (mut tell, mut told) = (Vec::new(), BTreeSet::new());
+        for member in self.due() {
+            if told.contains(&member.device) {
                 continue;
             }
-            if room == 0 {
-                waits = true;
-                continue;
+            if member.trust == Trust::Trusted || member.moving {
+                let held: Vec<bool> = member.ties().filter_map(|tie| taken.get(tie).copied()).collect();
+                if !held.is_empty() {
+                    waits |= held.contains(&true);
+                    continue;
+                }
+                if room == 0 {
+                    return (tell, true);
+                }
+                room = room.saturating_sub(1);
             }
-            room = room.saturating_sub(1);
             taken.extend(member.ties().map(|tie| (tie, true)));
+            told.insert(&member.device);
             tell.push(member.device.clone());
         }
         (tell, waits)
+    }
+
+    /// Devices of the waves that have begun, first wave first, that can be told. One that is down is told only what
+    /// mends it; that takes nothing more out of service.
+    fn due(&self) -> impl Iterator<Item = &'a Member> {
+        let begun = self.plan.waves.iter().take(self.position.wave.saturating_add(1));
+        let able = |member: &&Member| match member.trust {
+            Trust::Trusted => true,
+            Trust::Lost => self.plan.mends,
+            Trust::Unknown => false,
+        };
+        begun.flat_map(move |wave| {
+            self.waiting().filter(able).filter(|member| wave.selects(&self.plan.id, member))
+        })
+    }
+
+    /// Ties of devices that are down, and whether they will be up again or given up by themselves.
+    fn taken(&self) -> BTreeMap<&'a str, bool> {
+        let mut taken: BTreeMap<&str, bool> = BTreeMap::new();
+        for (member, stage) in self.members().filter(|(member, stage)| member.is_down(*stage)) {
+            for tie in member.ties() {
+                *taken.entry(tie).or_default() |= stage == Stage::InFlight || member.moving;
+            }
+        }
+        taken
     }
 
     /// The step from a wave in which nobody is waited for.
@@ -220,12 +254,15 @@ impl<'a> View<'a> {
     /// Whether a device that was not told shares a dependency with another: after the end nothing would keep the
     /// two apart.
     fn leaves_ties(&self) -> bool {
+        if self.waiting().next().is_none() {
+            return false;
+        }
         let mut users: BTreeMap<&str, usize> = BTreeMap::new();
         for (member, _) in self.members() {
             let ties: BTreeSet<&str> = member.ties().collect();
             ties.into_iter().for_each(|tie| *users.entry(tie).or_default() += 1);
         }
         let shares = |member: &Member| member.ties().any(|tie| users.get(tie).is_some_and(|n| *n > 1));
-        self.members().any(|(member, stage)| stage == Stage::Waiting && shares(member))
+        self.waiting().any(shares)
     }
 }

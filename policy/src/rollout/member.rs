@@ -1,6 +1,7 @@
 //! A device as a rollout sees it, and how far it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,7 @@ pub const FAILURES_THAT_COUNT: u32 = 2;
 pub enum Trust {
     /// It was heard in time, and every zone trusts it.
     Trusted,
-    /// A zone refused what it booted.
+    /// A zone refused what it booted, or its TPM's counters fell.
     Lost,
     /// It is silent, or never came.
     Unknown,
@@ -60,25 +61,32 @@ pub struct Told {
     pub proven: Option<UnixTime>,
 }
 
-/// A device of the fleet.
+/// A device of the plant. What many decisions read and few change is shared, so that a fleet is cheap to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Its name.
     pub device: DeviceName,
     /// Its zones.
-    pub zones: Vec<ZoneName>,
+    pub zones: Arc<[ZoneName]>,
     /// Its inventory values.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Arc<BTreeMap<String, String>>,
     /// What it names as its dependencies: devices, or anything that devices share.
-    pub depends_on: BTreeSet<String>,
+    pub depends_on: Arc<BTreeSet<String>>,
     /// Whether it is trusted.
     pub trust: Trust,
     /// The release that its last quote proves.
     pub running: Option<ReleaseId>,
+    /// The release that it proved when it was told.
+    pub ran: Option<ReleaseId>,
     /// Its health.
     pub health: Health,
     /// Whether this rollout told it to update.
     pub told: Option<Told>,
+    /// Something else told it to update, and it has not proven that yet: it is left alone until it has.
+    pub moving: bool,
+    /// It is none of those that the rollout is for: it is never told, and while it is down it keeps back those that
+    /// share a dependency with it.
+    pub outside: bool,
 }
 
 /// How far a device is.
@@ -92,7 +100,7 @@ pub enum Stage {
     Running,
     /// Lost trust since it was told.
     Lost,
-    /// Did not prove the release by the deadline.
+    /// Did not prove the release by the deadline, or went back from it.
     Missing,
     /// Runs the release, and its health fails as it did not before.
     Sick,
@@ -142,11 +150,23 @@ impl Member {
             }
         }
         match (told.proven, late) {
+            (Some(_), _) if self.went_back(plan) => Stage::Missing,
             // Switched off or moved on after it had proven itself: no fault of the release.
             (Some(_), _) => Stage::Running,
             (None, true) => Stage::Missing,
             (None, false) => Stage::InFlight,
         }
+    }
+
+    /// Whether it proves what it ran before it was told: its updater gave the release up.
+    fn went_back(&self, plan: &Plan) -> bool {
+        let before = self.ran.as_ref().filter(|ran| **ran != plan.to);
+        self.trust == Trust::Trusted && before.is_some() && self.running.as_ref() == before
+    }
+
+    /// Whether it is, or may be, out of service: then none that shares a dependency with it is touched.
+    pub(super) fn is_down(&self, stage: Stage) -> bool {
+        !matches!(stage, Stage::Waiting | Stage::Running) || self.trust != Trust::Trusted || self.moving
     }
 
     /// What it must not share with another device that is down: its own name and those of its dependencies. So two

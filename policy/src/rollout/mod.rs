@@ -7,7 +7,8 @@
 //! [`decide`] is a pure function of what is stored and what is known of the fleet, so whoever carries out its
 //! effects may be restarted at any moment, and any broker decides the same.
 //!
-//! Promises: a device is told once; never two devices are in flight that share a dependency; the devices in flight
+//! Promises: a device is told once; never is one told while another that shares a dependency with it is in flight or
+//! down, of whatever product that one is; the devices in flight
 //! and those lost are together never more than the budget when another is told, so not even the failure of
 //! everything in flight exceeds it; a halted rollout tells nobody.
 //!
@@ -19,7 +20,7 @@ mod member;
 mod plan;
 mod wave;
 
-pub use decide::{Effect, HaltReason, Position, decide, holders};
+pub use decide::{Effect, HaltReason, Holders, Position, decide};
 pub use member::{Baseline, FAILURES_THAT_COUNT, Health, Member, Stage, Told, Trust};
 pub use plan::{Budget, MAX_BUDGET, MAX_WAVES, Plan, PlanError, RolloutId};
 pub use wave::{MAX_LABEL_TEXT, Wave, WaveError};

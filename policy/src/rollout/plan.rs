@@ -61,6 +61,9 @@ pub struct Plan {
     pub(super) hold: u64,
     /// Seconds after which a device that was told and did not prove the release counts as lost.
     pub(super) deadline: u64,
+    /// Whether it goes back to what was well: then devices that lost trust are told too.
+    #[serde(default)]
+    pub(super) mends: bool,
 }
 
 /// A rollout is not possible as it was asked for.
@@ -99,7 +102,7 @@ impl Plan {
         if hold > MOST || !(LEAST_DEADLINE..=MOST).contains(&deadline) {
             return Err(PlanError::Time);
         }
-        Self { id, to, waves, budget, hold, deadline }.with_budget(budget)
+        Self { id, to, waves, budget, hold, deadline, mends: false }.with_budget(budget)
     }
 
     /// The same with another budget.
@@ -113,10 +116,11 @@ impl Plan {
     }
 
     /// The way back to `to`: all devices in one wave, whatever it costs, still never two that share a dependency.
+    /// Those that lost trust are down already, and are told at once.
     #[must_use]
     pub fn back(&self, to: ReleaseId) -> Self {
         let (waves, budget) = (vec![Wave::Percent(100)], Budget::UNLIMITED);
-        Self { to, waves, budget, hold: 0, ..self.clone() }
+        Self { to, waves, budget, hold: 0, mends: true, ..self.clone() }
     }
 
     /// Which rollout.

@@ -88,6 +88,7 @@ impl Wave {
         match self {
             Self::Zone(zone) => member.zones.contains(zone),
             Self::Label { name, value } => member.labels.get(name) == Some(value),
+            Self::Percent(100) => true,
             Self::Percent(share) => place(id, &member.device) < u64::from(*share),
         }
     }

@@ -1,6 +1,7 @@
 //! Fleets and plans for the tests, and the memory that a broker would keep.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use policy::id::DeviceName;
 use policy::reference::release::ReleaseId;
@@ -29,18 +30,22 @@ pub(crate) fn plan(waves: &[&str], trust: u32, health: u32, hold: u64) -> Plan {
 pub(crate) fn member(name: &str) -> Member {
     Member {
         device: name.parse().unwrap(),
-        zones: vec!["cell-3".parse().unwrap()],
-        labels: BTreeMap::new(),
-        depends_on: [].into(),
+        zones: ["cell-3".parse().unwrap()].into(),
+        labels: Arc::default(),
+        depends_on: Arc::default(),
         trust: Trust::Trusted,
         running: Some(release("1.0")),
+        ran: None,
         health: Health::Ok,
         told: None,
+        moving: false,
+        outside: false,
     }
 }
 
 pub(crate) fn depending(name: &str, on: &[&str]) -> Member {
-    Member { depends_on: on.iter().map(|name| (*name).to_owned()).collect(), ..member(name) }
+    let on = on.iter().map(|name| (*name).to_owned()).collect();
+    Member { depends_on: Arc::new(on), ..member(name) }
 }
 
 /// Told at [`NOW`], and well before.

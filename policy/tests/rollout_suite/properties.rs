@@ -1,6 +1,7 @@
 //! What holds whatever devices do, and whenever the broker is restarted.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use policy::rollout::{Effect, Health, Member, Stage, Trust, Wave};
 use policy::time::UnixTime;
@@ -49,9 +50,9 @@ fn dependency(n: u8) -> String {
 fn new_fleet(machines: &[Machine]) -> Vec<Member> {
     let build = |(n, machine): (usize, &Machine)| {
         let mut member = member(&format!("press-{n}"));
-        member.depends_on = machine.on.iter().copied().map(dependency).collect();
+        member.depends_on = Arc::new(machine.on.iter().copied().map(dependency).collect());
         if n % 3 == 0 {
-            member.zones = vec!["staging".parse().unwrap()];
+            member.zones = ["staging".parse().unwrap()].into();
         }
         if matches!(machine.fate, Fate::WasSickBefore) {
             member.health = Health::Failing { in_a_row: 4 };
@@ -82,7 +83,7 @@ fn live(fleet: &mut [Member], machines: &[Machine], memory: &Memory, now: UnixTi
 }
 
 fn ties(member: &Member) -> BTreeSet<String> {
-    let mut ties = member.depends_on.clone();
+    let mut ties = BTreeSet::clone(&member.depends_on);
     ties.insert(member.device.to_string());
     ties
 }
@@ -157,7 +158,7 @@ proptest! {
         let seen = memory.seen(&fleet);
         let stuck = |member: &&Member| match member.stage(&memory.plan, now) {
             Stage::InFlight => true,
-            Stage::Waiting => policy::rollout::holders(&memory.plan, &seen, member, now).is_empty(),
+            Stage::Waiting => policy::rollout::Holders::new(&memory.plan, &seen, now).of(member).is_empty(),
             _ => false,
         };
         // Long after every deadline it is over, or waits for a person about devices that are down.

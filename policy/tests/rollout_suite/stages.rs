@@ -56,4 +56,7 @@ fn what_was_proven_stays_so_unless_it_goes_wrong_later() {
     assert_eq!(proven(|member| member.health = Health::Failing { in_a_row: 1 }), Stage::InFlight);
     assert_eq!(proven(|member| member.health = Health::Failing { in_a_row: 2 }), Stage::Sick);
     assert_eq!(proven(|member| member.running = Some(release("3.0"))), Stage::Running, "moved on");
+    let back =
+        |member: &mut Member| (member.ran, member.running) = (Some(release("1.0")), Some(release("1.0")));
+    assert_eq!(proven(back), Stage::Missing, "its updater gave the release up");
 }

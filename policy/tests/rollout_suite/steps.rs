@@ -1,6 +1,8 @@
 //! What is done next.
 
-use policy::rollout::{Effect, Health, Member, Position, Trust, holders};
+use std::sync::Arc;
+
+use policy::rollout::{Effect, Health, Holders, Member, Position, Trust};
 
 use crate::fleet::{DEADLINE, Memory, NOW, depending, member, plan, proven, release, tell};
 
@@ -14,7 +16,7 @@ fn with(fleet: &mut [Member], name: &str, change: impl Fn(&mut Member)) {
 }
 
 fn staged(name: &str) -> Member {
-    Member { zones: vec!["staging".parse().unwrap()], ..member(name) }
+    Member { zones: ["staging".parse().unwrap()].into(), ..member(name) }
 }
 
 #[test]
@@ -51,7 +53,7 @@ fn as_many_are_in_flight_as_the_budget_has() {
     let [Effect::Halt(reason)] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!(
         reason.to_string(),
-        "the budget is used up: 2 lost trust or did not prove the release in time: press-1, press-3"
+        "the budget is used up: 2 lost trust, did not prove the release in time or went back from it: press-1, press-3"
     );
     with(&mut fleet, "press-1", |member| member.trust = Trust::Trusted);
     assert_eq!(memory.settle(&fleet, NOW.plus(180)), [], "halted tells nobody");
@@ -106,7 +108,7 @@ fn a_device_that_vanishes_holds_up_nobody_but_its_peers() {
     let after = NOW.plus(DEADLINE + 60);
     assert_eq!(memory.settle(&fleet, after), [proven(&["press-2"])], "press-1 is not given up");
     let seen = memory.seen(&fleet);
-    assert_eq!(holders(&memory.plan, &seen, &seen[1], after), [&"test-1".parse().unwrap()]);
+    assert_eq!(Holders::new(&memory.plan, &seen, after).of(&seen[1]), [&"test-1".parse().unwrap()]);
     // An administrator takes the one that vanished out of the fleet.
     let mut left = [peer(), fleet[2].clone()];
     assert_eq!(memory.settle(&left, after), [tell(&["press-1"])]);
@@ -139,7 +141,7 @@ fn the_way_back_is_one_wave_that_nothing_halts() {
     for member in &mut fleet {
         member.running = Some(release("2.0"));
     }
-    fleet[4].depends_on.insert("press-1".to_owned());
+    fleet[4].depends_on = Arc::new(["press-1".to_owned()].into());
     assert_eq!(memory.settle(&fleet, NOW), [tell(&["press-1", "press-2", "press-3", "press-4"])]);
     with(&mut fleet, "press-2", |member| member.trust = Trust::Lost);
     for name in ["press-1", "press-3", "press-4"] {
@@ -147,4 +149,49 @@ fn the_way_back_is_one_wave_that_nothing_halts() {
     }
     let next = [proven(&["press-1", "press-3", "press-4"]), tell(&["press-5"])];
     assert_eq!(memory.settle(&fleet, NOW.plus(60)), next);
+}
+
+#[test]
+fn whoever_lost_trust_is_told_the_way_back_at_once() {
+    let mut memory = Memory::new(plan(&["100%"], 1, 1, 0).back(release("1.0")));
+    let mut fleet = [depending("press-1", &["cooling"]), depending("press-2", &["cooling"])];
+    with(&mut fleet, "press-2", |member| member.running = Some(release("2.0")));
+    with(&mut fleet, "press-1", |member| (member.trust, member.running) = (Trust::Lost, None));
+    assert_eq!(memory.settle(&fleet, NOW), [tell(&["press-1"])], "press-2 waits for it");
+    with(&mut fleet, "press-1", |member| {
+        (member.trust, member.running) = (Trust::Trusted, Some(release("1.0")));
+    });
+    assert_eq!(memory.settle(&fleet, NOW.plus(60)), [proven(&["press-1"]), tell(&["press-2"])]);
+    // The way forward tells nobody who lost trust.
+    let mut memory = Memory::new(plan(&["100%"], 1, 1, 0));
+    let lost = [Member { trust: Trust::Lost, ..member("press-1") }, member("press-2")];
+    assert_eq!(memory.settle(&lost, NOW), [tell(&["press-2"])]);
+}
+
+#[test]
+fn devices_of_other_products_are_never_told_and_hold_back_their_peers() {
+    let outside = |member| Member { outside: true, running: None, ..member };
+    let mut memory = Memory::new(plan(&["100%"], 9, 9, 0));
+    let mut fleet = [
+        outside(Member { moving: true, ..depending("gate-1", &["cooling"]) }),
+        outside(Member { trust: Trust::Unknown, ..member("gate-2") }),
+        depending("press-1", &["cooling"]),
+        depending("press-2", &["gate-2"]),
+        Member { moving: true, ..member("press-3") },
+        member("press-4"),
+    ];
+    assert_eq!(memory.settle(&fleet, NOW), [tell(&["press-4"])]);
+    let seen = memory.seen(&fleet);
+    let holders = Holders::new(&memory.plan, &seen, NOW);
+    assert_eq!(holders.of(&seen[2]), [&"gate-1".parse().unwrap()]);
+    assert_eq!(holders.of(&seen[3]), [&"gate-2".parse().unwrap()]);
+    run(&mut fleet, "press-4");
+    assert_eq!(memory.settle(&fleet, NOW.plus(60)), [proven(&["press-4"])], "the moving ones are waited for");
+    fleet.iter_mut().for_each(|member| member.moving = false);
+    assert_eq!(memory.settle(&fleet, NOW.plus(120)), [tell(&["press-1", "press-3"])]);
+    ["press-1", "press-3"].iter().for_each(|name| run(&mut fleet, name));
+    let last = memory.settle(&fleet, NOW.plus(180));
+    assert_eq!(last, [proven(&["press-1", "press-3"])], "press-2 is not given up while gate-2 is down");
+    with(&mut fleet, "gate-2", |member| member.trust = Trust::Trusted);
+    assert_eq!(memory.settle(&fleet, NOW.plus(240)), [tell(&["press-2"])]);
 }

@@ -1,5 +1,7 @@
 //! Waves: their text, and which devices they select.
 
+use std::sync::Arc;
+
 use policy::rollout::{Budget, Plan, PlanError, RolloutId, Wave};
 use proptest::prelude::*;
 
@@ -20,7 +22,7 @@ fn waves_are_written_as_people_say_them() {
 #[test]
 fn a_wave_selects_by_zone_and_inventory_value() {
     let mut press = member("press-7");
-    press.labels.insert("line".to_owned(), "7".to_owned());
+    press.labels = Arc::new([("line".to_owned(), "7".to_owned())].into());
     let selects = |wave: &str| wave.parse::<Wave>().unwrap().selects(&id(), &press);
     assert!(selects("zone=cell-3") && selects("label=line=7") && selects("100%"));
     assert!(!selects("zone=staging") && !selects("label=line=8") && !selects("label=site=7"));
@@ -65,7 +67,7 @@ proptest! {
         let selects = |share| Wave::Percent(share).selects(&id(), &device);
         prop_assert_eq!(selects(a), selects(a));
         prop_assert!(!selects(a.min(b)) || selects(a.max(b)));
-        let moved = policy::rollout::Member { zones: Vec::new(), ..device.clone() };
+        let moved = policy::rollout::Member { zones: [].into(), ..device.clone() };
         prop_assert_eq!(selects(a), Wave::Percent(a).selects(&id(), &moved), "only its name counts");
     }
 }

@@ -19,6 +19,9 @@ pub struct Denial {
     /// Id of the change that waits, for WAITS.
     #[prost(string, tag = "6")]
     pub change: ::prost::alloc::string::String,
+    /// For REFERENCE_MISMATCH: the release that the device is wanted to install; it keeps trust.
+    #[prost(message, optional, tag = "40")]
+    pub wanted: ::core::option::Option<WantedRelease>,
 }
 /// What a caller saw of a thing before they changed it: if it is another by then, the change is refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1937,6 +1940,54 @@ pub struct GetDeviceResponse {
     pub accepted: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "22")]
     pub running: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What its health command says; left out where the last attestation stated none.
+    #[prost(message, optional, tag = "40")]
+    pub health: ::core::option::Option<DeviceHealth>,
+    /// What the last rollouts of its products told it.
+    #[prost(message, repeated, tag = "41")]
+    pub rollouts: ::prost::alloc::vec::Vec<DeviceRollout>,
+}
+/// What a device's own health command said.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeviceHealth {
+    /// ok or failing.
+    #[prost(string, tag = "1")]
+    pub state: ::prost::alloc::string::String,
+    /// How many of the last results failed in a row.
+    #[prost(uint32, tag = "2")]
+    pub failing_in_a_row: u32,
+    /// What a rollout that told it now would hold it against: ok or failing.
+    #[prost(string, tag = "3")]
+    pub baseline: ::prost::alloc::string::String,
+    /// The last results, oldest first.
+    #[prost(message, repeated, tag = "4")]
+    pub results: ::prost::alloc::vec::Vec<HealthResult>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HealthResult {
+    /// When the attestation came that stated it.
+    #[prost(uint64, tag = "1")]
+    pub at: u64,
+    /// Left out where the command did not end by itself.
+    #[prost(uint32, optional, tag = "2")]
+    pub exit_code: ::core::option::Option<u32>,
+}
+/// That a rollout told a device to install a release.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeviceRollout {
+    /// The rollout, product/number, and its state as in Rollout.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub state: ::prost::alloc::string::String,
+    /// product@version.
+    #[prost(string, tag = "3")]
+    pub release: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub told_at: u64,
+    /// When it had proven the release and its health; 0: not yet.
+    #[prost(uint64, tag = "5")]
+    pub proven_at: u64,
 }
 /// A device that a supplier's list or `touchstone-attestor identify` names.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2747,6 +2798,9 @@ pub struct ResumeRolloutRequest {
     pub health_budget: u32,
     #[prost(bool, tag = "4")]
     pub dry_run: bool,
+    /// What the caller saw: Rollout.revision, and its state in words. Left out: whatever there is.
+    #[prost(message, optional, tag = "5")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResumeRolloutResponse {
@@ -2816,6 +2870,12 @@ pub struct Rollout {
     /// When it ended; 0: it has not.
     #[prost(uint64, tag = "17")]
     pub ended_at: u64,
+    /// Devices that something is to be said of and that are not in the list.
+    #[prost(uint32, tag = "18")]
+    pub devices_left_out: u32,
+    /// Store revision of its record; 0: it is not stored.
+    #[prost(uint64, tag = "19")]
+    pub revision: u64,
 }
 /// Each device counts in the first wave that selects it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2835,6 +2895,9 @@ pub struct RolloutWave {
     pub lost: u32,
     #[prost(uint32, tag = "7")]
     pub unhealthy: u32,
+    /// Names of its devices, in the answer to a start alone; at most 500 of all waves.
+    #[prost(string, repeated, tag = "8")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RolloutDevice {
@@ -2842,7 +2905,7 @@ pub struct RolloutDevice {
     pub device: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub wave: u32,
-    /// waiting, told, lost-trust, missing, unhealthy.
+    /// waiting, not-trusted, updating-otherwise, told, lost-trust, missing, unhealthy.
     #[prost(string, tag = "3")]
     pub stage: ::prost::alloc::string::String,
     #[prost(uint64, tag = "4")]
@@ -2850,6 +2913,9 @@ pub struct RolloutDevice {
     /// Devices that share a dependency with it and are in flight or not trusted.
     #[prost(string, repeated, tag = "5")]
     pub held_by: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The release of the product that its last quote proves, product@version; empty: none.
+    #[prost(string, tag = "6")]
+    pub running: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Zone {

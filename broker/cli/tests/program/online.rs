@@ -205,6 +205,33 @@ fn apply_waits_for_what_devices_come_to_and_says_who_left_the_forecast() {
 }
 
 #[test]
+fn a_withdrawal_does_not_wait_for_the_forecasts_of_others() {
+    let broker = FakeBroker::start();
+    let busy = "another forecast of the fleet runs";
+    let line = ["golden", "withdraw", "edge@1.4", "--reason", "debug shell"];
+    broker.denies("set_release_state", DenialReason::TryLater, busy);
+    let ran = broker.run(&[&line[..], &["--dry-run"]].concat());
+    assert_eq!(ran.code, 4, "who only asks comes back: {ran:?}");
+    broker.denies("set_release_state", DenialReason::TryLater, busy);
+    broker.answers("set_release_state", &SetReleaseStateResponse::default());
+    let ran = broker.run(&[&line[..], &["--yes"]].concat());
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "edge@1.4 is withdrawn\n"), "{ran:?}");
+    assert!(ran.stderr.contains("withdrawing without one"), "{ran:?}");
+}
+
+#[test]
+fn a_plan_is_not_taken_for_compared_by_a_broker_that_knows_none() {
+    let broker = FakeBroker::start();
+    let file = broker.path("edge.dsse.json");
+    fs::write(&file, "{}").unwrap();
+    broker.answers("apply_release", &ApplyReleaseResponse::default());
+    let file = file.to_str().unwrap();
+    let ran = broker.run(&["golden", "apply", file, "--plan", "42-9f86d081884c7d65", "--yes"]);
+    assert!(ran.code == 70 && ran.stderr.contains("knows no plans"), "{ran:?}");
+    assert_eq!(broker.asked::<ApplyReleaseRequest>("apply_release").len(), 1, "nothing was applied");
+}
+
+#[test]
 fn an_unsigned_manifest_is_planned_as_such() {
     let broker = FakeBroker::start();
     let file = broker.path("edge.toml");

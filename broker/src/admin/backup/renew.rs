@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use policy::id::ZoneName;
 use policy::time::UnixTime;
+use policy::zone::Zone;
 
 use crate::record::change::CHANGE;
 use crate::record::device::{DEVICE, Device, HELD, HeldCertificates, TOKEN};
 use crate::record::invitation::INVITATION;
+use crate::record::overriding::OVERRIDE;
 use crate::record::plant::{PLANT, Plant, Sealing, TRUST, TrustHead};
-use crate::record::zone::RevokedCertificate;
+use crate::record::rollout::{ROLLOUT, Rollout, RolloutState};
+use crate::record::zone::{RevokedCertificate, ZONE};
 use crate::record::{RecordError, stored};
 use crate::store::record::{decode, decode_staged, encode_staged};
 
@@ -25,6 +29,8 @@ pub(super) struct Renewal {
     pub(super) revocations: BTreeMap<String, RevokedCertificate>,
     /// Their serials.
     pub(super) revoked: BTreeSet<String>,
+    /// Zones that ask for two people now: a backup of before, put back by one person, does not end that.
+    pub(super) two_person: BTreeSet<ZoneName>,
 }
 
 impl Renewal {
@@ -46,15 +52,25 @@ impl Renewal {
         if key == TRUST {
             return stored(&TrustHead { n: 1, at: self.now }).map(Some);
         }
-        // What was made to be used once before must not be used now.
-        let once = [TOKEN, CHANGE, INVITATION].iter().any(|prefix| key.starts_with(prefix));
+        // What was made to be used once before must not be used now, nor what may have been ended since.
+        let once = [TOKEN, CHANGE, INVITATION, OVERRIDE].iter().any(|prefix| key.starts_with(prefix));
         if once || self.revocations.contains_key(key) {
             return Ok(None);
         }
         if key.starts_with(DEVICE) {
             let (device, stage) = decode_staged::<Device>(key, &value)?;
             let asked = device.asked.saturating_add(1);
-            return Ok(Some(encode_staged(&Device { asked, ..device }, stage.as_deref())?));
+            // An exception for one attestation may have been used up since.
+            let device = Device { asked, clock_excused: false, clear_expected: None, ..device };
+            return Ok(Some(encode_staged(&device, stage.as_deref())?));
+        }
+        if key.starts_with(ZONE) {
+            let zone: Zone = decode(key, &value)?;
+            let two_person = zone.two_person || self.two_person.contains(&zone.name);
+            return stored(&Zone { two_person, ..zone }).map(Some);
+        }
+        if key.starts_with(ROLLOUT) {
+            return stored(&halted(decode(key, &value)?)).map(Some);
         }
         if key.starts_with(HELD) && !self.revoked.is_empty() {
             let mut held: HeldCertificates = decode(key, &value)?;
@@ -62,5 +78,16 @@ impl Renewal {
             return stored(&held).map(Some);
         }
         Ok(Some(value))
+    }
+}
+
+/// Whom a rollout told since the backup is not known, so it tells nobody before a person has looked.
+fn halted(rollout: Rollout) -> Rollout {
+    match rollout.state {
+        RolloutState::Running => {
+            let reason = "a backup was restored, and whom it told since then is not known".to_owned();
+            Rollout { state: RolloutState::Halted { reason }, ..rollout }
+        }
+        _ => rollout,
     }
 }

@@ -6,6 +6,7 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use policy::zone::Zone;
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
 
@@ -17,6 +18,8 @@ use crate::ca::Serial;
 use crate::init;
 use crate::plant::{Plant, PlantKeys};
 use crate::ports::random;
+use crate::record::zone::ZONE;
+use crate::record::{Held, list};
 use crate::session::Refusal;
 use crate::store::{Content, ReplaceError, Txn};
 
@@ -122,7 +125,7 @@ pub async fn restore(
         notes: notes(&inspected, given, &plant.keys.load()),
     };
     let (past, made) = (inspected.header.revision, inspected.header.made_at);
-    let content = content(&staged.path, renewal(plant, inspected, epoch)?)?;
+    let content = content(&staged.path, renewal(plant, inspected, epoch).await?)?;
     plant.store.replace_all(content, past).await.map_err(refusal)?;
     adopt(plant).await?;
     let text = format!("the state of {made} was restored; plant epoch {epoch} begins");
@@ -151,7 +154,9 @@ async fn put_blobs(plant: &Plant, file: &Path) -> Result<(), Refusal> {
     blocking(put).await?
 }
 
-fn renewal(plant: &Plant, inspected: Inspected, epoch: u64) -> Result<Renewal, Refusal> {
+async fn renewal(plant: &Plant, inspected: Inspected, epoch: u64) -> Result<Renewal, Refusal> {
+    let zones: Vec<Held<Zone>> = list(plant.store.as_ref(), ZONE).await?;
+    let two_person = zones.into_iter().map(|held| held.record).filter(|zone| zone.two_person);
     let (now, id) = (plant.now(), inspected.sealing.max(plant.keys.load().sealing_id).saturating_add(1));
     let key = init::sealing_key(id, &plant.kek, now, plant.entropy.as_ref()).map_err(Refusal::internal)?;
     Ok(Renewal {
@@ -160,6 +165,7 @@ fn renewal(plant: &Plant, inspected: Inspected, epoch: u64) -> Result<Renewal, R
         sealing: (init::sealing_name(id), key),
         revocations: inspected.revocations,
         revoked: inspected.revoked,
+        two_person: two_person.map(|zone| zone.name).collect(),
     })
 }
 
@@ -225,7 +231,10 @@ fn notes(inspected: &Inspected, given: usize, replaced: &PlantKeys) -> Vec<Strin
         ),
         "quarantines, removed administrators and withdrawn releases of that time have to be repeated"
             .to_owned(),
-        "every join token and invitation ended, and what waited for a second person; make new ones"
+        "every join token, invitation and override ended, and what waited for a second person; make new ones"
+            .to_owned(),
+        "zones that asked for two people before the restore still do".to_owned(),
+        "rollouts that were under way are halted; look at `touchstone golden rollout status`, then resume them"
             .to_owned(),
     ];
     if replaced.plant_id != inspected.header.plant_id {

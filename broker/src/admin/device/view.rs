@@ -247,6 +247,12 @@ pub(crate) fn state(
     zones: &Segmentation,
     now: UnixTime,
 ) -> State {
+    let at = attested.map_or(UnixTime(0), |attested| attested.at);
+    aged(standing(device, tpm, attested), at, &device.zones, zones, now)
+}
+
+/// The state however long ago the device was heard.
+pub(crate) fn standing(device: &Device, tpm: &Tpm, attested: Option<&Attested>) -> State {
     if tpm.retired || device.admission == Admission::Retired {
         return State::Retired;
     }
@@ -260,14 +266,23 @@ pub(crate) fn state(
     match attested.decision {
         Decision::Refused => State::Refused,
         Decision::Silent => State::Silent,
-        Decision::Trusted | Decision::WouldRefuse => {
-            // A gateway answers the zone that asks most often.
-            let timings = device.zones.iter().filter_map(|zone| zones.zone(zone));
-            let silent_after = timings.map(|zone| zone.timing.silent_after()).min();
-            match silent_after {
-                Some(limit) if now.since(attested.at) > limit => State::Silent,
-                _ => State::Trusted,
-            }
-        }
+        Decision::Trusted | Decision::WouldRefuse => State::Trusted,
+    }
+}
+
+/// The state at `now` of a device of the zones `of` that was last heard `at`.
+pub(crate) fn aged(
+    state: State,
+    at: UnixTime,
+    of: &[ZoneName],
+    zones: &Segmentation,
+    now: UnixTime,
+) -> State {
+    // A gateway answers the zone that asks most often.
+    let timings = of.iter().filter_map(|zone| zones.zone(zone));
+    let silent_after = timings.map(|zone| zone.timing.silent_after()).min();
+    match (state, silent_after) {
+        (State::Trusted, Some(limit)) if now.since(at) > limit => State::Silent,
+        _ => state,
     }
 }

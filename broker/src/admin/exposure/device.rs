@@ -65,7 +65,8 @@ pub(super) async fn judge(
         Ran::Releases(ids, _) => ids.first().cloned(),
         _ => None,
     };
-    let wish = wanted::release(plant, &view.device, view.attested.as_ref(), ground.zones).await?;
+    let running = view.attested.as_ref().map(Attested::running).unwrap_or_default();
+    let wish = wanted::release(plant, &view.device, &running, ground.zones).await?;
     let Some((exposure, reason, releases)) =
         ground.weigh_wish(ground.weigh(view, ran, plant.now()), wish.as_ref())
     else {

@@ -147,14 +147,15 @@ async fn live(
 /// Finds out which of the zones refuses the device, or would: another product's may.
 async fn judged(plant: &Plant, zones: &[&Zone], attested: &Attested, live: &mut Live) -> Result<(), Refusal> {
     let name = live.device.parse().map_err(Refusal::internal)?;
-    let excused = overriding::of(plant, &name).await?.map(|record| record.excused);
+    let excused = overriding::of(plant, &name).await?;
     let records = appraised(plant, attested).await;
     if records.is_empty() && attested.decision == Decision::Refused {
         (live.outcome, live.reason) = (Outlook::Refused, REFUSED.to_owned());
     }
     for zone in zones {
         let Some(record) = records.iter().find(|record| record.zone == zone.name) else { continue };
-        let judgement = judge(record, &zone.policy(), excused.as_ref());
+        let excused = excused.as_ref().and_then(|record| record.in_zone(&zone.name));
+        let judgement = judge(record, &zone.policy(), excused);
         if !judgement.refused.is_empty() {
             live.outcome = Outlook::Refused;
         }

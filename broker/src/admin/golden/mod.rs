@@ -82,7 +82,8 @@ fn envelope_refusal(error: &EnvelopeError) -> Refusal {
         | EnvelopeError::UnknownSigner(_)
         | EnvelopeError::OtherProduct { .. }
         | EnvelopeError::RemovedSigner { .. }
-        | EnvelopeError::TooFewSigners { .. } => Refusal::NotPermitted(error.to_string()),
+        // Whoever asks may; the signatures do not hold.
+        | EnvelopeError::TooFewSigners { .. } => Refusal::EvidenceInvalid(error.to_string()),
         EnvelopeError::TooLarge(_)
         | EnvelopeError::NotAnEnvelope(_)
         | EnvelopeError::PayloadType(_)

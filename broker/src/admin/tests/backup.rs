@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policy::digest::Digest;
+use policy::rollout::{Budget, Plan, Position, RolloutId, Wave};
+use policy::zone::Override;
 use tokio::sync::mpsc;
 
 use super::{Bench, NOW, observing, refused};
@@ -13,16 +15,20 @@ use crate::admin::backup::{CHUNK, backup};
 use crate::admin::device::DeviceRef;
 use crate::admin::device::view::{Seen, one};
 use crate::admin::reach::Scope;
+use crate::admin::zone::{Settings, set};
 use crate::admin::{Act, token};
 use crate::plant::PlantKeys;
 use crate::record::Bytes;
 use crate::record::device::{Decision, Device, HeldCertificates, TOKEN, Token, device_key, held_key};
-use crate::record::list;
-use crate::record::plant::{PLANT, Plant, SEALING, Sealing, TRUST, TrustHead};
-use crate::record::zone::{RevokedCertificate, revoked_key};
+use crate::record::overriding::{OVERRIDE, OverrideRecord, override_key};
+use crate::record::plant::{AdminRole, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead};
+use crate::record::rollout::{Rollout, RolloutState, rollout_key};
+use crate::record::zone::{RevokedCertificate, revoked_key, zone_key};
+use crate::record::{list, stored};
 use crate::secrets::SecretKey;
 use crate::server::follow;
 use crate::session::Refusal;
+use crate::store::Txn;
 use crate::store::blobs::MAX_BLOB;
 use crate::tls::Tls;
 use crate::trust;
@@ -111,6 +117,59 @@ async fn a_restore_begins_an_epoch_and_resurrects_nobody() {
     let leftovers = std::fs::read_dir(&bench.plant.config.dir).unwrap();
     assert!(
         leftovers.into_iter().all(|file| !file.unwrap().file_name().to_string_lossy().starts_with("restore"))
+    );
+}
+
+#[tokio::test]
+async fn nothing_that_was_ended_since_comes_back() {
+    let bench = furnished().await;
+    let press: policy::id::DeviceName = "press-7".parse().unwrap();
+    let product = "edge-box".parse().unwrap();
+    let id = RolloutId { product, number: 1 };
+    let (to, waves) = ("edge-box@2.0".parse().unwrap(), vec![Wave::Percent(100)]);
+    let rollout = Rollout {
+        plan: Plan::new(id.clone(), to, waves, Budget { trust: 1, health: 1 }, (0, 60)).unwrap(),
+        from: None,
+        state: RolloutState::Running,
+        position: Position::default(),
+        started_at: NOW,
+        started_by: "ada".to_owned(),
+        given_up_from: None,
+    };
+    let device: Device = bench.read(device_key(&press)).await;
+    let device = Device { clock_excused: true, clear_expected: Some(NOW.plus(3600)), ..device };
+    let excused = OverrideRecord {
+        device: press.clone(),
+        zones: device.zones.clone(),
+        excused: Override { mismatches: [].into(), until: NOW.plus(3600) },
+        at: NOW,
+        by: "olga".to_owned(),
+        approved_by: "sam".to_owned(),
+        reason: "line stands".to_owned(),
+    };
+    let txn = Txn::new()
+        .put(rollout_key(&id.product), stored(&rollout).unwrap())
+        .put(override_key(&press), stored(&excused).unwrap())
+        .put(device_key(&press), stored(&device).unwrap());
+    bench.plant.store.transact(txn).await.unwrap();
+    let file = save(&bench).await;
+    // One person made the backup; since then the zone asks for two.
+    bench.administrator("bob", AdminRole::Owner, None).await;
+    let two = Settings { two_person: Some(true), ..Settings::default() };
+    let zone = "cell-3".parse().unwrap();
+    set(&bench.plant, &bench.actor(Act::SetZone).await, &zone, &two, false).await.unwrap();
+
+    put_back(&bench, &file, &[]).await.unwrap();
+    let restored: Rollout = bench.read(rollout_key(&id.product)).await;
+    let reason = "a backup was restored, and whom it told since then is not known".to_owned();
+    assert_eq!(restored.state, RolloutState::Halted { reason });
+    let device: Device = bench.read(device_key(&press)).await;
+    assert_eq!((device.clock_excused, device.clear_expected), (false, None), "it may have been used up");
+    let overrides = list::<OverrideRecord>(bench.plant.store.as_ref(), OVERRIDE).await.unwrap();
+    assert!(overrides.is_empty(), "it may have been ended");
+    assert!(
+        bench.read::<policy::zone::Zone>(zone_key(&zone)).await.two_person,
+        "one person does not end that"
     );
 }
 

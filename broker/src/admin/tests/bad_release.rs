@@ -89,10 +89,10 @@ async fn what_is_no_good_release_is_refused_for_its_reason_and_nothing_changes()
         let text = refused!(take(&bench, &envelope).await, Malformed);
         assert!(text.contains(words), "{words}: {text}");
     }
-    let text = refused!(take(&bench, &without("signatures")).await, NotPermitted);
+    let text = refused!(take(&bench, &without("signatures")).await, EvidenceInvalid);
     assert!(text.contains("the envelope is not signed; sign it with a registered release key"), "{text}");
     let stranger = AuthorityKey::generate().unwrap();
-    let text = refused!(take(&bench, &over(&good, &stranger)).await, NotPermitted);
+    let text = refused!(take(&bench, &over(&good, &stranger)).await, EvidenceInvalid);
     assert!(text.contains("none of the 1 signature(s) is by a registered release key"), "{text}");
     let older = sign(&good.replace("\"1.0\"", "\"0.9\""), key);
     let text = refused!(take(&bench, &older).await, Conflict);

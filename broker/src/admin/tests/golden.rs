@@ -212,7 +212,7 @@ async fn an_envelope_is_refused_for_its_signature_or_its_form() {
     let bench = bench().await;
     let manifest = learn(&bench, &["press-7"], "1.0").await.unwrap().manifest;
     let forged = sign(&manifest, &AuthorityKey::generate().unwrap());
-    let text = refused!(run(&bench, &forged, ReleaseState::Active, false).await, NotPermitted);
+    let text = refused!(run(&bench, &forged, ReleaseState::Active, false).await, EvidenceInvalid);
     assert!(text.contains("registered release key"), "{text}");
     refused!(run(&bench, b"{}", ReleaseState::Active, false).await, Malformed);
     let good = sign(&manifest, &bench.release_key);

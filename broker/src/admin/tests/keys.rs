@@ -137,7 +137,7 @@ async fn a_registered_key_signs_its_own_products_and_the_audit_names_it() {
     let bench = bench().await;
     let (edge, gate) =
         (register(&bench, "edge", &["edge-box"]).await, register(&bench, "gate", &["gate-box"]).await);
-    let text = refused!(take(&bench, &signed(&bench, &[&gate]).await).await, NotPermitted);
+    let text = refused!(take(&bench, &signed(&bench, &[&gate]).await).await, EvidenceInvalid);
     assert!(text.contains("may not sign releases of edge-box"), "{text}");
     assert!(!accepted(&bench).await);
     take(&bench, &signed(&bench, &[&edge]).await).await.unwrap();
@@ -195,7 +195,7 @@ async fn a_product_can_need_several_signers_and_what_was_applied_before_counts_o
     let unsigned = Unsigned::new(&next);
     let sign = |pair: &KeyPair| (id_of(pair), pair.sign(&unsigned.to_be_signed()).unwrap());
     let by = |signatures: &[(Digest, Vec<u8>)]| Envelope::new(&unsigned, signatures).to_json().into_bytes();
-    let text = refused!(take(&bench, &by(&[sign(&one), sign(&one)])).await, NotPermitted);
+    let text = refused!(take(&bench, &by(&[sign(&one), sign(&one)])).await, EvidenceInvalid);
     assert!(text.contains("edge-box@2.0 is signed by 1 of 2 needed keys"), "{text}");
     take(&bench, &by(&[sign(&one), sign(&two)])).await.unwrap();
     let record: ReleaseRecord = bench.read(release_key(&product(), "2.0")).await;
@@ -211,7 +211,7 @@ async fn a_removed_key_is_refused_by_name_and_what_it_signed_counts_on() {
     take_out(&bench, by_name("build"), false, false).await.unwrap();
     assert!(accepted(&bench).await);
     let next = String::from_utf8(envelope).unwrap();
-    let text = refused!(take(&bench, next.as_bytes()).await, NotPermitted);
+    let text = refused!(take(&bench, next.as_bytes()).await, EvidenceInvalid);
     assert!(
         text.contains(&format!(
             "signed by the release key build ({}), which was removed on {NOW}",
@@ -256,7 +256,7 @@ async fn a_rotated_key_signs_the_same_products_and_the_former_one_nothing_new() 
     let (old, new) = (register(&bench, "build", &["edge-box"]).await, KeyPair::generate().unwrap());
     let turned = turn(&bench, "build", &new.public_key_pem(), None).await.unwrap();
     assert_eq!((turned.key.id, turned.before.unwrap().id), (id_of(&new), id_of(&old)));
-    let text = refused!(take(&bench, &signed(&bench, &[&old]).await).await, NotPermitted);
+    let text = refused!(take(&bench, &signed(&bench, &[&old]).await).await, EvidenceInvalid);
     assert!(text.contains("the release key build"), "{text}");
     take(&bench, &signed(&bench, &[&new]).await).await.unwrap();
     let keys = ring(&bench).await;
@@ -396,7 +396,7 @@ async fn a_removal_and_an_apply_at_the_same_moment_cannot_both_win() {
     let late = verified.unchanged(Txn::new().put("late", "x"));
     let outcome = bench.plant.store.transact(late).await;
     assert!(matches!(outcome, Err(crate::store::TxnError::Conflict { .. })), "{outcome:?}");
-    refused!(take(&bench, &envelope).await, NotPermitted);
+    refused!(take(&bench, &envelope).await, EvidenceInvalid);
     let late = verified.raised(Txn::new()).unwrap();
     assert!(bench.plant.store.transact(late).await.is_err(), "nor can two changes of keys");
 }

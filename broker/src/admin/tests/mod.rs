@@ -118,6 +118,7 @@ impl Bench {
             issuers: crate::authority::IssuerCache::default(),
             golden: crate::golden::GoldenCache::default(),
             views: crate::trust::ViewCache::default(),
+            fleet: crate::rollout::FleetCache::default(),
             roots: RootStore::new(),
             config: Config::parse(dir.path(), "listen = \"127.0.0.1:0\"\n").unwrap(),
             store,

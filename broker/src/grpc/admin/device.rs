@@ -8,7 +8,7 @@ use policy::id::ZoneName;
 use policy::reference::release::ReleaseId;
 use proto::{convert, v1};
 
-use super::parse;
+use super::{parse, progress};
 use crate::admin::device::view::{self, DeviceView, Filter, Seen, State};
 use crate::admin::device::{DeviceRef, admit as admission, result as last, stop, why};
 use crate::admin::golden::running;
@@ -79,6 +79,14 @@ pub(super) async fn one(
         wanted: names(releases.wanted),
         accepted: names(releases.accepted),
         running: names(releases.running),
+        health: match &seen {
+            Seen::Device(view) => progress::health(plant, &view.device.name).await?,
+            Seen::Pending(_) => None,
+        },
+        rollouts: match &seen {
+            Seen::Device(view) => progress::rollouts(plant, &view.device.name).await?,
+            Seen::Pending(_) => Vec::new(),
+        },
     })
 }
 

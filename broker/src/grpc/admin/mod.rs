@@ -11,6 +11,7 @@ mod import;
 mod overriding;
 mod parse;
 pub(super) mod people;
+mod progress;
 mod release_key;
 mod rollout;
 mod status;

@@ -41,7 +41,9 @@ pub(super) async fn start(
         deadline: or(request.deadline_seconds, DEADLINE),
     };
     let view = rollouts::start(plant, actor, &asked, request.dry_run).await?;
-    Ok(v1::StartRolloutResponse { rollout: Some(wire(&view)) })
+    let mut rollout = wire(&view);
+    name(&mut rollout.waves, &view);
+    Ok(v1::StartRolloutResponse { rollout: Some(rollout) })
 }
 
 pub(super) async fn list(
@@ -72,7 +74,8 @@ pub(super) async fn resume(
     let product = parse::text("product", &request.product)?;
     let given = |budget: u32| (budget > 0).then_some(budget);
     let budgets = (given(request.trust_budget), given(request.health_budget));
-    let view = rollouts::resume(plant, actor, &product, budgets, request.dry_run).await?;
+    let seen = parse::seen(request.seen)?;
+    let view = rollouts::resume(plant, actor, (&product, seen.as_ref()), budgets, request.dry_run).await?;
     Ok(v1::ResumeRolloutResponse { rollout: Some(wire(&view)) })
 }
 
@@ -103,7 +106,7 @@ fn wire(view: &View) -> v1::Rollout {
         RolloutState::Finished { at } | RolloutState::RolledBack { at } => (String::new(), at.0),
         RolloutState::Running | RolloutState::RollingBack { .. } => (String::new(), 0),
     };
-    let told = view.devices.iter().filter(|line| is_told(line)).take(MAX_DEVICES);
+    let told = || view.devices.iter().filter(|line| is_told(line));
     v1::Rollout {
         id: plan.id().to_string(),
         product: plan.id().product.to_string(),
@@ -120,15 +123,17 @@ fn wire(view: &View) -> v1::Rollout {
         deadline_seconds: plan.deadline(),
         started_at: rollout.started_at.0,
         started_by: rollout.started_by.clone(),
-        devices: told.map(device).collect(),
+        devices: told().take(MAX_DEVICES).map(device).collect(),
         ended_at,
+        devices_left_out: parse::count(told().skip(MAX_DEVICES).count()),
+        revision: view.revision.0,
     }
 }
 
 /// Whether something is to be said of a device: it is on its way, lost, or cannot be told.
 fn is_told(line: &Line) -> bool {
     match line.stage {
-        Stage::Waiting => !line.trusted || !line.held_by.is_empty(),
+        Stage::Waiting => !line.trusted || line.moving || !line.held_by.is_empty(),
         Stage::Running => false,
         Stage::InFlight | Stage::Lost | Stage::Missing | Stage::Sick => true,
     }
@@ -154,21 +159,33 @@ fn waves(view: &View) -> Vec<v1::RolloutWave> {
             running: count(&|stage| stage == Stage::Running),
             lost: count(&Stage::costs_trust),
             unhealthy: count(&|stage| stage == Stage::Sick),
+            names: Vec::new(),
         }
     };
     names.into_iter().enumerate().map(wave).collect()
 }
 
+/// Names the devices of each wave, as many as one answer holds.
+fn name(waves: &mut [v1::RolloutWave], view: &View) {
+    for line in view.devices.iter().take(MAX_DEVICES) {
+        if let Some(wave) = waves.get_mut(line.wave) {
+            wave.names.push(line.device.to_string());
+        }
+    }
+}
+
 fn device(line: &Line) -> v1::RolloutDevice {
+    let stage = match line.stage {
+        Stage::Waiting if !line.trusted => "not-trusted",
+        Stage::Waiting if line.moving => "updating-otherwise",
+        stage => stage.name(),
+    };
     v1::RolloutDevice {
         device: line.device.to_string(),
         wave: parse::count(line.wave),
-        stage: if line.stage == Stage::Waiting && !line.trusted {
-            "not-trusted".to_owned()
-        } else {
-            line.stage.name().to_owned()
-        },
+        stage: stage.to_owned(),
         told_at: line.told_at.map_or(0, |at| at.0),
         held_by: line.held_by.iter().map(ToString::to_string).collect(),
+        running: line.running.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }

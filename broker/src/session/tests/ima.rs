@@ -16,6 +16,7 @@ use crate::admin::device::why::why;
 use crate::admin::golden::apply::{Applied, apply};
 use crate::admin::golden::forecast::Outlook;
 use crate::admin::golden::learn::draft;
+use crate::admin::golden::want::want;
 use crate::admin::reach::Scope;
 use crate::admin::tests::golden::{sign, terms};
 use crate::admin::tests::{Bench, NOW, enforcing, refused};
@@ -163,4 +164,17 @@ async fn what_was_measured_cannot_be_left_out_of_the_list() {
     let quoted = with_ima().booted.pcr_values;
     tpm.booted.pcr_values = quoted;
     tpm.enroll(&bench.plant, "press-7").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_device_is_told_which_release_is_wanted_of_it() {
+    let (bench, _, mut tpm) = trusted().await;
+    let (actor, version) = (bench.actor(Act::WantRelease).await, "1.0".parse().unwrap());
+    let product = "edge-box".parse().unwrap();
+    want(&bench.plant, &actor, &product, Some(&version), None, false).await.unwrap();
+    run(&mut tpm.booted, INTRUDER, "intruder 1");
+    let refusal = tpm.enroll(&bench.plant, "press-7").await.unwrap_err();
+    let wanted = crate::grpc::status::denial(&bench.plant, &refusal).wanted.unwrap();
+    assert_eq!((wanted.product.as_str(), wanted.version.as_str()), ("edge-box", "1.0"));
+    assert_eq!(wanted.manifest_digest.len(), 32);
 }

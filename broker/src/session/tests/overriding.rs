@@ -3,8 +3,8 @@
 use policy::appraisal::policy::Mode;
 use policy::digest::Digest;
 use policy::id::DeviceName;
-use policy::time::UnixTime;
-use policy::zone::Zone;
+use policy::time::{UnixTime, Validity};
+use policy::zone::{Role, Zone};
 use proto::v1;
 use proto::v1::admin_server::Admin;
 
@@ -20,9 +20,13 @@ use crate::admin::tests::{Bench, Hand, NOW, enforcing, refused};
 use crate::admin::zone::{Settings, set};
 use crate::admin::{Act, Actor, authorize};
 use crate::grpc::peer::AdministratorPeer;
-use crate::record::device::{Device, device_key};
+use crate::record::device::{
+    Attested, Device, HeldCertificate, HeldCertificates, attested_key, device_key, held_key,
+};
 use crate::record::plant::AdminRole;
-use crate::record::{Held, fetch};
+use crate::record::{Held, fetch, stored};
+use crate::session::issue::valid_serials;
+use crate::store::Txn;
 
 /// A device that runs a file which its release does not list, in an enforcing zone.
 struct Scene {
@@ -168,11 +172,42 @@ async fn one_person_ends_it_at_once() {
     scene.overridden().await;
     scene.issued().await;
     let request = v1::EndOverrideRequest { name: "press-7".to_owned() };
+    let certificate = HeldCertificate {
+        role: Role::Caller,
+        generation: 1,
+        serial: hex::encode([0x41; 16]),
+        spki: Digest::of(b"a key"),
+        validity: Validity { not_before: NOW, not_after: NOW.plus(3600) },
+        service: None,
+    };
+    let record = HeldCertificates { certificates: vec![certificate] };
+    let key = held_key(&scene.name, &"cell-3".parse().unwrap());
+    scene.office.plant.store.transact(Txn::new().put(key, stored(&record).unwrap())).await.unwrap();
+    let held = || valid_serials(&scene.office.plant, &scene.name, NOW);
+    assert!(!held().await.unwrap().is_empty());
     scene.office.service.end_override(by(&scene.operator, request.clone())).await.unwrap();
+    assert!(held().await.unwrap().is_empty(), "what it earned ends, whether it is connected or not");
+    let attested: Option<Held<Attested>> =
+        fetch(scene.office.plant.store.as_ref(), attested_key(&scene.name)).await.unwrap();
+    assert_eq!(attested.unwrap().record.lost.as_deref(), Some("its override was ended by olga"));
     findings(scene.tpm.enroll(&scene.office.plant, "press-7").await);
     let again = scene.office.service.end_override(by(&scene.operator, request)).await;
     let (_, text) = refusal(again);
     assert!(text.contains("press-7 has no override"), "{text}");
+}
+
+#[tokio::test]
+async fn an_override_does_not_move_with_the_device() {
+    let mut scene = Scene::new().await;
+    scene.overridden().await;
+    let plant = &scene.office.plant;
+    let vault = enforcing("vault");
+    crate::admin::zone::create(plant, &scene.actor(Act::CreateZone).await, &vault, false).await.unwrap();
+    scene.office.move_to(&scene.operator, "press-7", &["vault"]).await.unwrap();
+    let found = findings(scene.tpm.enroll(plant, "press-7").await);
+    assert!(found[0].sentence.contains(INTRUDER), "nobody accepted it for the vault: {found:?}");
+    scene.office.move_to(&scene.operator, "press-7", &["cell-3"]).await.unwrap();
+    scene.issued().await;
 }
 
 #[tokio::test]

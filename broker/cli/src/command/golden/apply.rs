@@ -13,7 +13,7 @@ use super::wait::{self, Live};
 use crate::args::{DryRun, Span};
 use crate::client::failed;
 use crate::exit::Exit;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::file;
 use crate::output::finding::Finding;
 use crate::output::{Page, Report, Session, View, agree, words};
@@ -168,6 +168,10 @@ pub(super) async fn run(args: ApplyArgs, session: &Session) -> Result<Report> {
     };
     let mut client = session.patient_client().await?;
     let answer = client.apply_release(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
+    if !request.plan.is_empty() && request.plan != answer.plan {
+        let what = "this broker knows no plans, so it cannot tell whether anything moved since";
+        return Err(Failure::new(Exit::Internal, what).next("update the broker, or apply without --plan"));
+    }
     let foreseen = answered(answer.groups, answer.forecast);
     // Whoever changes the release meanwhile is not overwritten.
     request.seen = answer.seen.clone();

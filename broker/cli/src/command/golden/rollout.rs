@@ -16,7 +16,7 @@ use crate::args::{DryRun, Span};
 use crate::client::failed;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
-use crate::output::{Report, Session};
+use crate::output::{Report, Session, View, agree};
 
 /// How often `--watch` asks.
 const LOOK: Duration = Duration::from_secs(2);
@@ -29,12 +29,14 @@ Devices are told wave by wave; each device's own updater installs, and its next 
 proves it. As many are updated at a time as the budgets have, so even if all of those
 fail they are kept; a budget that is used up halts the rollout. Two devices that name
 the same thing, or each other, in their inventory value depends_on are never updated
-at once.
+at once, of whatever product they are. Shows first who is in which wave, who cannot be
+told, and who would lose trust if the former release were retired, and asks.
 
 Example:
   touchstone golden rollout edge@1.5 --wave zone=staging --wave label=line=7 \\
       --wave 10% --wave 100% --budget-trust 3 --hold 30m
-  touchstone golden rollout status --watch")]
+  touchstone golden rollout edge@1.5 --wave 10% --wave 100% --plan
+  touchstone golden rollout status --watch     ends with 1 if one is halted")]
 pub(crate) struct RolloutArgs {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -63,6 +65,12 @@ struct StartArgs {
     /// Time that a device has to prove the release before it counts as lost
     #[arg(long, value_name = "TIME", default_value = "1h")]
     deadline: Span,
+    /// Show the forecast and start nothing
+    #[arg(long)]
+    plan: bool,
+    /// Start without asking
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -135,21 +143,36 @@ pub(super) async fn run(args: RolloutArgs, session: &Session) -> Result<Report> 
             session.report(&RolloutView::of(answer.into_inner().rollout, dry_run)?)
         }
         Some(Verb::Resume { product, budget_trust, budget_health, dry_run }) => {
-            let request = ResumeRolloutRequest {
-                product: product.to_string(),
-                trust_budget: budget_trust.unwrap_or_default(),
-                health_budget: budget_health.unwrap_or_default(),
-                dry_run: dry_run.dry_run,
-            };
-            let answer = session.client().await?.resume_rollout(request).await.map_err(|s| failed(&s))?;
-            session.report(&RolloutView::of(answer.into_inner().rollout, dry_run.dry_run)?)
+            resume(&product, (budget_trust, budget_health), dry_run.dry_run, session).await
         }
     }
 }
 
+/// Resumes what was looked at: if it halted again for another reason meanwhile, that is told instead.
+async fn resume(
+    product: &ProductName,
+    (trust, health): (Option<u32>, Option<u32>),
+    dry_run: bool,
+    session: &Session,
+) -> Result<Report> {
+    let mut client = session.client().await?;
+    let looked = ListRolloutsRequest { product: product.to_string() };
+    let found = client.list_rollouts(looked).await.map_err(|s| failed(&s))?.into_inner();
+    let request = ResumeRolloutRequest {
+        product: product.to_string(),
+        trust_budget: trust.unwrap_or_default(),
+        health_budget: health.unwrap_or_default(),
+        dry_run,
+        seen: Rollouts::from(found.rollouts).first().map(RolloutView::seen),
+    };
+    let answer = client.resume_rollout(request).await.map_err(|s| failed(&s))?;
+    session.report(&RolloutView::of(answer.into_inner().rollout, dry_run)?)
+}
+
 async fn start(args: StartArgs, session: &Session) -> Result<Report> {
     let release = args.release.ok_or_else(|| Failure::new(Exit::Usage, "name the release to roll out"))?;
-    let dry_run = args.dry_run.dry_run;
+    let only_plan = args.plan || args.dry_run.dry_run;
+    agree::possible(args.yes || only_plan, "golden rollout", "--plan")?;
     let request = StartRolloutRequest {
         product: release.product.to_string(),
         version: release.version.to_string(),
@@ -158,10 +181,19 @@ async fn start(args: StartArgs, session: &Session) -> Result<Report> {
         health_budget: args.budget_health,
         hold_seconds: args.hold.map_or(0, |hold| hold.0.into()),
         deadline_seconds: args.deadline.0.into(),
-        dry_run,
+        dry_run: true,
     };
-    let answer = session.client().await?.start_rollout(request).await.map_err(|s| failed(&s))?;
-    session.report(&RolloutView::of(answer.into_inner().rollout, dry_run)?)
+    let mut client = session.client().await?;
+    let answer = client.start_rollout(request.clone()).await.map_err(|s| failed(&s))?;
+    let forecast = RolloutView::forecast(answer.into_inner().rollout)?;
+    if only_plan {
+        return session.report(&forecast);
+    }
+    eprint!("{}", forecast.text(&session.plain_page()));
+    agree::settle(args.yes, &format!("Roll out {release}?"))?;
+    let request = StartRolloutRequest { dry_run: false, ..request };
+    let answer = client.start_rollout(request).await.map_err(|s| failed(&s))?;
+    session.report(&RolloutView::of(answer.into_inner().rollout, false)?)
 }
 
 async fn status(product: Option<ProductName>, watch: bool, session: &Session) -> Result<Report> {
@@ -173,8 +205,11 @@ async fn status(product: Option<ProductName>, watch: bool, session: &Session) ->
         let answer = client.list_rollouts(request).await.map_err(|s| failed(&s))?.into_inner();
         let rollouts = Rollouts::from(answer.rollouts);
         let report = session.report(&rollouts)?;
-        if !watch || !rollouts.go_on() {
+        if !watch {
             return Ok(report);
+        }
+        if !rollouts.go_on() {
+            return Ok(if rollouts.need_you() { report.ending(Exit::NeedsYou) } else { report });
         }
         // Said again only when something moved.
         if shown.as_ref() != Some(&rollouts) {
@@ -213,6 +248,8 @@ mod tests {
     fn a_rollout_is_started_or_looked_at() {
         for good in [
             "rollout edge@1.5 --wave zone=staging --wave label=line=7 --wave 10% --wave 100% --hold 30m",
+            "rollout edge@1.5 --wave 100% --plan",
+            "rollout edge@1.5 --wave 100% --yes",
             "rollout status",
             "rollout status edge --watch",
             "rollout halt edge --reason smoke",

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::groups::{Outcome, answered, named};
 use crate::args::DryRun;
-use crate::client::failed;
+use crate::client::{failed, is_busy};
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::output::{Page, Report, Session, View, agree, words};
@@ -120,7 +120,14 @@ async fn set(args: StateArgs, state: &'static str, until: u64, session: &Session
         grouped: true,
     };
     let mut client = session.patient_client().await?;
-    let answer = client.set_release_state(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
+    let answer = match client.set_release_state(request.clone()).await {
+        // A forecast that somebody else asked for must not keep a release in force that has to go.
+        Err(status) if state == "withdrawn" && args.yes && !args.dry_run.dry_run && is_busy(&status) => {
+            eprintln!("the broker is busy with another forecast; withdrawing without one");
+            SetReleaseStateResponse::default()
+        }
+        answer => answer.map_err(|s| failed(&s))?.into_inner(),
+    };
     let seen = answer.seen.clone();
     let change = Change::new(&request, state, answer);
     if args.dry_run.dry_run {

@@ -71,7 +71,7 @@ const ONLINE: &[(&str, &str)] = &[
     ("golden retire", "golden retire edge@1.4 --yes"),
     ("golden withdraw", "golden withdraw edge@1.4 --reason x --yes"),
     ("golden want", "golden want edge@1.5"),
-    ("golden rollout", "golden rollout edge@1.5 --wave 100%"),
+    ("golden rollout", "golden rollout edge@1.5 --wave 100% --yes"),
     ("golden rollout status", "golden rollout status"),
     ("golden rollout halt", "golden rollout halt edge --reason x"),
     ("golden rollout resume", "golden rollout resume edge"),

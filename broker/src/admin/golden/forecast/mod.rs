@@ -36,6 +36,7 @@ use crate::admin::device::view::{State, state};
 use crate::admin::reach::Scope;
 use crate::plant::Plant;
 use crate::record::device::{ATTESTED, Attested, DEVICE, Device, EK, INVENTORY, Inventory, Tpm, ek_key};
+use crate::record::{Held, fetch};
 use crate::session::Refusal;
 use crate::trust;
 
@@ -198,11 +199,7 @@ impl<'a> Reading<'a> {
         inventory: &Inventory,
     ) -> Result<(), Refusal> {
         let Some(judges) = self.judges(&device.zones) else { return Ok(()) };
-        let key = ek_key(&device.ek);
-        let ek = key.strip_prefix(EK).unwrap_or_default();
-        let tpm = self.tpms.get(ek).cloned().ok_or_else(|| {
-            Refusal::internal(format!("the device {} is known, its TPM is not", device.name))
-        })?;
+        let tpm = self.tpm(device).await?;
         let state = state(device, &tpm, attested.as_ref(), &self.zones, self.now);
         if matches!(state, State::Registered | State::Retired) {
             return Ok(());
@@ -221,6 +218,17 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
+    async fn tpm(&self, device: &Device) -> Result<Tpm, Refusal> {
+        let key = ek_key(&device.ek);
+        if let Some(tpm) = self.tpms.get(key.strip_prefix(EK).unwrap_or_default()) {
+            return Ok(tpm.clone());
+        }
+        // Of a device that came, or got another TPM, since TPMs were read.
+        let tpm: Option<Held<Tpm>> = fetch(self.plant.store.as_ref(), key).await?;
+        tpm.map(|held| held.record)
+            .ok_or_else(|| Refusal::internal(format!("the device {} is known, its TPM is not", device.name)))
+    }
+
     /// The place of the appraisal of a device's evidence, which may be that of another that is alike.
     async fn appraised(
         &mut self,
@@ -229,7 +237,7 @@ impl<'a> Reading<'a> {
         tpm: Tpm,
         judges: &Judges,
     ) -> Result<usize, Refusal> {
-        let excused = self.standing.excused(&device.name);
+        let excused = self.standing.excused(device);
         // What is accepted by hand is accepted of one device; and what vouched when the evidence came may not
         // vouch any more.
         let shared = excused.is_none() && attested.vouched == Some(self.plant.vouching());

@@ -23,7 +23,7 @@ const OLD: &str = "its last evidence is older than two intervals of its zone";
 
 /// What is known of devices besides their evidence.
 pub(super) struct Standing {
-    overrides: HashMap<DeviceName, Override>,
+    overrides: HashMap<DeviceName, OverrideRecord>,
     /// What the rollout of the product that is under way told devices, by name.
     told: HashMap<String, TellRecord>,
 }
@@ -44,12 +44,14 @@ impl Standing {
                 }
             }
         }
-        Ok(Self { overrides: overrides.map(|record| (record.device, record.excused)).collect(), told })
+        Ok(Self { overrides: overrides.map(|record| (record.device.clone(), record)).collect(), told })
     }
 
-    /// What is accepted of the device by hand.
-    pub(super) fn excused(&self, device: &DeviceName) -> Option<Override> {
-        self.overrides.get(device).cloned()
+    /// What is accepted of the device by hand, in every zone that it is in.
+    pub(super) fn excused(&self, device: &Device) -> Option<Override> {
+        let record = self.overrides.get(&device.name)?;
+        let everywhere = device.zones.iter().all(|zone| record.in_zone(zone).is_some());
+        everywhere.then(|| record.excused.clone())
     }
 
     /// Why its evidence, so many seconds old, says nothing of what it runs; none: it does.
