@@ -13,6 +13,7 @@ use proto::invitation;
 use proto::v1::DenialReason;
 use proto::v1::admin_client::AdminClient;
 use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
@@ -79,7 +80,8 @@ pub(crate) async fn plant_root(
     code: &invitation::Code,
 ) -> Result<CertificateDer<'static>> {
     let verifier = Arc::new(Pinned::new(code.clone()));
-    let config = builder()?.dangerous().with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<_>);
+    let shared: Arc<dyn ServerCertVerifier> = verifier.clone();
+    let config = builder()?.dangerous().with_custom_certificate_verifier(shared);
     let dialled =
         tokio::time::timeout(CONNECT_TIMEOUT, shake(context, finished(config.with_no_client_auth())));
     dialled.await.unwrap_or_else(|_| Err(late(context)))?;

@@ -1,6 +1,7 @@
-//! Every command is one that changes something, and then it can be asked about first, or one that does not.
+//! Every command is one that changes something, and then it can be asked about first, or one that does not; and every
+//! command shows in its help how it is called.
 
-use clap::{Command, CommandFactory};
+use clap::{Command, CommandFactory, Parser};
 
 use crate::args::Cli;
 
@@ -122,5 +123,59 @@ fn every_command_reads_or_can_be_tried() {
     }
     let gone = CHANGERS.iter().chain(READERS).filter(|path| !found.iter().any(|(found, _)| found == *path));
     faults.extend(gone.map(|path| format!("`{path}` is no command any more; take it off the list")));
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The command lines of this tool in a help text.
+fn examples(help: &str) -> Vec<Vec<String>> {
+    let whole = help.replace("\\\n", " ").replace("sha256:…", &format!("sha256:{}", "ab".repeat(32)));
+    // What stands between backticks is told, not shown.
+    let lines =
+        whole.lines().flat_map(|line| line.split("touchstone ").zip(line.split("touchstone ").skip(1)));
+    let lines = lines.filter(|(before, _)| !before.ends_with('`')).map(|(_, line)| line);
+    // A command line ends where another program or the explanation begins.
+    let ends = [" && ", " | ", " > ", ")", "  "];
+    let cut = |line: &str| {
+        ends.iter().fold(line.to_owned(), |line, end| line.split(end).next().unwrap().to_owned())
+    };
+    lines.map(|line| words(&cut(line.trim_end()))).collect()
+}
+
+/// The words of a command line, as a shell takes them apart.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut quote, mut open) = (vec![String::new()], None, false);
+    for c in line.chars() {
+        match (c, quote) {
+            ('\'' | '"', None) => quote = Some(c),
+            (c, Some(q)) if c == q => quote = None,
+            (' ', None) if open => words.push(String::new()),
+            (' ', None) => continue,
+            (c, _) => words.last_mut().unwrap().push(c),
+        }
+        open = c != ' ' || quote.is_some();
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[test]
+fn every_help_has_an_example_that_can_be_called() {
+    let tool = Cli::command();
+    let (mut found, mut faults) = (Vec::new(), Vec::new());
+    walk(&tool, "", &mut found);
+    for (path, verb) in &found {
+        let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let own: Vec<&str> = path.split(' ').collect();
+        let examples = examples(&help);
+        if !examples.iter().any(|words| words.windows(own.len()).any(|part| part == own)) {
+            faults.push(format!("`{path}` has no example"));
+        }
+        for words in examples.iter().filter(|words| words.len() > 1) {
+            let line = std::iter::once("touchstone").chain(words.iter().map(String::as_str));
+            if let Err(error) = Cli::try_parse_from(line) {
+                faults.push(format!("`{path}`: {words:?}: {error}"));
+            }
+        }
+    }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

@@ -1927,6 +1927,9 @@ pub struct GetDeviceRequest {
 pub struct GetDeviceResponse {
     #[prost(message, optional, tag = "1")]
     pub device: ::core::option::Option<Device>,
+    /// The override that holds for it, if one does.
+    #[prost(message, optional, tag = "30")]
+    pub r#override: ::core::option::Option<OverrideState>,
     /// For `device why`: one sentence each, most telling first.
     #[prost(string, repeated, tag = "2")]
     pub why: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,

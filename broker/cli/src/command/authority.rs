@@ -13,8 +13,10 @@ use crate::output::{Page, Report, Session, View, words};
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuthorityCommand {
     /// Every authority: its zone, role, state and end
+    #[command(after_help = "Example: touchstone authority list")]
     List,
     /// The keys that verify attestation results (`device result --ear`), as a JWK Set
+    #[command(after_help = "Example: touchstone authority jwks")]
     Jwks,
 }
 

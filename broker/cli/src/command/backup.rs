@@ -16,6 +16,7 @@ use crate::client::failed;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::file::{self, Draft};
+use crate::output::progress::Unit;
 use crate::output::{Page, Report, Sentence, Session, View, agree, words};
 
 /// Bytes of one message: small against gRPC's default limit of 4 MiB.
@@ -23,7 +24,9 @@ const CHUNK: usize = 256 * 1024;
 
 /// Where to.
 #[derive(Debug, Args)]
-#[command(after_help = "The file holds the broker's wrapped keys: it is written readable by its owner only.")]
+#[command(
+    after_help = "The file holds the broker's wrapped keys: it is written readable by its owner only.\nExample: touchstone backup --out plant.backup"
+)]
 pub(crate) struct BackupArgs {
     /// File to write; it appears when it is complete
     #[arg(long, value_name = "FILE")]
@@ -34,7 +37,8 @@ pub(crate) struct BackupArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A restored backup resurrects nobody: every device must attest again, and unused join tokens end.
-Certificates revoked after the backup was made are unknown to it: name their serials with --revoked.")]
+Certificates revoked after the backup was made are unknown to it: name their serials with --revoked.
+Example: touchstone restore plant.backup --revoked serials.txt")]
 pub(crate) struct RestoreArgs {
     /// Backup to restore
     file: PathBuf,
@@ -60,13 +64,16 @@ pub(crate) async fn backup(args: BackupArgs, session: &Session) -> Result<Report
     let mut draft = Draft::create(&args.out, 0o600)?;
     let mut chunks = client.backup(BackupRequest {}).await.map_err(|s| failed(&s))?.into_inner();
     let mut bytes = 0u64;
+    let progress = session.progress("saving", Unit::Bytes, None);
     while let Some(chunk) = chunks.message().await.map_err(|s| failed(&s))? {
         draft.append(&chunk.data)?;
+        progress.add(chunk.data.len());
         bytes = bytes.saturating_add(u64::try_from(chunk.data.len()).unwrap_or(u64::MAX));
     }
     if bytes == 0 {
         return Err(Failure::new(Exit::Internal, "the broker sent an empty backup; nothing was written"));
     }
+    drop(progress);
     draft.publish()?;
     let file = args.out.display().to_string();
     session.report(&Sentence { text: format!("{file}: {bytes} bytes"), fields: Saved { file, bytes } })
@@ -91,11 +98,16 @@ pub(crate) async fn restore(args: RestoreArgs, session: &Session) -> Result<Repo
     first.revoked_serials = revoked;
     let mut client = session.patient_client().await?;
     let (unreadable, met_unreadable) = oneshot::channel();
+    let progress =
+        session.progress("restoring", Unit::Bytes, source.metadata().ok().map(|found| found.len()));
+    let counted = progress.clone();
+    let chunks = chunks(first, source, unreadable).inspect(move |chunk| counted.add(chunk.data.len()));
     let answer = tokio::select! {
         // Dropping the call cancels it, so that the broker never takes half a backup for a whole one.
         Ok(error) = met_unreadable => return Err(fault(error)),
-        answer = client.restore(chunks(first, source, unreadable)) => answer,
+        answer = client.restore(chunks) => answer,
     };
+    drop(progress);
     session.report(&Restored::from(answer.map_err(|s| failed(&s))?.into_inner()))
 }
 

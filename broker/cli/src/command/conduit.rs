@@ -18,8 +18,10 @@ pub(crate) enum ConduitCommand {
     /// Let one zone open one service of another
     Allow(AllowArgs),
     /// Take that back; sessions that are open are not cut
+    #[command(after_help = "Example: touchstone conduit close --from cell-3 --to historian --service opcua")]
     Close(CloseArgs),
     /// Every conduit
+    #[command(after_help = "Example: touchstone conduit list")]
     List,
 }
 

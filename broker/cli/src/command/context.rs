@@ -25,10 +25,12 @@ const OPTIONAL: &str = "release.key";
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContextCommand {
     /// Every context, and which one is in use
+    #[command(after_help = "Example: touchstone context list")]
     List,
     /// Use a context from now on
     Use(NameArgs),
     /// The context in use, or another one
+    #[command(after_help = "Example: touchstone context show plant-north")]
     Show {
         /// Name of the context [default: the one in use]
         #[arg(value_parser = Name::parse)]

@@ -22,7 +22,7 @@ use crate::output::{Page, Report, Sentence, Session, View, agree, words};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Accepts what the device is refused for now, digest by digest, and nothing else. An operator asks, security
-agrees (touchstone change approve); it ends by itself. A withdrawn release, a TPM that nobody vouches for and
+agrees (`touchstone change approve`); it ends by itself. A withdrawn release, a TPM that nobody vouches for and
 evidence that is not authentic cannot be overridden.
   touchstone override press-7 --reason \"line stands, release is being signed\" --for 4h
   touchstone override press-7 --end
@@ -78,8 +78,9 @@ impl View for Accepts {
     }
 }
 
+/// An override that holds.
 #[derive(Debug, Serialize)]
-struct OverrideView {
+pub(crate) struct OverrideView {
     device: String,
     at: Moment,
     until: Moment,
@@ -100,6 +101,14 @@ impl From<OverrideState> for OverrideView {
             reason: state.reason,
             mismatches: state.mismatches,
         }
+    }
+}
+
+impl OverrideView {
+    /// In a line: until when, by whom and why.
+    pub(crate) fn line(&self, page: &Page) -> String {
+        let Self { by, approved_by, reason, .. } = self;
+        format!("ends {}, by {by} and {approved_by}: {reason}", words::left(self.until.0, page.now))
     }
 }
 

@@ -36,10 +36,13 @@ Example:
   touchstone sbom add edge-1.4.cdx.json")]
     Add(AddArgs),
     /// Every document with the releases that state it
+    #[command(after_help = "Example: touchstone sbom list")]
     List,
     /// What a document lists
+    #[command(after_help = "Example: touchstone sbom show sha256:…")]
     Show(ShowArgs),
     /// Take away a document that only retired or withdrawn releases state
+    #[command(after_help = "Example: touchstone sbom remove sha256:…")]
     Remove(RemoveArgs),
 }
 

@@ -12,6 +12,7 @@ use crate::command::watch::Watch;
 use crate::contexts;
 use crate::exit::Exit;
 use crate::failure::Result;
+use crate::output::moment::Moment;
 use crate::output::table::{Table, Tone};
 use crate::output::{Page, Report, Session, View, words};
 
@@ -44,6 +45,8 @@ struct StatusView {
     active_releases: u32,
     changes: Vec<ChangeView>,
     outlook: Vec<OutlookView>,
+    /// When the certificate of whoever asks ends.
+    your_certificate_ends: Option<Moment>,
 }
 
 /// What somebody changed in the last day.
@@ -104,7 +107,10 @@ async fn once(session: &Session) -> Result<Report> {
     let mut client = session.client().await?;
     let answer = client.get_status(GetStatusRequest {}).await.map_err(|s| failed(&s))?.into_inner();
     let context = contexts::label(session.global())?;
-    let view = StatusView::new(context, answer, session.now().0);
+    let ends = session.context()?.identity.and_then(|identity| identity.validity());
+    let ends = ends.map(|validity| Moment(validity.not_after.0));
+    let view =
+        StatusView { your_certificate_ends: ends, ..StatusView::new(context, answer, session.now().0) };
     let exit = if view.needs_you.is_empty() { Exit::Done } else { Exit::NeedsYou };
     Ok(session.report(&view)?.ending(exit))
 }
@@ -133,6 +139,7 @@ impl StatusView {
             active_releases: answer.active_releases,
             changes: answer.changes.into_iter().map(ChangeView::from).collect(),
             outlook: answer.outlook.into_iter().map(OutlookView::from).collect(),
+            your_certificate_ends: None,
         }
     }
 
@@ -179,6 +186,24 @@ impl StatusView {
         text.push_str(&table.text("", page.colour));
         more(text, self.outlook.len());
         text.push('\n');
+    }
+
+    /// What ends next, and what would if the broker were away from now on.
+    fn ends_text(&self, text: &mut String, page: &Page) {
+        let zones = self.outlook.iter().filter(|zone| zone.ends > 0);
+        let alone = zones
+            .min_by_key(|zone| zone.ends)
+            .map(|zone| (zone.ends, format!("without the broker, a certificate of zone {}", zone.zone)));
+        let yours = self.your_certificate_ends.map(|ends| (ends.0, "your certificate".to_owned()));
+        let broker = (self.broker.issuing_ends > 0)
+            .then(|| (self.broker.issuing_ends, "the broker's certificate".to_owned()));
+        let mut ends: Vec<_> = alone.into_iter().chain(yours).chain(broker).collect();
+        ends.sort();
+        let ends: Vec<_> =
+            ends.into_iter().map(|(at, what)| format!("{what} {}", words::left(at, page.now))).collect();
+        if !ends.is_empty() {
+            let _ = writeln!(text, "Ends next: {}\n", words::visible(&ends.join("; ")));
+        }
     }
 
     fn changes_text(&self, text: &mut String, page: &Page) {
@@ -295,6 +320,7 @@ impl View for StatusView {
             self.active_releases
         );
         self.outlook_text(&mut text, page);
+        self.ends_text(&mut text, page);
         self.changes_text(&mut text, page);
         if self.needs_you.is_empty() {
             text.push_str("Nothing needs you.\n");
@@ -310,71 +336,4 @@ impl View for StatusView {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer() -> GetStatusResponse {
-        GetStatusResponse {
-            plant: "plant.example".to_owned(),
-            broker_version: "0.1.0".to_owned(),
-            broker_time: 1_000_000,
-            devices: [("trusted".to_owned(), 2), ("refused".to_owned(), 1), ("pending".to_owned(), 0)].into(),
-            attention: vec![Attention {
-                subject: "press-7".to_owned(),
-                message: "refused: kernel is not golden".to_owned(),
-                next_command: "touchstone device why press-7".to_owned(),
-                criticality: "high".to_owned(),
-                ..Attention::default()
-            }],
-            outlook: vec![ZoneOutlook {
-                zone: "cell-3".to_owned(),
-                released: true,
-                devices: 3,
-                first_ends: 1_000_000 + 10 * 3_600,
-                outlive_seconds: 28_800,
-                ..ZoneOutlook::default()
-            }],
-            changes: vec![AuditEvent {
-                at: 1_000_000 - 60,
-                actor: "ada".to_owned(),
-                action: "zone.create".to_owned(),
-                subject: "cell-3".to_owned(),
-                ..AuditEvent::default()
-            }],
-            issuing_not_after: 1_000_000 + 90 * 86_400,
-            ..GetStatusResponse::default()
-        }
-    }
-
-    #[test]
-    fn the_page_names_what_needs_you_and_the_next_command() {
-        let text = StatusView::new("context".to_owned(), answer(), 1_000_000).text(&Page::plain(1_000_000));
-        assert!(text.starts_with(
-            "plant.example (context): broker 0.1.0 is well; its own certificate ends in 90 d\n"
-        ));
-        assert!(text.contains("Devices: 2 trusted, 1 refused\n"), "{text}");
-        assert!(
-            text.contains(
-                "  press-7 (criticality high): refused: kernel is not golden\n    touchstone device why press-7\n"
-            ),
-            "{text}"
-        );
-        assert!(text.contains("enforce  yes      3        0       0     10 h of 8 h\n"), "{text}");
-        assert!(text.contains("  60 s ago, ada: zone.create cell-3\n"), "{text}");
-        assert!(!text.contains("clock"), "{text}");
-    }
-
-    #[test]
-    fn a_skewed_clock_is_named() {
-        let text = StatusView::new("context".to_owned(), answer(), 1_000_600).text(&Page::plain(1_000_600));
-        assert!(text.contains("The broker's clock is 10 min behind this machine's."), "{text}");
-    }
-
-    #[test]
-    fn json_has_a_time_for_every_instant() {
-        let json = serde_json::to_value(StatusView::new("context".to_owned(), answer(), 1_000_000)).unwrap();
-        assert_eq!(json["broker"]["time"], "1970-01-12T13:46:40Z");
-        assert_eq!(json["needs_you"][0]["subject"], "press-7");
-        assert_eq!(json["devices"]["trusted"], 2);
-    }
-}
+mod tests;

@@ -33,8 +33,10 @@ pub(crate) enum ZoneCommand {
     /// Only record what would be refused: the way back
     Observe(mode::ObserveArgs),
     /// Every zone
+    #[command(after_help = "Example: touchstone zone list")]
     List,
     /// One zone: its numbers, its conduits, its devices
+    #[command(after_help = "Example: touchstone zone show cell-3")]
     Show {
         /// Name of the zone
         name: ZoneName,

@@ -3,6 +3,7 @@
 pub(crate) mod agree;
 pub(crate) mod finding;
 pub(crate) mod moment;
+pub(crate) mod progress;
 pub(crate) mod table;
 pub(crate) mod words;
 

@@ -328,7 +328,8 @@ impl FakeBroker {
         tool::spawn(&[&["--context", self.context()], arguments].concat())
     }
 
-    fn context(&self) -> &str {
+    /// The context folder.
+    pub(crate) fn context(&self) -> &str {
         self.folder.path().to_str().unwrap()
     }
 }

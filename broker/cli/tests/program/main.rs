@@ -17,6 +17,7 @@ mod pages;
 mod pki;
 mod predict;
 mod schema;
+mod terminal;
 mod tool;
 mod trouble;
 mod usage;

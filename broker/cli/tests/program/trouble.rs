@@ -125,5 +125,7 @@ fn an_import_that_breaks_off_says_what_is_registered() {
     let running = broker.spawn(&["device", "import", list.to_str().unwrap(), "--zone", "cell-3"]);
     until("the list", || !broker.asked::<ImportListRequest>("import_list").is_empty());
     drop(broker);
-    told(&running.end(), 4, &["the broker did not answer", "all of the list is registered or nobody"]);
+    let ran = running.end();
+    assert!(ran.stderr.starts_with("touchstone: "), "a pipe shows no progress: {ran:?}");
+    told(&ran, 4, &["the broker did not answer", "all of the list is registered or nobody"]);
 }

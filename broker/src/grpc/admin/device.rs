@@ -65,10 +65,12 @@ pub(super) async fn one(
         Seen::Pending(_) => Vec::new(),
     };
     let mut why = why::why(&seen, &records, plant.now());
-    if let Seen::Device(view) = &seen
-        && let Some(held) = overriding::of(plant, &view.device.name).await?
-    {
-        why.sentences.insert(0, overriding::words(&held));
+    let held = match &seen {
+        Seen::Device(view) => overriding::of(plant, &view.device.name).await?,
+        Seen::Pending(_) => None,
+    };
+    if let Some(held) = &held {
+        why.sentences.insert(0, overriding::words(held));
     }
     let releases = running::of_device(plant, &seen).await?;
     let names = |releases: Vec<ReleaseId>| releases.iter().map(ToString::to_string).collect();
@@ -76,6 +78,7 @@ pub(super) async fn one(
         device: Some(device(&seen, &records)),
         why: why.sentences,
         next_command: why.next_command,
+        r#override: held.as_ref().map(super::overriding::state),
         wanted: names(releases.wanted),
         accepted: names(releases.accepted),
         running: names(releases.running),

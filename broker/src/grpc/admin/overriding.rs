@@ -52,7 +52,8 @@ pub(super) async fn list(
     Ok(v1::ListOverridesResponse { overrides: all.iter().map(state).collect() })
 }
 
-fn state(record: &OverrideRecord) -> v1::OverrideState {
+/// An override as it is shown.
+pub(super) fn state(record: &OverrideRecord) -> v1::OverrideState {
     v1::OverrideState {
         device: record.device.to_string(),
         at: record.at.0,

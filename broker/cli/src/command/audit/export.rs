@@ -14,6 +14,7 @@ use crate::client::failed;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::file::Draft;
+use crate::output::progress::Unit;
 use crate::output::{Report, Sentence, Session, words};
 
 /// Where to, and from when.
@@ -61,9 +62,11 @@ pub(super) async fn export(args: ExportArgs, session: &Session) -> Result<Report
     let request = ExportAuditRequest { since, ..ExportAuditRequest::default() };
     let mut chunks = client.export_audit(request).await.map_err(|s| failed(&s))?.into_inner();
     let (mut records, mut seals) = (0, 0);
+    let progress = session.progress("saving records", Unit::Things, None);
     while let Some(chunk) = chunks.message().await.map_err(|s| failed(&s))? {
         seals += chunk.seals.len();
         records += chunk.records.len();
+        progress.add(chunk.records.len());
         for seal in chunk.seals {
             draft.append(Line::of_seal(from_wire(seal))?.text()?.as_bytes())?;
         }
@@ -71,6 +74,7 @@ pub(super) async fn export(args: ExportArgs, session: &Session) -> Result<Report
             draft.append(Line::of_record(record)?.text()?.as_bytes())?;
         }
     }
+    drop(progress);
     draft.publish()?;
     let file = out.display().to_string();
     let text = format!("{file}: {}, {}", words::count(records, "record"), words::count(seals, "seal"));

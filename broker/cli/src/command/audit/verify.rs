@@ -16,6 +16,7 @@ use crate::client::failed;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::file;
+use crate::output::progress::{Progress, Unit};
 use crate::output::{Page, Report, Session, View, words};
 
 /// Longest line of an export: a seal, or a record with what is shown of it.
@@ -70,7 +71,12 @@ pub(super) async fn run(args: VerifyArgs, session: &Session) -> Result<Report> {
         }
     }
     let found = match &args.file {
-        Some(path) => offline(path, &root, seals, args.partial)?,
+        Some(path) => {
+            // Twice through the file.
+            let bytes = std::fs::metadata(path).ok().map(|found| found.len().saturating_mul(2));
+            let progress = session.progress("verifying", Unit::Bytes, bytes);
+            offline(path, &root, seals, args.partial, &progress)?
+        }
         None => online(session, &root, seals).await?,
     };
     let Found { records, unsealed, seal, notes } = found;
@@ -103,10 +109,12 @@ async fn online(session: &Session, root: &[u8], mut seals: Vec<Seal>) -> Result<
     let mut chunks =
         client.export_audit(ExportAuditRequest::default()).await.map_err(|s| failed(&s))?.into_inner();
     let mut trail: Option<Trail> = None;
+    let progress = session.progress("verifying records", Unit::Things, None);
     while let Some(chunk) = chunks.message().await.map_err(|s| failed(&s))? {
         for seal in chunk.seals.into_iter().filter(|_| trail.is_none()) {
             seals.push(from_wire(seal).verify(root).map_err(|e| bad_seal(&e))?);
         }
+        progress.add(chunk.records.len());
         for record in chunk.records {
             let trail = trail.get_or_insert_with(|| Trail::new(&seals, false));
             trail.follow(&record).map_err(|fault| broken(&fault))?;
@@ -117,15 +125,21 @@ async fn online(session: &Session, root: &[u8], mut seals: Vec<Seal>) -> Result<
 }
 
 /// Twice through the file: seals may stand anywhere in it.
-fn offline(path: &Path, root: &[u8], mut seals: Vec<Seal>, partial: bool) -> Result<Found> {
-    lines(path, |line, _| {
+fn offline(
+    path: &Path,
+    root: &[u8],
+    mut seals: Vec<Seal>,
+    partial: bool,
+    progress: &Progress,
+) -> Result<Found> {
+    lines(path, progress, |line, _| {
         if let Line::Seal(line) = line {
             seals.push(line.seal.verify(root).map_err(|e| bad_seal(&e))?);
         }
         Ok(())
     })?;
     let mut trail = Trail::new(&seals, partial);
-    lines(path, |line, number| {
+    lines(path, progress, |line, number| {
         let Line::Event(event) = &line else { return Ok(()) };
         let bytes = event.record.clone().into_bytes();
         trail.follow(&bytes).map_err(|fault| broken(&fault))?;
@@ -138,7 +152,7 @@ fn offline(path: &Path, root: &[u8], mut seals: Vec<Seal>, partial: bool) -> Res
     trail.finish().map_err(|fault| broken(&fault))
 }
 
-fn lines(path: &Path, mut each: impl FnMut(Line, usize) -> Result<()>) -> Result<()> {
+fn lines(path: &Path, progress: &Progress, mut each: impl FnMut(Line, usize) -> Result<()>) -> Result<()> {
     let fault = |error: std::io::Error| Failure::unusable(format!("{}: {error}", path.display()));
     let mut source = BufReader::new(File::open(path).map_err(fault)?);
     let mut number = 0;
@@ -149,6 +163,7 @@ fn lines(path: &Path, mut each: impl FnMut(Line, usize) -> Result<()>) -> Result
             return Ok(());
         }
         number += 1;
+        progress.add(text.len());
         let line = serde_json::from_slice(&text).map_err(|error| {
             Failure::new(Exit::Negative, format!("{}: line {number} was changed: {error}", path.display()))
         })?;

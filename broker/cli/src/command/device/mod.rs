@@ -3,6 +3,7 @@
 mod clear;
 mod import;
 mod result;
+mod show;
 mod view;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::command::watch::Watch;
 use crate::failure::Result;
 use crate::output::{Report, Sentence, Session, words};
 
+use show::ShowPage;
 use view::{DevicePage, Devices, WhyPage};
 
 /// Devices in one answer of the broker.
@@ -32,13 +34,16 @@ const PAGE: u32 = 500;
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeviceCommand {
     /// Every device with its zone and state
+    #[command(after_help = "Example: touchstone device list --zone cell-3 --state refused")]
     List(ListArgs),
-    /// One device: inventory, services, certificates, last attestation
+    /// One device: releases, inventory, services, certificates, last attestation
+    #[command(after_help = "Example: touchstone device show press-7")]
     Show {
         /// Name of the device, or sha256:… of its EK
         device: DeviceRef,
     },
     /// Why a device is in its state, what was expected and seen, and what to do
+    #[command(after_help = "Example: touchstone device why press-7")]
     Why {
         /// Name of the device, or sha256:… of its EK
         device: DeviceRef,
@@ -46,12 +51,15 @@ pub(crate) enum DeviceCommand {
     /// Let a pending device in
     Admit(AdmitArgs),
     /// Revoke a device's certificates and give it no new ones
+    #[command(after_help = "Example: touchstone device quarantine press-7 --reason 'found open'")]
     Quarantine(ReasonArgs),
     /// End a quarantine; the device must attest before it is trusted
+    #[command(after_help = "Example: touchstone device readmit press-7 --reason repaired")]
     Readmit(ReasonArgs),
     /// Announce that a device's TPM is cleared, so that its new counters are no alarm
     ExpectClear(clear::ClearArgs),
     /// Ask a device to prove itself now
+    #[command(after_help = "Example: touchstone device attest press-7")]
     Attest {
         /// Name of the device
         name: DeviceName,
@@ -142,10 +150,7 @@ pub(crate) async fn run(command: DeviceCommand, session: &Session) -> Result<Rep
         DeviceCommand::List(args) => {
             args.watch.show(session, async |session| list(&args, session).await).await
         }
-        DeviceCommand::Show { device } => {
-            let device = read(&device, session).await?.device.unwrap_or_default();
-            session.report(&DevicePage::from(device))
-        }
+        DeviceCommand::Show { device } => session.report(&ShowPage::from(read(&device, session).await?)),
         DeviceCommand::Why { device } => session.report(&WhyPage::from(read(&device, session).await?)),
         DeviceCommand::Admit(args) => admit(args, session).await,
         DeviceCommand::Quarantine(args) => quarantine(args, session).await,

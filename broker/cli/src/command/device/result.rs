@@ -19,7 +19,8 @@ use crate::output::{Page, Report, Session, View, words};
 With --ear the result is an EAT Attestation Result as JWT (draft-ietf-rats-ear), signed now over what was
 recorded: `iat` is when the device was appraised, `exp` when its zone wants the next proof, never later than
 its certificates end. `touchstone authority jwks` prints the keys to verify it with.
-Nothing is signed for a device that is quarantined, silent or retired (exit code 3).")]
+Nothing is signed for a device that is quarantined, silent or retired (exit code 3).
+Example: touchstone device result press-7 --ear")]
 pub(crate) struct ResultArgs {
     /// Name of the device
     name: DeviceName,

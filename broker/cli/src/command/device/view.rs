@@ -155,7 +155,7 @@ impl DevicePage {
         self.certificates.iter().map(|certificate| certificate.ends).min().unwrap_or(0)
     }
 
-    fn lines(&self, page: &Page) -> Vec<(&'static str, String)> {
+    pub(super) fn lines(&self, page: &Page) -> Vec<(&'static str, String)> {
         let services: Vec<_> = self.services.iter().map(|s| format!("{} ({})", s.name, s.port)).collect();
         let admitted = match (&self.admitted_at, &self.admitted_by) {
             (Some(at), Some(by)) => format!("{at} by {by}"),
@@ -196,13 +196,24 @@ impl AttestedView {
     }
 }
 
+/// Labelled values, one on a line; a known state in its tone.
+pub(super) fn pairs(lines: Vec<(&'static str, String)>, page: &Page) -> String {
+    let line = |(label, value): (&str, String)| {
+        let value = Tone::of_state(&value).paint(&words::visible(&value), page.colour);
+        format!("{label:<15} {value}\n")
+    };
+    lines.into_iter().map(line).collect()
+}
+
 impl View for DevicePage {
     fn text(&self, page: &Page) -> String {
-        let mut text = String::new();
-        for (label, value) in self.lines(page) {
-            let value = Tone::of_state(&value).paint(&words::visible(&value), page.colour);
-            let _ = writeln!(text, "{label:<15} {value}");
-        }
+        pairs(self.lines(page), page) + &self.tables(page)
+    }
+}
+
+impl DevicePage {
+    /// Certificates and inventory.
+    pub(super) fn tables(&self, page: &Page) -> String {
         let mut certificates = Table::new(["CERTIFICATE", "ROLE", "KEY IN", "ENDS", "KEY"]);
         for one in &self.certificates {
             certificates.row([
@@ -224,9 +235,8 @@ impl View for DevicePage {
                 words::or_dash(one.at.as_deref().unwrap_or_default()),
             ]);
         }
-        let _ = write!(text, "\n{}", certificates.text("no certificates", page.colour));
-        let _ = write!(text, "\n{}", inventory.text("no inventory", page.colour));
-        text
+        let certificates = certificates.text("no certificates", page.colour);
+        format!("\n{certificates}\n{}", inventory.text("no inventory", page.colour))
     }
 }
 

@@ -166,6 +166,7 @@ pub(super) async fn run(args: ApplyArgs, session: &Session) -> Result<Report> {
         plan: args.plan.unwrap_or_default(),
         reason: args.reason.unwrap_or_default(),
     };
+    let waiting = session.waiting("the broker appraises the fleet");
     let mut client = session.patient_client().await?;
     let answer = client.apply_release(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
     if !request.plan.is_empty() && request.plan != answer.plan {
@@ -173,6 +174,7 @@ pub(super) async fn run(args: ApplyArgs, session: &Session) -> Result<Report> {
         return Err(Failure::new(Exit::Internal, what).next("update the broker, or apply without --plan"));
     }
     let foreseen = answered(answer.groups, answer.forecast);
+    drop(waiting);
     // Whoever changes the release meanwhile is not overwritten.
     request.seen = answer.seen.clone();
     // What was shown is what is done: not on golden values that moved since.

@@ -64,6 +64,7 @@ pub(crate) enum GoldenCommand {
     /// Make the former release wanted again
     Rollback(rollout::RollbackArgs),
     /// Every release: its state, whether it is wanted, and how many devices run it
+    #[command(after_help = "Example: touchstone golden list")]
     List,
 }
 

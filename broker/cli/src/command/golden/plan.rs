@@ -139,7 +139,9 @@ pub(super) async fn run(args: PlanArgs, session: &Session) -> Result<Report> {
     if request.envelope.is_empty() && request.manifest.is_empty() && request.product.is_empty() {
         return Err(Failure::unusable(format!("{}: empty, no release", args.what.display())));
     }
+    let waiting = session.waiting("the broker appraises the fleet");
     let answer = session.patient_client().await?.plan_release(request).await.map_err(|s| failed(&s))?;
+    drop(waiting);
     let plan = Plan::new(answer.into_inner(), args.at);
     let lost = if args.unknown_is_ok { plan.loses } else { plan.loses.saturating_add(plan.unknown) };
     let report = session.report(&plan)?;

@@ -79,6 +79,7 @@ struct StartArgs {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// How far rollouts are, wave by wave, and which devices are in the way
+    #[command(after_help = "Example: touchstone golden rollout status edge --watch")]
     Status {
         /// Only of this product
         product: Option<ProductName>,
@@ -87,6 +88,7 @@ enum Verb {
         watch: bool,
     },
     /// Tell nobody any more; devices that were told go on
+    #[command(after_help = "Example: touchstone golden rollout halt edge --reason 'line 3 stands'")]
     Halt {
         /// Whose rollout
         product: ProductName,
@@ -97,6 +99,7 @@ enum Verb {
         dry_run: DryRun,
     },
     /// Let a halted rollout go on, with larger budgets where they are used up
+    #[command(after_help = "Example: touchstone golden rollout resume edge --budget-trust 5")]
     Resume {
         /// Whose rollout
         product: ProductName,

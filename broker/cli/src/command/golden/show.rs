@@ -17,7 +17,7 @@ use crate::output::{Page, Report, Session, View, words};
 /// Which release.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The manifest goes to standard output in canonical form, what is known of it to standard error."
+    after_help = "The manifest goes to standard output in canonical form, what is known of it to standard error.\nExample: touchstone golden show edge@1.4"
 )]
 pub(crate) struct ShowArgs {
     /// Manifest or signed release as a file, or product@version of one that the broker has

@@ -19,6 +19,8 @@ use crate::output::{Page, Report, Session, View, agree, words};
 Says first which devices would lose or gain trust, then asks. If somebody else changes the release meanwhile, nothing
 is changed and you are told what it is now.
 Examples:
+  touchstone golden activate edge@1.5
+  touchstone golden retire edge@1.3
   touchstone golden deprecate edge@1.4 --until 2030-01-01T00:00:00Z
   touchstone golden withdraw edge@1.4 --reason \"boots with a debug shell\"")]
 pub(crate) struct StateArgs {

@@ -23,7 +23,8 @@ use crate::output::{Page, Report, Session, View, words};
 #[command(after_help = "\
 Exit codes: 0 read, 2 malformed: one line names the offset and what is wrong.
 With --events, each line is: position, PCR, type, SHA-256 digest, description; separated by tabs,
-- for what is not there. Descriptions are what the log says of itself; nothing vouches for them.")]
+- for what is not there. Descriptions are what the log says of itself; nothing vouches for them.
+Example: touchstone inspect eventlog binary_bios_measurements --events")]
 pub(crate) struct EventlogArgs {
     /// Log as /sys/kernel/security/tpm0/binary_bios_measurements has it
     file: PathBuf,

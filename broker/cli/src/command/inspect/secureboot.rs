@@ -26,7 +26,8 @@ Exit codes: 0 the state is told, 3 the log tells none: the reason is on standard
 in `refused`; 2 the log cannot be read, or has no such bank.
 Digests are in hex: `sha256` of a key variable is of its contents, of a certificate its fingerprint, of a hash
 the hash itself, of another authority that of the measured variable. These are what a golden release lists in
-[secure_boot]. A log proves nothing without a quote: this reads what it says and that it is consistent.")]
+[secure_boot]. A log proves nothing without a quote: this reads what it says and that it is consistent.
+Example: touchstone inspect secureboot binary_bios_measurements")]
 pub(crate) struct SecurebootArgs {
     /// Log as /sys/kernel/security/tpm0/binary_bios_measurements has it
     file: PathBuf,

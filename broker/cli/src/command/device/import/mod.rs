@@ -7,7 +7,7 @@ mod table;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use futures::stream;
+use futures::{StreamExt, stream};
 use policy::id::{DeviceName, ZoneName};
 use proto::v1::{DeviceEntry, ImportListRequest};
 use serde::Serialize;
@@ -16,6 +16,7 @@ use crate::args::DryRun;
 use crate::client::failed;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
+use crate::output::progress::Unit;
 use crate::output::{Report, Sentence, Session};
 
 /// Devices in one part of the list: far below gRPC's default limit of 4 MiB.
@@ -67,8 +68,11 @@ pub(super) async fn run(args: ImportArgs, session: &Session) -> Result<Report> {
     complete(&args.file, &mut entries, &args.zones)?;
     let dry_run = args.dry_run.dry_run;
     let mut client = session.patient_client().await?;
-    let parts = stream::iter(parts(&entries, dry_run));
+    let progress = session.progress("sending devices", Unit::Things, u64::try_from(entries.len()).ok());
+    let sent = progress.clone();
+    let parts = stream::iter(parts(&entries, dry_run)).inspect(move |part| sent.add(part.devices.len()));
     let answer = client.import_list(parts).await.map_err(|s| broken_off(failed(&s)))?.into_inner();
+    drop(progress);
     let verb = if dry_run { "would be registered" } else { "registered" };
     let done = Imported { dry_run, created: answer.created, unchanged: answer.unchanged };
     let text = format!("{} {verb}, {} already known", done.created, done.unchanged);

@@ -24,6 +24,7 @@ pub(crate) enum KeyCommand {
     /// Register a key that may sign releases of stated products
     Add(AddArgs),
     /// Every key, those that were removed too, and how many each product needs
+    #[command(after_help = "Example: touchstone golden key list")]
     List,
     /// Put a new key in the place of another, which signs nothing new from then on
     Rotate(RotateArgs),

@@ -11,6 +11,7 @@ use policy::tpm::alg::HashValue;
 
 use super::tree;
 use crate::failure::{Failure, Result};
+use crate::output::progress::Progress;
 
 /// An image as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl FromStr for NamedImage {
 
 impl NamedImage {
     /// A rule for the file, or one for each file of the folder.
-    pub(super) fn rules(&self) -> Result<Vec<ImageRule>> {
+    pub(super) fn rules(&self, progress: &Progress) -> Result<Vec<ImageRule>> {
         let refuse = |why: String| Failure::unusable(format!("{}: {why}", self.file.display()));
         let is_path = self.name.starts_with('/');
         if !fs::metadata(&self.file).map_err(|e| refuse(e.to_string()))?.is_dir() {
@@ -48,7 +49,7 @@ impl NamedImage {
             return Err(refuse("this is a folder".to_owned())
                 .next(format!("say where it is on the device: --image /PATH={}", self.file.display())));
         }
-        let files = tree::digests(&self.file, tree::Files::All)?;
+        let files = tree::digests(&self.file, tree::Files::All, progress)?;
         let at = self.name.trim_end_matches('/');
         let of = |(path, digests): (String, BTreeSet<HashValue>)| {
             let digests: Vec<HashValue> = digests.into_iter().collect();

@@ -21,6 +21,7 @@ use super::draft::DraftPage;
 use super::envelope::LocalRelease;
 use crate::failure::{Failure, Result};
 use crate::file;
+use crate::output::progress::Unit;
 use crate::output::{Report, Session};
 
 /// From what, as what.
@@ -112,17 +113,19 @@ fn bank(text: &str) -> std::result::Result<HashAlg, String> {
 /// Predicts the manifest and writes it.
 pub(super) fn run(args: PredictArgs, session: &Session) -> Result<Report> {
     let base = args.base.as_deref().map(LocalRelease::read).transpose()?.map(|local| local.manifest);
-    let Predicted { manifest, notes } = from_files(&args, base.as_ref())?;
+    let Predicted { manifest, notes } = from_files(&args, base.as_ref(), session)?;
     DraftPage { manifest: manifest.render(), notes, warnings: Vec::new(), file: None }
         .write(args.out.as_deref(), session)
 }
 
-fn from_files(args: &PredictArgs, base: Option<&Manifest>) -> Result<Predicted> {
+fn from_files(args: &PredictArgs, base: Option<&Manifest>, session: &Session) -> Result<Predicted> {
+    let progress = session.progress("hashing files", Unit::Things, None);
     let (ukis, loaders) = (read_all(&args.ukis)?, read_all(&args.loaders)?);
-    let files = args.ima_tree.as_deref().map(|root| tree::digests(root, args.ima_files)).transpose()?;
+    let files =
+        args.ima_tree.as_deref().map(|root| tree::digests(root, args.ima_files, &progress)).transpose()?;
     let mut images = Vec::new();
     for image in &args.images {
-        images.extend(image.rules()?);
+        images.extend(image.rules(&progress)?);
     }
     let artefacts = Artefacts {
         ukis: ukis.iter().map(artefact).collect(),

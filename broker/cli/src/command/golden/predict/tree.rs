@@ -13,6 +13,7 @@ use policy::reference::manifest::ima::MAX_FILES;
 use policy::tpm::alg::{HashAlg, HashValue};
 
 use crate::failure::{Failure, Result};
+use crate::output::progress::Progress;
 
 /// Deepest folder below the root: `PATH_MAX` of Linux, in folders of one letter.
 const MAX_DEPTH: usize = 2048;
@@ -33,7 +34,11 @@ pub(crate) enum Files {
 
 /// A digest of each file below `root`, by its path on a device whose root `root` is. Symbolic links are left out:
 /// IMA writes the path of the file that they lead to.
-pub(super) fn digests(root: &Path, which: Files) -> Result<BTreeMap<String, BTreeSet<HashValue>>> {
+pub(super) fn digests(
+    root: &Path,
+    which: Files,
+    progress: &Progress,
+) -> Result<BTreeMap<String, BTreeSet<HashValue>>> {
     let root = fs::canonicalize(root).map_err(|e| unusable(root, &e))?;
     let mut digests = BTreeMap::new();
     let mut folders = vec![(root, String::new(), 0_usize)];
@@ -49,6 +54,7 @@ pub(super) fn digests(root: &Path, which: Files) -> Result<BTreeMap<String, BTre
             };
             let path = format!("{path}/{name}");
             let metadata = entry.metadata().map_err(|e| unusable(&on_disk, &e))?;
+            progress.add(1);
             if metadata.is_dir() {
                 folders.push((on_disk, path, depth.saturating_add(1)));
             } else if metadata.is_file()
