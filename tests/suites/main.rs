@@ -7,6 +7,7 @@ mod durability;
 mod faults;
 mod files;
 mod hostile;
+mod measured_boot;
 mod metrics;
 mod overriding;
 mod people;

@@ -160,6 +160,7 @@ impl Fleet {
             answered: 0,
             clock_excused: false,
             clear_expected: None,
+            trust_sequence: 0,
         };
         let tpm = Tpm {
             device: Some(name.clone()),
@@ -192,7 +193,8 @@ impl Fleet {
     /// Learns a release from two devices, signs it and makes it active.
     pub(crate) async fn release(&self) {
         let (devices, product) = ([name(0), name(1)], "edge".parse().unwrap());
-        let learned = draft(&self.plant, &Scope::Plant, &devices, product, "1.0".parse().unwrap()).await;
+        let learned =
+            draft(&self.plant, &Scope::Plant, &devices, product, "1.0".parse().unwrap(), false).await;
         let manifest = Manifest::parse(&learned.unwrap().manifest).unwrap();
         let key = std::fs::read_to_string(self.folder.path().join("plant/owner/release.key")).unwrap();
         let key = AuthorityKey::from_pkcs8(pem::parse(key).unwrap().contents()).unwrap();

@@ -7,13 +7,13 @@ use policy::time::UnixTime;
 use policy::zone::{Conduit, Segmentation, TrustFile, compile};
 
 use super::Actor;
-use super::change::{Draft, commit};
+use super::change::{Draft, Seen, commit};
 use super::reach::Scope;
 use super::zone::fitting;
 use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device};
 use crate::record::zone::conduit_key;
-use crate::record::{Held, list, stored};
+use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
 use crate::trust;
@@ -29,11 +29,24 @@ pub(super) fn shown(scope: &Scope, conduit: &Conduit) -> bool {
     scope.sees(&ends(conduit))
 }
 
+/// A conduit as it is, for whoever changes it later.
+pub async fn seen(plant: &Plant, conduit: &Conduit) -> Result<Seen, Refusal> {
+    let held: Option<Held<Conduit>> = fetch(plant.store.as_ref(), key(conduit)).await?;
+    Ok(Seen::of(held.as_ref(), state, "closed"))
+}
+
+/// Refuses a change of a conduit that is another than the caller saw.
+async fn expected(plant: &Plant, conduit: &Conduit, by_caller: Option<&Seen>) -> Result<(), Refusal> {
+    let what = format!("the conduit {conduit}");
+    seen(plant, conduit).await?.expected(by_caller, &what, None, "touchstone conduit list")
+}
+
 /// Opens a conduit, or gives an open one another end. Answers with the devices whose trust files change.
 pub async fn allow(
     plant: &Plant,
     actor: &Actor,
     conduit: &Conduit,
+    seen: Option<&Seen>,
     dry_run: bool,
 ) -> Result<Vec<DeviceName>, Refusal> {
     if !conduit.is_open(plant.now()) {
@@ -41,18 +54,20 @@ pub async fn allow(
             "conduit {conduit} would have ended already; give a later end"
         )));
     }
-    commit(plant, || open(plant, actor, conduit, dry_run)).await
+    commit(plant, || open(plant, actor, conduit, seen, dry_run)).await
 }
 
 async fn open(
     plant: &Plant,
     actor: &Actor,
     conduit: &Conduit,
+    seen: Option<&Seen>,
     dry_run: bool,
 ) -> Result<Draft<Vec<DeviceName>>, Refusal> {
     let now = plant.now();
     let reach = actor.reach(plant, &ends(conduit)).await?;
     let txn = trust::raise(plant, Txn::new(), now).await?;
+    expected(plant, conduit, seen).await?;
     let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     if before.conduits().contains(conduit) {
         return Ok(Draft::nothing(Vec::new()));
@@ -65,9 +80,13 @@ async fn open(
 }
 
 fn opened(conduit: &Conduit, affected: usize) -> String {
+    format!("{}; trust files of {affected} devices change", state(conduit))
+}
+
+fn state(conduit: &Conduit) -> String {
     let until = conduit.expires.map_or_else(String::new, |end| format!(" until {end}"));
     let observed = if conduit.accept_observed { ", accepting an observing zone" } else { "" };
-    format!("open{until}{observed}; trust files of {affected} devices change")
+    format!("open{until}{observed}")
 }
 
 /// Closes a conduit. Answers with the devices whose trust files change.
@@ -75,20 +94,23 @@ pub async fn close(
     plant: &Plant,
     actor: &Actor,
     conduit: &Conduit,
+    seen: Option<&Seen>,
     dry_run: bool,
 ) -> Result<Vec<DeviceName>, Refusal> {
-    commit(plant, || shut(plant, actor, conduit, dry_run)).await
+    commit(plant, || shut(plant, actor, conduit, seen, dry_run)).await
 }
 
 async fn shut(
     plant: &Plant,
     actor: &Actor,
     conduit: &Conduit,
+    seen: Option<&Seen>,
     dry_run: bool,
 ) -> Result<Draft<Vec<DeviceName>>, Refusal> {
     let now = plant.now();
     let reach = actor.reach(plant, &ends(conduit)).await?;
     let txn = trust::raise(plant, Txn::new(), now).await?;
+    expected(plant, conduit, seen).await?;
     let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let others: Vec<Conduit> =
         before.conduits().iter().filter(|other| !same(other, conduit)).cloned().collect();

@@ -11,7 +11,7 @@ use policy::zone::{Conduit, Role, Segmentation, SoftwareKeys, Zone};
 
 use super::Actor;
 use super::bounds::{MAX_REASON, printable};
-use super::change::{Draft, commit};
+use super::change::{Draft, Seen, commit};
 use super::device::no_zone;
 use super::reach::Scope;
 use super::second::enough_people;
@@ -86,6 +86,23 @@ pub struct Settings {
     pub accept_observed: bool,
     /// Why, for the audit chain.
     pub reason: String,
+    /// What the caller saw of the zone.
+    pub seen: Option<Seen>,
+}
+
+/// The zone as it is, for whoever changes it later.
+pub async fn seen(plant: &Plant, name: &ZoneName) -> Result<Seen, Refusal> {
+    let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(name)).await?;
+    Ok(as_seen(held.as_ref()))
+}
+
+fn as_seen(held: Option<&Held<Zone>>) -> Seen {
+    let words = |zone: &Zone| {
+        let mode = if zone.mode == Mode::Enforce { "enforcing" } else { "observing" };
+        let people = if zone.two_person { "two people" } else { "one person" };
+        format!("{mode}, changed by {people}")
+    };
+    Seen::of(held, words, "none")
 }
 
 /// Changes the zone `name`.
@@ -111,6 +128,13 @@ async fn change(
 ) -> Result<Draft<Zone>, Refusal> {
     let reach = actor.reach(plant, slice::from_ref(name)).await?;
     let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(name)).await?;
+    let present = as_seen(held.as_ref());
+    present.expected(
+        settings.seen.as_ref(),
+        &format!("zone {name}"),
+        None,
+        &format!("touchstone zone show {name}"),
+    )?;
     let Held { key, version, record } = held.ok_or_else(|| no_zone(name))?;
     let mut zone = record.clone();
     zone.two_person = settings.two_person.unwrap_or(record.two_person);

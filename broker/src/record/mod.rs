@@ -5,6 +5,7 @@
 
 pub mod audit;
 mod binary;
+pub mod boot;
 pub mod change;
 pub mod device;
 pub mod golden;

@@ -2,6 +2,7 @@
 
 use policy::id::{DeviceName, ProductName};
 use policy::reference::release::ReleaseId;
+use policy::zone::Segmentation;
 use proto::v1;
 
 use super::fleet::products_of;
@@ -23,23 +24,34 @@ pub async fn wanted(plant: &Plant, name: &DeviceName) -> Result<Option<v1::Wante
     let attested: Option<Held<Attested>> = fetch(store, attested_key(name)).await?;
     let running = attested.map(|held| held.record.running()).unwrap_or_default();
     let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
-    let products = products_of(&running, &device.zones, &zones);
+    match release(plant, &device, &running, &zones).await? {
+        Some(release) => as_told(plant, &release).await,
+        None => Ok(None),
+    }
+}
+
+/// The release that is wanted of `device`, which proved to run `running`, whether or not it is accepted.
+pub(crate) async fn release(
+    plant: &Plant,
+    device: &Device,
+    running: &[ReleaseId],
+    zones: &Segmentation,
+) -> Result<Option<ReleaseId>, Refusal> {
+    let products = products_of(running, &device.zones, zones);
     // A device that proves nothing, where several products are accepted, is of the one that it was told of.
     let guess = running.is_empty() && products.len() > 1;
     let mut all = Vec::new();
     for product in products {
-        let told: Option<Held<TellRecord>> = fetch(store, told_key(&product, name)).await?;
+        let key = told_key(&product, &device.name);
+        let told: Option<Held<TellRecord>> = fetch(plant.store.as_ref(), key).await?;
         if guess && told.is_none() {
             continue;
         }
-        all.extend(of_product(plant, &product, told.map(|held| held.record), &running).await?);
+        all.extend(of_product(plant, &product, told.map(|held| held.record), running).await?);
     }
     // The attestor knows one: a gateway of two products is told first of the one that it does not run yet.
     let next = all.iter().find(|release| !running.contains(release)).or_else(|| all.first());
-    match next {
-        Some(release) => as_told(plant, release).await,
-        None => Ok(None),
-    }
+    Ok(next.cloned())
 }
 
 /// The release of `product` that is wanted: what a rollout that is under way told the device, else the product's.

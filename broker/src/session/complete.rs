@@ -14,12 +14,11 @@ use proto::{convert, v1};
 use super::admission::{Place, Placed, place};
 use super::challenge::Door;
 use super::issue::{Grants, issue, revoke, valid_serials};
-use super::kept;
 use super::proof::{Proven, prove};
 use super::recorded::Results;
 use super::ruling::{Ruling, in_order, rule};
 use super::software::RefusedKey;
-use super::{Refusal, software};
+use super::{Refusal, earlier, kept, software};
 use crate::audit::Event;
 use crate::golden::{self, Golden};
 use crate::metrics::{CertificateKind, Enrolled};
@@ -226,6 +225,8 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
         .put(device_key(name), stored(device)?)
         .put(attested_key(name), stored(&draft.attested)?);
     txn = expect_last(txn, name, draft.last.as_ref());
+    let last = draft.last.as_ref().map(|held| &held.record);
+    txn = earlier::remember(plant, txn, name, last, &draft.attested, draft.rebound).await?;
     let (key, expect) = draft.excused.expected();
     txn = note_would_refuse(plant, txn.expecting(key, expect), draft).await?;
     txn = declare(plant, txn, proven, name, now).await?;

@@ -14,6 +14,7 @@ pub mod begin;
 pub mod challenge;
 pub mod complete;
 pub mod credential;
+pub(crate) mod earlier;
 pub mod issue;
 pub(crate) mod kept;
 pub mod proof;

@@ -14,7 +14,7 @@ use policy::evidence::{Evidence, HardwareProof, Quote};
 use policy::reference::ReferenceValues;
 use policy::reference::dsse::{Envelope, SignedRelease, Unsigned};
 use policy::reference::keys::{ReleaseKey, ReleaseKeys};
-use policy::reference::learn::learn;
+use policy::reference::learn::{Lesson, learn};
 use policy::reference::manifest::Manifest;
 use policy::reference::state::ReleaseState;
 use policy::time::UnixTime;
@@ -53,8 +53,8 @@ impl Subject {
         let (ak, reference) = (signer.ak(), ReferenceValues::new());
         let mut subject = Self { evidence, signer, accepted: None, ak, reference, policy: policy() };
         let verified = subject.verify();
-        let (product, version) = ("edge".parse().unwrap(), "1".parse().unwrap());
-        let learned = learn(&[Measurements::from(&verified)], product, version, 1).unwrap();
+        let lesson = Lesson { id: "edge@1".parse().unwrap(), counter: 1, one_of: false };
+        let learned = learn(&[Measurements::from(&verified).into()], lesson).unwrap();
         let manifest = Manifest::parse(&(learned.manifest.render() + rules)).unwrap();
         subject.reference.insert(signed(&manifest), ReleaseState::Active).unwrap();
         subject

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::{Advisory, AdvisoryError, json, vers};
-use crate::component::affected::Affected;
+use crate::component::affected::{Affected, MAX_AFFECTED};
 use crate::component::purl::Purl;
 
 #[derive(Deserialize)]
@@ -87,17 +87,29 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Advisory, AdvisoryError> {
         return Err(AdvisoryError::Version(csaf.document.csaf_version.chars().take(40).collect()));
     }
     let known = products(csaf.product_tree);
-    let (mut wanted, mut open) = (BTreeSet::new(), 0usize);
+    let (mut wanted, mut bounds, mut open) = (BTreeSet::new(), BTreeSet::new(), 0usize);
     for status in csaf.vulnerabilities.unwrap_or_default().into_iter().filter_map(|one| one.product_status) {
-        for list in [status.known_affected, status.first_affected, status.last_affected] {
-            wanted.extend(list.unwrap_or_default());
+        wanted.extend(status.known_affected.unwrap_or_default());
+        for list in [status.first_affected, status.last_affected] {
+            bounds.extend(list.unwrap_or_default());
         }
         open = open.saturating_add(status.under_investigation.unwrap_or_default().len());
     }
     let (mut affected, mut notes) = (Vec::new(), Vec::new());
-    for id in wanted {
-        match product(&id, &known) {
+    // The first and the last affected version bound a range whose inside is not listed.
+    let of = |id: String, incomplete: bool| {
+        let found =
+            product(&id, &known).map(|one| Affected { incomplete: one.incomplete || incomplete, ..one });
+        (id, found)
+    };
+    let wanted = wanted.into_iter().map(|id| of(id, false));
+    for (id, found) in wanted.chain(bounds.into_iter().map(|id| of(id, true))) {
+        match found {
             Some(one) if affected.contains(&one) => {}
+            // Before the list is compared with itself too often.
+            Some(_) if affected.len() >= MAX_AFFECTED => {
+                return Err(AdvisoryError::TooMany { what: "packages", limit: MAX_AFFECTED });
+            }
             Some(one) => affected.push(one),
             None => notes.push(format!("the product {id} is affected and has no purl")),
         }

@@ -4,13 +4,12 @@
 //! else's event, must not pass for one that measured nothing: so the PCR must be explained, and what is in
 //! it besides images must be systemd's separator or satisfy an event rule.
 
-use super::matching::Mismatch;
+use super::matching::{Accepted, Mismatch};
 use super::measurements::Measurements;
 use crate::eventlog::image::{IMAGE_PCR, ImageMeasurement};
 use crate::eventlog::userspace::OS_SEPARATOR;
 use crate::evidence::linux::EventOrigin;
 use crate::evidence::verify::VerifiedEvent;
-use crate::reference::manifest::Manifest;
 use crate::reference::manifest::image::ImageRule;
 
 /// A way in which images differ from a release.
@@ -21,7 +20,8 @@ pub(super) enum ImageMismatch<'a> {
 }
 
 /// Adds everything in which the images of `seen` differ from what `manifest` accepts.
-pub(super) fn compare<'a>(manifest: &'a Manifest, seen: &Measurements<'a>, found: &mut Vec<Mismatch<'a>>) {
+pub(super) fn compare<'a>(accepted: Accepted<'a>, seen: &Measurements<'a>, found: &mut Vec<Mismatch<'a>>) {
+    let manifest = accepted.manifest;
     let rules = manifest.images();
     if rules.is_empty() {
         return;
@@ -39,7 +39,7 @@ pub(super) fn compare<'a>(manifest: &'a Manifest, seen: &Measurements<'a>, found
         }
         return;
     }
-    if !manifest.rules(IMAGE_PCR).any(|rule| rule.closes()) {
+    if !accepted.rules(IMAGE_PCR).any(|rule| rule.closes()) {
         let foreign = seen.events(IMAGE_PCR).filter(|event| !is_image_or_separator(event));
         found.extend(foreign.map(|event| Mismatch::Unexpected { event }));
     }

@@ -61,22 +61,47 @@ impl Mismatch<'_> {
     }
 }
 
-/// Everything in which `seen` differs from what `manifest` accepts; empty means approved.
+/// Everything in which `seen` differs from what `manifest` accepts; empty means approved. Of several variants the
+/// closest is told: first the one that nothing but silence speaks against.
 pub(super) fn mismatches<'a>(manifest: &'a Manifest, seen: &Measurements<'a>) -> Vec<Mismatch<'a>> {
-    let mut found = Vec::new();
-    for pcr in manifest.mentioned() {
-        compare_pcr(manifest, seen, pcr, &mut found);
+    let of_variant = |variant| {
+        let accepted = Accepted { manifest, variant };
+        let mut found = Vec::new();
+        for pcr in manifest.mentioned() {
+            compare_pcr(accepted, seen, pcr, &mut found);
+        }
+        images::compare(accepted, seen, &mut found);
+        found
+    };
+    let differing = |found: &Vec<Mismatch<'_>>| {
+        (found.iter().filter(|mismatch| !mismatch.is_silence()).count(), found.len())
+    };
+    // There is always a variant: without one nothing would be compared, so nothing must be approved.
+    let closest = manifest.variants().into_iter().map(of_variant).min_by_key(differing);
+    closest.unwrap_or_else(|| of_variant(None))
+}
+
+/// A release, as a boot of one of its variants is held against it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Accepted<'a> {
+    pub(super) manifest: &'a Manifest,
+    variant: Option<&'a str>,
+}
+
+impl<'a> Accepted<'a> {
+    /// The event rules of `pcr`, as written.
+    pub(super) fn rules(self, pcr: PcrIndex) -> impl Iterator<Item = &'a EventRule> {
+        self.manifest.rules_of(pcr, self.variant)
     }
-    images::compare(manifest, seen, &mut found);
-    found
 }
 
 fn compare_pcr<'a>(
-    manifest: &'a Manifest,
+    accepted: Accepted<'a>,
     seen: &Measurements<'a>,
     pcr: PcrIndex,
     found: &mut Vec<Mismatch<'a>>,
 ) {
+    let manifest = accepted.manifest;
     let Some(value) = seen.value(pcr) else {
         return found.push(Mismatch::NotQuoted { pcr });
     };
@@ -95,10 +120,10 @@ fn compare_pcr<'a>(
     }
     // Without an explanation there are no events to compare, and one reason says it.
     if seen.is_explained(pcr) {
-        compare_events(manifest, seen, pcr, found);
+        compare_events(accepted, seen, pcr, found);
         // A whole value says in which order everything came.
         if !manifest.pcrs().get(&seen.bank()).is_some_and(|rules| rules.contains_key(&pcr)) {
-            compare_order(manifest, seen, pcr, found);
+            compare_order(accepted, seen, pcr, found);
         }
         if let Some(rule) = manifest.secure_boot().filter(|_| SecureBootRule::pcr() == Some(pcr)) {
             let differing = secure_boot::mismatches(rule, seen.secure_boot());
@@ -108,15 +133,15 @@ fn compare_pcr<'a>(
 }
 
 fn compare_events<'a>(
-    manifest: &'a Manifest,
+    accepted: Accepted<'a>,
     seen: &Measurements<'a>,
     pcr: PcrIndex,
     found: &mut Vec<Mismatch<'a>>,
 ) {
     let (closing, absent): (Vec<&EventRule>, Vec<&EventRule>) =
-        manifest.rules(pcr).partition(|rule| rule.closes());
+        accepted.rules(pcr).partition(|rule| rule.closes());
     let mut open: Vec<&VerifiedEvent> = Vec::new();
-    let has_image_rules = !manifest.images().is_empty();
+    let has_image_rules = !accepted.manifest.images().is_empty();
     for event in seen.events(pcr).filter(|event| !(has_image_rules && is_image(event))) {
         if let Some(rule) = absent.iter().find(|rule| is_of_type(rule, event)) {
             found.push(Mismatch::Forbidden { rule, event });
@@ -132,13 +157,13 @@ fn compare_events<'a>(
 
 /// Applications that the release lists, and that ran before it allows them to.
 fn compare_order<'a>(
-    manifest: &'a Manifest,
+    accepted: Accepted<'a>,
     seen: &Measurements<'a>,
     pcr: PcrIndex,
     found: &mut Vec<Mismatch<'a>>,
 ) {
     for event in early::applications(seen, pcr) {
-        let mut listing = manifest.rules(pcr).filter(|rule| is_satisfied_by(rule, event)).peekable();
+        let mut listing = accepted.rules(pcr).filter(|rule| is_satisfied_by(rule, event)).peekable();
         let listed = listing.peek().copied();
         if let Some(rule) = listed.filter(|_| !listing.any(may_be_early)) {
             found.push(Mismatch::Early { rule, event });
@@ -311,7 +336,10 @@ impl Mismatch<'_> {
         let place = |event: &VerifiedEvent| {
             format!("PCR {pcr}, event {} ({})", event.position, EventType(event.event_type))
         };
-        let called = |rule: &EventRule| rule.name.clone().unwrap_or_else(|| rule.event_type.to_string());
+        let called = |rule: &EventRule| {
+            let name = rule.name.clone().unwrap_or_else(|| rule.event_type.to_string());
+            rule.variant.as_ref().map_or(name.clone(), |variant| format!("{name} ({variant})"))
+        };
         match self {
             Self::SecureBoot { of, .. } => of.sentence(&release.to_string()),
             Self::NotQuoted { .. } => {

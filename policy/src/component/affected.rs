@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::version::Scheme;
-use super::{Component, Purl};
+use super::{Component, Purl, distribution, purl};
 
 /// Most packages of one question: an advisory about a kernel names some thousand products.
 pub const MAX_AFFECTED: usize = 10_000;
@@ -43,25 +43,43 @@ impl Range {
         Self { events: vec![Event::Introduced("0".to_owned()), Event::Fixed(version.to_owned())] }
     }
 
-    /// Whether `version` is in the range: an event begins it at or before `version`, and none ended that since.
-    /// Nothing if it cannot be said.
+    /// Whether `version` is in the range: an event begins it at or before `version`, and none ended that since. A
+    /// range that only ends begins before every version. Nothing if it cannot be said.
+    ///
+    /// The last beginning decides: what ended it ended all before it. So one pass over the events is enough.
     #[must_use]
     pub fn contains(&self, scheme: Scheme, version: &str) -> Option<bool> {
-        let begins = |event: &Event| match event {
-            Event::Introduced(begin) | Event::After(begin) => {
-                Some((begin.clone(), matches!(event, Event::After(_))))
-            }
+        let (begun, unknown) = self.last_beginning(scheme, version)?;
+        let certain = match begun {
+            Some(begin) => self.is_open(scheme, begin, version),
+            None => Some(false),
+        };
+        // A beginning that cannot be compared may be the last one.
+        if unknown && certain != Some(true) { None } else { certain }
+    }
+
+    /// The last beginning at or before `version`, and whether there are some that cannot be compared with it.
+    fn last_beginning(&self, scheme: Scheme, version: &str) -> Option<(Option<&str>, bool)> {
+        let begins = self.events.iter().filter_map(|event| match event {
+            Event::Introduced(begin) => Some((begin.as_str(), false)),
+            Event::After(begin) => Some((begin.as_str(), true)),
             Event::Fixed(_) | Event::LastAffected(_) => None,
-        };
-        let within = |(begin, after): (String, bool)| {
-            let begun =
-                at_least(scheme, version, &begin).map(|order| order.is_gt() || (!after && order.is_eq()));
-            match begun {
-                Some(false) => Some(false),
-                begun => all([begun, self.is_open(scheme, &begin, version)]),
+        });
+        let (mut last, mut unknown, mut stated) = (None, false, false);
+        for (begin, after) in begins {
+            stated = true;
+            match at_least(scheme, version, begin) {
+                Some(order) if order.is_gt() || (!after && order.is_eq()) => {
+                    last = match last {
+                        Some(known) if at_least(scheme, begin, known)?.is_lt() => Some(known),
+                        _ => Some(begin),
+                    };
+                }
+                Some(_) => {}
+                None => unknown = true,
             }
-        };
-        any(self.events.iter().filter_map(begins).map(within))
+        }
+        Some((if stated { last } else { Some(BEFORE_ALL) }, unknown))
     }
 
     /// Whether nothing ended what began at `begin` before `version`.
@@ -72,7 +90,7 @@ impl Range {
                 Event::LastAffected(end) => (end, true),
                 Event::Introduced(_) | Event::After(_) => return Some(true),
             };
-            let ended = scheme.compare(version, end).map(|order| order.is_gt() || (!last && order.is_eq()));
+            let ended = ended(scheme, version, end, last);
             // An end before the beginning is that of another branch.
             let ours = at_least(scheme, end, begin).map(Ordering::is_ge);
             all([ended, ours]).map(|ends| !ends)
@@ -81,9 +99,42 @@ impl Range {
     }
 }
 
-/// The order of `version` to where a range begins; `0` is before every version.
+/// Where a range begins that begins before every version (OSV schema).
+const BEFORE_ALL: &str = "0";
+
+/// The order of `version` to where a range begins.
 fn at_least(scheme: Scheme, version: &str, begin: &str) -> Option<Ordering> {
-    if begin == "0" { Some(Ordering::Greater) } else { scheme.compare(version, begin) }
+    match (version, begin) {
+        (BEFORE_ALL, BEFORE_ALL) => Some(Ordering::Equal),
+        (_, BEFORE_ALL) => Some(Ordering::Greater),
+        (BEFORE_ALL, _) => Some(Ordering::Less),
+        _ => order(scheme, version, begin),
+    }
+}
+
+/// The order, unless it comes from an epoch that one of them leaves out: people and tools do, and `1:9.18.19` is not
+/// past a fix that is written as `9.18.24`.
+fn order(scheme: Scheme, one: &str, other: &str) -> Option<Ordering> {
+    let order = scheme.compare(one, other)?;
+    if !matches!(scheme, Scheme::Deb | Scheme::Rpm) {
+        return Some(order);
+    }
+    match (one.split_once(':'), other.split_once(':')) {
+        (Some((_, bare)), None) => scheme.compare(bare, other).filter(|bare| *bare == order),
+        (None, Some((_, bare))) => scheme.compare(one, bare).filter(|bare| *bare == order),
+        _ => Some(order),
+    }
+}
+
+/// Whether `version` is past `end`, which is the last one or the first one that is not.
+fn ended(scheme: Scheme, version: &str, end: &str, last: bool) -> Option<bool> {
+    // An RPM without its release may be any build of its version, also one before the fix.
+    let unbuilt = scheme == Scheme::Rpm && !version.contains('-');
+    let order = order(scheme, version, end)?;
+    if unbuilt && order.is_eq() && end.contains('-') {
+        return None;
+    }
+    Some(order.is_gt() || (!last && order.is_eq()))
 }
 
 /// Whether one is so; nothing if none is for sure and one may be.
@@ -191,13 +242,15 @@ impl Affected {
         if self.ranges.is_empty() && self.versions.is_empty() {
             return if self.incomplete { None } else { Some(true) };
         }
-        let version = version?;
+        let version = version.map(str::trim).filter(|version| !version.is_empty())?;
         let scheme = Scheme::of(self.package.package_type());
         // An explicit list is complete: a version that is not spelled like one of it is not in it unless equal.
+        let plain = |text: &str| text.trim().trim_start_matches(['v', 'V', '=']).to_ascii_lowercase();
+        let spelled = plain(version);
         let listed = self
             .versions
             .iter()
-            .any(|one| one == version || scheme.compare(one, version) == Some(Ordering::Equal));
+            .any(|one| plain(one) == spelled || scheme.compare(one, version) == Some(Ordering::Equal));
         let ranges = self.ranges.iter().map(|range| range.contains(scheme, version));
         match any(ranges.chain([Some(listed)])) {
             Some(false) if self.incomplete => None,
@@ -211,12 +264,18 @@ impl Affected {
         if purl.package_type() != self.package.package_type() {
             return None;
         }
-        let comparable = |of: &Purl| of.namespace().map(|text| self.package.comparable(text));
+        let comparable = |of: &Purl| of.namespace().map(|text| self.package.comparable_namespace(text));
         match (comparable(&self.package), comparable(purl)) {
             (wanted, found) if wanted == found => {}
             // Whoever asks without a distribution asks about all of them.
             (None, Some(_)) if purl.is_distributed() => {}
             (Some(_), None) if purl.is_distributed() => return Some(Some(Doubt::Distribution)),
+            // What is rebuilt from another distribution may carry its packages.
+            (Some(wanted), Some(found))
+                if purl.is_distributed() && !distribution::are_two(&wanted, &found) =>
+            {
+                return Some(Some(Doubt::Distribution));
+            }
             _ => return None,
         }
         match (self.package.distribution(), purl.distribution()) {
@@ -246,6 +305,27 @@ impl Inquiry {
         Self(by_name)
     }
 
+    /// Whether something is asked of a distribution's packages that a document with these components cannot answer:
+    /// none of them has the name, and none says which source package it was built from. Advisories of distributions
+    /// name source packages.
+    #[must_use]
+    pub fn needs_sources(&self, components: &[Component]) -> bool {
+        let asked = |of: &Purl| {
+            let packages = self.0.values().flatten().map(|one| &one.package);
+            packages.into_iter().any(|package| package.package_type() == of.package_type())
+        };
+        let named = |component: &Component| {
+            let purl = component.purl.as_ref().map(Purl::name);
+            purl.is_some_and(|name| self.0.contains_key(&rough(name)))
+                || self.0.contains_key(&rough(&component.name))
+        };
+        let distributed = |component: &&Component| {
+            component.purl.as_ref().is_some_and(|purl| purl.is_distributed() && asked(purl))
+        };
+        components.iter().any(|component| distributed(&component))
+            && components.iter().all(|component| component.sources.is_empty() && !named(component))
+    }
+
     /// How `component` is affected, for certain if by any; nothing only if it certainly is not.
     #[must_use]
     pub fn applies_to(&self, component: &Component) -> Option<Match> {
@@ -258,5 +338,5 @@ impl Inquiry {
 
 /// The same for all spellings of a name in any type of package.
 fn rough(name: &str) -> String {
-    name.to_ascii_lowercase().replace(['_', '.'], "-")
+    purl::folded(name)
 }

@@ -19,7 +19,54 @@ const CODE_NAMES: [(&str, &str, &str); 14] = [
 ];
 
 /// Distributions whose point releases are one release.
-const BY_MAJOR: [&str; 8] = ["debian", "rhel", "redhat", "centos", "rocky", "almalinux", "fedora", "ol"];
+const BY_MAJOR: [&str; 8] =
+    ["debian", "redhat", "centos", "rocky", "almalinux", "fedora", "oracle", "amazon"];
+/// Distributions that publish advisories of their own. Others are rebuilt from one of these, or may be.
+const OWN: [&str; 14] = [
+    "debian",
+    "ubuntu",
+    "alpine",
+    "wolfi",
+    "chainguard",
+    "redhat",
+    "rocky",
+    "almalinux",
+    "fedora",
+    "oracle",
+    "amazon",
+    "suse",
+    "photon",
+    "azurelinux",
+];
+/// Other names of distributions, in purls and in `ID` of os-release.
+const ALIASES: [(&str, &str); 15] = [
+    ("rhel", "redhat"),
+    ("red-hat", "redhat"),
+    ("rockylinux", "rocky"),
+    ("alma", "almalinux"),
+    ("ol", "oracle"),
+    ("oraclelinux", "oracle"),
+    ("amzn", "amazon"),
+    ("amazonlinux", "amazon"),
+    ("sles", "suse"),
+    ("sled", "suse"),
+    ("opensuse", "suse"),
+    ("opensuse-leap", "suse"),
+    ("opensuse-tumbleweed", "suse"),
+    ("centos-stream", "centos"),
+    ("mariner", "azurelinux"),
+];
+
+/// The name of a distribution here.
+pub(super) fn id_of(text: &str) -> String {
+    let text = text.to_ascii_lowercase();
+    ALIASES.iter().find(|(alias, _)| *alias == text).map_or(text, |(_, id)| (*id).to_owned())
+}
+
+/// Whether these are certainly two distributions, each with its own packages.
+pub(super) fn are_two(one: &str, other: &str) -> bool {
+    one != other && OWN.contains(&one) && OWN.contains(&other)
+}
 
 /// A release of a distribution.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,25 +88,33 @@ impl Distribution {
         let (id, release) = match text.rsplit_once('-') {
             Some((id, release)) => (id.to_owned(), release.to_owned()),
             None if text.trim_start_matches('v').starts_with(digit) => {
-                (namespace.unwrap_or_default().to_ascii_lowercase(), text)
+                (namespace.unwrap_or_default().to_owned(), text)
             }
             None => (text, String::new()),
         };
-        let number = release.trim_start_matches('v');
+        let id = id_of(&id);
+        // What follows the number, as in `22.04:LTS`, is no part of it.
+        let number =
+            release.trim_start_matches('v').split(|c: char| !digit(c) && c != '.').next().unwrap_or("");
         let parts = if BY_MAJOR.contains(&id.as_str()) { 1 } else { 2 };
-        let release = number.split('.').take(parts).collect::<Vec<_>>().join(".");
-        let known = release.starts_with(digit).then_some(release);
+        let release: Vec<&str> = number.split('.').filter(|part| !part.is_empty()).take(parts).collect();
+        let known = (!release.is_empty()).then(|| release.join("."));
         Self { id, release: known }
     }
 
     /// Whether it is the same release as `other`; nothing if that cannot be said.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> Option<bool> {
-        match (&self.release, &other.release) {
-            _ if self == other => Some(true),
-            (Some(one), Some(another)) => Some(self.id == other.id && one == another),
-            _ => None,
+        if self == other {
+            return Some(true);
         }
+        if self.id != other.id {
+            return if are_two(&self.id, &other.id) { Some(false) } else { None };
+        }
+        let (one, another) = (self.release.as_deref()?, other.release.as_deref()?);
+        // `3` says less than `3.18`.
+        let alike = one.split('.').zip(another.split('.')).all(|(one, another)| one == another);
+        if alike { None } else { Some(false) }
     }
 }
 
@@ -81,5 +136,12 @@ mod tests {
         assert_eq!(same("alpine-3.18", "alpine-3.19"), Some(false));
         assert_eq!(same("sid", "bookworm"), None);
         assert_eq!(same("sid", "sid"), Some(true));
+        assert_eq!(same("rhel-9.2", "redhat-9"), Some(true));
+        assert_eq!(same("ubuntu-22.04:LTS", "jammy"), Some(true));
+        assert_eq!(same("alpine-3", "alpine-3.18"), None);
+        assert_eq!(same("alpine-3", "alpine-2.7"), Some(false));
+        assert_eq!(same("debian-12", "ubuntu-22.04"), Some(false));
+        assert_eq!(same("raspbian-12", "debian-12"), None, "rebuilt from it, maybe");
+        assert_eq!(same("el9", "redhat-9"), None);
     }
 }

@@ -114,18 +114,36 @@ impl Purl {
         purl.to_string().parse()
     }
 
+    /// `namespace` as this type of package compares it; that of a distribution by the name that it has here.
+    #[must_use]
+    pub(super) fn comparable_namespace(&self, namespace: &str) -> String {
+        if self.is_distributed() { super::distribution::id_of(namespace) } else { self.comparable(namespace) }
+    }
+
     /// `name` as this type of package compares it.
     #[must_use]
     pub(super) fn comparable(&self, name: &str) -> String {
         match self.package_type.as_str() {
-            // PEP 503.
-            "pypi" => name.to_ascii_lowercase().replace(['_', '.'], "-"),
+            "pypi" => folded(name),
             "deb" | "apk" | "npm" | "composer" | "github" | "bitbucket" | "golang" | "hex" | "nuget" => {
                 name.to_ascii_lowercase()
             }
             _ => name.to_owned(),
         }
     }
+}
+
+/// `name` as PEP 503 compares it: runs of `-`, `_` and `.` are one `-`.
+pub(super) fn folded(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '-' | '_' | '.' if out.ends_with('-') => {}
+            '-' | '_' | '.' => out.push('-'),
+            c => out.push(c.to_ascii_lowercase()),
+        }
+    }
+    out
 }
 
 fn malformed(text: &str, reason: &packageurl::Error) -> PurlError {

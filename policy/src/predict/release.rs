@@ -3,20 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::pe::{Pe, PeError};
-use super::rules::{Phase, Rules};
-use super::uki::{Profile, Uki, UkiError};
+use super::rules::{Image, Phase, Rules};
+use super::uki::{Uki, UkiError};
 use crate::appraisal::BOOT_PCRS;
 use crate::reference::draft::Draft;
 use crate::reference::event_type::EventType;
 use crate::reference::learn_words::unconstrained;
 use crate::reference::manifest::image::ImageRule;
+use crate::reference::manifest::variant::MAX_VARIANTS;
 use crate::reference::manifest::{EventRule, Expectation, Manifest, ManifestFaults};
 use crate::reference::release::ReleaseId;
 use crate::tpm::alg::{HashAlg, HashValue};
 use crate::tpm::pcr::PcrIndex;
 
-/// Most images of one release: with two digests each, in two banks, they fit into a rule.
-pub const MAX_UKIS: usize = 16;
+/// Most images of one release: each is a variant of it.
+pub const MAX_UKIS: usize = MAX_VARIANTS;
 /// Most boot loaders that start one another: shim, its fallback, a menu and a kernel are four.
 pub const MAX_LOADERS: usize = 16;
 
@@ -62,6 +63,16 @@ pub enum PredictError {
     /// Two releases under one name.
     #[error("the draft and its base are both {0}; give the draft a new version")]
     SameName(ReleaseId),
+    /// The earlier release has variants of its own where nothing was predicted.
+    #[error(
+        "{base} has variants in PCR {pcr}, which no image says anything about; write those rules without a variant, or take another base"
+    )]
+    BaseVariants {
+        /// The earlier release.
+        base: ReleaseId,
+        /// The PCR.
+        pcr: PcrIndex,
+    },
     /// What was predicted makes no manifest.
     #[error("what was predicted makes no manifest: {0}")]
     Manifest(ManifestFaults),
@@ -114,8 +125,7 @@ pub fn predict(
 ) -> Result<Predicted, PredictError> {
     bounded(artefacts)?;
     let counter = next_counter(&id, counter, base)?;
-    let ukis =
-        artefacts.ukis.iter().map(|uki| read_uki(uki, artefacts.profile)).collect::<Result<Vec<_>, _>>()?;
+    let ukis = read_ukis(artefacts)?;
     let mut draft =
         Draft { files: artefacts.files.clone(), images: artefacts.images.clone(), ..Draft::default() };
     let mut notes = Vec::new();
@@ -127,11 +137,14 @@ pub fn predict(
     // Two sections with the same content are one rule: rules say nothing about the number of events.
     let mut seen = Vec::new();
     draft.events.retain(|rule| {
-        let key = (rule.pcr, rule.event_type, rule.expectation.clone());
+        let key = (rule.pcr, rule.event_type, rule.expectation.clone(), rule.variant.clone());
         let is_new = !seen.contains(&key);
         seen.push(key);
         is_new
     });
+    if let Some(base) = base {
+        one_kind_of_variants(&draft, base)?;
+    }
     let manifest = draft.complete(id, counter, base).map_err(PredictError::Manifest)?;
     if let Some(base) = base {
         let kept: Vec<String> = BOOT_PCRS.iter().filter(|pcr| **pcr != 4).map(ToString::to_string).collect();
@@ -171,13 +184,29 @@ fn next_counter(id: &ReleaseId, counter: Option<u64>, base: Option<&Manifest>) -
     Ok(wanted)
 }
 
-fn read_uki<'a>(artefact: &Artefact<'a>, profile: u32) -> Result<(Uki<'a>, Profile<'a>), PredictError> {
-    let read = || {
+/// The images, each a variant of the release where there are several.
+fn read_ukis<'a>(artefacts: &Artefacts<'a>) -> Result<Vec<Image<'a>>, PredictError> {
+    let several = artefacts.ukis.len() > 1;
+    let read = |(number, artefact): (u32, &Artefact<'a>)| {
         let uki = Uki::parse(artefact.bytes)?;
-        let profile = uki.profile(profile)?;
-        Ok((uki, profile))
+        let profile = uki.profile(artefacts.profile)?;
+        Ok(Image { uki, profile, variant: several.then(|| format!("image {number}")) })
     };
-    read().map_err(|why| PredictError::Artefact { name: artefact.name.clone(), why })
+    let named = |(number, artefact): (u32, &Artefact<'a>)| {
+        read((number, artefact)).map_err(|why| PredictError::Artefact { name: artefact.name.clone(), why })
+    };
+    (1..).zip(&artefacts.ukis).map(named).collect()
+}
+
+/// A boot is of one variant, so what was predicted and what stays of the base cannot both have some.
+fn one_kind_of_variants(draft: &Draft, base: &Manifest) -> Result<(), PredictError> {
+    let has_variant = |rule: &&EventRule| rule.variant.is_some();
+    let predicted = draft.events.iter().find(has_variant);
+    let stays = base.events().iter().filter(|rule| !draft.replaced.contains(&rule.pcr)).find(has_variant);
+    match (predicted, stays) {
+        (Some(_), Some(rule)) => Err(PredictError::BaseVariants { base: base.id().clone(), pcr: rule.pcr }),
+        _ => Ok(()),
+    }
 }
 
 /// A section of one of the images cannot be hashed; which one, its name tells.
@@ -189,7 +218,7 @@ fn in_images(artefacts: &Artefacts<'_>, why: PeError) -> PredictError {
 /// PCR 4. Of an earlier release stay what firmware starts before it boots, and what is no application.
 fn boot_loader(
     artefacts: &Artefacts<'_>,
-    ukis: &[(Uki<'_>, Profile<'_>)],
+    ukis: &[Image<'_>],
     rules: &Rules<'_>,
     base: Option<&Manifest>,
     draft: &mut Draft,
@@ -211,8 +240,11 @@ fn boot_loader(
         draft.events.extend(rules.loader(&pe, format!("boot loader {number}")));
         notes.extend(unaligned(&pe, &loader.name));
     }
-    draft.events.extend(rules.images(ukis).map_err(|why| in_images(artefacts, why))?);
-    notes.extend(ukis.iter().zip(&artefacts.ukis).filter_map(|((uki, _), of)| unaligned(uki.pe(), &of.name)));
+    for (image, of) in ukis.iter().zip(&artefacts.ukis) {
+        draft.events.extend(rules.image(image).map_err(|why| in_images(artefacts, why))?);
+        notes.extend(image.variant.iter().map(|variant| format!("variant \"{variant}\" is {}", of.name)));
+        notes.extend(unaligned(image.uki.pe(), &of.name));
+    }
     draft.replaced.insert(pcr);
     // A kernel inside an image is an application of its own, unless Secure Boot is on.
     let predicted = artefacts.loaders.len().saturating_add(ukis.len().min(1).saturating_mul(2));
@@ -241,20 +273,24 @@ fn unaligned(pe: &Pe<'_>, name: &str) -> Option<String> {
 /// PCRs 9, 11 and 12.
 fn images(
     artefacts: &Artefacts<'_>,
-    ukis: &[(Uki<'_>, Profile<'_>)],
+    ukis: &[Image<'_>],
     banks: &[HashAlg],
     draft: &mut Draft,
     notes: &mut Vec<String>,
 ) -> Result<(), PeError> {
     let rules = Rules::new(banks);
     draft.replaced.extend([9, 11, 12].into_iter().filter_map(PcrIndex::new));
-    draft.events.extend(rules.sections(ukis, artefacts.phase)?);
+    for image in ukis {
+        draft.events.extend(rules.sections(image)?);
+    }
+    draft.events.extend(rules.phases(artefacts.phase));
     if artefacts.side_cars {
         notes.push("PCRs 9 and 12 are left open for what stands beside the image".to_owned());
         return Ok(());
     }
-    match rules.linux(ukis)? {
-        Some(linux) => draft.events.extend(linux),
+    let linux = ukis.iter().map(|image| rules.linux(image)).collect::<Result<Option<Vec<_>>, _>>()?;
+    match linux {
+        Some(linux) => draft.events.extend(linux.into_iter().flatten()),
         None => notes.push(
             "PCR 9 is left open: what this stub puts into the initrd is not known here, or differs from boot to boot"
                 .to_owned(),

@@ -51,6 +51,20 @@ impl Phase {
     }
 }
 
+/// An image, with the profile that is booted and the variant of the release that it is, if there are others.
+pub(super) struct Image<'a> {
+    pub(super) uki: Uki<'a>,
+    pub(super) profile: Profile<'a>,
+    pub(super) variant: Option<String>,
+}
+
+impl Image<'_> {
+    /// The rule, held together with all others of the image: what is in one image is not accepted with another.
+    fn bound(&self, rule: EventRule) -> EventRule {
+        EventRule { variant: self.variant.clone(), ..rule }
+    }
+}
+
 /// Makes rules with the digests of these banks.
 pub(super) struct Rules<'b> {
     banks: &'b [HashAlg],
@@ -78,34 +92,30 @@ impl<'b> Rules<'b> {
 
     /// PCR 4: a boot loader, started.
     pub(super) fn loader(&self, loader: &Pe<'_>, name: String) -> Option<EventRule> {
-        Self::rule(4, EventType::EFI_BOOT_SERVICES_APPLICATION, self.image(loader), false, name)
+        Self::rule(4, EventType::EFI_BOOT_SERVICES_APPLICATION, self.started(loader), false, name)
     }
 
-    /// PCR 4: one of the images is started, and its kernel, which firmware measures too where Secure Boot does not
-    /// make the stub go past it.
-    pub(super) fn images(&self, ukis: &[(Uki<'_>, Profile<'_>)]) -> Result<Vec<EventRule>, PeError> {
-        let (mut images, mut kernels) = (Digests::new(), Digests::new());
-        for (uki, profile) in ukis {
-            images.extend(self.image(uki.pe()));
-            let Some(linux) = profile.section(".linux") else { continue };
-            if let Ok(kernel) = Pe::parse(&linux.content()?) {
-                kernels.extend(self.each(|bank| kernel.authenticode(bank)));
-            }
+    /// PCR 4: the image is started, and its kernel, which firmware measures too where Secure Boot does not make the
+    /// stub go past it.
+    pub(super) fn image(&self, image: &Image<'_>) -> Result<Vec<EventRule>, PeError> {
+        let mut kernels = Digests::new();
+        if let Some(linux) = image.profile.section(".linux")
+            && let Ok(kernel) = Pe::parse(&linux.content()?)
+        {
+            kernels.extend(self.each(|bank| kernel.authenticode(bank)));
         }
         let application = EventType::EFI_BOOT_SERVICES_APPLICATION;
-        let image = Self::rule(4, application, images, false, "unified kernel image".to_owned());
+        let started = self.started(image.uki.pe());
+        let uki = Self::rule(4, application, started, false, "unified kernel image".to_owned());
         let kernel = Self::rule(4, application, kernels, true, "kernel in the image".to_owned());
-        Ok(image.into_iter().chain(kernel).collect())
+        Ok(uki.into_iter().chain(kernel).map(|rule| image.bound(rule)).collect())
     }
 
-    /// PCR 11: names and contents of the sections, and the words of the phases.
-    pub(super) fn sections(
-        &self,
-        ukis: &[(Uki<'_>, Profile<'_>)],
-        phase: Option<Phase>,
-    ) -> Result<Vec<EventRule>, PeError> {
+    /// PCR 11: names and contents of the sections.
+    pub(super) fn sections(&self, image: &Image<'_>) -> Result<Vec<EventRule>, PeError> {
+        let profile = &image.profile;
         let mut names: Vec<String> = Vec::new();
-        for section in ukis.iter().flat_map(|(_, profile)| profile.sections()) {
+        for section in profile.sections() {
             let name = section.name().into_owned();
             if !names.contains(&name) {
                 names.push(name);
@@ -113,28 +123,25 @@ impl<'b> Rules<'b> {
         }
         let mut rules = Vec::new();
         for name in names {
-            let (mut contents, mut optional) = (Digests::new(), false);
-            for (_, profile) in ukis {
-                let measured = stub::measures(profile.stub(), &name);
-                let mut found = profile.sections().iter().filter(|section| section.name() == name).peekable();
-                optional |= measured != Measured::Always || found.peek().is_none();
-                for section in found.filter(|_| measured != Measured::Never) {
-                    let content = section.content()?;
-                    contents.extend(self.each(|bank| bank.hash(&[&content])));
-                }
+            let measured = stub::measures(profile.stub(), &name);
+            if measured == Measured::Never {
+                continue;
             }
+            let mut contents = Digests::new();
+            for section in profile.sections().iter().filter(|section| section.name() == name) {
+                let content = section.content()?;
+                contents.extend(self.each(|bank| bank.hash(&[&content])));
+            }
+            let optional = measured != Measured::Always;
             let heading = self.each(|bank| bank.hash(&[name.as_bytes(), &[0]]));
-            if !contents.is_empty() {
-                rules.extend(Self::rule(11, EventType::IPL, heading, optional, format!("name {name}")));
-                rules.extend(Self::rule(11, EventType::IPL, contents, optional, format!("section {name}")));
-            }
+            rules.extend(Self::rule(11, EventType::IPL, heading, optional, format!("name {name}")));
+            rules.extend(Self::rule(11, EventType::IPL, contents, optional, format!("section {name}")));
         }
-        rules.extend(self.phases(phase));
-        Ok(rules)
+        Ok(rules.into_iter().map(|rule| image.bound(rule)).collect())
     }
 
-    /// With a phase, the words until then and no later ones; without, any.
-    fn phases(&self, phase: Option<Phase>) -> Vec<EventRule> {
+    /// PCR 11: the words of the phases. With a phase, those until then and no later ones; without, any.
+    pub(super) fn phases(&self, phase: Option<Phase>) -> Vec<EventRule> {
         let last = phase.map(Phase::word);
         let until = PHASES.iter().position(|word| Some(*word) == last).unwrap_or(PHASES.len());
         let words = PHASES.iter().take(until.saturating_add(1));
@@ -146,14 +153,13 @@ impl<'b> Rules<'b> {
     }
 
     /// PCR 9: what Linux measures when it starts, if the stub's way with the initrd is known.
-    pub(super) fn linux(&self, ukis: &[(Uki<'_>, Profile<'_>)]) -> Result<Option<Vec<EventRule>>, PeError> {
+    pub(super) fn linux(&self, image: &Image<'_>) -> Result<Option<Vec<EventRule>>, PeError> {
         let (mut options, mut initrds) = (Digests::new(), Digests::new());
-        for (_, profile) in ukis {
-            for bank in self.banks {
-                let Some(digests) = initrd::digests(profile, *bank)? else { return Ok(None) };
-                initrds.extend(digests);
-            }
-            let Some(line) = profile.section(".cmdline") else { continue };
+        for bank in self.banks {
+            let Some(digests) = initrd::digests(&image.profile, *bank)? else { return Ok(None) };
+            initrds.extend(digests);
+        }
+        if let Some(line) = image.profile.section(".cmdline") {
             for text in load_options(&line.content()?) {
                 options.extend(self.each(|bank| bank.hash(&[&text])));
             }
@@ -161,7 +167,7 @@ impl<'b> Rules<'b> {
         // Linux measures the options since 6.0 and the initrd since 5.11; the image holds both.
         let options = Self::rule(9, EventType::EVENT_TAG, options, true, "kernel command line".to_owned());
         let initrd = Self::rule(9, EventType::EVENT_TAG, initrds, true, "initrd".to_owned());
-        Ok(Some(options.into_iter().chain(initrd).collect()))
+        Ok(Some(options.into_iter().chain(initrd).map(|rule| image.bound(rule)).collect()))
     }
 
     /// PCR 12: the number of a profile that is not the first.
@@ -176,7 +182,7 @@ impl<'b> Rules<'b> {
     }
 
     /// The image's own hash, and the one that it has once it is signed.
-    fn image(&self, pe: &Pe<'_>) -> Digests {
+    fn started(&self, pe: &Pe<'_>) -> Digests {
         let signed = self.banks.iter().filter_map(|bank| pe.authenticode_once_signed(*bank));
         self.each(|bank| pe.authenticode(bank)).into_iter().chain(signed).collect()
     }
@@ -190,7 +196,7 @@ impl<'b> Rules<'b> {
     ) -> Option<EventRule> {
         let pcr = PcrIndex::new(pcr)?;
         let expectation = Expectation::OneOf { digests, optional, early: false };
-        let rule = EventRule { pcr, event_type, expectation, name: Some(name) };
+        let rule = EventRule { pcr, event_type, expectation, name: Some(name), variant: None };
         matches!(&rule.expectation, Expectation::OneOf { digests, .. } if !digests.is_empty()).then_some(rule)
     }
 }

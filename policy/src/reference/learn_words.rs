@@ -1,6 +1,7 @@
 //! What was left out of a learned release, in words for whoever reviews it.
 
-use super::learn::{DifferingEvent, LearnNote, Learned};
+use super::hash_text::HashText;
+use super::learn::{BootEvent, DifferingEvent, LearnNote, Learned, MAX_ONE_OF};
 use super::manifest::Manifest;
 use crate::appraisal::BOOT_PCRS;
 
@@ -22,6 +23,12 @@ pub fn describe(learned: &Learned, names: &[String]) -> Vec<String> {
     }
     sentences.extend(unconstrained(&learned.manifest));
     sentences
+}
+
+/// One sentence for each thing that speaks against learning from one of the devices.
+#[must_use]
+pub fn describe_warnings(learned: &Learned, names: &[String]) -> Vec<String> {
+    learned.warnings.iter().map(|(place, warning)| warning.sentence(name_at(names, *place))).collect()
 }
 
 /// Says which PCRs of the boot a draft leaves open, if it does.
@@ -50,6 +57,11 @@ pub fn name_at(names: &[String], place: usize) -> &str {
     names.get(place.saturating_sub(1)).map_or("a device", String::as_str)
 }
 
+fn each_value(values: &[HashText], names: &[String]) -> String {
+    let one = |(place, value)| format!("{} has {value}", name_at(names, place));
+    (1..).zip(values).map(one).collect::<Vec<_>>().join(", ")
+}
+
 /// A note in words; those about unstable PCRs are told together.
 fn sentence(note: &LearnNote, names: &[String]) -> Option<String> {
     let of = |place: usize| name_at(names, place);
@@ -61,11 +73,36 @@ fn sentence(note: &LearnNote, names: &[String]) -> Option<String> {
         LearnNote::NotQuoted { pcr, device } => {
             format!("PCR {pcr}: the evidence of {} lacks it", of(*device))
         }
-        LearnNote::ValuesDiffer { pcr, values } => {
-            let values: Vec<String> =
-                (1..).zip(values).map(|(place, value)| format!("{} has {value}", of(place))).collect();
-            format!("PCR {pcr} differs: {}", values.join(", "))
+        LearnNote::BootsDiffer { pcr, device, events } => {
+            let one = |event: &BootEvent| {
+                let when = if event.last { "last" } else { "earlier" };
+                format!("{} {} only in the {when} one", event.event_type, event.digest)
+            };
+            let told: Vec<String> = events.iter().map(one).collect();
+            let told = if told.is_empty() { "no event tells why".to_owned() } else { told.join("; ") };
+            format!(
+                "PCR {pcr} is left out, it is not stable: two boots of {} differ in it: {told}",
+                of(*device)
+            )
         }
+        LearnNote::ValuesDiffer { pcr, values } => {
+            format!("PCR {pcr} is left out, its values differ: {}", each_value(values, names))
+        }
+        LearnNote::OneOfValues { pcr, values } => {
+            format!("PCR {pcr} may have each of these values: {}", each_value(values, names))
+        }
+        LearnNote::OneOfBoots { pcrs, devices } => {
+            let pcrs: Vec<String> = pcrs.iter().map(ToString::to_string).collect();
+            let one = |(number, places): (usize, &Vec<usize>)| {
+                let places: Vec<&str> = places.iter().map(|place| of(*place)).collect();
+                format!("boot {number} is that of {}", places.join(", "))
+            };
+            let ways: Vec<String> = (1..).zip(devices).map(one).collect();
+            format!("PCR {} may be as in each of these boots: {}", pcrs.join(", "), ways.join("; "))
+        }
+        LearnNote::TooMany { pcr, found } => format!(
+            "PCR {pcr} is left out: the devices differ in {found} ways, and at most {MAX_ONE_OF} of one PCR are accepted"
+        ),
         LearnNote::EventsDiffer { pcr, events } => {
             let one = |event: &DifferingEvent| {
                 let owners: Vec<&str> = event.devices.iter().map(|place| of(*place)).collect();

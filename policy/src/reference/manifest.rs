@@ -29,6 +29,8 @@
 //! pass both. An application in PCR 4 that ran before the firmware called a boot option satisfies only a rule
 //! with `early = true`, unless the PCR has a whole value, which is exact. The section `[ima]` is about files that ran since ([`ima`]); without it none is appraised.
 //!
+//! Rules that hold together have the same `variant` ([`variant`]): a boot satisfies those of one of them.
+//!
 //! `[secure_boot]` asks for Secure Boot, for keys by the SHA-256 of their variables' contents, and that everything
 //! that vouched for an image is listed ([`secure_boot`]).
 //!
@@ -47,6 +49,7 @@ mod read;
 mod render;
 pub mod sbom;
 pub mod secure_boot;
+pub mod variant;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -113,6 +116,8 @@ pub struct EventRule {
     pub expectation: Expectation,
     /// What the digest is, for people: `kernel`.
     pub name: Option<String>,
+    /// The kind of boot that it is about ([`variant`]); every kind if there is none.
+    pub variant: Option<String>,
 }
 
 impl EventRule {
@@ -123,6 +128,12 @@ impl EventRule {
             Expectation::Absent => None,
         };
         digests.into_iter().flatten().filter(move |digest| digest.alg() == bank)
+    }
+
+    /// Whether a boot of `variant` is held against it.
+    #[must_use]
+    pub fn is_of(&self, variant: Option<&str>) -> bool {
+        self.variant.is_none() || self.variant.as_deref() == variant
     }
 
     /// Whether the event may be missing.
@@ -252,15 +263,14 @@ impl Manifest {
         values.chain(self.events.iter().map(|rule| rule.pcr)).chain(state).collect()
     }
 
-    /// The PCRs that the release constrains in every respect: by value, by a closed list of events, or PCR 7 by
+    /// The PCRs that the release constrains in every respect: by value, by a list of events closed in every variant, or PCR 7 by
     /// a closed `[secure_boot]`.
     #[must_use]
     pub fn constrained(&self) -> BTreeSet<PcrIndex> {
         let values = self.pcrs.values().flat_map(BTreeMap::keys).copied();
-        let closed = self.events.iter().filter(|rule| rule.closes()).map(|rule| rule.pcr);
         let state =
             self.secure_boot.as_ref().filter(|rule| rule.closes()).and_then(|_| SecureBootRule::pcr());
-        values.chain(closed).chain(state).collect()
+        values.chain(self.closed()).chain(state).collect()
     }
 }
 
@@ -301,6 +311,8 @@ struct EventDocument<'a> {
     early: bool,
     absent: bool,
     name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<&'a str>,
 }
 
 impl<'a> From<&'a EventRule> for EventDocument<'a> {
@@ -319,6 +331,7 @@ impl<'a> From<&'a EventRule> for EventDocument<'a> {
             early,
             absent: !rule.closes(),
             name: rule.name.as_deref(),
+            variant: rule.variant.as_deref(),
         }
     }
 }

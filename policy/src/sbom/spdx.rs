@@ -61,7 +61,8 @@ fn package_components(package: Package) -> Result<Vec<Component>, SbomError> {
     let sources: Vec<Source> = package.source_info.as_deref().and_then(source).into_iter().collect();
     let mut purls: Vec<Option<Purl>> = Vec::new();
     for reference in package.external_refs.unwrap_or_default() {
-        if reference.reference_type.as_deref() == Some("purl") {
+        // SPDX writes the type as a word or as the end of a URI.
+        if reference.reference_type.is_some_and(|kind| kind == "purl" || kind.ends_with("/purl")) {
             let text = bounded("purl", reference.reference_locator.unwrap_or_default())?;
             purls.push(text.parse().ok());
         }

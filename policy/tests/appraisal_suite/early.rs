@@ -8,6 +8,7 @@ use policy::reference::manifest::Manifest;
 use policy::reference::state::ReleaseState::Active;
 
 use crate::boot::{BSA, Boot, CALL, IPL, boot_rules, manifest, reference, whole};
+use crate::learn::lesson;
 
 /// The boot of the kernel `k` whose boot loader ran before the firmware called it.
 fn early() -> Boot {
@@ -104,8 +105,7 @@ fn row_23_where_no_call_is_told_the_separator_is_the_line() {
 #[test]
 fn row_23_what_was_early_is_learned_as_early() {
     let replayed = early().replayed();
-    let learned =
-        learn(&[replayed.measurements()], "edge-box".parse().unwrap(), "1.4.0".parse().unwrap(), 7).unwrap();
+    let learned = learn(&[replayed.measurements().into()], lesson(false)).unwrap();
     let text = learned.manifest.render();
     assert_eq!(text.matches("early = true").count(), 1, "{text}");
     assert_eq!(held_against(&early(), learned.manifest).record().verdict, Verdict::Affirming);

@@ -1,32 +1,48 @@
 //! What devices agree on is learned, what differs or varies is told.
 
 use policy::appraisal::Verdict;
-use policy::appraisal::measurements::Measurements;
 use policy::evidence::HardwareProof;
+use policy::evidence::endorsement::Weight;
+use policy::evidence::flaw::Flaw;
 use policy::reference::hash_text::HashText;
-use policy::reference::learn::{LearnError, LearnNote, Learned, MAX_DEVICES, learn};
+use policy::reference::learn::{
+    LearnError, LearnNote, LearnWarning, Learned, Lesson, MAX_DEVICES, ReferenceDevice, learn,
+};
+use policy::reference::learn_words::{describe, describe_warnings};
+use policy::reference::manifest::Manifest;
 use policy::reference::state::ReleaseState::Active;
 use proptest::prelude::*;
 
 use crate::boot::{BSA, Boot, IPL, Replayed, hash, pcr, reference};
 
+pub(crate) fn lesson(one_of: bool) -> Lesson {
+    Lesson { id: "edge-box@1.4.0".parse().unwrap(), counter: 7, one_of }
+}
+
 fn learn_from(boots: &[Boot]) -> Result<Learned, LearnError> {
+    taught(boots, false)
+}
+
+/// Learns, and accepts each of the few ways in which the boots differ if `one_of`.
+fn taught(boots: &[Boot], one_of: bool) -> Result<Learned, LearnError> {
     let replayed: Vec<Replayed> = boots.iter().map(Boot::replayed).collect();
-    let devices: Vec<Measurements<'_>> = replayed.iter().map(Replayed::measurements).collect();
-    learn(&devices, "edge-box".parse().unwrap(), "1.4.0".parse().unwrap(), 7)
+    let devices: Vec<ReferenceDevice<'_>> =
+        replayed.iter().map(|boot| ReferenceDevice::from(boot.measurements())).collect();
+    learn(&devices, lesson(one_of))
 }
 
 fn notes_of(learned: &Learned, number: u8) -> Vec<&LearnNote> {
-    let about = |note: &&LearnNote| {
-        let pcr = match note {
-            LearnNote::Unstable { pcr }
-            | LearnNote::Unexplained { pcr, .. }
-            | LearnNote::NotQuoted { pcr, .. }
-            | LearnNote::ValuesDiffer { pcr, .. }
-            | LearnNote::EventsDiffer { pcr, .. }
-            | LearnNote::NoEvents { pcr } => *pcr,
-        };
-        pcr == number
+    let about = |note: &&LearnNote| match note {
+        LearnNote::Unstable { pcr }
+        | LearnNote::Unexplained { pcr, .. }
+        | LearnNote::NotQuoted { pcr, .. }
+        | LearnNote::BootsDiffer { pcr, .. }
+        | LearnNote::ValuesDiffer { pcr, .. }
+        | LearnNote::EventsDiffer { pcr, .. }
+        | LearnNote::OneOfValues { pcr, .. }
+        | LearnNote::TooMany { pcr, .. }
+        | LearnNote::NoEvents { pcr } => *pcr == number,
+        LearnNote::OneOfBoots { pcrs, .. } => pcrs.contains(&number),
     };
     learned.notes.iter().filter(about).collect()
 }
@@ -91,6 +107,121 @@ fn devices_that_prove_nothing_teach_nothing() {
     assert_eq!(learn_from(&many).unwrap_err(), LearnError::TooManyDevices(MAX_DEVICES + 1));
 }
 
+fn release_of(boot: &Boot, manifest: &Manifest) -> Option<String> {
+    let forecast = boot.forecast(&reference(&[(manifest.clone(), Active)]));
+    forecast.record().release.as_ref().map(ToString::to_string)
+}
+
+#[test]
+fn one_differing_event_is_one_of_several_if_that_is_asked_for() {
+    let (first, second) = (Boot::of("kernel A").without(".linux"), Boot::of("kernel B").without(".linux"));
+    // What is loaded is measured twice: into PCR 4 and into PCR 11. Here only PCR 4 differs.
+    let [first, second] = [first, second].map(|boot| {
+        let events = boot.events.iter().filter(|(pcr, ..)| *pcr != 11).cloned().collect();
+        Boot { events, ..boot }
+    });
+    let learned = taught(&[first.clone(), second.clone()], true).unwrap();
+    let [LearnNote::OneOfBoots { pcrs, devices }] = notes_of(&learned, 4)[..] else { panic!() };
+    assert_eq!((pcrs.as_slice(), devices.as_slice()), (&[4][..], &[vec![1], vec![2]][..]));
+    assert!(learned.manifest.events().iter().all(|rule| rule.variant.is_none()));
+    let reference = reference(&[(learned.manifest, Active)]);
+    for boot in [first.clone(), second] {
+        assert_eq!(boot.forecast(&reference).record().verdict, Verdict::Affirming);
+    }
+    let other = first.with("kernel A", "kernel C").forecast(&reference);
+    assert_eq!(other.record().findings[0].name.as_deref(), Some("boot application 2"));
+    assert_eq!(other.record().findings[0].expected.len(), 2);
+}
+
+#[test]
+fn what_was_seen_together_is_accepted_together_only() {
+    let (first, second) = (Boot::of("kernel A"), Boot::of("kernel B"));
+    let learned = taught(&[first.clone(), second.clone(), first.clone()], true).unwrap();
+    let constrained: Vec<u8> = learned.manifest.constrained().iter().map(|pcr| pcr.number()).collect();
+    assert_eq!(constrained, [0, 2, 4, 7, 11]);
+    assert_eq!(learned.manifest.variants(), [Some("boot 1"), Some("boot 2")]);
+    assert!(release_of(&first, &learned.manifest).is_some());
+    assert!(release_of(&second, &learned.manifest).is_some());
+    // The kernel that firmware started is that of one device, the one that the stub took that of the other.
+    let mut mixed = first;
+    mixed.events[11].2 = "kernel B".to_owned();
+    assert_eq!(release_of(&mixed, &learned.manifest), None);
+    let names = ["press-7", "press-8", "press-9"].map(str::to_owned);
+    let told = describe(&learned, &names).join("\n");
+    assert!(told.contains("boot 1 is that of press-7, press-9; boot 2 is that of press-8"), "{told}");
+}
+
+#[test]
+fn more_ways_than_a_person_reviews_are_left_out() {
+    let boots: Vec<Boot> = ["a", "b", "c", "d", "e"].map(Boot::of).into();
+    let learned = taught(&boots, true).unwrap();
+    assert_eq!(notes_of(&learned, 4), [&LearnNote::TooMany { pcr: 4, found: 5 }]);
+    assert!(!learned.manifest.mentioned().contains(&pcr(4)));
+}
+
+#[test]
+fn differing_values_are_each_accepted_if_that_is_asked_for() {
+    let (first, second) = (Boot::of("k"), Boot::of("k").with("SecureBoot=1", "SecureBoot=0"));
+    let learned = taught(&[first.clone(), second.clone()], true).unwrap();
+    assert!(matches!(notes_of(&learned, 7)[..], [LearnNote::OneOfValues { pcr: 7, .. }]));
+    let reference = reference(&[(learned.manifest, Active)]);
+    for boot in [first, second] {
+        assert_eq!(boot.forecast(&reference).record().verdict, Verdict::Affirming);
+    }
+}
+
+#[test]
+fn what_differs_between_boots_of_one_device_is_refused_by_name() {
+    let (last, earlier) = (Boot::of("k").and(9, IPL, "grubenv 2"), Boot::of("k").and(9, IPL, "grubenv 1"));
+    let (last, earlier) = (last.replayed(), earlier.replayed());
+    let device = ReferenceDevice {
+        last: last.measurements(),
+        earlier: vec![last.measurements(), earlier.measurements()],
+        verdict: None,
+    };
+    // Asking for one of several does not make it stable.
+    for one_of in [false, true] {
+        let learned = learn(&[device.clone(), last.measurements().into()], lesson(one_of)).unwrap();
+        assert!(!learned.manifest.mentioned().contains(&pcr(9)));
+        let [LearnNote::BootsDiffer { device: 1, events, .. }] = notes_of(&learned, 9)[..] else { panic!() };
+        let told: Vec<(HashText, bool)> = events.iter().map(|event| (event.digest, event.last)).collect();
+        assert_eq!(told, [(HashText(hash("grubenv 2")), true), (HashText(hash("grubenv 1")), false)]);
+        let words = describe(&learned, &["press-7".to_owned()]).join("\n");
+        assert!(
+            words.contains("PCR 9 is left out, it is not stable: two boots of press-7 differ"),
+            "{words}"
+        );
+        assert!(
+            words.contains(&format!("EV_IPL {} only in the last one", HashText(hash("grubenv 2")))),
+            "{words}"
+        );
+    }
+}
+
+#[test]
+fn a_workbench_is_warned_of() {
+    let flaw = Flaw { id: "tpm_deny".to_owned(), weight: Weight::Vulnerable, sentence: "old".to_owned() };
+    let mut boot = Boot::of("k").and(8, IPL, "kernel_cmdline: ro quiet systemd.debug_shell init=/bin/sh");
+    boot.flaws = vec![flaw];
+    let (boot, fine) = (boot.replayed(), Boot::of("k").replayed());
+    let last = boot.measurements();
+    let bench = ReferenceDevice { last, earlier: Vec::new(), verdict: Some(Verdict::Unappraised) };
+    let good = ReferenceDevice { verdict: Some(Verdict::Affirming), ..fine.measurements().into() };
+    let learned = learn(&[good, bench], lesson(false)).unwrap();
+    let option = |option: &str| (2, LearnWarning::DebugOption { pcr: 8, option: option.to_owned() });
+    assert_eq!(
+        learned.warnings,
+        [
+            option("systemd.debug_shell"),
+            option("init=/bin/sh"),
+            (2, LearnWarning::Tpm { sentence: "tpm_deny: old".to_owned() }),
+            (2, LearnWarning::NotAffirming { verdict: Verdict::Unappraised }),
+        ]
+    );
+    let words = describe_warnings(&learned, &["press-7".to_owned(), "press-8".to_owned()]);
+    assert_eq!(words[3], "press-8 is itself not affirming: its last appraisal is unappraised");
+}
+
 fn any_boot() -> impl Strategy<Value = Boot> {
     let event = (0_u8..16, prop_oneof![Just(BSA), Just(IPL), Just(3_u32), Just(4)], "[a-c]");
     (prop::collection::vec(event, 0..12), prop::collection::vec(0_u8..16, 0..3)).prop_map(
@@ -111,9 +242,9 @@ proptest! {
     /// Whatever was learned, the devices it was learned from do not mismatch it.
     #[test]
     fn a_learned_release_matches_every_device_it_was_learned_from(
-        boots in prop::collection::vec(any_boot(), 1..4),
+        boots in prop::collection::vec(any_boot(), 1..4), one_of: bool,
     ) {
-        if let Ok(learned) = learn_from(&boots) {
+        if let Ok(learned) = taught(&boots, one_of) {
             let id = learned.manifest.id().clone();
             let reference = reference(&[(learned.manifest, Active)]);
             for boot in &boots {

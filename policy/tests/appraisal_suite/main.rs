@@ -13,5 +13,7 @@ mod ima;
 mod image;
 mod learn;
 mod mismatch;
+mod recorded_boot;
 mod secure_boot;
+mod variant;
 mod verdict;

@@ -1,7 +1,5 @@
 //! What a release asks of Secure Boot, and what each difference is told as.
 
-use std::path::Path;
-
 use policy::appraisal::claims::{Claim, ClaimValue};
 use policy::appraisal::finding::{Finding, FindingKind};
 use policy::appraisal::{Forecast, Verdict, forecast};
@@ -14,9 +12,9 @@ use policy::reference::hash_text::HashText;
 use policy::reference::manifest::Manifest;
 use policy::reference::state::ReleaseState::Active;
 use policy::tpm::alg::{HashAlg, HashValue};
-use policy::tpm::pcr::PcrValues;
 
 use crate::boot::{Boot, NOW, boot_rules, manifest, pcr, policy_of, reference};
+use crate::recorded_boot::recorded;
 
 const GLOBAL: &str = "61dfe48bca93d211aa0d00e098032b8c";
 const SECURITY: &str = "cbb219d73a3d9645a3bcdad00e67656f";
@@ -268,22 +266,6 @@ fn evidence_without_a_state_satisfies_no_section() {
     let finding = reason(&forecast);
     assert_eq!(finding.kind, FindingKind::SecureBootState);
     assert!(finding.sentence.contains("does not tell its state"), "{}", finding.sentence);
-}
-
-/// A recorded boot of the project, and what a quote of it showed.
-#[expect(clippy::disallowed_methods, reason = "tests read recorded logs")]
-fn recorded(boot: &str) -> (Vec<u8>, PcrValues) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/measured-boot").join(boot);
-    let mut values = PcrValues::new(HashAlg::Sha256);
-    for line in String::from_utf8(std::fs::read(folder.join("pcrs.txt")).unwrap()).unwrap().lines() {
-        let mut fields = line.split(':');
-        let (bank, index, digits) = (fields.next(), fields.next().unwrap(), fields.next().unwrap());
-        let index: u8 = index.parse().unwrap();
-        if bank == Some("sha256") && index < 16 {
-            values.set(pcr(index), HashValue::from_hex(HashAlg::Sha256, &digits.to_lowercase()).unwrap());
-        }
-    }
-    (std::fs::read(folder.join("eventlog.bin")).unwrap(), values)
 }
 
 /// A release of the real boot `boot-a` is written from what its log tells; the same machine with Secure Boot off

@@ -7,7 +7,7 @@ use policy::appraisal::forecast;
 use policy::appraisal::measurements::Measurements;
 use policy::appraisal::policy::Mode;
 use policy::evidence::verify::{EvidenceError, GrammarError};
-use policy::reference::learn::learn;
+use policy::reference::learn::{Lesson, learn};
 use policy::reference::manifest::Manifest;
 use policy::reference::state::ReleaseState;
 use policy::tpm::alg::{HashAlg, HashValue};
@@ -79,8 +79,8 @@ fn row_23_an_early_application_of_a_real_machine_is_flagged() {
         ("tpm2-tools-arch-linux", 0),
     ] {
         let verified = replayed(&folder, name).verify().unwrap();
-        let (product, version) = ("edge-box".parse().unwrap(), "1".parse().unwrap());
-        let learned = learn(&[Measurements::from(&verified)], product, version, 1).unwrap();
+        let lesson = Lesson { id: "edge-box@1".parse().unwrap(), counter: 1, one_of: false };
+        let learned = learn(&[Measurements::from(&verified).into()], lesson).unwrap();
         let text = learned.manifest.render();
         assert_eq!(text.matches("early = true\n").count(), early, "{name}");
         let strict = Manifest::parse(&text.replace("early = true\n", "")).unwrap();

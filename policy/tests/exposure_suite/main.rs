@@ -4,6 +4,7 @@
 
 mod advisory;
 mod affected;
+mod hostile;
 mod purl;
 mod release;
 mod sbom;

@@ -2238,6 +2238,9 @@ pub struct LearnReleaseRequest {
     pub product: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub version: ::prost::alloc::string::String,
+    /// What differs in few ways is accepted in each of them, in place of being left out.
+    #[prost(bool, tag = "4")]
+    pub one_of: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LearnReleaseResponse {
@@ -2246,6 +2249,9 @@ pub struct LearnReleaseResponse {
     pub manifest: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "2")]
     pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What speaks against learning from these devices.
+    #[prost(string, repeated, tag = "3")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ApplyReleaseRequest {
@@ -3003,6 +3009,9 @@ pub struct GetZoneResponse {
     pub devices: u32,
     #[prost(uint32, tag = "4")]
     pub certificate_seconds: u32,
+    /// The zone as it is, to be sent back with a change of it.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 /// How a zone is administered; what is left out stays.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3021,6 +3030,9 @@ pub struct SetZoneRequest {
     pub accept_observed: bool,
     #[prost(string, tag = "6")]
     pub reason: ::prost::alloc::string::String,
+    /// What the caller saw of the zone; a zone that is another by then is refused with the difference.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetZoneResponse {
@@ -3053,6 +3065,9 @@ pub struct ForecastEnforcementResponse {
     pub unknown: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint32, tag = "6")]
     pub unknown_count: u32,
+    /// The zone as it is, to be sent back with a change of it.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WouldBeRefused {
@@ -3097,12 +3112,18 @@ pub struct AllowConduitRequest {
     pub conduit: ::core::option::Option<Conduit>,
     #[prost(bool, tag = "2")]
     pub dry_run: bool,
+    /// What the caller saw of the conduit; one that is another by then is refused with the difference.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AllowConduitResponse {
     /// Devices whose trust files change.
     #[prost(string, repeated, tag = "1")]
     pub affected: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What it was before, to be sent back after a dry run.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CloseConduitRequest {
@@ -3110,11 +3131,17 @@ pub struct CloseConduitRequest {
     pub conduit: ::core::option::Option<Conduit>,
     #[prost(bool, tag = "2")]
     pub dry_run: bool,
+    /// What the caller saw of the conduit; one that is another by then is refused with the difference.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CloseConduitResponse {
     #[prost(string, repeated, tag = "1")]
     pub affected: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What it was before, to be sent back after a dry run.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListConduitsRequest {}

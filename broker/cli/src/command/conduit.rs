@@ -5,7 +5,7 @@ use policy::id::{ServiceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::Schedule;
 use proto::convert;
-use proto::v1::{AllowConduitRequest, CloseConduitRequest, Conduit, ListConduitsRequest};
+use proto::v1::{AllowConduitRequest, CloseConduitRequest, Conduit, ListConduitsRequest, Seen};
 use serde::Serialize;
 
 use crate::args::DryRun;
@@ -150,6 +150,8 @@ impl View for Conduits {
 struct Changed {
     dry_run: bool,
     conduit: ConduitView,
+    /// What it was, in words; none from a broker that does not say.
+    before: Option<String>,
     affected: Vec<String>,
 }
 
@@ -175,37 +177,60 @@ async fn allow(args: AllowArgs, session: &Session) -> Result<Report> {
         accept_observed: args.accept_observed,
         ..args.ends.into()
     };
-    let request = AllowConduitRequest { conduit: Some(conduit.clone()), dry_run };
-    let answer = session.client().await?.allow_conduit(request).await.map_err(|s| failed(&s))?;
+    let mut request = AllowConduitRequest { conduit: Some(conduit.clone()), dry_run: true, seen: None };
+    let mut client = session.client().await?;
+    let mut answer = client.allow_conduit(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
+    if !dry_run {
+        // Whoever changes the conduit between the two calls is not overwritten.
+        (request.dry_run, request.seen) = (false, answer.seen);
+        answer = client.allow_conduit(request).await.map_err(|s| failed(&s))?.into_inner();
+    }
     let verb = if dry_run { "would be allowed to open" } else { "may open" };
-    changed(session, conduit, dry_run, verb, answer.into_inner().affected)
+    let change = Changed {
+        dry_run,
+        conduit: conduit.into(),
+        before: words_of(answer.seen),
+        affected: answer.affected,
+    };
+    changed(session, verb, change)
 }
 
 async fn close(args: CloseArgs, session: &Session) -> Result<Report> {
     let dry_run = args.dry_run.dry_run;
     let conduit = Conduit::from(args.ends);
-    let request = CloseConduitRequest { conduit: Some(conduit.clone()), dry_run };
-    let answer = session.client().await?.close_conduit(request).await.map_err(|s| failed(&s))?;
+    let mut request = CloseConduitRequest { conduit: Some(conduit.clone()), dry_run: true, seen: None };
+    let mut client = session.client().await?;
+    let mut answer = client.close_conduit(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
+    if !dry_run {
+        (request.dry_run, request.seen) = (false, answer.seen);
+        answer = client.close_conduit(request).await.map_err(|s| failed(&s))?.into_inner();
+    }
     let verb = if dry_run { "would no longer be allowed to open" } else { "may no longer open" };
-    changed(session, conduit, dry_run, verb, answer.into_inner().affected)
+    let change = Changed {
+        dry_run,
+        conduit: conduit.into(),
+        before: words_of(answer.seen),
+        affected: answer.affected,
+    };
+    changed(session, verb, change)
 }
 
-fn changed(
-    session: &Session,
-    conduit: Conduit,
-    dry_run: bool,
-    verb: &str,
-    affected: Vec<String>,
-) -> Result<Report> {
+fn words_of(seen: Option<Seen>) -> Option<String> {
+    seen.map(|seen| seen.words)
+}
+
+fn changed(session: &Session, verb: &str, change: Changed) -> Result<Report> {
+    let Changed { conduit, before, affected, .. } = &change;
     let text = format!(
-        "{} {verb} {} of {}; trust files change on {}: {}",
+        "{} {verb} {} of {}{}; trust files change on {}: {}",
         conduit.from,
         conduit.service,
         conduit.to,
+        before.as_ref().map_or_else(String::new, |before| format!(", which was {before}")),
         words::count(affected.len(), "device"),
-        words::list(&affected)
+        words::list(affected)
     );
-    session.report(&Sentence { text, fields: Changed { dry_run, conduit: conduit.into(), affected } })
+    session.report(&Sentence { text, fields: change })
 }
 
 #[cfg(test)]

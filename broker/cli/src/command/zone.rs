@@ -412,9 +412,12 @@ const fn people(two_person: bool) -> &'static str {
 async fn set(args: SetArgs, session: &Session) -> Result<Report> {
     let dry_run = args.dry_run.dry_run;
     let two_person = Some(args.two_person == Switch::On);
-    let request =
-        SetZoneRequest { name: args.name.to_string(), two_person, dry_run, ..SetZoneRequest::default() };
-    let answer = session.client().await?.set_zone(request).await.map_err(|s| failed(&s))?;
+    let mut client = session.client().await?;
+    let name = args.name.to_string();
+    let looked = client.get_zone(GetZoneRequest { name: name.clone() }).await.map_err(|s| failed(&s))?;
+    let seen = looked.into_inner().seen;
+    let request = SetZoneRequest { name, two_person, dry_run, seen, ..SetZoneRequest::default() };
+    let answer = client.set_zone(request).await.map_err(|s| failed(&s))?;
     let zone = ZoneView::from(answer.into_inner().zone.unwrap_or_default());
     let verb = if dry_run { "would need" } else { "need" };
     let text = format!("changes of zone {} {verb} {}", zone.name, people(zone.two_person));

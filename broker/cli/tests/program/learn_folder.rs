@@ -1,6 +1,6 @@
 //! `touchstone golden learn --from-evidence`, run as a program.
 
-use crate::evidence::{Evidence, MAGIC, QUOTE};
+use crate::evidence::{Evidence, MAGIC, NONCE, QUOTE};
 use crate::tool::run;
 
 #[test]
@@ -34,6 +34,54 @@ fn several_folders_keep_what_agrees() {
     a.write("both.toml", ran.stdout.as_bytes());
     let ran = a.appraise(a.path("both.toml").to_str().unwrap_or_default(), &[]);
     assert_eq!((ran.code, &ran.json()["verdict"]), (3, &"warning".into()), "{ran:?}");
+}
+
+#[test]
+fn one_of_several_is_learned_if_that_is_asked_for_and_whole() {
+    let (a, b) = (Evidence::of("boot-a"), Evidence::of("boot-b"));
+    let line = ["golden", "learn", "--from-evidence", a.folder(), "--from-evidence", b.folder(), "--one-of"];
+    let ran = run(&line);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains("variant = \"boot 1\"") && ran.stdout.contains("pcr = 4"), "{ran:?}");
+    assert!(ran.stderr.contains("PCR 4, 11 may be as in each of these boots"), "{ran:?}");
+    for boot in [&a, &b] {
+        boot.write("both.toml", ran.stdout.as_bytes());
+        let ran = boot.appraise(boot.path("both.toml").to_str().unwrap_or_default(), &[]);
+        assert_eq!((ran.code, &ran.json()["verdict"]), (0, &"affirming".into()), "{ran:?}");
+    }
+}
+
+#[test]
+fn two_boots_under_one_key_are_one_device_and_what_differs_is_refused() {
+    let (a, b) = (Evidence::of("boot-a"), Evidence::of("boot-b"));
+    let key = a.quote();
+    b.write("ak.pub", &a.read("ak.pub")).write("nonce.bin", NONCE);
+    b.sign(&key, &b.attest(MAGIC, QUOTE, NONCE));
+    let line = ["golden", "learn", "--from-evidence", a.folder(), "--from-evidence", b.folder(), "--one-of"];
+    let ran = run(&line);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stderr.contains("PCR 4 is left out, it is not stable: two boots of"), "{ran:?}");
+    assert!(ran.stderr.contains("EV_EFI_BOOT_SERVICES_APPLICATION sha256:"), "{ran:?}");
+    assert!(!ran.stdout.contains("pcr = 4") && ran.stdout.contains("pcr = 9"), "{ran:?}");
+}
+
+#[test]
+fn a_workbench_is_warned_of_in_the_draft_and_beside_it() {
+    let boot = Evidence::of("boot-c");
+    let ran = run(&["golden", "learn", "--from-evidence", boot.folder()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for text in ["Secure Boot is off on", "trusts a key for tests in db: CN=Touchstone test vector db"] {
+        assert!(ran.stdout.contains(text) && ran.stderr.contains(text), "{text}: {ran:?}");
+    }
+    assert!(ran.stdout.starts_with("# warning: "), "{ran:?}");
+    boot.write("draft.toml", ran.stdout.as_bytes());
+    let shown = run(&["golden", "show", boot.path("draft.toml").to_str().unwrap_or_default()]);
+    assert!(shown.code == 0 && shown.stdout.starts_with("schema = 1"), "{shown:?}");
+    let ran = run(&["golden", "learn", "--from-evidence", boot.folder(), "-o", "json"]);
+    assert!(
+        ran.json()["warnings"][0].as_str().is_some_and(|text| text.contains("Secure Boot is off")),
+        "{ran:?}"
+    );
 }
 
 #[test]

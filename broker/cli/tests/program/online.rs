@@ -67,6 +67,8 @@ fn a_list_is_asked_page_by_page() {
 #[test]
 fn what_waits_for_a_second_person_is_6() {
     let broker = FakeBroker::start();
+    let seen = Some(Seen { revision: 9, words: "observing".to_owned() });
+    broker.answers("get_zone", &GetZoneResponse { seen: seen.clone(), ..Default::default() });
     broker.lets_wait("set_zone", "00112233aabbccdd").lets_wait("readmit_device", "00112233aabbccdd");
     let ran = broker.run(&["zone", "set", "cell-3", "--two-person", "off"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (6, ""), "{ran:?}");
@@ -75,7 +77,7 @@ fn what_waits_for_a_second_person_is_6() {
     let waits = serde_json::json!({ "schema": 1, "waits": true, "change": "00112233aabbccdd" });
     assert_eq!((ran.code, ran.json()), (6, waits), "{ran:?}");
     let asked: Vec<SetZoneRequest> = broker.asked("set_zone");
-    assert_eq!(asked[0].two_person, Some(false));
+    assert_eq!((asked[0].two_person, &asked[0].seen), (Some(false), &seen));
 }
 
 #[test]
@@ -253,7 +255,8 @@ fn an_unsigned_manifest_is_planned_as_such() {
 #[test]
 fn a_dry_run_says_so_to_the_broker() {
     let broker = FakeBroker::start();
-    let answer = AllowConduitResponse { affected: vec!["press-7".to_owned(), "hist-1".to_owned()] };
+    let seen = Some(Seen { revision: 3, words: "closed".to_owned() });
+    let answer = AllowConduitResponse { affected: vec!["press-7".to_owned(), "hist-1".to_owned()], seen };
     broker.answers("allow_conduit", &answer);
     let line =
         ["conduit", "allow", "--from", "cell-3", "--to", "historian", "--service", "opcua", "--dry-run"];
@@ -261,9 +264,23 @@ fn a_dry_run_says_so_to_the_broker() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(
         ran.stdout,
-        "cell-3 would be allowed to open opcua of historian; trust files change on 2 devices: press-7, hist-1\n"
+        "cell-3 would be allowed to open opcua of historian, which was closed; trust files change on 2 devices: press-7, hist-1\n"
     );
     assert!(broker.asked::<AllowConduitRequest>("allow_conduit")[0].dry_run);
+}
+
+#[test]
+fn a_conduit_is_changed_as_it_was_seen() {
+    let broker = FakeBroker::start();
+    let seen = Some(Seen { revision: 3, words: "open".to_owned() });
+    let answer = CloseConduitResponse { affected: Vec::new(), seen };
+    broker.answers("close_conduit", &answer).answers("close_conduit", &answer);
+    let ran =
+        broker.run(&["conduit", "close", "--from", "cell-3", "--to", "historian", "--service", "opcua"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let asked: Vec<CloseConduitRequest> = broker.asked("close_conduit");
+    let asked: Vec<_> = asked.into_iter().map(|one| (one.dry_run, one.seen)).collect();
+    assert_eq!(asked, [(true, None), (false, answer.seen)]);
 }
 
 #[test]

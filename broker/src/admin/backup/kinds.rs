@@ -4,6 +4,7 @@
 use policy::audit::SignedSeal;
 
 use crate::record::audit::{AUDIT_KEY, AuditSigning, SEAL, SEALS};
+use crate::record::boot::{BOOT, EarlierBoot};
 use crate::record::change::{CHANGE, Change};
 use crate::record::device::{
     AK, ATTESTED, AkOwner, Attested, CertifiedKeyOwner, DEVICE, Device, EK, HELD, HeldCertificates,
@@ -70,6 +71,7 @@ const MANY: &[(&str, Reads)] = &[
     (ADMIN, as_kind::<Administrator>),
     (DEVICE, as_kind::<Device>),
     (ATTESTED, as_kind::<Attested>),
+    (BOOT, as_kind::<EarlierBoot>),
     (EK, as_kind::<Tpm>),
     (PENDING, as_kind::<Pending>),
     (TOKEN, as_kind::<Token>),

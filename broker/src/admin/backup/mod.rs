@@ -27,6 +27,7 @@ pub(super) use self::snapshot::{Snapshot, snapshot};
 use super::reach::Reach;
 use crate::plant::Plant;
 use crate::record::RecordError;
+use crate::record::boot::{BOOT, EarlierBoot};
 use crate::record::change::{CHANGE, Change};
 use crate::record::device::{ATTESTED, Attested, StoredLogs};
 use crate::record::golden::{RELEASE, ReleaseRecord};
@@ -109,7 +110,7 @@ pub(super) struct NamedBlob {
 }
 
 /// Prefixes of the records that name blobs.
-const NAMING: [&str; 4] = [ATTESTED, RELEASE, CHANGE, SBOM];
+const NAMING: [&str; 5] = [ATTESTED, BOOT, RELEASE, CHANGE, SBOM];
 
 /// Every blob that a record of the store names; evidence from before `since` is named no more.
 pub(crate) async fn blobs_in_use(
@@ -135,7 +136,8 @@ pub(crate) async fn blobs_in_use(
 
 /// Whether the record speaks of evidence from before `since`.
 fn outlived(key: &str, value: &[u8], since: UnixTime) -> Result<bool, DecodeError> {
-    Ok(key.starts_with(ATTESTED) && decode::<Attested>(key, value)?.at < since)
+    Ok(key.starts_with(ATTESTED) && decode::<Attested>(key, value)?.at < since
+        || key.starts_with(BOOT) && decode::<EarlierBoot>(key, value)?.at < since)
 }
 
 /// The blobs that a record names; its kinds are those of [`NAMING`].
@@ -145,6 +147,11 @@ fn named_blobs(key: &str, value: &[u8]) -> Result<Vec<NamedBlob>, DecodeError> {
         let logs = attested.logs.iter().flat_map(StoredLogs::blobs);
         let blobs = [attested.evidence, attested.result].into_iter().chain(logs);
         return Ok(blobs.map(|digest| NamedBlob { digest, needed: false }).collect());
+    }
+    if key.starts_with(BOOT) {
+        let boot: EarlierBoot = decode(key, value)?;
+        let logs = [boot.firmware, boot.userspace].into_iter().flatten();
+        return Ok(logs.map(|digest| NamedBlob { digest, needed: false }).collect());
     }
     if key.starts_with(CHANGE) {
         let change: Change = decode(key, value)?;

@@ -14,6 +14,8 @@ use super::{Exposure, Line};
 use crate::admin::device::view::{DeviceView, State};
 use crate::plant::Plant;
 use crate::record::device::{Attested, Decision};
+use crate::rollout::wanted;
+use crate::session::Refusal;
 use crate::session::recorded::results;
 
 /// What every device is judged by.
@@ -47,9 +49,13 @@ enum Ran {
     Releases(BTreeSet<ReleaseId>, Option<String>),
 }
 
-pub(super) async fn judge(plant: &Plant, ground: &Ground<'_>, view: &DeviceView) -> Judgement {
+pub(super) async fn judge(
+    plant: &Plant,
+    ground: &Ground<'_>,
+    view: &DeviceView,
+) -> Result<Judgement, Refusal> {
     if view.state == State::Retired {
-        return Judgement::Gone;
+        return Ok(Judgement::Gone);
     }
     let ran = match &view.attested {
         Some(attested) if view.device.ak.is_some() => ran(plant, view, attested).await,
@@ -59,14 +65,18 @@ pub(super) async fn judge(plant: &Plant, ground: &Ground<'_>, view: &DeviceView)
         Ran::Releases(ids, _) => ids.first().cloned(),
         _ => None,
     };
-    let Some((exposure, reason, releases)) = ground.weigh(view, ran, plant.now()) else {
-        return Judgement::Clear;
+    let running = view.attested.as_ref().map(Attested::running).unwrap_or_default();
+    let wish = wanted::release(plant, &view.device, &running, ground.zones).await?;
+    let Some((exposure, reason, releases)) =
+        ground.weigh_wish(ground.weigh(view, ran, plant.now()), wish.as_ref())
+    else {
+        return Ok(Judgement::Clear);
     };
     let value = |name: &str| {
         let value = view.inventory.values.get(name);
         value.map(|value| value.value.clone()).unwrap_or_default()
     };
-    Judgement::Exposed(Box::new(Line {
+    Ok(Judgement::Exposed(Box::new(Line {
         device: view.device.name.clone(),
         exposure,
         reason,
@@ -76,7 +86,7 @@ pub(super) async fn judge(plant: &Plant, ground: &Ground<'_>, view: &DeviceView)
         zones: view.device.zones.clone(),
         owner: value("owner"),
         criticality: value("criticality"),
-    }))
+    })))
 }
 
 async fn ran(plant: &Plant, view: &DeviceView, attested: &Attested) -> Ran {
@@ -157,6 +167,28 @@ impl<'a> Ground<'a> {
         });
         let exposure = if reason.is_none() { Exposure::Proven } else { Exposure::May };
         Some((exposure, reason.unwrap_or_default(), releases))
+    }
+
+    /// What becomes of a device that is told to install a release: it may have done so since its last proof. What it
+    /// proved to have it has until it proves otherwise.
+    fn weigh_wish(&self, weighed: Weighed, wish: Option<&ReleaseId>) -> Weighed {
+        let Some(wish) = wish.filter(|wish| !self.is_known_clear(wish)) else { return weighed };
+        let told = format!("it is told to install {wish}");
+        match weighed {
+            Some((Exposure::Proven | Exposure::May, ..)) => weighed,
+            other if self.findings.get(wish).is_some_and(|found| !found.found.is_empty()) => {
+                let why = other.map_or_else(String::new, |(_, why, _)| format!("; {why}"));
+                Some((Exposure::May, format!("{told}, which has it or may have it{why}"), vec![wish.clone()]))
+            }
+            Some(unknown) => Some(unknown),
+            None => {
+                Some((Exposure::Unknown, format!("{told}, and what that contains is not known"), Vec::new()))
+            }
+        }
+    }
+
+    fn is_known_clear(&self, id: &ReleaseId) -> bool {
+        self.findings.get(id).is_some_and(ReleaseFindings::is_clear)
     }
 
     fn first_doubt(&self, releases: &[ReleaseId]) -> Option<String> {

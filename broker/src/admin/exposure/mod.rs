@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Promises: a device that is in none of the lists proved within two intervals a release whose SBOMs are all here,
-//! and neither that release nor one with the same measurements has the component. Whatever is not known counts
+//! and neither that release, nor one with the same measurements, nor the one that it is told to install has the
+//! component. Whatever is not known counts
 //! against that. Does not promise that an SBOM tells the truth: it is as good as whoever signed the release that
 //! states it.
 
@@ -115,7 +116,7 @@ pub async fn answer(
         for seen in page.devices {
             // Who waits to be admitted holds no certificate and runs nothing of this plant.
             let Seen::Device(view) = seen else { continue };
-            match device::judge(plant, &ground, &view).await {
+            match device::judge(plant, &ground, &view).await? {
                 device::Judgement::Exposed(line) => lines.push(*line),
                 device::Judgement::Clear => clear = clear.saturating_add(1),
                 device::Judgement::Gone => {}

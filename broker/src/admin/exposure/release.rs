@@ -43,6 +43,8 @@ struct Reading {
     found: Vec<Found>,
     left_out: usize,
     format: SbomFormat,
+    /// It names binary packages of a distribution, and none of the sources that advisories speak of.
+    lacks_sources: bool,
 }
 
 /// What is known of a release.
@@ -102,6 +104,13 @@ fn of_release(release: &Release, read: &BTreeMap<Digest, Result<Reading, String>
             Some(Ok(reading)) if reading.format == sbom.format => {
                 findings.found.extend(reading.found.iter().cloned());
                 findings.left_out = findings.left_out.saturating_add(reading.left_out);
+                if reading.lacks_sources {
+                    findings.unknown.push(format!(
+                        "{}: {} does not say from which source packages its binary packages were built, and advisories name those; make it with a tool that does, or ask for each binary package",
+                        findings.id,
+                        called(sbom)
+                    ));
+                }
             }
             Some(Ok(reading)) => findings.unknown.push(format!(
                 "{} states {} as {}, and the document is {}",
@@ -165,7 +174,8 @@ fn search(sbom: &Sbom, digest: Digest, inquiry: &Inquiry) -> Reading {
     });
     let mut found: Vec<Found> = matched.collect();
     let left_out = certain_first(&mut found);
-    Reading { found, left_out, format: sbom.format }
+    let lacks_sources = found.is_empty() && inquiry.needs_sources(&sbom.components);
+    Reading { found, left_out, format: sbom.format, lacks_sources }
 }
 
 fn found(component: &Component, matched: Match, sbom: Digest) -> Found {

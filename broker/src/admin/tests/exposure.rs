@@ -13,6 +13,7 @@ use super::golden::{sign, terms};
 use super::{Bench, NOW, enforcing, refused};
 use crate::admin::exposure::{Exposure, Line, Part, Peers, ReleaseFindings, answer};
 use crate::admin::golden::apply::apply;
+use crate::admin::golden::want::want;
 use crate::admin::reach::Scope;
 use crate::admin::{Act, conduit, sbom};
 use crate::record::device::{
@@ -197,6 +198,45 @@ async fn releases_that_a_tpm_cannot_tell_apart_count_together() {
     assert_eq!(fleet.openssl().await.exposure("good"), (Exposure::May, why), "it may run the other one");
 }
 
+/// Whoever is told to install a release may have done so since it proved another.
+#[tokio::test]
+async fn a_device_that_is_told_to_install_another_release_may_run_that() {
+    let fleet = Fleet::new().await;
+    let document = fleet.add(CYCLONEDX).await;
+    let clean = fleet.add(br#"{"spdxVersion":"SPDX-2.3","packages":[]}"#).await;
+    fleet.release("1.4", 1, 1, &[(document, "cyclonedx")], ReleaseState::Active).await;
+    fleet.release("1.5", 2, 2, &[(clean, "spdx")], ReleaseState::Active).await;
+    fleet.release("1.6", 3, 3, &[], ReleaseState::Active).await;
+    let good = fleet.ran("good", "affirming", Some("1.5"), NOW).await;
+    let bad = fleet.ran("bad", "affirming", Some("1.4"), NOW).await;
+    for (device, release) in [(&good, "edge-box@1.5"), (&bad, "edge-box@1.4")] {
+        let attested: Attested = fleet.0.read(attested_key(device)).await;
+        let attested = Attested { running: Some(vec![release.parse().unwrap()]), ..attested };
+        fleet.put(attested_key(device), stored(&attested).unwrap()).await;
+    }
+    let want = async |version: &str| {
+        let actor = fleet.0.actor(Act::WantRelease).await;
+        let (product, version) = ("edge-box".parse().unwrap(), version.parse().unwrap());
+        want(&fleet.0.plant, &actor, &product, Some(&version), None, false).await.unwrap();
+    };
+    want("1.5").await;
+    let found = fleet.openssl().await;
+    assert_eq!((found.exposure("bad"), found.clear), ((Exposure::Proven, ""), Some(1)));
+    want("1.4").await;
+    let found = fleet.openssl().await;
+    let why = "it is told to install edge-box@1.4, which has it or may have it";
+    assert_eq!(found.exposure("good"), (Exposure::May, why));
+    assert_eq!(found.of("good").releases[0].to_string(), "edge-box@1.4");
+    want("1.6").await;
+    let why = "it is told to install edge-box@1.6, and what that contains is not known";
+    assert_eq!(fleet.openssl().await.exposure("good"), (Exposure::Unknown, why));
+    // A proof that is old is told beside it.
+    want("1.4").await;
+    fleet.0.clock.set(NOW.plus(1801));
+    let found = fleet.openssl().await;
+    assert!(found.exposure("good").1.ends_with("; its last proof is older than two intervals of its zone"));
+}
+
 #[tokio::test]
 async fn owner_peers_and_zones_of_whoever_asks_are_told() {
     let fleet = Fleet::new().await;
@@ -219,7 +259,7 @@ async fn owner_peers_and_zones_of_whoever_asks_are_told() {
         accept_observed: false,
     };
     let actor = fleet.0.actor(Act::AllowConduit).await;
-    conduit::allow(&fleet.0.plant, &actor, &open, false).await.unwrap();
+    conduit::allow(&fleet.0.plant, &actor, &open, None, false).await.unwrap();
 
     let found = fleet.openssl().await;
     let line = found.of("bad");

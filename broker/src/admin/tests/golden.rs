@@ -6,7 +6,7 @@ use policy::reference::manifest::Manifest;
 use policy::reference::state::ReleaseState;
 use rcgen::SigningKey;
 
-use super::{Bench, NOW, enforcing, refused};
+use super::{Bench, NOW, boot, enforcing, refused};
 use crate::admin::Act;
 use crate::admin::golden::apply::{Applied, Terms, apply};
 use crate::admin::golden::forecast::Outlook;
@@ -14,9 +14,12 @@ use crate::admin::golden::learn::{Draft, draft};
 use crate::admin::golden::{all, one};
 use crate::admin::reach::Scope;
 use crate::ca::AuthorityKey;
+use crate::record::boot::{EarlierBoot, boot_key};
 use crate::record::device::Decision;
 use crate::record::golden::{GOLDEN, GoldenHead};
+use crate::record::stored;
 use crate::session::Refusal;
+use crate::store::Txn;
 
 async fn bench() -> Bench {
     let bench = Bench::new().await;
@@ -29,8 +32,13 @@ async fn bench() -> Bench {
 }
 
 async fn learn(bench: &Bench, devices: &[&str], version: &str) -> Result<Draft, Refusal> {
+    taught(bench, devices, version, false).await
+}
+
+async fn taught(bench: &Bench, devices: &[&str], version: &str, one_of: bool) -> Result<Draft, Refusal> {
     let devices: Vec<_> = devices.iter().map(|name| name.parse().unwrap()).collect();
-    draft(&bench.plant, &Scope::Plant, &devices, "edge-box".parse().unwrap(), version.parse().unwrap()).await
+    let (product, version) = ("edge-box".parse().unwrap(), version.parse().unwrap());
+    draft(&bench.plant, &Scope::Plant, &devices, product, version, one_of).await
 }
 
 pub(crate) fn sign(manifest: &str, key: &AuthorityKey) -> Vec<u8> {
@@ -57,7 +65,7 @@ pub(super) async fn released(bench: &Bench, device: &str, product: &str) -> Vec<
 async fn released_as(bench: &Bench, device: &str, product: &str, version: &str) -> Vec<u8> {
     let devices = [device.parse().unwrap()];
     let (product, version) = (product.parse().unwrap(), version.parse().unwrap());
-    let learned = draft(&bench.plant, &Scope::Plant, &devices, product, version).await.unwrap();
+    let learned = draft(&bench.plant, &Scope::Plant, &devices, product, version, false).await.unwrap();
     sign(&learned.manifest, &bench.release_key)
 }
 
@@ -113,6 +121,51 @@ async fn devices_that_differ_leave_a_note_by_name() {
     bench.device("press-1", &["cell-3"]).await;
     let text = refused!(learn(&bench, &["press-1"], "1.0").await, NotFound);
     assert!(text.contains("has sent no evidence yet"), "{text}");
+}
+
+#[tokio::test]
+async fn devices_that_differ_are_each_accepted_if_that_is_asked_for() {
+    let bench = bench().await;
+    let draft = taught(&bench, &["press-7", "press-9"], "1.0", true).await.unwrap();
+    let envelope = sign(&draft.manifest, &bench.release_key);
+    let applied = run(&bench, &envelope, ReleaseState::Active, false).await.unwrap();
+    assert!(
+        outlooks(&applied).iter().all(|(_, _, after)| *after == Outlook::Trusted),
+        "{:?}",
+        outlooks(&applied)
+    );
+    let noted = |text: &str| draft.notes.iter().any(|note| note.contains(text));
+    assert!(noted("boot 1 is that of press-7; boot 2 is that of press-9"), "{:?}", draft.notes);
+    // The recorded machines have keys that say that they are for tests.
+    assert!(draft.warnings[0].contains("press-7 trusts a key for tests in PK"), "{:?}", draft.warnings);
+}
+
+#[tokio::test]
+async fn what_changed_since_the_boot_before_is_not_learned() {
+    let bench = bench().await;
+    let noted = |draft: &Draft, text: &str| draft.notes.iter().any(|note| note.contains(text));
+    let draft = learn(&bench, &["press-7"], "1.0").await.unwrap();
+    assert!(noted(&draft, "of press-7 one boot of this software is known"), "{:?}", draft.notes);
+    let other = boot("boot-b");
+    let values = other.pcr_values.iter().map(|value| Digest::try_from(value.as_slice()).unwrap()).collect();
+    let firmware = Some(bench.plant.blobs.put(other.firmware_log).await.unwrap());
+    let earlier = EarlierBoot { at: NOW, reset_count: 1, values, firmware, userspace: None };
+    let key = boot_key(&"press-7".parse().unwrap());
+    bench.plant.store.transact(Txn::new().put(key, stored(&earlier).unwrap())).await.unwrap();
+    for one_of in [false, true] {
+        let draft = taught(&bench, &["press-7"], "1.0", one_of).await.unwrap();
+        assert!(
+            noted(&draft, "PCR 4 is left out, it is not stable: two boots of press-7"),
+            "{:?}",
+            draft.notes
+        );
+        assert!(
+            !draft.manifest.contains("pcr = 4") && draft.manifest.contains("pcr = 9"),
+            "{}",
+            draft.manifest
+        );
+        assert!(!noted(&draft, "one boot of this software"), "{:?}", draft.notes);
+    }
 }
 
 #[tokio::test]

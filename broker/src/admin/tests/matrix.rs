@@ -148,7 +148,8 @@ impl Plant {
             office.administrator(&format!("vic-{zone}"), AdminRole::Viewer, Some(&[zone])).await;
         }
         for of in [Of::Mine, Of::Others] {
-            let request = v1::AllowConduitRequest { conduit: Some(conduit(of, "opcua")), dry_run: false };
+            let request =
+                v1::AllowConduitRequest { conduit: Some(conduit(of, "opcua")), ..Default::default() };
             office.service.allow_conduit(by(&office.ada, request)).await.unwrap();
         }
         Self { office, releases: releases.try_into().unwrap() }
@@ -182,7 +183,10 @@ impl Plant {
             Act::ReadChanges => call!(list_changes, ListChangesRequest {}),
             Act::LearnRelease => {
                 let (product, version) = ("edge-box".to_owned(), "9".to_owned());
-                call!(learn_release, LearnReleaseRequest { devices: vec![device], product, version })
+                call!(
+                    learn_release,
+                    LearnReleaseRequest { devices: vec![device], product, version, one_of: false }
+                )
             }
             Act::ApplyRelease => {
                 let envelope = self.releases[of.pick(0, 1)].clone();
@@ -305,13 +309,13 @@ impl Plant {
             Act::AllowConduit => {
                 call!(
                     allow_conduit,
-                    AllowConduitRequest { conduit: Some(conduit(of, "ssh")), dry_run: false }
+                    AllowConduitRequest { conduit: Some(conduit(of, "ssh")), ..Default::default() }
                 )
             }
             Act::CloseConduit => {
                 call!(
                     close_conduit,
-                    CloseConduitRequest { conduit: Some(conduit(of, "opcua")), dry_run: false }
+                    CloseConduitRequest { conduit: Some(conduit(of, "opcua")), ..Default::default() }
                 )
             }
             Act::ReadAdministrators => call!(list_administrators, ListAdministratorsRequest {}),

@@ -12,7 +12,7 @@ use super::matrix::{Of, Plant};
 use super::office::{Office, by, waits};
 use crate::admin::backup::backup;
 use crate::admin::backup::restore::{Staged, restore};
-use crate::admin::{Act, authorize, sbom};
+use crate::admin::{Act, authorize, graph, sbom};
 use crate::audit::Event;
 use crate::ca::AuthorityKey;
 use crate::grpc::peer::AdministratorPeer;
@@ -63,11 +63,15 @@ fn trace(act: Act) -> Trace {
         | Act::AllowConduit
         | Act::CloseConduit
         | Act::SetZone
+        | Act::RotateAuthority
+        | Act::ActivateAuthority
+        | Act::DistrustAuthority
         | Act::InviteAdministrator
         | Act::RemoveAdministrator
         | Act::SetAdministrator => Trace::Asked,
         Act::Override | Act::EndOverride => Trace::OnEvidence,
         Act::WantRelease
+        | Act::ApplyGraph
         | Act::AddSbom
         | Act::RemoveSbom
         | Act::ApproveChange
@@ -119,6 +123,12 @@ async fn done(matrix: &Plant, eve: &AdministratorPeer, act: Act) {
             let (product, version) = ("edge-box".to_owned(), "1.0".to_owned());
             let request = v1::WantReleaseRequest { product, version, ..Default::default() };
             office.service.want_release(by(eve, request)).await.unwrap();
+        }
+        Act::ApplyGraph => {
+            let seen = graph::view(plant, actor.scope()).await.unwrap().document;
+            let changed =
+                seen.replacen("two_person = false", "function = \"control\"\ntwo_person = false", 1);
+            graph::apply(plant, &actor, &changed, &seen, false).await.unwrap();
         }
         Act::AddSbom => drop(sbom::add(plant, &actor, SPDX.to_vec(), false).await.unwrap()),
         Act::RemoveSbom => {

@@ -36,7 +36,7 @@ async fn the_page_names_what_needs_a_person_and_the_next_command() {
         expires: None,
         accept_observed: true,
     };
-    conduit::allow(&bench.plant, &allow, &wanted, false).await.unwrap();
+    conduit::allow(&bench.plant, &allow, &wanted, None, false).await.unwrap();
     for (name, decision) in
         [("bad", Decision::Refused), ("soft", Decision::WouldRefuse), ("good", Decision::Trusted)]
     {

@@ -1,5 +1,6 @@
 //! Zones and conduits.
 
+use policy::appraisal::policy::Mode;
 use policy::id::DeviceName;
 use policy::zone::{Conduit, Role};
 
@@ -66,7 +67,7 @@ async fn a_dry_run_writes_nothing() {
     let (zones, conduits) = (bench.actor(Act::CreateZone).await, bench.actor(Act::AllowConduit).await);
     zone::create(&bench.plant, &zones, &observing("cell-4"), true).await.unwrap();
     let affected =
-        conduit::allow(&bench.plant, &conduits, &opcua("historian", "cell-3"), true).await.unwrap();
+        conduit::allow(&bench.plant, &conduits, &opcua("historian", "cell-3"), None, true).await.unwrap();
     assert_eq!(names(&affected), ["press-7"]);
     assert_eq!(bench.revision(), before);
 }
@@ -82,7 +83,7 @@ async fn a_conduit_names_the_devices_that_notice() {
     bench.device("archive", &["historian"]).await;
     let (open, shut) = (bench.actor(Act::AllowConduit).await, bench.actor(Act::CloseConduit).await);
     let wanted = opcua("historian", "cell-3");
-    let affected = conduit::allow(&bench.plant, &open, &wanted, false).await.unwrap();
+    let affected = conduit::allow(&bench.plant, &open, &wanted, None, false).await.unwrap();
     assert_eq!(
         names(&affected),
         ["archive", "press-7"],
@@ -90,13 +91,17 @@ async fn a_conduit_names_the_devices_that_notice() {
     );
 
     let head = bench.read::<TrustHead>(TRUST.to_owned()).await.n;
-    assert_eq!(conduit::allow(&bench.plant, &open, &wanted, false).await.unwrap(), [], "it is open already");
+    assert_eq!(
+        conduit::allow(&bench.plant, &open, &wanted, None, false).await.unwrap(),
+        [],
+        "it is open already"
+    );
     assert_eq!(bench.read::<TrustHead>(TRUST.to_owned()).await.n, head);
 
-    let affected = conduit::close(&bench.plant, &shut, &wanted, false).await.unwrap();
+    let affected = conduit::close(&bench.plant, &shut, &wanted, None, false).await.unwrap();
     assert_eq!(names(&affected), ["archive", "press-7"]);
     assert_eq!(bench.read::<TrustHead>(TRUST.to_owned()).await.n, head + 1);
-    let text = refused!(conduit::close(&bench.plant, &shut, &wanted, false).await, NotFound);
+    let text = refused!(conduit::close(&bench.plant, &shut, &wanted, None, false).await, NotFound);
     assert!(text.starts_with("there is no conduit historian -> cell-3 opcua"), "{text}");
 }
 
@@ -108,13 +113,63 @@ async fn a_conduit_can_be_given_another_end() {
     }
     let actor = bench.actor(Act::AllowConduit).await;
     let mut wanted = opcua("historian", "cell-3");
-    conduit::allow(&bench.plant, &actor, &wanted, false).await.unwrap();
+    conduit::allow(&bench.plant, &actor, &wanted, None, false).await.unwrap();
     wanted.expires = Some(NOW.plus(60));
-    conduit::allow(&bench.plant, &actor, &wanted, false).await.unwrap();
+    conduit::allow(&bench.plant, &actor, &wanted, None, false).await.unwrap();
     assert_eq!(trust::segmentation(&bench.plant).await.unwrap().conduits(), [wanted.clone()]);
     wanted.expires = Some(NOW);
-    let text = refused!(conduit::allow(&bench.plant, &actor, &wanted, false).await, Malformed);
+    let text = refused!(conduit::allow(&bench.plant, &actor, &wanted, None, false).await, Malformed);
     assert!(text.contains("would have ended already"), "{text}");
+}
+
+#[tokio::test]
+async fn the_second_of_two_who_change_a_conduit_is_shown_the_difference() {
+    let bench = Bench::new().await;
+    for name in ["cell-3", "historian"] {
+        bench.zone(&observing(name)).await;
+    }
+    let (open, shut) = (bench.actor(Act::AllowConduit).await, bench.actor(Act::CloseConduit).await);
+    let mut wanted = opcua("historian", "cell-3");
+    let closed = conduit::seen(&bench.plant, &wanted).await.unwrap();
+    conduit::allow(&bench.plant, &open, &wanted, Some(&closed), false).await.unwrap();
+
+    let open_ended = conduit::seen(&bench.plant, &wanted).await.unwrap();
+    wanted.expires = Some(NOW.plus(60));
+    let text = refused!(conduit::allow(&bench.plant, &open, &wanted, Some(&closed), false).await, Conflict);
+    assert!(text.contains("you saw closed, it is now open; look again with"), "{text}");
+    // A dry run is told as well: what it forecasts would not happen.
+    refused!(conduit::allow(&bench.plant, &open, &wanted, Some(&closed), true).await, Conflict);
+    conduit::allow(&bench.plant, &open, &wanted, Some(&open_ended), false).await.unwrap();
+
+    let text =
+        refused!(conduit::close(&bench.plant, &shut, &wanted, Some(&open_ended), false).await, Conflict);
+    assert!(text.contains("you saw open, it is now open until"), "{text}");
+    let now = conduit::seen(&bench.plant, &wanted).await.unwrap();
+    conduit::close(&bench.plant, &shut, &wanted, Some(&now), false).await.unwrap();
+    let text = refused!(conduit::close(&bench.plant, &shut, &wanted, Some(&now), false).await, Conflict);
+    assert!(text.contains("it is now closed"), "{text}");
+}
+
+#[tokio::test]
+async fn the_second_of_two_who_change_a_zone_is_shown_the_difference() {
+    let bench = Bench::new().await;
+    let mut zone = observing("cell-3");
+    zone.products.insert("edge-box".parse().unwrap());
+    bench.zone(&zone).await;
+    let actor = bench.actor(Act::SetZone).await;
+    let seen = zone::seen(&bench.plant, &zone.name).await.unwrap();
+    let to = |mode| zone::Settings { mode: Some(mode), seen: Some(seen.clone()), ..Default::default() };
+    zone::set(&bench.plant, &actor, &zone.name, &to(Mode::Enforce), false).await.unwrap();
+    // The other one saw it observe, and wants just that: nothing to do by what they saw, and no longer so.
+    let text =
+        refused!(zone::set(&bench.plant, &actor, &zone.name, &to(Mode::Observe), false).await, Conflict);
+    assert!(
+        text.contains("zone cell-3 was changed since you looked: you saw observing, changed by one person, it is now enforcing"),
+        "{text}"
+    );
+    let now = zone::seen(&bench.plant, &zone.name).await.unwrap();
+    let settings = zone::Settings { mode: Some(Mode::Observe), seen: Some(now), ..Default::default() };
+    zone::set(&bench.plant, &actor, &zone.name, &settings, false).await.unwrap();
 }
 
 #[tokio::test]
@@ -124,8 +179,8 @@ async fn an_observing_zone_reaches_an_enforcing_one_only_by_name() {
     bench.zone(&enforcing("cell-3")).await;
     let actor = bench.actor(Act::AllowConduit).await;
     let mut wanted = opcua("lab", "cell-3");
-    let text = refused!(conduit::allow(&bench.plant, &actor, &wanted, false).await, Malformed);
+    let text = refused!(conduit::allow(&bench.plant, &actor, &wanted, None, false).await, Malformed);
     assert!(text.contains("--accept-observed"), "{text}");
     wanted.accept_observed = true;
-    conduit::allow(&bench.plant, &actor, &wanted, false).await.unwrap();
+    conduit::allow(&bench.plant, &actor, &wanted, None, false).await.unwrap();
 }

@@ -27,8 +27,9 @@ pub(super) async fn learn(
     let devices = parse::texts("device", &request.devices)?;
     let product = parse::text("product", &request.product)?;
     let version: ReleaseVersion = parse::text("version", &request.version)?;
-    let draft = learning::draft(plant, actor.scope(), &devices, product, version).await?;
-    Ok(v1::LearnReleaseResponse { manifest: draft.manifest, notes: draft.notes })
+    let draft = learning::draft(plant, actor.scope(), &devices, product, version, request.one_of).await?;
+    let learning::Draft { manifest, notes, warnings } = draft;
+    Ok(v1::LearnReleaseResponse { manifest, notes, warnings })
 }
 
 pub(super) async fn apply(

@@ -42,13 +42,17 @@ pub(super) async fn one(
     actor: &Actor,
     request: v1::GetZoneRequest,
 ) -> Result<v1::GetZoneResponse, Refusal> {
-    let view = zone::one(plant, actor.scope(), &parse::text("zone", &request.name)?).await?;
+    let name = parse::text("zone", &request.name)?;
+    // Read before what is shown: what changed in between counts as not seen.
+    let seen = zone::seen(plant, &name).await?;
+    let view = zone::one(plant, actor.scope(), &name).await?;
     let lifetime = view.zone.timing.certificate_lifetime();
     Ok(v1::GetZoneResponse {
         zone: Some(convert::zone_to_wire(&view.zone)),
         conduits: view.conduits.iter().map(convert::conduit_to_wire).collect(),
         devices: parse::count(view.devices),
         certificate_seconds: u32::try_from(lifetime).unwrap_or(u32::MAX),
+        seen: Some(parse::to_wire(seen)),
     })
 }
 
@@ -63,6 +67,7 @@ pub(super) async fn set(
         mode: convert::mode_from_wire(&request.mode).map_err(malformed)?,
         accept_observed: request.accept_observed,
         reason: request.reason,
+        seen: parse::seen(request.seen)?,
     };
     if settings.two_person.is_none() && settings.mode.is_none() {
         return Err(Refusal::malformed("say what to set: two_person or mode".to_owned()));
@@ -77,6 +82,7 @@ pub(super) async fn forecast(
     request: v1::ForecastEnforcementRequest,
 ) -> Result<v1::ForecastEnforcementResponse, Refusal> {
     let name = parse::text("zone", &request.zone)?;
+    let seen = zone::seen(plant, &name).await?;
     let forecast = enforcement::forecast(plant, actor.scope(), &name, UnixTime(request.since)).await?;
     let refused = |device: &enforcement::WouldBeRefused| v1::WouldBeRefused {
         device: device.device.to_string(),
@@ -97,6 +103,7 @@ pub(super) async fn forecast(
         clean: parse::count(forecast.clean),
         unknown,
         unknown_count: parse::count(forecast.unknown.len()),
+        seen: Some(parse::to_wire(seen)),
     })
 }
 
@@ -106,8 +113,10 @@ pub(super) async fn allow(
     request: v1::AllowConduitRequest,
 ) -> Result<v1::AllowConduitResponse, Refusal> {
     let wanted = convert::conduit_from_wire(request.conduit.as_ref()).map_err(malformed)?;
-    let affected = conduit::allow(plant, actor, &wanted, request.dry_run).await?;
-    Ok(v1::AllowConduitResponse { affected: affected.iter().map(ToString::to_string).collect() })
+    let (before, seen) = (conduit::seen(plant, &wanted).await?, parse::seen(request.seen)?);
+    let affected = conduit::allow(plant, actor, &wanted, seen.as_ref(), request.dry_run).await?;
+    let affected = affected.iter().map(ToString::to_string).collect();
+    Ok(v1::AllowConduitResponse { affected, seen: Some(parse::to_wire(before)) })
 }
 
 pub(super) async fn close(
@@ -116,8 +125,10 @@ pub(super) async fn close(
     request: v1::CloseConduitRequest,
 ) -> Result<v1::CloseConduitResponse, Refusal> {
     let wanted = convert::conduit_from_wire(request.conduit.as_ref()).map_err(malformed)?;
-    let affected = conduit::close(plant, actor, &wanted, request.dry_run).await?;
-    Ok(v1::CloseConduitResponse { affected: affected.iter().map(ToString::to_string).collect() })
+    let (before, seen) = (conduit::seen(plant, &wanted).await?, parse::seen(request.seen)?);
+    let affected = conduit::close(plant, actor, &wanted, seen.as_ref(), request.dry_run).await?;
+    let affected = affected.iter().map(ToString::to_string).collect();
+    Ok(v1::CloseConduitResponse { affected, seen: Some(parse::to_wire(before)) })
 }
 
 pub(super) async fn conduits(

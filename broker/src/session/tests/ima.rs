@@ -67,8 +67,9 @@ pub(super) fn with_ima() -> TestTpm {
 /// Signs what press-7 booted as a release that accepts these files, and applies it or forecasts it.
 pub(super) async fn release(bench: &Bench, version: &str, files: &[(&str, &str)], dry: bool) -> Applied {
     let (product, version) = ("edge-box".parse().unwrap(), version.parse().unwrap());
-    let learned =
-        draft(&bench.plant, &Scope::Plant, &["press-7".parse().unwrap()], product, version).await.unwrap();
+    let learned = draft(&bench.plant, &Scope::Plant, &["press-7".parse().unwrap()], product, version, false)
+        .await
+        .unwrap();
     let file = |(path, content): &(&str, &str)| {
         format!("[[ima.file]]\npath = \"{path}\"\ndigest = [\"sha256:{}\"]\n", digest_of(content))
     };

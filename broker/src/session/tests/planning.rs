@@ -92,7 +92,7 @@ async fn a_plan_holds_only_on_the_golden_values_that_it_was_made_on() {
     findings(tpm.enroll(&bench.plant, "press-7").await);
     let (product, version) = ("edge-box".parse().unwrap(), "1.1".parse().unwrap());
     let name = "press-7".parse().unwrap();
-    let learned = draft(&bench.plant, &Scope::Plant, &[name], product, version).await.unwrap();
+    let learned = draft(&bench.plant, &Scope::Plant, &[name], product, version, false).await.unwrap();
     let envelope = sign(&learned.manifest, &bench.release_key);
     let actor = bench.actor(Act::ApplyRelease).await;
     let subject = Subject::Envelope { envelope: envelope.clone(), allow_rollback: None };
@@ -161,8 +161,9 @@ async fn a_manifest_that_nobody_signed_is_planned_like_the_signed_one() {
     run(&mut tpm.booted, INTRUDER, "patch 1");
     findings(tpm.enroll(&bench.plant, "press-7").await);
     let (product, version) = ("edge-box".parse().unwrap(), "1.1".parse().unwrap());
-    let learned =
-        draft(&bench.plant, &Scope::Plant, &["press-7".parse().unwrap()], product, version).await.unwrap();
+    let learned = draft(&bench.plant, &Scope::Plant, &["press-7".parse().unwrap()], product, version, false)
+        .await
+        .unwrap();
     let before = bench.revision();
     let actor = bench.actor(Act::ReadReleases).await;
     let subject = Subject::Unsigned(learned.manifest.clone());
@@ -192,7 +193,7 @@ async fn a_plan_holds_only_while_what_vouches_and_what_zones_ask_for_stay() {
     findings(tpm.enroll(&bench.plant, "press-7").await);
     let (product, version) = ("edge-box".parse().unwrap(), "1.1".parse().unwrap());
     let name = "press-7".parse().unwrap();
-    let learned = draft(&bench.plant, &Scope::Plant, &[name], product, version).await.unwrap();
+    let learned = draft(&bench.plant, &Scope::Plant, &[name], product, version, false).await.unwrap();
     let envelope = sign(&learned.manifest, &bench.release_key);
     let actor = bench.actor(Act::ApplyRelease).await;
     let subject = Subject::Envelope { envelope: envelope.clone(), allow_rollback: None };

@@ -49,7 +49,10 @@ impl Scheme {
         if a.len().max(b.len()) > MAX_VERSION {
             return None;
         }
-        if a == b && !a.is_empty() {
+        if a.is_empty() || b.is_empty() {
+            return None;
+        }
+        if a == b {
             return Some(Ordering::Equal);
         }
         match self {

@@ -16,14 +16,24 @@ impl Manifest {
                 others.is_some_and(|others| values.is_disjoint(others))
             })
         });
-        values || self.demands_more_than(other) || other.demands_more_than(self)
+        let (ours, theirs) = (self.variants(), other.variants());
+        let events = || {
+            ours.iter().all(|mine| {
+                theirs.iter().all(|their| {
+                    self.demands_more(*mine, other, *their) || other.demands_more(*their, self, *mine)
+                })
+            })
+        };
+        values || events()
     }
 
-    /// Whether a required event of this release breaks a PCR that `other` closes.
-    fn demands_more_than(&self, other: &Self) -> bool {
-        let required = self.events.iter().filter(|rule| rule.closes() && !rule.is_optional());
+    /// Whether a required event of `variant` breaks a PCR that `theirs` of `other` closes.
+    fn demands_more(&self, variant: Option<&str>, other: &Self, theirs: Option<&str>) -> bool {
+        let ours = self.events.iter().filter(|rule| rule.is_of(variant));
+        let required = ours.filter(|rule| rule.closes() && !rule.is_optional());
         required.into_iter().any(|rule| {
-            let closed: Vec<&EventRule> = other.rules(rule.pcr).filter(|rule| rule.closes()).collect();
+            let closed: Vec<&EventRule> =
+                other.rules_of(rule.pcr, theirs).filter(|rule| rule.closes()).collect();
             let same_type = closed.iter().filter(|known| known.event_type == rule.event_type);
             let allowed: BTreeSet<&HashValue> = same_type.flat_map(|known| all_digests(known)).collect();
             // In another bank the same event has digests that cannot be compared.

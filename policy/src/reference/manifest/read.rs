@@ -16,6 +16,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{ManifestFault, ManifestFaults, ManifestProblem};
+use super::variant::MAX_VARIANTS;
 use super::{
     EventRule, Expectation, MAX_DESCRIPTION, MAX_EVENT_RULES, MAX_FAULTS, MAX_MANIFEST_BYTES, MAX_PCR,
     MAX_PCR_VALUES, MAX_RULE_DIGESTS, MAX_RULE_NAME, Manifest, PcrRules, SCHEMA,
@@ -43,7 +44,7 @@ const ROOT_FIELDS: &[&str] = &[
     "sbom",
     "secure_boot",
 ];
-const EVENT_FIELDS: &[&str] = &["pcr", "type", "digest", "optional", "early", "absent", "name"];
+const EVENT_FIELDS: &[&str] = &["pcr", "type", "digest", "optional", "early", "absent", "name", "variant"];
 /// Banks that can be proof. SHA-1 is not (row 15 of the checklist).
 const BANKS: &[HashAlg] = &[HashAlg::Sha256, HashAlg::Sha384, HashAlg::Sha512];
 const EXAMPLE_DIGESTS: &str = "[\"<hex digits>\"]";
@@ -378,6 +379,7 @@ fn read_events(value: &Value<'_>, faults: &mut Faults<'_>) -> Vec<PlacedRule> {
         }
     }
     report_conflicts(&rules, faults);
+    report_variants(value.span(), &rules, faults);
     rules
 }
 
@@ -393,9 +395,10 @@ fn read_event(table: &DeTable<'_>, at: Range<usize>, faults: &mut Faults<'_>) ->
     });
     let event_type = read_event_type(&fields, faults);
     let name = fields.text("name", MAX_RULE_NAME, faults);
+    let variant = fields.text("variant", MAX_RULE_NAME, faults);
     let expectation = read_expectation(&fields, faults);
     report_early(&fields, pcr, event_type, faults);
-    Some(EventRule { pcr: pcr?, event_type: event_type?, expectation: expectation?, name })
+    Some(EventRule { pcr: pcr?, event_type: event_type?, expectation: expectation?, name, variant })
 }
 
 fn read_event_type(fields: &Fields<'_, '_>, faults: &mut Faults<'_>) -> Option<EventType> {
@@ -442,19 +445,32 @@ fn report_early(
 /// Reports rules that say the same thing twice or the opposite of one another.
 fn report_conflicts(rules: &[PlacedRule], faults: &mut Faults<'_>) {
     let key = |rule: &EventRule| (rule.pcr, rule.event_type);
-    let forbidden: BTreeSet<_> =
-        rules.iter().filter(|(_, rule)| !rule.closes()).map(|(_, rule)| key(rule)).collect();
+    let forbids = |rule: &EventRule| !rule.closes();
+    let forbidden: Vec<&EventRule> =
+        rules.iter().map(|(_, rule)| rule).filter(|rule| forbids(rule)).collect();
+    // Rules of two variants never meet.
+    let meet = |a: &EventRule, b: &EventRule| {
+        key(a) == key(b) && (b.variant.is_none() || a.is_of(b.variant.as_deref()))
+    };
     let mut seen = BTreeSet::new();
     for (at, rule) in rules {
         let digests: Vec<&HashValue> = BANKS.iter().flat_map(|bank| rule.digests(*bank)).collect();
-        if !seen.insert((key(rule), digests)) {
+        if !seen.insert((key(rule), &rule.variant, digests)) {
             let what = format!("the rule about {} in PCR {}", rule.event_type, rule.pcr);
             faults.add(at.clone(), ManifestProblem::Duplicate(what));
         }
-        if rule.closes() && forbidden.contains(&key(rule)) {
+        if rule.closes() && forbidden.iter().any(|other| meet(rule, other)) {
             let (pcr, event_type) = (rule.pcr.number(), rule.event_type.to_string());
             faults.add(at.clone(), ManifestProblem::Contradiction { pcr, event_type });
         }
+    }
+}
+
+fn report_variants(at: Range<usize>, rules: &[PlacedRule], faults: &mut Faults<'_>) {
+    let names: BTreeSet<&str> = rules.iter().filter_map(|(_, rule)| rule.variant.as_deref()).collect();
+    if names.len() > MAX_VARIANTS {
+        let what = "the list of variants".to_owned();
+        faults.add(at, ManifestProblem::TooLong { what, found: names.len(), limit: MAX_VARIANTS });
     }
 }
 

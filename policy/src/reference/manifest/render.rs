@@ -112,10 +112,11 @@ fn write_event(out: &mut String, rule: &EventRule) -> fmt::Result {
         }
         Expectation::Absent => writeln!(out, "absent = true")?,
     }
-    match &rule.name {
-        Some(name) => writeln!(out, "name = {}", quoted(name)),
-        None => Ok(()),
-    }
+    let texts = [("name", &rule.name), ("variant", &rule.variant)];
+    texts
+        .into_iter()
+        .filter_map(|(field, text)| Some((field, text.as_ref()?)))
+        .try_for_each(|(field, text)| writeln!(out, "{field} = {}", quoted(text)))
 }
 
 /// One digest stays on the line of its key; several get a line each, so that a review shows which

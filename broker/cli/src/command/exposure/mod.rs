@@ -22,8 +22,8 @@ use crate::output::{Report, Session};
 #[command(after_help = "\
 Each device is on one of three lists, or proved that it runs a release without the component:
   proven   it proved within two intervals of its zone a release whose SBOM has the component in this range
-  may      the same, but the proof is old, the release is in doubt, versions cannot be compared, or releases with
-           the same measurements differ
+  may      the same, but the proof is old, the release is in doubt, versions cannot be compared, releases with the
+           same measurements differ, or it is told to install a release that has the component
   unknown  its release states no SBOM, an SBOM is not here, or it never proved what it runs
 
 Exit codes: 0 nobody is on a list; 1 somebody is, and with --ignore-unknown somebody is proven or may. What an

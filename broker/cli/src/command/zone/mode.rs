@@ -172,6 +172,7 @@ pub(super) async fn enforce(args: EnforceArgs, session: &Session) -> Result<Repo
     let mut client = session.client().await?;
     let request = ForecastEnforcementRequest { zone: args.name.to_string(), since: since.0 };
     let answer = client.forecast_enforcement(request).await.map_err(|s| failed(&s))?.into_inner();
+    let seen = answer.seen.clone();
     let forecast = Forecast::new(&args.name, since, answer);
     if only_plan {
         return session.report(&forecast);
@@ -189,6 +190,7 @@ pub(super) async fn enforce(args: EnforceArgs, session: &Session) -> Result<Repo
         name: args.name.to_string(),
         mode: "enforce".to_owned(),
         reason: args.reason,
+        seen,
         ..SetZoneRequest::default()
     };
     let answer = client.set_zone(request).await.map_err(|s| failed(&s))?.into_inner();
@@ -198,7 +200,11 @@ pub(super) async fn enforce(args: EnforceArgs, session: &Session) -> Result<Repo
 /// Lets the zone observe.
 pub(super) async fn observe(args: ObserveArgs, session: &Session) -> Result<Report> {
     let dry_run = args.dry_run.dry_run;
+    let mut client = session.client().await?;
+    let looked = GetZoneRequest { name: args.name.to_string() };
+    let seen = client.get_zone(looked).await.map_err(|s| failed(&s))?.into_inner().seen;
     let request = SetZoneRequest {
+        seen,
         name: args.name.to_string(),
         mode: "observe".to_owned(),
         accept_observed: args.accept_observed,
@@ -206,7 +212,7 @@ pub(super) async fn observe(args: ObserveArgs, session: &Session) -> Result<Repo
         dry_run,
         ..SetZoneRequest::default()
     };
-    let answer = session.client().await?.set_zone(request).await.map_err(|s| failed(&s))?.into_inner();
+    let answer = client.set_zone(request).await.map_err(|s| failed(&s))?.into_inner();
     changed(answer, dry_run, session)
 }
 

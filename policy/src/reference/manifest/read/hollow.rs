@@ -4,7 +4,7 @@
 //! nothing, by an event that must be there and is not on every machine, or by a closed `[secure_boot]`. What this does
 //! not promise: that the release says enough. What it leaves open is told when it is appraised.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Faults, ManifestProblem, PlacedRule, Value};
 use crate::appraisal::BOOT_PCRS;
@@ -67,17 +67,27 @@ pub(super) fn report(
     let mut lists =
         values.values().flatten().filter(|(pcr, _)| of_boot(**pcr)).map(|(_, list)| list).peekable();
     let has_values = lists.peek().is_some();
-    let told = lists.any(|list| !list.iter().any(is_separator))
-        || rules.iter().any(|(_, rule)| is_telling(rule))
-        || secure_boot.is_some_and(SecureBootRule::closes);
-    if told {
-        return;
-    }
+    let told =
+        lists.any(|list| !list.iter().any(is_separator)) || secure_boot.is_some_and(SecureBootRule::closes);
+    let Some(rules) = silent_variant(events, rules).filter(|_| !told) else { return };
     match rules.iter().find(|(_, rule)| rule.is_optional()) {
         _ if rules.is_empty() && !has_values => faults.add(0..0, ManifestProblem::AcceptsEverything),
         Some((at, _)) => faults.add(at.clone(), ManifestProblem::OnlyOptional),
         None => faults.add(rules.first().map_or(0..0, |(at, _)| at.clone()), ManifestProblem::OnlyCommon),
     }
+}
+
+/// Those of `rules` that a boot of a variant is held against of which nothing must be there; a boot is of the variant
+/// that asks for the least.
+fn silent_variant<'e>(events: &'e [PlacedRule], rules: Vec<&'e PlacedRule>) -> Option<Vec<&'e PlacedRule>> {
+    let mut names: BTreeSet<Option<&str>> =
+        events.iter().filter_map(|(_, rule)| rule.variant.as_deref()).map(Some).collect();
+    if names.is_empty() {
+        names.insert(None);
+    }
+    let tells = |name: Option<&str>| rules.iter().any(|(_, rule)| rule.is_of(name) && is_telling(rule));
+    let silent = names.into_iter().find(|name| !tells(*name))?;
+    Some(rules.into_iter().filter(|(_, rule)| rule.is_of(silent)).collect())
 }
 
 /// Whether an event must be there that is not on every machine.

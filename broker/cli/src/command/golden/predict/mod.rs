@@ -114,7 +114,8 @@ fn bank(text: &str) -> std::result::Result<HashAlg, String> {
 pub(super) fn run(args: PredictArgs, session: &Session) -> Result<Report> {
     let base = args.base.as_deref().map(LocalRelease::read).transpose()?.map(|local| local.manifest);
     let Predicted { manifest, notes } = from_files(&args, base.as_ref(), session)?;
-    DraftPage { manifest: manifest.render(), notes, file: None }.write(args.out.as_deref(), session)
+    DraftPage { manifest: manifest.render(), notes, warnings: Vec::new(), file: None }
+        .write(args.out.as_deref(), session)
 }
 
 fn from_files(args: &PredictArgs, base: Option<&Manifest>, session: &Session) -> Result<Predicted> {
