@@ -47,7 +47,7 @@ fn appraised(work: &Path, image: &Path, boot: &str, base: &str) -> (Option<i32>,
         &["golden", "predict", "--uki", image, "--base", base, "--version", "1", "--out", release],
     );
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let ran = run("touchstone", &["appraise", boot, "--golden", release, "-o", "json"]);
+    let ran = run("touchstone", &["appraise", "--evidence", boot, "--golden", release, "-o", "json"]);
     (ran.status.code(), String::from_utf8_lossy(&ran.stdout).into_owned())
 }
 

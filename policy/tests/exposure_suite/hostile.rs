@@ -135,6 +135,7 @@ fn what_lies_between_the_first_and_the_last_affected_version_is_in_doubt() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
 fn documents_that_take_long_are_refused_or_end_soon() {
     let begin = Instant::now();
     let ids: Vec<String> = (0..60_000).map(|n| format!("p{n}")).collect();

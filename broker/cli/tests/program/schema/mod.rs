@@ -29,8 +29,14 @@ const NO_DOCUMENT: [&str; 2] = ["authority jwks", "completion"];
 const END_TO_END: [&str; 2] = ["admin accept", "audit verify"];
 
 /// Of these no input here shows every part. What is missing is written into the files by hand.
-const PARTLY: [&str; 5] =
-    ["conduit close", "inspect ek", "inspect eventlog", "inspect eventlog --events", "inspect secureboot"];
+const PARTLY: [&str; 6] = [
+    "conduit close",
+    "golden apply --wait",
+    "inspect ek",
+    "inspect eventlog",
+    "inspect eventlog --events",
+    "inspect secureboot",
+];
 
 /// Shapes by what was run, for example `device admit` and `device admit --dry-run`.
 type Shapes = BTreeMap<String, Shape>;
