@@ -173,7 +173,7 @@ impl Fleet {
             |value: &str| InventoryValue { value: value.to_owned(), source: Source::Vouched, at: now };
         let values = [
             ("owner".to_owned(), value(&format!("line {}", n % 50))),
-            ("criticality".to_owned(), value(if n % 10 == 0 { "high" } else { "low" })),
+            ("criticality".to_owned(), value(if n.is_multiple_of(10) { "high" } else { "low" })),
         ];
         [
             (device_key(&name), stored(&device).unwrap()),

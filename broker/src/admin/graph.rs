@@ -244,7 +244,8 @@ async fn write(
     if parts.is_empty() {
         let Some(rest) = settle(plant, &deed, rest).await? else { return Ok(()) };
         complete::commit(plant, rest).await?;
-        return Ok(committed(reach));
+        committed(reach);
+        return Ok(());
     }
     let staging = Staging::begin(plant, reach.actor().name()).await?;
     let Some(rest) = settle(plant, &deed, rest).await? else { return staging.give_up(plant).await };
@@ -262,7 +263,8 @@ async fn write(
     }
     staging.write(plant, staged).await?;
     staging.commit(plant, rest.and(staging.txn())).await?;
-    Ok(committed(reach))
+    committed(reach);
+    Ok(())
 }
 
 fn committed(reach: &Reach) {

@@ -1,10 +1,11 @@
-//! `touchstone device show`: the device, and what is wanted of it, accepted from it and run by it.
+//! `touchstone device show`: the device, what is wanted of it, accepted from it and run by it, and how well it runs.
 
-use proto::v1::GetDeviceResponse;
+use proto::v1::{DeviceHealth, DeviceRollout, GetDeviceResponse};
 use serde::Serialize;
 
 use super::view::{DevicePage, pairs};
 use crate::command::overriding::OverrideView;
+use crate::output::moment::Moment;
 use crate::output::{Page, View, words};
 
 /// One device with the releases of its products and the override that holds for it.
@@ -15,6 +16,61 @@ pub(super) struct ShowPage {
     releases: Releases,
     #[serde(rename = "override")]
     overriding: Option<OverrideView>,
+    health: Option<HealthView>,
+    rollouts: Vec<RolloutView>,
+}
+
+/// What the device's own health command said last.
+#[derive(Debug, Serialize)]
+struct HealthView {
+    state: String,
+    failing_in_a_row: u32,
+    baseline: String,
+}
+
+impl From<DeviceHealth> for HealthView {
+    fn from(health: DeviceHealth) -> Self {
+        let DeviceHealth { state, failing_in_a_row, baseline, .. } = health;
+        Self { state, failing_in_a_row, baseline }
+    }
+}
+
+impl HealthView {
+    fn line(&self) -> String {
+        match self.failing_in_a_row {
+            0 => self.state.clone(),
+            count => {
+                format!("{}, {count} in a row; a rollout holds it against {}", self.state, self.baseline)
+            }
+        }
+    }
+}
+
+/// What a rollout told the device.
+#[derive(Debug, Serialize)]
+struct RolloutView {
+    id: String,
+    state: String,
+    release: String,
+    told_at: Moment,
+    proven_at: Moment,
+}
+
+impl From<DeviceRollout> for RolloutView {
+    fn from(rollout: DeviceRollout) -> Self {
+        let DeviceRollout { id, state, release, told_at, proven_at } = rollout;
+        Self { id, state, release, told_at: Moment(told_at), proven_at: Moment(proven_at) }
+    }
+}
+
+impl RolloutView {
+    fn line(&self) -> String {
+        let proven = match self.proven_at.0 {
+            0 => "not proven yet".to_owned(),
+            _ => format!("proven {}", self.proven_at),
+        };
+        format!("{} ({}) told {} {}, {proven}", self.id, self.state, self.release, self.told_at)
+    }
 }
 
 /// Three things that are not one: a wish, what keeps trust, and what a quote proved. Each product@version.
@@ -31,6 +87,8 @@ impl From<GetDeviceResponse> for ShowPage {
             device: answer.device.unwrap_or_default().into(),
             releases: Releases { wanted: answer.wanted, accepted: answer.accepted, running: answer.running },
             overriding: answer.r#override.map(Into::into),
+            health: answer.health.map(Into::into),
+            rollouts: answer.rollouts.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -45,6 +103,8 @@ impl ShowPage {
             ("running", words::list(running)),
         ]);
         lines.extend(self.overriding.as_ref().map(|held| ("override", held.line(page))));
+        lines.extend(self.health.as_ref().map(|health| ("health", health.line())));
+        lines.extend(self.rollouts.iter().map(|rollout| ("rollout", rollout.line())));
         lines
     }
 }
@@ -77,6 +137,19 @@ mod tests {
             accepted: of(&["1.4", "1.5"]),
             running: of(&["1.4"]),
             r#override: Some(held),
+            health: Some(DeviceHealth {
+                state: "failing".to_owned(),
+                failing_in_a_row: 2,
+                baseline: "ok".to_owned(),
+                ..DeviceHealth::default()
+            }),
+            rollouts: vec![DeviceRollout {
+                id: "edge/3".to_owned(),
+                state: "running".to_owned(),
+                release: "edge@1.5".to_owned(),
+                told_at: 60,
+                proven_at: 0,
+            }],
             ..GetDeviceResponse::default()
         });
         let text = page.text(&Page::plain(100));
@@ -85,6 +158,8 @@ mod tests {
             "accepted        edge@1.4, edge@1.5\n",
             "running         edge@1.4\n",
             "override        ends in 60 min, by olga and eve: line stands\n",
+            "health          failing, 2 in a row; a rollout holds it against ok\n",
+            "rollout         edge/3 (running) told edge@1.5 1970-01-01T00:01:00Z, not proven yet\n",
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }
