@@ -333,6 +333,14 @@ impl View {
         self.authorities.iter().map(|believed| (&believed.of, believed.wire.crl.as_slice()))
     }
 
+    /// Whether certificates of this authority are believed by anybody.
+    #[must_use]
+    pub fn believes(&self, zone: &ZoneName, role: Role, generation: u32) -> bool {
+        let named =
+            |one: &Believed| (&one.of.zone, one.of.role, one.wire.generation) == (zone, role, generation);
+        self.authorities.iter().any(named)
+    }
+
     /// Authorities that sign client certificates, DER: the Watch service accepts devices under these.
     pub fn callers(&self) -> impl Iterator<Item = (&ZoneName, &[u8])> {
         self.authorities

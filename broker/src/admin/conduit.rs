@@ -49,7 +49,7 @@ pub async fn allow(
     seen: Option<&Seen>,
     dry_run: bool,
 ) -> Result<Vec<DeviceName>, Refusal> {
-    if !conduit.is_open(plant.now()) {
+    if conduit.has_ended(plant.now()) {
         return Err(Refusal::malformed(format!(
             "conduit {conduit} would have ended already; give a later end"
         )));

@@ -22,6 +22,7 @@ use crate::record::device::{
 use crate::record::zone::{AuthorityRecord, RevokedCertificate, revoked_key};
 use crate::record::{Held, fetch, list, stored};
 use crate::store::Txn;
+use crate::trust;
 
 /// What a device is granted in one zone, and under which revisions.
 #[derive(Debug)]
@@ -57,7 +58,9 @@ pub async fn issue(
     if svids.is_empty() {
         return Ok((svids, txn));
     }
-    held.certificates.retain(|certificate| certificate.validity.not_after > now);
+    let view = trust::view(plant).await.map_err(Refusal::internal)?;
+    held.certificates
+        .retain(|held| held.validity.not_after > now && view.believes(zone, held.role, held.generation));
     unhurried(&held, &grants.zone.record, MAX_HELD)?;
     for role in [Role::Caller, Role::Listener] {
         while held.certificates.iter().filter(|held| held.role == role).count() > MAX_HELD {
@@ -206,9 +209,20 @@ pub async fn valid_serials(
     now: UnixTime,
 ) -> Result<Vec<Vec<u8>>, Refusal> {
     let all: Vec<Held<HeldCertificates>> = list(plant.store.as_ref(), &held_prefix(device)).await?;
-    let certificates = all.iter().flat_map(|held| &held.record.certificates);
-    let valid = certificates.filter(|held| held.validity.not_after > now);
-    Ok(valid.filter_map(|held| hex::decode(&held.serial).ok()).collect())
+    // One under an authority that is distrusted is worth nothing: told so, the device comes for another.
+    let view = trust::view(plant).await.map_err(Refusal::internal)?;
+    let prefix = held_prefix(device);
+    let mut valid = Vec::new();
+    for held in &all {
+        let Some((zone, _)) = held.key.strip_prefix(&prefix).and_then(held_place) else { continue };
+        let holds = |one: &&HeldCertificate| {
+            one.validity.not_after > now && view.believes(&zone, one.role, one.generation)
+        };
+        valid.extend(
+            held.record.certificates.iter().filter(holds).filter_map(|one| hex::decode(&one.serial).ok()),
+        );
+    }
+    Ok(valid)
 }
 
 /// Revokes every certificate that `device` holds in `zones` and that has not ended. Returns how many.
