@@ -31,7 +31,7 @@ fn a_reviewed_file_opens_a_conduit_that_closes_without_the_broker() {
     let nobody = fs::read(&inbound).expect("a trust file");
 
     // The time is the runner's: the conduit lives long enough to be seen open.
-    let end = UnixTime(now() + 12);
+    let end = UnixTime(now() + 30);
     let graph = world.admin("zone export")["document"].as_str().expect("a document").to_owned();
     let file = world.plant.run_path("zones.toml");
     let conduit = format!(
