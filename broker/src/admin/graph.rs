@@ -37,10 +37,12 @@ const MAX_NAMED: usize = 8;
 /// The graph as it stands.
 #[derive(Debug)]
 pub struct View {
-    /// As a file.
+    /// As a file: the zones in sight, and the conduits among them.
     pub document: String,
-    /// Zones and conduits.
-    pub graph: Segmentation,
+    /// The zones in sight.
+    pub zones: Vec<Zone>,
+    /// The conduits that touch one of them: who may reach into a zone concerns it, too.
+    pub conduits: Vec<Conduit>,
     /// Where devices stand.
     pub members: Vec<Member>,
     /// What is flat about it.
@@ -64,17 +66,17 @@ pub struct Planned {
 pub async fn view(plant: &Plant, scope: &Scope) -> Result<View, Refusal> {
     let all = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let sees = |zone: &ZoneName| scope.sees(std::slice::from_ref(zone));
-    let seen = |conduit: &&Conduit| sees(&conduit.from) || sees(&conduit.to);
-    let conduits: Vec<Conduit> = all.conduits().iter().filter(seen).cloned().collect();
-    let ends: BTreeSet<&ZoneName> = conduits.iter().flat_map(|one| [&one.from, &one.to]).collect();
-    let zones = all.zones().filter(|zone| sees(&zone.name) || ends.contains(&zone.name));
-    let graph = Segmentation::new(zones.cloned().collect(), conduits.clone())
+    let zones: Vec<Zone> = all.zones().filter(|zone| sees(&zone.name)).cloned().collect();
+    let touches = |conduit: &&Conduit| sees(&conduit.from) || sees(&conduit.to);
+    let conduits: Vec<Conduit> = all.conduits().iter().filter(touches).cloned().collect();
+    let among = conduits.iter().filter(|conduit| sees(&conduit.from) && sees(&conduit.to));
+    let graph = Segmentation::new(zones.clone(), among.cloned().collect())
         .map_err(|faults| Refusal::internal(faults.to_string()))?;
     let members = members(plant).await?;
     // Judged as a whole: what makes a spot flat may lie out of sight.
     let mut spots = inspect(&all, &members, plant.now());
     spots.retain(|spot| spot.zones.iter().any(sees));
-    Ok(View { document: render(&graph), graph, members, spots })
+    Ok(View { document: render(&graph), zones, conduits, members, spots })
 }
 
 async fn members(plant: &Plant) -> Result<Vec<Member>, Refusal> {
@@ -117,7 +119,7 @@ fn whole(scope: &Scope) -> Result<(), Refusal> {
     }
 }
 
-/// Devices are not left without their zone.
+/// Devices are not left without their zone, and what a zone keeps for life stays.
 fn fits_devices(after: &Segmentation, before: &Segmentation, members: &[Member]) -> Result<(), Refusal> {
     for zone in before.zones().filter(|zone| after.zone(&zone.name).is_none()) {
         let inside = members.iter().filter(|member| member.zones.contains(&zone.name));
@@ -131,8 +133,14 @@ fn fits_devices(after: &Segmentation, before: &Segmentation, members: &[Member])
         }
     }
     for zone in after.zones() {
-        let other = before.zone(&zone.name).filter(|old| old.name_constraint != zone.name_constraint);
-        if other.is_some() {
+        let Some(old) = before.zone(&zone.name) else { continue };
+        if old.software_keys != zone.software_keys {
+            return Err(Refusal::Conflict(format!(
+                "zone {} was made with another setting of software keys and keeps it for life: certificates rest on it; leave it, or make another zone",
+                zone.name
+            )));
+        }
+        if old.name_constraint != zone.name_constraint {
             return Err(Refusal::Conflict(format!(
                 "the name constraint of zone {} stands in its authorities and changes with the next generation only; leave it as it is",
                 zone.name

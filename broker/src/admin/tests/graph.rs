@@ -140,6 +140,9 @@ async fn what_does_not_fit_is_refused_and_nothing_changes() {
     let constraint = seen.replace("\"critical\"", "\"off\"");
     let text = refused!(graph::apply(&bench.plant, &actor, &constraint, &seen, false).await, Conflict);
     assert!(text.contains("the name constraint of zone cell-3 stands in its authorities"), "{text}");
+    let keys = seen.replace("software_keys = \"refuse\"", "software_keys = \"allow\"");
+    let text = refused!(graph::apply(&bench.plant, &actor, &keys, &seen, false).await, Conflict);
+    assert!(text.contains("keeps it for life"), "{text}");
     let alone = seen.replace("two_person = false", "two_person = true");
     let text = refused!(graph::apply(&bench.plant, &actor, &alone, &seen, false).await, Conflict);
     assert!(text.contains("would ask for two people"), "{text}");
@@ -178,5 +181,13 @@ async fn flat_spots_are_seen_by_those_whose_zones_they_touch() {
     assert_eq!(spots(all), [SpotKind::AnyToAny]);
     let of_c = Scope::Zones(["c".parse().unwrap()].into());
     let part = graph::view(&bench.plant, &of_c).await.unwrap();
-    assert_eq!((part.graph.zones().count(), spots(part).len()), (1, 0));
+    assert_eq!((part.zones.len(), part.conduits.len(), spots(part).len()), (1, 0, 0));
+    let of_a = Scope::Zones(["a".parse().unwrap()].into());
+    let part = graph::view(&bench.plant, &of_a).await.unwrap();
+    assert_eq!(
+        (part.zones.len(), part.conduits.len()),
+        (1, 2),
+        "who reaches in is seen, and nothing else of it"
+    );
+    assert!(!part.document.contains("name = \"b\""), "{}", part.document);
 }

@@ -22,10 +22,10 @@ pub(super) async fn one(
     _: v1::GetGraphRequest,
 ) -> Result<v1::GetGraphResponse, Refusal> {
     let view = view(plant, actor.scope()).await?;
-    let shown: BTreeSet<&ZoneName> = view.graph.zones().map(|zone| &zone.name).collect();
+    let shown: BTreeSet<&ZoneName> = view.zones.iter().map(|zone| &zone.name).collect();
     Ok(v1::GetGraphResponse {
-        zones: view.graph.zones().map(convert::zone_to_wire).collect(),
-        conduits: conduits(view.graph.conduits()),
+        zones: view.zones.iter().map(convert::zone_to_wire).collect(),
+        conduits: conduits(&view.conduits),
         members: members(&view.members, &shown),
         spots: view.spots.iter().map(spot).collect(),
         document: view.document,

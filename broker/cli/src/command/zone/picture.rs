@@ -72,11 +72,19 @@ fn dot(graph: &GetGraphResponse) -> String {
 fn mermaid(graph: &GetGraphResponse) -> String {
     let devices = devices(graph);
     // A zone's name may be a word of the language, such as `end`.
-    let numbers: BTreeMap<&str, usize> =
+    let mut numbers: BTreeMap<&str, usize> =
         graph.zones.iter().enumerate().map(|(at, zone)| (zone.name.as_str(), at)).collect();
     let mut text = "flowchart LR\n".to_owned();
     for (at, zone) in graph.zones.iter().enumerate() {
         let _ = writeln!(text, "  z{at}[\"{}\"]", lines(zone, &devices).join("<br/>"));
+    }
+    // The zone at the other end of a conduit may be out of sight: it has a name here, and nothing else.
+    for name in graph.conduits.iter().flat_map(|conduit| [&conduit.from, &conduit.to]) {
+        let next = numbers.len();
+        if !numbers.contains_key(name.as_str()) {
+            numbers.insert(name, next);
+            let _ = writeln!(text, "  z{next}[\"{name}\"]");
+        }
     }
     for conduit in &graph.conduits {
         let ends = numbers.get(conduit.from.as_str()).zip(numbers.get(conduit.to.as_str()));
@@ -125,6 +133,14 @@ mod tests {
         assert!(text.contains(r#""end" [label="end\nobserve\n0 devices", style=dashed];"#), "{text}");
         assert!(text.contains(r#""end" -> "cell-3" [label="ssh"];"#), "{text}");
         assert!(text.contains(r#"[label="ssh\nsat 01:00-02:00, sun 01:00-02:00", style=dashed];"#), "{text}");
+    }
+
+    #[test]
+    fn a_zone_out_of_sight_is_a_name() {
+        let mut part = graph();
+        part.zones.truncate(1);
+        let text = draw(Language::Mermaid, &part);
+        assert!(text.contains("  z1[\"cell-3\"]\n") && text.contains("  z0 -->|\"ssh\"| z1\n"), "{text}");
     }
 
     #[test]
