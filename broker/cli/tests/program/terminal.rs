@@ -28,7 +28,9 @@ struct Terminal {
 impl Terminal {
     /// Runs `touchstone` there; none, with the reason said, where script(1) is missing.
     fn run(broker: &FakeBroker, line: &str) -> Option<Self> {
-        let command = format!("{} --context {} {line}", env!("CARGO_BIN_EXE_touchstone"), broker.context());
+        // exec: script(1) asks $SHELL or sh, and a dash that stays would be what Ctrl-C ends.
+        let command =
+            format!("exec {} --context {} {line}", env!("CARGO_BIN_EXE_touchstone"), broker.context());
         let script = Command::new("script")
             .args(["-qefc", &command, "/dev/null"])
             .env("TERM", "xterm")
