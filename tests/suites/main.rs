@@ -4,6 +4,7 @@ mod administration;
 mod audit;
 mod configuration;
 mod durability;
+mod exposure;
 mod faults;
 mod files;
 mod hostile;
