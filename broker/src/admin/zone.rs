@@ -7,6 +7,7 @@ use std::slice;
 
 use policy::appraisal::policy::Mode;
 use policy::id::ZoneName;
+use policy::time::UnixTime;
 use policy::zone::{Conduit, Role, Segmentation, SoftwareKeys, Zone};
 
 use super::Actor;
@@ -21,7 +22,8 @@ use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::zone::{
-    AUTHORITY, AuthorityRecord, AuthorityState, RevokedCertificate, conduit_key, revoked_prefix, zone_key,
+    AUTHORITY, AuthorityRecord, AuthorityState, Reappraisal, RevokedCertificate, conduit_key,
+    reappraisal_key, revoked_prefix, zone_key,
 };
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
@@ -149,6 +151,7 @@ async fn change(
     let mut told = Vec::new();
     if zone.mode != record.mode {
         txn = change_mode(plant, txn, &zone, settings.accept_observed).await?;
+        txn = reappraised(txn, &zone, actor, plant.now())?;
         told.push(match zone.mode {
             Mode::Enforce => "enforces from now on".to_owned(),
             Mode::Observe => "only observes from now on".to_owned(),
@@ -181,6 +184,15 @@ async fn change_mode(plant: &Plant, txn: Txn, zone: &Zone, accept_observed: bool
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
     let head = GoldenHead { n: golden.n.saturating_add(1) };
     Ok(txn.unchanged(GOLDEN, golden.version).put(GOLDEN, stored(&head)?))
+}
+
+/// Lets whoever holds certificates in `zone` be judged by its new rules: one who is away does not prove itself again.
+pub(super) fn reappraised(txn: Txn, zone: &Zone, actor: &Actor, at: UnixTime) -> Result<Txn, Refusal> {
+    if zone.mode == Mode::Observe {
+        return Ok(txn);
+    }
+    let change = Reappraisal { zone: zone.name.clone(), at, by: actor.name().to_owned() };
+    Ok(txn.put(reappraisal_key(&zone.name), stored(&change)?))
 }
 
 /// Zones and conduits that fit together; every fault is told at once.

@@ -3065,9 +3065,28 @@ pub struct ForecastEnforcementResponse {
     pub unknown: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint32, tag = "6")]
     pub unknown_count: u32,
+    /// Devices that lose their certificates at once, connected or not. At most a thousand.
+    #[prost(message, repeated, tag = "7")]
+    pub loses: ::prost::alloc::vec::Vec<LosesCertificates>,
+    #[prost(uint32, tag = "8")]
+    pub loses_left_out: u32,
     /// The zone as it is, to be sent back with a change of it.
     #[prost(message, optional, tag = "20")]
     pub seen: ::core::option::Option<Seen>,
+}
+/// A device whose last proof does not earn what it holds in a zone, by the rules that the zone is to have.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LosesCertificates {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub owner: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub criticality: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WouldBeRefused {
@@ -3272,6 +3291,11 @@ pub struct GraphChange {
     /// Flat spots of the graph after the change.
     #[prost(message, repeated, tag = "12")]
     pub spots: ::prost::alloc::vec::Vec<FlatSpot>,
+    /// Devices that lose their certificates in a zone by its new rules, connected or not; at most a thousand.
+    #[prost(message, repeated, tag = "13")]
+    pub loses: ::prost::alloc::vec::Vec<LosesCertificates>,
+    #[prost(uint32, tag = "14")]
+    pub loses_left_out: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanGraphResponse {
