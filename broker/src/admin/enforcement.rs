@@ -7,10 +7,9 @@ use policy::zone::Zone;
 
 use super::reach::Scope;
 use super::zone;
+use crate::last_proof::LastProofs;
 use crate::plant::Plant;
-use crate::record::device::{
-    Admission, Attested, DEVICE, Decision, Device, Inventory, attested_key, inventory_key,
-};
+use crate::record::device::{Admission, Attested, DEVICE, Device, Inventory, attested_key, inventory_key};
 use crate::record::would::{WouldRefuse, would_key};
 use crate::record::{Held, fetch, list};
 use crate::session::Refusal;
@@ -91,6 +90,7 @@ pub async fn forecast(
         unknown: Vec::new(),
         loses: losing(plant, &enforcing).await?,
     };
+    let mut proofs = LastProofs::under(plant, enforcing.policy()).await?;
     // Two intervals: what a device proved before says little of it now.
     let fresh = plant.now().minus(zone.timing.reattest_every().saturating_mul(2));
     let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
@@ -102,7 +102,10 @@ pub async fn forecast(
         let last = attested.map(|held| held.record).filter(|attested| attested.at >= fresh);
         match history.map(|held| held.record).filter(|history| history.last >= since) {
             Some(history) => {
-                let still = last.is_some_and(|last| last.decision != Decision::Trusted);
+                let still = match last {
+                    Some(last) => proofs.against(&device, &last).await?.is_some(),
+                    None => false,
+                };
                 forecast.refused.push(refused(plant, device.name, history, still).await?);
             }
             None if last.is_some() => forecast.clean = forecast.clean.saturating_add(1),
