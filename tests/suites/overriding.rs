@@ -54,6 +54,13 @@ fn a_zone_enforces_when_it_is_known_whom_that_stops_and_two_people_let_one_devic
     let shown = world.tool_as(&olga, &["override", "press-2", "--dry-run"]).done();
     let findings = shown["findings"].as_array().expect("findings");
     assert!(!findings.is_empty() && findings.iter().all(|one| one["seen"].is_string()), "{shown:#}");
+    // Both keys may be in the owner's hand: whom one let in alone is not their second person.
+    let asked = world.tool(&["override", "press-2", "--reason", "line stands", "--for", "2h", "--yes"]);
+    assert_eq!(asked.code, 6, "{asked:?}");
+    let id = asked.json["change"].as_str().expect("a change").to_owned();
+    let said = world.tool_as(&sam, &["change", "approve", &id]).refused(5);
+    assert!(said.contains("alice and sam are not two people here: alice alone let in sam"), "{said}");
+    world.admin(&format!("change reject {id}"));
     let asked =
         world.tool_as(&olga, &["override", "press-2", "--reason", "line stands", "--for", "2h", "--yes"]);
     assert_eq!(asked.code, 6, "{asked:?}");

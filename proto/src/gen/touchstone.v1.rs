@@ -2683,8 +2683,14 @@ pub struct RotateReleaseKeyRequest {
     pub dry_run: bool,
     #[prost(message, optional, tag = "4")]
     pub seen: ::core::option::Option<Seen>,
+    /// Others may have the former: nothing counts any more for which only it vouches.
+    #[prost(bool, tag = "5")]
+    pub compromised: bool,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RotateReleaseKeyResponse {
     #[prost(message, optional, tag = "1")]
     pub key: ::core::option::Option<ReleaseKey>,
@@ -2692,6 +2698,13 @@ pub struct RotateReleaseKeyResponse {
     pub before: ::core::option::Option<ReleaseKey>,
     #[prost(message, optional, tag = "3")]
     pub seen: ::core::option::Option<Seen>,
+    /// Of a compromised key, as a removal says it.
+    #[prost(string, repeated, tag = "4")]
+    pub void: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "5")]
+    pub running: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "6")]
+    pub groups: ::prost::alloc::vec::Vec<ForecastGroup>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveReleaseKeyRequest {
@@ -3801,6 +3814,9 @@ pub struct Administrator {
     /// Who invited them; only where `invited`.
     #[prost(string, tag = "8")]
     pub invited_by: ::prost::alloc::string::String,
+    /// The owner who alone let them in, or invites them: the two are not two people for a change. Empty: two owners did.
+    #[prost(string, tag = "9")]
+    pub let_in_by: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAdministratorsRequest {}
