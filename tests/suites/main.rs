@@ -5,6 +5,7 @@ mod audit;
 mod configuration;
 mod day_two;
 mod durability;
+mod exposure;
 mod faults;
 mod files;
 mod hostile;
