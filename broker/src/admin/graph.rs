@@ -21,7 +21,7 @@ use super::staging::Staging;
 use crate::authority::{Born, next_generation};
 use crate::golden;
 use crate::plant::Plant;
-use crate::record::device::{DEVICE, Device};
+use crate::record::device::{Admission, DEVICE, Device};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, AuthorityState, conduit_key, zone_key};
 use crate::record::{Held, list, stored};
@@ -79,14 +79,16 @@ pub async fn view(plant: &Plant, scope: &Scope) -> Result<View, Refusal> {
     Ok(View { document: render(&graph), zones, conduits, members, spots })
 }
 
-async fn members(plant: &Plant) -> Result<Vec<Member>, Refusal> {
+/// Where devices stand that are in service.
+pub(super) async fn members(plant: &Plant) -> Result<Vec<Member>, Refusal> {
     let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
+    let devices = devices.into_iter().filter(|held| held.record.admission == Admission::Admitted);
     let member = |Held { record, .. }: Held<Device>| Member {
         offers: trust::services(&record),
         zones: record.zones.into_iter().collect(),
         device: record.name,
     };
-    Ok(devices.into_iter().map(member).collect())
+    Ok(devices.map(member).collect())
 }
 
 /// What the file `text` would change.

@@ -13,6 +13,7 @@ pub mod generation;
 pub mod hours;
 pub mod inspection;
 pub mod model;
+pub mod moving;
 pub mod overriding;
 mod reachable;
 pub mod schedule;
@@ -27,6 +28,7 @@ pub use generation::{Generation, GenerationState, MAX_GENERATIONS, Step, next_st
 pub use hours::Hours;
 pub use inspection::{Member, Spot, SpotKind, inspect};
 pub use model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone};
+pub use moving::{Peers, peers};
 pub use overriding::{NamedMismatch, Override};
 pub use schedule::{Schedule, ScheduleError};
 pub use trust::{AuthorityRef, Believed, Direction, Placement, Role, TrustFile, compile};

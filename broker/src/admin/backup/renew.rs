@@ -9,6 +9,7 @@ use policy::zone::Zone;
 use crate::record::change::CHANGE;
 use crate::record::device::{DEVICE, Device, HELD, HeldCertificates, TOKEN};
 use crate::record::invitation::INVITATION;
+use crate::record::moving::MOVE;
 use crate::record::overriding::OVERRIDE;
 use crate::record::plant::{PLANT, Plant, Sealing, TRUST, TrustHead};
 use crate::record::rollout::{ROLLOUT, Rollout, RolloutState};
@@ -59,7 +60,7 @@ impl Renewal {
             return stored(&TrustHead { n: 1, at: self.now }).map(Some);
         }
         // What was made to be used once before must not be used now, nor what may have been ended since.
-        let once = [TOKEN, CHANGE, INVITATION, OVERRIDE].iter().any(|prefix| key.starts_with(prefix));
+        let once = [TOKEN, CHANGE, INVITATION, OVERRIDE, MOVE].iter().any(|prefix| key.starts_with(prefix));
         let known = self.revocations.contains_key(key) || self.authorities.contains_key(key);
         if once || known {
             return Ok(None);
