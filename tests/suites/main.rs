@@ -3,6 +3,7 @@
 mod administration;
 mod audit;
 mod configuration;
+mod day_two;
 mod durability;
 mod exposure;
 mod faults;
