@@ -304,6 +304,7 @@ impl Attester {
             let sequence = self.keeper.read(|state| state.trust_sequence);
             tracing::info!(trust.sequence = sequence, dir = %self.sink.dir().display(), "delivered");
         }
+        self.hooks.delivered(delivery);
         Ok(())
     }
 }
