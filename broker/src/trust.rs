@@ -20,7 +20,7 @@ use crate::authority::{self, AuthorityError};
 use crate::ca::{CaError, Revoked, Serial};
 use crate::metrics::Signed;
 use crate::plant::Plant;
-use crate::record::device::{DEVICE, Device, device_key};
+use crate::record::device::{Admission, DEVICE, Device, device_key};
 use crate::record::plant::{TRUST, TrustHead};
 use crate::record::zone::{
     AUTHORITY, AuthorityRecord, AuthorityState, CONDUIT, RevokedCertificate, ZONE, revoked_prefix,
@@ -136,7 +136,7 @@ pub async fn view(plant: &Plant) -> Result<Arc<View>, TrustError> {
 /// The services that devices of each zone offer.
 pub(crate) fn offers(devices: &[Held<Device>]) -> BTreeMap<ZoneName, BTreeSet<ServiceName>> {
     let mut offers: BTreeMap<ZoneName, BTreeSet<ServiceName>> = BTreeMap::new();
-    for device in devices {
+    for device in devices.iter().filter(|held| held.record.admission == Admission::Admitted) {
         for zone in &device.record.zones {
             offers.entry(zone.clone()).or_default().extend(services(&device.record));
         }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,7 +55,18 @@ async fn assemble(config: Config) -> Result<Attester, CommandError> {
     let sink = FileSink::new(config.deliver.clone());
     let hooks = Hooks::default();
     let entropy = Arc::new(System::default());
-    Ok(Attester { config, root, keeper, prover, client, sink, hooks, clock, entropy })
+    Ok(Attester {
+        config,
+        root,
+        keeper,
+        prover,
+        client,
+        sink,
+        hooks,
+        clock,
+        entropy,
+        delivered: AtomicBool::new(false),
+    })
 }
 
 fn stop_signal() -> Result<impl Future<Output = ()>, CommandError> {
