@@ -21,6 +21,8 @@ pub mod wanted;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use self::drive::drive;

@@ -9,6 +9,8 @@ use super::drive::settle;
 use super::step::step;
 use super::wanted::wanted;
 use crate::admin::golden::apply::apply;
+use crate::admin::golden::forecast::Outlook;
+use crate::admin::golden::plan::{Subject, plan};
 use crate::admin::golden::want::want;
 use crate::admin::rollout::{Request, View, halt, list, resume, rollback, start};
 use crate::admin::tests::{Bench, NOW, enforcing, golden, refused};
@@ -311,4 +313,21 @@ async fn a_release_that_is_withdrawn_is_told_to_nobody() {
     fleet.settle().await;
     let text = refused!(fleet.start(&["100%"], 1).await, Conflict);
     assert!(text.contains("edge-box@2.0 is withdrawn"), "{text}");
+}
+
+#[tokio::test]
+async fn a_plan_does_not_know_what_a_device_runs_that_is_being_updated() {
+    let fleet = Fleet::new().await;
+    fleet.start(&["100%"], 1).await.unwrap();
+    fleet.settle().await;
+    let unknown = async || {
+        let actor = fleet.0.actor(Act::ReadReleases).await;
+        let plan = plan(&fleet.0.plant, &actor, &Subject::Known(release("1.0")), None, None).await.unwrap();
+        let unknown = plan.lines.into_iter().filter(|line| line.after == Outlook::Unknown);
+        unknown.map(|line| (line.device.to_string(), line.reason.to_string())).collect::<Vec<_>>()
+    };
+    let why = "a rollout told it to install a release that it has not proved yet".to_owned();
+    assert_eq!(unknown().await, [("press-1".to_owned(), why)]);
+    fleet.runs("press-1", "2.0").await;
+    assert_eq!(unknown().await, [], "it is there");
 }
