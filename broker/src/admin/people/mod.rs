@@ -12,7 +12,7 @@ mod view;
 
 pub(super) use self::hands::Hands;
 pub use self::invite::{Invited, Wanted, invite};
-pub use self::steer::{remove, renew, set};
+pub use self::steer::{Steering, remove, renew, set};
 pub use self::view::{Known, all};
 
 use std::collections::BTreeSet;

@@ -6,7 +6,7 @@ use policy::time::{UnixTime, Validity};
 
 use super::{BACKDATE, LIFETIME, described, known, limits, touched};
 use crate::admin::Actor;
-use crate::admin::change::{Draft, commit};
+use crate::admin::change::{Draft, Seen, commit};
 use crate::ca::profile;
 use crate::metrics::CertificateKind;
 use crate::plant::Plant;
@@ -42,25 +42,41 @@ async fn take_out(
     Ok(Draft::unless(dry_run, record, txn, reach.deed(name, &text)))
 }
 
-/// Gives the administrator `name` another role and other limits.
+/// Another role and other limits.
+#[derive(Debug)]
+pub struct Steering {
+    /// What they may do.
+    pub role: AdminRole,
+    /// The zones they are limited to; empty: the whole plant.
+    pub zones: Vec<ZoneName>,
+    /// What the caller saw of them.
+    pub seen: Option<Seen>,
+    /// Only say what it would do.
+    pub dry_run: bool,
+}
+
+/// Gives the administrator `name` another role and other limits. Answers with what there was, too.
 pub async fn set(
     plant: &Plant,
     actor: &Actor,
     name: &str,
-    (role, zones): (AdminRole, &[ZoneName]),
-    dry_run: bool,
-) -> Result<Administrator, Refusal> {
-    commit(plant, || change(plant, actor, name, (role, zones), dry_run)).await
+    wanted: &Steering,
+) -> Result<(Administrator, Seen), Refusal> {
+    commit(plant, || change(plant, actor, name, wanted)).await
 }
 
 async fn change(
     plant: &Plant,
     actor: &Actor,
     name: &str,
-    (role, zones): (AdminRole, &[ZoneName]),
-    dry_run: bool,
-) -> Result<Draft<Administrator>, Refusal> {
-    let Held { key, version, record } = known(plant, name).await?;
+    wanted: &Steering,
+) -> Result<Draft<(Administrator, Seen)>, Refusal> {
+    let (role, zones) = (wanted.role, wanted.zones.as_slice());
+    let held = known(plant, name).await?;
+    let seen = Seen::of(Some(&held), |record| described(record.role, record.zones.as_ref()), "");
+    let what = format!("the administrator {name}");
+    seen.expected(wanted.seen.as_ref(), &what, None, "touchstone admin list")?;
+    let Held { key, version, record } = held;
     if actor.includes(name) {
         return Err(Refusal::NotPermitted(format!(
             "nobody changes their own role; another owner can change that of {name}"
@@ -74,7 +90,7 @@ async fn change(
     let let_in_by = record.let_in_by.clone().filter(|_| actor.second().is_none());
     let confirms = record.let_in_by.is_some() && reach.waits();
     if record.role == role && record.zones == limits && !confirms {
-        return Ok(Draft::nothing(record));
+        return Ok(Draft::nothing((record, seen)));
     }
     let text = format!(
         "is {} now; was {}",
@@ -87,7 +103,7 @@ async fn change(
     }
     let changed = Administrator { role, zones: limits, let_in_by, ..record };
     let txn = txn.put(key, stored(&changed)?);
-    Ok(Draft::unless(dry_run, changed, txn, reach.deed(name, &text)))
+    Ok(Draft::unless(wanted.dry_run, (changed, seen), txn, reach.deed(name, &text)))
 }
 
 /// The transaction, if an owner is left without `leaving`; it expects that this one still is.

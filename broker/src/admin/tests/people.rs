@@ -396,3 +396,25 @@ fn an_administrator_of_version_1_reaches_the_plant_and_ends() {
     let read: Administrator = decode("admin/ada", old.as_bytes()).unwrap();
     assert_eq!((read.zones, read.not_after), (None, UnixTime(1000 + 2 * 365 * 86_400)));
 }
+
+#[tokio::test]
+async fn the_second_of_two_owners_who_change_a_role_is_shown_the_difference() {
+    let office = Office::of(Bench::new().await).await;
+    office.administrator("eve", AdminRole::Viewer, None).await;
+    let ask = async |who: &AdministratorPeer, role: &str, seen, dry_run| {
+        let (name, role, zones) = ("eve".to_owned(), role.to_owned(), Vec::new());
+        let request = v1::SetAdministratorRequest { name, role, zones, dry_run, seen };
+        office.service.set_administrator(by(who, request)).await.map(tonic::Response::into_inner)
+    };
+    let looked = ask(&office.ada, "operator", None, true).await.unwrap().seen;
+    let first = waits(ask(&office.bob, "engineer", looked.clone(), false).await);
+    office.approve(&office.ada, &first).await.unwrap();
+    let (reason, text) = refusal(ask(&office.ada, "operator", looked, false).await);
+    assert_eq!(reason, Reason::Conflict);
+    assert!(
+        text.contains(
+            "eve was changed since you looked: you saw viewer of the whole plant, it is now engineer"
+        ),
+        "{text}"
+    );
+}

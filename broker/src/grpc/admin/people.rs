@@ -7,7 +7,7 @@ use proto::v1;
 
 use super::parse;
 use crate::admin::Actor;
-use crate::admin::people::{self, Known, Wanted};
+use crate::admin::people::{self, Known, Steering, Wanted};
 use crate::plant::Plant;
 use crate::record::plant::AdminRole;
 use crate::session::Refusal;
@@ -50,10 +50,15 @@ pub(super) async fn set(
     actor: &Actor,
     request: v1::SetAdministratorRequest,
 ) -> Result<v1::SetAdministratorResponse, Refusal> {
-    let zones: Vec<ZoneName> = parse::texts("zone", &request.zones)?;
-    let wanted = (role(&request.role)?, zones.as_slice());
-    let changed = people::set(plant, actor, &request.name, wanted, request.dry_run).await?;
-    Ok(v1::SetAdministratorResponse { administrator: Some(wire(changed.into())) })
+    let wanted = Steering {
+        role: role(&request.role)?,
+        zones: parse::texts("zone", &request.zones)?,
+        seen: parse::seen(request.seen)?,
+        dry_run: request.dry_run,
+    };
+    let (changed, seen) = people::set(plant, actor, &request.name, &wanted).await?;
+    let (administrator, seen) = (Some(wire(changed.into())), Some(parse::to_wire(seen)));
+    Ok(v1::SetAdministratorResponse { administrator, seen })
 }
 
 pub(super) async fn renew(

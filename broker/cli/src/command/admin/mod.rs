@@ -251,14 +251,21 @@ async fn invite(args: InviteArgs, session: &Session) -> Result<Report> {
 
 async fn role(args: RoleArgs, session: &Session) -> Result<Report> {
     let dry_run = args.dry_run.dry_run;
-    let request = SetAdministratorRequest {
+    let mut request = SetAdministratorRequest {
         name: args.name,
         role: args.role.written(),
         zones: args.zones.iter().map(ToString::to_string).collect(),
-        dry_run,
+        dry_run: true,
+        seen: None,
     };
-    let answer = session.client().await?.set_administrator(request).await.map_err(|s| failed(&s))?;
-    let administrator = AdminView::from(answer.into_inner().administrator.unwrap_or_default());
+    let mut client = session.client().await?;
+    let mut answer = client.set_administrator(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
+    if !dry_run {
+        // Whoever changes them between the two calls is not overwritten.
+        (request.dry_run, request.seen) = (false, answer.seen);
+        answer = client.set_administrator(request).await.map_err(|s| failed(&s))?.into_inner();
+    }
+    let administrator = AdminView::from(answer.administrator.unwrap_or_default());
     let verb = if dry_run { "would be" } else { "is" };
     let text = format!("{} {verb} {}", administrator.name, administrator.described());
     session.report(&Sentence { text, fields: Changed { dry_run, administrator } })
