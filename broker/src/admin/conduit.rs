@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use policy::id::{DeviceName, ZoneName};
+use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::{Conduit, Segmentation, TrustFile, compile};
 
@@ -20,6 +20,9 @@ use crate::trust;
 
 /// The last end of a conduit that can be written as a date (RFC 3339): 9999-12-31T23:59:59Z.
 const LATEST: UnixTime = UnixTime(253_402_300_799);
+
+/// Services that a refusal names.
+const MAX_NAMED: usize = 16;
 
 /// Every conduit in sight.
 pub async fn all(plant: &Plant, scope: &Scope) -> Result<Vec<Conduit>, Refusal> {
@@ -44,12 +47,22 @@ async fn expected(plant: &Plant, conduit: &Conduit, by_caller: Option<&Seen>) ->
     seen(plant, conduit).await?.expected(by_caller, &what, None, "touchstone conduit list")
 }
 
+/// What becomes of a conduit to a service that no device of the zone offers, while its devices offer others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unoffered {
+    /// It is a slip of the pen.
+    Refuse,
+    /// The service comes later.
+    Accept,
+}
+
 /// Opens a conduit, or gives an open one another end. Answers with the devices whose trust files change.
 pub async fn allow(
     plant: &Plant,
     actor: &Actor,
     conduit: &Conduit,
     seen: Option<&Seen>,
+    unoffered: Unoffered,
     dry_run: bool,
 ) -> Result<Vec<DeviceName>, Refusal> {
     if conduit.expires.is_some_and(|end| end > LATEST) {
@@ -62,7 +75,7 @@ pub async fn allow(
             "conduit {conduit} would have ended already; give a later end"
         )));
     }
-    commit(plant, || open(plant, actor, conduit, seen, dry_run)).await
+    commit(plant, || open(plant, actor, conduit, seen, unoffered, dry_run)).await
 }
 
 async fn open(
@@ -70,6 +83,7 @@ async fn open(
     actor: &Actor,
     conduit: &Conduit,
     seen: Option<&Seen>,
+    unoffered: Unoffered,
     dry_run: bool,
 ) -> Result<Draft<Vec<DeviceName>>, Refusal> {
     let now = plant.now();
@@ -80,11 +94,38 @@ async fn open(
     if before.conduits().contains(conduit) {
         return Ok(Draft::nothing(Vec::new()));
     }
+    // One that is open already only gets another end.
+    if unoffered == Unoffered::Refuse && !before.conduits().iter().any(|other| same(other, conduit)) {
+        offered(plant, conduit).await?;
+    }
     let others = before.conduits().iter().filter(|other| !same(other, conduit)).cloned();
     let after = fitting(before.zones().cloned().collect(), others.chain([conduit.clone()]).collect())?;
     let affected = affected(plant, actor.scope(), &before, &after, now).await?;
     let deed = reach.deed(&conduit.to_string(), &opened(conduit, affected.len()));
     Ok(Draft::unless(dry_run, affected, txn.put(key(conduit), stored(conduit)?), deed))
+}
+
+/// Refuses a conduit to a service that no device of its zone offers, if they offer others.
+async fn offered(plant: &Plant, conduit: &Conduit) -> Result<(), Refusal> {
+    let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
+    let offers = trust::offers(&devices).remove(&conduit.to).unwrap_or_default();
+    let service = &conduit.service;
+    if offers.is_empty() || offers.contains(service) {
+        return Ok(());
+    }
+    let distance = |other: &&ServiceName| strsim::damerau_levenshtein(other.as_str(), service.as_str());
+    let nearest = offers.iter().min_by_key(distance);
+    let meant = nearest
+        .map_or_else(String::new, |nearest| format!("write --service {nearest} if that is meant, or "));
+    let mut names: Vec<&str> = offers.iter().take(MAX_NAMED).map(ServiceName::as_str).collect();
+    if offers.len() > MAX_NAMED {
+        names.push("...");
+    }
+    Err(Refusal::Conflict(format!(
+        "no device of zone {} offers {service}; they offer {}: {meant}say --unoffered if it comes later",
+        conduit.to,
+        names.join(", ")
+    )))
 }
 
 fn opened(conduit: &Conduit, affected: usize) -> String {

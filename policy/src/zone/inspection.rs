@@ -190,8 +190,14 @@ fn of_conduit(
         spots.push(spot(SpotKind::NeverOpens, why));
     }
     if !offered.contains(&(to, service)) {
+        let others: Vec<&str> =
+            offered.iter().filter(|(zone, _)| *zone == to).map(|(_, other)| other.as_str()).collect();
+        let others = match others.is_empty() {
+            true => String::new(),
+            false => format!(" (they offer {})", others.join(", ")),
+        };
         let why = format!(
-            "opens nothing: no device of zone {to} offers {service}; start it there, or close the conduit"
+            "opens nothing: no device of zone {to} offers {service}{others}; start it there, or close the conduit"
         );
         spots.push(spot(SpotKind::NobodyOffers, why));
     }

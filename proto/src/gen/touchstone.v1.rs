@@ -3257,6 +3257,9 @@ pub struct AllowConduitRequest {
     pub conduit: ::core::option::Option<Conduit>,
     #[prost(bool, tag = "2")]
     pub dry_run: bool,
+    /// Open it although no device of the zone offers the service, while they offer others.
+    #[prost(bool, tag = "3")]
+    pub unoffered: bool,
     /// What the caller saw of the conduit; one that is another by then is refused with the difference.
     #[prost(message, optional, tag = "20")]
     pub seen: ::core::option::Option<Seen>,
@@ -3984,11 +3987,17 @@ pub struct SetAdministratorRequest {
     pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "4")]
     pub dry_run: bool,
+    /// What the caller saw of the administrator; one that is another by then is refused with the difference.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetAdministratorResponse {
     #[prost(message, optional, tag = "1")]
     pub administrator: ::core::option::Option<Administrator>,
+    /// What there was before, to be sent back after a dry run.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 /// A new certificate for the key of whoever asks.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -30,6 +30,7 @@ pub(crate) enum ConduitCommand {
 /// Who may open what.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+A service that no device of the zone offers, while they offer others, is refused: it may be misspelt.
 Examples:
   touchstone conduit allow --from cell-3 --to historian --service opcua
   touchstone conduit allow --from vendor --to cell-3 --service ssh --schedule 'sat,sun 22:00-04:00 in Europe/Berlin'")]
@@ -45,6 +46,9 @@ pub(crate) struct AllowArgs {
     /// Accept that the opening zone is in observe and so not appraised
     #[arg(long)]
     accept_observed: bool,
+    /// Open it although the devices of the zone offer other services and not this one yet
+    #[arg(long)]
+    unoffered: bool,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -177,7 +181,12 @@ async fn allow(args: AllowArgs, session: &Session) -> Result<Report> {
         accept_observed: args.accept_observed,
         ..args.ends.into()
     };
-    let mut request = AllowConduitRequest { conduit: Some(conduit.clone()), dry_run: true, seen: None };
+    let mut request = AllowConduitRequest {
+        conduit: Some(conduit.clone()),
+        dry_run: true,
+        unoffered: args.unoffered,
+        seen: None,
+    };
     let mut client = session.client().await?;
     let mut answer = client.allow_conduit(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
     if !dry_run {

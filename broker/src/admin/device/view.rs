@@ -26,7 +26,7 @@ const AFTER_NAMES: char = '~';
 pub enum State {
     /// Known by its EK; it never came.
     Registered,
-    /// It proved itself and waits for an administrator: it is new, or its TPM's counters fell.
+    /// It waits for an administrator: it is new, its TPM's counters fell, or a zone that it is in was removed.
     Pending,
     /// Trusted in every zone.
     Trusted,
@@ -286,6 +286,11 @@ pub(crate) fn aged(
     zones: &Segmentation,
     now: UnixTime,
 ) -> State {
+    // It was admitted as the zone was removed: a person says where it belongs.
+    let lost = of.iter().any(|zone| zones.zone(zone).is_none());
+    if lost && !matches!(state, State::Retired | State::Quarantined) {
+        return State::Pending;
+    }
     // A gateway answers the zone that asks most often.
     let timings = of.iter().filter_map(|zone| zones.zone(zone));
     let silent_after = timings.map(|zone| zone.timing.silent_after()).min();

@@ -1,6 +1,7 @@
 //! Why a device is in its state, and what to do about it.
 
 use policy::appraisal::AppraisalRecord;
+use policy::id::ZoneName;
 use policy::time::UnixTime;
 
 use super::view::{DeviceView, Seen, State};
@@ -76,6 +77,13 @@ fn of_device(view: &DeviceView, records: &[AppraisalRecord], now: UnixTime) -> W
         ),
         State::Refused => appraised(view, records, "refused"),
         State::Silent => silent(view, now),
+        State::Pending if !view.attested.as_ref().is_some_and(|attested| attested.clone_alarm) => why(
+            format!(
+                "a zone of {name} was removed ({}); say where it belongs",
+                view.device.zones.iter().map(ZoneName::as_str).collect::<Vec<_>>().join(", ")
+            ),
+            format!("touchstone device admit {name} --zone ZONE"),
+        ),
         State::Pending => why(
             format!(
                 "clone alarm: {name} came with counters that do not follow those of its last proof; its TPM was cleared, or this is a copy"

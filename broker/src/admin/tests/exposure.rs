@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::golden::{sign, terms};
 use super::{Bench, NOW, enforcing, refused};
+use crate::admin::conduit::Unoffered;
 use crate::admin::exposure::{Exposure, Line, Part, Peers, ReleaseFindings, answer};
 use crate::admin::golden::apply::apply;
 use crate::admin::golden::want::want;
@@ -259,7 +260,7 @@ async fn owner_peers_and_zones_of_whoever_asks_are_told() {
         accept_observed: false,
     };
     let actor = fleet.0.actor(Act::AllowConduit).await;
-    conduit::allow(&fleet.0.plant, &actor, &open, None, false).await.unwrap();
+    conduit::allow(&fleet.0.plant, &actor, &open, None, Unoffered::Refuse, false).await.unwrap();
 
     let found = fleet.openssl().await;
     let line = found.of("bad");

@@ -6,6 +6,8 @@ use policy::zone::{Role, SpotKind};
 
 use super::office::Office;
 use super::{Bench, NOW, enforcing, observing, refused};
+use crate::admin::device::view::State;
+use crate::admin::device::why::why;
 use crate::admin::reach::Scope;
 use crate::admin::{Act, graph, zone};
 use crate::record::device::{Attested, Decision, attested_key};
@@ -236,4 +238,19 @@ async fn flat_spots_are_seen_by_those_whose_zones_they_touch() {
         "who reaches in is seen, and nothing else of it"
     );
     assert!(!part.document.contains("name = \"b\""), "{}", part.document);
+}
+
+#[tokio::test]
+async fn a_device_that_was_admitted_as_its_zone_was_removed_waits_for_a_person() {
+    let bench = Bench::new().await;
+    bench.zone(&observing("historian")).await;
+    // As if the removal had been decided before it came.
+    let late = bench.device("late", &["cell-3"]).await;
+    bench.attest(&late, "boot-a", Decision::Trusted).await;
+    let wanted = crate::admin::device::DeviceRef::Name(late);
+    let seen = crate::admin::device::view::one(&bench.plant, &Scope::Plant, &wanted).await.unwrap();
+    assert_eq!(seen.state(), State::Pending);
+    let why = why(&seen, &[], NOW);
+    assert_eq!(why.sentences, ["a zone of late was removed (cell-3); say where it belongs"]);
+    assert_eq!(why.next_command, "touchstone device admit late --zone ZONE");
 }

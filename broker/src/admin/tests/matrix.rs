@@ -326,7 +326,11 @@ impl Plant {
             Act::AllowConduit => {
                 call!(
                     allow_conduit,
-                    AllowConduitRequest { conduit: Some(conduit(of, "ssh")), ..Default::default() }
+                    AllowConduitRequest {
+                        conduit: Some(conduit(of, "ssh")),
+                        unoffered: true,
+                        ..Default::default()
+                    }
                 )
             }
             Act::CloseConduit => {
@@ -353,7 +357,7 @@ impl Plant {
                 let (name, role) = (format!("vic-{zone}"), "operator".to_owned());
                 call!(
                     set_administrator,
-                    SetAdministratorRequest { name, role, zones: vec![zone], dry_run: false }
+                    SetAdministratorRequest { name, role, zones: vec![zone], ..Default::default() }
                 )
             }
             Act::ApproveChange | Act::RejectChange | Act::RenewCertificate => Ok(String::new()),

@@ -4,6 +4,7 @@ use policy::digest::Digest;
 use policy::zone::Conduit;
 
 use super::{Bench, NOW, enforcing, observing};
+use crate::admin::conduit::Unoffered;
 use crate::admin::device::view::State;
 use crate::admin::status::{Attention, status};
 use crate::admin::{Act, authorize, conduit};
@@ -36,7 +37,7 @@ async fn the_page_names_what_needs_a_person_and_the_next_command() {
         expires: None,
         accept_observed: true,
     };
-    conduit::allow(&bench.plant, &allow, &wanted, None, false).await.unwrap();
+    conduit::allow(&bench.plant, &allow, &wanted, None, Unoffered::Refuse, false).await.unwrap();
     for (name, decision) in
         [("bad", Decision::Refused), ("soft", Decision::WouldRefuse), ("good", Decision::Trusted)]
     {

@@ -6,6 +6,7 @@ use policy::zone::{Conduit, Role};
 
 use super::office::Office;
 use super::{Bench, NOW, enforcing, observing, refused};
+use crate::admin::conduit::Unoffered;
 use crate::admin::reach::Scope;
 use crate::admin::{Act, conduit, zone};
 use crate::record::plant::{AdminRole, TRUST, TrustHead};
@@ -68,7 +69,9 @@ async fn a_dry_run_writes_nothing() {
     let (zones, conduits) = (bench.actor(Act::CreateZone).await, bench.actor(Act::AllowConduit).await);
     zone::create(&bench.plant, &zones, &observing("cell-4"), true).await.unwrap();
     let affected =
-        conduit::allow(&bench.plant, &conduits, &opcua("historian", "cell-3"), None, true).await.unwrap();
+        conduit::allow(&bench.plant, &conduits, &opcua("historian", "cell-3"), None, Unoffered::Refuse, true)
+            .await
+            .unwrap();
     assert_eq!(names(&affected), ["press-7"]);
     assert_eq!(bench.revision(), before);
 }
@@ -84,7 +87,8 @@ async fn a_conduit_names_the_devices_that_notice() {
     bench.device("archive", &["historian"]).await;
     let (open, shut) = (bench.actor(Act::AllowConduit).await, bench.actor(Act::CloseConduit).await);
     let wanted = opcua("historian", "cell-3");
-    let affected = conduit::allow(&bench.plant, &open, &wanted, None, false).await.unwrap();
+    let affected =
+        conduit::allow(&bench.plant, &open, &wanted, None, Unoffered::Refuse, false).await.unwrap();
     assert_eq!(
         names(&affected),
         ["archive", "press-7"],
@@ -93,7 +97,7 @@ async fn a_conduit_names_the_devices_that_notice() {
 
     let head = bench.read::<TrustHead>(TRUST.to_owned()).await.n;
     assert_eq!(
-        conduit::allow(&bench.plant, &open, &wanted, None, false).await.unwrap(),
+        conduit::allow(&bench.plant, &open, &wanted, None, Unoffered::Refuse, false).await.unwrap(),
         [],
         "it is open already"
     );
@@ -114,12 +118,15 @@ async fn a_conduit_can_be_given_another_end() {
     }
     let actor = bench.actor(Act::AllowConduit).await;
     let mut wanted = opcua("historian", "cell-3");
-    conduit::allow(&bench.plant, &actor, &wanted, None, false).await.unwrap();
+    conduit::allow(&bench.plant, &actor, &wanted, None, Unoffered::Refuse, false).await.unwrap();
     wanted.expires = Some(NOW.plus(60));
-    conduit::allow(&bench.plant, &actor, &wanted, None, false).await.unwrap();
+    conduit::allow(&bench.plant, &actor, &wanted, None, Unoffered::Refuse, false).await.unwrap();
     assert_eq!(trust::segmentation(&bench.plant).await.unwrap().conduits(), [wanted.clone()]);
     wanted.expires = Some(NOW);
-    let text = refused!(conduit::allow(&bench.plant, &actor, &wanted, None, false).await, Malformed);
+    let text = refused!(
+        conduit::allow(&bench.plant, &actor, &wanted, None, Unoffered::Refuse, false).await,
+        Malformed
+    );
     assert!(text.contains("would have ended already"), "{text}");
 }
 
@@ -132,15 +139,21 @@ async fn the_second_of_two_who_change_a_conduit_is_shown_the_difference() {
     let (open, shut) = (bench.actor(Act::AllowConduit).await, bench.actor(Act::CloseConduit).await);
     let mut wanted = opcua("historian", "cell-3");
     let closed = conduit::seen(&bench.plant, &wanted).await.unwrap();
-    conduit::allow(&bench.plant, &open, &wanted, Some(&closed), false).await.unwrap();
+    conduit::allow(&bench.plant, &open, &wanted, Some(&closed), Unoffered::Refuse, false).await.unwrap();
 
     let open_ended = conduit::seen(&bench.plant, &wanted).await.unwrap();
     wanted.expires = Some(NOW.plus(60));
-    let text = refused!(conduit::allow(&bench.plant, &open, &wanted, Some(&closed), false).await, Conflict);
+    let text = refused!(
+        conduit::allow(&bench.plant, &open, &wanted, Some(&closed), Unoffered::Refuse, false).await,
+        Conflict
+    );
     assert!(text.contains("you saw closed, it is now open; look again with"), "{text}");
     // A dry run is told as well: what it forecasts would not happen.
-    refused!(conduit::allow(&bench.plant, &open, &wanted, Some(&closed), true).await, Conflict);
-    conduit::allow(&bench.plant, &open, &wanted, Some(&open_ended), false).await.unwrap();
+    refused!(
+        conduit::allow(&bench.plant, &open, &wanted, Some(&closed), Unoffered::Refuse, true).await,
+        Conflict
+    );
+    conduit::allow(&bench.plant, &open, &wanted, Some(&open_ended), Unoffered::Refuse, false).await.unwrap();
 
     let text =
         refused!(conduit::close(&bench.plant, &shut, &wanted, Some(&open_ended), false).await, Conflict);
@@ -180,10 +193,13 @@ async fn an_observing_zone_reaches_an_enforcing_one_only_by_name() {
     bench.zone(&enforcing("cell-3")).await;
     let actor = bench.actor(Act::AllowConduit).await;
     let mut wanted = opcua("lab", "cell-3");
-    let text = refused!(conduit::allow(&bench.plant, &actor, &wanted, None, false).await, Malformed);
+    let text = refused!(
+        conduit::allow(&bench.plant, &actor, &wanted, None, Unoffered::Refuse, false).await,
+        Malformed
+    );
     assert!(text.contains("--accept-observed"), "{text}");
     wanted.accept_observed = true;
-    conduit::allow(&bench.plant, &actor, &wanted, None, false).await.unwrap();
+    conduit::allow(&bench.plant, &actor, &wanted, None, Unoffered::Refuse, false).await.unwrap();
 }
 
 #[tokio::test]
@@ -194,9 +210,16 @@ async fn accepting_that_a_zone_observes_is_the_other_zones_concern_too() {
     for name in ["vendor", "cell-5"] {
         zone::create(plant, &act(ada, Act::CreateZone).await, &enforcing(name), false).await.unwrap();
     }
-    conduit::allow(plant, &act(ada, Act::AllowConduit).await, &opcua("vendor", "cell-5"), None, false)
-        .await
-        .unwrap();
+    conduit::allow(
+        plant,
+        &act(ada, Act::AllowConduit).await,
+        &opcua("vendor", "cell-5"),
+        None,
+        Unoffered::Refuse,
+        false,
+    )
+    .await
+    .unwrap();
     let to =
         |accept_observed| zone::Settings { mode: Some(Mode::Observe), accept_observed, ..Default::default() };
     let name = "vendor".parse().unwrap();
@@ -211,4 +234,29 @@ async fn accepting_that_a_zone_observes_is_the_other_zones_concern_too() {
     assert!(text.contains("touches zone cell-5"), "{text}");
     zone::set(plant, &act(ada, Act::SetZone).await, &name, &to(true), false).await.unwrap();
     assert!(trust::segmentation(plant).await.unwrap().conduits()[0].accept_observed);
+}
+
+#[tokio::test]
+async fn a_conduit_to_a_service_that_nobody_offers_while_they_offer_others_may_be_misspelt() {
+    let bench = Bench::new().await;
+    for name in ["cell-3", "historian"] {
+        bench.zone(&observing(name)).await;
+    }
+    let actor = bench.actor(Act::AllowConduit).await;
+    let mut wanted = opcua("historian", "cell-3");
+    wanted.service = "opc-ua".parse().unwrap();
+    let allow = async |wanted: &Conduit, unoffered| {
+        conduit::allow(&bench.plant, &actor, wanted, None, unoffered, false).await
+    };
+    allow(&Conduit { service: "ssh".parse().unwrap(), ..wanted.clone() }, Unoffered::Refuse).await.unwrap();
+    bench.device("press-7", &["cell-3"]).await;
+    let text = refused!(allow(&wanted, Unoffered::Refuse).await, Conflict);
+    assert_eq!(
+        text,
+        "no device of zone cell-3 offers opc-ua; they offer opcua: write --service opcua if that is meant, or say --unoffered if it comes later"
+    );
+    allow(&wanted, Unoffered::Accept).await.unwrap();
+    wanted.expires = Some(NOW.plus(60));
+    allow(&wanted, Unoffered::Refuse).await.unwrap();
+    assert_eq!(trust::segmentation(&bench.plant).await.unwrap().conduits().len(), 2, "it only gets an end");
 }

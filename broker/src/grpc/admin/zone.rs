@@ -4,6 +4,7 @@ use policy::time::UnixTime;
 use proto::{convert, v1};
 
 use super::parse;
+use crate::admin::conduit::Unoffered;
 use crate::admin::{Actor, conduit, enforcement, zone};
 use crate::ear::EarKey;
 use crate::plant::Plant;
@@ -126,7 +127,8 @@ pub(super) async fn allow(
 ) -> Result<v1::AllowConduitResponse, Refusal> {
     let wanted = convert::conduit_from_wire(request.conduit.as_ref()).map_err(malformed)?;
     let (before, seen) = (conduit::seen(plant, &wanted).await?, parse::seen(request.seen)?);
-    let affected = conduit::allow(plant, actor, &wanted, seen.as_ref(), request.dry_run).await?;
+    let unoffered = if request.unoffered { Unoffered::Accept } else { Unoffered::Refuse };
+    let affected = conduit::allow(plant, actor, &wanted, seen.as_ref(), unoffered, request.dry_run).await?;
     let affected = affected.iter().map(ToString::to_string).collect();
     Ok(v1::AllowConduitResponse { affected, seen: Some(parse::to_wire(before)) })
 }
