@@ -3,12 +3,14 @@
 mod administration;
 mod audit;
 mod configuration;
+mod dark_plant;
 mod day_two;
 mod durability;
 mod exposure;
 mod faults;
 mod files;
 mod hostile;
+mod keys_at_rest;
 mod measured_boot;
 mod metrics;
 mod overriding;

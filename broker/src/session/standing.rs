@@ -2,6 +2,7 @@
 //!
 //! Everything is read from the store, so that any broker can serve any stream.
 
+use policy::digest::Digest;
 use policy::reference::release::ReleaseId;
 use policy::reference::state::ReleaseState;
 use policy::time::UnixTime;
@@ -15,7 +16,7 @@ use crate::golden::{self, Golden};
 use crate::grpc::peer::DevicePeer;
 use crate::plant::Plant;
 use crate::record::device::{Attested, Decision, Device, Tpm, attested_key, device_key, ek_key};
-use crate::record::zone::{AUTHORITY, AuthorityRecord, revoked_key, zone_key};
+use crate::record::zone::{AUTHORITY, AuthorityRecord, AuthorityState, revoked_key, zone_key};
 use crate::record::{Held, fetch, list, stored};
 use crate::rollout::wanted::wanted;
 use crate::store::Txn;
@@ -54,6 +55,8 @@ pub enum Standing {
         /// Why it should attest now.
         ask: Option<Ask>,
     },
+    /// The authority of its certificate is believed no more: it proves itself for another, and is no peer until then.
+    Distrusted,
     /// Its certificates were revoked, for this reason.
     Lost(Box<v1::Denial>),
 }
@@ -69,8 +72,14 @@ pub async fn standing(plant: &Plant, peer: &DevicePeer) -> Result<Standing, Refu
             format!("{name} is no device of this plant any more"),
         ));
     };
-    if revoked(plant, peer).await? {
+    let authorities = authorities(plant, peer).await?;
+    if revoked(plant, peer, &authorities).await? {
         return why(plant, &device.record).await;
+    }
+    let believed = |held: &Held<AuthorityRecord>| held.record.state != AuthorityState::Distrusted;
+    let signed = |held: &&Held<AuthorityRecord>| Digest::of(&held.record.certificate.0) == peer.authority;
+    if !authorities.iter().find(signed).is_some_and(believed) {
+        return Ok(Standing::Distrusted);
     }
     let attested: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(name)).await?;
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
@@ -93,13 +102,20 @@ fn withdrawn(golden: &Golden, release: &ReleaseId) -> bool {
     state == Some(ReleaseState::Withdrawn) || golden.void.contains_key(release)
 }
 
+/// The authorities of the zone that the certificate of the connection names.
+async fn authorities(plant: &Plant, peer: &DevicePeer) -> Result<Vec<Held<AuthorityRecord>>, Refusal> {
+    Ok(list(plant.store.as_ref(), &format!("{AUTHORITY}{}/", peer.zone)).await?)
+}
+
 /// Whether the certificate of the connection was revoked.
-async fn revoked(plant: &Plant, peer: &DevicePeer) -> Result<bool, Refusal> {
+async fn revoked(
+    plant: &Plant,
+    peer: &DevicePeer,
+    authorities: &[Held<AuthorityRecord>],
+) -> Result<bool, Refusal> {
     let Some(serial) = crate::ca::Serial::from_hex(&peer.serial) else { return Ok(true) };
-    let prefix = format!("{AUTHORITY}{}/", peer.zone);
-    let authorities: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), &prefix).await?;
     for held in authorities {
-        let record = held.record;
+        let record = &held.record;
         let key = revoked_key(&record.zone, record.role, record.generation, serial);
         if plant.store.get(&key).await?.is_some() {
             return Ok(true);
