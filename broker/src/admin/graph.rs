@@ -82,7 +82,7 @@ pub async fn view(plant: &Plant, scope: &Scope) -> Result<View, Refusal> {
 async fn members(plant: &Plant) -> Result<Vec<Member>, Refusal> {
     let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
     let member = |Held { record, .. }: Held<Device>| Member {
-        offers: trust::services(&record),
+        offers: trust::Offer::of(&record).services,
         zones: record.zones.into_iter().collect(),
         device: record.name,
     };
