@@ -18,6 +18,7 @@ pub mod grpc;
 pub mod hub;
 pub mod init;
 pub mod metrics;
+mod moving;
 pub mod plant;
 pub mod ports;
 pub mod record;

@@ -3,7 +3,9 @@
 mod administration;
 mod audit;
 mod configuration;
+mod day_two;
 mod durability;
+mod exposure;
 mod faults;
 mod files;
 mod hostile;

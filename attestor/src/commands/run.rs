@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -52,7 +53,17 @@ async fn assemble(config: Config) -> Result<Attester, CommandError> {
     let client = BrokerClient::new(config.broker.clone(), name, root.clone(), tls_clock)?;
     let sink = FileSink::new(config.deliver.clone());
     let entropy = Arc::new(System::default());
-    Ok(Attester { config, root, keeper, prover, client, sink, clock, entropy })
+    Ok(Attester {
+        config,
+        root,
+        keeper,
+        prover,
+        client,
+        sink,
+        clock,
+        entropy,
+        delivered: AtomicBool::new(false),
+    })
 }
 
 fn stop_signal() -> Result<impl Future<Output = ()>, CommandError> {

@@ -4,6 +4,7 @@
 //! for an outdated trust set, in whose place the newer one stays.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use policy::id::{DeviceName, NameError, ZoneName};
@@ -297,6 +298,7 @@ impl Attester {
 
     /// Shows software what the state holds, if it may be shown.
     pub(super) fn deliver(&self) -> Result<(), DeliverError> {
+        self.delivered.store(false, Ordering::Relaxed);
         self.clock.raise(self.keeper.read(|state| state.clock_floor));
         let now = self.now();
         let Some(delivery) = self.keeper.read(|state| Delivery::compose(state, now))? else { return Ok(()) };
@@ -304,6 +306,7 @@ impl Attester {
             let sequence = self.keeper.read(|state| state.trust_sequence);
             tracing::info!(trust.sequence = sequence, dir = %self.sink.dir().display(), "delivered");
         }
+        self.delivered.store(true, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The device in its role as Attester (RFC 9334): everything that exchanges with the broker need.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use policy::time::UnixTime;
 
@@ -33,6 +34,8 @@ pub struct Attester {
     pub clock: Arc<FlooredClock<System>>,
     /// Jitter.
     pub entropy: Arc<dyn Entropy>,
+    /// Whether software has what the state holds.
+    pub delivered: AtomicBool,
 }
 
 impl Attester {

@@ -95,7 +95,8 @@ impl Device {
         let client = BrokerClient::new(config.broker.clone(), name, root.clone(), tls_clock).unwrap();
         let sink = FileSink::new(config.deliver.clone());
         let entropy = Arc::new(System::default());
-        let attester = Attester { config, root, keeper, prover, client, sink, clock, entropy };
+        let attester =
+            Attester { config, root, keeper, prover, client, sink, clock, entropy, delivered: false.into() };
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };
         let running = tokio::spawn(async move { driver::run(Arc::new(attester), stopped).await.unwrap() });

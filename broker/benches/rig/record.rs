@@ -30,6 +30,7 @@ pub(crate) fn device(name: &DeviceName, zone: &ZoneName, ek: Digest, now: UnixTi
         answered: 0,
         clock_excused: false,
         clear_expected: None,
+        leaving: None,
         trust_sequence: 0,
     }
 }

@@ -9,7 +9,7 @@ use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::zone::Placement;
 
 use crate::plant::Plant;
-use crate::record::device::{DEVICE, Device, device_key};
+use crate::record::device::{Admission, DEVICE, Device, device_key};
 use crate::record::stage::STAGE;
 use crate::record::{Held, RecordError, fetch, list};
 use crate::store::{Revision, Watch, WatchEvent};
@@ -39,6 +39,11 @@ impl Offer {
             zone_offers: offers.get(zone).cloned().unwrap_or_default(),
         }
     }
+}
+
+/// The offer of a device, if it counts: one that was retired offers nothing any more.
+fn counted(device: &Device) -> Option<Offer> {
+    (device.admission == Admission::Admitted).then(|| Offer::of(device))
 }
 
 /// The offer of every device.
@@ -113,7 +118,7 @@ impl Offers {
     async fn read_due(&mut self, plant: &Plant) -> Result<(), RecordError> {
         while let Some(name) = self.due.first().cloned() {
             let held: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(&name)).await?;
-            self.set(name.clone(), held.map(|held| Offer::of(&held.record)));
+            self.set(name.clone(), held.and_then(|held| counted(&held.record)));
             self.due.remove(&name);
         }
         Ok(())
@@ -127,7 +132,7 @@ impl Offers {
         let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
         *self = Self { changes: Some(changes), seen: until.max(begun), ..Self::default() };
         for device in devices.into_iter().map(|held| held.record) {
-            self.set(device.name.clone(), Some(Offer::of(&device)));
+            self.set(device.name.clone(), counted(&device));
         }
         Ok(())
     }
@@ -193,7 +198,9 @@ mod tests {
         assert_eq!(named(&offers), ["press-1: opcua", "press-2: opcua"]);
         assert_eq!(offers.kinds.len(), 1, "devices with the same offer share it");
 
-        bench.plant.store.transact(Txn::new().delete(device_key(&one))).await.unwrap();
+        let retired = Device { admission: Admission::Retired, ..bench.read(device_key(&one)).await };
+        let txn = Txn::new().put(device_key(&one), stored(&retired).unwrap());
+        bench.plant.store.transact(txn).await.unwrap();
         offer(&bench, &two, &["ssh"]).await;
         offers.follow(&bench.plant, bench.revision()).await.unwrap();
         assert_eq!(named(&offers), ["press-2: ssh"]);
