@@ -18,6 +18,7 @@ pub mod grpc;
 pub mod hub;
 pub mod init;
 pub mod kek;
+mod last_proof;
 pub mod metrics;
 mod moving;
 pub mod plant;

@@ -3,6 +3,7 @@
 //! Everything is read from the store, so that any broker can serve any stream.
 
 use policy::digest::Digest;
+use policy::id::ZoneName;
 use policy::reference::release::ReleaseId;
 use policy::reference::state::ReleaseState;
 use policy::time::UnixTime;
@@ -16,8 +17,8 @@ use crate::golden::{self, Golden};
 use crate::grpc::peer::DevicePeer;
 use crate::plant::Plant;
 use crate::record::device::{Attested, Decision, Device, Tpm, attested_key, device_key, ek_key};
-use crate::record::zone::{AUTHORITY, AuthorityRecord, AuthorityState, revoked_key, zone_key};
-use crate::record::{Held, fetch, list, stored};
+use crate::record::zone::{revoked_key, zone_key};
+use crate::record::{Held, fetch, stored};
 use crate::rollout::wanted::wanted;
 use crate::store::Txn;
 use crate::trust;
@@ -52,6 +53,8 @@ pub enum Standing {
     Holds {
         /// The device.
         device: Box<Held<Device>>,
+        /// The releases that it last proved to run.
+        running: Vec<ReleaseId>,
         /// Why it should attest now.
         ask: Option<Ask>,
     },
@@ -72,29 +75,27 @@ pub async fn standing(plant: &Plant, peer: &DevicePeer) -> Result<Standing, Refu
             format!("{name} is no device of this plant any more"),
         ));
     };
-    let authorities = authorities(plant, peer).await?;
-    if revoked(plant, peer, &authorities).await? {
+    if revoked(plant, peer).await? {
         return why(plant, &device.record).await;
     }
-    let believed = |held: &Held<AuthorityRecord>| held.record.state != AuthorityState::Distrusted;
-    let signed = |held: &&Held<AuthorityRecord>| Digest::of(&held.record.certificate.0) == peer.authority;
-    if !authorities.iter().find(signed).is_some_and(believed) {
+    let view = trust::view(plant).await.map_err(Refusal::internal)?;
+    let signed = |(zone, der): (&ZoneName, &[u8])| *zone == peer.zone && Digest::of(der) == peer.authority;
+    if !view.callers().any(signed) {
         return Ok(Standing::Distrusted);
     }
     let attested: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(name)).await?;
+    let running = attested.as_ref().map(|held| held.record.running()).unwrap_or_default();
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
     let ask = if device.record.asked > device.record.answered {
         Some(Ask::Administrator)
     } else {
         match &attested {
             Some(held) if held.record.golden == golden.n => None,
-            Some(held) if held.record.running().iter().any(|id| withdrawn(&golden, id)) => {
-                Some(Ask::Withdrawn)
-            }
+            Some(_) if running.iter().any(|id| withdrawn(&golden, id)) => Some(Ask::Withdrawn),
             Some(_) | None => Some(Ask::Golden),
         }
     };
-    Ok(Standing::Holds { device: Box::new(device), ask })
+    Ok(Standing::Holds { device: Box::new(device), running, ask })
 }
 
 fn withdrawn(golden: &Golden, release: &ReleaseId) -> bool {
@@ -102,21 +103,12 @@ fn withdrawn(golden: &Golden, release: &ReleaseId) -> bool {
     state == Some(ReleaseState::Withdrawn) || golden.void.contains_key(release)
 }
 
-/// The authorities of the zone that the certificate of the connection names.
-async fn authorities(plant: &Plant, peer: &DevicePeer) -> Result<Vec<Held<AuthorityRecord>>, Refusal> {
-    Ok(list(plant.store.as_ref(), &format!("{AUTHORITY}{}/", peer.zone)).await?)
-}
-
 /// Whether the certificate of the connection was revoked.
-async fn revoked(
-    plant: &Plant,
-    peer: &DevicePeer,
-    authorities: &[Held<AuthorityRecord>],
-) -> Result<bool, Refusal> {
+async fn revoked(plant: &Plant, peer: &DevicePeer) -> Result<bool, Refusal> {
     let Some(serial) = crate::ca::Serial::from_hex(&peer.serial) else { return Ok(true) };
-    for held in authorities {
-        let record = &held.record;
-        let key = revoked_key(&record.zone, record.role, record.generation, serial);
+    let view = trust::view(plant).await.map_err(Refusal::internal)?;
+    for (role, generation) in view.generations(&peer.zone) {
+        let key = revoked_key(&peer.zone, *role, *generation, serial);
         if plant.store.get(&key).await?.is_some() {
             return Ok(true);
         }

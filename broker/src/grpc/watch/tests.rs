@@ -87,7 +87,7 @@ async fn a_stream_under_a_distrusted_authority_is_cut_and_the_device_asked_to_pr
     told_to_attest(&mut stream, &mut told).await;
     for (state, cut) in [(AuthorityState::Old, false), (AuthorityState::Distrusted, true)] {
         let txn = Txn::new().put(held.key.clone(), stored(&held.record.turned(state, NOW)).unwrap());
-        plant.store.transact(txn).await.unwrap();
+        plant.store.transact(trust::raise(&plant, txn, NOW).await.unwrap()).await.unwrap();
         assert_eq!(matches!(stream.tell().await, Err(End::Told)), cut, "{state:?}");
     }
     let event = told.try_recv().unwrap().unwrap().event;
@@ -153,10 +153,10 @@ async fn a_fleet_takes_turns_under_new_golden_values_and_within_ten_seconds() {
     assert!(spreads.iter().max().unwrap().saturating_sub(*spreads.iter().min().unwrap()) > SPREAD_EACH);
 
     stream.turn = Some(Instant::now() + MOST_SPREAD);
-    stream.ask(Box::new(reread(&plant, &press).await), Some(Ask::Golden)).await.ok().unwrap();
+    stream.ask(&reread(&plant, &press).await, Some(Ask::Golden)).await.ok().unwrap();
     assert!(told.try_recv().is_err(), "it is not this device's turn");
     stream.turn = Some(Instant::now());
-    stream.ask(Box::new(reread(&plant, &press).await), Some(Ask::Golden)).await.ok().unwrap();
+    stream.ask(&reread(&plant, &press).await, Some(Ask::Golden)).await.ok().unwrap();
     assert!(told.try_recv().is_ok());
 }
 
