@@ -4,6 +4,7 @@
 
 mod clients;
 mod grpc;
+mod lint;
 mod mbedtls;
 mod plant;
 mod rotation;
@@ -34,6 +35,7 @@ fn servers_serve_whom_a_conduit_lets_in_and_nobody_else() {
     rotation::loses_no_request(&mut plant, &camera);
 
     mbedtls::believes_who_may_open(&plant);
+    lint::finds_nothing(&plant);
 
     plant.world.stop_broker();
     clients::are_served(&plant);
