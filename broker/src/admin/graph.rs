@@ -87,7 +87,7 @@ pub(super) async fn members(plant: &Plant) -> Result<Vec<Member>, Refusal> {
     let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
     let devices = devices.into_iter().filter(|held| held.record.admission == Admission::Admitted);
     let member = |Held { record, .. }: Held<Device>| Member {
-        offers: trust::services(&record),
+        offers: trust::Offer::of(&record).services,
         zones: record.zones.into_iter().collect(),
         device: record.name,
     };
