@@ -106,8 +106,8 @@ async fn open(
 
 /// Refuses a conduit to a service that no device of its zone offers, if they offer others.
 async fn offered(plant: &Plant, conduit: &Conduit) -> Result<(), Refusal> {
-    let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
-    let offers = trust::offers(&devices).remove(&conduit.to).unwrap_or_default();
+    let (_, in_zones) = trust::offers(plant).await.map_err(Refusal::internal)?;
+    let offers = in_zones.get(&conduit.to).cloned().unwrap_or_default();
     let service = &conduit.service;
     if offers.is_empty() || offers.contains(service) {
         return Ok(());
