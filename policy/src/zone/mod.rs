@@ -18,6 +18,7 @@ mod reachable;
 pub mod schedule;
 pub mod span;
 pub mod trust;
+pub mod ways;
 
 pub use admission::{Admission, Trusted, decide};
 pub use authorize::authorize;
@@ -30,3 +31,4 @@ pub use model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Z
 pub use overriding::{NamedMismatch, Override};
 pub use schedule::{Schedule, ScheduleError};
 pub use trust::{AuthorityRef, Believed, Direction, Placement, Role, TrustFile, compile};
+pub use ways::{Way, Ways};

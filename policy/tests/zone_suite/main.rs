@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what a test builds itself is well formed")]
 
+mod access;
 mod document;
 mod generation;
 mod inspection;
