@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use policy::access::KnownAuthority;
 use policy::digest::Digest;
 use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::time::UnixTime;
@@ -16,6 +17,7 @@ use policy::zone::{
 use prost::Message;
 use proto::{convert, v1};
 
+use crate::access::GrantKey;
 use crate::authority::{self, AuthorityError};
 use crate::ca::{CaError, Revoked, Serial};
 use crate::metrics::Signed;
@@ -47,6 +49,9 @@ pub enum TrustError {
     /// Zones and conduits contradict each other.
     #[error("zones and conduits do not fit together: {0}")]
     Zones(String),
+    /// The key for grants cannot be shown.
+    #[error("the key for grants cannot be shown")]
+    GrantKey(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No such device.
     #[error("there is no device {0}")]
     Device(DeviceName),
@@ -62,6 +67,8 @@ struct Believed {
     wire: v1::Authority,
     /// Names what is revoked, whatever the CRL's bytes: a CRL is signed anew in every view.
     revoked: Digest,
+    /// Serial numbers of what is revoked.
+    serials: BTreeSet<Vec<u8>>,
 }
 
 /// Everything that trust sets are made of, as of one trust head.
@@ -74,6 +81,8 @@ pub struct View {
     zones: Segmentation,
     offers: BTreeMap<ZoneName, BTreeSet<ServiceName>>,
     authorities: Vec<Believed>,
+    /// Public keys of grants, as a JWK Set; empty before the first grant.
+    grant_keys: String,
 }
 
 /// The view that was read last.
@@ -127,10 +136,17 @@ pub async fn view(plant: &Plant) -> Result<Arc<View>, TrustError> {
         zones: segmentation(plant).await?,
         offers: offers(&list(plant.store.as_ref(), DEVICE).await?),
         authorities: authorities(plant, &head.record, epoch).await?,
+        grant_keys: grant_keys(plant).await?,
         head: head.record,
     });
     *plant.views.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&view));
     Ok(view)
+}
+
+async fn grant_keys(plant: &Plant) -> Result<String, TrustError> {
+    let found = GrantKey::find(plant).await.map_err(|error| TrustError::GrantKey(Box::new(error)))?;
+    let set = found.map(|key| serde_json::to_string(&key.jwks())).transpose();
+    Ok(set.map_err(|error| TrustError::GrantKey(Box::new(error)))?.unwrap_or_default())
 }
 
 /// The services that devices of each zone offer.
@@ -181,6 +197,7 @@ async fn authorities(plant: &Plant, head: &TrustHead, epoch: u64) -> Result<Vec<
                 crl,
             },
             revoked: names(&revoked),
+            serials: revoked.iter().map(|entry| entry.serial.bytes().to_vec()).collect(),
         });
     }
     Ok(believed)
@@ -270,6 +287,7 @@ impl View {
             sequence: self.sequence(epoch),
             issued_at: now.0,
             device: device.name.to_string(),
+            grant_keys: self.grant_keys.clone(),
             ..v1::TrustSet::default()
         };
         let mut indices: BTreeMap<usize, u32> = BTreeMap::new();
@@ -307,7 +325,8 @@ impl View {
             }));
         }
         let (zone, service) = (zone.to_string(), file.service.to_string());
-        v1::TrustFile { zone, service, direction: direction.into(), authorities, openings }
+        let ways = file.ways.iter().map(convert::way_to_wire).collect();
+        v1::TrustFile { zone, service, direction: direction.into(), authorities, openings, ways }
     }
 
     /// Where each generation of an authority stands among those sent, which it joins.
@@ -326,6 +345,35 @@ impl View {
                 })
             })
             .collect()
+    }
+
+    /// The revision that it was read at: a transaction that compares it rests on everything here.
+    pub(crate) const fn version(&self) -> Revision {
+        self.version
+    }
+
+    /// Zones and conduits.
+    pub(crate) const fn zones(&self) -> &Segmentation {
+        &self.zones
+    }
+
+    /// Where `device` stands in `zone`.
+    pub(crate) fn placement(&self, device: &Device, zone: &ZoneName) -> Placement {
+        placement(device, zone, &self.offers)
+    }
+
+    /// Whether a device of `zone` offers `service`.
+    pub(crate) fn is_offered(&self, zone: &ZoneName, service: &ServiceName) -> bool {
+        self.offers.get(zone).is_some_and(|services| services.contains(service))
+    }
+
+    /// The authorities with what they revoked, as one decides by them.
+    pub(crate) fn known(&self) -> Vec<KnownAuthority<'_>> {
+        let known = |one| {
+            let Believed { of, wire, serials, .. }: &Believed = one;
+            KnownAuthority { zone: &of.zone, role: of.role, certificate: &wire.certificate, revoked: serials }
+        };
+        self.authorities.iter().map(known).collect()
     }
 
     /// The CRL of each authority that is believed, DER.

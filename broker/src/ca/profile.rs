@@ -47,6 +47,12 @@ impl Serial {
         hex::decode_to_slice(hex, &mut bytes).ok().map(|()| Self(bytes))
     }
 
+    /// The bytes as they stand in a certificate.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// 32 hex digits.
     #[must_use]
     pub fn hex(&self) -> String {

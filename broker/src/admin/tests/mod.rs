@@ -113,6 +113,7 @@ impl Bench {
         let plant = Plant {
             turned_away: std::sync::atomic::AtomicU64::new(0),
             refusals: crate::audit::refusals::Refusals::default(),
+            grants: crate::audit::grants::Grants::default(),
             metrics: crate::metrics::Metrics::default(),
             blobs: Blobs::open(dir.path()).unwrap(),
             clock: Arc::new(clock.clone()),
@@ -171,7 +172,7 @@ impl Bench {
     }
 
     /// The latest events, of one device if it is named.
-    pub(super) async fn events(&self, device: Option<&DeviceName>, limit: usize) -> Vec<Event> {
+    pub(crate) async fn events(&self, device: Option<&DeviceName>, limit: usize) -> Vec<Event> {
         let device = device.map(ToString::to_string).unwrap_or_default();
         let filter = Filter { device, ..Filter::default() };
         latest(&self.plant, &self.actor(Act::ReadAudit).await, &filter, limit).await.unwrap().events
