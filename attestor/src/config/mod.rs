@@ -3,6 +3,7 @@
 //! All faults are reported at once, each with its key and the remedy. Relative paths are relative to the folder
 //! of the file.
 
+mod local;
 mod programs;
 mod raw;
 
@@ -14,6 +15,7 @@ use std::str::FromStr;
 use policy::budget::MAX_SOFTWARE_KEYS;
 use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 
+pub use self::local::LocalAddress;
 use self::raw::{Raw, RawService};
 use crate::durable;
 use crate::health::HealthCheck;
@@ -67,6 +69,8 @@ pub struct Config {
     pub health: Option<HealthCheck>,
     /// The updater: the program, with its arguments, that is told when another release is wanted.
     pub on_wanted: Option<Vec<String>>,
+    /// Where local software asks whether a peer may open a service.
+    pub authorize: Option<LocalAddress>,
 }
 
 /// A service that the device offers.
@@ -228,6 +232,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     interpret_inventory(&raw.inventory, faults);
     let health = programs::health(raw.health.as_ref(), faults);
     let on_wanted = programs::command("on_wanted", raw.on_wanted.as_ref(), faults);
+    let authorize = local::authorize(base, raw.authorize.as_ref(), faults);
     faults.unknown("", &raw.unknown);
     let path = |text: Option<&str>, default: &str| base.join(text.unwrap_or(default));
     Some(Config {
@@ -247,6 +252,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         inventory: raw.inventory.clone(),
         health,
         on_wanted,
+        authorize,
     })
 }
 

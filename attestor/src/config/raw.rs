@@ -28,6 +28,7 @@ pub(super) struct Raw {
     pub(super) inventory: BTreeMap<String, String>,
     pub(super) health: Option<RawHealth>,
     pub(super) on_wanted: Option<Vec<String>>,
+    pub(super) authorize: Option<RawAuthorize>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,
 }
@@ -38,6 +39,14 @@ pub(super) struct RawService {
     pub(super) name: Option<String>,
     pub(super) port: Option<i64>,
     pub(super) key: Option<String>,
+    #[serde(flatten)]
+    pub(super) unknown: BTreeMap<String, toml::Value>,
+}
+
+/// `[authorize]`.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawAuthorize {
+    pub(super) listen: Option<String>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,
 }

@@ -165,3 +165,20 @@ fn a_program_is_named_by_its_path_and_words() {
     assert!(faults.iter().any(|fault| fault == "health.timeout: write 1 to 30 seconds"), "{faults:?}");
     assert!(faults.iter().any(|fault| fault.starts_with("health.shell: there is no such key")), "{faults:?}");
 }
+
+#[test]
+fn only_this_machine_asks_who_may_open_a_service() {
+    let read = |listen: &str| {
+        let text = format!("{LEAST}[authorize]\nlisten = \"{listen}\"\n");
+        Config::parse(Path::new("/etc"), &text).map(|config| config.authorize.unwrap().to_string())
+    };
+    assert_eq!(read("unix:run/a.sock").unwrap(), "unix:/etc/run/a.sock");
+    assert_eq!(read("[::1]:8447").unwrap(), "[::1]:8447");
+    for open in ["0.0.0.0:8447", "192.0.2.1:8447", "8447"] {
+        assert!(
+            read(open).unwrap_err()[0].starts_with("authorize.listen: only this machine may ask"),
+            "{open}"
+        );
+    }
+    assert!(read(&format!("unix:/{}", "a".repeat(120))).unwrap_err()[0].contains("at most 107 bytes"));
+}

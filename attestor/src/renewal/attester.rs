@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use policy::time::UnixTime;
 
+use crate::authorize::listener::Desk;
+use crate::authorize::{Answer, Question, answer};
 use crate::client::{BrokerClient, Credentials};
 use crate::config::Config;
 use crate::deliver::FileSink;
@@ -33,6 +35,13 @@ pub struct Attester {
     pub clock: Arc<FlooredClock<System>>,
     /// Jitter.
     pub entropy: Arc<dyn Entropy>,
+}
+
+impl Desk for Attester {
+    fn answer(&self, question: &Question) -> Answer {
+        let now = self.now();
+        self.keeper.read(|state| answer(state, &self.config.plant, question, now))
+    }
 }
 
 impl Attester {
