@@ -2,6 +2,7 @@
 
 mod administration;
 mod audit;
+mod authorize;
 mod configuration;
 mod durability;
 mod faults;
@@ -9,6 +10,7 @@ mod files;
 mod hostile;
 mod measured_boot;
 mod metrics;
+mod mqtt_acl;
 mod overriding;
 mod people;
 mod planning;

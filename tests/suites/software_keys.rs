@@ -81,13 +81,13 @@ impl Drop for Nginx {
     }
 }
 
-fn blocks(file: &Path) -> Vec<Vec<u8>> {
+pub(crate) fn blocks(file: &Path) -> Vec<Vec<u8>> {
     let text = fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     pem::parse_many(text).expect("PEM").into_iter().map(|block| block.contents().to_vec()).collect()
 }
 
 /// A client on `device` for `service`, as strict as the delivered files make it: its key is in the TPM.
-fn client(device: &Device, zone: &str, service: &str) -> TlsConnector {
+pub(crate) fn client(device: &Device, zone: &str, service: &str) -> TlsConnector {
     let file = |name: &str| device.delivered(zone, name);
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();

@@ -206,4 +206,4 @@ fn granted(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -17,8 +17,8 @@ use crate::trust::{Expected, TrustSet};
 const REVOKED: u8 = 0x66;
 
 /// The device, an authority of the zone `cell`, and the broker's key for grants.
-pub(super) struct World {
-    pub(super) state: State,
+pub(crate) struct World {
+    pub(crate) state: State,
     plant: Plant,
     cell: Issuer<'static, KeyPair>,
     grants: EncodingKey,
@@ -26,7 +26,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_ways(vec![v1::Way { zone: "cell".into(), schedule: String::new(), expires_at: 0 }])
     }
 

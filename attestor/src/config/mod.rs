@@ -4,6 +4,7 @@
 //! of the file.
 
 mod local;
+mod mqtt;
 mod programs;
 mod raw;
 
@@ -16,6 +17,7 @@ use policy::budget::MAX_SOFTWARE_KEYS;
 use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 
 pub use self::local::LocalAddress;
+pub use self::mqtt::{Mqtt, MqttPeer};
 use self::raw::{Raw, RawService};
 use crate::durable;
 use crate::health::HealthCheck;
@@ -71,6 +73,8 @@ pub struct Config {
     pub on_wanted: Option<Vec<String>>,
     /// Where local software asks whether a peer may open a service.
     pub authorize: Option<LocalAddress>,
+    /// Who may read and write which topics of an MQTT broker on this device.
+    pub mqtt: Option<Mqtt>,
 }
 
 /// A service that the device offers.
@@ -233,6 +237,8 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let health = programs::health(raw.health.as_ref(), faults);
     let on_wanted = programs::command("on_wanted", raw.on_wanted.as_ref(), faults);
     let authorize = local::authorize(base, raw.authorize.as_ref(), faults);
+    let offered: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
+    let mqtt = mqtt::mqtt(raw.mqtt.as_ref(), &offered, faults);
     faults.unknown("", &raw.unknown);
     let path = |text: Option<&str>, default: &str| base.join(text.unwrap_or(default));
     Some(Config {
@@ -253,6 +259,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         health,
         on_wanted,
         authorize,
+        mqtt,
     })
 }
 

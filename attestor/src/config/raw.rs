@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::mqtt::RawMqtt;
+
 /// `attestor.toml`, key for key.
 #[derive(Debug, Deserialize)]
 pub(super) struct Raw {
@@ -29,6 +31,7 @@ pub(super) struct Raw {
     pub(super) health: Option<RawHealth>,
     pub(super) on_wanted: Option<Vec<String>>,
     pub(super) authorize: Option<RawAuthorize>,
+    pub(super) mqtt: Option<RawMqtt>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,
 }

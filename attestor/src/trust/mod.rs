@@ -300,6 +300,16 @@ impl TrustSet {
         decide(&View { plant, listed: file.is_some(), ways: &ways, authorities: &known }, certificate, now)
     }
 
+    /// Whether a conduit, or the zone itself, lets devices of `from` into `service` of this device in `zone` at `now`.
+    #[must_use]
+    pub fn lets_in(&self, zone: &ZoneName, service: &ServiceName, from: &ZoneName, now: UnixTime) -> bool {
+        let of = |file: &&TrustFile| {
+            (&file.zone, &file.service, file.direction) == (zone, service, Direction::Inbound)
+        };
+        let mut ways = self.files.iter().filter(of).flat_map(|file| &file.ways);
+        ways.any(|way| way.zone == *from && way.hours().is_open(now))
+    }
+
     /// The public keys that sign grants, as a JWK Set; empty if there is none yet.
     #[must_use]
     pub fn grant_keys(&self) -> &str {
