@@ -83,11 +83,17 @@ impl<P> std::fmt::Debug for TokenKey<P> {
     }
 }
 
-/// The public keys of every kind of token, each made now where it is not there yet.
+/// Makes the key of every kind of token that has none yet.
+pub async fn make_all(plant: &Plant) -> Result<(), TokenKeyError> {
+    EarKey::open(plant).await?;
+    GrantKey::open(plant).await.map(drop)
+}
+
+/// The public keys of every kind of token that there is a key for; nothing is made for whoever asks.
 pub async fn published(plant: &Plant) -> Result<JwkSet, TokenKeyError> {
-    let mut keys = EarKey::open(plant).await?.jwks().keys;
-    keys.extend(GrantKey::open(plant).await?.jwks().keys);
-    Ok(JwkSet { keys })
+    let (results, grants) = (EarKey::find(plant).await?, GrantKey::find(plant).await?);
+    let keys = results.map(|key| key.jwks().keys).into_iter().flatten();
+    Ok(JwkSet { keys: keys.chain(grants.map(|key| key.jwks().keys).into_iter().flatten()).collect() })
 }
 
 impl<P: Purpose> TokenKey<P> {

@@ -28,7 +28,7 @@ use crate::http::{self, Site, said, wrong_method};
 use crate::plant::Plant;
 use crate::session::Refusal;
 use crate::tls::Tls;
-use crate::token_key::published;
+use crate::token_key::{make_all, published};
 use crate::trust;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -44,6 +44,10 @@ pub(crate) async fn serve(
     config: &Publish,
     tls: Arc<Tls>,
 ) -> Result<impl Future<Output = ()> + use<>, ServerFilesError> {
+    // A store that refuses to write must not keep bundles from being read.
+    if let Err(error) = make_all(&plant).await {
+        tracing::error!(%error, "a key for tokens is not there to be published");
+    }
     let (tls, reading) = server::config(config.server.as_ref(), tls)?;
     let site = Arc::new(Publication { plant, config: config.clone() });
     Ok(async move {

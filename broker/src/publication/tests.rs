@@ -83,6 +83,9 @@ async fn margo_clients_are_told_where_the_bundle_is() {
 #[tokio::test]
 async fn both_kinds_of_tokens_can_be_verified() {
     let (site, _dir) = publication(false).await;
+    let none = json(&site, "/.well-known/jwks.json").await;
+    assert_eq!(none["keys"], Value::Array(Vec::new()), "whoever asks makes no key");
+    make_all(&site.plant).await.unwrap();
     let keys = json(&site, "/.well-known/jwks.json").await;
     let kids: Vec<&str> =
         keys["keys"].as_array().unwrap().iter().filter_map(|key| key["kid"].as_str()).collect();

@@ -9,7 +9,7 @@ use crate::admin::{Actor, conduit, enforcement, zone};
 use crate::plant::Plant;
 use crate::record::zone::AuthorityState;
 use crate::session::{Refusal, role_to_wire};
-use crate::token_key::published;
+use crate::token_key::{make_all, published};
 
 /// Devices that one forecast names.
 const MAX_TOLD: usize = 1000;
@@ -203,6 +203,7 @@ pub(super) async fn jwks(
     _: &Actor,
     _: v1::GetJwksRequest,
 ) -> Result<v1::GetJwksResponse, Refusal> {
+    make_all(plant).await.map_err(Refusal::internal)?;
     let jwks = serde_json::to_string_pretty(&published(plant).await.map_err(Refusal::internal)?)
         .map_err(Refusal::internal)?;
     Ok(v1::GetJwksResponse { jwks })
