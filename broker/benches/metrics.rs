@@ -111,6 +111,7 @@ fn device(plant: &Plant, txn: Txn, n: u32) -> Txn {
         answered: 0,
         clock_excused: false,
         clear_expected: None,
+        leaving: None,
         trust_sequence: 0,
     };
     let tpm = Tpm {

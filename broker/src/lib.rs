@@ -20,6 +20,7 @@ mod http;
 pub mod hub;
 pub mod init;
 pub mod metrics;
+mod moving;
 pub mod plant;
 pub mod ports;
 pub mod publication;

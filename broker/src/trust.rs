@@ -22,7 +22,7 @@ use crate::authority::{self, AuthorityError};
 use crate::ca::{CaError, Revoked, Serial};
 use crate::metrics::Signed;
 use crate::plant::Plant;
-use crate::record::device::{DEVICE, Device, device_key};
+use crate::record::device::{Admission, DEVICE, Device, device_key};
 use crate::record::plant::{TRUST, TrustHead};
 use crate::record::zone::{
     AUTHORITY, AuthorityRecord, AuthorityState, CONDUIT, RevokedCertificate, ZONE, revoked_prefix,
@@ -152,7 +152,7 @@ async fn grant_keys(plant: &Plant) -> Result<String, TrustError> {
 /// The services that devices of each zone offer.
 pub(crate) fn offers(devices: &[Held<Device>]) -> BTreeMap<ZoneName, BTreeSet<ServiceName>> {
     let mut offers: BTreeMap<ZoneName, BTreeSet<ServiceName>> = BTreeMap::new();
-    for device in devices {
+    for device in devices.iter().filter(|held| held.record.admission == Admission::Admitted) {
         for zone in &device.record.zones {
             offers.entry(zone.clone()).or_default().extend(services(&device.record));
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use attestor::testing::command;
 use attestor::tpm::{EsapiTpm, TpmHandle, TpmIdentityKey};
 use attestor::tss2_key;
+use e2e::peers::{Client, Shown};
 use e2e::{Device, World, missing_tool, run, until};
 use proto::v1;
 use proto::v1::authorize_client::AuthorizeClient;
@@ -19,13 +20,25 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::hostile::caller::connect;
-use crate::software_keys::{blocks, client};
 
 /// How soon a peer that lost trust is refused (README, "Use the files").
 const PROMISE: Duration = Duration::from_secs(5);
+
+/// Connects as `device` of `zone` to servers of `service`: its key is in the TPM, and it believes what it was delivered.
+pub(crate) fn connector(device: &Device, zone: &str, service: &str) -> Result<TlsConnector, String> {
+    let config = Client::on(device, zone).config(service, Shown::Caller)?;
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// The first certificate of a file, DER.
+fn leaf(file: &Path) -> Vec<u8> {
+    let text = fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    pem::parse_many(text).expect("PEM").remove(0).into_contents()
+}
 
 /// nginx with the configuration that is shipped, in folders of its own; it ends with this value.
 struct Nginx {
@@ -92,8 +105,10 @@ impl Browser {
     async fn connect(press: &Device, port: u16) -> Result<Self, String> {
         let tcp = TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
         let name = ServerName::try_from("historian-1.archive.plant.example").expect("a name");
-        let connector = client(press, "press", "history");
-        let stream = connector.connect(name, tcp).await.map_err(|error| error.to_string())?;
+        let stream = connector(press, "press", "history")?
+            .connect(name, tcp)
+            .await
+            .map_err(|error| error.to_string())?;
         Ok(Self { stream })
     }
 
@@ -140,10 +155,10 @@ async fn online(world: &World, historian: &Device, press: &Device, service: &str
     let tpm = TpmHandle::start(EsapiTpm::new(historian.tpm())).expect("a thread for the TPM");
     let key = fs::read_to_string(historian.delivered("archive", "caller.key")).expect("a key file");
     let key = TpmIdentityKey::new(tpm, tss2_key::parse(&key).expect("a key in the TPM"));
-    let leaf = blocks(&historian.delivered("archive", "caller.pem")).remove(0);
-    let channel = connect(world, Some((leaf, Arc::new(key)))).await.expect("the broker answers");
+    let shown = leaf(&historian.delivered("archive", "caller.pem"));
+    let channel = connect(world, Some((shown, Arc::new(key)))).await.expect("the broker answers");
     let request = v1::AuthorizeRequest {
-        peer_certificate: blocks(&press.delivered("press", "caller.pem")).remove(0),
+        peer_certificate: leaf(&press.delivered("press", "caller.pem")),
         service: service.to_owned(),
         direction: v1::Direction::Inbound.into(),
         zone: String::new(),

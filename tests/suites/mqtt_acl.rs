@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
-use crate::software_keys::client;
+use crate::authorize::connector;
 
 /// Reason codes of MQTT 5.0: done, done without anybody who listens, and refused (section 2.4).
 const DONE: [u8; 2] = [0x00, 0x10];
@@ -81,7 +81,7 @@ async fn publish(press: &Device, port: u16, topic: &str) -> Result<u8, String> {
     let lost = |error: std::io::Error| error.to_string();
     let tcp = TcpStream::connect(("127.0.0.1", port)).await.map_err(lost)?;
     let name = ServerName::try_from("hub-1.archive.plant.example").expect("a name");
-    let mut tls = client(press, "press", "mqtt").connect(name, tcp).await.map_err(lost)?;
+    let mut tls = connector(press, "press", "mqtt")?.connect(name, tcp).await.map_err(lost)?;
     // Version 5, clean start, keep alive of a minute, no properties.
     let connect = [&text("MQTT")[..], &[5, 0x02, 0, 60, 0], &text("press")].concat();
     tls.write_all(&packet(0x10, &connect)).await.map_err(lost)?;

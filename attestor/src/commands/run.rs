@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -12,6 +13,7 @@ use crate::client::BrokerClient;
 use crate::config::Config;
 use crate::deliver::FileSink;
 use crate::evidence::Prover;
+use crate::hooks::Hooks;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, FlooredClock, System};
 use crate::renewal::{Attester, driver};
@@ -73,8 +75,20 @@ async fn assemble(config: Config) -> Result<Attester, CommandError> {
     let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
     let client = BrokerClient::new(config.broker.clone(), name, root.clone(), tls_clock)?;
     let sink = FileSink::new(config.deliver.clone());
+    let hooks = Hooks::default();
     let entropy = Arc::new(System::default());
-    Ok(Attester { config, root, keeper, prover, client, sink, clock, entropy })
+    Ok(Attester {
+        config,
+        root,
+        keeper,
+        prover,
+        client,
+        sink,
+        hooks,
+        clock,
+        entropy,
+        delivered: AtomicBool::new(false),
+    })
 }
 
 fn stop_signal() -> Result<impl Future<Output = ()>, CommandError> {

@@ -21,6 +21,7 @@ pub use self::mqtt::{Mqtt, MqttPeer};
 use self::raw::{Raw, RawService};
 use crate::durable;
 use crate::health::HealthCheck;
+use crate::hooks::Hook;
 use crate::tpm::TpmAddress;
 
 /// Where the configuration is unless told otherwise.
@@ -75,6 +76,8 @@ pub struct Config {
     pub authorize: Option<LocalAddress>,
     /// Who may read and write which topics of an MQTT broker on this device.
     pub mqtt: Option<Mqtt>,
+    /// Programs that make software read its files again.
+    pub hooks: Vec<Hook>,
 }
 
 /// A service that the device offers.
@@ -239,6 +242,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let authorize = local::authorize(base, raw.authorize.as_ref(), faults);
     let offered: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
     let mqtt = mqtt::mqtt(raw.mqtt.as_ref(), &offered, faults);
+    let hooks = programs::hooks(&raw.hooks, faults);
     faults.unknown("", &raw.unknown);
     let path = |text: Option<&str>, default: &str| base.join(text.unwrap_or(default));
     Some(Config {
@@ -260,6 +264,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         on_wanted,
         authorize,
         mqtt,
+        hooks,
     })
 }
 

@@ -42,6 +42,8 @@ pub struct Subject {
     pub token: Option<JoinToken>,
     /// Serial number of a certificate it holds, or empty.
     pub held_serial: Vec<u8>,
+    /// Serial numbers of the certificates that its software has.
+    pub delivered: Vec<Vec<u8>>,
     /// Sequence of the trust set that it holds.
     pub trust_sequence: u64,
     /// SHA-256 of the pinned plant root's key.
@@ -82,6 +84,7 @@ pub(super) fn encode(
         other_ek_certificates: prover.other_certificates().map(<[u8]>::to_vec).collect(),
         health: subject.health.clone(),
         trust_sequence: subject.trust_sequence,
+        delivered: Some(v1::Delivered { serials: subject.delivered.clone() }),
         ek_name,
         ak_name,
     };

@@ -4,6 +4,7 @@
 //! for an outdated trust set, in whose place the newer one stays.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use policy::id::{DeviceName, NameError, ZoneName};
@@ -297,6 +298,7 @@ impl Attester {
 
     /// Shows software what the state holds, if it may be shown.
     pub(super) fn deliver(&self) -> Result<(), DeliverError> {
+        self.delivered.store(false, Ordering::Relaxed);
         self.clock.raise(self.keeper.read(|state| state.clock_floor));
         let now = self.now();
         let composed = self.keeper.read(|state| {
@@ -311,6 +313,8 @@ impl Attester {
             let sequence = self.keeper.read(|state| state.trust_sequence);
             tracing::info!(trust.sequence = sequence, dir = %self.sink.dir().display(), "delivered");
         }
+        self.delivered.store(true, Ordering::Relaxed);
+        self.hooks.delivered(delivery);
         Ok(())
     }
 }

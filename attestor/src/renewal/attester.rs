@@ -1,6 +1,7 @@
 //! The device in its role as Attester (RFC 9334): everything that exchanges with the broker need.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use policy::time::UnixTime;
 
@@ -10,6 +11,7 @@ use crate::client::{BrokerClient, Credentials};
 use crate::config::Config;
 use crate::deliver::FileSink;
 use crate::evidence::Prover;
+use crate::hooks::Hooks;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
@@ -31,10 +33,14 @@ pub struct Attester {
     pub client: BrokerClient,
     /// Where it delivers.
     pub sink: FileSink,
+    /// Who is told of it.
+    pub hooks: Hooks,
     /// The time.
     pub clock: Arc<FlooredClock<System>>,
     /// Jitter.
     pub entropy: Arc<dyn Entropy>,
+    /// Whether software has what the state holds.
+    pub delivered: AtomicBool,
 }
 
 impl Desk for Attester {

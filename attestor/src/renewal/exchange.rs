@@ -4,6 +4,7 @@
 //! leave the device only as the protocol says. Does not adopt anything: that is for `adopt`.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use policy::id::{DeviceName, ZoneName};
 use proto::v1;
@@ -183,12 +184,15 @@ struct Known {
     device: Option<DeviceName>,
     zones: Vec<ZoneName>,
     held_serial: Vec<u8>,
+    delivered: Vec<Vec<u8>>,
     trust_sequence: u64,
 }
 
 impl Known {
     fn of(attester: &Attester) -> Self {
+        let has_all = attester.delivered.load(Ordering::Relaxed);
         attester.keeper.read(|state: &State| Self {
+            delivered: state.svids.values().filter(|_| has_all).map(|svid| svid.serial().to_vec()).collect(),
             device: state.device.clone(),
             zones: state.zones.clone(),
             trust_sequence: state.trust.as_ref().map_or(0, TrustSet::sequence),
@@ -209,6 +213,7 @@ impl Known {
             health: None,
             token: None,
             held_serial: self.held_serial.clone(),
+            delivered: self.delivered.clone(),
             trust_sequence: self.trust_sequence,
             pinned_root: attester.root.spki_digest(),
             now: attester.now(),

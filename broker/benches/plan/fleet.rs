@@ -160,6 +160,7 @@ impl Fleet {
             answered: 0,
             clock_excused: false,
             clear_expected: None,
+            leaving: None,
             trust_sequence: 0,
         };
         let tpm = Tpm {

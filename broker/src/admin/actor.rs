@@ -61,6 +61,12 @@ pub enum Act {
     QuarantineDevice,
     /// Ends a quarantine.
     ReadmitDevice,
+    /// To another zone, with certificates of both until it has arrived.
+    MoveDevice,
+    /// Another TPM under the same name.
+    ReplaceDevice,
+    /// Takes a device out of service.
+    RetireDevice,
     /// A TPM is to be cleared.
     ExpectClear,
     /// Accepts for a time what a device is refused for.
@@ -137,6 +143,9 @@ impl Act {
         Self::AdmitDevice,
         Self::QuarantineDevice,
         Self::ReadmitDevice,
+        Self::MoveDevice,
+        Self::ReplaceDevice,
+        Self::RetireDevice,
         Self::ExpectClear,
         Self::Override,
         Self::EndOverride,
@@ -194,6 +203,9 @@ impl Act {
             | Self::AdmitDevice
             | Self::QuarantineDevice
             | Self::ReadmitDevice
+            | Self::MoveDevice
+            | Self::ReplaceDevice
+            | Self::RetireDevice
             | Self::ExpectClear
             | Self::Override
             | Self::EndOverride
@@ -264,6 +276,9 @@ impl Act {
             | Self::ImportDevices
             | Self::AdmitDevice
             | Self::ReadmitDevice
+            | Self::MoveDevice
+            | Self::ReplaceDevice
+            | Self::RetireDevice
             | Self::ExpectClear
             | Self::CreateToken
             | Self::CreateZone
@@ -316,6 +331,9 @@ impl Act {
             Self::AdmitDevice => "device.admit",
             Self::QuarantineDevice => "device.quarantine",
             Self::ReadmitDevice => "device.readmit",
+            Self::MoveDevice => "device.move",
+            Self::ReplaceDevice => "device.replace",
+            Self::RetireDevice => "device.retire",
             Self::ExpectClear => "device.expect-clear",
             Self::Override => "device.override",
             Self::EndOverride => "device.end-override",

@@ -20,6 +20,9 @@ use crate::session::Refusal;
 use crate::store::Txn;
 use crate::trust;
 
+/// The last end of a conduit that can be written as a date (RFC 3339): 9999-12-31T23:59:59Z.
+const LATEST: UnixTime = UnixTime(253_402_300_799);
+
 /// Every conduit in sight.
 pub async fn all(plant: &Plant, scope: &Scope) -> Result<Vec<Conduit>, Refusal> {
     let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
@@ -51,6 +54,11 @@ pub async fn allow(
     seen: Option<&Seen>,
     dry_run: bool,
 ) -> Result<Vec<DeviceName>, Refusal> {
+    if conduit.expires.is_some_and(|end| end > LATEST) {
+        return Err(Refusal::malformed(format!(
+            "conduit {conduit} ends after the year 9999; leave the end out"
+        )));
+    }
     if conduit.has_ended(plant.now()) {
         return Err(Refusal::malformed(format!(
             "conduit {conduit} would have ended already; give a later end"
@@ -85,10 +93,12 @@ fn opened(conduit: &Conduit, affected: usize) -> String {
     format!("{}; trust files of {affected} devices change", state(conduit))
 }
 
-fn state(conduit: &Conduit) -> String {
+/// A conduit as it is, for people.
+pub(super) fn state(conduit: &Conduit) -> String {
     let until = conduit.expires.map_or_else(String::new, |end| format!(" until {end}"));
     let observed = if conduit.accept_observed { ", accepting an observing zone" } else { "" };
-    format!("open{until}{observed}")
+    let hours = conduit.schedule.as_ref().map_or_else(String::new, |hours| format!(" in the hours {hours}"));
+    format!("open{hours}{until}{observed}")
 }
 
 /// Closes a conduit. Answers with the devices whose trust files change.
@@ -128,7 +138,7 @@ async fn shut(
     Ok(Draft::unless(dry_run, affected, txn.delete(key(conduit)), deed))
 }
 
-fn same(a: &Conduit, b: &Conduit) -> bool {
+pub(super) fn same(a: &Conduit, b: &Conduit) -> bool {
     (&a.from, &a.to, &a.service) == (&b.from, &b.to, &b.service)
 }
 
@@ -137,7 +147,7 @@ fn ends(conduit: &Conduit) -> [ZoneName; 2] {
     [conduit.from.clone(), conduit.to.clone()]
 }
 
-fn key(conduit: &Conduit) -> String {
+pub(super) fn key(conduit: &Conduit) -> String {
     conduit_key(&conduit.from, &conduit.to, &conduit.service)
 }
 

@@ -6,20 +6,22 @@
 
 use std::collections::BTreeSet;
 
+use policy::digest::Digest;
 use policy::id::ZoneName;
 use policy::time::UnixTime;
 use policy::zone::difference::{Difference, PeerChanges, peer_changes};
-use policy::zone::document::{parse, render};
+use policy::zone::document::{changed_fields, parse, render};
 use policy::zone::{Conduit, Member, Role, Segmentation, Spot, Zone, inspect};
 
 use super::Actor;
+use super::conduit::state;
 use super::reach::{Deed, Reach, Scope};
 use super::second::{enough_people, settle, wait_if_asked};
 use super::staging::Staging;
 use crate::authority::{Born, next_generation};
 use crate::golden;
 use crate::plant::Plant;
-use crate::record::device::{DEVICE, Device};
+use crate::record::device::{Admission, DEVICE, Device};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, AuthorityState, conduit_key, zone_key};
 use crate::record::{Held, list, stored};
@@ -27,10 +29,8 @@ use crate::session::{Refusal, complete};
 use crate::store::{MAX_TXN_KEYS, Txn};
 use crate::trust;
 
-/// Zones and conduits that one file may change or remove. A removed zone has three keys; beside them stand the heads
-/// of trust and golden values, the stage, the audit event and an approval.
-const MAX_ALTERED: usize = 30;
-const _: () = assert!(MAX_ALTERED * 3 + 7 <= MAX_TXN_KEYS);
+/// What the transaction has beside what the file changes and removes: the commit of what is staged, and an approval.
+const BESIDE: usize = 8;
 /// Names that a deed lists.
 const MAX_NAMED: usize = 8;
 
@@ -79,24 +79,33 @@ pub async fn view(plant: &Plant, scope: &Scope) -> Result<View, Refusal> {
     Ok(View { document: render(&graph), zones, conduits, members, spots })
 }
 
-async fn members(plant: &Plant) -> Result<Vec<Member>, Refusal> {
+/// Where devices stand that are in service.
+pub(super) async fn members(plant: &Plant) -> Result<Vec<Member>, Refusal> {
     let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
+    let devices = devices.into_iter().filter(|held| held.record.admission == Admission::Admitted);
     let member = |Held { record, .. }: Held<Device>| Member {
         offers: trust::services(&record),
         zones: record.zones.into_iter().collect(),
         device: record.name,
     };
-    Ok(devices.into_iter().map(member).collect())
+    Ok(devices.map(member).collect())
 }
 
 /// What the file `text` would change.
 pub async fn plan(plant: &Plant, scope: &Scope, text: &str) -> Result<Planned, Refusal> {
     whole(scope)?;
     let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
-    let after = parse(text).map_err(|faults| Refusal::malformed(faults.to_string()))?;
+    let after = read(text).await?;
     let members = members(plant).await?;
     fits_devices(&after, &before, &members)?;
     Ok(planned(&before, &after, &members, plant.now()))
+}
+
+/// Reads a file beside the workers: a large one takes a while.
+async fn read(text: &str) -> Result<Segmentation, Refusal> {
+    let text = text.to_owned();
+    let read = tokio::task::spawn_blocking(move || parse(&text)).await.map_err(Refusal::internal)?;
+    read.map_err(|faults| Refusal::malformed(faults.to_string()))
 }
 
 fn planned(before: &Segmentation, after: &Segmentation, members: &[Member], now: UnixTime) -> Planned {
@@ -159,7 +168,7 @@ pub async fn apply(
     dry_run: bool,
 ) -> Result<Planned, Refusal> {
     whole(actor.scope())?;
-    let after = parse(text).map_err(|faults| Refusal::malformed(faults.to_string()))?;
+    let after = read(text).await?;
     // Raised before the graph is read: whoever changes it meanwhile makes this change fail.
     let head = trust::raised(plant, Txn::new(), plant.now()).await?;
     let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
@@ -171,21 +180,24 @@ pub async fn apply(
     if change.is_empty() {
         return Ok(planned);
     }
-    let altered = [change.zones_changed.len(), change.zones_removed.len(), change.conduits_changed.len()];
-    let altered = altered.iter().sum::<usize>() + change.conduits_removed.len();
-    if altered > MAX_ALTERED {
-        return Err(Refusal::malformed(format!(
-            "the file changes or removes {altered} zones and conduits; do at most {MAX_ALTERED} at once, new ones are not counted"
-        )));
-    }
     let reach = actor.reach(plant, &touched(change)).await?;
     for zone in after.zones().filter(|zone| zone.two_person) {
         if before.zone(&zone.name).is_none_or(|old| !old.two_person) {
             enough_people(plant, zone).await?;
         }
     }
+    let change = Change { before: &before, after: &after, difference: change };
+    let deed = deed(&reach, &change);
+    let (head, published) = head;
+    let rest = alter(plant, &change, head).await?;
+    if rest.keys() + deed.done().len() + BESIDE > MAX_TXN_KEYS {
+        return Err(Refusal::malformed(
+            "the file changes or removes too much to be one step: do a part of it first; what is new is not counted"
+                .to_owned(),
+        ));
+    }
     if !dry_run {
-        write(plant, &reach, &Change { before: &before, after: &after, difference: change }, head).await?;
+        write(plant, &deed, &change, rest, published).await?;
     }
     Ok(planned)
 }
@@ -241,22 +253,22 @@ struct Change<'a> {
 /// Writes the change: what is new is staged, and counts with the transaction that changes and removes the rest.
 async fn write(
     plant: &Plant,
-    reach: &Reach,
+    deed: &Deed,
     change: &Change<'_>,
-    (head, published): (Txn, u64),
+    rest: Txn,
+    published: u64,
 ) -> Result<(), Refusal> {
-    let deed = deed(reach, change.difference);
-    wait_if_asked(plant, &deed).await?;
-    let rest = alter(plant, change, head).await?;
+    let reach = deed.reach();
+    wait_if_asked(plant, deed).await?;
     let parts = fresh(plant, change, published).await?;
     if parts.is_empty() {
-        let Some(rest) = settle(plant, &deed, rest).await? else { return Ok(()) };
+        let Some(rest) = settle(plant, deed, rest).await? else { return Ok(()) };
         complete::commit(plant, rest).await?;
         committed(reach);
         return Ok(());
     }
     let staging = Staging::begin(plant, reach.actor().name()).await?;
-    let Some(rest) = settle(plant, &deed, rest).await? else { return staging.give_up(plant).await };
+    let Some(rest) = settle(plant, deed, rest).await? else { return staging.give_up(plant).await };
     let mut staged = Vec::new();
     for part in parts.chunks(MAX_TXN_KEYS - 1) {
         let put = |txn: Txn, new: &New| -> Result<Txn, Refusal> {
@@ -281,8 +293,24 @@ fn committed(reach: &Reach) {
     }
 }
 
-fn deed(reach: &Reach, difference: &Difference) -> Deed {
-    reach.deed("zones and conduits", &words(difference))
+/// The whole in a line, then what changes or goes, each by itself: what is made is named by the digest of the file,
+/// which the second person compares with theirs.
+fn deed(reach: &Reach, change: &Change<'_>) -> Deed {
+    let Change { before, after, difference } = change;
+    let digest = Digest::of(render(after).as_bytes());
+    let mut deed =
+        reach.deed("zones and conduits", &format!("{}; as in the file {digest}", words(difference)));
+    for name in &difference.zones_changed {
+        let (Some(old), Some(new)) = (before.zone(name), after.zone(name)) else { continue };
+        deed = deed.and(name.as_str(), &changed_fields(old, new).join("; "));
+    }
+    for name in &difference.zones_removed {
+        deed = deed.and(name.as_str(), "removed, its authorities are distrusted");
+    }
+    for conduit in &difference.conduits_changed {
+        deed = deed.and(&conduit.to_string(), &state(conduit));
+    }
+    difference.conduits_removed.iter().fold(deed, |deed, one| deed.and(&one.to_string(), "closed"))
 }
 
 /// A record that is not there yet.
@@ -330,7 +358,10 @@ async fn alter(plant: &Plant, change: &Change<'_>, mut txn: Txn) -> Result<Txn, 
     };
     for name in &difference.zones_removed {
         txn = txn.delete(zone_key(name));
-        for held in authorities.iter().filter(|held| held.record.zone == *name) {
+        let gone = |held: &&Held<AuthorityRecord>| {
+            held.record.zone == *name && held.record.state != AuthorityState::Distrusted
+        };
+        for held in authorities.iter().filter(gone) {
             let distrusted = held.record.turned(AuthorityState::Distrusted, plant.now());
             txn = txn.unchanged(held.key.clone(), held.version).put(held.key.clone(), stored(&distrusted)?);
         }

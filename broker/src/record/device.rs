@@ -166,6 +166,20 @@ pub struct Device {
     /// Until then one fall of the TPM's reset count is the Clear that an administrator announced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clear_expected: Option<UnixTime>,
+    /// The zone that it leaves for another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<Leaving>,
+}
+
+/// A move that is under way: the device is in both zones until it says that it delivered the certificates of the new one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// The zone that it leaves.
+    pub from: ZoneName,
+    /// The zone that it goes to.
+    pub to: ZoneName,
+    /// Since when.
+    pub since: UnixTime,
 }
 
 impl Record for Device {

@@ -10,6 +10,7 @@ pub mod change;
 pub mod device;
 pub mod golden;
 pub mod invitation;
+pub mod moving;
 pub mod overriding;
 pub mod plant;
 pub mod release_key;

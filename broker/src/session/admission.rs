@@ -234,6 +234,7 @@ async fn new_device(
         answered: 0,
         clock_excused: false,
         clear_expected: None,
+        leaving: None,
     };
     let txn = own_ak(expect_tpm(txn, proven), proven)?
         .absent(device_key(&name))

@@ -14,6 +14,7 @@ use proto::{convert, v1};
 use super::admission::{Place, Placed, place};
 use super::challenge::Door;
 use super::issue::{Grants, issue, revoke, valid_serials};
+use super::leaving::{Departure, depart};
 use super::proof::{Proven, prove};
 use super::recorded::Results;
 use super::ruling::{Ruling, in_order, rule};
@@ -84,6 +85,7 @@ const fn outcome(outcome: v1::complete_response::Outcome) -> v1::CompleteRespons
 struct Draft {
     device: Device,
     rebound: bool,
+    departure: Departure,
     rulings: Vec<Ruling>,
     golden: Golden,
     excused: Excused,
@@ -101,6 +103,7 @@ async fn decide(
     let now = plant.now();
     let Placed { mut device, rebound, txn } = placed;
     let last = in_order(plant, &mut device, &proven.evidence().clock()).await?;
+    let departure = depart(plant, &mut device, proven).await?;
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
     let excused = Excused::of(plant.store.as_ref(), &device.name).await?;
     let rulings = rule(plant, &device, proven.evidence(), &golden, &excused, now).await?;
@@ -110,7 +113,7 @@ async fn decide(
     }
     device.trust_sequence = proven.statement().trust_sequence;
     let attested = attested(plant, proven, &device, &rulings, &golden, request, now).await?;
-    let draft = Draft { device, rebound, rulings, golden, excused, attested, last, now };
+    let draft = Draft { device, rebound, departure, rulings, golden, excused, attested, last, now };
     match settle(plant, proven, &draft, txn).await {
         Ok(earned) => {
             forget(plant, draft.last.as_ref().map(|held| &held.record)).await;
@@ -201,8 +204,11 @@ struct Earned {
 /// Commits the attestation with the certificates it earned and the revocations it caused.
 async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Result<Earned, Refusal> {
     let (device, name, now) = (&draft.device, &draft.device.name, draft.now);
-    let (revoked, mut txn) =
-        revoke(plant, txn, name, |zone| draft.loses(zone), now, "integrity lost").await?;
+    let left = |zone: &ZoneName| draft.departure.left() == Some(zone);
+    let (moved, txn) = revoke(plant, txn, name, left, now, "moved to another zone").await?;
+    let loses = |zone: &ZoneName| !left(zone) && draft.loses(zone);
+    let (lost, mut txn) = revoke(plant, txn, name, loses, now, "integrity lost").await?;
+    let revoked = moved.saturating_add(lost);
     let revisions = revisions(&draft.golden);
     // A new AK ends what the old one got; the device begins anew with its next attestation.
     let (keys, outside) = match draft.rebound {
@@ -212,6 +218,9 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
     let (mut svids, mut granted) = (Vec::new(), Vec::new());
     for ruling in &draft.rulings {
         let Admission::Trusted(trusted) = &ruling.admission else { continue };
+        if !draft.departure.certifies(&ruling.zone.record.name) {
+            continue;
+        }
         let grants = Grants { device: name, zone: &ruling.zone, trusted, revisions: &revisions };
         let (issued, next) = issue(plant, &grants, keys, txn, now).await?;
         svids.extend(issued);
@@ -222,7 +231,7 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
     svids.extend(answered.svids);
     txn = next
         .unchanged(GOLDEN, draft.golden.version)
-        .put(device_key(name), stored(device)?)
+        .put(device_key(name), stored(&draft.departure.awaiting(device, &svids))?)
         .put(attested_key(name), stored(&draft.attested)?);
     txn = expect_last(txn, name, draft.last.as_ref());
     let last = draft.last.as_ref().map(|held| &held.record);
@@ -231,7 +240,7 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
     txn = note_would_refuse(plant, txn.expecting(key, expect), draft).await?;
     txn = declare(plant, txn, proven, name, now).await?;
     txn = record_health(plant, txn, proven, name, now).await?;
-    if revoked > 0 || services_changed(plant, device).await? {
+    if revoked > 0 || draft.departure.left().is_some() || services_changed(plant, device).await? {
         txn = trust::raise(plant, txn, now).await?;
     }
     let earned = Earned { svids, refused: answered.refused };

@@ -17,6 +17,7 @@ pub mod credential;
 pub(crate) mod earlier;
 pub mod issue;
 pub(crate) mod kept;
+mod leaving;
 pub mod proof;
 pub mod recorded;
 mod refusal;

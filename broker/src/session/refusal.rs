@@ -48,8 +48,8 @@ pub enum Refusal {
         /// Why.
         reason: String,
     },
-    /// The device was retired for good.
-    #[error("{0} is retired")]
+    /// The device was retired, or its TPM replaced.
+    #[error("{0} is retired and its TPM barred; `touchstone device readmit` takes a retired device back")]
     Retired(String),
     /// A name, EK or key belongs to another device.
     #[error("{0}")]

@@ -2,7 +2,7 @@
 //!
 //! Quote and Certify sign its digest, so whatever passes here is what the TPM vouched for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy::digest::Digest;
 use policy::id::{DeviceName, ServiceName, ZoneName};
@@ -16,6 +16,8 @@ use crate::record::device::{MAX_INVENTORY, MAX_SERVICES, MAX_VALUE, MAX_ZONES};
 
 /// Largest statement: a few certificates of other EKs and a page of claims.
 const MAX_STATEMENT: usize = 32 * 1024;
+/// Most certificates that a device says it delivered: one of each role in each of its zones.
+const MAX_DELIVERED: usize = 2 * MAX_ZONES;
 
 /// What the device says of itself, well formed and agreeing with the request it came in.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct BoundStatement {
     pub device_time: u64,
     /// What its health command said; none: it has none.
     pub health: Option<StatedHealth>,
+    /// Serials of the certificates that its software has, hex; none: it does not say.
+    pub delivered: Option<BTreeSet<String>>,
 }
 
 /// The result of a device's health command.
@@ -94,6 +98,7 @@ impl BoundStatement {
             other_ek_certificates: stated.other_ek_certificates,
             device_time: stated.device_time,
             health: stated.health.as_ref().map(health).transpose()?,
+            delivered: stated.delivered.as_ref().map(delivered).transpose()?,
         })
     }
 }
@@ -235,6 +240,17 @@ fn health(stated: &v1::Health) -> Result<StatedHealth, Refusal> {
     let code = u8::try_from(stated.exit_code)
         .map_err(|_| malformed(format!("a health command cannot end with {}", stated.exit_code)))?;
     Ok(StatedHealth { exit_code: stated.fault.is_empty().then_some(code) })
+}
+
+fn delivered(stated: &v1::Delivered) -> Result<BTreeSet<String>, Refusal> {
+    // RFC 5280, section 4.1.2.2: a serial number has at most 20 bytes.
+    let serials = &stated.serials;
+    if serials.len() > MAX_DELIVERED || serials.iter().any(|serial| serial.len() > 20) {
+        return Err(malformed(format!(
+            "at most {MAX_DELIVERED} serials of delivered certificates are taken"
+        )));
+    }
+    Ok(serials.iter().map(hex::encode).collect())
 }
 
 fn token(stated: &v1::Statement) -> Option<TokenProof> {

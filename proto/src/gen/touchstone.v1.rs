@@ -562,6 +562,16 @@ pub struct Statement {
     /// Sequence of the trust set that it holds: what its peers' authorities are to it.
     #[prost(uint64, tag = "50")]
     pub trust_sequence: u64,
+    /// What local software was given; left out by attestors that do not say.
+    #[prost(message, optional, tag = "80")]
+    pub delivered: ::core::option::Option<Delivered>,
+}
+/// What the device delivered to local software, as a whole.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Delivered {
+    /// Serials of the certificates for its keys of zones.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub serials: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// The result of a device's own health command. Its exit code is 0 if all is well.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2241,6 +2251,9 @@ pub struct Device {
     pub last_seen: u64,
     #[prost(uint64, tag = "12")]
     pub attestation_counter: u64,
+    /// Left out of one that goes nowhere.
+    #[prost(message, optional, tag = "80")]
+    pub r#move: ::core::option::Option<DeviceMove>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Service {
@@ -2602,6 +2615,106 @@ pub struct OverrideState {
     /// One line each: kind, PCR, name, digest.
     #[prost(string, repeated, tag = "7")]
     pub mismatches: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Moves a device from one zone to another. The certificates of both hold until the device says that it delivered
+/// those of the new one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MoveDeviceRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
+    /// The zone that it leaves; may be empty for a device that is in one.
+    #[prost(string, tag = "3")]
+    pub from: ::prost::alloc::string::String,
+    /// Hours of the week, as in a conduit: the move begins when they come next; empty: at once.
+    #[prost(string, tag = "4")]
+    pub window: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    /// Drops a move that waits for its window; `to`, `from` and `window` are empty then.
+    #[prost(bool, tag = "6")]
+    pub cancel: bool,
+    #[prost(bool, tag = "7")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MoveDeviceResponse {
+    #[prost(string, tag = "1")]
+    pub from: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
+    /// When it begins; 0: at once.
+    #[prost(uint64, tag = "3")]
+    pub begins_at: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub peers: ::prost::alloc::vec::Vec<PeerChange>,
+}
+/// What a device, or its peers, may open only before or only after a change.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PeerChange {
+    #[prost(bool, tag = "1")]
+    pub gained: bool,
+    /// Whether the device opens the service, or devices of the zone open it at the device.
+    #[prost(bool, tag = "2")]
+    pub opens: bool,
+    #[prost(string, tag = "3")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub service: ::prost::alloc::string::String,
+    /// How many devices offer it, where the device opens it.
+    #[prost(uint32, tag = "5")]
+    pub devices: u32,
+}
+/// A move that waits for its window, or that the device has not answered yet.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeviceMove {
+    #[prost(string, tag = "1")]
+    pub from: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
+    /// Since when it is under way; 0: it waits.
+    #[prost(uint64, tag = "3")]
+    pub since: u64,
+    /// The hours that it waits for, and when they come next.
+    #[prost(string, tag = "4")]
+    pub window: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub begins_at: u64,
+}
+/// Another TPM in the device of this name; the one that it had is barred for good.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplaceDeviceRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub ek_digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplaceDeviceResponse {
+    /// The EK that is barred.
+    #[prost(bytes = "vec", tag = "1")]
+    pub ek_digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub revoked: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetireDeviceRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetireDeviceResponse {
+    #[prost(uint32, tag = "1")]
+    pub revoked: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LearnReleaseRequest {
@@ -4941,6 +5054,78 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "ReadmitDevice"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn move_device(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MoveDeviceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MoveDeviceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/MoveDevice",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "MoveDevice"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn replace_device(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReplaceDeviceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReplaceDeviceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ReplaceDevice",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ReplaceDevice"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn retire_device(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RetireDeviceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RetireDeviceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/RetireDevice",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "RetireDevice"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn expect_clear(
             &mut self,
             request: impl tonic::IntoRequest<super::ExpectClearRequest>,
@@ -6477,6 +6662,27 @@ pub mod admin_server {
             tonic::Response<super::ReadmitDeviceResponse>,
             tonic::Status,
         >;
+        async fn move_device(
+            &self,
+            request: tonic::Request<super::MoveDeviceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MoveDeviceResponse>,
+            tonic::Status,
+        >;
+        async fn replace_device(
+            &self,
+            request: tonic::Request<super::ReplaceDeviceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReplaceDeviceResponse>,
+            tonic::Status,
+        >;
+        async fn retire_device(
+            &self,
+            request: tonic::Request<super::RetireDeviceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RetireDeviceResponse>,
+            tonic::Status,
+        >;
         async fn expect_clear(
             &self,
             request: tonic::Request<super::ExpectClearRequest>,
@@ -7330,6 +7536,139 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReadmitDeviceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/MoveDevice" => {
+                    #[allow(non_camel_case_types)]
+                    struct MoveDeviceSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::MoveDeviceRequest>
+                    for MoveDeviceSvc<T> {
+                        type Response = super::MoveDeviceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MoveDeviceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::move_device(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = MoveDeviceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ReplaceDevice" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReplaceDeviceSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ReplaceDeviceRequest>
+                    for ReplaceDeviceSvc<T> {
+                        type Response = super::ReplaceDeviceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReplaceDeviceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::replace_device(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReplaceDeviceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/RetireDevice" => {
+                    #[allow(non_camel_case_types)]
+                    struct RetireDeviceSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::RetireDeviceRequest>
+                    for RetireDeviceSvc<T> {
+                        type Response = super::RetireDeviceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RetireDeviceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::retire_device(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RetireDeviceSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

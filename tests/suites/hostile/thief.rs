@@ -79,6 +79,7 @@ impl Thief {
             health: None,
             token: None,
             held_serial: Vec::new(),
+            delivered: Vec::new(),
             trust_sequence: 0,
             pinned_root: self.root.spki_digest(),
             now: System::default().now(),

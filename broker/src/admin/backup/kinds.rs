@@ -15,6 +15,7 @@ use crate::record::golden::{
     Withdrawal,
 };
 use crate::record::invitation::{INVITATION, Invitation};
+use crate::record::moving::{MOVE, PlannedMove};
 use crate::record::overriding::{OVERRIDE, OverrideRecord};
 use crate::record::plant::{
     ADMIN, Administrator, EAR, GRANT, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TokenSigning,
@@ -74,6 +75,7 @@ const MANY: &[(&str, Reads)] = &[
     (DEVICE, as_kind::<Device>),
     (ATTESTED, as_kind::<Attested>),
     (BOOT, as_kind::<EarlierBoot>),
+    (MOVE, as_kind::<PlannedMove>),
     (EK, as_kind::<Tpm>),
     (PENDING, as_kind::<Pending>),
     (TOKEN, as_kind::<Token>),

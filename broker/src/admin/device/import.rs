@@ -426,6 +426,7 @@ pub(crate) fn new_device(
         answered: 0,
         clock_excused: false,
         clear_expected: None,
+        leaving: None,
         trust_sequence: 0,
     }
 }

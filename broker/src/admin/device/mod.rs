@@ -2,7 +2,10 @@
 
 pub mod admit;
 pub mod import;
+pub mod moving;
+pub mod replace;
 pub mod result;
+pub mod retire;
 pub mod stop;
 pub mod view;
 pub mod why;

@@ -50,7 +50,7 @@ async fn stop(
     Ok(Draft::write(revoked, trust::raise(plant, txn, now).await?, deed))
 }
 
-/// Ends a quarantine. The device is trusted when it proved itself again; counters of its TPM that went
+/// Ends a quarantine, or takes a retired device back into service. The device is trusted when it proved itself again; counters of its TPM that went
 /// back are forgiven once, because a repair may have cleared it.
 pub async fn readmit(plant: &Plant, actor: &Actor, name: &DeviceName, reason: &str) -> Result<(), Refusal> {
     let reason = printable("reason", reason, MAX_REASON)?;
@@ -63,15 +63,18 @@ async fn release(
     name: &DeviceName,
     reason: &str,
 ) -> Result<Draft<()>, Refusal> {
-    let known = not_retired(known(plant, actor.scope(), name).await?)?;
+    let known = known(plant, actor.scope(), name).await?;
     let reach = actor.reach(plant, &known.device.record.zones).await?;
     let txn = known.expected();
     let Known { mut device, mut tpm } = known;
     tpm.record.quarantine = None;
+    tpm.record.retired = false;
+    device.record.admission = Admission::Admitted;
     device.record.clock_excused = true;
     device.record.asked = device.record.asked.saturating_add(1);
     let txn = txn.put(tpm.key, stored(&tpm.record)?).put(device.key, stored(&device.record)?);
-    Ok(Draft::write((), txn, reach.deed(name.as_str(), reason)))
+    // What a device offers in its zones shows in trust files.
+    Ok(Draft::write((), trust::raise(plant, txn, plant.now()).await?, reach.deed(name.as_str(), reason)))
 }
 
 /// Announces that a device's TPM is to be cleared within `lifetime` seconds: the first fall of its reset count
@@ -142,7 +145,8 @@ async fn ask(plant: &Plant, actor: &Actor, name: &DeviceName) -> Result<Draft<()
     Ok(Draft::write((), txn.put(device.key, stored(&device.record)?), deed))
 }
 
-fn not_retired(known: Known) -> Result<Known, Refusal> {
+/// A device that is in service.
+pub(super) fn not_retired(known: Known) -> Result<Known, Refusal> {
     if known.tpm.record.retired || known.device.record.admission == Admission::Retired {
         return Err(Refusal::Retired(known.device.record.name.to_string()));
     }

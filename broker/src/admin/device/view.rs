@@ -11,6 +11,7 @@ use crate::record::device::{
     Admission, Attested, DEVICE, Decision, Device, HeldCertificate, HeldCertificates, Inventory, PENDING,
     Pending, Tpm, attested_key, ek_key, held_place, held_prefix, inventory_key,
 };
+use crate::record::moving::{PlannedMove, move_key};
 use crate::record::{Held, fetch, list, list_page};
 use crate::session::Refusal;
 use crate::trust;
@@ -81,6 +82,10 @@ pub struct DeviceView {
     pub certificates: Vec<(ZoneName, HeldCertificate)>,
     /// Its state.
     pub state: State,
+    /// A move that waits for its window.
+    pub planned: Option<PlannedMove>,
+    /// When that window opens next.
+    pub begins: Option<UnixTime>,
 }
 
 /// A line of the list.
@@ -223,7 +228,10 @@ pub(crate) async fn view(plant: &Plant, device: Device, zones: &Segmentation) ->
     let inventory = inventory.map(|held| held.record).unwrap_or_default();
     let certificates = certificates(plant, &device.name).await?;
     let state = state(&device, &tpm, attested.as_ref(), zones, plant.now());
-    Ok(DeviceView { device, tpm, attested, inventory, certificates, state })
+    let planned: Option<Held<PlannedMove>> = fetch(store, move_key(&device.name)).await?;
+    let planned = planned.map(|held| held.record);
+    let begins = planned.as_ref().and_then(|planned| planned.window.next_opening(plant.now()));
+    Ok(DeviceView { planned, begins, device, tpm, attested, inventory, certificates, state })
 }
 
 async fn certificates(plant: &Plant, name: &DeviceName) -> Result<Vec<(ZoneName, HeldCertificate)>, Refusal> {

@@ -55,7 +55,10 @@ fn of_device(view: &DeviceView, records: &[AppraisalRecord], now: UnixTime) -> W
     let name = &view.device.name;
     let why = |sentence: String, next_command: String| Why { sentences: vec![sentence], next_command };
     match view.state {
-        State::Retired => why(format!("{name} was retired for good; its TPM is barred"), String::new()),
+        State::Retired => why(
+            format!("{name} was retired; its TPM is barred"),
+            format!("touchstone device readmit {name} --reason TEXT"),
+        ),
         State::Quarantined => {
             let stop = view.tpm.quarantine.as_ref();
             let text = stop.map_or_else(String::new, |s| format!(" on {} by {}: {}", s.at, s.by, s.reason));

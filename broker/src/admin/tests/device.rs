@@ -171,25 +171,6 @@ async fn quarantine_revokes_and_readmission_forgives_the_clock_once() {
 }
 
 #[tokio::test]
-async fn a_retired_device_stays_retired() {
-    let bench = bench().await;
-    let press = bench.device("press-7", &["cell-3"]).await;
-    let tpm = Tpm {
-        device: Some(press.clone()),
-        registered: true,
-        quarantine: None,
-        retired: true,
-        manufacturer: None,
-    };
-    let key = ek_key(&Digest::of(b"press-7"));
-    bench.plant.store.transact(Txn::new().put(key, stored(&tpm).unwrap())).await.unwrap();
-    let actor = bench.actor(Act::ReadmitDevice).await;
-    refused!(stop::readmit(&bench.plant, &actor, &press, "try").await, Retired);
-    let seen = one(&bench.plant, &Scope::Plant, &DeviceRef::Name(press)).await.unwrap();
-    assert_eq!(seen.state(), State::Retired);
-}
-
-#[tokio::test]
 async fn the_list_pages_through_devices_and_then_those_that_wait() {
     let bench = bench().await;
     for device in ["a", "b", "c"] {

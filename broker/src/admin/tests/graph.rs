@@ -152,7 +152,34 @@ async fn what_does_not_fit_is_refused_and_nothing_changes() {
     apply(&bench, &format!("{seen}{}", zones(&names))).await;
     let many = document(&bench).await;
     let text = refused!(graph::apply(&bench.plant, &actor, &seen, &many, false).await, Malformed);
-    assert!(text.contains("changes or removes 60 zones and conduits"), "{text}");
+    assert!(text.contains("changes or removes too much to be one step"), "{text}");
+}
+
+#[tokio::test]
+async fn a_deed_names_what_each_zone_and_conduit_becomes() {
+    let bench = Bench::new().await;
+    for name in ["cell-3", "historian"] {
+        bench.zone(&observing(name)).await;
+    }
+    apply(&bench, &format!("{}{}", document(&bench).await, conduit("historian", "cell-3"))).await;
+    let text = document(&bench)
+        .await
+        .replace("\"8h\"", "\"9h\"")
+        .replace("service = \"opcua\"\n", "service = \"opcua\"\nschedule = \"daily 22:00-04:00\"\n");
+    apply(&bench, &text).await;
+    let told: Vec<String> = bench
+        .events(None, 4)
+        .await
+        .iter()
+        .map(|event| format!("{}: {}", event.subject, event.text))
+        .collect();
+    for expected in [
+        "cell-3: outlive_broker: \"8h\" -> \"9h\"",
+        "historian -> cell-3 opcua: open in the hours daily 22:00-04:00",
+        "; as in the file sha256:",
+    ] {
+        assert!(told.iter().any(|event| event.contains(expected)), "no {expected} in {told:#?}");
+    }
 }
 
 #[tokio::test]

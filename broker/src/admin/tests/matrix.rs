@@ -75,6 +75,9 @@ fn beyond(act: Act) -> Beyond {
         | Act::AdmitDevice
         | Act::QuarantineDevice
         | Act::ReadmitDevice
+        | Act::MoveDevice
+        | Act::ReplaceDevice
+        | Act::RetireDevice
         | Act::ExpectClear
         | Act::Override
         | Act::EndOverride
@@ -263,6 +266,20 @@ impl Plant {
             }
             Act::ReadmitDevice => {
                 call!(readmit_device, ReadmitDeviceRequest { name: device, reason: reason() })
+            }
+            Act::MoveDevice => {
+                let to = of.pick("hall-3", "cell-3").to_owned();
+                call!(move_device, MoveDeviceRequest { name: device, to, ..Default::default() })
+            }
+            Act::ReplaceDevice => {
+                let (ek_digest, reason) = (vec![9; 32], reason());
+                call!(
+                    replace_device,
+                    ReplaceDeviceRequest { name: device, ek_digest, reason, dry_run: false }
+                )
+            }
+            Act::RetireDevice => {
+                call!(retire_device, RetireDeviceRequest { name: device, reason: reason(), dry_run: false })
             }
             Act::ExpectClear => {
                 call!(

@@ -6,6 +6,7 @@ mod backup;
 mod bad_release;
 mod change;
 mod clock;
+mod day_two;
 mod device;
 mod exposure;
 pub(crate) mod golden;
@@ -206,6 +207,7 @@ impl Bench {
             answered: 0,
             clock_excused: false,
             clear_expected: None,
+            leaving: None,
             trust_sequence: 0,
         };
         let tpm = Tpm {

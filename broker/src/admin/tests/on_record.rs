@@ -56,6 +56,9 @@ fn trace(act: Act) -> Trace {
         | Act::AdmitDevice
         | Act::QuarantineDevice
         | Act::ReadmitDevice
+        | Act::MoveDevice
+        | Act::ReplaceDevice
+        | Act::RetireDevice
         | Act::ExpectClear
         | Act::AttestDevice
         | Act::CreateToken

@@ -4,7 +4,7 @@ use prost::Message;
 use proto::v1;
 
 use super::people;
-use super::{authority, device, golden, graph, import, overriding, release_key, rollout, zone};
+use super::{authority, day_two, device, golden, graph, import, overriding, release_key, rollout, zone};
 use crate::admin::second::{self, Approval, Waiting};
 use crate::admin::{Act, Actor};
 use crate::plant::Plant;
@@ -84,6 +84,9 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::ImportDevices => with!(import::whole_list),
         Act::AdmitDevice => with!(device::admit),
         Act::ReadmitDevice => with!(device::readmit),
+        Act::MoveDevice => with!(day_two::move_device),
+        Act::ReplaceDevice => with!(day_two::replace),
+        Act::RetireDevice => with!(day_two::retire),
         Act::ExpectClear => with!(device::expect_clear),
         Act::Override => with!(overriding::accept),
         Act::CreateToken => with!(device::create_token),

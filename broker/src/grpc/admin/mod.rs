@@ -4,6 +4,7 @@ mod audit;
 mod authority;
 mod backup;
 mod change;
+mod day_two;
 mod device;
 mod exposure;
 mod forecast;
@@ -154,6 +155,9 @@ impl Admin for Administration {
         device::quarantine
     );
     unary!(readmit_device, ReadmitDeviceRequest, ReadmitDeviceResponse, Act::ReadmitDevice, device::readmit);
+    unary!(move_device, MoveDeviceRequest, MoveDeviceResponse, Act::MoveDevice, day_two::move_device);
+    unary!(replace_device, ReplaceDeviceRequest, ReplaceDeviceResponse, Act::ReplaceDevice, day_two::replace);
+    unary!(retire_device, RetireDeviceRequest, RetireDeviceResponse, Act::RetireDevice, day_two::retire);
     unary!(expect_clear, ExpectClearRequest, ExpectClearResponse, Act::ExpectClear, device::expect_clear);
     unary!(override_device, OverrideDeviceRequest, OverrideDeviceResponse, Act::Override, overriding::accept);
     unary!(end_override, EndOverrideRequest, EndOverrideResponse, Act::EndOverride, overriding::end);

@@ -1,7 +1,9 @@
 //! `touchstone device`: the plant's devices, and why one is refused.
 
 mod clear;
+mod ending;
 mod import;
+mod moving;
 mod result;
 mod show;
 mod view;
@@ -53,9 +55,16 @@ pub(crate) enum DeviceCommand {
     /// Revoke a device's certificates and give it no new ones
     #[command(after_help = "Example: touchstone device quarantine press-7 --reason 'found open'")]
     Quarantine(ReasonArgs),
-    /// End a quarantine; the device must attest before it is trusted
+    /// End a quarantine, or take a retired device back; it must attest before it is trusted
     #[command(after_help = "Example: touchstone device readmit press-7 --reason repaired")]
     Readmit(ReasonArgs),
+    /// Bring a device into another zone, with certificates of both until it has arrived
+    Move(moving::MoveArgs),
+    /// Give a device's name to the TPM of a new mainboard
+    Replace(ending::ReplaceArgs),
+    /// Take a device out of service; its name stays taken and its TPM is barred
+    #[command(after_help = "Example: touchstone device retire press-7 --reason scrapped")]
+    Retire(ReasonArgs),
     /// Announce that a device's TPM is cleared, so that its new counters are no alarm
     ExpectClear(clear::ClearArgs),
     /// Ask a device to prove itself now
@@ -155,6 +164,9 @@ pub(crate) async fn run(command: DeviceCommand, session: &Session) -> Result<Rep
         DeviceCommand::Admit(args) => admit(args, session).await,
         DeviceCommand::Quarantine(args) => quarantine(args, session).await,
         DeviceCommand::Readmit(args) => readmit(args, session).await,
+        DeviceCommand::Move(args) => moving::run(args, session).await,
+        DeviceCommand::Replace(args) => ending::replace(args, session).await,
+        DeviceCommand::Retire(args) => ending::retire(args, session).await,
         DeviceCommand::ExpectClear(args) => clear::run(args, session).await,
         DeviceCommand::Attest { name, dry_run } => attest(name, dry_run, session).await,
         DeviceCommand::Result(args) => result::run(args, session).await,
@@ -252,7 +264,7 @@ async fn readmit(args: ReasonArgs, session: &Session) -> Result<Report> {
     let device = args.name.to_string();
     let request = ReadmitDeviceRequest { name: device.clone(), reason: args.reason };
     session.client().await?.readmit_device(request).await.map_err(|s| failed(&s))?;
-    let text = format!("{device} is out of quarantine; it is trusted again when it proves itself");
+    let text = format!("{device} may attest again; it is trusted again when it proves itself");
     session.report(&Sentence { text, fields: Named { device } })
 }
 

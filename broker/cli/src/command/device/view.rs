@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use proto::v1::{Attested, Device, GetDeviceResponse, Svid};
+use proto::v1::{Attested, Device, DeviceMove, GetDeviceResponse, Svid};
 use serde::Serialize;
 
 use crate::command::authority;
@@ -25,8 +25,39 @@ pub(super) struct DevicePage {
     admitted_by: Option<String>,
     last_seen: Option<String>,
     attestation_counter: u64,
+    #[serde(rename = "move")]
+    moving: Option<MoveView>,
     #[serde(skip)]
     seen: u64,
+}
+
+/// A move that is under way, or waits for its window.
+#[derive(Debug, Serialize)]
+struct MoveView {
+    from: String,
+    to: String,
+    since: Option<String>,
+    window: Option<String>,
+    begins_at: Option<String>,
+}
+
+impl From<DeviceMove> for MoveView {
+    fn from(DeviceMove { from, to, since, window, begins_at }: DeviceMove) -> Self {
+        let (since, begins_at) = (words::json_time(since), words::json_time(begins_at));
+        Self { from, to, since, window: some(window), begins_at }
+    }
+}
+
+impl MoveView {
+    fn line(&self) -> String {
+        let when = match (&self.since, &self.begins_at) {
+            (Some(since), _) => {
+                format!("since {since}; it has not said yet that it delivered its certificates")
+            }
+            (None, begins) => format!("waits for {}", begins.as_deref().unwrap_or("its window")),
+        };
+        format!("from {} to {}, {when}", self.from, self.to)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -105,6 +136,7 @@ impl From<Device> for DevicePage {
             admitted_by: some(device.admitted_by),
             last_seen: words::json_time(device.last_seen),
             attestation_counter: device.attestation_counter,
+            moving: device.r#move.map(MoveView::from),
             seen: device.last_seen,
         }
     }
@@ -171,6 +203,7 @@ impl DevicePage {
             ("admitted", admitted),
             ("last seen", words::age(self.seen, page.now)),
         ];
+        lines.extend(self.moving.as_ref().map(|moving| ("moves", moving.line())));
         if let Some(attested) = &self.attested {
             lines.extend(attested.lines(page));
         }

@@ -1,0 +1,202 @@
+//! Devices that move, are replaced and retire.
+
+use policy::digest::Digest;
+use policy::id::{DeviceName, ZoneName};
+use proto::v1;
+use proto::v1::DenialReason as Reason;
+use proto::v1::admin_server::Admin;
+
+use super::office::{Office, by, refusal, waits};
+use super::{Bench, NOW, observing, refused};
+use crate::admin::device::moving::{Moved, Request, begin, cancel};
+use crate::admin::device::replace::replace;
+use crate::admin::device::retire::retire;
+use crate::admin::device::view::{Seen, State, one};
+use crate::admin::device::{DeviceRef, stop};
+use crate::admin::reach::Scope;
+use crate::admin::{Act, graph};
+use crate::moving;
+use crate::record::device::{
+    Attested, Decision, Device, HeldCertificates, Leaving, Tpm, attested_key, device_key, ek_key, held_prefix,
+};
+use crate::record::moving::{PlannedMove, move_key};
+use crate::record::{Held, fetch, list};
+use crate::session::Refusal;
+
+/// Saturdays and Sundays, and [`NOW`] is a Friday.
+const WINDOW: &str = "sat,sun 22:00-04:00";
+
+fn zone(name: &str) -> ZoneName {
+    name.parse().unwrap()
+}
+
+async fn bench() -> (Bench, DeviceName) {
+    let bench = Bench::new().await;
+    for name in ["cell-3", "cell-4", "hall-5"] {
+        bench.zone(&observing(name)).await;
+    }
+    let press = bench.device("press-7", &["cell-3"]).await;
+    bench.attest(&press, "boot-a", Decision::Trusted).await;
+    bench.certificate(&press, "cell-3", 0x41).await;
+    (bench, press)
+}
+
+fn request(name: &DeviceName, to: &str, window: Option<&str>) -> Request {
+    let window = window.map(|text| text.parse().unwrap());
+    Request { name: name.clone(), to: zone(to), from: None, window, reason: "line 4 grows".to_owned() }
+}
+
+async fn ask(bench: &Bench, request: &Request) -> Result<Moved, Refusal> {
+    begin(&bench.plant, &bench.actor(Act::MoveDevice).await, request, false).await
+}
+
+async fn held(bench: &Bench, name: &DeviceName) -> usize {
+    let all: Vec<Held<HeldCertificates>> =
+        list(bench.plant.store.as_ref(), &held_prefix(name)).await.unwrap();
+    all.iter().map(|held| held.record.certificates.len()).sum()
+}
+
+#[tokio::test]
+async fn a_device_that_moves_is_in_both_zones_and_can_come_back() {
+    let (bench, press) = bench().await;
+    let moved = ask(&bench, &request(&press, "cell-4", None)).await.unwrap();
+    assert_eq!((moved.from, moved.to, moved.begins), (zone("cell-3"), zone("cell-4"), None));
+    let device: Device = bench.read(device_key(&press)).await;
+    let leaving = |from: &str, to: &str| Some(Leaving { from: zone(from), to: zone(to), since: NOW });
+    assert_eq!((device.zones.len(), device.asked), (2, 1));
+    assert_eq!(device.leaving, leaving("cell-3", "cell-4"));
+    assert_eq!(held(&bench, &press).await, 1, "nothing is revoked before it has arrived");
+    let text = refused!(ask(&bench, &request(&press, "hall-5", None)).await, Conflict);
+    assert!(text.contains("moves from cell-3 to cell-4 already"), "{text}");
+    ask(&bench, &request(&press, "cell-3", None)).await.unwrap();
+    let device: Device = bench.read(device_key(&press)).await;
+    assert_eq!(device.leaving, leaving("cell-4", "cell-3"), "and back");
+}
+
+#[tokio::test]
+async fn a_move_names_what_it_cannot_do() {
+    let (bench, press) = bench().await;
+    let before = bench.revision();
+    let text = refused!(ask(&bench, &request(&press, "cell-3", None)).await, Conflict);
+    assert_eq!(text, "press-7 is in cell-3 already");
+    refused!(ask(&bench, &request(&press, "cell-9", None)).await, NotFound);
+    let elsewhere = Request { from: Some(zone("hall-5")), ..request(&press, "cell-4", None) };
+    let text = refused!(ask(&bench, &elsewhere).await, Conflict);
+    assert_eq!(text, "press-7 cannot leave hall-5: it is not there");
+    let actor = bench.actor(Act::MoveDevice).await;
+    begin(&bench.plant, &actor, &request(&press, "cell-4", None), true).await.unwrap();
+    assert_eq!(bench.revision(), before, "refusals and dry runs change nothing");
+    let gateway = bench.device("gateway", &["cell-3", "hall-5"]).await;
+    let text = refused!(ask(&bench, &request(&gateway, "cell-4", None)).await, Malformed);
+    assert!(text.contains("is in 2 zones; say which one it leaves"), "{text}");
+    let from = Request { from: Some(zone("hall-5")), ..request(&gateway, "cell-4", None) };
+    assert_eq!(ask(&bench, &from).await.unwrap().from, zone("hall-5"));
+}
+
+#[tokio::test]
+async fn a_planned_move_begins_when_its_window_opens_and_is_dropped_when_it_fits_no_more() {
+    let (bench, press) = bench().await;
+    let opens = ask(&bench, &request(&press, "cell-4", Some(WINDOW))).await.unwrap().begins.unwrap();
+    assert!(opens > NOW && opens < NOW.plus(2 * 86_400), "{opens}");
+    moving::turn(&bench.plant).await.unwrap();
+    assert_eq!(bench.read::<Device>(device_key(&press)).await.leaving, None, "its window is not open");
+    bench.clock.set(opens);
+    moving::turn(&bench.plant).await.unwrap();
+    let device: Device = bench.read(device_key(&press)).await;
+    assert_eq!(device.leaving.unwrap().to, zone("cell-4"));
+    let waits = async || fetch::<PlannedMove>(bench.plant.store.as_ref(), move_key(&press)).await.unwrap();
+    assert!(waits().await.is_none(), "it begins once");
+
+    let other = bench.device("press-8", &["cell-3"]).await;
+    bench.clock.set(NOW);
+    ask(&bench, &request(&other, "cell-4", Some(WINDOW))).await.unwrap();
+    let actor = bench.actor(Act::MoveDevice).await;
+    assert_eq!(cancel(&bench.plant, &actor, &other, false).await.unwrap().to, zone("cell-4"));
+    refused!(cancel(&bench.plant, &actor, &other, false).await, NotFound);
+    ask(&bench, &request(&other, "cell-4", Some(WINDOW))).await.unwrap();
+    stop::quarantine(&bench.plant, &bench.actor(Act::QuarantineDevice).await, &other, "odd").await.unwrap();
+    let retiring = bench.actor(Act::RetireDevice).await;
+    retire(&bench.plant, &retiring, &other, "scrapped", false).await.unwrap();
+    bench.clock.set(opens);
+    moving::turn(&bench.plant).await.unwrap();
+    assert_eq!(bench.read::<Device>(device_key(&other)).await.zones, [zone("cell-3")]);
+}
+
+#[tokio::test]
+async fn a_retired_device_loses_everything_and_comes_back_only_when_it_is_readmitted() {
+    let (bench, press) = bench().await;
+    let actor = bench.actor(Act::RetireDevice).await;
+    assert_eq!(retire(&bench.plant, &actor, &press, "scrapped", true).await.unwrap(), 1);
+    assert_eq!(held(&bench, &press).await, 1, "a dry run revokes nothing");
+    assert_eq!(retire(&bench.plant, &actor, &press, "scrapped", false).await.unwrap(), 1);
+    assert_eq!(held(&bench, &press).await, 0);
+    assert!(bench.read::<Tpm>(ek_key(&Digest::of(b"press-7"))).await.retired);
+    refused!(retire(&bench.plant, &actor, &press, "scrapped", false).await, Retired);
+    refused!(ask(&bench, &request(&press, "cell-4", None)).await, Retired);
+    let view = graph::view(&bench.plant, &Scope::Plant).await.unwrap();
+    assert!(view.members.is_empty(), "it is nobody's peer");
+    let readmitting = bench.actor(Act::ReadmitDevice).await;
+    stop::readmit(&bench.plant, &readmitting, &press, "repaired").await.unwrap();
+    let Seen::Device(view) = one(&bench.plant, &Scope::Plant, &DeviceRef::Name(press.clone())).await.unwrap()
+    else {
+        panic!("no device")
+    };
+    assert_eq!(view.state, State::Trusted);
+    assert!(!view.tpm.retired && view.device.asked == 1, "it is asked for proof");
+}
+
+#[tokio::test]
+async fn another_tpm_takes_the_name_and_the_former_is_barred() {
+    let (bench, press) = bench().await;
+    let stopping = bench.actor(Act::QuarantineDevice).await;
+    stop::quarantine(&bench.plant, &stopping, &press, "odd traffic").await.unwrap();
+    bench.certificate(&press, "cell-3", 0x42).await;
+    let actor = bench.actor(Act::ReplaceDevice).await;
+    let (old, new) = (Digest::of(b"press-7"), Digest([9; 32]));
+    let text = refused!(replace(&bench.plant, &actor, (&press, &old), "board", false).await, Conflict);
+    assert!(text.contains("press-7 has EK"), "{text}");
+    let other = bench.device("press-8", &["cell-3"]).await;
+    let taken = bench.read::<Device>(device_key(&other)).await.ek;
+    let text = refused!(replace(&bench.plant, &actor, (&press, &taken), "board", false).await, Conflict);
+    assert!(text.contains("belongs to press-8"), "{text}");
+
+    let done = replace(&bench.plant, &actor, (&press, &new), "board", false).await.unwrap();
+    assert_eq!((done.former, done.revoked), (old, 1));
+    let (former, next): (Tpm, Tpm) = (bench.read(ek_key(&old)).await, bench.read(ek_key(&new)).await);
+    assert!(former.retired && former.device.is_none() && former.quarantine.is_some(), "{former:?}");
+    assert!(next.registered && next.quarantine.is_none() && !next.retired, "{next:?}");
+    let device: Device = bench.read(device_key(&press)).await;
+    assert_eq!((device.ek, device.ak.is_none(), device.counter), (new, true, 2));
+    let attested = fetch::<Attested>(bench.plant.store.as_ref(), attested_key(&press)).await.unwrap();
+    assert!(attested.is_none(), "counters of the former TPM say nothing of this one");
+    let text = refused!(replace(&bench.plant, &actor, (&press, &old), "back", false).await, Conflict);
+    assert!(text.contains("barred for good"), "{text}");
+}
+
+#[tokio::test]
+async fn out_of_a_zone_that_asks_for_two_people_two_move_retire_and_replace() {
+    let office = Office::new().await;
+    let name = || "press-7".to_owned();
+    let moving = v1::MoveDeviceRequest { name: name(), to: "cell-4".to_owned(), ..Default::default() };
+    let id = waits(office.service.move_device(by(&office.ada, moving)).await.map(drop));
+    let retiring = v1::RetireDeviceRequest { name: name(), reason: "old".to_owned(), dry_run: false };
+    waits(office.service.retire_device(by(&office.ada, retiring)).await.map(drop));
+    let replacing = v1::ReplaceDeviceRequest {
+        name: name(),
+        ek_digest: vec![9; 32],
+        reason: "board".to_owned(),
+        dry_run: false,
+    };
+    waits(office.service.replace_device(by(&office.ada, replacing)).await.map(drop));
+    assert!(office.device("press-7").await.leaving.is_none());
+    office.approve(&office.bob, &id).await.unwrap();
+    assert_eq!(office.device("press-7").await.leaving.unwrap().to, zone("cell-4"));
+    let bad = v1::MoveDeviceRequest {
+        name: name(),
+        to: "cell-4".to_owned(),
+        window: "night".to_owned(),
+        ..Default::default()
+    };
+    let (reason, text) = refusal(office.service.move_device(by(&office.ada, bad)).await.map(drop));
+    assert!(reason == Reason::Malformed && text.contains("`night` is no window"), "{text}");
+}

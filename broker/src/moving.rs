@@ -1,0 +1,80 @@
+//! Moves of devices that begin by the clock: each when its window opens, once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy::time::UnixTime;
+
+use crate::audit::Event;
+use crate::plant::Plant;
+use crate::record::device::{Admission, Device, Leaving, device_key};
+use crate::record::moving::{MOVE, PlannedMove};
+use crate::record::zone::zone_key;
+use crate::record::{Held, fetch, list, stored};
+use crate::session::Refusal;
+use crate::session::complete::commit;
+use crate::store::Txn;
+use crate::trust;
+
+/// How often it is looked whether a window is open: windows are of minutes.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Begins moves as their windows open, for ever.
+pub(crate) async fn follow(plant: Arc<Plant>) {
+    loop {
+        if let Err(error) = turn(&plant).await {
+            tracing::warn!(%error, "a planned move begins with the next try");
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Begins what may begin now.
+pub(crate) async fn turn(plant: &Plant) -> Result<(), Refusal> {
+    let now = plant.now();
+    let planned: Vec<Held<PlannedMove>> = list(plant.store.as_ref(), MOVE).await?;
+    for planned in planned.into_iter().filter(|held| held.record.window.is_open(now)) {
+        let PlannedMove { device: name, from, to, by, .. } = planned.record;
+        let held: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(&name)).await?;
+        let txn = Txn::new().unchanged(planned.key.clone(), planned.version).delete(planned.key);
+        let there = plant.store.get(&zone_key(&to)).await?.is_some();
+        let fits = |device: &Device| {
+            let joins = device.zones.contains(&from) && !device.zones.contains(&to);
+            there && joins && device.leaving.is_none() && device.admission == Admission::Admitted
+        };
+        let (txn, text) = match held.filter(|held| fits(&held.record)) {
+            Some(held) => {
+                let leaving = Leaving { from: from.clone(), to: to.clone(), since: now };
+                let txn = txn.unchanged(held.key.clone(), held.version).present(zone_key(&to));
+                let text = format!("from {from} to {to}, planned by {by}");
+                (begun(plant, txn, held, leaving, now).await?, text)
+            }
+            None => (
+                txn,
+                format!("not from {from} to {to}: device or zones are not as they were when {by} planned it"),
+            ),
+        };
+        tracing::info!(device.id = %name, "{text}");
+        let event = Event::new(now, "broker", "device.move", name.as_str(), &text);
+        commit(plant, txn.audit(event.entry())).await?;
+    }
+    Ok(())
+}
+
+/// Adds to `txn` that a device is in both zones from now on, and is asked to prove itself for the new one.
+pub(crate) async fn begun(
+    plant: &Plant,
+    txn: Txn,
+    Held { key, record, .. }: Held<Device>,
+    leaving: Leaving,
+    now: UnixTime,
+) -> Result<Txn, Refusal> {
+    let mut zones = record.zones.clone();
+    zones.push(leaving.to.clone());
+    zones.sort();
+    zones.dedup();
+    // One that was never here asks by itself when it comes.
+    let asked = record.asked.saturating_add(u64::from(record.ak.is_some()));
+    let device = Device { zones, asked, leaving: Some(leaving), ..record };
+    trust::raise(plant, txn.put(key, stored(&device)?), now).await
+}

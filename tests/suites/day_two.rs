@@ -1,0 +1,118 @@
+//! Devices that move, are replaced and retire, seen from the device.
+
+use std::fs;
+
+use e2e::{Device, World, until};
+use serde_json::Value;
+
+use crate::story::openssl;
+
+const LEAST: &str = "--mode observe --least instance-identity=affirming --reattest-every 5s";
+
+fn denied(reason: &str) -> impl Fn(&Value) -> bool {
+    move |status| status["state"] == "refused" && status["denial"]["reason"] == reason
+}
+
+fn boot(device: &mut Device) {
+    device.measure("boot-a");
+    device.start();
+    device.until_state("trusted");
+}
+
+fn zones(world: &World, device: &str) -> Value {
+    world.admin(&format!("device show {device}"))["zones"].clone()
+}
+
+#[test]
+fn a_device_that_moves_is_never_without_a_certificate_and_a_gateway_has_one_for_each_zone() {
+    let Some((world, [mut gateway, mut camera])) = World::with_devices(["gateway", "camera-1"]) else {
+        return;
+    };
+    for zone in ["press", "vision", "lab"] {
+        world.admin(&format!("zone create {zone} {LEAST}"));
+    }
+    let identity = gateway.path("identity.json");
+    fs::write(&identity, gateway.identify().to_string()).expect("a file in the device's folder");
+    world.admin(&format!("device import {} --name gateway --zone press --zone vision", identity.display()));
+    world.register(&camera, "vision");
+    gateway.offer("opcua");
+    boot(&mut gateway);
+    boot(&mut camera);
+    world.admin("conduit allow --from vision --to press --service opcua");
+    let subject = |zone: &str| {
+        let file = gateway.delivered(zone, "listener.pem");
+        openssl(&["x509", "-noout", "-subject", "-in", file.to_str().expect("a path")])
+    };
+    for zone in ["press", "vision"] {
+        assert_eq!(subject(zone).trim(), format!("subject=CN = gateway.{zone}.plant.example"));
+    }
+    let before = world.store();
+    let dry = world.admin("device move gateway --from press --to lab --dry-run");
+    assert_eq!(dry["peers"][0]["gained"], false);
+    assert_eq!((&dry["peers"][0]["zone"], &dry["peers"][0]["service"]), (&"vision".into(), &"opcua".into()));
+    assert_eq!(world.store(), before, "a dry run changes nothing");
+    let never = ["device", "move", "gateway", "--from", "press", "--to", "lab", "--at", "never"];
+    assert!(world.tool(&never).refused(64).contains("`never` is no window"));
+
+    let at = ["device", "move", "gateway", "--from", "press", "--to", "lab", "--at", "daily 00:00-24:00"];
+    world.tool(&at).done();
+    let old = gateway.delivered("press", "listener.pem");
+    until("it has arrived", || {
+        let now = zones(&world, "gateway");
+        let (left, joined) = (old.exists(), gateway.delivered("lab", "listener.pem").exists());
+        // Whatever is looked at, one of the two is there.
+        assert!(left || gateway.delivered("lab", "listener.pem").exists(), "{now}");
+        if now == serde_json::json!(["lab", "vision"]) && joined && !left {
+            return Ok(());
+        }
+        Err(format!("{now}, old certificate: {left}, new one: {joined}"))
+    });
+    gateway.until_state("trusted");
+    let revoked = world.admin("authority list")["authorities"].clone();
+    let of_press = |one: &&Value| one["zone"] == "press" && one["revoked"] == 1;
+    let count = revoked.as_array().expect("a list").iter().filter(of_press).count();
+    assert_eq!(count, 2, "both of the old zone are revoked: {revoked:#}");
+    assert!(gateway.delivered("vision", "caller.pem").exists(), "the other zone is as it was");
+    assert!(world.admin("device show gateway")["move"].is_null());
+}
+
+#[test]
+fn a_retired_device_is_refused_until_it_is_readmitted() {
+    let Some((world, [mut press])) = World::with_devices(["press-1"]) else { return };
+    world.admin(&format!("zone create press {LEAST}"));
+    world.register(&press, "press");
+    boot(&mut press);
+    let done = world.admin("device retire press-1 --reason scrapped");
+    assert_eq!(done["revoked"], 2, "one certificate for each role: {done:#}");
+    let status = press.until_status("told", denied("RETIRED"));
+    assert_eq!(status["certificates"], serde_json::json!([]));
+    assert_eq!(world.admin("device show press-1")["state"], "retired");
+    let file = press.path("identity.json");
+    world.admin(&format!("device import {} --name press-1 --zone press", file.display()));
+    assert_eq!(world.admin("device show press-1")["state"], "retired", "a list does not bring it back");
+    world.admin("device readmit press-1 --reason found");
+    press.until_state("trusted");
+}
+
+#[test]
+fn a_replaced_tpm_is_barred_and_the_name_goes_on_with_the_other() {
+    let Some((world, [mut old, mut new])) = World::with_devices(["press-1", "spare"]) else { return };
+    world.admin(&format!("zone create press {LEAST}"));
+    world.register(&old, "press");
+    boot(&mut old);
+    new.rename("press-1");
+    new.measure("boot-a");
+    new.start();
+    let status = new.until_status("refused or waiting", |status| {
+        status["state"] == "pending" || status["state"] == "refused"
+    });
+    assert_ne!(status["state"], "trusted", "a name belongs to one TPM");
+
+    let ek = new.identify()["ek_digest"].as_str().expect("identify names the EK").to_owned();
+    let done = world.admin(&format!("device replace press-1 --ek {ek} --reason mainboard"));
+    assert_eq!(done["revoked"], 2, "{done:#}");
+    old.until_status("barred", denied("RETIRED"));
+    new.until_state("trusted");
+    let shown = world.admin("device show press-1");
+    assert_eq!((&shown["ek_digest"], &shown["state"]), (&ek.into(), &"trusted".into()));
+}
