@@ -184,12 +184,12 @@ fn plant() -> Option<(World, Device, Device)> {
         device.start();
         device.until_state("trusted");
     }
-    until("the historian may be opened", || {
-        match press.delivered("press", "services/history/outbound.pem") {
-            file if file.exists() => Ok(()),
-            file => Err(format!("no {}", file.display())),
-        }
-    });
+    for file in [
+        press.delivered("press", "services/history/outbound.pem"),
+        historian.delivered("archive", "services/history/server.key"),
+    ] {
+        until("both ends have their files", || if file.exists() { Ok(()) } else { Err(format!("{file:?}")) });
+    }
     Some((world, press, historian))
 }
 

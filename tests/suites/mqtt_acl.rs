@@ -128,12 +128,12 @@ fn topics_are_given_by_certificate_and_end_with_the_conduit() {
         device.start();
         device.until_state("trusted");
     }
-    until("the hub may be opened", || {
-        match press.delivered("press", "services/mqtt/outbound.pem").exists() {
-            true => Ok(()),
-            false => Err("no trust file yet".to_owned()),
-        }
-    });
+    for file in [
+        press.delivered("press", "services/mqtt/outbound.pem"),
+        hub.delivered("archive", "services/mqtt/server.key"),
+    ] {
+        until("both ends have their files", || if file.exists() { Ok(()) } else { Err(format!("{file:?}")) });
+    }
     let acl = hub.delivered("archive", "services/mqtt/acl");
     let rules = until("the ACL names the press", || {
         let rules = fs::read_to_string(&acl).unwrap_or_default();
