@@ -358,6 +358,7 @@ async fn follow_from(
             hub.wake_all();
         }
         hub.tell(&event);
+        trust::keep_up(&plant).await;
     }
 }
 

@@ -2,7 +2,6 @@
 
 mod administration;
 mod audit;
-mod authorize;
 mod configuration;
 mod day_two;
 mod durability;
@@ -13,7 +12,6 @@ mod hostile;
 mod interop;
 mod measured_boot;
 mod metrics;
-mod mqtt_acl;
 mod overriding;
 mod people;
 mod planning;

@@ -2,7 +2,7 @@
 
 pub mod why;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
@@ -13,12 +13,11 @@ use super::change::{Draft, Seen, commit};
 use super::reach::Scope;
 use super::zone::fitting;
 use crate::plant::Plant;
-use crate::record::device::{DEVICE, Device};
 use crate::record::zone::conduit_key;
-use crate::record::{Held, fetch, list, stored};
+use crate::record::{Held, fetch, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
-use crate::trust;
+use crate::trust::{self, Offer};
 
 /// The last end of a conduit that can be written as a date (RFC 3339): 9999-12-31T23:59:59Z.
 const LATEST: UnixTime = UnixTime(253_402_300_799);
@@ -159,21 +158,28 @@ async fn affected(
     after: &Segmentation,
     now: UnixTime,
 ) -> Result<Vec<DeviceName>, Refusal> {
-    let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
-    let offers = trust::offers(&devices);
-    let files = |plant: &Segmentation, device: &Device| -> Result<Vec<TrustFile>, Refusal> {
+    let (devices, in_zones) = trust::offers(plant).await.map_err(Refusal::internal)?;
+    let files = |plant: &Segmentation, offer: &Offer| -> Result<Vec<TrustFile>, Refusal> {
         let mut files = Vec::new();
-        for zone in &device.zones {
-            let placement = trust::placement(device, zone, &offers);
+        for zone in &offer.zones {
+            let placement = offer.placement(zone, &in_zones);
             files.extend(compile(plant, &placement, now).map_err(Refusal::internal)?.files);
         }
         Ok(files)
     };
-    let mut affected = BTreeSet::new();
-    for Held { record, .. } in devices.iter().filter(|held| scope.sees(&held.record.zones)) {
-        if files(before, record)? != files(after, record)? {
-            affected.insert(record.name.clone());
+    let (mut differs, mut affected) = (BTreeMap::new(), Vec::new());
+    for (name, offer) in devices.iter().filter(|(_, offer)| scope.sees(&offer.zones)) {
+        let known = differs.get(offer).copied();
+        let differing = match known {
+            Some(known) => known,
+            None => files(before, offer)? != files(after, offer)?,
+        };
+        if known.is_none() {
+            differs.insert(offer, differing);
+        }
+        if differing {
+            affected.push(name.clone());
         }
     }
-    Ok(affected.into_iter().collect())
+    Ok(affected)
 }

@@ -8,16 +8,17 @@ use std::collections::BTreeSet;
 
 use policy::digest::Digest;
 use policy::id::ZoneName;
-use policy::time::UnixTime;
 use policy::zone::difference::{Difference, PeerChanges, peer_changes};
 use policy::zone::document::{changed_fields, parse, render};
 use policy::zone::{Conduit, Member, Role, Segmentation, Spot, Zone, inspect};
 
 use super::Actor;
 use super::conduit::state;
+use super::enforcement::{Loses, losing};
 use super::reach::{Deed, Reach, Scope};
 use super::second::{enough_people, settle, wait_if_asked};
 use super::staging::Staging;
+use super::zone::reappraised;
 use crate::authority::{Born, next_generation};
 use crate::golden;
 use crate::plant::Plant;
@@ -60,6 +61,8 @@ pub struct Planned {
     pub peers: PeerChanges,
     /// What would be flat afterwards.
     pub spots: Vec<Spot>,
+    /// Devices that lose their certificates in a zone by its new rules.
+    pub loses: Vec<Loses>,
 }
 
 /// The graph in sight.
@@ -84,7 +87,7 @@ pub(super) async fn members(plant: &Plant) -> Result<Vec<Member>, Refusal> {
     let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
     let devices = devices.into_iter().filter(|held| held.record.admission == Admission::Admitted);
     let member = |Held { record, .. }: Held<Device>| Member {
-        offers: trust::services(&record),
+        offers: trust::Offer::of(&record).services,
         zones: record.zones.into_iter().collect(),
         device: record.name,
     };
@@ -98,7 +101,7 @@ pub async fn plan(plant: &Plant, scope: &Scope, text: &str) -> Result<Planned, R
     let after = read(text).await?;
     let members = members(plant).await?;
     fits_devices(&after, &before, &members)?;
-    Ok(planned(&before, &after, &members, plant.now()))
+    planned(plant, &before, &after, &members).await
 }
 
 /// Reads a file beside the workers: a large one takes a while.
@@ -108,13 +111,27 @@ async fn read(text: &str) -> Result<Segmentation, Refusal> {
     read.map_err(|faults| Refusal::malformed(faults.to_string()))
 }
 
-fn planned(before: &Segmentation, after: &Segmentation, members: &[Member], now: UnixTime) -> Planned {
-    Planned {
-        before: render(before),
-        difference: Difference::between(before, after),
-        peers: peer_changes(before, after, members, now),
-        spots: inspect(after, members, now),
+async fn planned(
+    plant: &Plant,
+    before: &Segmentation,
+    after: &Segmentation,
+    members: &[Member],
+) -> Result<Planned, Refusal> {
+    let now = plant.now();
+    let difference = Difference::between(before, after);
+    let mut loses = Vec::new();
+    for zone in judged_anew(before, after, &difference) {
+        loses.extend(losing(plant, zone).await?);
     }
+    let (peers, spots) = (peer_changes(before, after, members, now), inspect(after, members, now));
+    Ok(Planned { before: render(before), difference, peers, spots, loses })
+}
+
+/// Zones whose rules are others: what a verdict means there, or what may boot.
+fn judged_anew<'a>(before: &Segmentation, after: &'a Segmentation, difference: &Difference) -> Vec<&'a Zone> {
+    let changed = difference.zones_changed.iter().filter_map(|name| after.zone(name));
+    let other = |zone: &&Zone| before.zone(&zone.name).is_none_or(|old| old.policy() != zone.policy());
+    changed.filter(other).collect()
 }
 
 /// The file of somebody who does not see all would remove what they do not see.
@@ -175,7 +192,7 @@ pub async fn apply(
     as_seen(&before, seen)?;
     let members = members(plant).await?;
     fits_devices(&after, &before, &members)?;
-    let planned = planned(&before, &after, &members, plant.now());
+    let planned = planned(plant, &before, &after, &members).await?;
     let change = &planned.difference;
     if change.is_empty() {
         return Ok(planned);
@@ -189,7 +206,7 @@ pub async fn apply(
     let change = Change { before: &before, after: &after, difference: change };
     let deed = deed(&reach, &change);
     let (head, published) = head;
-    let rest = alter(plant, &change, head).await?;
+    let rest = alter(plant, &reach, &change, head).await?;
     if rest.keys() + deed.done().len() + BESIDE > MAX_TXN_KEYS {
         return Err(Refusal::malformed(
             "the file changes or removes too much to be one step: do a part of it first; what is new is not counted"
@@ -337,14 +354,14 @@ async fn fresh(plant: &Plant, change: &Change<'_>, published: u64) -> Result<Vec
 
 /// Adds to `txn` what changes and removes what is there. The trust head, which every change of the graph raises,
 /// keeps it as it was read.
-async fn alter(plant: &Plant, change: &Change<'_>, mut txn: Txn) -> Result<Txn, Refusal> {
+async fn alter(plant: &Plant, reach: &Reach, change: &Change<'_>, mut txn: Txn) -> Result<Txn, Refusal> {
     let Change { before, after, difference } = change;
-    let mut stricter = false;
     for zone in difference.zones_changed.iter().filter_map(|name| after.zone(name)) {
         txn = txn.put(zone_key(&zone.name), stored(zone)?);
-        // What a verdict means, or what may boot, is another now: every device proves itself again.
-        let same = |old: &Zone| old.policy() == zone.policy();
-        stricter |= before.zone(&zone.name).is_none_or(|old| !same(old));
+    }
+    let judged_anew = judged_anew(before, after, difference);
+    for zone in &judged_anew {
+        txn = reappraised(txn, zone, reach.actor(), plant.now())?;
     }
     for conduit in &difference.conduits_changed {
         txn = txn.put(conduit_key(&conduit.from, &conduit.to, &conduit.service), stored(conduit)?);
@@ -366,7 +383,8 @@ async fn alter(plant: &Plant, change: &Change<'_>, mut txn: Txn) -> Result<Txn, 
             txn = txn.unchanged(held.key.clone(), held.version).put(held.key.clone(), stored(&distrusted)?);
         }
     }
-    if stricter {
+    // Every device proves itself again.
+    if !judged_anew.is_empty() {
         let golden = golden::current(plant).await.map_err(Refusal::internal)?;
         let head = GoldenHead { n: golden.n.saturating_add(1) };
         txn = txn.unchanged(GOLDEN, golden.version).put(GOLDEN, stored(&head)?);

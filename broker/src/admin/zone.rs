@@ -7,6 +7,7 @@ use std::{iter, slice};
 
 use policy::appraisal::policy::Mode;
 use policy::id::ZoneName;
+use policy::time::UnixTime;
 use policy::zone::{Conduit, Role, Segmentation, SoftwareKeys, Zone};
 
 use super::Actor;
@@ -22,7 +23,8 @@ use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::zone::{
-    AUTHORITY, AuthorityRecord, AuthorityState, RevokedCertificate, revoked_prefix, zone_key,
+    AUTHORITY, AuthorityRecord, AuthorityState, Reappraisal, RevokedCertificate, reappraisal_key,
+    revoked_prefix, zone_key,
 };
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
@@ -155,6 +157,7 @@ async fn change(
     let mut told = Vec::new();
     if zone.mode != record.mode {
         txn = change_mode(plant, txn, &known, &zone, &accepted).await?;
+        txn = reappraised(txn, &zone, actor, plant.now())?;
         told.push(match zone.mode {
             Mode::Enforce => "enforces from now on".to_owned(),
             Mode::Observe => "only observes from now on".to_owned(),
@@ -205,6 +208,15 @@ async fn change_mode(
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
     let head = GoldenHead { n: golden.n.saturating_add(1) };
     Ok(txn.unchanged(GOLDEN, golden.version).put(GOLDEN, stored(&head)?))
+}
+
+/// Lets whoever holds certificates in `zone` be judged by its new rules: one who is away does not prove itself again.
+pub(super) fn reappraised(txn: Txn, zone: &Zone, actor: &Actor, at: UnixTime) -> Result<Txn, Refusal> {
+    if zone.mode == Mode::Observe {
+        return Ok(txn);
+    }
+    let change = Reappraisal { zone: zone.name.clone(), at, by: actor.name().to_owned() };
+    Ok(txn.put(reappraisal_key(&zone.name), stored(&change)?))
 }
 
 /// Zones and conduits that fit together; every fault is told at once.

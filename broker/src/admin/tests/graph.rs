@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use policy::zone::{Role, SpotKind};
 
 use super::office::Office;
-use super::{Bench, enforcing, observing, refused};
+use super::{Bench, NOW, enforcing, observing, refused};
 use crate::admin::reach::Scope;
 use crate::admin::{Act, graph, zone};
+use crate::record::device::{Attested, Decision, attested_key};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::plant::{AdminRole, TRUST, TrustHead};
 use crate::record::stage::STAGE;
@@ -113,6 +114,24 @@ async fn whoever_decided_on_another_graph_is_shown_what_moved() {
     assert!(refusal.contains("were changed since you looked: made historian -> cell-3 opcua"), "{refusal}");
     let refusal = refused!(graph::apply(&bench.plant, &actor, &text, "", false).await, Malformed);
     assert!(refusal.contains("say what you saw"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_plan_names_who_loses_its_certificates_by_other_rules_and_so_it_is() {
+    let bench = Bench::new().await;
+    bench.zone(&observing("cell-3")).await;
+    let press = bench.device("press-7", &["cell-3"]).await;
+    bench.attest(&press, "boot-a", Decision::WouldRefuse).await;
+    bench.certificate(&press, "cell-3", 1).await;
+    let text = format!("{SCHEMA}{}", zones(&["cell-3"]).replace("observe", "enforce"));
+    let planned = graph::plan(&bench.plant, &Scope::Plant, &text).await.unwrap();
+    let loses: Vec<_> = planned.loses.iter().map(|one| (one.device.as_str(), one.zone.as_str())).collect();
+    assert_eq!(loses, [("press-7", "cell-3")]);
+    apply(&bench, &text).await;
+    crate::withdrawal::finish(&bench.plant).await.unwrap();
+    let lost: Attested = bench.read(attested_key(&press)).await;
+    let words = format!("by the rules of zone cell-3 since {NOW}: {}", planned.loses[0].why);
+    assert_eq!(lost.lost, Some(words));
 }
 
 #[tokio::test]
