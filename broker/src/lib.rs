@@ -19,6 +19,7 @@ pub mod grpc;
 mod http;
 pub mod hub;
 pub mod init;
+pub mod kek;
 mod last_proof;
 pub mod metrics;
 mod moving;

@@ -81,7 +81,12 @@ impl World {
         };
         let plant = Plant::new();
         let device = "press-1".parse().unwrap();
-        let expected = Expected { root: &plant.root, plant: &plant.domain, device: &device, floor: 0 };
+        let expected = Expected {
+            root: &plant.root,
+            plant: &plant.domain,
+            device: &device,
+            seen: crate::trust::Seen::default(),
+        };
         let trust = TrustSet::verify(plant.sign(&set), &expected, NOW).unwrap();
         let state = State {
             device: Some(device.clone()),

@@ -20,7 +20,11 @@ const MAX_FILES: usize = 4096;
 /// Longest JWK Set with keys of grants, in bytes: a key takes some 250.
 const MAX_GRANT_KEYS: usize = 8 * 1024;
 
-pub(super) fn parse(signed: v1::SignedTrustSet, expected: &Expected<'_>) -> Result<TrustSet, TrustError> {
+pub(super) fn parse(
+    signed: v1::SignedTrustSet,
+    expected: &Expected<'_>,
+    issuing_number: u32,
+) -> Result<TrustSet, TrustError> {
     let set = v1::TrustSet::decode(signed.trust_set.as_slice())
         .map_err(|error| TrustError::Malformed(error.to_string()))?;
     if set.device != expected.device.as_str() {
@@ -46,7 +50,17 @@ pub(super) fn parse(signed: v1::SignedTrustSet, expected: &Expected<'_>) -> Resu
     let reattest_every = set.timings.iter().map(interval).collect::<Result<_, _>>()?;
     let (sequence, issued_at) = (set.sequence, UnixTime(set.issued_at));
     let grant_keys = set.grant_keys;
-    Ok(TrustSet { signed, sequence, issued_at, authorities, files, nobody, reattest_every, grant_keys })
+    Ok(TrustSet {
+        signed,
+        issuing_number,
+        sequence,
+        issued_at,
+        authorities,
+        files,
+        nobody,
+        reattest_every,
+        grant_keys,
+    })
 }
 
 fn malformed(what: &str) -> TrustError {

@@ -102,6 +102,10 @@ async fn open_key(plant: &Plant) -> Result<GrantKey, Refusal> {
 async fn relying(plant: &Plant, caller: &DevicePeer) -> Result<Device, Refusal> {
     match standing(plant, caller).await? {
         Standing::Holds { device, .. } => Ok(device.record),
+        Standing::Distrusted => Err(Refusal::NotPermitted(format!(
+            "the certificate of {} is of an authority that is distrusted; attest again",
+            caller.id.device()
+        ))),
         Standing::Lost(denial) => Err(Refusal::NotPermitted(format!(
             "the certificate of {} does not hold any more: {}",
             caller.id.device(),

@@ -38,6 +38,9 @@ impl World {
         device(&bench, historian, "archive").await;
         let certificate = certificate(&bench, &press, "cell-3", Role::Caller, 0x41).await;
         certificate_of(&bench, &historian.parse().unwrap(), "archive", 0x42).await;
+        let archive = "archive".parse().unwrap();
+        let signer = authority::active(&bench.plant, &archive, Role::Caller).await.unwrap().record;
+        let signer = policy::digest::Digest::of(&signer.certificate.0);
         let world = Self {
             historian: DevicePeer {
                 id: bench
@@ -47,6 +50,7 @@ impl World {
                     .device(&historian.parse().unwrap()),
                 zone: "archive".parse().unwrap(),
                 serial: hex::encode([0x42; 16]),
+                authority: signer,
                 not_after: NOW.plus(3600),
             },
             bench,
