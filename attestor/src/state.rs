@@ -57,6 +57,8 @@ pub struct State {
     pub refusal: Option<Refusal>,
     /// The release that the broker wants it to run.
     pub wanted: Option<Wanted>,
+    /// Serials of certificates that are to be replaced now; the broker says it again after a restart.
+    pub stale: Vec<Vec<u8>>,
     /// The release that its updater was told last.
     pub told_updater: Option<Wanted>,
 }
@@ -78,8 +80,10 @@ impl State {
     /// one.
     #[must_use]
     pub fn due(&self, now: UnixTime) -> Vec<Seat> {
-        let fresh =
-            |svid: &HeldSvid| now < svid.not_before().plus(svid.not_after().since(svid.not_before()) / 3);
+        let fresh = |svid: &HeldSvid| {
+            let third = svid.not_before().plus(svid.not_after().since(svid.not_before()) / 3);
+            now < third && !self.stale.iter().any(|serial| serial == svid.serial())
+        };
         Seat::of_zones(&self.zones).filter(|seat| !self.svids.get(seat).is_some_and(fresh)).collect()
     }
 
@@ -113,6 +117,12 @@ impl State {
     #[must_use]
     pub fn lacks_certificates(&self) -> bool {
         Seat::of_zones(&self.zones).any(|seat| !self.svids.contains_key(&seat))
+    }
+
+    /// Whether a certificate is to be replaced now.
+    #[must_use]
+    pub fn holds_stale(&self) -> bool {
+        self.svids.values().any(|svid| self.stale.iter().any(|serial| serial == svid.serial()))
     }
 
     /// Forgets keys and certificates of zones that the device is no longer in.

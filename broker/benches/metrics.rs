@@ -112,6 +112,7 @@ fn device(plant: &Plant, txn: Txn, n: u32) -> Txn {
         clock_excused: false,
         clear_expected: None,
         leaving: None,
+        addresses: std::collections::BTreeMap::new(),
         trust_sequence: 0,
     };
     let tpm = Tpm {
@@ -155,7 +156,14 @@ fn attested(plant: &Plant, digest: Digest) -> Attested {
 fn held(plant: &Plant, spki: Digest) -> HeldCertificates {
     let now = plant.now();
     let validity = Validity { not_before: now, not_after: now.plus(12 * 3600) };
-    let certificate =
-        |role| HeldCertificate { role, generation: 1, serial: spki.hex(), spki, validity, service: None };
+    let certificate = |role| HeldCertificate {
+        role,
+        generation: 1,
+        serial: spki.hex(),
+        spki,
+        validity,
+        service: None,
+        addresses: Default::default(),
+    };
     HeldCertificates { certificates: vec![certificate(Role::Caller), certificate(Role::Listener)] }
 }

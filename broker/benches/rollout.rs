@@ -173,6 +173,7 @@ fn device(plant: &Plant, txn: Txn, n: u32) -> Txn {
         clock_excused: false,
         clear_expected: None,
         leaving: None,
+        addresses: std::collections::BTreeMap::new(),
         trust_sequence: 0,
     };
     let tpm = Tpm {

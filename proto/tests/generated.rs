@@ -22,6 +22,7 @@ fn generate(out: &Path) {
         "authority",
         "audit",
         "backup",
+        "calendar",
         "change",
         "exposure",
         "administrator",

@@ -28,6 +28,9 @@ use crate::wanted::Wanted;
 /// Most refused software keys that are kept: one for each of them in each zone.
 const MAX_REFUSED_KEYS: usize = MAX_ZONES * policy::budget::MAX_SOFTWARE_KEYS;
 
+/// Most serials of certificates to be replaced that are kept: a few of each role in each zone.
+const MAX_STALE: usize = MAX_ZONES * 8;
+
 /// An answer is not adopted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AdoptError {
@@ -101,6 +104,7 @@ impl Attester {
             state.software_keys.extend(software_keys);
             state.software_keys.retain(|_, held| holds(held.svid()));
             state.refused_keys = refused_keys;
+            state.stale = issued.stale_serials.iter().take(MAX_STALE).cloned().collect();
             state.keep_zones(zones);
             state.keep_software_keys(&self.config.services);
             state.last_attestation = Some(now);
@@ -379,7 +383,7 @@ fn issued_outcome(state: &State, now: UnixTime) -> Outcome {
     Outcome::Issued {
         reattest_every: reattest_every.unwrap_or(DEFAULT_REATTEST_EVERY),
         lifetime: Duration::from_secs(state.first_end().map_or(0, |end| end.since(now))),
-        incomplete: state.lacks_certificates(),
+        incomplete: state.lacks_certificates() || state.holds_stale(),
     }
 }
 

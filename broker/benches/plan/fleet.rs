@@ -161,6 +161,7 @@ impl Fleet {
             clock_excused: false,
             clear_expected: None,
             leaving: None,
+            addresses: std::collections::BTreeMap::new(),
             trust_sequence: 0,
         };
         let tpm = Tpm {

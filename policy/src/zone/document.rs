@@ -34,6 +34,7 @@ use super::function::Function;
 use super::model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone, ZoneFault};
 use super::schedule::Schedule;
 use super::span::Span;
+use super::subnet::Subnet;
 use crate::appraisal::claims::{Claim, ClaimValue, LeastClaims, Tier};
 use crate::appraisal::policy::Mode;
 use crate::id::{ProductName, ServiceName, ZoneName};
@@ -87,6 +88,8 @@ struct ZoneEntry {
     software_keys: SoftwareKeys,
     #[serde(default)]
     two_person: bool,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    subnets: BTreeSet<Subnet>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     least: Option<BTreeMap<Claim, Least>>,
 }
@@ -194,6 +197,7 @@ fn place(fault: &ZoneFault, places: &BTreeMap<String, usize>) -> usize {
         ZoneFault::DuplicateZone(zone)
         | ZoneFault::AsksNothing(zone)
         | ZoneFault::NoProducts(zone)
+        | ZoneFault::Subnets(zone, _)
         | ZoneFault::AcceptsContraindicated { zone, .. } => zone.as_str(),
         ZoneFault::UnknownZone { conduit, .. }
         | ZoneFault::SelfConduit(conduit)
@@ -233,6 +237,7 @@ fn zone(entry: ZoneEntry) -> Result<Zone, String> {
         name_constraint: entry.name_constraint,
         software_keys: entry.software_keys,
         two_person: entry.two_person,
+        subnets: entry.subnets,
     })
 }
 
@@ -273,6 +278,7 @@ fn zone_entry(zone: &Zone) -> ZoneEntry {
         name_constraint: zone.name_constraint,
         software_keys: zone.software_keys,
         two_person: zone.two_person,
+        subnets: zone.subnets.clone(),
         least: Some(zone.least.iter().map(|(claim, value)| (claim, tier(value))).collect()),
     }
 }

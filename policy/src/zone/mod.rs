@@ -18,6 +18,7 @@ pub mod overriding;
 mod reachable;
 pub mod schedule;
 pub mod span;
+pub mod subnet;
 pub mod trust;
 
 pub use admission::{Admission, Trusted, decide};
@@ -31,4 +32,5 @@ pub use model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Z
 pub use moving::{Peers, peers};
 pub use overriding::{NamedMismatch, Override};
 pub use schedule::{Schedule, ScheduleError};
+pub use subnet::Subnet;
 pub use trust::{AuthorityRef, Believed, Direction, Placement, Role, TrustFile, compile};

@@ -179,6 +179,7 @@ async fn one_person_ends_it_at_once() {
         spki: Digest::of(b"a key"),
         validity: Validity { not_before: NOW, not_after: NOW.plus(3600) },
         service: None,
+        addresses: std::collections::BTreeSet::new(),
     };
     let record = HeldCertificates { certificates: vec![certificate] };
     let key = held_key(&scene.name, &"cell-3".parse().unwrap());
