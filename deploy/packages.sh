@@ -24,7 +24,8 @@ touchstone_packages() {
             echo "jq ca-certificates"
             ;;
         test)
-            echo "nginx-light|nginx mosquitto mosquitto-clients socat" # unmodified TLS software
+            echo "nginx-light|nginx mosquitto mosquitto-clients haproxy socat curl" # unmodified TLS software
+            echo "faketime"                                      # servers in a time when certificates have ended
             echo "qemu-system-x86 ovmf systemd-boot-efi"         # a measured boot of a real machine's parts
             echo "sbsigntool mtools gdisk binutils busybox-static"
             echo "python3 e2fsprogs mount"                       # the store's power cut, on a disk image

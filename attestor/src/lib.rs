@@ -7,6 +7,7 @@ pub mod deliver;
 pub(crate) mod durable;
 pub mod evidence;
 pub mod health;
+pub mod hooks;
 pub mod join_token;
 pub mod plant;
 pub mod ports;

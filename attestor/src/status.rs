@@ -14,6 +14,7 @@ use proto::v1;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
+use crate::hooks::FailingHook;
 use crate::role::Role;
 use crate::software_key::ServiceSeat;
 use crate::wanted::Wanted;
@@ -65,6 +66,9 @@ pub struct Status {
     /// The release that the broker wants the device to run.
     #[serde(default)]
     pub wanted: Option<Wanted>,
+    /// Hooks that did not end well: their software may go on by old files.
+    #[serde(default)]
+    pub failing_hooks: Vec<FailingHook>,
     /// What went wrong on the device itself at the last try, and what to do.
     pub problem: Option<String>,
     /// Sequence of the trust set that is delivered; 0: none.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use policy::id::{DeviceName, ZoneName};
+use policy::id::ZoneName;
 use policy::zone::{Generation, Role, Segmentation, Step, Zone, next_step};
 
 use crate::audit::Event;
@@ -83,13 +83,17 @@ pub(crate) fn meeting<'f>(
 }
 
 /// Those of `meeting` that have not said that they hold a trust set of `sequence` or a later one.
-pub(crate) fn lagging<'f>(meeting: &'f [&'f Device], sequence: u64) -> impl Iterator<Item = &'f DeviceName> {
-    meeting.iter().filter(move |device| device.trust_sequence < sequence).map(|device| &device.name)
+pub(crate) fn lagging<'f>(meeting: &'f [&'f Device], sequence: u64) -> impl Iterator<Item = &'f Device> {
+    meeting.iter().filter(move |device| device.trust_sequence < sequence).copied()
 }
 
 async fn take(plant: &Plant, zone: &Zone, role: Role, line: &Line, step: Step) -> Result<(), Refusal> {
     let (txn, told) = match step {
         Step::Prepare => (prepare(plant, zone, role).await?, "the next generation is prepared".to_owned()),
+        Step::Replace => {
+            let txn = born(plant, zone, role, AuthorityState::Active, Txn::new()).await?;
+            (txn, "no generation signed any more; another signs from now on".to_owned())
+        }
         Step::Activate { number, stragglers } => {
             let told =
                 format!("generation {number} signs from now on, {stragglers} devices may not know it yet");

@@ -327,6 +327,7 @@ async fn follow_from(
             hub.wake_all();
         }
         hub.tell(&event);
+        trust::keep_up(&plant).await;
     }
 }
 

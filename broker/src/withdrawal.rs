@@ -1,10 +1,15 @@
 //! Withdrawals reach every device: whoever last proved to run a withdrawn release loses the certificates of the
 //! zones that enforce it, connected or not, so that peers refuse them by the next CRL. So it is with a release for
-//! which only compromised keys vouch.
+//! which only compromised keys vouch, and with a zone that enforces other rules than before (`rules`).
 //!
 //! The withdrawal itself is one small transaction, which also leaves a [`Withdrawal`] to do. It is done in steps of
 //! bounded size and is removed after the last one, so that a broker that stops in between goes on where it was. A
 //! device that attests meanwhile is judged under the new golden values, and its own transaction wins.
+
+mod lose;
+mod rules;
+
+pub(crate) use self::rules::{Losing, losing};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,28 +21,23 @@ use policy::id::{DeviceName, ProductName, ZoneName};
 use policy::reference::release::ReleaseId;
 use policy::zone::Zone;
 
+use self::lose::{Batch, Loss, lose};
 use crate::audit::Event;
 use crate::golden;
 use crate::plant::Plant;
-use crate::record::device::{
-    ATTESTED, Attested, Decision, Device, HeldCertificates, device_key, held_place, held_prefix,
-};
+use crate::record::device::{ATTESTED, Attested, Device, device_key};
 use crate::record::golden::{ReleaseRecord, WITHDRAWAL, Withdrawal, release_key};
 use crate::record::release_key::{COMPROMISE, Compromise};
-use crate::record::zone::ZONE;
-use crate::record::{Held, fetch, list, stored};
+use crate::record::zone::{REAPPRAISAL, Reappraisal, ZONE};
+use crate::record::{Held, fetch, list};
 use crate::session::Refusal;
 use crate::session::complete::commit;
-use crate::session::issue::revoke_all;
-use crate::store::{MAX_TXN_KEYS, Txn, WatchEvent};
-use crate::trust;
+use crate::store::{Txn, WatchEvent};
 
-/// What each transaction expects and writes besides what is of devices: the trust head.
-const OVERHEAD: usize = 2;
 /// How long to wait before a step that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Finishes withdrawals as they come, for ever; those of before the start first.
+/// Finishes withdrawals, and what is like them, as they come, for ever; those of before the start first.
 pub(crate) async fn follow(plant: Arc<Plant>) {
     let mut changes = plant.store.watch(plant.store.revision());
     loop {
@@ -60,41 +60,51 @@ fn concerns(event: &WatchEvent) -> bool {
     match event {
         WatchEvent::Resync { .. } => true,
         WatchEvent::Change(change) => {
-            change.keys.iter().any(|key| key.starts_with(WITHDRAWAL) || key.starts_with(COMPROMISE))
+            let jobs = [WITHDRAWAL, COMPROMISE, REAPPRAISAL];
+            change.keys.iter().any(|key| jobs.iter().any(|job| key.starts_with(job)))
         }
     }
 }
 
 /// Does what withdrawals have left to do.
 pub(crate) async fn finish(plant: &Plant) -> Result<(), Refusal> {
-    let open: Vec<Held<Withdrawal>> = list(plant.store.as_ref(), WITHDRAWAL).await?;
-    for withdrawal in open {
+    for withdrawal in list::<Withdrawal>(plant.store.as_ref(), WITHDRAWAL).await? {
         let Withdrawal { release, reason, .. } = &withdrawal.record;
-        let why = format!("{release} was withdrawn: {reason}");
-        let loss = Loss { release, why, revocation: "its release was withdrawn" };
-        let (devices, revoked) = reach(plant, &loss).await?;
-        let text = format!("reached {devices} devices, {revoked} certificates revoked");
-        let release = withdrawal.record.release.to_string();
-        let event = Event::new(plant.now(), "broker", "golden.withdrawn", &release, &text);
-        let txn = Txn::new().unchanged(withdrawal.key.clone(), withdrawal.version).delete(withdrawal.key);
-        commit(plant, txn.audit(event.entry())).await?;
-        tracing::warn!(release, devices, revoked, "a withdrawal reached every device that ran the release");
+        let loss = Loss {
+            why: format!("{release} was withdrawn: {reason}"),
+            revocation: "its release was withdrawn",
+            kind: Some(FindingKind::Withdrawn),
+        };
+        let reached = reach(plant, release, &loss).await?;
+        let release = release.to_string();
+        done(plant, withdrawal, "golden.withdrawn", &release, reached).await?;
     }
-    let open: Vec<Held<Compromise>> = list(plant.store.as_ref(), COMPROMISE).await?;
-    for compromise in open {
-        let (devices, revoked) = expose(plant, &compromise.record).await?;
-        let text = format!("reached {devices} devices, {revoked} certificates revoked");
+    for compromise in list::<Compromise>(plant.store.as_ref(), COMPROMISE).await? {
+        let reached = expose(plant, &compromise.record).await?;
         let key = compromise.record.key.to_string();
-        let event = Event::new(plant.now(), "broker", "release-key.compromised", &key, &text);
-        let txn = Txn::new().unchanged(compromise.key.clone(), compromise.version).delete(compromise.key);
-        commit(plant, txn.audit(event.entry())).await?;
-        tracing::warn!(
-            key,
-            devices,
-            revoked,
-            "a compromise reached every device that ran what the key signed"
-        );
+        done(plant, compromise, "release-key.compromised", &key, reached).await?;
     }
+    for change in list::<Reappraisal>(plant.store.as_ref(), REAPPRAISAL).await? {
+        let reached = rules::reappraise(plant, &change.record).await?;
+        let zone = change.record.zone.to_string();
+        done(plant, change, "zone.reappraised", &zone, reached).await?;
+    }
+    Ok(())
+}
+
+/// Takes off what is done, unless it was asked for again meanwhile.
+async fn done<R>(
+    plant: &Plant,
+    job: Held<R>,
+    action: &str,
+    subject: &str,
+    (devices, revoked): (usize, usize),
+) -> Result<(), Refusal> {
+    let text = format!("reached {devices} devices, {revoked} certificates revoked");
+    let event = Event::new(plant.now(), "broker", action, subject, &text);
+    let txn = Txn::new().unchanged(job.key.clone(), job.version).delete(job.key);
+    commit(plant, txn.audit(event.entry())).await?;
+    tracing::warn!(action, subject, devices, revoked, "every device that it concerns was reached");
     Ok(())
 }
 
@@ -111,36 +121,31 @@ async fn expose(plant: &Plant, compromise: &Compromise) -> Result<(usize, usize)
         if !held.is_some_and(|held| held.record.signers.contains(&id)) {
             continue;
         }
-        let why = format!("{release} counts for nothing: {why}");
-        let loss = Loss { release, why, revocation: "the key of its release is compromised" };
-        let (more, certificates) = reach(plant, &loss).await?;
+        let loss = Loss {
+            why: format!("{release} counts for nothing: {why}"),
+            revocation: "the key of its release is compromised",
+            kind: Some(FindingKind::Withdrawn),
+        };
+        let (more, certificates) = reach(plant, release, &loss).await?;
         (devices, revoked) = (devices + more, revoked + certificates);
     }
     Ok((devices, revoked))
 }
 
-/// A release that keeps no trust any more, and why.
-struct Loss<'a> {
-    release: &'a ReleaseId,
-    why: String,
-    /// The same, as revocations say it.
-    revocation: &'static str,
-}
-
 /// Revokes what the devices hold that last proved to run the release. Returns how many devices and certificates.
-async fn reach(plant: &Plant, loss: &Loss<'_>) -> Result<(usize, usize), Refusal> {
-    let zones = enforcing(plant, &loss.release.product).await?;
+async fn reach(plant: &Plant, release: &ReleaseId, loss: &Loss) -> Result<(usize, usize), Refusal> {
+    let zones = enforcing(plant, &release.product).await?;
     let all: Vec<Held<Attested>> = list(plant.store.as_ref(), ATTESTED).await?;
     let (mut devices, mut batch) = (0, Batch::default());
     for seen in all {
         let name = seen.key.strip_prefix(ATTESTED).and_then(|name| name.parse::<DeviceName>().ok());
-        let Some(name) = name.filter(|_| concerned(&seen.record, loss)) else { continue };
+        let Some(name) = name.filter(|_| concerned(&seen.record, release)) else { continue };
         if !is_in(plant, &name, &zones).await? {
             continue;
         }
         // A large fleet attests while it is reached: what it was when it was listed is old by now.
         let attested: Option<Held<Attested>> = fetch(plant.store.as_ref(), seen.key).await?;
-        let Some(attested) = attested.filter(|held| concerned(&held.record, loss)) else { continue };
+        let Some(attested) = attested.filter(|held| concerned(&held.record, release)) else { continue };
         devices += 1;
         lose(plant, &mut batch, loss, &name, attested, &zones).await?;
     }
@@ -148,8 +153,8 @@ async fn reach(plant: &Plant, loss: &Loss<'_>) -> Result<(usize, usize), Refusal
     Ok((devices, batch.revoked))
 }
 
-fn concerned(attested: &Attested, loss: &Loss<'_>) -> bool {
-    attested.lost.is_none() && attested.running().contains(loss.release)
+fn concerned(attested: &Attested, release: &ReleaseId) -> bool {
+    attested.lost.is_none() && attested.running().contains(release)
 }
 
 /// The zones in which the withdrawal ends trust: those that compare with releases of the product and enforce it.
@@ -163,65 +168,4 @@ async fn enforcing(plant: &Plant, product: &ProductName) -> Result<BTreeSet<Zone
 async fn is_in(plant: &Plant, name: &DeviceName, zones: &BTreeSet<ZoneName>) -> Result<bool, Refusal> {
     let device: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(name)).await?;
     Ok(device.is_some_and(|held| held.record.zones.iter().any(|zone| zones.contains(zone))))
-}
-
-/// Ends what `name` holds in `zones`, and puts on record why. Each step compares its attestation, the last one
-/// writes it.
-async fn lose(
-    plant: &Plant,
-    batch: &mut Batch,
-    loss: &Loss<'_>,
-    name: &DeviceName,
-    mut attested: Held<Attested>,
-    zones: &BTreeSet<ZoneName>,
-) -> Result<(), Refusal> {
-    let now = plant.now();
-    let why = &loss.why;
-    let prefix = held_prefix(name);
-    let held: Vec<Held<HeldCertificates>> = list(plant.store.as_ref(), &prefix).await?;
-    let (mut revoked, mut lost) = (0, BTreeSet::new());
-    for held in held {
-        let place = held.key.strip_prefix(&prefix).and_then(held_place);
-        let (zone, _) = place.ok_or_else(|| Refusal::internal(format!("store key {}", held.key)))?;
-        if zones.contains(&zone) {
-            let step = Txn::new().unchanged(attested.key.clone(), attested.version);
-            let (count, step) = revoke_all(step, name, &zone, held, now, loss.revocation)?;
-            batch.add(plant, step, count).await?;
-            revoked += count;
-            lost.insert(zone);
-        }
-    }
-    (attested.record.decision, attested.record.lost) = (Decision::Refused, Some(why.clone()));
-    let text = format!("{why}; {revoked} certificates revoked");
-    let event = Event::new(now, "broker", "device.lost", name.as_str(), &text);
-    let step = Txn::new().unchanged(attested.key.clone(), attested.version);
-    batch.add(plant, step.put(attested.key, stored(&attested.record)?).audit(event.entry()), 0).await?;
-    lost.iter().for_each(|zone| plant.metrics.verdict(zone, Decision::Refused, Some(FindingKind::Withdrawn)));
-    Ok(())
-}
-
-/// Steps that go into one transaction as long as there is room.
-#[derive(Default)]
-struct Batch {
-    txn: Txn,
-    revoked: usize,
-}
-
-impl Batch {
-    async fn add(&mut self, plant: &Plant, step: Txn, revoked: usize) -> Result<(), Refusal> {
-        if self.txn.keys() + step.keys() + OVERHEAD > MAX_TXN_KEYS {
-            self.commit(plant).await?;
-        }
-        self.txn = std::mem::take(&mut self.txn).and(step);
-        self.revoked += revoked;
-        Ok(())
-    }
-
-    async fn commit(&mut self, plant: &Plant) -> Result<(), Refusal> {
-        let txn = std::mem::take(&mut self.txn);
-        if txn.keys() == 0 {
-            return Ok(());
-        }
-        commit(plant, trust::raise(plant, txn, plant.now()).await?).await
-    }
 }

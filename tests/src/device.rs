@@ -136,6 +136,13 @@ impl Device {
         self.attestor.take().expect("the attestor runs").terminate();
     }
 
+    /// Loses what the attestor remembers, not what it delivered, as if it were installed anew.
+    pub fn reinstall(&mut self) {
+        self.stop();
+        fs::remove_dir_all(self.path("state")).expect("the state's folder is removed");
+        self.start();
+    }
+
     /// Cuts the power, switches on and boots again; the attestor starts with the boot.
     pub fn reboot(&mut self, boot: &str) {
         if let Some(attestor) = self.attestor.take() {

@@ -6,6 +6,7 @@
 
 mod device;
 mod ima;
+pub mod peers;
 mod plant;
 mod process;
 mod tool;

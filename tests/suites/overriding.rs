@@ -31,9 +31,20 @@ fn a_zone_enforces_when_it_is_known_whom_that_stops_and_two_people_let_one_devic
         if still == ["press-2"] { Ok(plan.clone()) } else { Err(plan.to_string()) }
     });
     assert_eq!((&plan["schema"], &plan["mode"]), (&Value::from(1), &Value::from("observe")));
+    assert_eq!(plan["loses"][0]["device"], "press-2", "{plan:#}");
     let said = world.tool(&["zone", "enforce", "press"]).refused(64);
     assert!(said.contains("--yes") && said.contains("--plan"), "{said}");
+    // It is not there when the zone begins to enforce, and keeps nothing all the same.
+    other.stop();
     world.admin("zone enforce press --yes --reason quiet");
+    let shown = e2e::until("press-2 holds nothing", || {
+        let shown = world.admin("device show press-2");
+        if shown["certificates"] == serde_json::json!([]) { Ok(shown) } else { Err(shown.to_string()) }
+    });
+    assert_eq!(shown["state"], "refused", "{shown:#}");
+    let why = world.admin("device why press-2")["why"].to_string();
+    assert!(why.contains("by the rules of zone press since"), "{why}");
+    other.start();
     other.until_state("refused");
     good.until_state("trusted");
 
@@ -43,6 +54,13 @@ fn a_zone_enforces_when_it_is_known_whom_that_stops_and_two_people_let_one_devic
     let shown = world.tool_as(&olga, &["override", "press-2", "--dry-run"]).done();
     let findings = shown["findings"].as_array().expect("findings");
     assert!(!findings.is_empty() && findings.iter().all(|one| one["seen"].is_string()), "{shown:#}");
+    // Both keys may be in the owner's hand: whom one let in alone is not their second person.
+    let asked = world.tool(&["override", "press-2", "--reason", "line stands", "--for", "2h", "--yes"]);
+    assert_eq!(asked.code, 6, "{asked:?}");
+    let id = asked.json["change"].as_str().expect("a change").to_owned();
+    let said = world.tool_as(&sam, &["change", "approve", &id]).refused(5);
+    assert!(said.contains("alice and sam are not two people here: alice alone let in sam"), "{said}");
+    world.admin(&format!("change reject {id}"));
     let asked =
         world.tool_as(&olga, &["override", "press-2", "--reason", "line stands", "--for", "2h", "--yes"]);
     assert_eq!(asked.code, 6, "{asked:?}");

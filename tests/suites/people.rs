@@ -89,12 +89,20 @@ fn a_change_is_carried_out_by_two() {
     assert!(said.contains("only alice could approve"), "{said}");
     let eve = world.invite("eve", "--role security");
     let owner = world.plant.path("owner");
+    // Whom the only owner let in counts as that owner.
+    let said = world.tool(&["zone", "set", "press", "--two-person", "on"]).refused(3);
+    assert!(said.contains("alice, eve are not two people"), "{said}");
+    let bob = world.invite("bob", "--role owner");
     world.admin("zone set press --two-person on");
 
     let id = waits(&world, &owner, "conduit allow --from press --to historian --service opcua");
     assert_eq!(world.admin("conduit list")["conduits"], Value::Array(Vec::new()));
     let said = world.tool(&["change", "approve", &id]).refused(5);
     assert!(said.contains("nobody approves their own"), "{said}");
+    let said = run(&world, &eve, &format!("change approve {id}")).refused(5);
+    assert!(said.contains("alice alone let in eve; another owner confirms them"), "{said}");
+    let confirmed = waits(&world, &bob, "admin role eve security");
+    world.admin(&format!("change approve {confirmed}"));
     let shown = run(&world, &eve, &format!("change show {id}")).done();
     assert_eq!((&shown["subject"], &shown["by"]), (&"press -> historian opcua".into(), &"alice".into()));
     run(&world, &eve, &format!("change approve {id} --dry-run")).done();
@@ -108,7 +116,11 @@ fn a_change_is_carried_out_by_two() {
     let off = waits(&world, &eve, "zone set press --two-person off");
     let said = run(&world, &eve, &format!("change approve {id}")).refused(5);
     assert!(said.contains("token.create needs the role operator; eve has the role security"), "{said}");
-    let olga = world.invite("olga", "--role operator --zone historian");
+    // Where there are two owners, both let in whoever comes.
+    let invited = waits(&world, &owner, "admin invite olga --role operator --zone historian");
+    let made = run(&world, &bob, &format!("change approve {invited}")).done();
+    world.accept("olga", made["secret"].as_str().expect("a code")).done();
+    let olga = world.plant.run_path("olga");
     run(&world, &olga, &format!("change approve {id}")).refused(3);
     world.admin(&format!("change approve {off}"));
     let waiting = world.admin("change list");

@@ -87,6 +87,16 @@ fn two_people_sign_and_what_a_stolen_key_vouched_for_ends() {
     assert_eq!(world.admin("golden list")["releases"][0]["accepted"], true);
 
     // Stolen, it takes the release along: the device is refused, and gets no other certificate.
+    let public = key_pair(&world, "unused", "-algorithm ED25519").join("release.pub");
+    let line = format!("golden key rotate build --public {} --compromised", public.display());
+    let said = world.tool(&line.split(' ').collect::<Vec<_>>()).refused(64);
+    assert!(said.contains("--yes") && said.contains("--dry-run"), "{said}");
+    let told = world.admin(&format!("{line} --dry-run"));
+    assert_eq!(
+        (&told["compromised"], &told["void"][0]),
+        (&true.into(), &"edge-box@1.0.0".into()),
+        "{told:#}"
+    );
     let told = world.admin("golden key remove build --compromised --dry-run");
     assert_eq!(
         (&told["void"][0], &told["running"][0]),

@@ -104,7 +104,7 @@ fn subjects(file: &Path) -> Vec<String> {
 }
 
 /// The generation that signed a leaf; between one that is worth nothing and the next there is none.
-fn issuer(certificate: &Path) -> String {
+pub(crate) fn issuer(certificate: &Path) -> String {
     fs::read_to_string(certificate)
         .map_or_else(|_| "no certificate".to_owned(), |pem| generation("-issuer", &pem))
 }

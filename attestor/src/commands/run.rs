@@ -12,6 +12,7 @@ use crate::client::BrokerClient;
 use crate::config::Config;
 use crate::deliver::FileSink;
 use crate::evidence::Prover;
+use crate::hooks::Hooks;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, FlooredClock, System};
 use crate::renewal::{Attester, driver};
@@ -52,6 +53,7 @@ async fn assemble(config: Config) -> Result<Attester, CommandError> {
     let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
     let client = BrokerClient::new(config.broker.clone(), name, root.clone(), tls_clock)?;
     let sink = FileSink::new(config.deliver.clone());
+    let hooks = Hooks::default();
     let entropy = Arc::new(System::default());
     Ok(Attester {
         config,
@@ -60,6 +62,7 @@ async fn assemble(config: Config) -> Result<Attester, CommandError> {
         prover,
         client,
         sink,
+        hooks,
         clock,
         entropy,
         delivered: AtomicBool::new(false),

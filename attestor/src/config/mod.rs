@@ -17,6 +17,7 @@ use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 use self::raw::{Raw, RawService};
 use crate::durable;
 use crate::health::HealthCheck;
+use crate::hooks::Hook;
 use crate::tpm::TpmAddress;
 
 /// Where the configuration is unless told otherwise.
@@ -67,6 +68,8 @@ pub struct Config {
     pub health: Option<HealthCheck>,
     /// The updater: the program, with its arguments, that is told when another release is wanted.
     pub on_wanted: Option<Vec<String>>,
+    /// Programs that make software read its files again.
+    pub hooks: Vec<Hook>,
 }
 
 /// A service that the device offers.
@@ -228,6 +231,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     interpret_inventory(&raw.inventory, faults);
     let health = programs::health(raw.health.as_ref(), faults);
     let on_wanted = programs::command("on_wanted", raw.on_wanted.as_ref(), faults);
+    let hooks = programs::hooks(&raw.hooks, faults);
     faults.unknown("", &raw.unknown);
     let path = |text: Option<&str>, default: &str| base.join(text.unwrap_or(default));
     Some(Config {
@@ -247,6 +251,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         inventory: raw.inventory.clone(),
         health,
         on_wanted,
+        hooks,
     })
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Raw {
     pub(super) inventory: BTreeMap<String, String>,
     pub(super) health: Option<RawHealth>,
     pub(super) on_wanted: Option<Vec<String>>,
+    #[serde(default, rename = "hook")]
+    pub(super) hooks: Vec<RawHook>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,
 }
@@ -47,6 +49,18 @@ pub(super) struct RawService {
 pub(super) struct RawHealth {
     #[serde(default)]
     pub(super) command: Vec<String>,
+    pub(super) timeout: Option<i64>,
+    #[serde(flatten)]
+    pub(super) unknown: BTreeMap<String, toml::Value>,
+}
+
+/// One `[[hook]]`.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawHook {
+    pub(super) name: Option<String>,
+    pub(super) service: Option<String>,
+    pub(super) reload: Option<Vec<String>>,
+    pub(super) restart: Option<Vec<String>>,
     pub(super) timeout: Option<i64>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,

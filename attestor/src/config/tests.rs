@@ -44,6 +44,15 @@ port = 4840
 name = "hmi"
 port = 443
 key = "software"
+[[hook]]
+name = "mosquitto"
+service = "mqtt"
+reload = ["/usr/bin/systemctl", "reload", "mosquitto"]
+restart = ["/usr/bin/systemctl", "restart", "mosquitto"]
+[[hook]]
+name = "press"
+restart = ["/usr/local/bin/told"]
+timeout = 5
 [inventory]
 model = "X"
 [health]
@@ -61,6 +70,13 @@ timeout = 5
     assert_eq!(config.inventory["model"], "X");
     assert_eq!(config.ima_log.unwrap(), Path::new("/etc/ima"));
     assert_eq!(config.on_wanted.unwrap(), ["/usr/local/bin/update", "--now"]);
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let [mosquitto, press] = &config.hooks[..] else { panic!("{:?}", config.hooks) };
+    assert_eq!(mosquitto.service, Some("mqtt".parse().unwrap()));
+    assert_eq!(mosquitto.reload, words("/usr/bin/systemctl reload mosquitto"));
+    assert_eq!(mosquitto.restart, words("/usr/bin/systemctl restart mosquitto"));
+    assert_eq!((&press.service, press.timeout), (&None, std::time::Duration::from_secs(5)));
+    assert_eq!((&press.reload, &press.restart), (&press.restart, &words("/usr/local/bin/told")));
     let health = config.health.unwrap();
     assert_eq!(
         (health.command.as_slice(), health.timeout.as_secs()),
@@ -164,4 +180,16 @@ fn a_program_is_named_by_its_path_and_words() {
     let faults = faults(&format!("{LEAST}[health]\ncommand = [\"/h\"]\ntimeout = 31\nshell = true"));
     assert!(faults.iter().any(|fault| fault == "health.timeout: write 1 to 30 seconds"), "{faults:?}");
     assert!(faults.iter().any(|fault| fault.starts_with("health.shell: there is no such key")), "{faults:?}");
+}
+
+#[test]
+fn a_hook_has_a_name_of_its_own_and_something_to_run() {
+    let hook = |lines: &str| faults(&format!("{LEAST}[[hook]]\n{lines}"));
+    assert!(hook("reload = [\"/r\"]")[0].starts_with("hook.name: missing"));
+    assert_eq!(hook("name = \"../x\"\nreload = [\"/r\"]"), ["hook.name: write 1 to 40 of a-z, 0-9 and -"]);
+    assert!(hook("name = \"x\"")[0].starts_with("hook.reload: missing"));
+    assert!(hook("name = \"x\"\nrestart = [\"r\"]")[0].starts_with("hook.restart: write the program"));
+    let line = "name = \"x\"\nreload = [\"/r\"]\n";
+    assert_eq!(hook(&format!("{line}timeout = 601")), ["hook.timeout: write 1 to 600 seconds"]);
+    assert_eq!(hook(&format!("{line}[[hook]]\n{line}")), ["hook.name: `x` is listed twice; rename one"]);
 }

@@ -76,14 +76,15 @@ impl Delivery {
         Ok(Some(delivery))
     }
 
-    pub(super) fn add(&mut self, path: PathBuf, text: String, mode: u32) {
+    pub(crate) fn add(&mut self, path: PathBuf, text: String, mode: u32) {
         self.files.insert(path, Content { bytes: text.into_bytes().into(), mode });
     }
 }
 
 fn armour<'a>(label: &str, blocks: impl Iterator<Item = &'a [u8]>) -> String {
-    let blocks: Vec<Pem> = blocks.map(|der| Pem::new(label, der)).collect();
-    pem::encode_many_config(&blocks, EncodeConfig::new().set_line_ending(LineEnding::LF))
+    // Without empty lines between them: HAProxy's runtime interface ends what it is given at the first one.
+    let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
+    blocks.map(|der| pem::encode_config(&Pem::new(label, der), config)).collect()
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use super::Delivery;
 use crate::durable;
 
 const GENERATIONS: &str = "generations";
-const CURRENT: &str = "current";
+/// Name of the link that software follows.
+pub(crate) const CURRENT: &str = "current";
 /// Name of the link before it is renamed over the current one.
 const CURRENT_NEW: &str = ".current.new";
 /// File in a generation that holds its digest: what is there already is not delivered again.

@@ -3,19 +3,20 @@
 //! Promises: a [`Delivery`] holds only certificates together with the very keys they certify, and every trust file
 //! together with its CRLs; a [`FileSink`] shows software either the old delivery or the new one, never a mixture,
 //! also across a power cut; what was delivered stays when attestor or broker are away.
-//! Does not promise that software reads its files again: that is for reload hooks.
+//! Does not promise that software reads its files again: that is for [`crate::hooks`].
 
 mod compose;
 mod files;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use policy::digest::Digest;
 use zeroize::Zeroizing;
 
 pub use compose::ComposeError;
+pub(crate) use files::CURRENT;
 pub use files::{FileSink, InstallError};
 
 /// What is delivered: paths below the generation's folder, contents and modes.
@@ -50,5 +51,10 @@ impl Delivery {
             flat.extend(content.mode.to_be_bytes());
         }
         Digest::of(&flat)
+    }
+
+    /// Its files, below the folder that software sees.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&Path, &[u8])> {
+        self.files.iter().map(|(path, content)| (path.as_path(), content.bytes.as_slice()))
     }
 }

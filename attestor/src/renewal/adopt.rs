@@ -311,6 +311,7 @@ impl Attester {
             tracing::info!(trust.sequence = sequence, dir = %self.sink.dir().display(), "delivered");
         }
         self.delivered.store(true, Ordering::Relaxed);
+        self.hooks.delivered(delivery);
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use crate::client::{BrokerClient, Credentials};
 use crate::config::Config;
 use crate::deliver::FileSink;
 use crate::evidence::Prover;
+use crate::hooks::Hooks;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
@@ -30,6 +31,8 @@ pub struct Attester {
     pub client: BrokerClient,
     /// Where it delivers.
     pub sink: FileSink,
+    /// Who is told of it.
+    pub hooks: Hooks,
     /// The time.
     pub clock: Arc<FlooredClock<System>>,
     /// Jitter.

@@ -20,6 +20,7 @@ use super::machine::{Effect, Exchange, Input, Machine, Memory, Outcome};
 use super::report::Reporter;
 use super::watch::{self, News};
 use crate::client::{CallError, Credentials};
+use crate::hooks;
 use crate::state::State;
 use crate::status::{ALIVE_EVERY, remedy};
 use crate::tpm::{KEY_GENERATION_DEADLINE, Operation};
@@ -54,6 +55,7 @@ pub async fn run(attester: Arc<Attester>, stop: impl Future<Output = ()>) -> Res
     let listener = tokio::spawn(listener);
     let updater = tell_updater(Arc::clone(&driver.attester), Arc::clone(&driver.wanted));
     let updater = tokio::spawn(updater);
+    let followers = hooks::follow_all(&driver.attester);
     let mut alive = interval(Duration::from_secs(ALIVE_EVERY));
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(stop);
@@ -72,6 +74,7 @@ pub async fn run(attester: Arc<Attester>, stop: impl Future<Output = ()>) -> Res
     };
     listener.abort();
     updater.abort();
+    drop(followers);
     driver.report(true);
     ended
 }

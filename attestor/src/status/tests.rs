@@ -33,6 +33,7 @@ fn status(state: Word) -> Status {
         broker: BrokerStatus { address: "broker:8443".into(), reachable: false, watching: false },
         denial: None,
         wanted: None,
+        failing_hooks: Vec::new(),
         problem: None,
         trust_sequence: 7,
         written_at: NOW,

@@ -101,6 +101,13 @@ pub(super) fn describe(status: &Status, now: UnixTime) -> String {
     if let Some(refusal) = &status.denial {
         describe_refusal(&mut out, refusal);
     }
+    for hook in &status.failing_hooks {
+        let _ = writeln!(
+            out,
+            "  hook          {} failed: {}; its software may accept what was revoked, and is told again in a moment",
+            hook.name, hook.message
+        );
+    }
     if let Some(problem) = &status.problem {
         let _ = writeln!(out, "  problem       {problem}");
     }

@@ -10,6 +10,7 @@ use attestor::client::BrokerClient;
 use attestor::config::Config;
 use attestor::deliver::FileSink;
 use attestor::evidence::Prover;
+use attestor::hooks::Hooks;
 use attestor::plant::PlantRoot;
 use attestor::ports::{Clock, FlooredClock, System};
 use attestor::renewal::{Attester, driver};
@@ -95,8 +96,10 @@ impl Device {
         let client = BrokerClient::new(config.broker.clone(), name, root.clone(), tls_clock).unwrap();
         let sink = FileSink::new(config.deliver.clone());
         let entropy = Arc::new(System::default());
+        let hooks = Hooks::default();
+        let delivered = false.into();
         let attester =
-            Attester { config, root, keeper, prover, client, sink, clock, entropy, delivered: false.into() };
+            Attester { config, root, keeper, prover, client, sink, hooks, clock, entropy, delivered };
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };
         let running = tokio::spawn(async move { driver::run(Arc::new(attester), stopped).await.unwrap() });

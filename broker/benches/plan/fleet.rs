@@ -1,47 +1,33 @@
 //! A plant with a fleet that attested, in the store that the broker uses.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use broker::admin::golden::apply::{Terms, apply};
+use broker::admin::exposure::{Part, answer};
 use broker::admin::golden::learn::draft;
 use broker::admin::reach::Scope;
-use broker::admin::{Act, authorize};
-use broker::ca::AuthorityKey;
 use broker::grpc::admin::Administration;
 use broker::grpc::connection::ConnectionInfo;
 use broker::grpc::peer::{AdministratorPeer, Peer};
-use broker::init::{Request, init};
 use broker::plant::Plant;
-use broker::ports::System;
-use broker::record::device::{
-    Admission, Attested, BoundAk, Decision, Device, Inventory, InventoryValue, Source, StoredLogs, Tpm,
-    attested_key, device_key, ek_key, inventory_key,
-};
-use broker::record::plant::{Administrator, admin_key};
-use broker::record::{fetch, stored};
-use broker::server;
-use broker::store::Txn;
+use broker::record::device::{Attested, StoredLogs};
 use futures::{StreamExt as _, stream};
 use policy::appraisal::policy::Mode;
+use policy::component::{Affected, Range};
 use policy::digest::Digest;
 use policy::id::DeviceName;
-use policy::reference::dsse::{Envelope, Unsigned};
-use policy::reference::manifest::Manifest;
-use policy::reference::state::ReleaseState;
-use policy::time::UnixTime;
 use policy::zone::Zone;
 use prost::Message;
 use proto::v1;
 use proto::v1::admin_server::Admin;
-use rcgen::SigningKey;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 use crate::boot::{Boot, boot};
+use crate::rig::release::activate;
+use crate::rig::{self, Written, record};
 
-/// Transactions that write the fleet, and how many of them at once.
-const KEYS: usize = 96;
+/// Attestations that are written at once.
 const AT_ONCE: usize = 64;
 /// An EK of template L-2, and a restricted signing key whose point is the generator of P-256.
 const EK_P256: &str = "0023000b000300b20020837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa0006008000430010000300100020cf83f2908edadf8d13d9f2fbcc66b4efb6b3d85d9b20d8e24c321a505fceb7540020f310e575883a0fcb64960cd9ae9bb9d27b3ddf69ce9e01e46c6dfb6fdc58465f";
@@ -70,12 +56,13 @@ impl Fleet {
     /// Registers the devices, in an enforcing zone.
     pub(crate) async fn new(devices: u32) -> Self {
         let folder = TempDir::new().unwrap();
-        let plant = plant(&folder.path().join("plant")).await;
-        let held = fetch::<Administrator>(plant.store.as_ref(), admin_key("ada")).await.unwrap().unwrap();
-        let not_after = UnixTime(u64::MAX);
-        let owner = AdministratorPeer { name: "ada".to_owned(), spki: held.record.spki, not_after };
+        let mut zone = Zone::new("cell-3".parse().unwrap());
+        (zone.mode, zone.products) = (Mode::Enforce, ["edge".parse().unwrap()].into());
+        let plant = rig::plant(&folder.path().join("plant"), [zone]).await;
+        let owner = rig::owner(&plant).await;
         let fleet = Self { plant, devices, owner, folder };
-        fleet.write((0..devices).flat_map(|n| fleet.registered(n))).await;
+        let registered = (0..devices).flat_map(|n| fleet.registered(n));
+        rig::write(fleet.plant.store.as_ref(), registered).await;
         fleet
     }
 
@@ -97,8 +84,8 @@ impl Fleet {
                 }
             }
         });
-        let records: Vec<(String, Vec<u8>)> = attested.buffer_unordered(AT_ONCE).collect().await;
-        self.write(records.into_iter()).await;
+        let records: Vec<Written> = attested.buffer_unordered(AT_ONCE).collect().await;
+        rig::write(self.plant.store.as_ref(), records).await;
     }
 
     async fn kept(&self, n: u32) -> (Boot, Digest) {
@@ -108,7 +95,7 @@ impl Fleet {
     }
 
     /// The record of an attestation, whose blobs are written.
-    async fn attested(&self, n: u32, boot: &Boot, log: Digest) -> (String, Vec<u8>) {
+    async fn attested(&self, n: u32, boot: &Boot, log: Digest) -> Written {
         let own = (0..OWN / 32).flat_map(|part| Digest::of(format!("{n} {part}").as_bytes()).0).collect();
         let request = v1::CompleteRequest {
             sealed: own,
@@ -118,103 +105,31 @@ impl Fleet {
             ..v1::CompleteRequest::default()
         };
         let blobs = &self.plant.blobs;
+        let result = format!("{{\"device\":\"{}\",\"counter\":1}}", name(n)).into_bytes();
         let attested = Attested {
-            at: self.plant.now(),
-            decision: Decision::Trusted,
-            verdict: "affirming".to_owned(),
-            release: Some("edge@1.0".to_owned()),
-            result: blobs
-                .put(format!("{{\"device\":\"{}\",\"counter\":1}}", name(n)).into_bytes())
-                .await
-                .unwrap(),
+            result: blobs.put(result).await.unwrap(),
             evidence: blobs.put(request.encode_to_vec()).await.unwrap(),
             logs: Some(StoredLogs { firmware: Some(log), userspace: None, images: None, ima: Vec::new() }),
-            basis: Some(log),
             vouched: Some(self.plant.vouching()),
-            golden: 1,
-            reset_count: 7,
-            restart_count: 0,
-            clock: 69_142,
-            clock_safe: Some(true),
-            clone_alarm: false,
-            firmware_version: 0x0007_0055_0011_0000,
-            running: Some(vec!["edge@1.0".parse().unwrap()]),
-            lost: None,
+            ..record::attested("edge@1.0", log, self.plant.now())
         };
-        (attested_key(&name(n)), stored(&attested).unwrap())
+        record::attestation(&name(n), &attested)
     }
 
-    fn registered(&self, n: u32) -> [(String, Vec<u8>); 3] {
+    fn registered(&self, n: u32) -> [Written; 3] {
         let (name, ek, now) = (name(n), Digest::of(&n.to_be_bytes()), self.plant.now());
-        let device = Device {
-            name: name.clone(),
-            zones: vec!["cell-3".parse().unwrap()],
-            ek,
-            ak: Some(BoundAk { public: vec![1; 90].into(), name: vec![2; 34].into(), since: now }),
-            admission: Admission::Admitted,
-            admitted_by: "ada".to_owned(),
-            admitted_at: now,
-            counter: 7,
-            services: BTreeMap::from([("opcua".to_owned(), 4840)]),
-            asked: 0,
-            answered: 0,
-            clock_excused: false,
-            clear_expected: None,
-            leaving: None,
-            addresses: std::collections::BTreeMap::new(),
-            trust_sequence: 0,
-        };
-        let tpm = Tpm {
-            device: Some(name.clone()),
-            registered: true,
-            quarantine: None,
-            retired: false,
-            manufacturer: None,
-        };
-        let value =
-            |value: &str| InventoryValue { value: value.to_owned(), source: Source::Vouched, at: now };
-        let values = [
-            ("owner".to_owned(), value(&format!("line {}", n % 50))),
-            ("criticality".to_owned(), value(if n.is_multiple_of(10) { "high" } else { "low" })),
-        ];
-        [
-            (device_key(&name), stored(&device).unwrap()),
-            (ek_key(&ek), stored(&tpm).unwrap()),
-            (inventory_key(&name), stored(&Inventory { values: values.into() }).unwrap()),
-        ]
+        let criticality = if n.is_multiple_of(10) { "high" } else { "low" };
+        let values = [("owner", format!("line {}", n % 50)), ("criticality", criticality.to_owned())];
+        let device = record::device(&name, &"cell-3".parse().unwrap(), ek, now);
+        record::registered(&device, &record::inventory(values, now))
     }
 
-    async fn write(&self, records: impl Iterator<Item = (String, Vec<u8>)>) {
-        let records: Vec<_> = records.collect();
-        let put = |txn: Txn, (key, value): &(String, Vec<u8>)| txn.put(key.clone(), value.clone());
-        let txns = records.chunks(KEYS).map(|part| part.iter().fold(Txn::new(), put)).collect::<Vec<_>>();
-        let writes = stream::iter(txns).map(|txn| self.plant.store.transact(txn)).buffer_unordered(AT_ONCE);
-        writes.for_each(async |done| assert!(done.is_ok(), "{done:?}")).await;
-    }
-
-    /// Learns a release from two devices, signs it and makes it active.
+    /// Learns a release from two devices and makes it active.
     pub(crate) async fn release(&self) {
         let (devices, product) = ([name(0), name(1)], "edge".parse().unwrap());
         let learned =
             draft(&self.plant, &Scope::Plant, &devices, product, "1.0".parse().unwrap(), false).await;
-        let manifest = Manifest::parse(&learned.unwrap().manifest).unwrap();
-        let key = std::fs::read_to_string(self.folder.path().join("plant/owner/release.key")).unwrap();
-        let key = AuthorityKey::from_pkcs8(pem::parse(key).unwrap().contents()).unwrap();
-        let unsigned = Unsigned::new(&manifest);
-        let signature = key.sign(&unsigned.to_be_signed()).unwrap();
-        let envelope = Envelope::new(&unsigned, &[(Digest::of(&key.spki()), signature)]).to_json();
-        let actor = authorize(&self.plant, &self.owner, Act::ApplyRelease).await.unwrap();
-        let to = ReleaseState::Active;
-        let terms = Terms {
-            to,
-            allow_rollback: None,
-            seen: None,
-            base: None,
-            plan: None,
-            reason: String::new(),
-            dry_run: false,
-        };
-        apply(&self.plant, &actor, envelope.as_bytes(), &terms).await.unwrap();
+        activate(&self.plant, &self.folder.path().join("plant"), &learned.unwrap().manifest).await;
     }
 
     /// The plan of the release in the state `to`, as the tool asks for it.
@@ -230,6 +145,30 @@ impl Fleet {
         request.extensions_mut().insert(ConnectionInfo { peer });
         let service = Administration::new(Arc::clone(&self.plant));
         service.plan_release(request).await.unwrap().into_inner()
+    }
+
+    /// How many devices are told when it is asked who runs a component.
+    pub(crate) async fn exposed(&self) -> usize {
+        let affected = Affected {
+            package: "pkg:generic/zlib".parse().unwrap(),
+            ranges: vec![Range::below("1.2.14")],
+            versions: Vec::new(),
+            incomplete: false,
+        };
+        let (send, mut parts) = mpsc::channel(4);
+        let asked = async move { answer(&self.plant, &Scope::Plant, vec![affected], None, &send).await };
+        let counted = async {
+            let mut lines = 0;
+            while let Some(part) = parts.recv().await {
+                if let Part::Devices(some) = part {
+                    lines += some.len();
+                }
+            }
+            lines
+        };
+        let (asked, lines) = tokio::join!(asked, counted);
+        asked.unwrap();
+        lines
     }
 
     /// Holds a plan to what must come of it.
@@ -272,22 +211,4 @@ fn on_disk(path: &Path) -> u64 {
 /// The name of a device.
 pub(crate) fn name(n: u32) -> DeviceName {
     format!("press-{n:06}").parse().unwrap()
-}
-
-async fn plant(dir: &Path) -> Arc<Plant> {
-    let request = Request {
-        dir: dir.to_owned(),
-        plant: "plant.example".parse().unwrap(),
-        listen: "127.0.0.1:0".to_owned(),
-        address: "127.0.0.1:8443".to_owned(),
-        owner: "ada".to_owned(),
-        tpm_roots: Vec::new(),
-        kek: None,
-    };
-    init(&request, &System::default(), &System::default()).await.unwrap();
-    let plant = server::open(dir).await.unwrap();
-    let mut zone = Zone::new("cell-3".parse().unwrap());
-    (zone.mode, zone.products) = (Mode::Enforce, ["edge".parse().unwrap()].into());
-    plant.store.transact(Txn::new().put("zone/cell-3", stored(&zone).unwrap())).await.unwrap();
-    plant
 }

@@ -14,7 +14,7 @@ use policy::tpm::pcr::{PcrIndex, PcrValues};
 
 use crate::boot::{Boot, boot};
 use crate::fleet::Fleet;
-use crate::measure::processor_time;
+use crate::rig::measure::processor_time;
 
 /// Boots that are in memory at once: what is measured begins when they are made.
 const IN_MEMORY: u32 = 2_000;

@@ -292,10 +292,9 @@ impl Act {
             | Self::SetZone
             | Self::ApplyGraph
             | Self::RotateAuthority
-            | Self::ActivateAuthority
-            // Otherwise one owner would invite the second person themselves.
-            | Self::InviteAdministrator
-            | Self::SetAdministrator => Demand::ByZone,
+            | Self::ActivateAuthority => Demand::ByZone,
+            // Otherwise one owner would make the second person themselves.
+            Self::InviteAdministrator | Self::SetAdministrator => Demand::ByOwners,
         }
     }
 
@@ -377,6 +376,8 @@ pub enum Demand {
     One,
     /// Two where a zone that it touches asks for two, else one.
     ByZone,
+    /// The same, and two wherever the plant has two owners.
+    ByOwners,
     /// Two, always.
     Two,
     /// Two of different roles, always: the second has this one.
@@ -388,15 +389,15 @@ impl Demand {
     const fn approver(self, role: AdminRole) -> AdminRole {
         match self {
             Self::TwoRoles(other) => other,
-            Self::One | Self::ByZone | Self::Two => role,
+            Self::One | Self::ByZone | Self::ByOwners | Self::Two => role,
         }
     }
 
-    /// Whether it waits, where `asked` says whether a zone that is touched asks for two.
+    /// Whether it waits, where `asked` says whether a zone that is touched, or the plant, asks for two.
     pub(super) const fn waits(self, asked: bool) -> bool {
         match self {
             Self::One => false,
-            Self::ByZone => asked,
+            Self::ByZone | Self::ByOwners => asked,
             Self::Two | Self::TwoRoles(_) => true,
         }
     }

@@ -4,7 +4,7 @@
 //! once and asks every device to prove itself, since what it holds is worth nothing; all else breaks no connection.
 
 use policy::id::{DeviceName, ZoneName};
-use policy::zone::{Role, Zone};
+use policy::zone::{MAX_GENERATIONS, Role, Zone};
 
 use super::Actor;
 use super::bounds::{MAX_REASON, printable};
@@ -26,8 +26,10 @@ use crate::trust;
 pub struct Turned {
     /// Zone, role and generation that are meant, for people.
     pub what: Vec<String>,
-    /// Devices that may refuse peers, or be refused, until they prove themselves.
+    /// Devices in sight that may refuse peers, or be refused, until they prove themselves.
     pub stragglers: Vec<DeviceName>,
+    /// How many there are, in sight or not.
+    pub stragglers_count: usize,
 }
 
 async fn zone_of(plant: &Plant, name: &ZoneName) -> Result<Zone, Refusal> {
@@ -60,7 +62,7 @@ pub async fn rotate(
     for role in roles {
         let one = commit(plant, || rotate_one(plant, actor, name, role, dry_run)).await?;
         all.what.extend(one.what);
-        all.stragglers = one.stragglers;
+        (all.stragglers, all.stragglers_count) = (one.stragglers, one.stragglers_count);
     }
     Ok(all)
 }
@@ -81,9 +83,16 @@ async fn rotate_one(
             subject(name, role)
         )));
     }
+    let believed = line.iter().filter(|held| held.record.state != AuthorityState::Distrusted);
+    if believed.count() >= MAX_GENERATIONS {
+        return Err(Refusal::Conflict(format!(
+            "{MAX_GENERATIONS} generations of {} are in trust files; an old one leaves them when nothing that it signed is left, or now with `touchstone authority distrust`",
+            subject(name, role)
+        )));
+    }
     let next = line.last().map_or(1, |held| held.record.generation.saturating_add(1));
     let what = vec![format!("{} generation {next}", subject(name, role))];
-    let answer = Turned { what, stragglers: stragglers(plant, name, u64::MAX).await? };
+    let answer = told(plant, actor, what, name, u64::MAX).await?;
     if dry_run {
         return Ok(Draft::nothing(answer));
     }
@@ -92,12 +101,22 @@ async fn rotate_one(
     Ok(Draft::write(answer, txn, deed))
 }
 
-/// Devices that meet the zone's certificates and do not hold a trust set of `sequence` or a later one.
-async fn stragglers(plant: &Plant, zone: &ZoneName, sequence: u64) -> Result<Vec<DeviceName>, Refusal> {
+/// The answer, with the devices that meet the zone's certificates and do not hold a trust set of `sequence` or a later
+/// one.
+async fn told(
+    plant: &Plant,
+    actor: &Actor,
+    what: Vec<String>,
+    zone: &ZoneName,
+    sequence: u64,
+) -> Result<Turned, Refusal> {
     let graph = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let fleet: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
     let meeting = meeting(&fleet, &graph, zone);
-    Ok(lagging(&meeting, sequence).cloned().collect())
+    let all: Vec<&Device> = lagging(&meeting, sequence).collect();
+    let shown = all.iter().filter(|device| actor.scope().sees(&Vec::from_iter(device.zones.iter().cloned())));
+    let stragglers = shown.map(|device| device.name.clone()).collect();
+    Ok(Turned { what, stragglers, stragglers_count: all.len() })
 }
 
 /// Lets the prepared generation sign now, whoever does not know it yet.
@@ -129,13 +148,13 @@ async fn activate_now(
     })?;
     let published = line.iter().find(|held| held.record.generation == number);
     let published = published.map_or(0, |held| held.record.published);
-    let stragglers = stragglers(plant, name, published).await?;
-    let text =
-        format!("generation {number} signs from now on; {} devices do not know it yet", stragglers.len());
     let what = vec![format!("{} generation {number}", subject(name, role))];
+    let answer = told(plant, actor, what, name, published).await?;
+    let stragglers = answer.stragglers_count;
+    let text = format!("generation {number} signs from now on; {stragglers} devices do not know it yet");
     let txn = activated(plant, &line, number, Txn::new())?;
     let deed = reach.deed(&subject(name, role), &text);
-    Ok(Draft::unless(dry_run, Turned { what, stragglers }, txn, deed))
+    Ok(Draft::unless(dry_run, answer, txn, deed))
 }
 
 /// Which generation is distrusted, and why.
@@ -179,10 +198,10 @@ async fn distrust_now(
         Refusal::NotFound(format!("{what}; `touchstone authority list` shows what there is"))
     };
     let signs = match state.ok_or_else(unknown)? {
-        AuthorityState::Distrusted => return Ok(Draft::nothing(Turned { what, stragglers: Vec::new() })),
+        AuthorityState::Distrusted => return Ok(Draft::nothing(Turned { what, ..Turned::default() })),
         state => state == AuthorityState::Active,
     };
-    let answer = Turned { what, stragglers: stragglers(plant, name, u64::MAX).await? };
+    let answer = told(plant, actor, what, name, u64::MAX).await?;
     if dry_run {
         return Ok(Draft::nothing(answer));
     }

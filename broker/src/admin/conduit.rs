@@ -1,6 +1,6 @@
 //! Conduits: opened and closed one by one, with the devices that notice.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
@@ -11,12 +11,14 @@ use super::change::{Draft, Seen, commit};
 use super::reach::Scope;
 use super::zone::fitting;
 use crate::plant::Plant;
-use crate::record::device::{DEVICE, Device};
 use crate::record::zone::conduit_key;
-use crate::record::{Held, fetch, list, stored};
+use crate::record::{Held, fetch, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
-use crate::trust;
+use crate::trust::{self, Offer};
+
+/// The last end of a conduit that can be written as a date (RFC 3339): 9999-12-31T23:59:59Z.
+const LATEST: UnixTime = UnixTime(253_402_300_799);
 
 /// Every conduit in sight.
 pub async fn all(plant: &Plant, scope: &Scope) -> Result<Vec<Conduit>, Refusal> {
@@ -49,6 +51,11 @@ pub async fn allow(
     seen: Option<&Seen>,
     dry_run: bool,
 ) -> Result<Vec<DeviceName>, Refusal> {
+    if conduit.expires.is_some_and(|end| end > LATEST) {
+        return Err(Refusal::malformed(format!(
+            "conduit {conduit} ends after the year 9999; leave the end out"
+        )));
+    }
     if conduit.has_ended(plant.now()) {
         return Err(Refusal::malformed(format!(
             "conduit {conduit} would have ended already; give a later end"
@@ -83,10 +90,12 @@ fn opened(conduit: &Conduit, affected: usize) -> String {
     format!("{}; trust files of {affected} devices change", state(conduit))
 }
 
-fn state(conduit: &Conduit) -> String {
+/// A conduit as it is, for people.
+pub(super) fn state(conduit: &Conduit) -> String {
     let until = conduit.expires.map_or_else(String::new, |end| format!(" until {end}"));
     let observed = if conduit.accept_observed { ", accepting an observing zone" } else { "" };
-    format!("open{until}{observed}")
+    let hours = conduit.schedule.as_ref().map_or_else(String::new, |hours| format!(" in the hours {hours}"));
+    format!("open{hours}{until}{observed}")
 }
 
 /// Closes a conduit. Answers with the devices whose trust files change.
@@ -126,7 +135,7 @@ async fn shut(
     Ok(Draft::unless(dry_run, affected, txn.delete(key(conduit)), deed))
 }
 
-fn same(a: &Conduit, b: &Conduit) -> bool {
+pub(super) fn same(a: &Conduit, b: &Conduit) -> bool {
     (&a.from, &a.to, &a.service) == (&b.from, &b.to, &b.service)
 }
 
@@ -135,7 +144,7 @@ fn ends(conduit: &Conduit) -> [ZoneName; 2] {
     [conduit.from.clone(), conduit.to.clone()]
 }
 
-fn key(conduit: &Conduit) -> String {
+pub(super) fn key(conduit: &Conduit) -> String {
     conduit_key(&conduit.from, &conduit.to, &conduit.service)
 }
 
@@ -147,21 +156,28 @@ async fn affected(
     after: &Segmentation,
     now: UnixTime,
 ) -> Result<Vec<DeviceName>, Refusal> {
-    let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
-    let offers = trust::offers(&devices);
-    let files = |plant: &Segmentation, device: &Device| -> Result<Vec<TrustFile>, Refusal> {
+    let (devices, in_zones) = trust::offers(plant).await.map_err(Refusal::internal)?;
+    let files = |plant: &Segmentation, offer: &Offer| -> Result<Vec<TrustFile>, Refusal> {
         let mut files = Vec::new();
-        for zone in &device.zones {
-            let placement = trust::placement(device, zone, &offers);
+        for zone in &offer.zones {
+            let placement = offer.placement(zone, &in_zones);
             files.extend(compile(plant, &placement, now).map_err(Refusal::internal)?.files);
         }
         Ok(files)
     };
-    let mut affected = BTreeSet::new();
-    for Held { record, .. } in devices.iter().filter(|held| scope.sees(&held.record.zones)) {
-        if files(before, record)? != files(after, record)? {
-            affected.insert(record.name.clone());
+    let (mut differs, mut affected) = (BTreeMap::new(), Vec::new());
+    for (name, offer) in devices.iter().filter(|(_, offer)| scope.sees(&offer.zones)) {
+        let known = differs.get(offer).copied();
+        let differing = match known {
+            Some(known) => known,
+            None => files(before, offer)? != files(after, offer)?,
+        };
+        if known.is_none() {
+            differs.insert(offer, differing);
+        }
+        if differing {
+            affected.push(name.clone());
         }
     }
-    Ok(affected.into_iter().collect())
+    Ok(affected)
 }

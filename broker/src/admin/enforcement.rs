@@ -3,16 +3,17 @@
 use policy::appraisal::policy::Mode;
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
+use policy::zone::Zone;
 
 use super::reach::Scope;
 use super::zone;
+use crate::last_proof::LastProofs;
 use crate::plant::Plant;
-use crate::record::device::{
-    Admission, Attested, DEVICE, Decision, Device, Inventory, attested_key, inventory_key,
-};
+use crate::record::device::{Admission, Attested, DEVICE, Device, Inventory, attested_key, inventory_key};
 use crate::record::would::{WouldRefuse, would_key};
 use crate::record::{Held, fetch, list};
 use crate::session::Refusal;
+use crate::withdrawal::{self, Losing};
 
 /// A device that would have been refused.
 #[derive(Debug)]
@@ -40,6 +41,37 @@ pub struct Forecast {
     pub clean: usize,
     /// Devices that have not proved themselves lately, or never.
     pub unknown: Vec<DeviceName>,
+    /// Devices that lose their certificates at once, connected or not.
+    pub loses: Vec<Loses>,
+}
+
+/// A device whose last proof does not earn what it holds in a zone, by the rules that the zone is to have.
+#[derive(Debug, Clone)]
+pub struct Loses {
+    /// The device.
+    pub device: DeviceName,
+    /// The zone.
+    pub zone: ZoneName,
+    /// Why.
+    pub why: String,
+    /// The owner that the inventory names.
+    pub owner: String,
+    /// The criticality that the inventory names.
+    pub criticality: String,
+}
+
+/// The devices that lose their certificates if `zone` has these rules; none if it observes.
+pub async fn losing(plant: &Plant, zone: &Zone) -> Result<Vec<Loses>, Refusal> {
+    if zone.mode == Mode::Observe {
+        return Ok(Vec::new());
+    }
+    let mut all = Vec::new();
+    for Losing { device, against } in withdrawal::losing(plant, zone.policy()).await? {
+        let (owner, criticality) = described(plant, &device).await?;
+        let (zone, why) = (zone.name.clone(), against.why.to_string());
+        all.push(Loses { device, zone, why, owner, criticality });
+    }
+    Ok(all)
 }
 
 /// The forecast of the zone `name`; would-be refusals since `since` count.
@@ -50,7 +82,15 @@ pub async fn forecast(
     since: UnixTime,
 ) -> Result<Forecast, Refusal> {
     let zone = zone::one(plant, scope, name).await?.zone;
-    let mut forecast = Forecast { mode: zone.mode, refused: Vec::new(), clean: 0, unknown: Vec::new() };
+    let enforcing = Zone { mode: Mode::Enforce, ..zone.clone() };
+    let mut forecast = Forecast {
+        mode: zone.mode,
+        refused: Vec::new(),
+        clean: 0,
+        unknown: Vec::new(),
+        loses: losing(plant, &enforcing).await?,
+    };
+    let mut proofs = LastProofs::under(plant, enforcing.policy()).await?;
     // Two intervals: what a device proved before says little of it now.
     let fresh = plant.now().minus(zone.timing.reattest_every().saturating_mul(2));
     let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
@@ -62,7 +102,10 @@ pub async fn forecast(
         let last = attested.map(|held| held.record).filter(|attested| attested.at >= fresh);
         match history.map(|held| held.record).filter(|history| history.last >= since) {
             Some(history) => {
-                let still = last.is_some_and(|last| last.decision != Decision::Trusted);
+                let still = match last {
+                    Some(last) => proofs.against(&device, &last).await?.is_some(),
+                    None => false,
+                };
                 forecast.refused.push(refused(plant, device.name, history, still).await?);
             }
             None if last.is_some() => forecast.clean = forecast.clean.saturating_add(1),
@@ -79,8 +122,14 @@ async fn refused(
     history: WouldRefuse,
     still: bool,
 ) -> Result<WouldBeRefused, Refusal> {
-    let held: Option<Held<Inventory>> = fetch(plant.store.as_ref(), inventory_key(&device)).await?;
+    let (owner, criticality) = described(plant, &device).await?;
+    Ok(WouldBeRefused { owner, criticality, device, history, still })
+}
+
+/// Owner and criticality, as the inventory names them.
+async fn described(plant: &Plant, device: &DeviceName) -> Result<(String, String), Refusal> {
+    let held: Option<Held<Inventory>> = fetch(plant.store.as_ref(), inventory_key(device)).await?;
     let inventory = held.map(|held| held.record).unwrap_or_default();
     let value = |name: &str| inventory.values.get(name).map(|known| known.value.clone()).unwrap_or_default();
-    Ok(WouldBeRefused { owner: value("owner"), criticality: value("criticality"), device, history, still })
+    Ok((value("owner"), value("criticality")))
 }

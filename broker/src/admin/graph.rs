@@ -6,16 +6,19 @@
 
 use std::collections::BTreeSet;
 
+use policy::digest::Digest;
 use policy::id::ZoneName;
-use policy::time::UnixTime;
 use policy::zone::difference::{Difference, PeerChanges, peer_changes};
-use policy::zone::document::{parse, render};
+use policy::zone::document::{changed_fields, parse, render};
 use policy::zone::{Conduit, Member, Role, Segmentation, Spot, Zone, inspect};
 
 use super::Actor;
+use super::conduit::state;
+use super::enforcement::{Loses, losing};
 use super::reach::{Deed, Reach, Scope};
 use super::second::{enough_people, settle, wait_if_asked};
 use super::staging::Staging;
+use super::zone::reappraised;
 use crate::authority::{Born, next_generation};
 use crate::golden;
 use crate::plant::Plant;
@@ -27,10 +30,8 @@ use crate::session::{Refusal, complete};
 use crate::store::{MAX_TXN_KEYS, Txn};
 use crate::trust;
 
-/// Zones and conduits that one file may change or remove. A removed zone has three keys; beside them stand the heads
-/// of trust and golden values, the stage, the audit event and an approval.
-const MAX_ALTERED: usize = 30;
-const _: () = assert!(MAX_ALTERED * 3 + 7 <= MAX_TXN_KEYS);
+/// What the transaction has beside what the file changes and removes: the commit of what is staged, and an approval.
+const BESIDE: usize = 8;
 /// Names that a deed lists.
 const MAX_NAMED: usize = 8;
 
@@ -60,6 +61,8 @@ pub struct Planned {
     pub peers: PeerChanges,
     /// What would be flat afterwards.
     pub spots: Vec<Spot>,
+    /// Devices that lose their certificates in a zone by its new rules.
+    pub loses: Vec<Loses>,
 }
 
 /// The graph in sight.
@@ -84,7 +87,7 @@ pub(super) async fn members(plant: &Plant) -> Result<Vec<Member>, Refusal> {
     let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
     let devices = devices.into_iter().filter(|held| held.record.admission == Admission::Admitted);
     let member = |Held { record, .. }: Held<Device>| Member {
-        offers: trust::services(&record),
+        offers: trust::Offer::of(&record).services,
         zones: record.zones.into_iter().collect(),
         device: record.name,
     };
@@ -95,19 +98,40 @@ pub(super) async fn members(plant: &Plant) -> Result<Vec<Member>, Refusal> {
 pub async fn plan(plant: &Plant, scope: &Scope, text: &str) -> Result<Planned, Refusal> {
     whole(scope)?;
     let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
-    let after = parse(text).map_err(|faults| Refusal::malformed(faults.to_string()))?;
+    let after = read(text).await?;
     let members = members(plant).await?;
     fits_devices(&after, &before, &members)?;
-    Ok(planned(&before, &after, &members, plant.now()))
+    planned(plant, &before, &after, &members).await
 }
 
-fn planned(before: &Segmentation, after: &Segmentation, members: &[Member], now: UnixTime) -> Planned {
-    Planned {
-        before: render(before),
-        difference: Difference::between(before, after),
-        peers: peer_changes(before, after, members, now),
-        spots: inspect(after, members, now),
+/// Reads a file beside the workers: a large one takes a while.
+async fn read(text: &str) -> Result<Segmentation, Refusal> {
+    let text = text.to_owned();
+    let read = tokio::task::spawn_blocking(move || parse(&text)).await.map_err(Refusal::internal)?;
+    read.map_err(|faults| Refusal::malformed(faults.to_string()))
+}
+
+async fn planned(
+    plant: &Plant,
+    before: &Segmentation,
+    after: &Segmentation,
+    members: &[Member],
+) -> Result<Planned, Refusal> {
+    let now = plant.now();
+    let difference = Difference::between(before, after);
+    let mut loses = Vec::new();
+    for zone in judged_anew(before, after, &difference) {
+        loses.extend(losing(plant, zone).await?);
     }
+    let (peers, spots) = (peer_changes(before, after, members, now), inspect(after, members, now));
+    Ok(Planned { before: render(before), difference, peers, spots, loses })
+}
+
+/// Zones whose rules are others: what a verdict means there, or what may boot.
+fn judged_anew<'a>(before: &Segmentation, after: &'a Segmentation, difference: &Difference) -> Vec<&'a Zone> {
+    let changed = difference.zones_changed.iter().filter_map(|name| after.zone(name));
+    let other = |zone: &&Zone| before.zone(&zone.name).is_none_or(|old| old.policy() != zone.policy());
+    changed.filter(other).collect()
 }
 
 /// The file of somebody who does not see all would remove what they do not see.
@@ -167,24 +191,17 @@ pub async fn apply(
     dry_run: bool,
 ) -> Result<Planned, Refusal> {
     whole(actor.scope())?;
-    let after = parse(text).map_err(|faults| Refusal::malformed(faults.to_string()))?;
+    let after = read(text).await?;
     // Raised before the graph is read: whoever changes it meanwhile makes this change fail.
     let head = trust::raised(plant, Txn::new(), plant.now()).await?;
     let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     as_seen(&before, seen)?;
     let members = members(plant).await?;
     fits_devices(&after, &before, &members)?;
-    let planned = planned(&before, &after, &members, plant.now());
+    let planned = planned(plant, &before, &after, &members).await?;
     let change = &planned.difference;
     if change.is_empty() {
         return Ok(planned);
-    }
-    let altered = [change.zones_changed.len(), change.zones_removed.len(), change.conduits_changed.len()];
-    let altered = altered.iter().sum::<usize>() + change.conduits_removed.len();
-    if altered > MAX_ALTERED {
-        return Err(Refusal::malformed(format!(
-            "the file changes or removes {altered} zones and conduits; do at most {MAX_ALTERED} at once, new ones are not counted"
-        )));
     }
     let reach = actor.reach(plant, &touched(change)).await?;
     for zone in after.zones().filter(|zone| zone.two_person) {
@@ -192,8 +209,18 @@ pub async fn apply(
             enough_people(plant, zone).await?;
         }
     }
+    let change = Change { before: &before, after: &after, difference: change };
+    let deed = deed(&reach, &change);
+    let (head, published) = head;
+    let rest = alter(plant, &reach, &change, head).await?;
+    if rest.keys() + deed.done().len() + BESIDE > MAX_TXN_KEYS {
+        return Err(Refusal::malformed(
+            "the file changes or removes too much to be one step: do a part of it first; what is new is not counted"
+                .to_owned(),
+        ));
+    }
     if !dry_run {
-        write(plant, &reach, &Change { before: &before, after: &after, difference: change }, head).await?;
+        write(plant, &deed, &change, rest, published).await?;
     }
     Ok(planned)
 }
@@ -249,22 +276,22 @@ struct Change<'a> {
 /// Writes the change: what is new is staged, and counts with the transaction that changes and removes the rest.
 async fn write(
     plant: &Plant,
-    reach: &Reach,
+    deed: &Deed,
     change: &Change<'_>,
-    (head, published): (Txn, u64),
+    rest: Txn,
+    published: u64,
 ) -> Result<(), Refusal> {
-    let deed = deed(reach, change.difference);
-    wait_if_asked(plant, &deed).await?;
-    let rest = alter(plant, change, head).await?;
+    let reach = deed.reach();
+    wait_if_asked(plant, deed).await?;
     let parts = fresh(plant, change, published).await?;
     if parts.is_empty() {
-        let Some(rest) = settle(plant, &deed, rest).await? else { return Ok(()) };
+        let Some(rest) = settle(plant, deed, rest).await? else { return Ok(()) };
         complete::commit(plant, rest).await?;
         committed(reach);
         return Ok(());
     }
     let staging = Staging::begin(plant, reach.actor().name()).await?;
-    let Some(rest) = settle(plant, &deed, rest).await? else { return staging.give_up(plant).await };
+    let Some(rest) = settle(plant, deed, rest).await? else { return staging.give_up(plant).await };
     let mut staged = Vec::new();
     for part in parts.chunks(MAX_TXN_KEYS - 1) {
         let put = |txn: Txn, new: &New| -> Result<Txn, Refusal> {
@@ -289,8 +316,24 @@ fn committed(reach: &Reach) {
     }
 }
 
-fn deed(reach: &Reach, difference: &Difference) -> Deed {
-    reach.deed("zones and conduits", &words(difference))
+/// The whole in a line, then what changes or goes, each by itself: what is made is named by the digest of the file,
+/// which the second person compares with theirs.
+fn deed(reach: &Reach, change: &Change<'_>) -> Deed {
+    let Change { before, after, difference } = change;
+    let digest = Digest::of(render(after).as_bytes());
+    let mut deed =
+        reach.deed("zones and conduits", &format!("{}; as in the file {digest}", words(difference)));
+    for name in &difference.zones_changed {
+        let (Some(old), Some(new)) = (before.zone(name), after.zone(name)) else { continue };
+        deed = deed.and(name.as_str(), &changed_fields(old, new).join("; "));
+    }
+    for name in &difference.zones_removed {
+        deed = deed.and(name.as_str(), "removed, its authorities are distrusted");
+    }
+    for conduit in &difference.conduits_changed {
+        deed = deed.and(&conduit.to_string(), &state(conduit));
+    }
+    difference.conduits_removed.iter().fold(deed, |deed, one| deed.and(&one.to_string(), "closed"))
 }
 
 /// A record that is not there yet.
@@ -317,14 +360,14 @@ async fn fresh(plant: &Plant, change: &Change<'_>, published: u64) -> Result<Vec
 
 /// Adds to `txn` what changes and removes what is there. The trust head, which every change of the graph raises,
 /// keeps it as it was read.
-async fn alter(plant: &Plant, change: &Change<'_>, mut txn: Txn) -> Result<Txn, Refusal> {
+async fn alter(plant: &Plant, reach: &Reach, change: &Change<'_>, mut txn: Txn) -> Result<Txn, Refusal> {
     let Change { before, after, difference } = change;
-    let mut stricter = false;
     for zone in difference.zones_changed.iter().filter_map(|name| after.zone(name)) {
         txn = txn.put(zone_key(&zone.name), stored(zone)?);
-        // What a verdict means, or what may boot, is another now: every device proves itself again.
-        let same = |old: &Zone| old.policy() == zone.policy();
-        stricter |= before.zone(&zone.name).is_none_or(|old| !same(old));
+    }
+    let judged_anew = judged_anew(before, after, difference);
+    for zone in &judged_anew {
+        txn = reappraised(txn, zone, reach.actor(), plant.now())?;
     }
     for conduit in &difference.conduits_changed {
         txn = txn.put(conduit_key(&conduit.from, &conduit.to, &conduit.service), stored(conduit)?);
@@ -338,12 +381,16 @@ async fn alter(plant: &Plant, change: &Change<'_>, mut txn: Txn) -> Result<Txn, 
     };
     for name in &difference.zones_removed {
         txn = txn.delete(zone_key(name));
-        for held in authorities.iter().filter(|held| held.record.zone == *name) {
+        let gone = |held: &&Held<AuthorityRecord>| {
+            held.record.zone == *name && held.record.state != AuthorityState::Distrusted
+        };
+        for held in authorities.iter().filter(gone) {
             let distrusted = held.record.turned(AuthorityState::Distrusted, plant.now());
             txn = txn.unchanged(held.key.clone(), held.version).put(held.key.clone(), stored(&distrusted)?);
         }
     }
-    if stricter {
+    // Every device proves itself again.
+    if !judged_anew.is_empty() {
         let golden = golden::current(plant).await.map_err(Refusal::internal)?;
         let head = GoldenHead { n: golden.n.saturating_add(1) };
         txn = txn.unchanged(GOLDEN, golden.version).put(GOLDEN, stored(&head)?);

@@ -27,6 +27,7 @@ pub mod outlook;
 pub mod overriding;
 pub mod people;
 pub mod reach;
+mod records;
 pub mod rollout;
 pub mod sbom;
 pub mod second;

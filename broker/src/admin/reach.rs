@@ -15,6 +15,7 @@ use policy::time::UnixTime;
 use policy::zone::Zone;
 
 use super::actor::{Actor, Demand};
+use super::people::Hands;
 use crate::audit::Event;
 use crate::plant::Plant;
 use crate::record::plant::Administrator;
@@ -106,6 +107,9 @@ impl Actor {
                 asks |= held.record.two_person;
                 versions.push((held.key, held.version));
             }
+        }
+        if self.act().demand() == Demand::ByOwners {
+            asks |= Hands::read(plant).await?.have_two_owners();
         }
         let waits = self.act().demand().waits(asks);
         Ok(Reach { actor: self.clone(), zones, versions, waits })

@@ -38,11 +38,11 @@ impl Sight {
     pub(super) fn shows(&self, event: &Event) -> bool {
         match self {
             Self::Everything => true,
-            // A conduit's subject is `from -> to service`, so that its zones stand in it as words.
+            // A conduit's subject is `from -> to service`, an authority's `zone/role`: zones stand in them as words.
             Self::Limited { who, subjects } => {
                 event.actor == *who
                     || subjects.contains(&event.actor)
-                    || event.subject.split(' ').any(|word| subjects.contains(word))
+                    || event.subject.split([' ', '/']).any(|word| subjects.contains(word))
             }
         }
     }

@@ -274,18 +274,21 @@ fn of_override(record: &OverrideRecord) -> Attention {
 
 /// Changes that wait for this very person.
 async fn of_changes(plant: &Plant, actor: &Actor) -> Result<Vec<Attention>, Refusal> {
-    let all = second::all(plant, actor).await?;
-    let mine = all.into_iter().filter(|one| second::may_approve(&one.change, &one.basis, actor));
-    let attention = mine.map(|second::Waiting { change, .. }| Attention {
-        subject: change.subject,
-        message: format!(
-            "{} asks for {}, which waits for a second person until {}",
-            change.by, change.act, change.expires
-        ),
-        next_command: format!("touchstone change show {}", change.id),
-        ..Attention::default()
-    });
-    Ok(attention.collect())
+    let mut attention = Vec::new();
+    for second::Waiting { change, basis } in second::all(plant, actor).await? {
+        if second::may_approve(plant, &change, &basis, actor).await? {
+            attention.push(Attention {
+                message: format!(
+                    "{} asks for {}, which waits for a second person until {}",
+                    change.by, change.act, change.expires
+                ),
+                next_command: format!("touchstone change show {}", change.id),
+                subject: change.subject,
+                ..Attention::default()
+            });
+        }
+    }
+    Ok(attention)
 }
 
 fn of_certificates(actor: &Actor, issuing: UnixTime, now: UnixTime) -> Vec<Attention> {

@@ -4,16 +4,18 @@
 //! reads zones and conduits is committed only on exactly what it read.
 
 use std::collections::BTreeSet;
-use std::slice;
+use std::{iter, slice};
 
 use policy::appraisal::policy::Mode;
 use policy::id::ZoneName;
+use policy::time::UnixTime;
 use policy::zone::subnet::MAX_SUBNETS;
 use policy::zone::{Conduit, Role, Segmentation, SoftwareKeys, Subnet, Zone};
 
 use super::Actor;
 use super::bounds::{MAX_REASON, printable};
 use super::change::{Draft, Seen, commit};
+use super::conduit;
 use super::device::no_zone;
 use super::reach::Scope;
 use super::second::enough_people;
@@ -23,8 +25,8 @@ use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::zone::{
-    AUTHORITY, AuthorityRecord, AuthorityState, RevokedCertificate, authority_prefix, conduit_key,
-    revoked_prefix, zone_key,
+    AUTHORITY, AuthorityRecord, AuthorityState, Reappraisal, RevokedCertificate, authority_prefix,
+    reappraisal_key, revoked_prefix, zone_key,
 };
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
@@ -131,7 +133,12 @@ async fn change(
     settings: &Settings,
     dry_run: bool,
 ) -> Result<Draft<Zone>, Refusal> {
-    let reach = actor.reach(plant, slice::from_ref(name)).await?;
+    let txn = trust::raise(plant, Txn::new(), plant.now()).await?;
+    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    let accepted = accepted(&known, name, settings);
+    let touched: Vec<ZoneName> =
+        iter::once(name).chain(accepted.iter().map(|one| &one.to)).cloned().collect();
+    let reach = actor.reach(plant, &touched).await?;
     let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(name)).await?;
     let present = as_seen(held.as_ref());
     present.expected(
@@ -151,10 +158,11 @@ async fn change(
     if zone.two_person && !record.two_person {
         enough_people(plant, &record).await?;
     }
-    let mut txn = Txn::new().unchanged(key.clone(), version).put(key, stored(&zone)?);
+    let mut txn = txn.unchanged(key.clone(), version).put(key, stored(&zone)?);
     let mut told = Vec::new();
     if zone.mode != record.mode {
-        txn = change_mode(plant, txn, &zone, settings.accept_observed).await?;
+        txn = change_mode(plant, txn, &known, &zone, &accepted).await?;
+        txn = reappraised(txn, &zone, actor, plant.now())?;
         told.push(match zone.mode {
             Mode::Enforce => "enforces from now on".to_owned(),
             Mode::Observe => "only observes from now on".to_owned(),
@@ -174,21 +182,39 @@ async fn change(
         told.push(people.to_owned());
     }
     told.extend((!settings.reason.is_empty()).then(|| settings.reason.clone()));
-    Ok(Draft::unless(dry_run, zone, txn, reach.deed(name.as_str(), &told.join("; "))))
+    let deed = reach.deed(name.as_str(), &told.join("; "));
+    let deed = accepted.iter().fold(deed, |deed, one| deed.and(&one.to_string(), &conduit::state(one)));
+    Ok(Draft::unless(dry_run, zone, txn, deed))
+}
+
+/// Conduits that must accept that the zone observes, as they are once they do: those into zones that enforce. They
+/// are these zones' concern too.
+fn accepted(known: &Segmentation, name: &ZoneName, settings: &Settings) -> Vec<Conduit> {
+    if !settings.accept_observed || settings.mode != Some(Mode::Observe) {
+        return Vec::new();
+    }
+    let enforces = |zone: &ZoneName| known.zone(zone).is_some_and(|zone| zone.mode == Mode::Enforce);
+    let refused = |one: &&Conduit| one.from == *name && !one.accept_observed && enforces(&one.to);
+    let refused = known.conduits().iter().filter(refused);
+    refused.map(|one| Conduit { accept_observed: true, ..one.clone() }).collect()
 }
 
 /// A zone that begins to enforce, or ends it: conduits must still fit, and every device proves itself again, since
 /// what a verdict means has changed.
-async fn change_mode(plant: &Plant, txn: Txn, zone: &Zone, accept_observed: bool) -> Result<Txn, Refusal> {
-    let mut txn = trust::raise(plant, txn, plant.now()).await?;
-    let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+async fn change_mode(
+    plant: &Plant,
+    mut txn: Txn,
+    known: &Segmentation,
+    zone: &Zone,
+    accepted: &[Conduit],
+) -> Result<Txn, Refusal> {
     let zones = known.zones().map(|other| if other.name == zone.name { zone } else { other }).cloned();
-    let mut conduits = known.conduits().to_vec();
-    for conduit in conduits.iter_mut().filter(|conduit| accept_observed && conduit.from == zone.name) {
-        conduit.accept_observed = true;
-        txn = txn.put(conduit_key(&conduit.from, &conduit.to, &conduit.service), stored(conduit)?);
+    let others =
+        known.conduits().iter().filter(|one| !accepted.iter().any(|other| conduit::same(one, other)));
+    fitting(zones.collect(), others.chain(accepted).cloned().collect())?;
+    for one in accepted {
+        txn = txn.put(conduit::key(one), stored(one)?);
     }
-    fitting(zones.collect(), conduits)?;
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
     let head = GoldenHead { n: golden.n.saturating_add(1) };
     Ok(txn.unchanged(GOLDEN, golden.version).put(GOLDEN, stored(&head)?))
@@ -219,6 +245,15 @@ async fn confine(plant: &Plant, txn: Txn, zone: &Zone) -> Result<Txn, Refusal> {
         txn = txn.absent(key.clone()).put(key, stored(&authority)?);
     }
     Ok(txn)
+}
+
+/// Lets whoever holds certificates in `zone` be judged by its new rules: one who is away does not prove itself again.
+pub(super) fn reappraised(txn: Txn, zone: &Zone, actor: &Actor, at: UnixTime) -> Result<Txn, Refusal> {
+    if zone.mode == Mode::Observe {
+        return Ok(txn);
+    }
+    let change = Reappraisal { zone: zone.name.clone(), at, by: actor.name().to_owned() };
+    Ok(txn.put(reappraisal_key(&zone.name), stored(&change)?))
 }
 
 /// Zones and conduits that fit together; every fault is told at once.

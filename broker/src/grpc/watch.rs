@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use policy::digest::Digest;
+use policy::reference::release::ReleaseId;
 use policy::time::UnixTime;
 use proto::v1::watch_event::Event;
 use proto::v1::watch_server::Watch;
@@ -23,10 +24,10 @@ use crate::plant::Plant;
 use crate::ports::random;
 use crate::record::Held;
 use crate::record::device::Device;
-use crate::rollout::wanted::wanted;
+use crate::rollout::wanted::wanted_of;
 use crate::session::Refusal;
 use crate::session::standing::{Ask, Standing, standing, unanswered};
-use crate::trust;
+use crate::trust::{self, trust_set};
 
 /// Seconds between signs of life.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -170,15 +171,15 @@ impl Stream {
                 drop(self.send.try_send(Err(refused)));
                 Err(End::Told)
             }
-            Standing::Holds { device, ask } => {
-                self.ask(device, ask).await?;
-                self.wanted().await?;
-                self.trust().await
+            Standing::Holds { device, running, ask } => {
+                self.ask(&device, ask).await?;
+                self.wanted(&device.record, &running).await?;
+                self.trust(&device.record).await
             }
         }
     }
 
-    async fn ask(&mut self, device: Box<Held<Device>>, ask: Option<Ask>) -> Result<(), End> {
+    async fn ask(&mut self, device: &Held<Device>, ask: Option<Ask>) -> Result<(), End> {
         let answered = |asked: &Asked| asked.device.record.counter != device.record.counter;
         if self.asked.as_ref().is_some_and(answered) {
             (self.asked, self.excused) = (None, 0);
@@ -193,7 +194,7 @@ impl Stream {
         let deadline = self.plant.now().plus(ANSWER);
         let alarm = Instant::now() + Duration::from_secs(ANSWER);
         let turned_away = self.plant.turned_away.load(Ordering::Relaxed);
-        self.asked = Some(Asked { device, deadline, alarm, turned_away });
+        self.asked = Some(Asked { device: Box::new(device.clone()), deadline, alarm, turned_away });
         self.put(Event::AttestNow(v1::AttestNow { reason: ask.words().to_owned(), deadline: deadline.0 }))
     }
 
@@ -235,8 +236,8 @@ impl Stream {
     }
 
     /// Says what is wanted of the device, once for each release.
-    async fn wanted(&mut self) -> Result<(), End> {
-        let wanted = wanted(&self.plant, self.peer.id.device()).await?;
+    async fn wanted(&mut self, device: &Device, running: &[ReleaseId]) -> Result<(), End> {
+        let wanted = wanted_of(&self.plant, device, running).await?;
         if let Some(new) = wanted.filter(|new| self.wanted.as_ref() != Some(new)) {
             self.put(Event::Wanted(new.clone()))?;
             self.wanted = Some(new);
@@ -245,20 +246,17 @@ impl Stream {
     }
 
     /// Sends the trust set if its content is another than the device has.
-    async fn trust(&mut self) -> Result<(), End> {
+    async fn trust(&mut self, device: &Device) -> Result<(), End> {
         let view = trust::view(&self.plant).await.map_err(Refusal::internal)?;
-        let sequence = view.sequence(self.plant.keys.load().epoch);
-        if sequence <= self.sequence {
+        if view.sequence(self.plant.keys.load().epoch) <= self.sequence {
             return Ok(());
         }
-        let name = self.peer.id.device();
-        let content = trust::content(&self.plant, name).await.map_err(Refusal::internal)?;
-        if self.content == Some(content) {
+        let set = trust_set(&self.plant, device).await.map_err(Refusal::internal)?;
+        if self.content == Some(set.content()) {
             return Ok(());
         }
-        let signed = trust::signed(&self.plant, name).await.map_err(Refusal::internal)?;
-        self.put(Event::Trust(signed))?;
-        (self.sequence, self.content) = (sequence, Some(content));
+        self.put(Event::Trust(set.signed(&self.plant).map_err(Refusal::internal)?))?;
+        (self.sequence, self.content) = (set.sequence(), Some(set.content()));
         Ok(())
     }
 

@@ -288,6 +288,7 @@ fn owner_records(
         created: now,
         zones: None,
         not_after: validity.not_after,
+        let_in_by: None,
     };
     let release_key = AuthorityKey::generate()?;
     let record = ReleaseKeyRecord {

@@ -205,6 +205,7 @@ fn owner(
         created: now,
         zones: None,
         not_after,
+        let_in_by: None,
     };
     Ok((owner, key, pem("CERTIFICATE", &leaf) + &pem("CERTIFICATE", issuing.certificate())))
 }

@@ -35,6 +35,9 @@ pub struct Invitation {
     pub since: UnixTime,
     /// Plant epoch it was made in: a restore voids it.
     pub epoch: u64,
+    /// The second owner who approved it; none: one owner alone invites.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
 }
 
 impl Record for Invitation {

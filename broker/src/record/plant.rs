@@ -157,6 +157,10 @@ pub struct Administrator {
     pub zones: Option<BTreeSet<ZoneName>>,
     /// When the certificate ends.
     pub not_after: UnixTime,
+    /// The owner who alone let them in. None: two owners did, or nobody has to vouch for them; not known of one who
+    /// came to a broker before it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub let_in_by: Option<String>,
 }
 
 /// How long the certificates of administrators lived of which version 1 of the record does not say when they end.

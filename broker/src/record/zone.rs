@@ -23,6 +23,9 @@ pub const AUTHORITY: &str = "authority/";
 /// Prefix of revoked certificates.
 pub const REVOKED: &str = "revoked/";
 
+/// Prefix of changes of rules that have not reached every device yet.
+pub const REAPPRAISAL: &str = "reappraisal/";
+
 impl Record for Zone {
     /// 2: it says whether it allows software keys. 3: and whether changes need two people. 4: and what it is for.
     const VERSION: u32 = 4;
@@ -44,6 +47,22 @@ impl Record for Conduit {
     fn upgrade(from: u32, data: Value) -> Option<Value> {
         (from == 1).then_some(data)
     }
+}
+
+/// Other rules of a zone, until whoever holds certificates in it was judged by them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reappraisal {
+    /// The zone.
+    pub zone: ZoneName,
+    /// Since when its rules hold.
+    pub at: UnixTime,
+    /// Who changed them.
+    pub by: String,
+}
+
+impl Record for Reappraisal {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "change of rules";
 }
 
 /// One generation of one of a zone's two authorities.
@@ -140,6 +159,12 @@ pub const fn role_name(role: Role) -> &'static str {
         Role::Caller => "caller",
         Role::Listener => "listener",
     }
+}
+
+/// Key of a zone's change of rules.
+#[must_use]
+pub fn reappraisal_key(zone: &ZoneName) -> String {
+    format!("{REAPPRAISAL}{zone}")
 }
 
 /// Key of a zone.

@@ -15,8 +15,8 @@ use crate::golden::{self, Golden};
 use crate::grpc::peer::DevicePeer;
 use crate::plant::Plant;
 use crate::record::device::{Attested, Decision, Device, Tpm, attested_key, device_key, ek_key};
-use crate::record::zone::{AUTHORITY, AuthorityRecord, revoked_key, zone_key};
-use crate::record::{Held, fetch, list, stored};
+use crate::record::zone::{revoked_key, zone_key};
+use crate::record::{Held, fetch, stored};
 use crate::rollout::wanted::wanted;
 use crate::store::Txn;
 use crate::trust;
@@ -51,6 +51,8 @@ pub enum Standing {
     Holds {
         /// The device.
         device: Box<Held<Device>>,
+        /// The releases that it last proved to run.
+        running: Vec<ReleaseId>,
         /// Why it should attest now.
         ask: Option<Ask>,
     },
@@ -73,19 +75,18 @@ pub async fn standing(plant: &Plant, peer: &DevicePeer) -> Result<Standing, Refu
         return why(plant, &device.record).await;
     }
     let attested: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(name)).await?;
+    let running = attested.as_ref().map(|held| held.record.running()).unwrap_or_default();
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
     let ask = if device.record.asked > device.record.answered {
         Some(Ask::Administrator)
     } else {
         match &attested {
             Some(held) if held.record.golden == golden.n => None,
-            Some(held) if held.record.running().iter().any(|id| withdrawn(&golden, id)) => {
-                Some(Ask::Withdrawn)
-            }
+            Some(_) if running.iter().any(|id| withdrawn(&golden, id)) => Some(Ask::Withdrawn),
             Some(_) | None => Some(Ask::Golden),
         }
     };
-    Ok(Standing::Holds { device: Box::new(device), ask })
+    Ok(Standing::Holds { device: Box::new(device), running, ask })
 }
 
 fn withdrawn(golden: &Golden, release: &ReleaseId) -> bool {
@@ -96,11 +97,9 @@ fn withdrawn(golden: &Golden, release: &ReleaseId) -> bool {
 /// Whether the certificate of the connection was revoked.
 async fn revoked(plant: &Plant, peer: &DevicePeer) -> Result<bool, Refusal> {
     let Some(serial) = crate::ca::Serial::from_hex(&peer.serial) else { return Ok(true) };
-    let prefix = format!("{AUTHORITY}{}/", peer.zone);
-    let authorities: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), &prefix).await?;
-    for held in authorities {
-        let record = held.record;
-        let key = revoked_key(&record.zone, record.role, record.generation, serial);
+    let view = trust::view(plant).await.map_err(Refusal::internal)?;
+    for (role, generation) in view.generations(&peer.zone) {
+        let key = revoked_key(&peer.zone, *role, *generation, serial);
         if plant.store.get(&key).await?.is_some() {
             return Ok(true);
         }

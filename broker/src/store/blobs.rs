@@ -2,13 +2,14 @@
 //!
 //! For: `blobs/ab/cdef...`, named by the SHA-256 of their bytes. Put the blob first, then the record that
 //! names it; a blob that no record names is swept by whoever owns the records. What gets smaller by it is
-//! stored deflated, as `cdef....z`; the digest is always of the bytes as they were put.
+//! stored packed, as `cdef....lz4`; the digest is always of the bytes as they were put. Older brokers deflated
+//! instead, as `cdef....z`, which is read as before.
 //! Promises: when `put` answers, the file survives a power cut; `fetch` gives exactly the bytes that were
 //! put, or refuses; a crash leaves no half-written blob under a digest's name.
 //! Does not promise: a lock. One process uses a folder, the one that holds the store beside it.
 
 use super::Digest;
-use miniz_oxide::deflate::compress_to_vec;
+use lz4_flex::block::{compress_prepend_size, decompress, uncompressed_size};
 use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_with_limit};
 use policy::digest::ParseDigestError;
 use std::{
@@ -34,11 +35,53 @@ const TEMPORARY: &str = "tmp-";
 /// Hex digits of the digest that name the subfolder.
 const SHARD_DIGITS: usize = 2;
 
-/// Ends the name of a file whose content is deflated.
-const DEFLATED: &str = ".z";
+/// How the bytes of a blob lie in their file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As they were put.
+    Whole,
+    /// Their number in four bytes, least first, then one LZ4 block: a plan unpacks the logs of a whole fleet, and each
+    /// attestation packs one.
+    Packed,
+    /// Deflated (RFC 1951), by an older broker.
+    Deflated,
+}
 
-/// Effort of deflating, 0 to 10: each attestation pays for it, and logs repeat themselves enough for the least.
-const EFFORT: u8 = 1;
+impl Form {
+    /// Every form, the most frequent first: only logs get smaller.
+    const ALL: [Self; 3] = [Self::Whole, Self::Packed, Self::Deflated];
+
+    /// What it ends the name of the file with.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Whole => "",
+            Self::Packed => ".lz4",
+            Self::Deflated => ".z",
+        }
+    }
+
+    /// The bytes that `held` stands for, at most `max`, however many it claims.
+    fn unpacked(self, path: &Path, held: Vec<u8>, max: usize) -> Result<Vec<u8>, FetchError> {
+        let too_large = || FetchError::TooLarge { path: path.to_owned(), max };
+        let altered = || FetchError::Altered { path: path.to_owned() };
+        match self {
+            Self::Whole => Ok(held),
+            Self::Packed => {
+                let (length, block) = uncompressed_size(&held).map_err(|_| altered())?;
+                if length > max.min(MAX_BLOB) {
+                    return Err(too_large());
+                }
+                decompress(block, length).map_err(|_| altered())
+            }
+            Self::Deflated => {
+                decompress_to_vec_with_limit(&held, max.min(MAX_BLOB)).map_err(|error| match error.status {
+                    TINFLStatus::HasMoreOutput => too_large(),
+                    _ => altered(),
+                })
+            }
+        }
+    }
+}
 
 /// The folder of blobs.
 #[derive(Debug, Clone)]
@@ -175,15 +218,7 @@ impl Blobs {
 
     fn remove_now(&self, digest: &Digest) -> Result<(), BlobIoError> {
         let path = self.path(digest);
-        for path in [deflated(&path), path] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed("remove", &path)(error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        Form::ALL.into_iter().try_for_each(|form| remove_file(&formed(&path, form)))
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -202,13 +237,14 @@ impl Blobs {
         let shard = path.parent().unwrap_or(&self.folder);
         // A file that was altered since is written anew.
         if self.fetch_now(&digest, bytes.len()).is_err() {
-            let small = compress_to_vec(bytes, EFFORT);
-            let (bytes, path) = if small.len() < bytes.len() {
-                (small.as_slice(), deflated(&path))
-            } else {
-                (bytes, path.clone())
-            };
-            self.write(bytes, shard, &path).map_err(PutError::Io)?;
+            let small = compress_prepend_size(bytes);
+            let (bytes, form) =
+                if small.len() < bytes.len() { (&*small, Form::Packed) } else { (bytes, Form::Whole) };
+            self.write(bytes, shard, &formed(&path, form)).map_err(PutError::Io)?;
+            // What was altered must not be found before it.
+            for other in Form::ALL.into_iter().filter(|other| *other != form) {
+                remove_file(&formed(&path, other)).map_err(PutError::Io)?;
+            }
         }
         // Also for a file that was there: whoever renamed it may not have come to this line yet.
         sync_folder(shard).map_err(PutError::Io)?;
@@ -231,15 +267,17 @@ impl Blobs {
     /// [`fetch`](Self::fetch) on this thread, which waits for the disk.
     pub(crate) fn fetch_now(&self, digest: &Digest, max: usize) -> Result<Vec<u8>, FetchError> {
         let path = self.path(digest);
-        let small = deflated(&path);
-        let (path, bytes) = match read_bounded(&small, max) {
-            Err(FetchError::Missing { .. }) => (path.clone(), read_bounded(&path, max)?),
-            read => (small.clone(), inflated(&small, &read?, max)?),
-        };
-        if Digest::of(&bytes) != *digest {
-            return Err(FetchError::Altered { path });
+        for form in Form::ALL {
+            let path = formed(&path, form);
+            // In another form than whole it is only kept where that is shorter.
+            let held = match read_bounded(&path, max) {
+                Err(FetchError::Missing { .. }) => continue,
+                read => read?,
+            };
+            let bytes = form.unpacked(&path, held, max)?;
+            return if Digest::of(&bytes) == *digest { Ok(bytes) } else { Err(FetchError::Altered { path }) };
         }
-        Ok(bytes)
+        Err(FetchError::Missing { path })
     }
 
     fn list_now(&self) -> Result<Vec<Digest>, BlobIoError> {
@@ -258,17 +296,26 @@ impl Blobs {
 fn named(shard: &Path, path: &Path) -> Result<Digest, ParseDigestError> {
     let text = |path: &Path| path.file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
     let name = text(path);
-    format!("{}{}", text(shard), name.strip_suffix(DEFLATED).unwrap_or(&name)).parse()
+    let packed = [Form::Packed, Form::Deflated].iter().find_map(|form| name.strip_suffix(form.suffix()));
+    format!("{}{}", text(shard), packed.unwrap_or(&name)).parse()
 }
 
-/// Where the deflated form of the file at `path` is.
-fn deflated(path: &Path) -> PathBuf {
+/// The file at `path` in another form.
+fn formed(path: &Path, form: Form) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(DEFLATED);
+    name.push(form.suffix());
     name.into()
 }
 
-/// The content of a file of at most `max` bytes. A deflated one is smaller than what it stands for.
+/// Removes a file; one that is not there is no error.
+fn remove_file(path: &Path) -> Result<(), BlobIoError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The content of a file of at most `max` bytes.
 fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, FetchError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -287,14 +334,6 @@ fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, FetchError> {
         return Err(FetchError::TooLarge { path: path.to_owned(), max });
     }
     Ok(bytes)
-}
-
-/// Inflates at most `max` bytes, however much the file claims to hold.
-fn inflated(path: &Path, bytes: &[u8], max: usize) -> Result<Vec<u8>, FetchError> {
-    decompress_to_vec_with_limit(bytes, max.min(MAX_BLOB)).map_err(|error| match error.status {
-        TINFLStatus::HasMoreOutput => FetchError::TooLarge { path: path.to_owned(), max },
-        _ => FetchError::Altered { path: path.to_owned() },
-    })
 }
 
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> BlobIoError + use<'a> {
@@ -323,6 +362,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use miniz_oxide::deflate::compress_to_vec;
     use std::os::unix::fs::PermissionsExt;
     use tempfile::TempDir;
 
@@ -401,23 +441,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_repeats_itself_is_stored_deflated_and_inflated_within_bounds() {
+    async fn what_repeats_itself_is_stored_packed_and_unpacked_within_bounds() {
         let (root, blobs) = open();
         let log = b"EV_EFI_BOOT_SERVICES_APPLICATION ".repeat(1_000);
         let digest = blobs.put(log.clone()).await.unwrap();
         assert_eq!(digest, Digest::of(&log), "of the bytes as they were put");
-        let small = deflated(&blobs.path(&digest));
+        let small = formed(&blobs.path(&digest), Form::Packed);
         assert!(fs::metadata(&small).unwrap().len() < 1_000);
         assert!(!blobs.path(&digest).exists());
         assert_eq!(Blobs::open(root.path()).unwrap().fetch(digest, log.len()).await.unwrap(), log);
         let error = blobs.fetch(digest, log.len() - 1).await.unwrap_err();
         assert!(matches!(error, FetchError::TooLarge { .. }), "{error}");
 
-        fs::write(&small, compress_to_vec(b"another", EFFORT)).unwrap();
-        for altered in [compress_to_vec(b"another", EFFORT), b"no deflate stream".to_vec()] {
+        let whole = fs::read(&small).unwrap();
+        let promises_more = [&u32::MAX.to_le_bytes()[..], &whole[4..]].concat();
+        fs::write(&small, promises_more).unwrap();
+        let error = blobs.fetch(digest, MAX_BLOB).await.unwrap_err();
+        assert!(matches!(error, FetchError::TooLarge { .. }), "no room is made for it: {error}");
+        let promises_less = [&7_u32.to_le_bytes()[..], &whole[4..]].concat();
+        let cut = whole[..whole.len() - 1].to_vec();
+        for altered in [compress_prepend_size(b"another"), b"no block".to_vec(), promises_less, cut, vec![1]]
+        {
             fs::write(&small, altered).unwrap();
             let error = blobs.fetch(digest, log.len()).await.unwrap_err();
-            assert!(matches!(&error, FetchError::Altered { path } if *path == small), "{error}");
+            assert!(
+                matches!(&error, FetchError::Altered { path } | FetchError::TooLarge { path, .. } if *path == small),
+                "{error}"
+            );
         }
         blobs.put(log.clone()).await.unwrap();
         assert_eq!(blobs.fetch(digest, log.len()).await.unwrap(), log);
@@ -430,12 +480,24 @@ mod tests {
         let (_root, blobs) = open();
         let log = vec![7; 1_000];
         let digest = blobs.put(log.clone()).await.unwrap();
-        fs::remove_file(deflated(&blobs.path(&digest))).unwrap();
-        fs::write(blobs.path(&digest), &log).unwrap();
-        assert_eq!(blobs.fetch(digest, 1_000).await.unwrap(), log);
-        assert_eq!(blobs.list().await.unwrap(), [digest]);
-        blobs.put(log).await.unwrap();
-        assert!(!deflated(&blobs.path(&digest)).exists(), "nothing is stored twice");
+        let path = blobs.path(&digest);
+        for (form, held) in [(Form::Whole, log.clone()), (Form::Deflated, compress_to_vec(&log, 1))] {
+            fs::remove_file(formed(&path, Form::Packed)).unwrap();
+            let old = formed(&path, form);
+            fs::write(&old, held).unwrap();
+            assert_eq!(blobs.fetch(digest, 1_000).await.unwrap(), log);
+            let error = blobs.fetch(digest, 999).await.unwrap_err();
+            assert!(matches!(error, FetchError::TooLarge { max: 999, .. }), "{error}");
+            assert_eq!(blobs.list().await.unwrap(), [digest]);
+            blobs.put(log.clone()).await.unwrap();
+            assert!(!formed(&path, Form::Packed).exists(), "nothing is stored twice");
+
+            fs::write(&old, "damaged").unwrap();
+            assert!(matches!(blobs.fetch(digest, 1_000).await, Err(FetchError::Altered { .. })));
+            blobs.put(log.clone()).await.unwrap();
+            assert!(!old.exists(), "what is written anew takes its place");
+            assert_eq!(blobs.fetch(digest, 1_000).await.unwrap(), log);
+        }
     }
 
     #[tokio::test]

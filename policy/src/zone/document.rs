@@ -26,32 +26,48 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::conduit::Conduit;
 use super::function::Function;
-use super::model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone, ZoneFault};
+use super::model::{
+    IntraZone, MAX_CONDUITS, MAX_ZONES, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone, ZoneFault,
+};
 use super::schedule::Schedule;
 use super::span::Span;
 use super::subnet::Subnet;
-use crate::appraisal::claims::{Claim, ClaimValue, LeastClaims, Tier};
+use crate::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use crate::appraisal::policy::Mode;
 use crate::id::{ProductName, ServiceName, ZoneName};
 use crate::time::UnixTime;
 
 /// Longest document in bytes: a thousand zones with ten conduits each, of a hundred bytes.
 pub const MAX_DOCUMENT: usize = 2 * 1024 * 1024;
+/// Faults that are told; whoever has more mends these first.
+const MAX_FAULTS: usize = 100;
 /// The layout that this version reads and writes.
 const SCHEMA: u64 = 1;
 
 /// What is wrong with a document; each line names its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct DocumentFaults(Vec<String>);
+pub struct DocumentFaults {
+    told: Vec<String>,
+    left_out: usize,
+}
+
+impl DocumentFaults {
+    fn one(fault: String) -> Self {
+        Self { told: vec![fault], left_out: 0 }
+    }
+}
 
 impl fmt::Display for DocumentFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the zones' file has {} fault(s)\n{}", self.0.len(), self.0.join("\n"))
+        let Self { told, left_out } = self;
+        let more = if *left_out > 0 { format!("\nand {left_out} more") } else { String::new() };
+        write!(f, "the zones' file has {} fault(s)\n{}{more}", told.len() + left_out, told.join("\n"))
     }
 }
 
@@ -102,10 +118,17 @@ const fn critical() -> NameConstraint {
     NameConstraint::Critical
 }
 
-/// The worst tier that is accepted.
+/// The worst that is accepted: a tier, or the value itself where it is neither end of one.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Least {
+    Tier(LeastTier),
+    Value(i8),
+}
+
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Least {
+enum LeastTier {
     Affirming,
     Warning,
 }
@@ -145,10 +168,11 @@ impl From<Written> for String {
 
 /// Reads a document.
 pub fn parse(text: &str) -> Result<Segmentation, DocumentFaults> {
-    let refuse = |fault: String| Err(DocumentFaults(vec![fault]));
+    let refuse = |fault: String| Err(DocumentFaults::one(fault));
     if text.len() > MAX_DOCUMENT {
         return refuse(format!("it has {} bytes; {MAX_DOCUMENT} are allowed", text.len()));
     }
+    fits(text).map_err(DocumentFaults::one)?;
     let document: Document<Spanned<ZoneEntry>, Spanned<ConduitEntry>> = match toml::from_str(text) {
         Ok(document) => document,
         Err(error) => {
@@ -188,7 +212,20 @@ pub fn parse(text: &str) -> Result<Segmentation, DocumentFaults> {
         }
     }
     faults.sort();
-    Err(DocumentFaults(faults.into_iter().map(|(at, fault)| placed(text, at, &fault)).collect()))
+    let left_out = faults.len().saturating_sub(MAX_FAULTS);
+    let told = faults.into_iter().take(MAX_FAULTS).map(|(at, fault)| placed(text, at, &fault)).collect();
+    Err(DocumentFaults { told, left_out })
+}
+
+/// Counts before anything is read closely: each entry may hold a schedule, and each schedule a time zone.
+fn fits(text: &str) -> Result<(), String> {
+    let Ok(document) = toml::from_str::<Document<IgnoredAny, IgnoredAny>>(text) else { return Ok(()) };
+    let counts =
+        [("zones", document.zone.len(), MAX_ZONES), ("conduits", document.conduit.len(), MAX_CONDUITS)];
+    let over = counts.into_iter().find(|(_, count, most)| count > most);
+    over.map_or(Ok(()), |(what, count, most)| {
+        Err(format!("it has {count} {what}; a plant has at most {most}"))
+    })
 }
 
 fn place(fault: &ZoneFault, places: &BTreeMap<String, usize>) -> usize {
@@ -219,8 +256,9 @@ fn zone(entry: ZoneEntry) -> Result<Zone, String> {
         Timing::new(entry.reattest_every.0, entry.outlive_broker.0, entry.silent_after.map(|span| span.0))
             .map_err(|error| format!("zone {}: {error}", entry.name))?;
     let worst = |least| match least {
-        Least::Affirming => ClaimValue::AFFIRMING,
-        Least::Warning => ClaimValue::WARNING,
+        Least::Tier(LeastTier::Affirming) => ClaimValue::AFFIRMING,
+        Least::Tier(LeastTier::Warning) => ClaimValue::WARNING,
+        Least::Value(value) => ClaimValue(value),
     };
     let least = entry
         .least
@@ -248,6 +286,17 @@ impl From<ConduitEntry> for Conduit {
     }
 }
 
+/// The fields in which two zones differ, each as `field: old -> new`, as the document writes them.
+#[must_use]
+pub fn changed_fields(old: &Zone, new: &Zone) -> Vec<String> {
+    let fields = |zone: &Zone| toml::Table::try_from(zone_entry(zone)).unwrap_or_default();
+    let (old, new) = (fields(old), fields(new));
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let shown = |value: Option<&toml::Value>| value.map_or_else(|| "none".to_owned(), ToString::to_string);
+    let differ = names.into_iter().filter(|name| old.get(*name) != new.get(*name));
+    differ.map(|name| format!("{name}: {} -> {}", shown(old.get(name)), shown(new.get(name)))).collect()
+}
+
 /// Writes the document that [`parse`] reads as this graph.
 #[must_use]
 pub fn render(plant: &Segmentation) -> String {
@@ -263,8 +312,11 @@ pub fn render(plant: &Segmentation) -> String {
 fn zone_entry(zone: &Zone) -> ZoneEntry {
     let timing = &zone.timing;
     let silent = Span(timing.silent_after());
-    let tier =
-        |value: ClaimValue| if value.tier() == Tier::Warning { Least::Warning } else { Least::Affirming };
+    let worst = |value: ClaimValue| match value {
+        ClaimValue::AFFIRMING => Least::Tier(LeastTier::Affirming),
+        ClaimValue::WARNING => Least::Tier(LeastTier::Warning),
+        ClaimValue(value) => Least::Value(value),
+    };
     ZoneEntry {
         name: zone.name.clone(),
         function: zone.function,
@@ -279,7 +331,7 @@ fn zone_entry(zone: &Zone) -> ZoneEntry {
         software_keys: zone.software_keys,
         two_person: zone.two_person,
         subnets: zone.subnets.clone(),
-        least: Some(zone.least.iter().map(|(claim, value)| (claim, tier(value))).collect()),
+        least: Some(zone.least.iter().map(|(claim, value)| (claim, worst(value))).collect()),
     }
 }
 

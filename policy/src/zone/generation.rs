@@ -18,6 +18,9 @@ use crate::time::UnixTime;
 /// Longest life of a certificate in seconds, whatever its zone said when it was issued.
 const LONGEST_CERTIFICATE: u64 = MAX_OUTLIVE + MAX_OUTLIVE / 2;
 
+/// Most generations of one authority that are in trust files: one that signs, the next, and one of before.
+pub const MAX_GENERATIONS: usize = 3;
+
 /// Where a generation is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -54,6 +57,8 @@ pub struct Generation {
 pub enum Step {
     /// Make the next generation.
     Prepare,
+    /// Make one that signs at once: none does, as after a backup was restored from before the last was distrusted.
+    Replace,
     /// Let this one sign, and the one that signs now grow old.
     Activate {
         /// Its number.
@@ -85,8 +90,10 @@ pub fn next_step(
     if let Some(old) = of(GenerationState::Old).find(|one| now >= one.since.plus(LONGEST_CERTIFICATE)) {
         return Some(Step::Forget(old.number));
     }
-    let active = of(GenerationState::Active).max_by_key(|one| one.number);
-    active.filter(|one| is_ripe(one, now)).map(|_| Step::Prepare)
+    match of(GenerationState::Active).max_by_key(|one| one.number) {
+        Some(active) => is_ripe(active, now).then_some(Step::Prepare),
+        None => (!generations.is_empty()).then_some(Step::Replace),
+    }
 }
 
 /// Whether half of its life is over.

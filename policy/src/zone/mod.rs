@@ -25,7 +25,7 @@ pub use admission::{Admission, Trusted, decide};
 pub use authorize::authorize;
 pub use conduit::Conduit;
 pub use function::Function;
-pub use generation::{Generation, GenerationState, Step, next_step};
+pub use generation::{Generation, GenerationState, MAX_GENERATIONS, Step, next_step};
 pub use hours::Hours;
 pub use inspection::{Member, Spot, SpotKind, inspect};
 pub use model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone};

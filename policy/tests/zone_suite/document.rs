@@ -7,7 +7,7 @@ use policy::appraisal::policy::Mode;
 use policy::time::UnixTime;
 use policy::zone::Conduit;
 use policy::zone::difference::{Difference, peer_changes};
-use policy::zone::document::{MAX_DOCUMENT, parse, render};
+use policy::zone::document::{MAX_DOCUMENT, changed_fields, parse, render};
 use policy::zone::function::Function;
 use policy::zone::inspection::Member;
 use policy::zone::model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone};
@@ -208,4 +208,35 @@ fn a_change_says_who_gains_and_who_loses() {
     let difference = Difference::between(&before, &after);
     assert_eq!((difference.conduits_changed.len(), difference.conduits_made.len()), (1, 0));
     assert!(Difference::between(&before, &before).is_empty());
+}
+
+#[test]
+fn a_file_of_too_much_is_refused_before_it_is_read_closely() {
+    let conduits = vec!["{from=\"a\",to=\"a\",service=\"c\"}"; 10_001].join(",");
+    let text = format!("schema = 1\nconduit = [{conduits}]\n");
+    let refused = parse(&text).unwrap_err().to_string();
+    assert_eq!(refused, "the zones' file has 1 fault(s)\nit has 10001 conduits; a plant has at most 10000");
+    let few = vec!["{from=\"a\",to=\"a\",service=\"c\"}"; 500].join(",");
+    let refused = parse(&format!("schema = 1\nconduit = [{few}]\n")).unwrap_err().to_string();
+    let last = refused.lines().last().unwrap();
+    assert!(refused.lines().count() == 102 && last.starts_with("and ") && last.ends_with(" more"), "{last}");
+}
+
+#[test]
+fn a_claim_between_two_tiers_is_written_as_it_is() {
+    let text = PLANT.replacen("mode = \"enforce\"", "mode = \"enforce\"\nleast = { executables = 2 }", 1);
+    let plant = parse(&text).unwrap();
+    assert!(render(&plant).contains("executables = 2"), "{}", render(&plant));
+    assert_eq!(parse(&render(&plant)).unwrap(), plant);
+}
+
+#[test]
+fn what_changes_of_a_zone_is_told_field_by_field() {
+    let old = parse(PLANT).unwrap();
+    let (old, mut new) = (old.zones().next().unwrap().clone(), old.zones().next().unwrap().clone());
+    assert!(changed_fields(&old, &new).is_empty());
+    new.two_person = !old.two_person;
+    new.mode = Mode::Observe;
+    let told = changed_fields(&old, &new);
+    assert_eq!(told, ["mode: \"enforce\" -> \"observe\"", "two_person: false -> true"]);
 }

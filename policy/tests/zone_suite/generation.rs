@@ -50,6 +50,13 @@ fn an_old_one_is_believed_until_its_last_certificate_ended() {
     assert_eq!(step(&all, 5_000 + LONGEST, 0), Some(Step::Forget(1)));
 }
 
+#[test]
+fn where_no_generation_signs_another_does_at_once() {
+    let gone = generation(1, GenerationState::Distrusted, 0);
+    assert_eq!(step(&[gone], 1, 0), Some(Step::Replace));
+    assert_eq!(step(&[], 1, 0), None, "a zone without a line is not there");
+}
+
 proptest! {
     /// A zone that is left alone for long, its devices coming and going, always has exactly one authority that signs,
     /// everything that it signed is believed while it holds, and the numbers rise.
@@ -84,6 +91,7 @@ proptest! {
                     prop_assert!(ended <= now, "a certificate of {number} holds until {ended}, it is {now}");
                     all.iter_mut().find(|one| one.number == number).unwrap().state = GenerationState::Distrusted;
                 }
+                Some(Step::Replace) => prop_assert!(false, "there is one that signs"),
                 None => {}
             }
             let active: Vec<&Generation> = all.iter().filter(|one| one.state == GenerationState::Active).collect();

@@ -2834,8 +2834,14 @@ pub struct RotateReleaseKeyRequest {
     pub dry_run: bool,
     #[prost(message, optional, tag = "4")]
     pub seen: ::core::option::Option<Seen>,
+    /// Others may have the former: nothing counts any more for which only it vouches.
+    #[prost(bool, tag = "5")]
+    pub compromised: bool,
+    /// Why, for people; may be empty.
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RotateReleaseKeyResponse {
     #[prost(message, optional, tag = "1")]
     pub key: ::core::option::Option<ReleaseKey>,
@@ -2843,6 +2849,13 @@ pub struct RotateReleaseKeyResponse {
     pub before: ::core::option::Option<ReleaseKey>,
     #[prost(message, optional, tag = "3")]
     pub seen: ::core::option::Option<Seen>,
+    /// Of a compromised key, as a removal says it.
+    #[prost(string, repeated, tag = "4")]
+    pub void: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "5")]
+    pub running: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "6")]
+    pub groups: ::prost::alloc::vec::Vec<ForecastGroup>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveReleaseKeyRequest {
@@ -3227,9 +3240,28 @@ pub struct ForecastEnforcementResponse {
     pub unknown: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint32, tag = "6")]
     pub unknown_count: u32,
+    /// Devices that lose their certificates at once, connected or not. At most a thousand.
+    #[prost(message, repeated, tag = "7")]
+    pub loses: ::prost::alloc::vec::Vec<LosesCertificates>,
+    #[prost(uint32, tag = "8")]
+    pub loses_left_out: u32,
     /// The zone as it is, to be sent back with a change of it.
     #[prost(message, optional, tag = "20")]
     pub seen: ::core::option::Option<Seen>,
+}
+/// A device whose last proof does not earn what it holds in a zone, by the rules that the zone is to have.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LosesCertificates {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub owner: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub criticality: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WouldBeRefused {
@@ -3434,6 +3466,11 @@ pub struct GraphChange {
     /// Flat spots of the graph after the change.
     #[prost(message, repeated, tag = "12")]
     pub spots: ::prost::alloc::vec::Vec<FlatSpot>,
+    /// Devices that lose their certificates in a zone by its new rules, connected or not; at most a thousand.
+    #[prost(message, repeated, tag = "13")]
+    pub loses: ::prost::alloc::vec::Vec<LosesCertificates>,
+    #[prost(uint32, tag = "14")]
+    pub loses_left_out: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanGraphResponse {
@@ -3967,6 +4004,9 @@ pub struct Administrator {
     /// Who invited them; only where `invited`.
     #[prost(string, tag = "8")]
     pub invited_by: ::prost::alloc::string::String,
+    /// The owner who alone let them in, or invites them: the two are not two people for a change. Empty: two owners did.
+    #[prost(string, tag = "9")]
+    pub let_in_by: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAdministratorsRequest {}

@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::conduit::ConduitView;
 
 mod graph;
+mod losing;
 mod mode;
 mod picture;
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use policy::digest::Digest;
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
+use policy::zone::Zone;
 
 use super::format::{FormatError, Header, Piece, Reader};
 use super::kinds::{self, KindError};
@@ -17,9 +18,9 @@ use crate::record::audit::{AUDIT_KEY, AuditSigning};
 use crate::record::device::{HELD, HeldCertificates, held_place};
 use crate::record::golden::GOLDEN;
 use crate::record::plant::{ADMIN, EAR, EarSigning, ISSUING, Issuing, PLANT, SEALING, Sealing, TRUST};
-use crate::record::zone::{AUTHORITY, AuthorityRecord, RevokedCertificate, revoked_key};
+use crate::record::zone::{AUTHORITY, AuthorityRecord, RevokedCertificate, ZONE, revoked_key};
 use crate::secrets::SecretKey;
-use crate::store::record::{DecodeError, decode};
+use crate::store::record::{DecodeError, decode, decode_staged};
 
 /// Records, or prefixes of records, without which there is no plant.
 const NEEDED: [&str; 6] = [PLANT, ISSUING, TRUST, GOLDEN, SEALING, ADMIN];
@@ -67,6 +68,8 @@ pub(super) struct Inspected {
     pub(super) revocations: BTreeMap<String, RevokedCertificate>,
     /// Serials of those certificates.
     pub(super) revoked: BTreeSet<String>,
+    /// Its zones.
+    pub(super) zones: BTreeSet<ZoneName>,
     /// Blobs of evidence and results that records name and the backup lacks.
     pub(super) lacking: usize,
 }
@@ -104,6 +107,7 @@ struct Found {
     sealing: u32,
     revocations: BTreeMap<String, RevokedCertificate>,
     revoked: BTreeSet<String>,
+    zones: BTreeSet<ZoneName>,
 }
 
 impl Found {
@@ -127,6 +131,9 @@ impl Found {
         }
         if let Some((context, wrapped)) = wrapped(key, value)? {
             kek.open(context.as_bytes(), &wrapped).map_err(|_| Fault::Wrapped(key.to_owned()))?;
+        }
+        if key.starts_with(ZONE) {
+            self.zones.insert(decode_staged::<Zone>(key, value)?.0.name);
         }
         if !serials.is_empty() && key.starts_with(HELD) {
             self.revoke(key, &decode(key, value)?, serials, now);
@@ -169,6 +176,7 @@ impl Found {
             sealing: self.sealing,
             revocations: self.revocations,
             revoked: self.revoked,
+            zones: self.zones,
         })
     }
 }
@@ -194,7 +202,7 @@ fn wrapped<'a>(key: &'a str, value: &[u8]) -> Result<Option<(&'a str, Vec<u8>)>,
         return Ok(Some((SEALING, decode::<Sealing>(key, value)?.wrapped_key.0)));
     }
     if key.starts_with(AUTHORITY) {
-        return Ok(Some((key, decode::<AuthorityRecord>(key, value)?.wrapped_key.0)));
+        return Ok(Some((key, decode_staged::<AuthorityRecord>(key, value)?.0.wrapped_key.0)));
     }
     Ok(None)
 }

@@ -29,7 +29,9 @@ use crate::record::rollout::{HEALTH, HealthRecord, ROLLOUT, Rollout, TOLD, TellR
 use crate::record::sbom::{SBOM, SbomRecord};
 use crate::record::stage::{STAGE, Stage};
 use crate::record::would::{WOULD, WouldRefuse};
-use crate::record::zone::{AUTHORITY, AuthorityRecord, CONDUIT, REVOKED, RevokedCertificate, ZONE};
+use crate::record::zone::{
+    AUTHORITY, AuthorityRecord, CONDUIT, REAPPRAISAL, REVOKED, Reappraisal, RevokedCertificate, ZONE,
+};
 use crate::store::record::{DecodeError, Record, decode_staged};
 use crate::store::{AUDIT_PREFIX, AuditRecord};
 
@@ -87,6 +89,7 @@ const MANY: &[(&str, Reads)] = &[
     (CONDUIT, as_kind::<policy::zone::Conduit>),
     (AUTHORITY, as_kind::<AuthorityRecord>),
     (REVOKED, as_kind::<RevokedCertificate>),
+    (REAPPRAISAL, as_kind::<Reappraisal>),
     (RELEASE, as_kind::<ReleaseRecord>),
     (SBOM, as_kind::<SbomRecord>),
     (RELEASE_KEY, as_kind::<ReleaseKeyRecord>),

@@ -13,7 +13,7 @@ use crate::record::moving::MOVE;
 use crate::record::overriding::OVERRIDE;
 use crate::record::plant::{PLANT, Plant, Sealing, TRUST, TrustHead};
 use crate::record::rollout::{ROLLOUT, Rollout, RolloutState};
-use crate::record::zone::{RevokedCertificate, ZONE};
+use crate::record::zone::{AuthorityRecord, RevokedCertificate, ZONE};
 use crate::record::{RecordError, stored};
 use crate::store::record::{decode, decode_staged, encode_staged};
 
@@ -26,12 +26,15 @@ pub(super) struct Renewal {
     pub(super) now: UnixTime,
     /// A sealing key that no challenge was sealed under yet, with its store key.
     pub(super) sealing: (String, Sealing),
-    /// Certificates revoked after the backup was made, by store key.
+    /// Certificates revoked after the backup was made, as far as it is known, by store key.
     pub(super) revocations: BTreeMap<String, RevokedCertificate>,
     /// Their serials.
     pub(super) revoked: BTreeSet<String>,
     /// Zones that ask for two people now: a backup of before, put back by one person, does not end that.
     pub(super) two_person: BTreeSet<ZoneName>,
+    /// The plant's authorities of now, by store key: one that was distrusted since stays so, and no number of a
+    /// generation is used twice.
+    pub(super) authorities: BTreeMap<String, AuthorityRecord>,
 }
 
 impl Renewal {
@@ -39,6 +42,9 @@ impl Renewal {
     pub(super) fn added(&self) -> Result<Vec<(String, Vec<u8>)>, RecordError> {
         let mut added = vec![(self.sealing.0.clone(), stored(&self.sealing.1)?)];
         for (key, record) in &self.revocations {
+            added.push((key.clone(), stored(record)?));
+        }
+        for (key, record) in &self.authorities {
             added.push((key.clone(), stored(record)?));
         }
         Ok(added)
@@ -55,7 +61,8 @@ impl Renewal {
         }
         // What was made to be used once before must not be used now, nor what may have been ended since.
         let once = [TOKEN, CHANGE, INVITATION, OVERRIDE, MOVE].iter().any(|prefix| key.starts_with(prefix));
-        if once || self.revocations.contains_key(key) {
+        let known = self.revocations.contains_key(key) || self.authorities.contains_key(key);
+        if once || known {
             return Ok(None);
         }
         if key.starts_with(DEVICE) {
@@ -66,9 +73,9 @@ impl Renewal {
             return Ok(Some(encode_staged(&device, stage.as_deref())?));
         }
         if key.starts_with(ZONE) {
-            let zone: Zone = decode(key, &value)?;
+            let (zone, stage) = decode_staged::<Zone>(key, &value)?;
             let two_person = zone.two_person || self.two_person.contains(&zone.name);
-            return stored(&Zone { two_person, ..zone }).map(Some);
+            return Ok(Some(encode_staged(&Zone { two_person, ..zone }, stage.as_deref())?));
         }
         if key.starts_with(ROLLOUT) {
             return stored(&halted(decode(key, &value)?)).map(Some);

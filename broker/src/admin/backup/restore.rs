@@ -1,6 +1,6 @@
 //! Restores a backup: staged, inspected whole, then put in place at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::ca::Serial;
 use crate::init;
 use crate::plant::{Plant, PlantKeys};
 use crate::ports::random;
-use crate::record::zone::ZONE;
+use crate::record::zone::{AUTHORITY, AuthorityRecord, AuthorityState, REVOKED, RevokedCertificate, ZONE};
 use crate::record::{Held, list};
 use crate::session::Refusal;
 use crate::store::{Content, ReplaceError, Txn};
@@ -154,7 +154,36 @@ async fn put_blobs(plant: &Plant, file: &Path) -> Result<(), Refusal> {
     blocking(put).await?
 }
 
+/// What a plant that is still here knows of its own authorities, and of what they revoked.
+#[derive(Default)]
+struct Known {
+    authorities: BTreeMap<String, AuthorityRecord>,
+    revocations: BTreeMap<String, RevokedCertificate>,
+}
+
+impl Known {
+    async fn of(plant: &Plant, inspected: &Inspected) -> Result<Self, Refusal> {
+        if plant.keys.load().plant_id != inspected.header.plant_id {
+            return Ok(Self::default());
+        }
+        let authorities: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), AUTHORITY).await?;
+        let authorities =
+            authorities.into_iter().map(|held| match inspected.zones.contains(&held.record.zone) {
+                true => (held.key, held.record),
+                // Its zone is gone with the restore; the number of its generation stays used.
+                false => (held.key, held.record.turned(AuthorityState::Distrusted, plant.now())),
+            });
+        let revocations: Vec<Held<RevokedCertificate>> = list(plant.store.as_ref(), REVOKED).await?;
+        Ok(Self {
+            authorities: authorities.collect(),
+            revocations: revocations.into_iter().map(|held| (held.key, held.record)).collect(),
+        })
+    }
+}
+
 async fn renewal(plant: &Plant, inspected: Inspected, epoch: u64) -> Result<Renewal, Refusal> {
+    let Known { authorities, mut revocations } = Known::of(plant, &inspected).await?;
+    revocations.extend(inspected.revocations);
     let zones: Vec<Held<Zone>> = list(plant.store.as_ref(), ZONE).await?;
     let two_person = zones.into_iter().map(|held| held.record).filter(|zone| zone.two_person);
     let (now, id) = (plant.now(), inspected.sealing.max(plant.keys.load().sealing_id).saturating_add(1));
@@ -163,9 +192,10 @@ async fn renewal(plant: &Plant, inspected: Inspected, epoch: u64) -> Result<Rene
         epoch,
         now,
         sealing: (init::sealing_name(id), key),
-        revocations: inspected.revocations,
+        revocations,
         revoked: inspected.revoked,
         two_person: two_person.map(|zone| zone.name).collect(),
+        authorities,
     })
 }
 
@@ -229,6 +259,10 @@ fn notes(inspected: &Inspected, given: usize, replaced: &PlantKeys) -> Vec<Strin
             "what happened after {} is not known: certificates issued since then stay valid until they end unless their serial was given and the backup knows it",
             inspected.header.made_at
         ),
+        match replaced.plant_id == inspected.header.plant_id {
+            true => "authorities and revoked certificates are as they were before the restore".to_owned(),
+            false => "authorities that were distrusted and certificates that were revoked since then are believed again: repeat `touchstone authority distrust`".to_owned(),
+        },
         "quarantines, removed administrators and withdrawn releases of that time have to be repeated"
             .to_owned(),
         "every join token, invitation and override ended, and what waited for a second person; make new ones"

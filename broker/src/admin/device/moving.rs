@@ -146,7 +146,7 @@ async fn outlook(
     let member = |zones: BTreeSet<ZoneName>| Member {
         device: device.name.clone(),
         zones,
-        offers: trust::services(device),
+        offers: trust::Offer::of(device).services,
     };
     let zones: BTreeSet<ZoneName> = device.zones.iter().cloned().collect();
     let mut next = zones.clone();

@@ -11,11 +11,9 @@ use policy::zone::Segmentation;
 
 use super::release::ReleaseFindings;
 use super::{Exposure, Line};
-use crate::admin::device::view::{DeviceView, State};
 use crate::plant::Plant;
-use crate::record::device::{Attested, Decision};
-use crate::rollout::wanted;
-use crate::session::Refusal;
+use crate::record::device::{Attested, Decision, Device, Inventory};
+use crate::rollout::wanted::Wishes;
 use crate::session::recorded::results;
 
 /// What every device is judged by.
@@ -27,14 +25,11 @@ pub(super) struct Ground<'a> {
     alike: BTreeMap<&'a ReleaseId, Vec<&'a ReleaseId>>,
 }
 
-/// What came out.
-pub(super) enum Judgement {
-    /// It is on one of the lists.
-    Exposed(Box<Line>),
-    /// It proved a release without the component.
-    Clear,
-    /// It was retired.
-    Gone,
+/// A device that may run something, as it is recorded.
+pub(super) struct Recorded {
+    pub(super) device: Device,
+    pub(super) attested: Option<Attested>,
+    pub(super) inventory: Inventory,
 }
 
 /// What a device ran when it last proved itself.
@@ -49,14 +44,13 @@ enum Ran {
     Releases(BTreeSet<ReleaseId>, Option<String>),
 }
 
+/// The line of a device; none if it proved a release without the component, and is not told to install another.
 pub(super) async fn judge(
     plant: &Plant,
     ground: &Ground<'_>,
-    view: &DeviceView,
-) -> Result<Judgement, Refusal> {
-    if view.state == State::Retired {
-        return Ok(Judgement::Gone);
-    }
+    wishes: &Wishes,
+    view: &Recorded,
+) -> Option<Line> {
     let ran = match &view.attested {
         Some(attested) if view.device.ak.is_some() => ran(plant, view, attested).await,
         _ => Ran::Never,
@@ -66,17 +60,14 @@ pub(super) async fn judge(
         _ => None,
     };
     let running = view.attested.as_ref().map(Attested::running).unwrap_or_default();
-    let wish = wanted::release(plant, &view.device, &running, ground.zones).await?;
-    let Some((exposure, reason, releases)) =
-        ground.weigh_wish(ground.weigh(view, ran, plant.now()), wish.as_ref())
-    else {
-        return Ok(Judgement::Clear);
-    };
+    let wish = wishes.release(&view.device, &running, ground.zones);
+    let weighed = ground.weigh(view, ran, plant.now());
+    let (exposure, reason, releases) = ground.weigh_wish(weighed, wish.as_ref())?;
     let value = |name: &str| {
         let value = view.inventory.values.get(name);
         value.map(|value| value.value.clone()).unwrap_or_default()
     };
-    Ok(Judgement::Exposed(Box::new(Line {
+    Some(Line {
         device: view.device.name.clone(),
         exposure,
         reason,
@@ -86,10 +77,10 @@ pub(super) async fn judge(
         zones: view.device.zones.clone(),
         owner: value("owner"),
         criticality: value("criticality"),
-    })))
+    })
 }
 
-async fn ran(plant: &Plant, view: &DeviceView, attested: &Attested) -> Ran {
+async fn ran(plant: &Plant, view: &Recorded, attested: &Attested) -> Ran {
     let affirming = attested.verdict == Verdict::Affirming.to_string();
     let release = attested.release.as_ref().and_then(|text| text.parse().ok());
     // One zone that affirms says it all; only the others need the stored results.
@@ -126,7 +117,7 @@ impl<'a> Ground<'a> {
         Self { findings, values, zones, alike: values.iter().map(alike).collect() }
     }
 
-    fn weigh(&self, view: &DeviceView, ran: Ran, now: UnixTime) -> Weighed {
+    fn weigh(&self, view: &Recorded, ran: Ran, now: UnixTime) -> Weighed {
         let unknown = |why: &str| Some((Exposure::Unknown, why.to_owned(), Vec::new()));
         match ran {
             Ran::Never => unknown("it never proved what it runs"),
@@ -204,7 +195,7 @@ impl<'a> Ground<'a> {
 
     /// `ids`, and every release of any state that the same measurements could satisfy, of what may boot in the
     /// zones of the device.
-    fn candidates(&self, ids: &BTreeSet<ReleaseId>, view: &DeviceView) -> BTreeSet<ReleaseId> {
+    fn candidates(&self, ids: &BTreeSet<ReleaseId>, view: &Recorded) -> BTreeSet<ReleaseId> {
         let mut products = self.products(view);
         products.extend(ids.iter().map(|id| id.product.clone()));
         let alike = ids.iter().filter_map(|id| self.alike.get(id)).flatten();
@@ -212,13 +203,13 @@ impl<'a> Ground<'a> {
         ids.iter().cloned().chain(alike).collect()
     }
 
-    fn products(&self, view: &DeviceView) -> BTreeSet<ProductName> {
+    fn products(&self, view: &Recorded) -> BTreeSet<ProductName> {
         let zones = view.device.zones.iter().filter_map(|name| self.zones.zone(name));
         zones.flat_map(|zone| zone.products.iter().cloned()).collect()
     }
 
     /// Why a device may run something else by now than it proved.
-    fn doubt(&self, view: &DeviceView, now: UnixTime) -> Option<String> {
+    fn doubt(&self, view: &Recorded, now: UnixTime) -> Option<String> {
         let attested = view.attested.as_ref()?;
         let zones = view.device.zones.iter().filter_map(|name| self.zones.zone(name));
         let interval = zones.map(|zone| zone.timing.reattest_every()).min().unwrap_or(0);

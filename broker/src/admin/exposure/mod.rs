@@ -13,7 +13,7 @@
 mod device;
 mod release;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use policy::component::{Affected, Inquiry};
 use policy::id::{DeviceName, ServiceName, ZoneName};
@@ -22,11 +22,17 @@ use policy::time::UnixTime;
 use policy::zone::{IntraZone, Segmentation};
 use tokio::sync::mpsc;
 
+use self::device::Recorded;
 pub use self::release::{Found, ReleaseFindings};
-use super::device::view::{Filter, Seen, page};
+use super::device::view::MAX_PAGE;
 use super::reach::Scope;
+use super::records::Records;
 use crate::golden::current;
 use crate::plant::Plant;
+use crate::record::device::{
+    ATTESTED, Admission, Attested, DEVICE, Device, EK, INVENTORY, Inventory, Tpm, ek_key,
+};
+use crate::rollout::wanted::Wishes;
 use crate::session::Refusal;
 use crate::trust;
 
@@ -108,25 +114,59 @@ pub async fn answer(
         send(parts, Part::Release(release.clone())).await?;
     }
     send(parts, Part::Peers(peers(&zones, scope, plant.now()))).await?;
-    let mut filter = Filter { zone, ..Filter::default() };
-    let mut clear = 0usize;
-    loop {
-        let page = page(plant, scope, &filter).await?;
-        let mut lines = Vec::new();
-        for seen in page.devices {
-            // Who waits to be admitted holds no certificate and runs nothing of this plant.
-            let Seen::Device(view) = seen else { continue };
-            match device::judge(plant, &ground, &view).await? {
-                device::Judgement::Exposed(line) => lines.push(*line),
-                device::Judgement::Clear => clear = clear.saturating_add(1),
-                device::Judgement::Gone => {}
+    let wishes = Wishes::all(plant).await?;
+    let mut fleet = Fleet::read(plant).await?;
+    let (mut clear, mut lines) = (0usize, Vec::new());
+    while let Some(recorded) = fleet.next().await? {
+        let zones = &recorded.device.zones;
+        if !scope.sees(zones) || zone.as_ref().is_some_and(|zone| !zones.contains(zone)) {
+            continue;
+        }
+        match device::judge(plant, &ground, &wishes, &recorded).await {
+            Some(line) => lines.push(line),
+            None => clear = clear.saturating_add(1),
+        }
+        if lines.len() >= MAX_PAGE {
+            send(parts, Part::Devices(std::mem::take(&mut lines))).await?;
+        }
+    }
+    send(parts, Part::Devices(lines)).await?;
+    send(parts, Part::Clear(clear)).await
+}
+
+/// Every device that was not retired, by name. Who waits to be admitted holds no certificate and runs nothing of this
+/// plant.
+struct Fleet {
+    devices: Records<Device>,
+    attested: Records<Attested>,
+    inventories: Records<Inventory>,
+    /// EKs of retired TPMs.
+    retired: HashSet<String>,
+}
+
+impl Fleet {
+    async fn read(plant: &Plant) -> Result<Self, Refusal> {
+        let (mut tpms, mut retired) = (Records::<Tpm>::read(plant, EK), HashSet::new());
+        while let Some((ek, tpm)) = tpms.next().await? {
+            if tpm.retired {
+                retired.insert(ek);
             }
         }
-        send(parts, Part::Devices(lines)).await?;
-        let Some(next) = page.next else { break };
-        filter.after = next;
+        let (devices, attested) = (Records::read(plant, DEVICE), Records::read(plant, ATTESTED));
+        Ok(Self { devices, attested, inventories: Records::read(plant, INVENTORY), retired })
     }
-    send(parts, Part::Clear(clear)).await
+
+    async fn next(&mut self) -> Result<Option<Recorded>, Refusal> {
+        while let Some((name, device)) = self.devices.next().await? {
+            let attested = self.attested.of(&name).await?;
+            let inventory = self.inventories.of(&name).await?.unwrap_or_default();
+            let retired = self.retired.contains(ek_key(&device.ek).strip_prefix(EK).unwrap_or_default());
+            if !retired && device.admission != Admission::Retired {
+                return Ok(Some(Recorded { device, attested, inventory }));
+            }
+        }
+        Ok(None)
+    }
 }
 
 async fn send(parts: &mpsc::Sender<Part>, part: Part) -> Result<(), Refusal> {

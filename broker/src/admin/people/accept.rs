@@ -11,7 +11,7 @@ use policy::id::ZoneName;
 use policy::time::{UnixTime, Validity};
 use proto::invitation::{ID, SECRET, to_be_proven};
 
-use super::{BACKDATE, LIFETIME, described};
+use super::{BACKDATE, Hands, LIFETIME, described};
 use crate::audit::Event;
 use crate::ca::{profile, requested_key};
 use crate::metrics::CertificateKind;
@@ -90,7 +90,10 @@ async fn stands(plant: &Plant, invitation: &Invitation) -> Result<bool, Refusal>
     let owner: Option<Held<Administrator>> = fetch(plant.store.as_ref(), admin_key(&invitation.by)).await?;
     let same = owner
         .is_some_and(|held| held.record.created == invitation.since && held.record.role == AdminRole::Owner);
-    Ok(same && plant.now() < invitation.expires && invitation.epoch == plant.keys.load().epoch)
+    // An owner whom one made alone must not come once there are two who let owners in.
+    let alone = invitation.approved_by.is_none() && invitation.role == AdminRole::Owner;
+    let late = alone && Hands::read(plant).await?.have_two_owners();
+    Ok(same && !late && plant.now() < invitation.expires && invitation.epoch == plant.keys.load().epoch)
 }
 
 async fn appoint(plant: &Plant, held: Held<Invitation>, spki: &[u8]) -> Result<Accepted, Refusal> {
@@ -100,7 +103,9 @@ async fn appoint(plant: &Plant, held: Held<Invitation>, spki: &[u8]) -> Result<A
     let validity = Validity { not_before: now.minus(BACKDATE), not_after };
     let serial = plant.serial().map_err(Refusal::internal)?;
     let params = profile::administrator(&keys.domain, &invitation.name, validity, serial);
+    // Signed before the code is used up: a failure leaves the invitation as it was.
     let leaf = keys.issuing.sign_certificate(&params.map_err(Refusal::internal)?, spki);
+    let chain = vec![leaf.map_err(Refusal::internal)?, keys.issuing.certificate().to_vec()];
     let record = Administrator {
         name: invitation.name.clone(),
         role: invitation.role,
@@ -108,6 +113,7 @@ async fn appoint(plant: &Plant, held: Held<Invitation>, spki: &[u8]) -> Result<A
         created: now,
         zones: invitation.zones.clone(),
         not_after,
+        let_in_by: invitation.approved_by.is_none().then(|| invitation.by.clone()),
     };
     let admin = admin_key(&record.name);
     let text = format!(
@@ -128,11 +134,5 @@ async fn appoint(plant: &Plant, held: Held<Invitation>, spki: &[u8]) -> Result<A
         Err(TxnError::Conflict { .. }) => return Err(refused()),
         Err(error) => return Err(Refusal::internal(error)),
     }
-    Ok(Accepted {
-        chain: vec![leaf.map_err(Refusal::internal)?, keys.issuing.certificate().to_vec()],
-        name: record.name,
-        role: record.role,
-        zones: record.zones,
-        not_after,
-    })
+    Ok(Accepted { chain, name: record.name, role: record.role, zones: record.zones, not_after })
 }

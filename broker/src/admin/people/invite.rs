@@ -104,6 +104,7 @@ async fn make(
         by: actor.name().to_owned(),
         since: actor.since(),
         epoch: plant.keys.load().epoch,
+        approved_by: actor.second().map(|second| second.name().to_owned()),
     };
     let text = format!(
         "invited as {} until {}",

@@ -1,13 +1,16 @@
 //! Administrators: invited by an owner, each with a role and the zones they are limited to.
 //!
 //! Promises: nobody changes their own role; an owner is left after every change; whoever was removed is refused by
-//! the next call, on open connections too, and what they asked for or invited is void.
+//! the next call, on open connections too, and what they asked for or invited is void; one owner alone makes no second
+//! person for a change ([`Hands`]).
 
 pub mod accept;
+mod hands;
 mod invite;
 mod steer;
 mod view;
 
+pub(super) use self::hands::Hands;
 pub use self::invite::{Invited, Wanted, invite};
 pub use self::steer::{remove, renew, set};
 pub use self::view::{Known, all};

@@ -70,7 +70,10 @@ async fn change(
     let before = touched(plant, record.zones.as_ref()).await?;
     let after = touched(plant, limits.as_ref()).await?;
     let reach = actor.reach(plant, &[before, after].concat()).await?;
-    if record.role == role && record.zones == limits {
+    // Two owners stand for them from now on, whoever let them in.
+    let let_in_by = record.let_in_by.clone().filter(|_| actor.second().is_none());
+    let confirms = record.let_in_by.is_some() && reach.waits();
+    if record.role == role && record.zones == limits && !confirms {
         return Ok(Draft::nothing(record));
     }
     let text = format!(
@@ -82,7 +85,7 @@ async fn change(
     if role != AdminRole::Owner {
         txn = owner_left(plant, &record, txn).await?;
     }
-    let changed = Administrator { role, zones: limits, ..record };
+    let changed = Administrator { role, zones: limits, let_in_by, ..record };
     let txn = txn.put(key, stored(&changed)?);
     Ok(Draft::unless(dry_run, changed, txn, reach.deed(name, &text)))
 }

@@ -26,19 +26,22 @@ pub struct Known {
     pub not_after: UnixTime,
     /// Who invited them, as long as they have not come.
     pub invited_by: Option<String>,
+    /// The owner who alone let them in.
+    pub let_in_by: Option<String>,
 }
 
 impl From<Administrator> for Known {
     fn from(record: Administrator) -> Self {
-        let Administrator { name, role, created, zones, not_after, .. } = record;
-        Self { name, role, zones, created, not_after, invited_by: None }
+        let Administrator { name, role, created, zones, not_after, let_in_by, .. } = record;
+        Self { name, role, zones, created, not_after, invited_by: None, let_in_by }
     }
 }
 
 impl From<Invitation> for Known {
     fn from(record: Invitation) -> Self {
-        let Invitation { name, role, created, zones, expires, by, .. } = record;
-        Self { name, role, zones, created, not_after: expires, invited_by: Some(by) }
+        let Invitation { name, role, created, zones, expires, by, approved_by, .. } = record;
+        let let_in_by = approved_by.is_none().then(|| by.clone());
+        Self { name, role, zones, created, not_after: expires, invited_by: Some(by), let_in_by }
     }
 }
 

@@ -7,6 +7,7 @@ use super::join::Second;
 use super::view::found;
 use crate::admin::actor::{Act, Actor, permitted};
 use crate::admin::bounds::{MAX_REASON, printable};
+use crate::admin::people::Hands;
 use crate::audit::Event;
 use crate::plant::Plant;
 use crate::record::change::{Basis, Change};
@@ -43,6 +44,7 @@ pub async fn approve(plant: &Plant, approver: &Actor, id: &str, dry_run: bool) -
     permitted(approver.name(), approver.role(), act, act.approved_by())?;
     let asked = requester(plant, &change).await?;
     different_roles(act, asked.role, approver.role())?;
+    Hands::read(plant).await?.apart(&change.by, approver.name())?;
     let request = plant.blobs.fetch(change.request, proto::MAX_REQUEST).await.map_err(Refusal::internal)?;
     let second = Second {
         name: approver.name().to_owned(),
@@ -56,15 +58,20 @@ pub async fn approve(plant: &Plant, approver: &Actor, id: &str, dry_run: bool) -
 }
 
 /// Whether `actor` may approve the change, as far as can be told before it is decided anew.
-#[must_use]
-pub fn may_approve(change: &Change, basis: &Basis, actor: &Actor) -> bool {
+pub async fn may_approve(
+    plant: &Plant,
+    change: &Change,
+    basis: &Basis,
+    actor: &Actor,
+) -> Result<bool, Refusal> {
     let allowed = |act: Act| {
         permitted(actor.name(), actor.role(), act, act.approved_by()).is_ok()
             && different_roles(act, change.role, actor.role()).is_ok()
     };
-    change.by != actor.name()
+    let may = change.by != actor.name()
         && actor.scope().covers(&basis.zones)
-        && Act::named(&change.act).is_some_and(allowed)
+        && Act::named(&change.act).is_some_and(allowed);
+    Ok(may && Hands::read(plant).await?.apart(&change.by, actor.name()).is_ok())
 }
 
 /// Whoever asked for the change, as of today.

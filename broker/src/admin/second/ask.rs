@@ -125,7 +125,13 @@ fn subject(deed: &Deed) -> String {
     if more == 0 { first.to_owned() } else { format!("{first} and {more} more") }
 }
 
+/// What it does: the first thing by its text, the others with their subjects.
 fn text(deed: &Deed) -> String {
-    let text = deed.done().first().map(|(_, text)| text.as_str()).unwrap_or_default();
+    let (first, others) = match deed.done().split_first() {
+        Some(((_, text), others)) => (text.as_str(), others),
+        None => ("", [].as_slice()),
+    };
+    let others = others.iter().map(|(subject, text)| format!("; {subject}: {text}"));
+    let text = others.fold(first.to_owned(), |all, one| all + &one);
     text.char_indices().take_while(|(at, _)| *at < MAX_TEXT).map(|(_, c)| c).collect()
 }

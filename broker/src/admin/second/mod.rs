@@ -5,7 +5,7 @@
 //! approve --  the request is decided anew, under today's state, with both people -->  commit
 //! ```
 //!
-//! Promises: nobody approves their own; the second person has role and reach for the act; both are administrators
+//! Promises: nobody approves their own, nor lets in alone who does ([`Hands`]); the second person has role and reach for the act; both are administrators
 //! at that moment; what the change rests on is as it was; it is carried out at most once, in the transaction that
 //! removes it. Stopping a machine never waits ([`Act::demand`](super::Act::demand)).
 
@@ -23,6 +23,7 @@ use policy::time::UnixTime;
 use policy::zone::Zone;
 
 use super::actor::{Act, permitted};
+use super::people::Hands;
 use super::reach::Scope;
 use crate::plant::Plant;
 use crate::record::plant::{ADMIN, Administrator};
@@ -44,13 +45,18 @@ pub(super) async fn enough_people(plant: &Plant, zone: &Zone) -> Result<(), Refu
             && permitted(&who.name, who.role, Act::SetZone, Act::SetZone.needs()).is_ok()
     };
     let able: Vec<&str> = all.iter().filter(able).map(|held| held.record.name.as_str()).collect();
-    if able.len() >= 2 {
+    if Hands::read(plant).await?.two_of(&able) {
         return Ok(());
     }
+    let able = match able.as_slice() {
+        [one] => format!("only {one} could approve"),
+        several => {
+            format!("{} are not two people, as one of them alone let in the others", several.join(", "))
+        }
+    };
     Err(Refusal::Conflict(format!(
-        "zone {} would ask for two people, and only {} could approve; invite another owner or security administrator first",
-        zone.name,
-        able.join(", ")
+        "zone {} would ask for two people, and {able}; invite a second owner first",
+        zone.name
     )))
 }
 

@@ -153,3 +153,16 @@ async fn an_authority_that_is_half_over_is_followed_by_itself() {
     turn(&bench.plant).await.unwrap();
     assert_eq!(states(&bench, Role::Listener).await, [Old, Active], "nobody has to be waited for");
 }
+
+#[tokio::test]
+async fn an_authority_has_few_generations_in_trust_files() {
+    let bench = prepared(&[]).await;
+    let (rotating, activating) =
+        (bench.actor(Act::RotateAuthority).await, bench.actor(Act::ActivateAuthority).await);
+    let zone = "cell-3".parse().unwrap();
+    activate(&bench.plant, &activating, &zone, Role::Caller, false).await.unwrap();
+    rotate(&bench.plant, &rotating, &zone, Some(Role::Caller), false).await.unwrap();
+    activate(&bench.plant, &activating, &zone, Role::Caller, false).await.unwrap();
+    let text = refused!(rotate(&bench.plant, &rotating, &zone, Some(Role::Caller), false).await, Conflict);
+    assert!(text.starts_with("3 generations of cell-3/caller are in trust files"), "{text}");
+}

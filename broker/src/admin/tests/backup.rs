@@ -10,20 +10,23 @@ use policy::zone::Override;
 use tokio::sync::mpsc;
 
 use super::{Bench, NOW, observing, refused};
+use crate::admin::authority::{Distrust, distrust};
 use crate::admin::backup::restore::{Restored, Staged, restore};
 use crate::admin::backup::{CHUNK, backup};
 use crate::admin::device::DeviceRef;
 use crate::admin::device::view::{Seen, one};
 use crate::admin::reach::Scope;
 use crate::admin::zone::{Settings, set};
-use crate::admin::{Act, token};
+use crate::admin::{Act, graph, token};
 use crate::plant::PlantKeys;
 use crate::record::Bytes;
 use crate::record::device::{Decision, Device, HeldCertificates, TOKEN, Token, device_key, held_key};
 use crate::record::overriding::{OVERRIDE, OverrideRecord, override_key};
 use crate::record::plant::{AdminRole, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead};
 use crate::record::rollout::{Rollout, RolloutState, rollout_key};
-use crate::record::zone::{RevokedCertificate, revoked_key, zone_key};
+use crate::record::zone::{
+    AuthorityRecord, AuthorityState, RevokedCertificate, authority_key, revoked_key, zone_key,
+};
 use crate::record::{list, stored};
 use crate::secrets::SecretKey;
 use crate::server::follow;
@@ -78,6 +81,63 @@ async fn furnished() -> Bench {
         token::Request { zones: vec!["cell-3".parse().unwrap()], ek: None, device: None, lifetime: 0 };
     token::create(&bench.plant, &bench.actor(Act::CreateToken).await, &request).await.unwrap();
     bench
+}
+
+#[tokio::test]
+async fn zones_that_a_file_made_are_restored() {
+    let bench = furnished().await;
+    let seen = graph::view(&bench.plant, &Scope::Plant).await.unwrap().document;
+    let made = format!("{seen}\n{}", seen.replace("cell-3", "cell-4").replace("schema = 1", ""));
+    graph::apply(&bench.plant, &bench.actor(Act::ApplyGraph).await, &made, &seen, false).await.unwrap();
+    let file = save(&bench).await;
+    put_back(&bench, &file, &[]).await.unwrap();
+    let restored = graph::view(&bench.plant, &Scope::Plant).await.unwrap();
+    assert_eq!(restored.zones.len(), 2);
+    assert!(trust::view(&bench.plant).await.is_ok(), "their authorities open");
+}
+
+#[tokio::test]
+async fn an_authority_that_was_distrusted_and_a_revoked_certificate_stay_so() {
+    let bench = furnished().await;
+    let file = save(&bench).await;
+    let (zone, role) = ("cell-3".parse().unwrap(), policy::zone::Role::Caller);
+    let wanted = Distrust { zone, role, generation: 1, reason: "its key was stolen".to_owned() };
+    distrust(&bench.plant, &bench.actor(Act::DistrustAuthority).await, &wanted, false).await.unwrap();
+    let serial = crate::ca::Serial::from_hex(&hex::encode([0x41; 16])).unwrap();
+    let revoked = revoked_key(&wanted.zone, policy::zone::Role::Listener, 1, serial);
+    let record = RevokedCertificate {
+        device: "press-7".parse().unwrap(),
+        at: NOW,
+        reason: "lost".to_owned(),
+        not_after: NOW.plus(60),
+    };
+    bench.plant.store.transact(Txn::new().put(revoked.clone(), stored(&record).unwrap())).await.unwrap();
+    let done = put_back(&bench, &file, &[]).await.unwrap();
+    assert!(
+        done.notes.iter().any(|note| note.contains("as they were before the restore")),
+        "{:?}",
+        done.notes
+    );
+    let all = crate::admin::zone::authorities(&bench.plant, &Scope::Plant).await.unwrap();
+    let callers = all.iter().filter(|view| view.record.role == role);
+    let states: Vec<_> = callers.map(|view| (view.record.generation, view.record.state)).collect();
+    assert_eq!(states, [(1, AuthorityState::Distrusted), (2, AuthorityState::Active)]);
+    assert_eq!(bench.read::<RevokedCertificate>(revoked).await.reason, "lost");
+}
+
+#[tokio::test]
+async fn a_zone_whose_last_authority_was_distrusted_gets_another_after_a_restore() {
+    let bench = furnished().await;
+    let file = save(&bench).await;
+    let key = authority_key(&"cell-3".parse().unwrap(), policy::zone::Role::Caller, 1);
+    let record: AuthorityRecord = bench.read(key.clone()).await;
+    let gone = stored(&record.turned(AuthorityState::Distrusted, NOW)).unwrap();
+    bench.plant.store.transact(Txn::new().put(key, gone)).await.unwrap();
+    put_back(&bench, &file, &[]).await.unwrap();
+    crate::rotation::turn(&bench.plant).await.unwrap();
+    let zone = "cell-3".parse().unwrap();
+    let active = crate::authority::active(&bench.plant, &zone, policy::zone::Role::Caller);
+    assert_eq!(active.await.unwrap().record.generation, 2);
 }
 
 #[tokio::test]

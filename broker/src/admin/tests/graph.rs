@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use policy::zone::{Role, SpotKind};
 
 use super::office::Office;
-use super::{Bench, enforcing, observing, refused};
+use super::{Bench, NOW, enforcing, observing, refused};
 use crate::admin::reach::Scope;
 use crate::admin::{Act, graph, zone};
+use crate::record::device::{Attested, Decision, attested_key};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::plant::{AdminRole, TRUST, TrustHead};
 use crate::record::stage::STAGE;
@@ -116,6 +117,24 @@ async fn whoever_decided_on_another_graph_is_shown_what_moved() {
 }
 
 #[tokio::test]
+async fn a_plan_names_who_loses_its_certificates_by_other_rules_and_so_it_is() {
+    let bench = Bench::new().await;
+    bench.zone(&observing("cell-3")).await;
+    let press = bench.device("press-7", &["cell-3"]).await;
+    bench.attest(&press, "boot-a", Decision::WouldRefuse).await;
+    bench.certificate(&press, "cell-3", 1).await;
+    let text = format!("{SCHEMA}{}", zones(&["cell-3"]).replace("observe", "enforce"));
+    let planned = graph::plan(&bench.plant, &Scope::Plant, &text).await.unwrap();
+    let loses: Vec<_> = planned.loses.iter().map(|one| (one.device.as_str(), one.zone.as_str())).collect();
+    assert_eq!(loses, [("press-7", "cell-3")]);
+    apply(&bench, &text).await;
+    crate::withdrawal::finish(&bench.plant).await.unwrap();
+    let lost: Attested = bench.read(attested_key(&press)).await;
+    let words = format!("by the rules of zone cell-3 since {NOW}: {}", planned.loses[0].why);
+    assert_eq!(lost.lost, Some(words));
+}
+
+#[tokio::test]
 async fn a_zone_that_begins_to_enforce_has_every_device_prove_itself() {
     let bench = Bench::new().await;
     apply(&bench, &format!("{SCHEMA}{}", zones(&["cell-3"]))).await;
@@ -152,7 +171,34 @@ async fn what_does_not_fit_is_refused_and_nothing_changes() {
     apply(&bench, &format!("{seen}{}", zones(&names))).await;
     let many = document(&bench).await;
     let text = refused!(graph::apply(&bench.plant, &actor, &seen, &many, false).await, Malformed);
-    assert!(text.contains("changes or removes 60 zones and conduits"), "{text}");
+    assert!(text.contains("changes or removes too much to be one step"), "{text}");
+}
+
+#[tokio::test]
+async fn a_deed_names_what_each_zone_and_conduit_becomes() {
+    let bench = Bench::new().await;
+    for name in ["cell-3", "historian"] {
+        bench.zone(&observing(name)).await;
+    }
+    apply(&bench, &format!("{}{}", document(&bench).await, conduit("historian", "cell-3"))).await;
+    let text = document(&bench)
+        .await
+        .replace("\"8h\"", "\"9h\"")
+        .replace("service = \"opcua\"\n", "service = \"opcua\"\nschedule = \"daily 22:00-04:00\"\n");
+    apply(&bench, &text).await;
+    let told: Vec<String> = bench
+        .events(None, 4)
+        .await
+        .iter()
+        .map(|event| format!("{}: {}", event.subject, event.text))
+        .collect();
+    for expected in [
+        "cell-3: outlive_broker: \"8h\" -> \"9h\"",
+        "historian -> cell-3 opcua: open in the hours daily 22:00-04:00",
+        "; as in the file sha256:",
+    ] {
+        assert!(told.iter().any(|event| event.contains(expected)), "no {expected} in {told:#?}");
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,8 @@ use super::{Bench, NOW, enforcing, refused};
 use crate::admin::golden::apply::{Applied, apply};
 use crate::admin::golden::forecast::Outlook;
 use crate::admin::golden::keys::{
-    self, Added, Changed, KeyRef, New, Removal, Removed, Rotation, Threshold, add, remove, rotate, set,
+    self, Added, Changed, KeyRef, New, Removal, Removed, Rotated, Rotation, Threshold, add, remove, rotate,
+    set,
 };
 use crate::admin::golden::state::{Request, set as set_state};
 use crate::admin::golden::want::want;
@@ -71,8 +72,9 @@ async fn take_out(bench: &Bench, key: KeyRef, compromised: bool, dry_run: bool) 
     remove(&bench.plant, &bench.actor(Act::RemoveReleaseKey).await, &removal).await
 }
 
-async fn turn(bench: &Bench, name: &str, pem: &str, seen: Option<Seen>) -> Result<Added, Refusal> {
-    let rotation = Rotation { key: by_name(name), public_key: pem.to_owned(), seen, dry_run: false };
+async fn turn(bench: &Bench, name: &str, pem: &str, seen: Option<Seen>) -> Result<Rotated, Refusal> {
+    let (key, public_key, reason) = (by_name(name), pem.to_owned(), String::new());
+    let rotation = Rotation { key, public_key, compromised: false, reason, seen, dry_run: false };
     rotate(&bench.plant, &bench.actor(Act::RotateReleaseKey).await, &rotation).await
 }
 
@@ -255,7 +257,7 @@ async fn a_rotated_key_signs_the_same_products_and_the_former_one_nothing_new() 
     let bench = bench().await;
     let (old, new) = (register(&bench, "build", &["edge-box"]).await, KeyPair::generate().unwrap());
     let turned = turn(&bench, "build", &new.public_key_pem(), None).await.unwrap();
-    assert_eq!((turned.key.id, turned.before.unwrap().id), (id_of(&new), id_of(&old)));
+    assert_eq!((turned.key.id, turned.before.id), (id_of(&new), id_of(&old)));
     let text = refused!(take(&bench, &signed(&bench, &[&old]).await).await, EvidenceInvalid);
     assert!(text.contains("the release key build"), "{text}");
     take(&bench, &signed(&bench, &[&new]).await).await.unwrap();
@@ -281,13 +283,13 @@ async fn a_compromised_key_takes_along_what_it_alone_vouched_for_and_says_so_bef
     want(&bench.plant, &actor, &product(), Some(&id().version), None, false).await.unwrap();
     let before = bench.revision();
     let told = take_out(&bench, by_name("build"), true, true).await.unwrap();
-    assert_eq!(told.void, [id()]);
-    let line = &told.forecast[0];
+    assert_eq!(told.lost.void, [id()]);
+    let line = &told.lost.forecast[0];
     assert_eq!(
         (line.device.as_str(), line.before, line.after),
         ("press-7", Outlook::Trusted, Outlook::Refused)
     );
-    assert_eq!(told.running, ["press-7".parse().unwrap()]);
+    assert_eq!(told.lost.running, ["press-7".parse().unwrap()]);
     assert_eq!(bench.revision(), before, "a dry run writes nothing");
     assert!(accepted(&bench).await);
 
@@ -321,6 +323,39 @@ async fn a_compromised_key_takes_along_what_it_alone_vouched_for_and_says_so_bef
 }
 
 #[tokio::test]
+async fn a_compromised_key_is_rotated_in_one_step() {
+    let bench = bench().await;
+    let old = register(&bench, "build", &["edge-box"]).await;
+    take(&bench, &signed(&bench, &[&old]).await).await.unwrap();
+    runs(&bench).await;
+    let new = KeyPair::generate().unwrap();
+    let turn = async |dry_run| {
+        let (key, public_key) = (by_name("build"), new.public_key_pem());
+        let reason = "a laptop was stolen".to_owned();
+        let rotation = Rotation { key, public_key, compromised: true, reason, seen: None, dry_run };
+        rotate(&bench.plant, &bench.actor(Act::RotateReleaseKey).await, &rotation).await
+    };
+    let before = bench.revision();
+    let told = turn(true).await.unwrap();
+    assert_eq!((told.lost.void.as_slice(), told.lost.forecast.len()), (&[id()][..], 1));
+    assert_eq!(bench.revision(), before, "a dry run writes nothing");
+    let done = turn(false).await.unwrap();
+    assert_eq!((done.lost.void.as_slice(), done.lost.forecast.len()), (&[id()][..], 0));
+    assert!(!accepted(&bench).await);
+    let keys = ring(&bench).await;
+    assert_eq!(keys.named(&"build".parse().unwrap()).unwrap().id, id_of(&new));
+    let former = keys.key(&id_of(&old)).unwrap().held.record.clone();
+    assert_eq!(former.compromised.unwrap().reason, "a laptop was stolen");
+    finish(&bench.plant).await.unwrap();
+    let lost: Attested = bench.read(attested_key(&"press-7".parse().unwrap())).await;
+    assert!(lost.lost.unwrap().contains("since build is compromised"));
+    take(&bench, &signed(&bench, &[&new]).await).await.unwrap();
+    assert!(accepted(&bench).await, "signed by the new key it counts again");
+    let text = refused!(turn(false).await, Conflict);
+    assert!(text.contains("this is the release key build already"), "{text}");
+}
+
+#[tokio::test]
 async fn a_release_with_signers_to_spare_outlives_a_compromise() {
     let bench = bench().await;
     let (one, two) =
@@ -329,12 +364,12 @@ async fn a_release_with_signers_to_spare_outlives_a_compromise() {
     // Signed by more before it is needed: that is written although its state stays.
     take(&bench, &signed(&bench, &[&one, &two]).await).await.unwrap();
     let removed = take_out(&bench, by_name("one"), true, false).await.unwrap();
-    assert!(removed.void.is_empty() && removed.forecast.is_empty());
+    assert!(removed.lost.void.is_empty() && removed.lost.forecast.is_empty());
     assert!(accepted(&bench).await);
     // A key that was only removed can turn out to be compromised later.
     take_out(&bench, by_name("two"), false, false).await.unwrap();
     assert!(accepted(&bench).await);
-    assert_eq!(take_out(&bench, KeyRef::Id(id_of(&two)), true, false).await.unwrap().void, [id()]);
+    assert_eq!(take_out(&bench, KeyRef::Id(id_of(&two)), true, false).await.unwrap().lost.void, [id()]);
     assert!(!accepted(&bench).await);
     let text = refused!(take_out(&bench, by_name("two"), true, false).await, Conflict);
     assert!(text.contains("was removed as compromised on"), "{text}");

@@ -172,7 +172,7 @@ impl Bench {
     }
 
     /// The latest events, of one device if it is named.
-    pub(super) async fn events(&self, device: Option<&DeviceName>, limit: usize) -> Vec<Event> {
+    pub(crate) async fn events(&self, device: Option<&DeviceName>, limit: usize) -> Vec<Event> {
         let device = device.map(ToString::to_string).unwrap_or_default();
         let filter = Filter { device, ..Filter::default() };
         latest(&self.plant, &self.actor(Act::ReadAudit).await, &filter, limit).await.unwrap().events
@@ -280,7 +280,8 @@ pub(super) async fn administrator(
     let spki = Digest::of(name.as_bytes());
     let zones = zones.map(|zones| zones.iter().map(|zone| zone.parse().unwrap()).collect());
     let not_after = NOW.plus(365 * 86_400);
-    let record = Administrator { name: name.to_owned(), role, spki, created: plant.now(), zones, not_after };
+    let (created, let_in_by) = (plant.now(), None);
+    let record = Administrator { name: name.to_owned(), role, spki, created, zones, not_after, let_in_by };
     plant.store.transact(Txn::new().put(admin_key(name), stored(&record).unwrap())).await.unwrap();
     AdministratorPeer { name: name.to_owned(), spki, not_after }
 }

@@ -23,6 +23,7 @@ use crate::grpc::peer::{AdministratorPeer, Anchors, Peer};
 use crate::plant::Plant;
 use crate::record::invitation::INVITATION;
 use crate::record::plant::{AdminRole, Administrator, admin_key};
+use crate::record::{Held, fetch};
 use crate::session::Refusal;
 use crate::store::Txn;
 use crate::store::record::decode;
@@ -152,7 +153,7 @@ async fn an_invitation_ends_with_its_time_and_with_whoever_made_it() {
     bench.clock.set(NOW.plus(3600));
     refused!(answer(&bench.plant, &late, &key).await, NotAdmitted);
 
-    let orphan = code(&bench, AdminRole::Owner, &[]).await;
+    let orphan = code(&bench, AdminRole::Viewer, &[]).await;
     assert_eq!(invitations(&bench.plant).await, 1, "the one that ended is swept");
     bench.administrator("eve", AdminRole::Owner, None).await;
     let record: Administrator = bench.read(admin_key("ada")).await;
@@ -170,6 +171,18 @@ async fn an_invitation_ends_with_its_time_and_with_whoever_made_it() {
     let txn = Txn::new().put(admin_key("ada"), crate::record::stored(&record).unwrap());
     bench.plant.store.transact(txn).await.unwrap();
     answer(&bench.plant, &orphan, &key).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_owner_whom_one_made_alone_does_not_come_once_there_are_two() {
+    let bench = Bench::new().await;
+    let (alone, key) = (code(&bench, AdminRole::Owner, &[]).await, KeyPair::generate().unwrap());
+    bench.administrator("bob", AdminRole::Owner, None).await;
+    let text = refused!(answer(&bench.plant, &alone, &key).await, NotAdmitted);
+    assert!(text.contains("unknown, used or over"), "{text}");
+    bench.plant.store.transact(Txn::new().delete(admin_key("bob"))).await.unwrap();
+    answer(&bench.plant, &alone, &key).await.unwrap();
+    assert_eq!(bench.read::<Administrator>(admin_key("cy")).await.let_in_by.as_deref(), Some("ada"));
 }
 
 #[tokio::test]
@@ -225,8 +238,10 @@ async fn nobody_raises_their_own_role_and_an_owner_is_left() {
     let eve = office.administrator("eve", AdminRole::Security, None).await;
     assert_eq!(refusal(role(&office, &eve, "eve", "owner").await).0, Reason::NotPermitted);
 
-    role(&office, &office.ada, "eve", "owner").await.unwrap();
-    role(&office, &eve, "bob", "viewer").await.unwrap();
+    let raised = waits(role(&office, &office.ada, "eve", "owner").await);
+    office.approve(&office.bob, &raised).await.unwrap();
+    let lowered = waits(role(&office, &eve, "bob", "viewer").await);
+    office.approve(&office.ada, &lowered).await.unwrap();
     remove(&office, &eve, "ada").await.unwrap();
     // On the same connection, from the next call on.
     let (reason, text) = refusal(remove(&office, &office.ada, "eve").await);
@@ -265,7 +280,8 @@ async fn one_owner_does_not_make_the_second_person() {
         ..v1::InviteAdministratorRequest::default()
     };
     let service = &office.service;
-    service.invite_administrator(by(&office.ada, invited(&["cell-4"]))).await.unwrap();
+    // Whatever the zones ask for: the plant has two owners.
+    waits(service.invite_administrator(by(&office.ada, invited(&["cell-4"]))).await);
     let everywhere = waits(service.invite_administrator(by(&office.ada, invited(&[]))).await);
     waits(service.invite_administrator(by(&office.ada, invited(&["cell-3"]))).await);
     office.administrator("vic", AdminRole::Viewer, None).await;
@@ -274,8 +290,61 @@ async fn one_owner_does_not_make_the_second_person() {
     let made: v1::InviteAdministratorResponse = prost::Message::decode(answer.as_slice()).unwrap();
     let key = KeyPair::generate().unwrap();
     answer_to(&office, &made.code, &key).await.unwrap();
+    assert_eq!(known(&office, "puppet").await.let_in_by, None, "two owners stand for them");
     // To remove somebody never waits.
     remove(&office, &office.ada, "puppet").await.unwrap();
+}
+
+async fn known(office: &Office, name: &str) -> Administrator {
+    let held: Option<Held<Administrator>> =
+        fetch(office.plant.store.as_ref(), admin_key(name)).await.unwrap();
+    held.unwrap().record
+}
+
+/// A security administrator whom ada alone let in.
+async fn let_in_alone(office: &Office, name: &str) -> AdministratorPeer {
+    let peer = office.administrator(name, AdminRole::Security, None).await;
+    let record = Administrator { let_in_by: Some("ada".to_owned()), ..known(office, name).await };
+    let txn = Txn::new().put(admin_key(name), crate::record::stored(&record).unwrap());
+    office.plant.store.transact(txn).await.unwrap();
+    peer
+}
+
+#[tokio::test]
+async fn whom_one_owner_let_in_alone_is_not_their_second_person() {
+    let bench = Bench::new().await;
+    bench.zone(&observing("cell-3")).await;
+    let office = Office::of(bench).await;
+    let owner = known(&office, "bob").await;
+    office.plant.store.transact(Txn::new().delete(admin_key("bob"))).await.unwrap();
+    let cy = let_in_alone(&office, "cy").await;
+    let (reason, text) = refusal(office.two_person(&office.ada, "cell-3", true).await);
+    assert!(reason == Reason::Conflict && text.contains("ada, cy are not two people"), "{text}");
+    let di = let_in_alone(&office, "di").await;
+    // Day one: nobody else can let people in, so the two are two.
+    office.two_person(&office.ada, "cell-3", true).await.unwrap();
+    for (asks, approves) in [(&office.ada, &cy), (&cy, &office.ada)] {
+        let id = waits(office.two_person(asks, "cell-3", false).await);
+        let (reason, text) = refusal(office.approve(approves, &id).await);
+        assert_eq!(reason, Reason::NotPermitted);
+        assert!(text.contains("ada alone let in cy; let a second owner in"), "{text}");
+        assert!(!office.waiting(approves).await[0].yours_to_approve);
+        office.reject(asks, &id).await.unwrap();
+    }
+    let id = waits(office.two_person(&cy, "cell-3", false).await);
+    office.approve(&di, &id).await.unwrap();
+
+    // With a second owner they are in one hand, until that owner confirms one of them.
+    office.two_person(&office.ada, "cell-3", true).await.unwrap();
+    let txn = Txn::new().put(admin_key("bob"), crate::record::stored(&owner).unwrap());
+    office.plant.store.transact(txn).await.unwrap();
+    let id = waits(office.two_person(&cy, "cell-3", false).await);
+    let (_, text) = refusal(office.approve(&di, &id).await);
+    assert!(text.contains("ada alone let in cy and di; another owner confirms them"), "{text}");
+    let confirmed = waits(role(&office, &office.bob, "cy", "security").await);
+    office.approve(&office.ada, &confirmed).await.unwrap();
+    assert_eq!(known(&office, "cy").await.let_in_by, None);
+    office.approve(&di, &id).await.unwrap();
 }
 
 async fn answer_to(

@@ -4,10 +4,11 @@ use policy::appraisal::policy::Mode;
 use policy::id::DeviceName;
 use policy::zone::{Conduit, Role};
 
+use super::office::Office;
 use super::{Bench, NOW, enforcing, observing, refused};
 use crate::admin::reach::Scope;
 use crate::admin::{Act, conduit, zone};
-use crate::record::plant::{TRUST, TrustHead};
+use crate::record::plant::{AdminRole, TRUST, TrustHead};
 use crate::trust;
 
 fn opcua(from: &str, to: &str) -> Conduit {
@@ -183,4 +184,31 @@ async fn an_observing_zone_reaches_an_enforcing_one_only_by_name() {
     assert!(text.contains("--accept-observed"), "{text}");
     wanted.accept_observed = true;
     conduit::allow(&bench.plant, &actor, &wanted, None, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn accepting_that_a_zone_observes_is_the_other_zones_concern_too() {
+    let office = Office::new().await;
+    let (plant, ada) = (&office.plant, &office.ada);
+    let act = |who, act| async move { crate::admin::authorize(plant, who, act).await.unwrap() };
+    for name in ["vendor", "cell-5"] {
+        zone::create(plant, &act(ada, Act::CreateZone).await, &enforcing(name), false).await.unwrap();
+    }
+    conduit::allow(plant, &act(ada, Act::AllowConduit).await, &opcua("vendor", "cell-5"), None, false)
+        .await
+        .unwrap();
+    let to =
+        |accept_observed| zone::Settings { mode: Some(Mode::Observe), accept_observed, ..Default::default() };
+    let name = "vendor".parse().unwrap();
+    let text =
+        refused!(zone::set(plant, &act(ada, Act::SetZone).await, &name, &to(false), false).await, Malformed);
+    assert!(text.contains("--accept-observed"), "{text}");
+    let vic = office.administrator("vic", AdminRole::Security, Some(&["vendor"])).await;
+    let text = refused!(
+        zone::set(plant, &act(&vic, Act::SetZone).await, &name, &to(true), false).await,
+        NotPermitted
+    );
+    assert!(text.contains("touches zone cell-5"), "{text}");
+    zone::set(plant, &act(ada, Act::SetZone).await, &name, &to(true), false).await.unwrap();
+    assert!(trust::segmentation(plant).await.unwrap().conduits()[0].accept_observed);
 }

@@ -29,7 +29,7 @@ fn answer(turned: Turned) -> v1::AuthorityChange {
     v1::AuthorityChange {
         authorities: turned.what,
         stragglers: devices.take(MAX_TOLD).map(ToString::to_string).collect(),
-        stragglers_count: parse::count(turned.stragglers.len()),
+        stragglers_count: parse::count(turned.stragglers_count),
     }
 }
 

@@ -17,7 +17,11 @@ pub(super) async fn list(
     _: v1::ListChangesRequest,
 ) -> Result<v1::ListChangesResponse, Refusal> {
     let all = second::all(plant, actor).await?;
-    Ok(v1::ListChangesResponse { changes: all.iter().map(|waiting| wire(waiting, actor)).collect() })
+    let mut changes = Vec::new();
+    for waiting in &all {
+        changes.push(wire(plant, waiting, actor).await?);
+    }
+    Ok(v1::ListChangesResponse { changes })
 }
 
 pub(super) async fn one(
@@ -26,7 +30,7 @@ pub(super) async fn one(
     request: v1::GetChangeRequest,
 ) -> Result<v1::GetChangeResponse, Refusal> {
     let waiting = second::one(plant, actor, &request.id).await?;
-    Ok(v1::GetChangeResponse { change: Some(wire(&waiting, actor)) })
+    Ok(v1::GetChangeResponse { change: Some(wire(plant, &waiting, actor).await?) })
 }
 
 pub(super) async fn approve(
@@ -35,11 +39,12 @@ pub(super) async fn approve(
     request: v1::ApproveChangeRequest,
 ) -> Result<v1::ApproveChangeResponse, Refusal> {
     let waiting = second::one(plant, actor, &request.id).await?;
+    let change = wire(plant, &waiting, actor).await?;
     let approval = second::approve(plant, actor, &request.id, request.dry_run).await?;
     let answer = carry_out(plant, &approval).await?;
     second::finish(plant, &approval).await?;
     Ok(v1::ApproveChangeResponse {
-        change: Some(wire(&waiting, actor)),
+        change: Some(change),
         answer: if request.dry_run { Vec::new() } else { answer },
     })
 }
@@ -51,14 +56,18 @@ pub(super) async fn reject(
 ) -> Result<v1::RejectChangeResponse, Refusal> {
     let change = second::reject(plant, actor, &request.id, &request.reason).await?;
     let waiting = Waiting { change, basis: Basis::default() };
-    Ok(v1::RejectChangeResponse { change: Some(wire(&waiting, actor)) })
+    Ok(v1::RejectChangeResponse { change: Some(wire(plant, &waiting, actor).await?) })
 }
 
-fn wire(Waiting { change, basis }: &Waiting, actor: &Actor) -> v1::Change {
+async fn wire(
+    plant: &Plant,
+    Waiting { change, basis }: &Waiting,
+    actor: &Actor,
+) -> Result<v1::Change, Refusal> {
     let Change { id, act, subject, text, by, role, asked, expires, .. } = change.clone();
-    v1::Change {
+    Ok(v1::Change {
         approved_by: Act::named(&act).map_or("", |act| act.approved_by().name()).to_owned(),
-        yours_to_approve: second::may_approve(change, basis, actor),
+        yours_to_approve: second::may_approve(plant, change, basis, actor).await?,
         id,
         act,
         subject,
@@ -68,7 +77,7 @@ fn wire(Waiting { change, basis }: &Waiting, actor: &Actor) -> v1::Change {
         asked_at: asked.0,
         expires_at: expires.0,
         zones: basis.zones.iter().map(ToString::to_string).collect(),
-    }
+    })
 }
 
 /// Decides the kept request anew and carries it out, in the name of both. An act that may wait has its line

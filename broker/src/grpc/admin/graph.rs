@@ -13,7 +13,7 @@ use crate::admin::graph::{Planned, apply, plan, view};
 use crate::plant::Plant;
 use crate::session::Refusal;
 
-/// Services that one answer names in each direction.
+/// Services that one answer names in each direction, and devices.
 const MAX_TOLD: usize = 1000;
 
 pub(super) async fn one(
@@ -78,7 +78,7 @@ pub(super) async fn applied(
 }
 
 fn change(planned: Planned) -> v1::GraphChange {
-    let Planned { before, difference, peers, spots } = planned;
+    let Planned { before, difference, peers, spots, loses } = planned;
     v1::GraphChange {
         before,
         zones_made: names(difference.zones_made.iter()),
@@ -92,6 +92,8 @@ fn change(planned: Planned) -> v1::GraphChange {
         lost: peers.lost.iter().take(MAX_TOLD).map(reachable).collect(),
         lost_left_out: parse::count(peers.lost.len().saturating_sub(MAX_TOLD)),
         spots: spots.iter().map(spot).collect(),
+        loses: loses.iter().take(MAX_TOLD).map(super::zone::loses).collect(),
+        loses_left_out: parse::count(loses.len().saturating_sub(MAX_TOLD)),
     }
 }
 

@@ -85,6 +85,7 @@ fn wire(known: Known) -> v1::Administrator {
         not_after: known.not_after.0,
         invited: known.invited_by.is_some(),
         invited_by: known.invited_by.unwrap_or_default(),
+        let_in_by: known.let_in_by.unwrap_or_default(),
         name: known.name,
     }
 }

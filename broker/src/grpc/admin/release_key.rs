@@ -54,14 +54,20 @@ pub(super) async fn rotate(
     let rotation = Rotation {
         key: key_ref(&request.key)?,
         public_key: pem(request.public_key)?,
+        compromised: request.compromised,
+        reason: request.reason,
         seen: parse::seen(request.seen)?,
         dry_run: request.dry_run,
     };
-    let added = keys::rotate(plant, actor, &rotation).await?;
+    let rotated = keys::rotate(plant, actor, &rotation).await?;
+    let lost = &rotated.lost;
     Ok(v1::RotateReleaseKeyResponse {
-        key: Some(wire(&added.key)),
-        before: added.before.as_ref().map(wire),
-        seen: Some(parse::to_wire(added.seen)),
+        key: Some(wire(&rotated.key)),
+        before: Some(wire(&rotated.before)),
+        void: lost.void.iter().map(ToString::to_string).collect(),
+        running: lost.running.iter().map(ToString::to_string).collect(),
+        groups: forecast::groups(&lost.forecast, true),
+        seen: Some(parse::to_wire(rotated.seen)),
     })
 }
 
@@ -78,12 +84,13 @@ pub(super) async fn remove(
         dry_run: request.dry_run,
     };
     let removed = keys::remove(plant, actor, &removal).await?;
+    let lost = &removed.lost;
     Ok(v1::RemoveReleaseKeyResponse {
         before: Some(wire(&removed.before)),
-        void: removed.void.iter().map(ToString::to_string).collect(),
-        forecast: forecast::lines(&removed.forecast, request.grouped)?,
-        groups: forecast::groups(&removed.forecast, request.grouped),
-        running: removed.running.iter().map(ToString::to_string).collect(),
+        void: lost.void.iter().map(ToString::to_string).collect(),
+        forecast: forecast::lines(&lost.forecast, request.grouped)?,
+        groups: forecast::groups(&lost.forecast, request.grouped),
+        running: lost.running.iter().map(ToString::to_string).collect(),
         short: removed.short.iter().map(threshold_to_wire).collect(),
         seen: Some(parse::to_wire(removed.seen)),
     })

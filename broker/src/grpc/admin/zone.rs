@@ -107,8 +107,20 @@ pub(super) async fn forecast(
         clean: parse::count(forecast.clean),
         unknown,
         unknown_count: parse::count(forecast.unknown.len()),
+        loses: forecast.loses.iter().take(MAX_TOLD).map(loses).collect(),
+        loses_left_out: parse::count(forecast.loses.len().saturating_sub(MAX_TOLD)),
         seen: Some(parse::to_wire(seen)),
     })
+}
+
+pub(super) fn loses(device: &enforcement::Loses) -> v1::LosesCertificates {
+    v1::LosesCertificates {
+        device: device.device.to_string(),
+        zone: device.zone.to_string(),
+        reason: device.why.clone(),
+        owner: device.owner.clone(),
+        criticality: device.criticality.clone(),
+    }
 }
 
 pub(super) async fn allow(

@@ -127,10 +127,10 @@ async fn a_fleet_takes_turns_under_new_golden_values_and_within_ten_seconds() {
     assert!(spreads.iter().max().unwrap().saturating_sub(*spreads.iter().min().unwrap()) > SPREAD_EACH);
 
     stream.turn = Some(Instant::now() + MOST_SPREAD);
-    stream.ask(Box::new(reread(&plant, &press).await), Some(Ask::Golden)).await.ok().unwrap();
+    stream.ask(&reread(&plant, &press).await, Some(Ask::Golden)).await.ok().unwrap();
     assert!(told.try_recv().is_err(), "it is not this device's turn");
     stream.turn = Some(Instant::now());
-    stream.ask(Box::new(reread(&plant, &press).await), Some(Ask::Golden)).await.ok().unwrap();
+    stream.ask(&reread(&plant, &press).await, Some(Ask::Golden)).await.ok().unwrap();
     assert!(told.try_recv().is_ok());
 }
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod endorsed;
+mod enforcing;
 mod faulty;
 mod ima;
 mod overriding;

@@ -90,6 +90,22 @@ impl Scene {
         self.office.approve(&self.security, &id).await.unwrap();
     }
 
+    /// A certificate in cell-3.
+    async fn hold(&self) {
+        let certificate = HeldCertificate {
+            role: Role::Caller,
+            generation: 1,
+            serial: hex::encode([0x41; 16]),
+            spki: Digest::of(b"a key"),
+            validity: Validity { not_before: NOW, not_after: NOW.plus(7200) },
+            service: None,
+            addresses: std::collections::BTreeSet::new(),
+        };
+        let record = HeldCertificates { certificates: vec![certificate] };
+        let key = held_key(&self.name, &"cell-3".parse().unwrap());
+        self.office.plant.store.transact(Txn::new().put(key, stored(&record).unwrap())).await.unwrap();
+    }
+
     async fn issued(&mut self) -> v1::Issued {
         let answer = self.tpm.enroll(&self.office.plant, "press-7").await.unwrap();
         let Some(v1::complete_response::Outcome::Issued(issued)) = answer.outcome else {
@@ -172,18 +188,7 @@ async fn one_person_ends_it_at_once() {
     scene.overridden().await;
     scene.issued().await;
     let request = v1::EndOverrideRequest { name: "press-7".to_owned() };
-    let certificate = HeldCertificate {
-        role: Role::Caller,
-        generation: 1,
-        serial: hex::encode([0x41; 16]),
-        spki: Digest::of(b"a key"),
-        validity: Validity { not_before: NOW, not_after: NOW.plus(3600) },
-        service: None,
-        addresses: std::collections::BTreeSet::new(),
-    };
-    let record = HeldCertificates { certificates: vec![certificate] };
-    let key = held_key(&scene.name, &"cell-3".parse().unwrap());
-    scene.office.plant.store.transact(Txn::new().put(key, stored(&record).unwrap())).await.unwrap();
+    scene.hold().await;
     let held = || valid_serials(&scene.office.plant, &scene.name, NOW);
     assert!(!held().await.unwrap().is_empty());
     scene.office.service.end_override(by(&scene.operator, request.clone())).await.unwrap();
@@ -209,6 +214,29 @@ async fn an_override_does_not_move_with_the_device() {
     assert!(found[0].sentence.contains(INTRUDER), "nobody accepted it for the vault: {found:?}");
     scene.office.move_to(&scene.operator, "press-7", &["cell-3"]).await.unwrap();
     scene.issued().await;
+}
+
+#[tokio::test]
+async fn a_zone_that_begins_to_enforce_leaves_what_an_override_earned() {
+    let mut scene = Scene::new().await;
+    scene.overridden().await;
+    scene.issued().await;
+    let held = || valid_serials(&scene.office.plant, &scene.name, NOW);
+    scene.hold().await;
+    let (zone, actor) = ("cell-3".parse().unwrap(), scene.actor(Act::SetZone).await);
+    for mode in [Mode::Observe, Mode::Enforce] {
+        let settings = Settings { mode: Some(mode), ..Settings::default() };
+        set(&scene.office.plant, &actor, &zone, &settings, false).await.unwrap();
+    }
+    crate::withdrawal::finish(&scene.office.plant).await.unwrap();
+    assert!(!held().await.unwrap().is_empty());
+    scene.clock.set(NOW.plus(3600));
+    for mode in [Mode::Observe, Mode::Enforce] {
+        let settings = Settings { mode: Some(mode), ..Settings::default() };
+        set(&scene.office.plant, &actor, &zone, &settings, false).await.unwrap();
+    }
+    crate::withdrawal::finish(&scene.office.plant).await.unwrap();
+    assert!(held().await.unwrap().is_empty(), "the override is over");
 }
 
 #[tokio::test]

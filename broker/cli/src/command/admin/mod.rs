@@ -64,7 +64,8 @@ impl Role {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The code goes to standard output, alone, and is not shown again. Give it to the person on a way that others do not
-read; they run `touchstone admin accept`.
+read; they run `touchstone admin accept`. Where the plant has two owners, another one has to approve it (exit code 6).
+Whoever one owner lets in alone counts as that owner where two people are asked for.
 Examples:
   touchstone admin invite bob --role operator --zone cell-3 --zone cell-4
   touchstone admin invite eve --role owner --for 2h")]
@@ -87,7 +88,8 @@ pub(crate) struct InviteArgs {
 /// Who gets which role.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Nobody changes their own role. Example:
+Nobody changes their own role; where the plant has two owners, another one has to approve it. Whoever one owner let in
+alone is a person of their own from then on. Example:
   touchstone admin role bob security --zone cell-3")]
 pub(crate) struct RoleArgs {
     /// Who
@@ -125,6 +127,7 @@ struct AdminView {
     created_at: Option<String>,
     not_after: Option<String>,
     invited_by: Option<String>,
+    let_in_by: Option<String>,
     #[serde(skip)]
     ends: u64,
 }
@@ -138,6 +141,7 @@ impl From<Administrator> for AdminView {
             created_at: words::json_time(admin.created_at),
             not_after: words::json_time(admin.not_after),
             invited_by: admin.invited.then_some(admin.invited_by),
+            let_in_by: (!admin.let_in_by.is_empty()).then_some(admin.let_in_by),
             ends: admin.not_after,
         }
     }
@@ -166,7 +170,10 @@ impl View for Admins {
             let state = match &admin.invited_by {
                 Some(by) => format!("invited by {by}"),
                 None if admin.ends <= page.now.0 => "certificate has ended".to_owned(),
-                None => "active".to_owned(),
+                None => match &admin.let_in_by {
+                    Some(by) => format!("active, let in by {by} alone"),
+                    None => "active".to_owned(),
+                },
             };
             table.row([
                 admin.name.clone(),

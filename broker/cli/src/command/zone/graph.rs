@@ -12,6 +12,7 @@ use proto::v1::{
 use serde::Serialize;
 
 use super::super::conduit::ConduitView;
+use super::losing::{LosesView, losing};
 use super::picture::{Language, draw};
 use crate::args::DryRun;
 use crate::client::failed;
@@ -177,6 +178,8 @@ struct ChangeView {
     lost: Vec<ReachableView>,
     lost_left_out: u32,
     spots: Vec<SpotView>,
+    loses: Vec<LosesView>,
+    loses_left_out: u32,
 }
 
 impl ChangeView {
@@ -195,6 +198,8 @@ impl ChangeView {
             lost: change.lost.into_iter().map(Into::into).collect(),
             lost_left_out: change.lost_left_out,
             spots: change.spots.into_iter().map(Into::into).collect(),
+            loses: change.loses.into_iter().map(Into::into).collect(),
+            loses_left_out: change.loses_left_out,
         }
     }
 
@@ -227,6 +232,7 @@ impl View for ChangeView {
         text.push('\n');
         text.push_str(&peers("gain", &self.gained, self.gained_left_out, page));
         text.push_str(&peers("lose", &self.lost, self.lost_left_out, page));
+        text.push_str(&losing(&self.loses, self.loses_left_out, page));
         for spot in self.spots.iter().filter(|spot| spot.serious) {
             let _ = writeln!(text, "flat: {}", words::visible(&spot.sentence));
         }

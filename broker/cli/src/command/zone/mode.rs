@@ -12,6 +12,7 @@ use proto::v1::{
 use serde::Serialize;
 
 use super::Created;
+use super::losing::{LosesView, losing};
 use crate::args::{DryRun, Span};
 use crate::client::failed;
 use crate::failure::Result;
@@ -25,7 +26,8 @@ const SHOWN: usize = 3;
 /// Which zone, and what to look at first.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows which devices would have been refused while the zone observed, asks, and then changes it:
+Shows which devices would have been refused while the zone observed, and whose certificates end at once because
+their last proof would be refused, connected or not; asks, and then changes it. Every device proves itself again:
   touchstone zone enforce cell-3 --plan --since 30d
   touchstone zone enforce cell-3 --reason \"quiet for a month\"")]
 pub(crate) struct EnforceArgs {
@@ -104,6 +106,8 @@ struct Forecast {
     clean: u32,
     unknown: Vec<String>,
     unknown_count: u32,
+    loses: Vec<LosesView>,
+    loses_left_out: u32,
 }
 
 impl Forecast {
@@ -117,6 +121,8 @@ impl Forecast {
             clean: answer.clean,
             unknown: answer.unknown,
             unknown_count: answer.unknown_count,
+            loses: answer.loses.into_iter().map(Into::into).collect(),
+            loses_left_out: answer.loses_left_out,
         }
     }
 
@@ -160,6 +166,7 @@ impl View for Forecast {
         }
         let mut text = table.text("no device would have been refused", page.colour);
         let _ = writeln!(text, "{}", self.summary());
+        text.push_str(&losing(&self.loses, self.loses_left_out, page));
         text
     }
 }

@@ -1,7 +1,7 @@
 //! What a change of golden values does to devices, from their last evidence.
 //!
 //! ```text
-//! records    devices, attestations, inventories  ->  one device after the other
+//! records    devices, attestations, inventories  ->  one device after the other ([`crate::admin::records`])
 //! standing   is its evidence still that of what it runs?  if not: unknown, and why
 //! appraisal  evidence that is alike once, on the blocking pool  ->  before, after
 //! group      lines  ->  a few groups
@@ -12,7 +12,6 @@
 
 mod appraisal;
 mod group;
-mod records;
 mod standing;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -30,10 +29,10 @@ use policy::zone::{Segmentation, Zone};
 
 use self::appraisal::{Appraisals, Appraised, Ground, Piece};
 pub use self::group::{Group, grouped};
-use self::records::Records;
 use self::standing::Standing;
 use crate::admin::device::view::{State, state};
 use crate::admin::reach::Scope;
+use crate::admin::records::Records;
 use crate::plant::Plant;
 use crate::record::device::{ATTESTED, Attested, DEVICE, Device, EK, INVENTORY, Inventory, Tpm, ek_key};
 use crate::record::{Held, fetch};

@@ -3,9 +3,13 @@
 use policy::id::{ProductName, ReleaseKeyName};
 use policy::reference::keys::{MAX_RELEASE_KEYS, PublicKey};
 
+use super::remove::{Lost, after, take_along, told};
 use super::{KeyRef, LOOK, found, named, reach, seen, words};
 use crate::admin::Actor;
+use crate::admin::bounds::{MAX_REASON, printable};
 use crate::admin::change::{Draft, Seen, commit};
+use crate::admin::golden::refusal;
+use crate::golden;
 use crate::plant::Plant;
 use crate::record::golden::StateChange;
 use crate::record::release_key::{ReleaseKeyRecord, release_key_key};
@@ -39,6 +43,10 @@ pub struct Rotation {
     pub key: KeyRef,
     /// The new one, PEM.
     pub public_key: String,
+    /// Others may have the former: nothing that it signed counts any more.
+    pub compromised: bool,
+    /// Why; may be empty.
+    pub reason: String,
     /// What the caller saw of the former.
     pub seen: Option<Seen>,
     /// Only say what it would do.
@@ -50,8 +58,6 @@ pub struct Rotation {
 pub struct Added {
     /// The key.
     pub key: Registered,
-    /// The one that it replaces.
-    pub before: Option<Registered>,
     /// What there was under the name.
     pub seen: Seen,
 }
@@ -94,16 +100,34 @@ async fn register(plant: &Plant, actor: &Actor, new: &New) -> Result<Draft<Added
     let text = format!("registered, {} {}, for {}", key.alg().name(), key.id(), named(&record.products));
     let slot = release_key_key(&key.id());
     let txn = keys.raised(Txn::new().absent(slot.clone()).put(slot, stored(&record)?))?;
-    let added = Added { key: registered(&key, record), before: None, seen: now };
+    let added = Added { key: registered(&key, record), seen: now };
     Ok(Draft::unless(new.dry_run, added, txn, reach.deed(name.as_str(), &text)))
 }
 
+/// A key in the place of another.
+#[derive(Debug)]
+pub struct Rotated {
+    /// The key.
+    pub key: Registered,
+    /// The one that it replaces, as it was.
+    pub before: Registered,
+    /// What the former takes along, if it was compromised.
+    pub lost: Lost,
+    /// What there was under the name.
+    pub seen: Seen,
+}
+
 /// Puts a new key in the place of another, which signs nothing new from then on.
-pub async fn rotate(plant: &Plant, actor: &Actor, rotation: &Rotation) -> Result<Added, Refusal> {
+pub async fn rotate(plant: &Plant, actor: &Actor, rotation: &Rotation) -> Result<Rotated, Refusal> {
+    if !rotation.reason.is_empty() {
+        printable("reason", &rotation.reason, MAX_REASON)?;
+    }
     commit(plant, || replace(plant, actor, rotation)).await
 }
 
-async fn replace(plant: &Plant, actor: &Actor, rotation: &Rotation) -> Result<Draft<Added>, Refusal> {
+async fn replace(plant: &Plant, actor: &Actor, rotation: &Rotation) -> Result<Draft<Rotated>, Refusal> {
+    // Golden values first: what is decided on newer keys is compared with the older head, and fails.
+    let golden = golden::current(plant).await.map_err(refusal)?;
     let keys = KeyRing::read(plant.store.as_ref()).await?;
     let former = found(&keys, &rotation.key)?;
     let (name, before) = (&former.held.record.name, former.held.record.clone());
@@ -117,15 +141,29 @@ async fn replace(plant: &Plant, actor: &Actor, rotation: &Rotation) -> Result<Dr
     let key = usable(&keys, &rotation.public_key)?;
     let record = record(plant, actor, name, &key, before.products.clone());
     let reach = reach(plant, actor, &before.products).await?;
-    let reason = format!("rotated to {}", key.id());
-    let text = format!("{} {} is in the place of {}", key.alg().name(), key.id(), former.id);
-    let removed = Some(StateChange { at: plant.now(), by: actor.name().to_owned(), reason });
+    let reason = match rotation.reason.trim() {
+        "" => format!("rotated to {}", key.id()),
+        reason => reason.to_owned(),
+    };
+    let change = StateChange { at: plant.now(), by: actor.name().to_owned(), reason };
+    let ended = after(&before, &change, rotation.compromised);
     let (slot, old) = (release_key_key(&key.id()), former.held.key.clone());
     let txn = Txn::new().absent(slot.clone()).put(slot, stored(&record)?);
-    let txn = txn.unchanged(old.clone(), former.held.version);
-    let txn = keys.raised(txn.put(old, stored(&ReleaseKeyRecord { removed, ..before })?))?;
-    let added = Added { key: registered(&key, record), before: Some(former.clone()), seen: now };
-    Ok(Draft::unless(rotation.dry_run, added, txn, reach.deed(name.as_str(), &text)))
+    let txn = txn.unchanged(old.clone(), former.held.version).put(old, stored(&ended)?);
+    let (mut txn, mut lost) = (keys.raised(txn)?, Lost::default());
+    if rotation.compromised {
+        // The new key has signed nothing yet, so it vouches for nothing that the former did.
+        let without = keys.with(former.id, ended);
+        (lost, txn) = take_along(plant, actor, &golden, (former, &without), txn, rotation.dry_run).await?;
+    }
+    let text = format!(
+        "{} {} is in the place of {}",
+        key.alg().name(),
+        key.id(),
+        told(former, &change, rotation.compromised, &lost.void)
+    );
+    let rotated = Rotated { key: registered(&key, record), before: former.clone(), lost, seen: now };
+    Ok(Draft::unless(rotation.dry_run, rotated, txn, reach.deed(name.as_str(), &text)))
 }
 
 /// Refuses a change of `key` by somebody who saw another one under its name.

@@ -8,9 +8,9 @@ mod attention;
 mod remove;
 mod threshold;
 
-pub use self::add::{Added, New, Rotation, add, rotate};
+pub use self::add::{Added, New, Rotated, Rotation, add, rotate};
 pub use self::attention::attention;
-pub use self::remove::{Removal, Removed, remove};
+pub use self::remove::{Lost, Removal, Removed, remove};
 pub use self::threshold::{Changed, Threshold, set};
 
 use std::collections::BTreeSet;

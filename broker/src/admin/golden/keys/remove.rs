@@ -38,6 +38,17 @@ pub struct Removal {
     pub dry_run: bool,
 }
 
+/// What a compromised key takes along.
+#[derive(Debug, Default)]
+pub struct Lost {
+    /// Releases that count for nothing any more.
+    pub void: Vec<ReleaseId>,
+    /// What that means for devices, of a dry run.
+    pub forecast: Vec<Line>,
+    /// Devices that last proved to run one of them.
+    pub running: Vec<DeviceName>,
+}
+
 /// What a removal does.
 #[derive(Debug)]
 pub struct Removed {
@@ -45,12 +56,8 @@ pub struct Removed {
     pub before: Registered,
     /// What there was.
     pub seen: Seen,
-    /// Releases that count for nothing any more.
-    pub void: Vec<ReleaseId>,
-    /// What that means for devices, of a dry run.
-    pub forecast: Vec<Line>,
-    /// Devices that last proved to run one of them.
-    pub running: Vec<DeviceName>,
+    /// What it takes along.
+    pub lost: Lost,
     /// Products of which nothing new can be released until there are more keys.
     pub short: Vec<Need>,
 }
@@ -82,36 +89,43 @@ async fn decide(plant: &Plant, actor: &Actor, removal: &Removal) -> Result<Draft
         return Err(too_few(&record, need));
     }
     let reach = reach(plant, actor, &record.products).await?;
-    let mut removed = Removed {
-        before: key.clone(),
-        seen,
-        void: Vec::new(),
-        forecast: Vec::new(),
-        running: Vec::new(),
-        short,
-    };
     let slot = key.held.key.clone();
     let txn = Txn::new().unchanged(slot.clone(), key.held.version).put(slot, stored(&record)?);
-    let mut txn = keys.raised(txn)?;
+    let (mut txn, mut lost) = (keys.raised(txn)?, Lost::default());
     if removal.compromised {
-        let (values, void) = golden::worth(plant, &without).await.map_err(refusal)?;
-        removed.void = void.into_keys().filter(|id| !golden.void.contains_key(id)).collect();
-        // What it does was asked before; whoever removes such a key does not wait for forecasts.
-        if removal.dry_run {
-            removed.forecast = losses(plant, actor, &golden, &values, &removed.void).await?;
-        }
-        removed.running = running(plant, actor, &removed.void).await?;
-        txn = txn
-            .unchanged(GOLDEN, golden.version)
-            .put(GOLDEN, stored(&GoldenHead { n: golden.n.saturating_add(1) })?);
-        let Removed { void, .. } = &removed;
-        if !void.is_empty() {
-            let left = Compromise { key: key.id, at: change.at, by: change.by.clone() };
-            txn = txn.put(compromise_key(&key.id), stored(&left)?);
-        }
+        (lost, txn) = take_along(plant, actor, &golden, (key, &without), txn, removal.dry_run).await?;
     }
-    let deed = reach.deed(record.name.as_str(), &told(key, &change, removal.compromised, &removed.void));
+    let deed = reach.deed(record.name.as_str(), &told(key, &change, removal.compromised, &lost.void));
+    let removed = Removed { before: key.clone(), seen, lost, short };
     Ok(Draft::unless(removal.dry_run, removed, txn, deed))
+}
+
+/// What counts no more once only the keys of `without` vouch, and the transaction that begins to reach devices. The
+/// golden values are those that were read before the keys were.
+pub(super) async fn take_along(
+    plant: &Plant,
+    actor: &Actor,
+    golden: &Golden,
+    (key, without): (&Registered, &KeyRing),
+    txn: Txn,
+    dry_run: bool,
+) -> Result<(Lost, Txn), Refusal> {
+    let (values, void) = golden::worth(plant, without).await.map_err(refusal)?;
+    let void: Vec<ReleaseId> = void.into_keys().filter(|id| !golden.void.contains_key(id)).collect();
+    // What it does was asked before; whoever removes such a key does not wait for forecasts.
+    let forecast = match dry_run {
+        true => losses(plant, actor, golden, &values, &void).await?,
+        false => Vec::new(),
+    };
+    let mut txn = txn
+        .unchanged(GOLDEN, golden.version)
+        .put(GOLDEN, stored(&GoldenHead { n: golden.n.saturating_add(1) })?);
+    if !void.is_empty() {
+        let left = Compromise { key: key.id, at: plant.now(), by: actor.name().to_owned() };
+        txn = txn.put(compromise_key(&key.id), stored(&left)?);
+    }
+    let running = running(plant, actor, &void).await?;
+    Ok((Lost { void, forecast, running }, txn))
 }
 
 fn not_so_already(record: &ReleaseKeyRecord, removal: &Removal) -> Result<(), Refusal> {
@@ -129,7 +143,7 @@ fn not_so_already(record: &ReleaseKeyRecord, removal: &Removal) -> Result<(), Re
     }
 }
 
-fn after(before: &ReleaseKeyRecord, change: &StateChange, compromised: bool) -> ReleaseKeyRecord {
+pub(super) fn after(before: &ReleaseKeyRecord, change: &StateChange, compromised: bool) -> ReleaseKeyRecord {
     ReleaseKeyRecord {
         removed: before.removed.clone().or_else(|| Some(change.clone())),
         compromised: compromised.then(|| change.clone()),
@@ -191,7 +205,7 @@ async fn running(plant: &Plant, actor: &Actor, void: &[ReleaseId]) -> Result<Vec
     Ok(devices.into_iter().collect())
 }
 
-fn told(key: &Registered, change: &StateChange, compromised: bool, void: &[ReleaseId]) -> String {
+pub(super) fn told(key: &Registered, change: &StateChange, compromised: bool, void: &[ReleaseId]) -> String {
     let how = if compromised { "removed as compromised" } else { "removed" };
     let why = if change.reason.is_empty() { String::new() } else { format!(": {}", change.reason) };
     let lost: Vec<String> = void.iter().map(ToString::to_string).collect();

@@ -1,6 +1,8 @@
 //! `touchstone golden key`: who may sign releases, and how many must.
 
+mod lost;
 mod remove;
+mod rotate;
 mod view;
 
 use std::num::NonZeroU8;
@@ -26,8 +28,8 @@ pub(crate) enum KeyCommand {
     /// Every key, those that were removed too, and how many each product needs
     #[command(after_help = "Example: touchstone golden key list")]
     List,
-    /// Put a new key in the place of another, which signs nothing new from then on
-    Rotate(RotateArgs),
+    /// Put a new key in the place of another; with --compromised, nothing counts that the former alone vouched for
+    Rotate(rotate::RotateArgs),
     /// Let a key sign nothing new; with --compromised, nothing counts that it alone vouched for
     Remove(remove::RemoveArgs),
     /// Say how many keys must sign a release of a product
@@ -54,23 +56,6 @@ pub(crate) struct AddArgs {
     dry_run: DryRun,
 }
 
-/// Which key, by which.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-The new key has the same name and products. What the former signed counts on; if others may have it, say so then
-with `golden key remove sha256:... --compromised`.
-  touchstone golden key rotate build --public new.pub")]
-pub(crate) struct RotateArgs {
-    /// Name of the key, or its digest
-    #[arg(value_name = "NAME|DIGEST")]
-    key: String,
-    /// Public key that takes its place, PEM
-    #[arg(long, value_name = "FILE")]
-    public: PathBuf,
-    #[command(flatten)]
-    dry_run: DryRun,
-}
-
 /// How many for what.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -90,7 +75,7 @@ pub(crate) async fn run(command: KeyCommand, session: &Session) -> Result<Report
     match command {
         KeyCommand::Add(args) => add(args, session).await,
         KeyCommand::List => list(session).await,
-        KeyCommand::Rotate(args) => rotate(args, session).await,
+        KeyCommand::Rotate(args) => rotate::run(args, session).await,
         KeyCommand::Remove(args) => remove::run(args, session).await,
         KeyCommand::Threshold(args) => threshold(&args, session).await,
     }
@@ -100,9 +85,6 @@ pub(crate) async fn run(command: KeyCommand, session: &Session) -> Result<Report
 struct Changed {
     dry_run: bool,
     key: KeyView,
-    /// The key that it replaces.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    before: Option<KeyView>,
 }
 
 async fn list(session: &Session) -> Result<Report> {
@@ -131,29 +113,7 @@ async fn add(args: AddArgs, session: &Session) -> Result<Report> {
     let key = KeyView::from(answer.key.unwrap_or_default());
     let verb = if dry_run { "would be" } else { "is" };
     let text = format!("release key {} ({}) {verb} registered for {}", key.name, key.short(), key.products());
-    session.report(&Sentence { text, fields: Changed { dry_run, key, before: None } })
-}
-
-async fn rotate(args: RotateArgs, session: &Session) -> Result<Report> {
-    let (public_key, _) = public_key(&args.public)?;
-    let mut request = v1::RotateReleaseKeyRequest { key: args.key, public_key, dry_run: true, seen: None };
-    let dry_run = args.dry_run.dry_run;
-    let mut client = session.client().await?;
-    let mut answer = client.rotate_release_key(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
-    if !dry_run {
-        (request.dry_run, request.seen) = (false, answer.seen);
-        answer = client.rotate_release_key(request).await.map_err(|s| failed(&s))?.into_inner();
-    }
-    let key = KeyView::from(answer.key.unwrap_or_default());
-    let before = KeyView::from(answer.before.unwrap_or_default());
-    let verb = if dry_run { "would be" } else { "is" };
-    let text = format!(
-        "release key {} {verb} {} in place of {}, which signs nothing new",
-        key.name,
-        key.short(),
-        before.short()
-    );
-    session.report(&Sentence { text, fields: Changed { dry_run, key, before: Some(before) } })
+    session.report(&Sentence { text, fields: Changed { dry_run, key } })
 }
 
 #[derive(Debug, Serialize)]

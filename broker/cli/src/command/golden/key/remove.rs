@@ -7,6 +7,7 @@ use proto::v1;
 use serde::Serialize;
 
 use super::super::groups::{Groups, answered};
+use super::lost::Lost;
 use super::view::{KeyView, ThresholdView};
 use crate::args::DryRun;
 use crate::client::failed;
@@ -43,10 +44,8 @@ struct Removal {
     dry_run: bool,
     compromised: bool,
     key: KeyView,
-    /// Releases that count for nothing any more.
-    void: Vec<String>,
-    groups: Groups,
-    running: Vec<String>,
+    #[serde(flatten)]
+    lost: Lost,
     short: Vec<ThresholdView>,
 }
 
@@ -56,9 +55,11 @@ impl Removal {
             dry_run: request.dry_run,
             compromised: request.compromised,
             key: answer.before.unwrap_or_default().into(),
-            void: answer.void,
-            groups: Groups::of(&answered(answer.groups, answer.forecast)),
-            running: answer.running,
+            lost: Lost {
+                void: answer.void,
+                groups: Groups::of(&answered(answer.groups, answer.forecast)),
+                running: answer.running,
+            },
             short: answer.short.into_iter().map(Into::into).collect(),
         }
     }
@@ -72,18 +73,7 @@ impl View for Removal {
             true => format!("release key {name} ({short}) would be removed{how}\n"),
             false => format!("release key {name} ({short}) is removed{how}\n"),
         };
-        if !self.void.is_empty() {
-            let releases = words::visible(&self.void.join(", ")).to_string();
-            let _ = writeln!(text, "nothing counts any more of {releases}:\n{}", self.groups.text(page));
-        }
-        if !self.running.is_empty() {
-            let (count, names) = (words::count(self.running.len(), "device"), self.running.join(", "));
-            let _ = writeln!(
-                text,
-                "{count} last proved to run it, and lose their certificates where it is enforced: {}",
-                words::visible(&names)
-            );
-        }
+        text.push_str(&self.lost.text(page));
         for need in &self.short {
             let _ = writeln!(
                 text,
@@ -124,7 +114,9 @@ pub(super) async fn run(args: RemoveArgs, session: &Session) -> Result<Report> {
     (request.dry_run, request.seen) = (false, seen);
     let answer = client.remove_release_key(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
     // What it does was forecast before it was done.
-    session.report(&Removal { groups: removal.groups, ..Removal::new(&request, answer) })
+    let mut done = Removal::new(&request, answer);
+    done.lost.groups = removal.lost.groups;
+    session.report(&done)
 }
 
 #[cfg(test)]

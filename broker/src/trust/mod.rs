@@ -4,23 +4,29 @@
 //! Every change that can alter a trust set raises the trust head in its own transaction ([`raise`]);
 //! the head orders trust sets, and what is read under one head is kept until the next.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+mod offers;
+mod set;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
 use policy::digest::Digest;
-use policy::id::{DeviceName, ServiceName, ZoneName};
+use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
-use policy::zone::{
-    AuthorityRef, Conduit, Direction, Placement, Role, Segmentation, TrustFile, Zone, compile,
-};
-use prost::Message;
-use proto::{convert, v1};
+use policy::zone::{AuthorityRef, Conduit, Role, Segmentation, Zone};
+use proto::v1;
+use tokio::sync::Mutex;
 
+pub(crate) use self::offers::Offer;
+use self::offers::{Offers, ZoneOffers};
+use self::set::AllSaid;
+pub use self::set::{TrustSet, trust_set};
 use crate::authority::{self, AuthorityError};
 use crate::ca::{CaError, Revoked, Serial};
 use crate::metrics::Signed;
 use crate::plant::Plant;
-use crate::record::device::{Admission, DEVICE, Device, device_key};
+use crate::record::device::{Device, device_key};
 use crate::record::plant::{TRUST, TrustHead};
 use crate::record::zone::{
     AUTHORITY, AuthorityRecord, AuthorityState, CONDUIT, RevokedCertificate, ZONE, revoked_prefix,
@@ -28,9 +34,6 @@ use crate::record::zone::{
 use crate::record::{Held, RecordError, fetch, list, stored};
 use crate::session::{Refusal, role_to_wire};
 use crate::store::{Revision, Txn};
-
-/// What the signature of a trust set begins with, so that it means nothing else.
-const LABEL: &[u8] = b"touchstone/v1/trust-set\0";
 
 /// A trust set cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -72,13 +75,19 @@ pub struct View {
     epoch: u64,
     head: TrustHead,
     zones: Segmentation,
-    offers: BTreeMap<ZoneName, BTreeSet<ServiceName>>,
+    offers: ZoneOffers,
     authorities: Vec<Believed>,
+    /// Every generation of a zone's authorities, those that nobody believes any more too.
+    generations: BTreeMap<ZoneName, Vec<(Role, u32)>>,
+    said: AllSaid,
 }
 
-/// The view that was read last.
+/// The view that was made last, and what the next one is made of.
 #[derive(Debug, Default)]
-pub struct ViewCache(Mutex<Option<Arc<View>>>);
+pub struct ViewCache {
+    last: ArcSwapOption<View>,
+    offers: Mutex<Offers>,
+}
 
 /// Adds a raise of the trust head to a transaction that alters trust sets.
 pub async fn raise(plant: &Plant, txn: Txn, now: UnixTime) -> Result<Txn, Refusal> {
@@ -112,58 +121,69 @@ pub async fn segmentation_at(plant: &Plant) -> Result<(Segmentation, Revision), 
     Ok((segmentation(plant).await.map_err(Refusal::internal)?, head.version))
 }
 
-/// The view of now; read again only when the trust head moved.
+/// The view of now; made again only when the trust head moved.
 pub async fn view(plant: &Plant) -> Result<Arc<View>, TrustError> {
-    let head: Held<TrustHead> =
-        fetch(plant.store.as_ref(), TRUST.to_owned()).await?.ok_or(TrustError::Head)?;
-    let epoch = plant.keys.load().epoch;
-    let known = plant.views.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if let Some(view) = known.filter(|view| (view.version, view.epoch) == (head.version, epoch)) {
+    if let Some(view) = known(plant, &head(plant).await?) {
         return Ok(view);
+    }
+    // One makes it. Who comes meanwhile, which is every device when trust moves, waits for that.
+    let mut offers = plant.views.offers.lock().await;
+    let head = head(plant).await?;
+    if let Some(view) = known(plant, &head) {
+        return Ok(view);
+    }
+    offers.follow(plant, head.version).await?;
+    let epoch = plant.keys.load().epoch;
+    let records: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), AUTHORITY).await?;
+    let mut generations: BTreeMap<ZoneName, Vec<(Role, u32)>> = BTreeMap::new();
+    for record in records.iter().map(|held| &held.record) {
+        generations.entry(record.zone.clone()).or_default().push((record.role, record.generation));
     }
     let view = Arc::new(View {
         version: head.version,
         epoch,
         zones: segmentation(plant).await?,
-        offers: offers(&list(plant.store.as_ref(), DEVICE).await?),
-        authorities: authorities(plant, &head.record, epoch).await?,
+        offers: offers.by_zone(),
+        authorities: authorities(plant, &records, &head.record, epoch).await?,
+        generations,
         head: head.record,
+        said: AllSaid::default(),
     });
-    *plant.views.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&view));
+    plant.views.last.store(Some(Arc::clone(&view)));
     Ok(view)
 }
 
-/// The services that devices of each zone offer.
-pub(crate) fn offers(devices: &[Held<Device>]) -> BTreeMap<ZoneName, BTreeSet<ServiceName>> {
-    let mut offers: BTreeMap<ZoneName, BTreeSet<ServiceName>> = BTreeMap::new();
-    for device in devices.iter().filter(|held| held.record.admission == Admission::Admitted) {
-        for zone in &device.record.zones {
-            offers.entry(zone.clone()).or_default().extend(services(&device.record));
-        }
+async fn head(plant: &Plant) -> Result<Held<TrustHead>, TrustError> {
+    fetch(plant.store.as_ref(), TRUST.to_owned()).await?.ok_or(TrustError::Head)
+}
+
+/// The view that was made last, if it is of this head.
+fn known(plant: &Plant, head: &Held<TrustHead>) -> Option<Arc<View>> {
+    let epoch = plant.keys.load().epoch;
+    plant.views.last.load_full().filter(|view| (view.version, view.epoch) == (head.version, epoch))
+}
+
+/// What every device offers, by name, and what is offered in each zone.
+pub(crate) async fn offers(plant: &Plant) -> Result<(Vec<(DeviceName, Arc<Offer>)>, ZoneOffers), TrustError> {
+    let mut offers = plant.views.offers.lock().await;
+    offers.follow(plant, plant.store.revision()).await?;
+    Ok((offers.devices(), offers.by_zone()))
+}
+
+/// Takes in what changed since the last view, so that the next one is made at once. Does nothing while one is made.
+pub(crate) async fn keep_up(plant: &Plant) {
+    let Ok(mut offers) = plant.views.offers.try_lock() else { return };
+    if let Err(error) = offers.keep_up(plant).await {
+        tracing::warn!(%error, "what devices offer is read when it is needed");
     }
-    offers
 }
 
-/// Where `device` stands in `zone`.
-pub(crate) fn placement(
-    device: &Device,
-    zone: &ZoneName,
-    offers: &BTreeMap<ZoneName, BTreeSet<ServiceName>>,
-) -> Placement {
-    Placement {
-        zone: zone.clone(),
-        offers: services(device),
-        zone_offers: offers.get(zone).cloned().unwrap_or_default(),
-    }
-}
-
-/// The services that a device offers.
-pub(crate) fn services(device: &Device) -> BTreeSet<ServiceName> {
-    device.services.keys().filter_map(|name| name.parse().ok()).collect()
-}
-
-async fn authorities(plant: &Plant, head: &TrustHead, epoch: u64) -> Result<Vec<Believed>, TrustError> {
-    let records: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), AUTHORITY).await?;
+async fn authorities(
+    plant: &Plant,
+    records: &[Held<AuthorityRecord>],
+    head: &TrustHead,
+    epoch: u64,
+) -> Result<Vec<Believed>, TrustError> {
     let mut believed = Vec::new();
     for held in records.iter().filter(|held| held.record.state != AuthorityState::Distrusted) {
         let record = &held.record;
@@ -205,40 +225,11 @@ fn names(revoked: &[Revoked]) -> Digest {
     Digest::of(revoked.iter().map(|entry| entry.serial.hex()).collect::<Vec<_>>().join(" ").as_bytes())
 }
 
-/// A digest of what the trust set of `device` says, without sequence, date and signatures: two sets
-/// with the same content need not both be sent.
-pub async fn content(plant: &Plant, device: &DeviceName) -> Result<Digest, TrustError> {
-    let held = device_record(plant, device).await?;
-    let view = view(plant).await?;
-    let mut set = view.trust_set(&held.record, plant.keys.load().epoch, plant.now())?;
-    (set.sequence, set.issued_at) = (0, 0);
-    for authority in &mut set.authorities {
-        let revoked =
-            view.authorities.iter().find(|known| known.wire == *authority).map(|known| known.revoked);
-        authority.crl = revoked.map(|digest| digest.0.to_vec()).unwrap_or_default();
-    }
-    Ok(Digest::of(&set.encode_to_vec()))
-}
-
-async fn device_record(plant: &Plant, device: &DeviceName) -> Result<Held<Device>, TrustError> {
-    let held = fetch(plant.store.as_ref(), device_key(device)).await?;
-    held.ok_or_else(|| TrustError::Device(device.clone()))
-}
-
-/// The trust set of one device, as of now.
+/// The signed trust set of one device, as of now.
 pub async fn signed(plant: &Plant, device: &DeviceName) -> Result<v1::SignedTrustSet, TrustError> {
-    let held = device_record(plant, device).await?;
-    let view = view(plant).await?;
-    let keys = plant.keys.load();
-    let trust_set = view.trust_set(&held.record, keys.epoch, plant.now())?.encode_to_vec();
-    let message = [LABEL, trust_set.as_slice()].concat();
-    Ok(v1::SignedTrustSet {
-        signature: plant.metrics.signing(Signed::TrustSet, || keys.issuing.sign(&message))?,
-        trust_set,
-        issuing_certificate: keys.issuing.certificate().to_vec(),
-        nobody_certificate: keys.nobody.clone(),
-        nobody_crl: keys.nobody_crl.clone(),
-    })
+    let held: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(device)).await?;
+    let held = held.ok_or_else(|| TrustError::Device(device.clone()))?;
+    trust_set(plant, &held.record).await?.signed(plant)
 }
 
 /// Orders trust sets and CRLs over restores, too.
@@ -264,68 +255,14 @@ impl View {
         zones.iter().filter_map(|zone| self.zones.zone(zone)).map(|zone| zone.timing.reattest_every()).min()
     }
 
-    /// The devices' trust set: every authority that one of its files names, once.
-    pub fn trust_set(&self, device: &Device, epoch: u64, now: UnixTime) -> Result<v1::TrustSet, TrustError> {
-        let mut set = v1::TrustSet {
-            sequence: self.sequence(epoch),
-            issued_at: now.0,
-            device: device.name.to_string(),
-            ..v1::TrustSet::default()
-        };
-        let mut indices: BTreeMap<usize, u32> = BTreeMap::new();
-        for zone in &device.zones {
-            let placement = placement(device, zone, &self.offers);
-            let files = compile(&self.zones, &placement, now)
-                .map_err(|error| TrustError::Zones(error.to_string()))?;
-            for file in &files.files {
-                set.files.push(self.wire_file(zone, file, &mut indices, &mut set.authorities));
-            }
-            set.timings.extend(self.zones.zone(zone).map(convert::timing_to_wire));
-        }
-        Ok(set)
+    /// Zones and conduits.
+    pub(crate) const fn zones(&self) -> &Segmentation {
+        &self.zones
     }
 
-    fn wire_file(
-        &self,
-        zone: &ZoneName,
-        file: &TrustFile,
-        known: &mut BTreeMap<usize, u32>,
-        sent: &mut Vec<v1::Authority>,
-    ) -> v1::TrustFile {
-        let direction = match file.direction {
-            Direction::Inbound => v1::Direction::Inbound,
-            Direction::Outbound => v1::Direction::Outbound,
-        };
-        let authorities = file.believed.authorities().flat_map(|of| self.indices(of, known, sent)).collect();
-        let mut openings = Vec::new();
-        for opening in &file.openings {
-            let indices = self.indices(&opening.authority, known, sent).into_iter();
-            openings.extend(indices.map(|authority| v1::Opening {
-                authority,
-                schedule: convert::schedule_to_wire(opening.schedule.as_ref()),
-                expires_at: opening.expires.map_or(0, |at| at.0),
-            }));
-        }
-        let (zone, service) = (zone.to_string(), file.service.to_string());
-        v1::TrustFile { zone, service, direction: direction.into(), authorities, openings }
-    }
-
-    /// Where each generation of an authority stands among those sent, which it joins.
-    fn indices(
-        &self,
-        of: &AuthorityRef,
-        known: &mut BTreeMap<usize, u32>,
-        sent: &mut Vec<v1::Authority>,
-    ) -> Vec<u32> {
-        let named = self.authorities.iter().enumerate().filter(|(_, believed)| believed.of == *of);
-        named
-            .map(|(at, believed)| {
-                *known.entry(at).or_insert_with(|| {
-                    sent.push(believed.wire.clone());
-                    u32::try_from(sent.len().saturating_sub(1)).unwrap_or(u32::MAX)
-                })
-            })
-            .collect()
+    /// Every generation of the authorities of `zone`, believed or not.
+    pub(crate) fn generations(&self, zone: &ZoneName) -> &[(Role, u32)] {
+        self.generations.get(zone).map_or(&[], Vec::as_slice)
     }
 
     /// The CRL of each authority that is believed, DER.

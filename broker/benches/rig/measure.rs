@@ -41,7 +41,8 @@ pub(crate) async fn measured<T>(work: impl Future<Output = T>) -> (T, Cost) {
     (done, Cost { elapsed, processor, peak: peak() })
 }
 
-fn peak() -> u64 {
+/// Most memory that the process had since it was last forgotten.
+pub(crate) fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10

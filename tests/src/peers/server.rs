@@ -1,0 +1,156 @@
+//! A server of some software on a device, kept running as a service manager would.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use attestor::testing::command;
+use tempfile::TempDir;
+
+use super::{Place, ResourceManager, Software, text_of, words};
+use crate::device::Device;
+
+/// Starts the server again whenever it ended, and ends it when it is told to.
+const SUPERVISOR: &str = r#"
+cd "$1" && shift
+trap 'kill "$pid"; wait "$pid"; exit 0' TERM
+while :; do
+    "$@" >>log 2>&1 & pid=$!
+    echo "$pid" >pid.new && mv pid.new pid
+    wait "$pid" || echo "supervisor: ended with $?" >>log
+    rm -f pid
+    read -rt 0.1 <> <(:) || true
+done"#;
+
+/// Ends the server and waits until it has; the supervisor starts it again.
+const RESTART: &str = r#"pid=$(cat "$0") || exit 0
+kill "$pid" && timeout 30 tail -s 0.02 -f /dev/null --pid="$pid" || true"#;
+
+/// A running server; it ends with this value.
+#[derive(Debug)]
+pub struct Server {
+    /// What it is.
+    pub software: &'static dyn Software,
+    /// The name in its certificate.
+    pub host: String,
+    folder: TempDir,
+    place: Place,
+    supervisor: Option<Child>,
+}
+
+impl Server {
+    /// Sets `software` up on `device` for its service in `zone`; it is not started yet.
+    pub fn set_up(software: &'static dyn Software, device: &Device, zone: &str) -> Self {
+        let folder = TempDir::new().expect("a run folder");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let place = Place { dir: folder.path().to_owned(), files: device.delivered(zone, ""), port };
+        let host = format!("{}.{zone}.plant.example", device.name());
+        Self { software, host, folder, place, supervisor: None }
+    }
+
+    /// The lines of attestor.toml that tell it of new files.
+    pub fn hook(&self) -> String {
+        let line = |key: &str, words: &[String]| format!("{key} = {}\n", serde_json::json!(words));
+        let service = self.software.service();
+        let mut hook = format!("[[hook]]\nname = \"{service}\"\nservice = \"{service}\"\n");
+        let reload = self.software.reload(&self.place);
+        if let Some(reload) = &reload {
+            hook += &line("reload", reload);
+        }
+        if reload.is_none() || self.software.restarts_on_removal() {
+            hook += &line("restart", &self.restart_words());
+        }
+        hook
+    }
+
+    fn restart_words(&self) -> Vec<String> {
+        words(&["/bin/sh", "-c", RESTART, &text_of(&self.place.dir.join("pid"))])
+    }
+
+    /// Starts it, and keeps it running; until files are delivered it does not come up. `clock` is where it takes the
+    /// time from.
+    pub fn start(&mut self, tpm: &ResourceManager, clock: Option<&Clock>) {
+        let mut supervisor = command("bash");
+        supervisor.args(["-c", SUPERVISOR, "bash"]).arg(&self.place.dir);
+        supervisor.args(self.software.command(&self.place)).stdin(Stdio::null());
+        if self.software.key_in_tpm() {
+            supervisor.envs(tpm.environment());
+        }
+        supervisor.envs(clock.map(Clock::environment).unwrap_or_default());
+        self.supervisor = Some(supervisor.spawn().expect("bash starts"));
+    }
+
+    /// Restarts it, as its hook would.
+    pub fn restart(&self) {
+        let [program, rest @ ..] = &self.restart_words()[..] else {
+            unreachable!("words begin with a program")
+        };
+        assert!(command(program).args(rest).status().expect("a shell runs").success());
+    }
+
+    /// Runs its hook for a reload, or a restart if it has none.
+    pub fn tell(&self) {
+        let reload = self.software.reload(&self.place).unwrap_or_else(|| self.restart_words());
+        let [program, rest @ ..] = &reload[..] else { unreachable!("words begin with a program") };
+        // What it says of a server that is not up yet is no matter: the caller waits for the server.
+        drop(command(program).args(rest).stderr(Stdio::null()).status());
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.place.port
+    }
+
+    /// All that it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Some(mut supervisor) = self.supervisor.take() else { return };
+        // It ends its server in order: that has workers.
+        let id = supervisor.id().to_string();
+        drop(Command::new("bash").args(["-c", "kill -TERM \"$0\"", &id]).status());
+        drop(supervisor.wait());
+    }
+}
+
+/// A clock for servers only, which can be put ahead (libfaketime).
+#[derive(Debug)]
+pub struct Clock {
+    library: PathBuf,
+    folder: TempDir,
+}
+
+impl Clock {
+    /// A clock that shows the time; None where libfaketime is not installed.
+    pub fn new() -> Option<Self> {
+        let folders = fs::read_dir("/usr/lib").ok()?.flatten();
+        let mut found = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+        let clock = Self { library: found.find(|file| file.is_file())?, folder: TempDir::new().ok()? };
+        clock.put_ahead("+0");
+        Some(clock)
+    }
+
+    /// Puts it ahead, as in `+2d`.
+    pub fn put_ahead(&self, by: &str) {
+        let (new, file) = (self.folder.path().join("new"), self.file());
+        fs::write(&new, by).and_then(|()| fs::rename(new, file)).expect("a file in the run folder");
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("clock")
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("LD_PRELOAD", self.library.display().to_string()),
+            ("FAKETIME_TIMESTAMP_FILE", self.file().display().to_string()),
+            ("FAKETIME_NO_CACHE", "1".to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ]
+    }
+}

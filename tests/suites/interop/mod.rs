@@ -1,0 +1,60 @@
+//! Unmodified server software in the zones of a plant. It serves whom a conduit lets in and nobody else: not a byte of
+//! the application to a client without a conduit, of another service or zone, in the wrong direction, after the
+//! conduit was closed, after trust was lost, or after its certificate ended.
+
+mod clients;
+mod plant;
+mod rotation;
+mod situations;
+
+use std::time::Instant;
+
+use e2e::peers::Refusal::{Revoked, Unknown};
+use e2e::peers::{Server, Shown};
+
+use plant::Plant;
+use situations::{PROMISE, measured, refused_by_all, served_by_all, until_all_refuse};
+
+#[test]
+fn servers_serve_whom_a_conduit_lets_in_and_nobody_else() {
+    let Some(mut plant) = Plant::new() else { return };
+    let (camera, truck) = (plant.client(1), plant.client(2));
+    let thief = camera.thief();
+
+    refused_by_all(&plant.servers, &thief, Shown::Caller, Unknown);
+    plant.open(&["spare"]);
+    refused_by_all(&plant.servers, &thief, Shown::Caller, Unknown);
+    let opened = plant.open_all();
+    measured("serves once its conduit is open", &served_by_all(&plant.servers, &camera, opened));
+    refused_by_all(&plant.servers, &truck.thief(), Shown::Caller, Unknown);
+    refused_by_all(&plant.servers, &thief, Shown::Listener, Unknown);
+
+    rotation::loses_no_request(&mut plant, &camera);
+
+    plant.world.stop_broker();
+    clients::are_served(&plant);
+    clients::openssl_verifies(&plant, false);
+    situations::other_direction_is_refused(&mut plant);
+    situations::ended_certificates_are_refused(&plant, &camera);
+    plant.until_broker_is_missed();
+    plant.servers.iter().for_each(Server::restart);
+    served_by_all(&plant.servers, &camera, Instant::now());
+    plant.world.start_broker();
+    plant.until_trusted();
+
+    let closed = plant.close_all();
+    let took = until_all_refuse(&plant.servers, &thief, Unknown, closed);
+    measured("refuses once its conduit is closed", &took);
+    assert!(took.values().all(|took| *took < PROMISE), "{took:?}");
+    let opened = plant.open_all();
+    served_by_all(&plant.servers, &camera, opened);
+    let lost = plant.quarantine_camera();
+    let took = until_all_refuse(&plant.servers, &thief, Revoked, lost);
+    measured("refuses a device that lost trust", &took);
+    assert!(took.values().all(|took| *took < PROMISE), "{took:?}");
+    plant.world.stop_broker();
+    plant.servers.iter().for_each(Server::restart);
+    refused_by_all(&plant.servers, &thief, Shown::Caller, Revoked);
+    clients::are_refused(&plant);
+    clients::openssl_verifies(&plant, true);
+}
