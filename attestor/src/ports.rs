@@ -4,11 +4,12 @@
 //! number. Waiting is measured by the runtime's monotonic clock and needs no port.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use policy::time::UnixTime;
+use tokio::time::Instant;
 
 /// The wall clock: used for validity and for people, never for order.
 pub trait Clock: fmt::Debug + Send + Sync {
@@ -57,18 +58,44 @@ impl Entropy for System {
     }
 }
 
+/// A clock that shows an earlier time than this was never set.
+pub(crate) const CLOCKS_ARE_SET: UnixTime = UnixTime(1_767_225_600); // 2026-01-01
+
 /// A clock that never shows less than the last time the broker signed: a box without a
 /// battery starts in 1970, when no certificate is valid yet. The system's own clock is left alone.
+///
+/// While that one was never set, the time goes on from the floor: a conduit must close when its hours are over,
+/// broker or not.
 #[derive(Debug)]
 pub struct FlooredClock<C> {
     clock: C,
-    floor: AtomicU64,
+    floor: Mutex<Floor>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Floor {
+    at: UnixTime,
+    learnt: Instant,
+}
+
+impl Floor {
+    fn new(at: UnixTime) -> Self {
+        Self { at, learnt: Instant::now() }
+    }
+
+    /// The least that the time is while the clock shows `own`.
+    fn least(&self, own: UnixTime) -> UnixTime {
+        match own < CLOCKS_ARE_SET {
+            true => self.at.plus(self.learnt.elapsed().as_secs()),
+            false => self.at,
+        }
+    }
 }
 
 impl<C: Clock> FlooredClock<C> {
     /// `clock`, but never before `floor`.
-    pub const fn new(clock: C, floor: UnixTime) -> Self {
-        Self { clock, floor: AtomicU64::new(floor.0) }
+    pub fn new(clock: C, floor: UnixTime) -> Self {
+        Self { clock, floor: Mutex::new(Floor::new(floor)) }
     }
 
     /// The clock without its floor.
@@ -78,13 +105,17 @@ impl<C: Clock> FlooredClock<C> {
 
     /// Raises the floor; a lower one changes nothing.
     pub fn raise(&self, floor: UnixTime) {
-        self.floor.fetch_max(floor.0, Ordering::Relaxed);
+        let mut held = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
+        if floor > held.least(self.own()) {
+            *held = Floor::new(floor);
+        }
     }
 }
 
 impl<C: Clock> Clock for FlooredClock<C> {
     fn now(&self) -> UnixTime {
-        self.clock.now().max(UnixTime(self.floor.load(Ordering::Relaxed)))
+        let own = self.own();
+        own.max(self.floor.lock().unwrap_or_else(PoisonError::into_inner).least(own))
     }
 }
 
@@ -110,6 +141,22 @@ mod tests {
         clock.raise(UnixTime(1100));
         assert_eq!(clock.now(), UnixTime(1100));
         assert_eq!(FlooredClock::new(Fixed(2000), UnixTime(1000)).now(), UnixTime(2000));
+    }
+
+    #[test]
+    fn time_goes_on_from_the_floor_while_the_clock_was_never_set() {
+        let floor = CLOCKS_ARE_SET.plus(1000);
+        let (unset, set) = (FlooredClock::new(Fixed(7), floor), FlooredClock::new(Fixed(floor.0 - 1), floor));
+        let a_minute_ago = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        unset.floor.lock().unwrap().learnt = a_minute_ago;
+        set.floor.lock().unwrap().learnt = a_minute_ago;
+        let minute = floor.plus(60)..floor.plus(120);
+        assert!(minute.contains(&unset.now()), "{}", unset.now());
+        assert_eq!(set.now(), floor, "a clock that was set goes by itself");
+        unset.raise(floor.plus(30));
+        assert!(minute.contains(&unset.now()), "time does not go back");
+        unset.raise(floor.plus(500));
+        assert!((floor.plus(500)..floor.plus(560)).contains(&unset.now()));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 mod stored;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -41,6 +41,9 @@ pub struct State {
     pub keys: BTreeMap<Seat, IdentityKeyBlob>,
     /// Its certificates, each for the key of the same seat.
     pub svids: BTreeMap<Seat, HeldSvid>,
+    /// Places whose certificate is worth nothing any more, as when its authority is distrusted: software has it until
+    /// there is another.
+    pub void: BTreeSet<Seat>,
     /// Its software keys with their certificates.
     pub software_keys: BTreeMap<ServiceSeat, HeldSoftwareKey>,
     /// The software keys that got no certificate at the last attestation.
@@ -49,6 +52,8 @@ pub struct State {
     pub trust: Option<TrustSet>,
     /// Highest sequence of a trust set seen; kept when the set itself is gone.
     pub trust_sequence: u64,
+    /// Highest number of an issuing key of the plant seen.
+    pub issuing_number: u32,
     /// The last time that the broker signed; the clock is never taken to be earlier.
     pub clock_floor: UnixTime,
     /// When the last good attestation was.
@@ -67,7 +72,16 @@ impl State {
     /// The first moment at which a certificate ends; None without certificates.
     #[must_use]
     pub fn first_end(&self) -> Option<UnixTime> {
-        self.svids.values().map(HeldSvid::not_after).min()
+        self.holding().map(|(_, svid)| svid.not_after()).min()
+    }
+
+    /// The certificates that are worth something.
+    pub fn holding(&self) -> impl Iterator<Item = (&Seat, &HeldSvid)> {
+        self.svids.iter().filter(|(seat, _)| !self.void.contains(seat))
+    }
+
+    fn holds(&self, seat: &Seat) -> Option<&HeldSvid> {
+        self.svids.get(seat).filter(|_| !self.void.contains(seat))
     }
 
     /// The zones of this device for which it has no key yet.
@@ -76,15 +90,15 @@ impl State {
         Seat::of_zones(&self.zones).any(|seat| !self.keys.contains_key(&seat))
     }
 
-    /// The places without a certificate, or with one that has lived a third of its life: these ask for a new
-    /// one.
+    /// The places without a certificate that is worth something, or with one that has lived a third of its life: these
+    /// ask for a new one.
     #[must_use]
     pub fn due(&self, now: UnixTime) -> Vec<Seat> {
         let fresh = |svid: &HeldSvid| {
             let third = svid.not_before().plus(svid.not_after().since(svid.not_before()) / 3);
             now < third && !self.stale.iter().any(|serial| serial == svid.serial())
         };
-        Seat::of_zones(&self.zones).filter(|seat| !self.svids.get(seat).is_some_and(fresh)).collect()
+        Seat::of_zones(&self.zones).filter(|seat| !self.holds(seat).is_some_and(fresh)).collect()
     }
 
     /// The software keys that `services` want and that are to be made now: there is none, or its certificate ends
@@ -110,13 +124,14 @@ impl State {
     /// Forgets every certificate, and the software keys that are worth nothing without theirs.
     pub fn forget_certificates(&mut self) {
         self.svids.clear();
+        self.void.clear();
         self.software_keys.clear();
     }
 
-    /// Whether a place of this device has no certificate.
+    /// Whether a place of this device has no certificate that is worth something.
     #[must_use]
     pub fn lacks_certificates(&self) -> bool {
-        Seat::of_zones(&self.zones).any(|seat| !self.svids.contains_key(&seat))
+        Seat::of_zones(&self.zones).any(|seat| self.holds(&seat).is_none())
     }
 
     /// Whether a certificate is to be replaced now.
@@ -129,6 +144,7 @@ impl State {
     pub fn keep_zones(&mut self, zones: Vec<ZoneName>) {
         self.keys.retain(|seat, _| zones.contains(&seat.zone));
         self.svids.retain(|seat, _| zones.contains(&seat.zone));
+        self.void.retain(|seat| zones.contains(&seat.zone));
         self.software_keys.retain(|seat, _| zones.contains(&seat.zone));
         self.zones = zones;
     }

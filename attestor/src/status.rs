@@ -309,6 +309,8 @@ impl Status {
     /// The same status at a later time: hours are counted again, and no ended certificate is trusted.
     #[must_use]
     pub fn at(mut self, now: UnixTime) -> Self {
+        // A clock that was never set shows less than the attestor knew.
+        let now = now.max(self.written_at);
         for certificate in &mut self.certificates {
             certificate.hours_left = certificate.not_after.since(now) / 3600;
         }

@@ -1,7 +1,7 @@
 //! Files whose mode and durability matter.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -32,6 +32,16 @@ fn write_whole(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// Makes a folder that only its owner may enter.
 pub(crate) fn make_private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Reads a file of at most `limit` bytes.
+pub(crate) fn read_bounded(file: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    match u64::try_from(bytes.len()) {
+        Ok(length) if length <= limit => Ok(bytes),
+        _ => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {limit} bytes"))),
+    }
 }
 
 /// Whether anybody but the owner may read `file`.

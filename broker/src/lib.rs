@@ -17,6 +17,7 @@ pub mod golden;
 pub mod grpc;
 pub mod hub;
 pub mod init;
+pub mod kek;
 mod last_proof;
 pub mod metrics;
 mod moving;

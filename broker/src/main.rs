@@ -1,5 +1,7 @@
 //! `touchstone-broker`: makes a plant and serves it.
 
+mod kek_command;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,6 +15,8 @@ use policy::id::PlantDomain;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
+
+use kek_command::KekCommand;
 
 /// Bad configuration or usage (sysexits.h, EX_USAGE).
 const USAGE: u8 = 64;
@@ -37,6 +41,9 @@ enum Command {
     Init(InitArgs),
     /// Makes a new owner from the recovery kit, when every owner's key is lost; the broker must be stopped.
     Recover(RecoverArgs),
+    /// Shows or changes how the key is kept that every stored key is wrapped under: file, PKCS#11 token, TPM.
+    #[command(subcommand)]
+    Kek(KekCommand),
     /// Serves the plant until it is told to stop (SIGTERM, SIGINT).
     Run {
         /// The broker's folder.
@@ -66,7 +73,7 @@ struct InitArgs {
     /// may be given several times.
     #[arg(long)]
     tpm_roots: Vec<PathBuf>,
-    /// A copy of the file `secrets/kek` of a lost host: makes a plant that stands in until that host's backup is
+    /// A copy of the file `secrets/kek` of a lost host, or one that `kek export` wrote: makes a plant that stands in until that host's backup is
     /// restored with `touchstone restore`.
     #[arg(long)]
     kek: Option<PathBuf>,
@@ -120,6 +127,7 @@ fn main() -> ExitCode {
     let code = match args.command {
         Command::Init(args) => runtime.block_on(run_init(args)),
         Command::Recover(args) => runtime.block_on(run_recover(args)),
+        Command::Kek(command) => kek_command::run(&command),
         Command::Run { dir } => runtime.block_on(run(dir)),
     };
     // Handlers that still run hold the store open; they get a moment, not more.
@@ -246,6 +254,7 @@ async fn run(dir: PathBuf) -> ExitCode {
     match serve(&dir, stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ (ServeError::Config(_) | ServeError::Roots(_))) => failed(USAGE, &error),
+        Err(error) if matches!(&error, ServeError::Kek(kek) if kek.is_setting()) => failed(USAGE, &error),
         Err(error) => failed(FAILED, &error),
     }
 }

@@ -8,6 +8,7 @@ use policy::digest::Digest;
 use policy::evidence::endorsement::RootStore;
 use policy::id::PlantDomain;
 use policy::time::UnixTime;
+use policy::x509::certificate::Certificate;
 use tokio::sync::Semaphore;
 
 use crate::attendance::Attendance;
@@ -47,6 +48,8 @@ pub struct PlantKeys {
     pub sealing: SecretKey,
     /// The issuing key.
     pub issuing: Issuer,
+    /// Its number.
+    pub issuing_number: u32,
 }
 
 /// The plant's keys cannot be opened.
@@ -75,6 +78,32 @@ pub enum KeysError {
     /// The issuing certificate cannot be used.
     #[error("the issuing key cannot be used")]
     Issuing(#[source] CaError),
+    /// The issuing certificate has ended.
+    #[error(
+        "issuing key {number} of the plant ended at {not_after}, and the clock here shows {now}; stop the broker and make a \
+         new one with `touchstone-broker recover --kit DIR --issuing-key --out DIR`, or set the clock"
+    )]
+    Ended {
+        /// Its number.
+        number: u32,
+        /// Its end.
+        not_after: UnixTime,
+        /// The time here.
+        now: UnixTime,
+    },
+    /// The clock shows a time at which there was no such plant.
+    #[error(
+        "the clock here shows {now}, and issuing key {number} of the plant begins at {not_before}; set the clock, \
+         every certificate would be of another time"
+    )]
+    Early {
+        /// Its number.
+        number: u32,
+        /// Its beginning.
+        not_before: UnixTime,
+        /// The time here.
+        now: UnixTime,
+    },
 }
 
 impl PlantKeys {
@@ -103,7 +132,21 @@ impl PlantKeys {
             sealing_id: sealing.record.id,
             sealing: SecretKey::from_bytes(&seal).ok_or(KeysError::Missing("sealing key"))?,
             issuing: issuer.map_err(KeysError::Issuing)?,
+            issuing_number: issuing.record.generation,
         })
+    }
+
+    /// Whether a broker can serve with these keys at `now`; nobody would believe what an issuing key signs that has ended.
+    pub fn serve_at(&self, now: UnixTime) -> Result<(), KeysError> {
+        let number = self.issuing_number;
+        let not_before =
+            Certificate::parse(self.issuing.certificate()).map(|found| found.validity().not_before);
+        let (not_before, not_after) = (not_before.unwrap_or(UnixTime(0)), self.issuing.not_after());
+        match now {
+            now if now > not_after => Err(KeysError::Ended { number, not_after, now }),
+            now if now < not_before => Err(KeysError::Early { number, not_before, now }),
+            _ => Ok(()),
+        }
     }
 }
 

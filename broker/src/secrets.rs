@@ -4,14 +4,11 @@
 //! Both use AES-256-GCM under a key derived by HKDF-SHA-256 from the long-lived key and 32 fresh
 //! random bytes, so that no nonce can repeat however many messages one key seals.
 
-use std::path::{Path, PathBuf};
-
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::hmac;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::files;
 use crate::ports::{Entropy, EntropyError, random};
 
 const SALT: usize = 32;
@@ -38,27 +35,6 @@ impl Drop for SecretKey {
 #[error("the sealed bytes do not open under this key")]
 pub struct OpenError;
 
-/// The key-encryption key could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum KekError {
-    /// No file, or no permission.
-    #[error(
-        "{file} cannot be read ({why}); run as the broker's user, or restore the file from the host's own backup"
-    )]
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// What the operating system said.
-        why: String,
-    },
-    /// The file is not 64 hex digits.
-    #[error("{0} does not hold a 256-bit key; restore the file from the host's own backup")]
-    Malformed(PathBuf),
-    /// Others may read it.
-    #[error("{0} may be read by others; run `chmod 600` on it")]
-    Exposed(PathBuf),
-}
-
 impl SecretKey {
     /// A new random key.
     pub fn generate(entropy: &dyn Entropy) -> Result<Self, EntropyError> {
@@ -77,22 +53,17 @@ impl SecretKey {
         &self.0
     }
 
-    /// Writes the key to `file`, readable by its owner only.
-    pub fn save(&self, file: &Path) -> std::io::Result<()> {
-        files::write_secret(file, format!("{}\n", hex::encode(self.0)).as_bytes())
+    /// The key as it is written: 64 hex digits and the end of a line.
+    #[must_use]
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!("{}\n", hex::encode(self.0)))
     }
 
-    /// Reads a key that [`Self::save`] wrote.
-    pub fn load(file: &Path) -> Result<Self, KekError> {
-        let unreadable =
-            |error: std::io::Error| KekError::Unreadable { file: file.to_owned(), why: error.to_string() };
-        let text = Zeroizing::new(std::fs::read_to_string(file).map_err(unreadable)?);
-        if files::readable_by_others(file).map_err(unreadable)? {
-            return Err(KekError::Exposed(file.to_owned()));
-        }
+    /// Reads what [`Self::to_hex`] wrote.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
-        hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| KekError::Malformed(file.to_owned()))?;
-        Ok(Self(bytes))
+        hex::decode_to_slice(text.trim(), &mut bytes).ok().map(|()| Self(bytes))
     }
 
     fn derive(&self, salt: &[u8]) -> Option<LessSafeKey> {

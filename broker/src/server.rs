@@ -33,11 +33,11 @@ use crate::grpc::admin::Administration;
 use crate::grpc::{connection, device::Devices, health, invitation, peer::Anchors, watch::Watching};
 use crate::hub::{Hub, moves_trust};
 use crate::init::{id_file, kek_file};
+use crate::kek::{Keeping, KekError};
 use crate::metrics::page::Page;
 use crate::metrics::{Metrics, listener};
 use crate::plant::{FORECASTS, KeysError, Plant, PlantKeys};
 use crate::ports::{Clock, System};
-use crate::secrets::{KekError, SecretKey};
 use crate::session::{Refusal, complete::commit};
 use crate::store::blobs::{BlobIoError, Blobs};
 use crate::store::sled::{OpenError, SledStore};
@@ -55,8 +55,10 @@ const REQUEST: Duration = Duration::from_secs(120);
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Open streams get this long to end when the broker stops.
 const DRAIN: Duration = Duration::from_secs(1);
-/// How often the broker's own certificate is made anew; it lives 30 days.
-const RENEW: Duration = Duration::from_secs(86_400);
+/// How often it is looked whether the broker's own certificate is to be made anew.
+const RENEW: Duration = Duration::from_secs(10);
+/// The same after a failure, so that the log stays readable.
+const RENEW_FAILED: Duration = Duration::from_secs(3600);
 
 /// The broker cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -138,11 +140,14 @@ fn structured(response: Response<Body>) -> Response<Body> {
 /// Opens the plant in `dir`.
 pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
     let config = Config::load(dir)?;
-    let kek = SecretKey::load(&kek_file(dir))?;
+    let keeping = Keeping::read(&kek_file(dir))?;
+    let kek = keeping.open()?;
+    tracing::info!(kept = keeping.describe(), "the key-encryption key opened");
     let metrics = Metrics::default();
     let store = Arc::new(Timed::new(SledStore::open(dir, broker_id(dir)?)?, &metrics.store));
     let keys = PlantKeys::open(store.as_ref(), &kek).await?;
     let clock: Arc<dyn Clock> = Arc::new(System::default());
+    keys.serve_at(clock.now())?;
     let (roots, files) = tpm_roots::import(&config.tpm_roots)?;
     tpm_roots::log(&files);
     Ok(Arc::new(Plant {
@@ -347,9 +352,16 @@ async fn issued(plant: &Plant, tls: &Tls) {
 async fn renew(plant: Arc<Plant>, tls: Arc<Tls>) {
     loop {
         tokio::time::sleep(RENEW).await;
-        match tls.renew(&plant) {
+        if !tls.is_due(plant.now()) {
+            continue;
+        }
+        let renewed = plant.keys.load().serve_at(plant.now()).map_err(ServeError::from);
+        match renewed.and_then(|()| Ok(tls.renew(&plant)?)) {
             Ok(()) => issued(&plant, &tls).await,
-            Err(error) => tracing::error!(%error, "the broker's own certificate could not be made anew"),
+            Err(error) => {
+                tracing::error!(%error, "the broker's own certificate could not be made anew");
+                tokio::time::sleep(RENEW_FAILED).await;
+            }
         }
     }
 }

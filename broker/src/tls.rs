@@ -23,7 +23,7 @@ use crate::metrics::CertificateKind;
 use crate::plant::Plant;
 use crate::ports::{Clock, EntropyError};
 
-/// How long the broker's own certificate lives. A new one is made at each start and halfway.
+/// How long the broker's own certificate lives. A new one is made at each start, halfway, and when the clock was set.
 const SERVER_LIFETIME: u64 = 30 * 86_400;
 /// A day back, for devices whose clocks run late.
 const SERVER_BACKDATE: u64 = 86_400;
@@ -47,7 +47,14 @@ pub enum TlsError {
 pub struct Tls {
     /// What client certificates are verified against.
     pub anchors: ArcSwap<Anchors>,
-    server: ArcSwap<CertifiedKey>,
+    server: ArcSwap<Shown>,
+}
+
+/// The broker's own certificate.
+#[derive(Debug)]
+struct Shown {
+    certified: Arc<CertifiedKey>,
+    validity: Validity,
 }
 
 impl Tls {
@@ -55,6 +62,14 @@ impl Tls {
     pub fn new(plant: &Plant) -> Result<Arc<Self>, TlsError> {
         let server = ArcSwap::from_pointee(server_certificate(plant)?);
         Ok(Arc::new(Self { anchors: ArcSwap::default(), server }))
+    }
+
+    /// Whether it is time for another server certificate. A clock that was set makes it so at once: the broker may have
+    /// started with another time, or slept.
+    #[must_use]
+    pub fn is_due(&self, now: UnixTime) -> bool {
+        let Validity { not_before, not_after } = self.server.load().validity;
+        now < not_before || now >= not_before.plus(not_after.since(not_before) / 2)
     }
 
     /// Replaces the server certificate with a fresh one.
@@ -65,7 +80,7 @@ impl Tls {
 
     /// What the broker shows of itself.
     pub(crate) fn server(&self) -> Arc<CertifiedKey> {
-        self.server.load_full()
+        Arc::clone(&self.server.load().certified)
     }
 
     /// The configuration of the port.
@@ -83,11 +98,12 @@ impl Tls {
     }
 }
 
-fn server_certificate(plant: &Plant) -> Result<CertifiedKey, TlsError> {
+fn server_certificate(plant: &Plant) -> Result<Shown, TlsError> {
     let now = plant.now();
     let keys = plant.keys.load();
     let key = AuthorityKey::generate()?;
-    let validity = Validity { not_before: now.minus(SERVER_BACKDATE), not_after: now.plus(SERVER_LIFETIME) };
+    let not_after = now.plus(SERVER_LIFETIME).min(keys.issuing.not_after());
+    let validity = Validity { not_before: now.minus(SERVER_BACKDATE), not_after };
     let params = profile::broker_server(&keys.domain, validity, plant.serial()?)?;
     let leaf = keys.issuing.sign_certificate(&params, &key.spki())?;
     // The root too: who was given only its fingerprint finds the certificate here.
@@ -96,7 +112,8 @@ fn server_certificate(plant: &Plant) -> Result<CertifiedKey, TlsError> {
     let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.to_pkcs8().to_vec()));
     plant.metrics.issued(CertificateKind::Server);
     plant.metrics.serves_until(validity.not_after);
-    Ok(CertifiedKey::new(chain, aws_lc_rs::sign::any_supported_type(&der)?))
+    let certified = Arc::new(CertifiedKey::new(chain, aws_lc_rs::sign::any_supported_type(&der)?));
+    Ok(Shown { certified, validity })
 }
 
 #[derive(Debug)]

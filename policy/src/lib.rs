@@ -25,6 +25,7 @@ pub mod eventlog;
 pub mod evidence;
 pub mod grant;
 pub mod id;
+pub mod issuing;
 pub mod predict;
 pub mod reader;
 pub mod reference;

@@ -10,7 +10,7 @@ use policy::tpm::alg::HashAlg;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Process, run};
+use crate::process::{Environment, Process, run, run_in};
 use crate::wait::until;
 
 /// A device with folders of its own.
@@ -25,6 +25,8 @@ pub struct Device {
     services: Vec<(String, &'static str)>,
     /// More lines of its configuration: before its tables, and after them.
     more: [String; 2],
+    /// What its programs run in: the clock of the device.
+    pub environment: Environment,
 }
 
 impl Device {
@@ -35,7 +37,18 @@ impl Device {
         fs::copy(plant_root, folder.path().join("plant-root.pem")).expect("a file in the device's folder");
         let (name, services) = (name.to_owned(), Vec::new());
         let more = [String::new(), String::new()];
-        let device = Self { name, folder, swtpm, attestor: None, plant, join_token: false, services, more };
+        let environment = Environment::new();
+        let device = Self {
+            name,
+            folder,
+            swtpm,
+            attestor: None,
+            plant,
+            join_token: false,
+            services,
+            more,
+            environment,
+        };
         device.configure();
         device
     }
@@ -128,12 +141,18 @@ impl Device {
     pub fn start(&mut self) {
         let config = self.path("attestor.toml").display().to_string();
         let log = self.path("attestor.log");
-        self.attestor = Some(Process::start("touchstone-attestor", &["run", "--config", &config], &log));
+        let args = ["run", "--config", &config];
+        self.attestor = Some(Process::start_in(&self.environment, "touchstone-attestor", &args, &log));
     }
 
     /// Stops the attestor in order.
     pub fn stop(&mut self) {
         self.attestor.take().expect("the attestor runs").terminate();
+    }
+
+    /// Cuts the power.
+    pub fn cut_power(&mut self) {
+        self.attestor.take().expect("the attestor runs").kill();
     }
 
     /// Loses what the attestor remembers, not what it delivered, as if it were installed anew.
@@ -164,7 +183,8 @@ impl Device {
     /// What `touchstone-attestor status` prints; null while there is none.
     pub fn status(&self) -> Value {
         let config = self.path("attestor.toml").display().to_string();
-        let output = run("touchstone-attestor", &["status", "--config", &config, "-o", "json"]);
+        let args = ["status", "--config", &config, "-o", "json"];
+        let output = run_in(&self.environment, "touchstone-attestor", &args);
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 

@@ -17,7 +17,7 @@ pub use attestor::testing::missing_tool;
 pub use device::Device;
 pub use ima::digest_of;
 pub use plant::BrokerFolder;
-pub use process::{Process, program, run};
+pub use process::{Environment, Process, clock, program, run, run_in};
 pub use tool::Answer;
 pub use wait::{DEADLINE, until};
 pub use world::World;

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::process::{Process, run, run_with};
+use crate::process::{Environment, Process, run, run_in, run_with};
 use crate::tool::Answer;
 use crate::wait::until;
 
@@ -74,6 +74,8 @@ fn collect(root: &Path, path: &Path, made: &mut Vec<Made>) {
 #[derive(Debug)]
 pub struct BrokerFolder {
     folder: TempDir,
+    /// What the broker and its administrator's tool run in: their clock, for one.
+    pub environment: Environment,
 }
 
 impl BrokerFolder {
@@ -81,7 +83,7 @@ impl BrokerFolder {
     pub fn new(roots: &str) -> Self {
         let folder = TempDir::new().expect("a run folder");
         made().iter().for_each(|file| file.write(&folder.path().join("broker")));
-        let made = Self { folder };
+        let made = Self { folder, environment: Environment::new() };
         fs::write(made.run_path("tpm-roots.pem"), roots).expect("a file in the run folder");
         let roots = made.run_path("tpm-roots.pem").display().to_string();
         made.configure("tpm_roots", &format!("[\"{roots}\"]"));
@@ -91,7 +93,7 @@ impl BrokerFolder {
     /// A plant on another host, made to restore the backups of the host whose key-encryption key is `kek`. It
     /// listens on `address`. Keys, owner and root are new ones until then.
     pub fn on_new_host(kek: &Path, roots: &str, address: &str) -> Self {
-        let made = Self { folder: TempDir::new().expect("a run folder") };
+        let made = Self { folder: TempDir::new().expect("a run folder"), environment: Environment::new() };
         let file = made.run_path("tpm-roots.pem");
         fs::write(&file, roots).expect("a file in the run folder");
         let (dir, kek, roots) = (made.text(""), kek.display().to_string(), file.display().to_string());
@@ -141,14 +143,21 @@ impl BrokerFolder {
 
     /// Runs the broker to its end and returns what it said: for starts that must fail.
     pub fn fails_to_run(&self) -> Answer {
-        Answer::from(run("touchstone-broker", &["run", "--dir", &self.text("")]))
+        self.broker(&["run"])
+    }
+
+    /// Runs another command of `touchstone-broker` on this folder.
+    pub fn broker(&self, args: &[&str]) -> Answer {
+        let dir = self.text("");
+        let args = [args, &["--dir", &dir]].concat();
+        Answer::from(run_in(&self.environment, "touchstone-broker", &args))
     }
 
     /// Runs `touchstone-broker recover` with this kit and passphrase.
     pub fn recover(&self, kit: &Path, passphrase: &str, args: &[&str]) -> Answer {
         let (dir, kit) = (self.text(""), kit.display().to_string());
         let args = [&["recover", "--dir", &dir, "--kit", &kit], args].concat();
-        Answer::from(run_with("touchstone-broker", &args, passphrase))
+        Answer::from(run_with(&self.environment, "touchstone-broker", &args, passphrase))
     }
 
     /// The passphrase that init printed for the recovery kit.
@@ -162,7 +171,8 @@ impl BrokerFolder {
         // A broker that was killed leaves its address behind.
         drop(fs::remove_file(self.path("address")));
         let args = ["run", "--dir", &self.text("")];
-        let mut process = Process::start("touchstone-broker", &args, &self.run_path("broker.log"));
+        let mut process =
+            Process::start_in(&self.environment, "touchstone-broker", &args, &self.run_path("broker.log"));
         let address = until("the broker listens", || {
             process.assert_alive();
             fs::read_to_string(self.path("address")).map_err(|error| error.to_string())

@@ -1,5 +1,6 @@
 //! Programs of the workspace as processes.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -30,15 +31,43 @@ pub(crate) fn prepared(name: &str) -> Command {
     prepared
 }
 
+/// Variables that a program has beside those of the test.
+pub type Environment = BTreeMap<&'static str, String>;
+
+/// An environment in which clocks show `time`, as `faketime` spells it: `+31d`, or `@1970-01-01 00:02:00`, from where
+/// they go on. None, with the reason said, where it is not installed. The programs are the same ones, and nothing in
+/// them knows of it; how long something takes is not touched.
+pub fn clock(time: &str) -> Option<Environment> {
+    let arch = std::env::consts::ARCH;
+    let library = format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketimeMT.so.1");
+    if !Path::new(&library).is_file() {
+        eprintln!("skipped: libfaketime is not installed; deploy/packages.sh names its package");
+        return None;
+    }
+    let set = |name: &'static str, value: &str| (name, value.to_owned());
+    Some(Environment::from([
+        set("LD_PRELOAD", &library),
+        set("FAKETIME", time),
+        set("TZ", "UTC"),
+        set("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        set("NO_FAKE_STAT", "1"),
+    ]))
+}
+
+/// The same as [`run`], in another environment.
+pub fn run_in(environment: &Environment, name: &str, args: &[&str]) -> Output {
+    prepared(name).envs(environment).args(args).output().expect("the program starts")
+}
+
 /// Runs a program of the workspace to its end. It logs nothing, so that standard error holds its own words.
 pub fn run(name: &str, args: &[&str]) -> Output {
     prepared(name).args(args).output().expect("the program starts")
 }
 
 /// The same, with something to read on standard input.
-pub fn run_with(name: &str, args: &[&str], input: &str) -> Output {
+pub fn run_with(environment: &Environment, name: &str, args: &[&str], input: &str) -> Output {
     let mut program = prepared(name);
-    program.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    program.envs(environment).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = program.spawn().expect("the program starts");
     let mut stdin = child.stdin.take().expect("its input is a pipe");
     // A program that ends before it reads its input is no fault of the test.
@@ -58,9 +87,15 @@ pub struct Process {
 impl Process {
     /// Starts a daemon that logs to `log`.
     pub fn start(name: &str, args: &[&str], log: &Path) -> Self {
+        Self::start_in(&Environment::new(), name, args, log)
+    }
+
+    /// The same in another environment.
+    pub fn start_in(environment: &Environment, name: &str, args: &[&str], log: &Path) -> Self {
         let file = File::options().create(true).append(true).open(log).expect("a log file");
         let child = prepared(name)
             .args(args)
+            .envs(environment)
             .env("TOUCHSTONE_LOG", "info,tss_esapi=off")
             .stdout(Stdio::null())
             .stderr(file)

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::process::{prepared, run_with};
+use crate::process::{Environment, prepared, run_with};
 
 /// How one run of `touchstone -o json` ended.
 #[derive(Debug)]
@@ -20,9 +20,13 @@ pub struct Answer {
 
 impl Answer {
     /// Runs `touchstone` as the administrator of `context` against the broker at `address`.
-    pub(crate) fn of(context: &Path, address: &str, args: &[&str]) -> Self {
+    pub(crate) fn of(context: &Path, address: &str, environment: &Environment, args: &[&str]) -> Self {
         let mut tool = prepared("touchstone");
-        tool.arg("--context").arg(context).args(["--address", address, "-o", "json"]).args(args);
+        tool.arg("--context")
+            .arg(context)
+            .args(["--address", address, "-o", "json"])
+            .args(args)
+            .envs(environment);
         Self::from(tool.output().expect("touchstone starts"))
     }
 
@@ -30,7 +34,7 @@ impl Answer {
     pub(crate) fn of_input(context: &Path, address: &str, args: &[&str], input: &str) -> Self {
         let context = context.display().to_string();
         let options = ["--context", &context, "--address", address, "-o", "json"];
-        Self::from(run_with("touchstone", &[&options, args].concat(), input))
+        Self::from(run_with(&Environment::new(), "touchstone", &[&options, args].concat(), input))
     }
 
     /// The JSON of a run that succeeded; `status` says 1 when something needs a person.

@@ -61,7 +61,7 @@ impl World {
 
     /// Runs `touchstone` with another context folder.
     pub fn tool_as(&self, context: &Path, args: &[&str]) -> Answer {
-        Answer::of(context, &self.address, args)
+        Answer::of(context, &self.address, &self.plant.environment, args)
     }
 
     /// Invites somebody, accepts as they would on their machine, and gives their context folder.

@@ -3,6 +3,7 @@
 mod administration;
 mod audit;
 mod configuration;
+mod dark_plant;
 mod day_two;
 mod durability;
 mod exposure;
@@ -10,6 +11,7 @@ mod faults;
 mod files;
 mod hostile;
 mod interop;
+mod keys_at_rest;
 mod measured_boot;
 mod metrics;
 mod overriding;

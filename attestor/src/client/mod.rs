@@ -1,18 +1,20 @@
 //! The broker, as the device calls it.
 //!
 //! Promises: every call has a deadline and a bound on what it reads; the broker is believed only under the pinned
-//! plant root and the plant's name for it, whatever address it is reached at; a refusal comes back as the
+//! plant root, by its newest issuing key, and by the plant's name for it, whatever address it is reached at; a refusal comes back as the
 //! broker's structured [`Denial`](proto::v1::Denial).
 //! Does not promise that what a broker says is right: answers are verified where they are used.
 
 mod error;
 mod tls;
+mod verifier;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use policy::id::PlantDomain;
 use proto::v1::attestation_client::AttestationClient;
 use proto::v1::enrollment_client::EnrollmentClient;
 use proto::v1::watch_client::WatchClient;
@@ -36,6 +38,8 @@ use crate::ports::Clock;
 pub use error::CallError;
 pub use tls::Credentials;
 
+use tls::Believed;
+
 /// Longest message of the broker in bytes: a trust set and some certificates.
 pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// Time for TCP and TLS, with a slow TPM signing in the handshake.
@@ -47,6 +51,7 @@ const CALL_DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct BrokerClient {
     address: BrokerAddress,
+    plant: PlantDomain,
     name: ServerName<'static>,
     authority: String,
     root: PlantRoot,
@@ -59,20 +64,26 @@ pub struct BrokerClient {
 pub struct BrokerNameError(String);
 
 impl BrokerClient {
-    /// A client for the broker at `address` whose TLS name is `name`, under the pinned `root`.
+    /// A client for the broker of `plant` at `address`, under the pinned `root`.
     pub fn new(
         address: BrokerAddress,
-        name: String,
+        plant: PlantDomain,
         root: PlantRoot,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BrokerNameError> {
-        let server = ServerName::try_from(name.clone()).map_err(|_| BrokerNameError(name.clone()))?;
-        Ok(Self { address, name: server, authority: name, root, clock })
+        let authority = plant.broker_name();
+        let name = ServerName::try_from(authority.clone()).map_err(|_| BrokerNameError(authority.clone()))?;
+        Ok(Self { address, plant, name, authority, root, clock })
     }
 
-    /// Opens a connection for enrollment and attestation.
-    pub async fn connect(&self) -> Result<Connection, CallError> {
-        let config = tls::anonymous(&self.root, Arc::clone(&self.clock)).map_err(CallError::Tls)?;
+    fn believed(&self, issuing_number: u32) -> Believed<'_> {
+        Believed { root: &self.root, plant: &self.plant, issuing_number, clock: &self.clock }
+    }
+
+    /// Opens a connection for enrollment and attestation to a broker whose issuing key has `issuing_number` or a higher
+    /// one.
+    pub async fn connect(&self, issuing_number: u32) -> Result<Connection, CallError> {
+        let config = self.believed(issuing_number).anonymous().map_err(CallError::Tls)?;
         Ok(Connection { channel: self.open(config).await?, broker: self.address.clone() })
     }
 
@@ -80,10 +91,10 @@ impl BrokerClient {
     pub async fn watch(
         &self,
         credentials: Credentials,
+        issuing_number: u32,
         trust_sequence: u64,
     ) -> Result<Streaming<WatchEvent>, CallError> {
-        let config =
-            tls::identified(&self.root, Arc::clone(&self.clock), credentials).map_err(CallError::Tls)?;
+        let config = self.believed(issuing_number).identified(credentials).map_err(CallError::Tls)?;
         let mut client = WatchClient::new(self.open(config).await?).max_decoding_message_size(MAX_MESSAGE);
         // Only the answer to the request has a deadline; the stream lives, its heartbeats are watched.
         bounded(&self.address, client.watch(WatchRequest { trust_sequence })).await

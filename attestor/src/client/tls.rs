@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use rustls::client::Resumption;
+use policy::id::PlantDomain;
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, UnixTime as TlsTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -10,6 +11,7 @@ use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 
+use super::verifier::BrokerVerifier;
 use crate::plant::PlantRoot;
 use crate::ports::Clock;
 use crate::tpm::TpmIdentityKey;
@@ -23,34 +25,38 @@ pub struct Credentials {
     pub key: TpmIdentityKey,
 }
 
-/// No client certificate: enrollment and attestation prove themselves by the TPM.
-pub(super) fn anonymous(root: &PlantRoot, clock: Arc<dyn Clock>) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let config = base(root, clock)?.with_no_client_auth();
-    Ok(finished(config))
+/// Whom the device believes to be the broker.
+pub(super) struct Believed<'a> {
+    pub(super) root: &'a PlantRoot,
+    pub(super) plant: &'a PlantDomain,
+    /// The highest number of an issuing key that was seen.
+    pub(super) issuing_number: u32,
+    pub(super) clock: &'a Arc<dyn Clock>,
 }
 
-/// The device's own certificate.
-pub(super) fn identified(
-    root: &PlantRoot,
-    clock: Arc<dyn Clock>,
-    credentials: Credentials,
-) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let chain = credentials.chain.into_iter().map(CertificateDer::from).collect();
-    let certified = CertifiedKey::new(chain, Arc::new(credentials.key));
-    let resolver = Arc::new(SingleCertAndKey::from(certified));
-    let config = base(root, clock)?.with_client_cert_resolver(resolver);
-    Ok(finished(config))
-}
+impl Believed<'_> {
+    /// No client certificate: enrollment and attestation prove themselves by the TPM.
+    pub(super) fn anonymous(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
+        Ok(finished(self.base()?.with_no_client_auth()))
+    }
 
-fn base(
-    root: &PlantRoot,
-    clock: Arc<dyn Clock>,
-) -> Result<ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, rustls::Error> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder: ConfigBuilder<ClientConfig, WantsVerifier> =
-        ClientConfig::builder_with_details(provider, Arc::new(TlsClock(clock)))
-            .with_protocol_versions(&[&TLS13])?;
-    Ok(builder.with_root_certificates(root.store()))
+    /// The device's own certificate.
+    pub(super) fn identified(&self, credentials: Credentials) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let chain = credentials.chain.into_iter().map(CertificateDer::from).collect();
+        let certified = CertifiedKey::new(chain, Arc::new(credentials.key));
+        let resolver = Arc::new(SingleCertAndKey::from(certified));
+        Ok(finished(self.base()?.with_client_cert_resolver(resolver)))
+    }
+
+    fn base(&self) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let (plant, seen) = (self.plant.clone(), self.issuing_number);
+        let verifier = BrokerVerifier::new(self.root, plant, seen, Arc::clone(&provider))?;
+        let clock = Arc::new(TlsClock(Arc::clone(self.clock)));
+        let builder: ConfigBuilder<ClientConfig, WantsVerifier> =
+            ClientConfig::builder_with_details(provider, clock).with_protocol_versions(&[&TLS13])?;
+        Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)))
+    }
 }
 
 fn finished(mut config: ClientConfig) -> Arc<ClientConfig> {

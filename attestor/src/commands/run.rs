@@ -49,9 +49,8 @@ async fn assemble(config: Config) -> Result<Attester, CommandError> {
         .await?
         .with_userspace_log(&config.userspace_log)
         .with_ima_log(config.ima_log.as_deref());
-    let name = config.plant.broker_name();
     let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
-    let client = BrokerClient::new(config.broker.clone(), name, root.clone(), tls_clock)?;
+    let client = BrokerClient::new(config.broker.clone(), config.plant.clone(), root.clone(), tls_clock)?;
     let sink = FileSink::new(config.deliver.clone());
     let hooks = Hooks::default();
     let entropy = Arc::new(System::default());

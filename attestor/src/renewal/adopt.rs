@@ -17,12 +17,13 @@ use super::exchange::Answered;
 use super::machine::{DEFAULT_REATTEST_EVERY, Outcome};
 use crate::config::MAX_ZONES;
 use crate::deliver::{ComposeError, Delivery, InstallError};
+use crate::ports::CLOCKS_ARE_SET;
 use crate::role::{Role, Seat};
 use crate::software_key::{HeldSoftwareKey, ServiceSeat, SoftwareKey};
 use crate::state::{SaveStateError, State};
 use crate::status::{Refusal, RefusedKey};
 use crate::svid::{Asked, HeldSvid, SvidError};
-use crate::trust::{Expected, TrustError, TrustSet};
+use crate::trust::{Expected, Seen, TrustError, TrustSet};
 use crate::wanted::Wanted;
 
 /// Most refused software keys that are kept: one for each of them in each zone.
@@ -65,12 +66,19 @@ pub(super) enum DeliverError {
     Install(#[from] InstallError),
 }
 
+/// What was taken over.
+pub(super) struct Adopted {
+    pub(super) outcome: Outcome,
+    /// The trust set was not: the one that is held is newer.
+    pub(super) complaint: Option<TrustError>,
+}
+
 impl Attester {
     /// Takes over the broker's answer.
-    pub(super) fn adopt(&self, answered: Answered) -> Result<Outcome, AdoptError> {
+    pub(super) fn adopt(&self, answered: Answered) -> Result<Adopted, AdoptError> {
         match answered.outcome {
             Answer::Issued(issued) => self.adopt_certificates(issued, answered.software_keys),
-            Answer::Pending(pending) => self.adopt_place(&pending),
+            Answer::Pending(pending) => Ok(Adopted { outcome: self.adopt_place(&pending)?, complaint: None }),
         }
     }
 
@@ -78,7 +86,7 @@ impl Attester {
         &self,
         issued: v1::Issued,
         made: BTreeMap<ServiceSeat, SoftwareKey>,
-    ) -> Result<Outcome, AdoptError> {
+    ) -> Result<Adopted, AdoptError> {
         let (now, clock) = (self.now(), self.clock.own());
         let device: DeviceName = issued.device.parse()?;
         let zones = parse_zones(&issued.zones)?;
@@ -87,7 +95,7 @@ impl Attester {
         let svids = self.accept_all(own, &device, &zones, now)?;
         let software_keys = self.accept_software_keys(outside, made, &device, now)?;
         let refused_keys = refused_keys(issued.refused_keys);
-        let trust = self.accept_trust(issued.trust, &device, now)?;
+        let (trust, complaint) = self.accept_trust(issued.trust, &device, now)?;
         if !issued.would_refuse.is_empty() {
             tracing::warn!(
                 findings = issued.would_refuse.len(),
@@ -100,12 +108,15 @@ impl Attester {
             let holds = |svid: &HeldSvid| {
                 now <= svid.not_after() && issued.valid_serials.iter().any(|serial| serial == svid.serial())
             };
-            state.svids.retain(|_, svid| holds(svid));
-            state.software_keys.extend(software_keys);
-            state.software_keys.retain(|_, held| holds(held.svid()));
-            state.refused_keys = refused_keys;
             state.stale = issued.stale_serials.iter().take(MAX_STALE).cloned().collect();
             state.keep_zones(zones);
+            // Software keeps them until there are others: between the two it would have nothing.
+            state.void =
+                state.svids.iter().filter(|(_, svid)| !holds(svid)).map(|(seat, _)| seat.clone()).collect();
+            state.software_keys.extend(software_keys);
+            let void = &state.void;
+            state.software_keys.retain(|seat, held| holds(held.svid()) || void.contains(&seat.own()));
+            state.refused_keys = refused_keys;
             state.keep_software_keys(&self.config.services);
             state.last_attestation = Some(now);
             state.refusal = None;
@@ -118,7 +129,7 @@ impl Attester {
         }
         self.keeper.read(log_certificates);
         self.deliver()?;
-        Ok(self.keeper.read(|state| issued_outcome(state, now)))
+        Ok(Adopted { outcome: self.keeper.read(|state| issued_outcome(state, now)), complaint })
     }
 
     /// Takes over what the broker wants. Certificates do not wait for it: a fault is logged.
@@ -189,23 +200,24 @@ impl Attester {
         Ok(accepted)
     }
 
+    /// The trust set, or why the one that is held stays.
     fn accept_trust(
         &self,
         trust: Option<v1::SignedTrustSet>,
         device: &DeviceName,
         now: UnixTime,
-    ) -> Result<Option<TrustSet>, AdoptError> {
-        let (floor, held) = self.keeper.read(|state| (state.trust_sequence, state.trust.is_some()));
+    ) -> Result<(Option<TrustSet>, Option<TrustError>), AdoptError> {
+        let (seen, held) = self.keeper.read(|state| (Seen::of(state), state.trust.is_some()));
         let Some(signed) = trust else {
             let missing = AdoptError::Malformed("it holds no trust set");
-            return if held { Ok(None) } else { Err(missing) };
+            return if held { Ok((None, None)) } else { Err(missing) };
         };
-        let expected = Expected { root: &self.root, plant: &self.config.plant, device, floor };
+        let expected = Expected { root: &self.root, plant: &self.config.plant, device, seen };
         match TrustSet::verify(signed, &expected, now) {
-            Ok(set) => Ok(Some(set)),
+            Ok(set) => Ok((Some(set), None)),
             Err(error @ TrustError::Older { .. }) if held => {
                 tracing::error!(%error, "the trust set is refused; the newer one stays in force");
-                Ok(None)
+                Ok((None, Some(error)))
             }
             Err(error) => Err(error.into()),
         }
@@ -230,9 +242,9 @@ impl Attester {
 
     /// Takes over a trust set that came through Watch.
     pub(super) fn adopt_trust(&self, signed: v1::SignedTrustSet) -> Result<(), AdoptError> {
-        let (device, floor) = self.keeper.read(|state| (state.device.clone(), state.trust_sequence));
+        let (device, seen) = self.keeper.read(|state: &State| (state.device.clone(), Seen::of(state)));
         let device = device.ok_or(AdoptError::Malformed("it is for a device without a name"))?;
-        let expected = Expected { root: &self.root, plant: &self.config.plant, device: &device, floor };
+        let expected = Expected { root: &self.root, plant: &self.config.plant, device: &device, seen };
         let trust = TrustSet::verify(signed, &expected, self.now())?;
         let own = self.clock.own();
         self.keeper.update(|state| {
@@ -342,12 +354,11 @@ fn refused_keys(refused: Vec<v1::RefusedKey>) -> Vec<RefusedKey> {
 fn take_trust(state: &mut State, trust: Option<TrustSet>) {
     if let Some(trust) = trust {
         state.trust_sequence = trust.sequence();
+        state.issuing_number = trust.issuing_number();
         state.trust = Some(trust);
     }
 }
 
-/// A clock that shows an earlier time than this was never set.
-const CLOCKS_ARE_SET: UnixTime = UnixTime(1_767_225_600); // 2026-01-01
 /// Seconds that a set clock follows the plant's: a broker whose clock ran ahead once must not carry devices
 /// into a time in which its next certificates have ended.
 const MOST_AHEAD: u64 = 86_400;
@@ -373,7 +384,7 @@ fn log_certificates(state: &State) {
         let end = held.svid().not_after();
         tracing::info!(device.id = device, zone = %seat.zone, service = %seat.service, until = %end, "holds a software key");
     }
-    for (seat, svid) in &state.svids {
+    for (seat, svid) in state.holding() {
         let end = svid.not_after();
         tracing::info!(device.id = device, zone = %seat.zone, role = %seat.role, until = %end, "holds a certificate");
     }

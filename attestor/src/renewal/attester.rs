@@ -53,11 +53,16 @@ impl Attester {
         given.or_else(|| self.config.device.clone()).map(|name| name.to_string())
     }
 
+    /// The highest number of an issuing key of the plant that was seen: no lower one is believed any more.
+    pub(super) fn issuing_number(&self) -> u32 {
+        self.keeper.read(|state: &State| state.issuing_number)
+    }
+
     /// A caller certificate that has not ended, with its key in the TPM: what Watch is opened with.
     pub(super) fn credentials(&self) -> Option<Credentials> {
         let now = self.now();
         let found = self.keeper.read(|state: &State| {
-            let valid = state.svids.iter().filter(|(seat, svid)| {
+            let valid = state.holding().filter(|(seat, svid)| {
                 seat.role == Role::Caller && (svid.not_before()..=svid.not_after()).contains(&now)
             });
             let (seat, svid) = valid.max_by_key(|(_, svid)| svid.not_after())?;

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, watch as latest};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::Instrument;
 
-use super::adopt::AdoptError;
+use super::adopt::{AdoptError, Adopted};
 use super::attester::Attester;
 use super::exchange::{self, Answered, ExchangeError};
 use super::machine::{Effect, Exchange, Input, Machine, Memory, Outcome};
@@ -170,7 +170,13 @@ impl Driver {
         let outcome = match result {
             Ok(answer) => {
                 self.reporter.reachable = true;
-                self.attester.adopt(answer).unwrap_or_else(|error| self.not_adopted(&error))
+                match self.attester.adopt(answer) {
+                    Ok(Adopted { outcome, complaint }) => {
+                        self.reporter.problem = complaint.map(|error| error.to_string());
+                        outcome
+                    }
+                    Err(error) => self.not_adopted(&error),
+                }
             }
             Err(error) => self.failed(&error),
         };

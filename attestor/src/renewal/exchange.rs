@@ -87,7 +87,7 @@ pub(super) struct Answered {
 
 /// Runs an exchange to its end.
 pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answered, ExchangeError> {
-    let connection = attester.client.connect().await.map_err(at_begin)?;
+    let connection = attester.client.connect(attester.issuing_number()).await.map_err(at_begin)?;
     // Before the challenge: it must not grow old meanwhile.
     let health = match &attester.config.health {
         Some(check) => Some(check.run().await),

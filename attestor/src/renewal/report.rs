@@ -52,7 +52,7 @@ impl Reporter {
             zones: state.zones.clone(),
             state: self.word,
             since: self.since,
-            certificates: state.svids.iter().map(|(seat, svid)| certificate(seat, svid, now)).collect(),
+            certificates: state.holding().map(|(seat, svid)| certificate(seat, svid, now)).collect(),
             software_keys: state
                 .software_keys
                 .iter()

@@ -58,7 +58,7 @@ pub(super) async fn follow(
             continue;
         };
         let sequence = attester.keeper.read(|state: &State| state.trust_sequence);
-        match attester.client.watch(held, sequence).await {
+        match attester.client.watch(held, attester.issuing_number(), sequence).await {
             Ok(stream) => {
                 let end = listen(&attester, stream, &mut credentials, &news).await;
                 if news.send(News::Closed).await.is_err() {

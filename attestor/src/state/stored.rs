@@ -1,5 +1,7 @@
 //! The state file, version 1: JSON with binary values in base64.
 
+use std::collections::BTreeSet;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use policy::id::{DeviceName, PlantDomain, ZoneName};
@@ -13,7 +15,7 @@ use crate::software_key::{HeldSoftwareKey, ServiceSeat, SoftwareKey};
 use crate::status::{Refusal, RefusedKey};
 use crate::svid::{Asked, HeldSvid};
 use crate::tpm::IdentityKeyBlob;
-use crate::trust::{Expected, TrustSet};
+use crate::trust::{Expected, Seen, TrustSet};
 use crate::wanted::Wanted;
 
 const VERSION: u32 = 1;
@@ -26,12 +28,16 @@ struct Stored {
     zones: Vec<ZoneName>,
     keys: Vec<StoredKey>,
     svids: Vec<StoredSvid>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    void: BTreeSet<Seat>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     software_keys: Vec<StoredSoftwareKey>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     refused_keys: Vec<RefusedKey>,
     trust: Option<Binary>,
     trust_sequence: u64,
+    #[serde(default)]
+    issuing_number: u32,
     clock_floor: UnixTime,
     last_attestation: Option<UnixTime>,
     refusal: Option<Refusal>,
@@ -112,10 +118,12 @@ pub(super) fn write(state: &State) -> Vec<u8> {
         zones: state.zones.clone(),
         keys: keys.collect(),
         svids: svids.collect(),
+        void: state.void.clone(),
         software_keys: software_keys.collect(),
         refused_keys: state.refused_keys.clone(),
         trust: state.trust.as_ref().map(|trust| Binary(trust.to_bytes())),
         trust_sequence: state.trust_sequence,
+        issuing_number: state.issuing_number,
         clock_floor: state.clock_floor,
         last_attestation: state.last_attestation,
         refusal: state.refusal.clone(),
@@ -134,7 +142,9 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
     let mut state = State {
         device: stored.device,
         zones: stored.zones,
+        void: stored.void,
         trust_sequence: stored.trust_sequence,
+        issuing_number: stored.issuing_number,
         clock_floor: stored.clock_floor,
         last_attestation: stored.last_attestation,
         refusal: stored.refusal,
@@ -168,7 +178,7 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
         state.software_keys.insert(stored.seat, held.map_err(|error| error.to_string())?);
     }
     if let Some(trust) = stored.trust {
-        let expected = Expected { root, plant, device, floor: 0 };
+        let expected = Expected { root, plant, device, seen: Seen::default() };
         let trust = TrustSet::recall(&trust.0, &expected).map_err(|error| error.to_string())?;
         state.trust = Some(trust);
     }

@@ -6,8 +6,8 @@ use super::*;
 use crate::role::Role;
 use crate::software_key::SoftwareKey;
 use crate::svid::Asked;
-use crate::trust::Expected;
 use crate::trust::tests::{NOW, Plant, set};
+use crate::trust::{Expected, Seen};
 
 /// The blob of an identity key with the point of `key`; no TPM can load it.
 pub(crate) fn identity_key(key: &KeyPair) -> IdentityKeyBlob {
@@ -45,11 +45,13 @@ pub(crate) fn software_key(plant: &Plant) -> (ServiceSeat, HeldSoftwareKey) {
 /// press-1, trusted in the zone press.
 pub(crate) fn trusted(plant: &Plant) -> State {
     let device: DeviceName = "press-1".parse().unwrap();
-    let expected = Expected { root: &plant.root, plant: &plant.domain, device: &device, floor: 0 };
+    let expected =
+        Expected { root: &plant.root, plant: &plant.domain, device: &device, seen: Seen::default() };
     let trust = TrustSet::verify(plant.sign(&set()), &expected, NOW).unwrap();
     let mut state = State {
         zones: vec!["press".parse().unwrap()],
         trust_sequence: trust.sequence(),
+        issuing_number: trust.issuing_number(),
         trust: Some(trust),
         clock_floor: NOW,
         last_attestation: Some(NOW),
@@ -67,6 +69,7 @@ pub(crate) fn trusted(plant: &Plant) -> State {
 fn saved(dir: &Path, plant: &Plant) -> State {
     let mut state = trusted(plant);
     state.software_keys.extend([software_key(plant)]);
+    state.void.extend(state.svids.keys().next().cloned());
     let keeper = Keeper::load(dir, &plant.domain, &plant.root).unwrap();
     keeper.update(|held| *held = state.clone()).unwrap();
     state
@@ -82,6 +85,7 @@ fn everything_survives_a_restart() {
         assert_eq!((&read.keys, &read.svids), (&state.keys, &state.svids));
         assert_eq!(read.software_keys, state.software_keys);
         assert_eq!((&read.trust, read.trust_sequence), (&state.trust, 7));
+        assert_eq!((&read.void, read.issuing_number), (&state.void, 2));
         assert_eq!((read.clock_floor, read.last_attestation), (NOW, Some(NOW)));
     });
 }
@@ -130,6 +134,23 @@ fn a_corrupt_file_is_refused_with_its_name_and_the_remedy() {
     saved(dir.path(), &plant);
     let error = Keeper::load(dir.path(), &plant.domain, &other.root).unwrap_err().to_string();
     assert!(error.contains("not signed by the pinned plant root"), "{error}");
+}
+
+#[test]
+fn a_certificate_that_is_worth_nothing_is_asked_for_anew_and_shown_until_then() {
+    let plant = Plant::new();
+    let mut state = trusted(&plant);
+    let (seat, held) = software_key(&plant);
+    state.software_keys.insert(seat.clone(), held);
+    let fresh = state.svids[&seat.own()].not_before();
+    assert!(state.due(fresh).is_empty() && !state.lacks_certificates());
+    state.void.insert(seat.own());
+    assert_eq!(state.due(fresh), [seat.own()]);
+    assert_eq!(state.due_software_keys(&[service("opcua", KeyPlace::Software)], fresh), [seat]);
+    assert!(state.lacks_certificates());
+    assert_eq!((state.holding().count(), state.svids.len()), (1, 2));
+    state.forget_certificates();
+    assert!(state.void.is_empty());
 }
 
 #[test]

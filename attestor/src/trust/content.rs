@@ -18,7 +18,11 @@ const MAX_AUTHORITIES: usize = 1024;
 /// Most trust files: two for each service of each zone.
 const MAX_FILES: usize = 4096;
 
-pub(super) fn parse(signed: v1::SignedTrustSet, expected: &Expected<'_>) -> Result<TrustSet, TrustError> {
+pub(super) fn parse(
+    signed: v1::SignedTrustSet,
+    expected: &Expected<'_>,
+    issuing_number: u32,
+) -> Result<TrustSet, TrustError> {
     let set = v1::TrustSet::decode(signed.trust_set.as_slice())
         .map_err(|error| TrustError::Malformed(error.to_string()))?;
     if set.device != expected.device.as_str() {
@@ -45,7 +49,7 @@ pub(super) fn parse(signed: v1::SignedTrustSet, expected: &Expected<'_>) -> Resu
     }
     let reattest_every = set.timings.iter().map(interval).collect::<Result<_, _>>()?;
     let (sequence, issued_at) = (set.sequence, UnixTime(set.issued_at));
-    Ok(TrustSet { signed, sequence, issued_at, authorities, files, nobody, reattest_every })
+    Ok(TrustSet { signed, issuing_number, sequence, issued_at, authorities, files, nobody, reattest_every })
 }
 
 fn malformed(what: &str) -> TrustError {

@@ -1,7 +1,7 @@
 //! The trust set: which authorities each service of this device believes, signed under the plant root.
 //!
-//! Promises: a [`TrustSet`] was signed by an issuing certificate of the pinned plant, is for this device, is not
-//! older than the last one, and every index, name and certificate in it can be used.
+//! Promises: a [`TrustSet`] was signed by an issuing certificate of the pinned plant that no newer one has replaced, is
+//! for this device, is not older than the last one, and every index, name and certificate in it can be used.
 //! Does not promise: that it is the newest there is. Only the broker knows, and says so through Watch.
 
 mod content;
@@ -17,6 +17,7 @@ use prost::Message;
 use proto::v1::SignedTrustSet;
 
 use crate::plant::PlantRoot;
+use crate::state::State;
 
 pub use signature::SignatureFault;
 
@@ -28,6 +29,7 @@ pub const MAX_TRUST_SET: usize = 12 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrustSet {
     signed: SignedTrustSet,
+    issuing_number: u32,
     sequence: u64,
     issued_at: UnixTime,
     authorities: Vec<Authority>,
@@ -121,6 +123,18 @@ pub enum TrustError {
     /// It cannot be read.
     #[error("the trust set is malformed: {0}; the broker is newer than this attestor or faulty")]
     Malformed(String),
+    /// The key that signed it was replaced.
+    #[error(
+        "the trust set is signed by issuing key {number} of the plant, and {seen} has taken its place; a thief or an \
+         old backup is at work: tell the broker's administrator, who makes a new key with `touchstone-broker recover \
+         --issuing-key`"
+    )]
+    Replaced {
+        /// The number of the key.
+        number: u32,
+        /// The highest number seen.
+        seen: u32,
+    },
     /// It was made for another device.
     #[error("the trust set is for device `{named}`, and this is `{device}`; tell the broker's administrator")]
     OtherDevice {
@@ -151,8 +165,25 @@ pub struct Expected<'a> {
     pub plant: &'a PlantDomain,
     /// This device.
     pub device: &'a DeviceName,
-    /// The highest sequence seen.
-    pub floor: u64,
+    /// The newest that was seen.
+    pub seen: Seen,
+}
+
+/// The newest of the plant that a device saw: what is older is refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The highest sequence of a trust set.
+    pub sequence: u64,
+    /// The highest number of an issuing key.
+    pub issuing_number: u32,
+}
+
+impl Seen {
+    /// The newest that a device with this state saw.
+    #[must_use]
+    pub const fn of(state: &State) -> Self {
+        Self { sequence: state.trust_sequence, issuing_number: state.issuing_number }
+    }
 }
 
 impl TrustSet {
@@ -163,8 +194,12 @@ impl TrustSet {
         now: UnixTime,
     ) -> Result<Self, TrustError> {
         let set = Self::open(signed, expected, Some(now))?;
-        match set.sequence < expected.floor {
-            true => Err(TrustError::Older { sequence: set.sequence, floor: expected.floor }),
+        let (number, seen) = (set.issuing_number, expected.seen);
+        if number < seen.issuing_number {
+            return Err(TrustError::Replaced { number, seen: seen.issuing_number });
+        }
+        match set.sequence < seen.sequence {
+            true => Err(TrustError::Older { sequence: set.sequence, floor: seen.sequence }),
             false => Ok(set),
         }
     }
@@ -185,8 +220,9 @@ impl TrustSet {
         if length > MAX_TRUST_SET {
             return Err(TrustError::TooLong { length });
         }
-        let issuer = signature::verify(&signed, expected.root).map_err(TrustError::NotSigned)?;
-        let set = content::parse(signed, expected)?;
+        let issuer =
+            signature::verify(&signed, expected.root, expected.plant).map_err(TrustError::NotSigned)?;
+        let set = content::parse(signed, expected, issuer.number)?;
         if let Some(now) = now {
             // A device without a clock of its own learns the time from what it verifies.
             issuer.holds_at(now.max(set.issued_at)).map_err(TrustError::NotSigned)?;
@@ -198,6 +234,12 @@ impl TrustSet {
     #[must_use]
     pub const fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// Number of the issuing key that signed it.
+    #[must_use]
+    pub const fn issuing_number(&self) -> u32 {
+        self.issuing_number
     }
 
     /// When the broker signed it.

@@ -1,5 +1,7 @@
 //! Who signed a trust set: the plant root signs the issuing certificate, that signs the set.
 
+use policy::id::PlantDomain;
+use policy::issuing::issuing_number;
 use policy::time::UnixTime;
 use proto::v1::SignedTrustSet;
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm};
@@ -48,13 +50,15 @@ pub enum SignatureFault {
 /// An issuing certificate of the plant whose signature over the set holds.
 #[derive(Debug)]
 pub(super) struct Issuer {
+    /// Which issuing key of the plant it is.
+    pub(super) number: u32,
     not_before: UnixTime,
     not_after: UnixTime,
 }
 
 impl Issuer {
     pub(super) fn holds_at(&self, at: UnixTime) -> Result<(), SignatureFault> {
-        let Self { not_before, not_after } = *self;
+        let Self { not_before, not_after, .. } = *self;
         match (not_before..=not_after).contains(&at) {
             true => Ok(()),
             false => Err(SignatureFault::Time { not_before, not_after, at }),
@@ -62,8 +66,12 @@ impl Issuer {
     }
 }
 
-pub(super) fn verify(signed: &SignedTrustSet, root: &PlantRoot) -> Result<Issuer, SignatureFault> {
-    let issuer = verify_issuer(&signed.issuing_certificate, root)?;
+pub(super) fn verify(
+    signed: &SignedTrustSet,
+    root: &PlantRoot,
+    plant: &PlantDomain,
+) -> Result<Issuer, SignatureFault> {
+    let issuer = verify_issuer(&signed.issuing_certificate, root, plant)?;
     let message = [LABEL, &signed.trust_set].concat();
     let der = CertificateDer::from(signed.issuing_certificate.as_slice());
     let signer = EndEntityCert::try_from(&der).map_err(|_| SignatureFault::Certificate)?;
@@ -74,7 +82,7 @@ pub(super) fn verify(signed: &SignedTrustSet, root: &PlantRoot) -> Result<Issuer
 }
 
 /// webpki builds paths to leaves only, and this certificate is an authority: its one link is verified here.
-fn verify_issuer(der: &[u8], root: &PlantRoot) -> Result<Issuer, SignatureFault> {
+fn verify_issuer(der: &[u8], root: &PlantRoot, plant: &PlantDomain) -> Result<Issuer, SignatureFault> {
     let certificate = Certificate::from_der(der).map_err(|_| SignatureFault::Certificate)?;
     let tbs = certificate.tbs_certificate();
     let signed = tbs.to_der().map_err(|_| SignatureFault::Certificate)?;
@@ -89,8 +97,11 @@ fn verify_issuer(der: &[u8], root: &PlantRoot) -> Result<Issuer, SignatureFault>
         }
         _ => return Err(SignatureFault::NoAuthority),
     }
+    let subject = tbs.subject().to_der().map_err(|_| SignatureFault::Certificate)?;
+    let number = issuing_number(&subject, plant).ok_or(SignatureFault::NoAuthority)?;
     let validity = tbs.validity();
     Ok(Issuer {
+        number,
         not_before: UnixTime(validity.not_before.to_unix_duration().as_secs()),
         not_after: UnixTime(validity.not_after.to_unix_duration().as_secs()),
     })

@@ -4,7 +4,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use proto::v1;
 use rcgen::{BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyPair};
-use rcgen::{KeyIdMethod, KeyUsagePurpose, SerialNumber};
+use rcgen::{DistinguishedName, KeyIdMethod, KeyUsagePurpose, SerialNumber};
 
 use super::*;
 
@@ -17,6 +17,16 @@ pub(crate) struct Plant {
 }
 
 pub(crate) const NOW: UnixTime = UnixTime(1_790_000_000);
+
+fn named(name: &str) -> DistinguishedName {
+    let mut named = DistinguishedName::new();
+    named.push(rcgen::DnType::CommonName, name);
+    named
+}
+
+const fn sequence(sequence: u64) -> Seen {
+    Seen { sequence, issuing_number: 0 }
+}
 
 fn authority_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
@@ -53,7 +63,8 @@ impl Plant {
         let (root_key, issuing_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let root_params = authority_params("plant root");
         let root = root_params.self_signed(&root_key).unwrap();
-        let mut params = authority_params("issuing");
+        let mut params = authority_params("");
+        params.distinguished_name = named("plant.example issuing 2");
         params.key_usages.push(KeyUsagePurpose::DigitalSignature);
         change(&mut params);
         let issuer = Issuer::from_params(&root_params, &root_key);
@@ -74,9 +85,13 @@ impl Plant {
         SignedTrustSet { trust_set, signature, issuing_certificate, nobody_certificate, nobody_crl }
     }
 
-    fn refusal(&self, signed: SignedTrustSet, floor: u64) -> TrustError {
+    fn refusal(&self, signed: SignedTrustSet, sequence: u64) -> TrustError {
+        self.refusal_of(signed, Seen { sequence, issuing_number: 0 })
+    }
+
+    fn refusal_of(&self, signed: SignedTrustSet, seen: Seen) -> TrustError {
         let device = "press-1".parse().unwrap();
-        let expected = Expected { root: &self.root, plant: &self.domain, device: &device, floor };
+        let expected = Expected { root: &self.root, plant: &self.domain, device: &device, seen };
         TrustSet::verify(signed, &expected, NOW).unwrap_err()
     }
 }
@@ -112,7 +127,7 @@ pub(crate) fn set() -> v1::TrustSet {
 fn a_good_set_is_taken_and_an_empty_direction_believes_nobody() {
     let plant = Plant::new();
     let device = "press-1".parse().unwrap();
-    let expected = Expected { root: &plant.root, plant: &plant.domain, device: &device, floor: 7 };
+    let expected = Expected { root: &plant.root, plant: &plant.domain, device: &device, seen: sequence(7) };
     let signed = plant.sign(&set());
     let trust = TrustSet::verify(signed.clone(), &expected, NOW).unwrap();
     let files: Vec<_> = trust.files(NOW).map(|(file, found)| (file.direction, found.len())).collect();
@@ -133,7 +148,7 @@ fn a_good_set_is_taken_and_an_empty_direction_believes_nobody() {
 fn conduits_open_and_close_by_the_clock_without_the_broker() {
     let plant = Plant::new();
     let device = "press-1".parse().unwrap();
-    let expected = Expected { root: &plant.root, plant: &plant.domain, device: &device, floor: 7 };
+    let expected = Expected { root: &plant.root, plant: &plant.domain, device: &device, seen: sequence(7) };
     let mut set = set();
     // Open while it was made, which says nothing about other hours.
     let opening =
@@ -163,6 +178,19 @@ fn an_older_set_is_refused() {
 }
 
 #[test]
+fn a_set_of_an_issuing_key_that_was_replaced_is_refused_whatever_its_sequence() {
+    let plant = Plant::new();
+    let set = v1::TrustSet { sequence: u64::MAX, ..set() };
+    let seen = Seen { sequence: 7, issuing_number: 3 };
+    let refusal = plant.refusal_of(plant.sign(&set), seen);
+    assert!(matches!(refusal, TrustError::Replaced { number: 2, seen: 3 }), "{refusal}");
+    let device = "press-1".parse().unwrap();
+    let seen = Seen { issuing_number: 2, ..seen };
+    let expected = Expected { root: &plant.root, plant: &plant.domain, device: &device, seen };
+    assert_eq!(TrustSet::verify(plant.sign(&set), &expected, NOW).unwrap().issuing_number(), 2);
+}
+
+#[test]
 fn a_changed_set_and_a_foreign_signer_are_refused_by_reason() {
     let (plant, other) = (Plant::new(), Plant::new());
     let fault = |signed| match plant.refusal(signed, 0) {
@@ -184,6 +212,8 @@ fn a_certificate_of_the_root_that_is_no_authority_signs_no_trust() {
     for plant in [
         Plant::with_issuing(|params| params.is_ca = IsCa::ExplicitNoCa),
         Plant::with_issuing(|params| params.key_usages.truncate(2)),
+        Plant::with_issuing(|params| params.distinguished_name = named("plant.example audit")),
+        Plant::with_issuing(|params| params.distinguished_name = named("other.example issuing 3")),
     ] {
         let refusal = plant.refusal(plant.sign(&set()), 0);
         assert!(matches!(refusal, TrustError::NotSigned(SignatureFault::NoAuthority)), "{refusal}");

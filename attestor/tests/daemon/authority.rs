@@ -67,6 +67,8 @@ impl Authority {
 pub(crate) struct Plant {
     root: Authority,
     issuing: Authority,
+    /// The one that takes its place.
+    next_issuing: Authority,
     pub(crate) callers: Authority,
     listeners: Authority,
     cell: Authority,
@@ -76,11 +78,14 @@ pub(crate) struct Plant {
 impl Plant {
     pub(crate) fn new() -> Self {
         let root = Authority::self_signed("plant.example plant root");
-        let (params, key) = (authority_params("plant.example issuing 1"), KeyPair::generate().unwrap());
-        let issuing = Authority { certificate: root.sign(&params, &key), params, key };
+        let under_root = |name: &str| {
+            let (params, key) = (authority_params(name), KeyPair::generate().unwrap());
+            Authority { certificate: root.sign(&params, &key), params, key }
+        };
         Self {
+            issuing: under_root("plant.example issuing 1"),
+            next_issuing: under_root("plant.example issuing 2"),
             root,
-            issuing,
             callers: Authority::self_signed("press.plant.example caller 1"),
             listeners: Authority::self_signed("press.plant.example listener 1"),
             cell: Authority::self_signed("cell.plant.example caller 1"),
@@ -134,15 +139,31 @@ impl Plant {
 
     /// The trust set of press-1: `cell` may open opcua if `open`.
     pub(crate) fn trust(&self, sequence: u64, open: bool) -> v1::SignedTrustSet {
-        self.sign_trust(sequence, open, Vec::new())
+        self.sign_trust(&self.issuing, sequence, open, Vec::new())
     }
 
     /// The trust set of press-1: `cell` may open opcua until `end`.
     pub(crate) fn trust_until(&self, sequence: u64, end: u64) -> v1::SignedTrustSet {
-        self.sign_trust(sequence, true, vec![v1::Opening { expires_at: end, ..v1::Opening::default() }])
+        self.sign_trust(
+            &self.issuing,
+            sequence,
+            true,
+            vec![v1::Opening { expires_at: end, ..v1::Opening::default() }],
+        )
     }
 
-    fn sign_trust(&self, sequence: u64, open: bool, openings: Vec<v1::Opening>) -> v1::SignedTrustSet {
+    /// The same under the issuing key that takes the place of the first.
+    pub(crate) fn trust_by_next(&self, sequence: u64, open: bool) -> v1::SignedTrustSet {
+        self.sign_trust(&self.next_issuing, sequence, open, Vec::new())
+    }
+
+    fn sign_trust(
+        &self,
+        issuing: &Authority,
+        sequence: u64,
+        open: bool,
+        openings: Vec<v1::Opening>,
+    ) -> v1::SignedTrustSet {
         let authority = v1::Authority {
             zone: "cell".into(),
             role: v1::Role::Caller.into(),
@@ -171,12 +192,12 @@ impl Plant {
         };
         let trust_set = set.encode_to_vec();
         let message = [b"touchstone/v1/trust-set\0".as_slice(), &trust_set].concat();
-        let key = self.issuing.key.serialize_der();
+        let key = issuing.key.serialize_der();
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &key).unwrap();
         v1::SignedTrustSet {
             signature: key.sign(&SystemRandom::new(), &message).unwrap().as_ref().to_vec(),
             trust_set,
-            issuing_certificate: self.issuing.certificate.clone(),
+            issuing_certificate: issuing.certificate.clone(),
             nobody_certificate: self.nobody.certificate.clone(),
             nobody_crl: self.nobody.crl(),
         }

@@ -40,6 +40,10 @@ pub(crate) struct Script {
     pub(crate) watchers: usize,
     /// What happens to software keys.
     pub(crate) software: Software,
+    /// The trust set of every answer; none: the one of sequence 7.
+    pub(crate) trust: Option<v1::SignedTrustSet>,
+    /// The next answer says that what was issued before is worth nothing.
+    pub(crate) distrusted: bool,
     /// Serial of the newest certificate of each role and service.
     serials: BTreeMap<(i32, String), Vec<u8>>,
     challenges: u8,
@@ -72,6 +76,8 @@ impl Broker {
             statements,
             watchers: 0,
             software: Software::Certified,
+            trust: None,
+            distrusted: false,
             serials: BTreeMap::new(),
             challenges: 0,
         };
@@ -141,6 +147,9 @@ impl Broker {
         if let Some(denial) = &script.denial {
             return Err(proto::denial::to_status(denial));
         }
+        if std::mem::take(&mut script.distrusted) {
+            script.serials.clear();
+        }
         let mut svids: Vec<v1::Svid> =
             request.identity_keys.iter().map(|key| self.plant.issue(key)).collect();
         let mut refused_keys = Vec::new();
@@ -161,7 +170,7 @@ impl Broker {
             outcome: Some(Outcome::Issued(v1::Issued {
                 device: "press-1".into(),
                 svids,
-                trust: Some(self.plant.trust(7, true)),
+                trust: Some(script.trust.clone().unwrap_or_else(|| self.plant.trust(7, true))),
                 zones: vec!["press".into()],
                 valid_serials: script.serials.values().cloned().collect(),
                 refused_keys,

@@ -12,4 +12,5 @@ mod broker;
 mod flow;
 mod server;
 mod software;
+mod trust;
 mod world;

@@ -92,8 +92,8 @@ impl Device {
         let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone())).unwrap();
         let prover = Prover::new(tpm, config.firmware_log.clone()).await.unwrap();
         let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
-        let name = config.plant.broker_name();
-        let client = BrokerClient::new(config.broker.clone(), name, root.clone(), tls_clock).unwrap();
+        let client =
+            BrokerClient::new(config.broker.clone(), config.plant.clone(), root.clone(), tls_clock).unwrap();
         let sink = FileSink::new(config.deliver.clone());
         let entropy = Arc::new(System::default());
         let hooks = Hooks::default();

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use policy::issuing::issuing_number;
+use policy::x509::certificate::Certificate;
 use proto::invitation;
 use proto::v1::DenialReason;
 use proto::v1::admin_client::AdminClient;
@@ -104,7 +106,22 @@ async fn shake(context: &Context, config: ClientConfig) -> Result<TlsStream<TcpS
     let server = ServerName::try_from(name.clone())
         .map_err(|e| Failure::unusable(format!("`{name}` is no DNS name: {e}")))?;
     let connector = TlsConnector::from(Arc::new(config));
-    connector.connect(server, tcp).await.map_err(|e| trouble::tls(context, &e, clock::now()))
+    let stream = connector.connect(server, tcp).await.map_err(|e| trouble::tls(context, &e, clock::now()))?;
+    newest(context, stream.get_ref().1.peer_certificates().unwrap_or_default())?;
+    Ok(stream)
+}
+
+/// A broker whose issuing key was replaced before it certified this administrator is none: the key may be stolen.
+fn newest(context: &Context, shown: &[CertificateDer<'_>]) -> Result<()> {
+    let number = |chain: &[CertificateDer<'_>]| {
+        let leaf = Certificate::parse(chain.first()?).ok()?;
+        issuing_number(leaf.issuer(), &context.plant)
+    };
+    let own = context.identity.as_ref().and_then(|identity| number(&identity.chain)).unwrap_or_default();
+    match number(shown) {
+        Some(number) if number >= own => Ok(()),
+        number => Err(trouble::replaced(context, number, own)),
+    }
 }
 
 /// Waits for the first bytes of the broker, and gives them back in front of the stream.
@@ -198,6 +215,37 @@ mod tests {
     use proto::v1::Denial;
 
     use super::*;
+    use crate::context::Identity;
+
+    /// A certificate by an issuer of this name.
+    fn certified(issuer: &str) -> CertificateDer<'static> {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, issuer);
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_broker_under_an_issuing_key_that_was_replaced_is_none() {
+        let context = |own: &str| Context {
+            plant: "plant.example".parse().unwrap(),
+            address: "broker:8443".to_owned(),
+            plant_root: Vec::new(),
+            identity: Some(Identity {
+                chain: vec![certified(own)],
+                key: rustls::pki_types::PrivatePkcs8KeyDer::from(Vec::new()).into(),
+            }),
+            folder: "context".into(),
+        };
+        let first = [certified("plant.example issuing 1")];
+        let next = [certified("plant.example issuing 20000")];
+        assert!(newest(&context("plant.example issuing 1"), &first).is_ok());
+        assert!(newest(&context("plant.example issuing 1"), &next).is_ok());
+        let said = newest(&context("plant.example issuing 20000"), &first).unwrap_err().text();
+        assert!(said.contains("issuing key 1 of plant.example, and 20000 has taken its place"), "{said}");
+        let other = [certified("plant.example audit")];
+        assert!(newest(&context("plant.example issuing 1"), &other).is_err());
+    }
 
     #[test]
     fn statuses_choose_their_exit_code() {

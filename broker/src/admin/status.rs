@@ -96,11 +96,14 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
     let overrides = overriding::all(plant, actor.scope()).await?;
     attention.extend(overrides.iter().map(of_override));
     let mut outlook = Outlook::new(&zones, actor.scope(), &releases);
-    let mut urgent = Vec::new();
+    let (mut urgent, mut ahead) = (Vec::new(), None);
+    let view = trust::view(plant).await.map_err(Refusal::internal)?;
+    let sequence = view.sequence(plant.keys.load().epoch);
     for seen in all(plant, actor.scope(), &zones).await? {
         let count: &mut u32 = devices.entry(seen.state()).or_default();
         *count = count.saturating_add(1);
         outlook.count(&seen, now);
+        ahead = ahead.or_else(|| held_ahead(&seen, sequence));
         if needs_a_person(&seen) {
             urgent.push(seen);
         }
@@ -111,6 +114,7 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
         attention.push(of_device(plant, seen, now).await);
     }
     let keys = plant.keys.load();
+    attention.extend(ahead);
     attention.extend(of_zones(
         actor.scope(),
         &zones,
@@ -224,6 +228,21 @@ async fn of_device(plant: &Plant, seen: &Seen, now: UnixTime) -> Attention {
         _ => why.next_command,
     };
     Attention { subject, message, next_command, owner, criticality }
+}
+
+/// The device refuses this broker's trust files, if it holds one of a later sequence: the store is an older one.
+fn held_ahead(seen: &Seen, sequence: u64) -> Option<Attention> {
+    let Seen::Device(view) = seen else { return None };
+    let (name, held) = (&view.device.name, view.device.trust_sequence);
+    (held > sequence).then(|| Attention {
+        subject: "trust files".to_owned(),
+        message: format!(
+            "{name} holds trust files of sequence {held} and refuses those of this broker, {sequence}, which are older: \
+             its disk was put back to an earlier state; restore a backup, which begins a new epoch that devices take"
+        ),
+        next_command: "touchstone restore FILE".to_owned(),
+        ..Attention::default()
+    })
 }
 
 fn of_zones(scope: &Scope, zones: &Segmentation, active: &BTreeSet<ProductName>) -> Vec<Attention> {

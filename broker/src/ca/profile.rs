@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use policy::audit::seal::AUDIT_EKU;
 use policy::id::{PlantDomain, SpiffeId, TrustDomain};
+use policy::issuing::issuing_name;
 use policy::time::{UnixTime, Validity};
 use policy::zone::{NameConstraint, Role, Subnet};
 use rcgen::{
@@ -99,14 +100,14 @@ pub fn plant_root(
 }
 
 /// The broker's issuing certificate: signs the broker's and the administrators' certificates, and,
-/// with digitalSignature, trust sets.
+/// with digitalSignature, trust sets. Its subject has its number, by which devices know which one is the newest.
 pub fn issuing(
     plant: &PlantDomain,
     generation: u32,
     validity: Validity,
     serial: Serial,
 ) -> Result<CertificateParams, CaError> {
-    let name = format!("{plant} issuing {generation}");
+    let name = issuing_name(plant, generation);
     let mut params = authority(&name, validity, serial, BasicConstraints::Constrained(0))?;
     params.key_usages.push(KeyUsagePurpose::DigitalSignature);
     Ok(params)

@@ -38,6 +38,8 @@ pub struct DevicePeer {
     pub zone: ZoneName,
     /// Serial of the certificate, hex.
     pub serial: String,
+    /// Digest of the certificate of the authority that signed it.
+    pub authority: Digest,
     /// When the certificate ends: the connection ends with it.
     pub not_after: UnixTime,
 }
@@ -99,7 +101,8 @@ impl Anchors {
             match verify(leaf, &[], anchor, KeyUsage::client_auth(), now) {
                 Ok(()) => {
                     let not_after = fields.validity.not_after;
-                    let peer = DevicePeer { id, zone, serial: fields.serial, not_after };
+                    let authority = Digest::of(anchor);
+                    let peer = DevicePeer { id, zone, serial: fields.serial, authority, not_after };
                     return Ok(Peer::Device(Arc::new(peer)));
                 }
                 Err(error) => reason = PeerError(format!("{error:?}")),

@@ -171,6 +171,13 @@ impl Stream {
                 drop(self.send.try_send(Err(refused)));
                 Err(End::Told)
             }
+            Standing::Distrusted => {
+                let reason = "the authority of its certificate is distrusted".to_owned();
+                tracing::info!(device.id = %self.peer.id.device(), reason, "the stream is cut");
+                let deadline = self.plant.now().plus(ANSWER).0;
+                self.put(Event::AttestNow(v1::AttestNow { reason, deadline }))?;
+                Err(End::Told)
+            }
             Standing::Holds { device, running, ask } => {
                 self.ask(&device, ask).await?;
                 self.wanted(&device.record, &running).await?;

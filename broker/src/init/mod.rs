@@ -17,6 +17,7 @@ use policy::time::{UnixTime, Validity};
 use crate::admin::people::LIFETIME;
 use crate::ca::{AuthorityKey, CaError, Issuer, Serial, profile};
 use crate::files::{make_private_dir, write_public, write_secret};
+use crate::kek::{Keeping, KekError};
 use crate::ports::{Clock, Entropy, EntropyError, random};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::plant::{
@@ -24,7 +25,7 @@ use crate::record::plant::{
 };
 use crate::record::release_key::{RELEASE_KEYS, ReleaseKeyRecord, ReleaseKeysHead, release_key_key};
 use crate::record::{RecordError, stored};
-use crate::secrets::{KekError, SecretKey};
+use crate::secrets::SecretKey;
 use crate::store::sled::{OpenError, SledStore};
 use crate::store::{BrokerId, BrokerIdError, Store, Txn, TxnError};
 
@@ -131,11 +132,12 @@ pub async fn init(request: &Request, clock: &dyn Clock, entropy: &dyn Entropy) -
         make_private_dir(&folder).map_err(write(&folder))?;
     }
     let now = clock.now();
-    let kek = match &request.kek {
-        Some(file) => SecretKey::load(file)?,
-        None => SecretKey::generate(entropy)?,
+    let keeping = match &request.kek {
+        Some(file) => Keeping::read(file)?,
+        None => Keeping::File(SecretKey::generate(entropy)?),
     };
-    kek.save(&kek_file(dir)).map_err(write(&kek_file(dir)))?;
+    let kek = keeping.open()?;
+    keeping.write(&kek_file(dir)).map_err(write(&kek_file(dir)))?;
     let broker_id = hex::encode(random::<4>(entropy)?);
     put(write_public, &id_file(dir), format!("{broker_id}\n").as_bytes())?;
 

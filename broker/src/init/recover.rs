@@ -21,10 +21,10 @@ use crate::audit::Event;
 use crate::ca::{AuthorityKey, CaError, Issuer, profile};
 use crate::config::{Config, ConfigError};
 use crate::files::{make_private_dir, write_public, write_secret};
+use crate::kek::{self, KekError};
 use crate::ports::{Clock, Entropy, EntropyError};
 use crate::record::plant::{ADMIN, AdminRole, Administrator, PLANT, Plant, admin_key};
 use crate::record::{Held, RecordError, fetch, list, stored};
-use crate::secrets::{KekError, SecretKey};
 use crate::store::sled::{OpenError, SledStore};
 use crate::store::{BrokerId, BrokerIdError, Store, Txn, TxnError};
 
@@ -143,7 +143,7 @@ pub async fn recover(
         return Err(RecoverError::Exists(request.out.clone()));
     }
     let config = Config::load(&request.dir)?;
-    let kek = SecretKey::load(&kek_file(&request.dir))?;
+    let kek = kek::open(&kek_file(&request.dir))?;
     let store = SledStore::open(&request.dir, broker_id(&request.dir)?)?;
     let plant: Option<Held<Plant>> = fetch(&store, PLANT.to_owned()).await?;
     let plant = plant.ok_or_else(|| RecoverError::NoPlant(request.dir.clone()))?.record;

@@ -2,6 +2,8 @@
 //!
 //! Everything is read from the store, so that any broker can serve any stream.
 
+use policy::digest::Digest;
+use policy::id::ZoneName;
 use policy::reference::release::ReleaseId;
 use policy::reference::state::ReleaseState;
 use policy::time::UnixTime;
@@ -56,6 +58,8 @@ pub enum Standing {
         /// Why it should attest now.
         ask: Option<Ask>,
     },
+    /// The authority of its certificate is believed no more: it proves itself for another, and is no peer until then.
+    Distrusted,
     /// Its certificates were revoked, for this reason.
     Lost(Box<v1::Denial>),
 }
@@ -73,6 +77,11 @@ pub async fn standing(plant: &Plant, peer: &DevicePeer) -> Result<Standing, Refu
     };
     if revoked(plant, peer).await? {
         return why(plant, &device.record).await;
+    }
+    let view = trust::view(plant).await.map_err(Refusal::internal)?;
+    let signed = |(zone, der): (&ZoneName, &[u8])| *zone == peer.zone && Digest::of(der) == peer.authority;
+    if !view.callers().any(signed) {
+        return Ok(Standing::Distrusted);
     }
     let attested: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(name)).await?;
     let running = attested.as_ref().map(|held| held.record.running()).unwrap_or_default();

@@ -185,7 +185,11 @@ async fn authorities(
     epoch: u64,
 ) -> Result<Vec<Believed>, TrustError> {
     let mut believed = Vec::new();
-    for held in records.iter().filter(|held| held.record.state != AuthorityState::Distrusted) {
+    // One that has ended vouches for nothing, and a CRL of now would end before it begins.
+    let counts = |record: &AuthorityRecord| {
+        record.state != AuthorityState::Distrusted && record.not_after > head.at.max(plant.now())
+    };
+    for held in records.iter().filter(|held| counts(&held.record)) {
         let record = &held.record;
         let revoked = revoked(plant, record).await?;
         let number = sequence(epoch, head);

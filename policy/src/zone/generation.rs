@@ -82,8 +82,10 @@ pub fn next_step(
     let of = |state| generations.iter().filter(move |one| one.state == state);
     if let Some(prepared) = of(GenerationState::Prepared).max_by_key(|one| one.number) {
         let stragglers = lagging(prepared.published);
-        // A device that did not come for as long as certificates live has none that still holds.
-        let due = stragglers == 0 || now >= prepared.since.plus(lifetime);
+        // A device that did not come for as long as certificates live has none that still holds, and one that has ended
+        // signs nothing that holds: the broker was off for years.
+        let over = of(GenerationState::Active).all(|one| now >= one.not_after);
+        let due = stragglers == 0 || over || now >= prepared.since.plus(lifetime);
         let number = prepared.number;
         return due.then_some(Step::Activate { number, stragglers });
     }

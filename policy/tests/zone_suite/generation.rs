@@ -44,6 +44,13 @@ fn it_signs_once_all_believe_it_or_the_deadline_passed() {
 }
 
 #[test]
+fn one_that_ended_while_the_broker_was_off_is_followed_at_once() {
+    let all = [generation(1, GenerationState::Active, 0), generation(2, GenerationState::Prepared, LIFE)];
+    assert_eq!(step(&all, LIFE - 1, 3), None);
+    assert_eq!(step(&all, LIFE, 3), Some(Step::Activate { number: 2, stragglers: 3 }));
+}
+
+#[test]
 fn an_old_one_is_believed_until_its_last_certificate_ended() {
     let all = [generation(1, GenerationState::Old, 5_000), generation(2, GenerationState::Active, 5_000)];
     assert_eq!(step(&all, 5_000 + LONGEST - 1, 0), None);

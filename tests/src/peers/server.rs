@@ -22,9 +22,10 @@ while :; do
     read -rt 0.1 <> <(:) || true
 done"#;
 
-/// Ends the server and waits until it has; the supervisor starts it again.
+/// Ends the server and waits until the supervisor has started it again and it listens.
 const RESTART: &str = r#"pid=$(cat "$0") || exit 0
-kill "$pid" && timeout 30 tail -s 0.02 -f /dev/null --pid="$pid" || true"#;
+kill "$pid" && timeout 30 tail -s 0.02 -f /dev/null --pid="$pid"
+timeout 30 bash -c 'until (: >"/dev/tcp/127.0.0.1/$0") 2>/dev/null; do read -rt 0.05 <> <(:) || true; done' "$1""#;
 
 /// A running server; it ends with this value.
 #[derive(Debug)]
@@ -65,7 +66,13 @@ impl Server {
     }
 
     fn restart_words(&self) -> Vec<String> {
-        words(&["/bin/sh", "-c", RESTART, &text_of(&self.place.dir.join("pid"))])
+        words(&[
+            "/bin/sh",
+            "-c",
+            RESTART,
+            &text_of(&self.place.dir.join("pid")),
+            &self.place.port.to_string(),
+        ])
     }
 
     /// Starts it, and keeps it running; until files are delivered it does not come up. `clock` is where it takes the

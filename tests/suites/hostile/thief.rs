@@ -52,8 +52,8 @@ impl Thief {
         let prover = Prover::new(tpm, config.firmware_log.clone()).await.expect("the TPM answers");
         let prover = prover.with_ima_log(config.ima_log.as_deref());
         let clock: Arc<dyn Clock> = Arc::new(System::default());
-        let client = BrokerClient::new(config.broker, config.plant.broker_name(), root.clone(), clock);
-        let connection = client.expect("a broker name").connect().await.expect("the broker answers");
+        let client = BrokerClient::new(config.broker, config.plant, root.clone(), clock);
+        let connection = client.expect("a broker name").connect(0).await.expect("the broker answers");
         let name = config.device.expect("the device has a name");
         let (keys, services, software_keys) = (BTreeMap::new(), Vec::new(), Vec::new());
         Self { prover, connection, keys, services, software_keys, root, name }

@@ -3,6 +3,9 @@
 //! conduit was closed, after trust was lost, or after its certificate ended.
 
 mod clients;
+mod grpc;
+mod lint;
+mod mbedtls;
 mod plant;
 mod rotation;
 mod situations;
@@ -30,6 +33,9 @@ fn servers_serve_whom_a_conduit_lets_in_and_nobody_else() {
     refused_by_all(&plant.servers, &thief, Shown::Listener, Unknown);
 
     rotation::loses_no_request(&mut plant, &camera);
+
+    mbedtls::believes_who_may_open(&plant);
+    lint::finds_nothing(&plant);
 
     plant.world.stop_broker();
     clients::are_served(&plant);

@@ -54,6 +54,20 @@ fn not_accepted(context: &Context, alert: AlertDescription, now: UnixTime) -> Fa
     }
 }
 
+/// The server is certified by an issuing key that another has replaced.
+pub(super) fn replaced(context: &Context, number: Option<u32>, own: u32) -> Failure {
+    let (address, plant) = (&context.address, &context.plant);
+    let what = match number {
+        Some(number) => format!(
+            "{address} is certified by issuing key {number} of {plant}, and {own} has taken its place: a thief or an old backup is at work"
+        ),
+        None => format!("{address} is not certified by an issuing key of {plant}"),
+    };
+    Failure::new(Exit::Unreachable, what).next(
+        "if an old backup was restored there, `touchstone-broker recover --issuing-key` on its host makes a new key",
+    )
+}
+
 /// The server's certificate is not the one that this plant's broker has.
 fn not_the_broker(context: &Context, why: &CertificateError) -> Failure {
     let (address, plant) = (&context.address, &context.plant);

@@ -64,6 +64,8 @@ pub(super) struct Inspected {
     pub(super) blobs: usize,
     /// Highest id of its sealing keys.
     pub(super) sealing: u32,
+    /// Number of its issuing key.
+    pub(super) issuing: u32,
     /// Certificates that are to be revoked, by store key.
     pub(super) revocations: BTreeMap<String, RevokedCertificate>,
     /// Serials of those certificates.
@@ -105,6 +107,7 @@ struct Found {
     /// Blobs that records name, and whether they are worth nothing without.
     named: BTreeMap<Digest, bool>,
     sealing: u32,
+    issuing: u32,
     revocations: BTreeMap<String, RevokedCertificate>,
     revoked: BTreeSet<String>,
     zones: BTreeSet<ZoneName>,
@@ -128,6 +131,9 @@ impl Found {
         }
         if key.starts_with(SEALING) {
             self.sealing = self.sealing.max(decode::<Sealing>(key, value)?.id);
+        }
+        if key == ISSUING {
+            self.issuing = decode::<Issuing>(key, value)?.generation;
         }
         if let Some((context, wrapped)) = wrapped(key, value)? {
             kek.open(context.as_bytes(), &wrapped).map_err(|_| Fault::Wrapped(key.to_owned()))?;
@@ -174,6 +180,7 @@ impl Found {
             lacking: self.named.iter().filter(lacking).count(),
             blobs: self.blobs.len(),
             sealing: self.sealing,
+            issuing: self.issuing,
             revocations: self.revocations,
             revoked: self.revoked,
             zones: self.zones,

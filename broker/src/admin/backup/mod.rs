@@ -42,7 +42,8 @@ use crate::store::{AUDIT_PREFIX, MAX_SCAN, Store, Txn};
 pub const CHUNK: usize = 64 * 1024;
 /// What a backup is worth nothing without.
 const NEEDS: &str = "the keys in this file are wrapped: restoring it needs secrets/kek of the broker's host, \
-                     which belongs into the host's own backup";
+                     which belongs into the host's own backup, and the token or TPM that opens it; or a copy that \
+                     `touchstone-broker kek export` wrote";
 
 /// Sends the whole state, chunk by chunk. A reader that is gone ends it.
 pub async fn backup(plant: &Plant, reach: &Reach, sink: &mpsc::Sender<Vec<u8>>) -> Result<(), Refusal> {

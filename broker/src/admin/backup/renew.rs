@@ -11,7 +11,7 @@ use crate::record::device::{DEVICE, Device, HELD, HeldCertificates, TOKEN};
 use crate::record::invitation::INVITATION;
 use crate::record::moving::MOVE;
 use crate::record::overriding::OVERRIDE;
-use crate::record::plant::{PLANT, Plant, Sealing, TRUST, TrustHead};
+use crate::record::plant::{ADMIN, ISSUING, PLANT, Plant, Sealing, TRUST, TrustHead};
 use crate::record::rollout::{ROLLOUT, Rollout, RolloutState};
 use crate::record::zone::{AuthorityRecord, RevokedCertificate, ZONE};
 use crate::record::{RecordError, stored};
@@ -26,6 +26,8 @@ pub(super) struct Renewal {
     pub(super) now: UnixTime,
     /// A sealing key that no challenge was sealed under yet, with its store key.
     pub(super) sealing: (String, Sealing),
+    /// An issuing key that took the place of the backup's, and the administrators under it; empty: the backup's count.
+    pub(super) kept: Vec<(String, Vec<u8>)>,
     /// Certificates revoked after the backup was made, as far as it is known, by store key.
     pub(super) revocations: BTreeMap<String, RevokedCertificate>,
     /// Their serials.
@@ -41,6 +43,7 @@ impl Renewal {
     /// Records that the backup does not have.
     pub(super) fn added(&self) -> Result<Vec<(String, Vec<u8>)>, RecordError> {
         let mut added = vec![(self.sealing.0.clone(), stored(&self.sealing.1)?)];
+        added.extend(self.kept.iter().cloned());
         for (key, record) in &self.revocations {
             added.push((key.clone(), stored(record)?));
         }
@@ -62,7 +65,9 @@ impl Renewal {
         // What was made to be used once before must not be used now, nor what may have been ended since.
         let once = [TOKEN, CHANGE, INVITATION, OVERRIDE, MOVE].iter().any(|prefix| key.starts_with(prefix));
         let known = self.revocations.contains_key(key) || self.authorities.contains_key(key);
-        if once || known {
+        // A key that was replaced, because it was lost or stolen, must not come back, nor whom it vouched for.
+        let replaced = !self.kept.is_empty() && (key == ISSUING || key.starts_with(ADMIN));
+        if once || known || replaced {
             return Ok(None);
         }
         if key.starts_with(DEVICE) {

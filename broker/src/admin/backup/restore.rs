@@ -18,8 +18,9 @@ use crate::ca::Serial;
 use crate::init;
 use crate::plant::{Plant, PlantKeys};
 use crate::ports::random;
+use crate::record::plant::{ADMIN, Administrator, ISSUING, Issuing};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, AuthorityState, REVOKED, RevokedCertificate, ZONE};
-use crate::record::{Held, list};
+use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
 use crate::store::{Content, ReplaceError, Txn};
 
@@ -182,6 +183,7 @@ impl Known {
 }
 
 async fn renewal(plant: &Plant, inspected: Inspected, epoch: u64) -> Result<Renewal, Refusal> {
+    let kept = kept(plant, &inspected).await?;
     let Known { authorities, mut revocations } = Known::of(plant, &inspected).await?;
     revocations.extend(inspected.revocations);
     let zones: Vec<Held<Zone>> = list(plant.store.as_ref(), ZONE).await?;
@@ -192,11 +194,28 @@ async fn renewal(plant: &Plant, inspected: Inspected, epoch: u64) -> Result<Rene
         epoch,
         now,
         sealing: (init::sealing_name(id), key),
+        kept,
         revocations,
         revoked: inspected.revoked,
         two_person: two_person.map(|zone| zone.name).collect(),
         authorities,
     })
+}
+
+/// Whether the plant replaced the issuing key of its backup since that was made.
+fn is_replaced(keys: &PlantKeys, inspected: &Inspected) -> bool {
+    keys.plant_id == inspected.header.plant_id && keys.issuing_number > inspected.issuing
+}
+
+/// The issuing key of now and the administrators under it, where it took the place of the backup's.
+async fn kept(plant: &Plant, inspected: &Inspected) -> Result<Vec<(String, Vec<u8>)>, Refusal> {
+    if !is_replaced(&plant.keys.load(), inspected) {
+        return Ok(Vec::new());
+    }
+    let issuing: Option<Held<Issuing>> = fetch(plant.store.as_ref(), ISSUING.to_owned()).await?;
+    let administrators: Vec<Held<Administrator>> = list(plant.store.as_ref(), ADMIN).await?;
+    let issuing = issuing.into_iter().map(|held| Ok((held.key, stored(&held.record)?)));
+    issuing.chain(administrators.into_iter().map(|held| Ok((held.key, stored(&held.record)?)))).collect()
 }
 
 /// The records of the file as they are restored.
@@ -275,6 +294,12 @@ fn notes(inspected: &Inspected, given: usize, replaced: &PlantKeys) -> Vec<Strin
         notes.push(
             "the plant that init made here is gone: use owner's folder and recovery kit of the plant \
              that was restored, and delete those of init"
+                .to_owned(),
+        );
+    }
+    if is_replaced(replaced, inspected) {
+        notes.push(
+            "the issuing key of the backup was replaced since: the one of now stays, and so do the administrators of now"
                 .to_owned(),
         );
     }

@@ -155,6 +155,27 @@ async fn an_authority_that_is_half_over_is_followed_by_itself() {
 }
 
 #[tokio::test]
+async fn a_plant_that_was_off_for_longer_than_its_authorities_live_has_others_within_two_steps() {
+    let bench = Bench::new().await;
+    bench.zone(&observing("cell-3")).await;
+    bench.device("press-7", &["cell-3"]).await;
+    bench.clock.set(NOW.plus(11 * YEAR));
+    turn(&bench.plant).await.unwrap();
+    assert_eq!(states(&bench, Role::Caller).await, [Active, Prepared]);
+    turn(&bench.plant).await.unwrap();
+    assert_eq!(
+        states(&bench, Role::Caller).await,
+        [Old, Active],
+        "press-7 holds nothing of the one that ended"
+    );
+    assert_eq!(
+        (signs(&bench).await, believed(&bench).await),
+        (2, 1),
+        "the one that ended is in no trust file"
+    );
+}
+
+#[tokio::test]
 async fn an_authority_has_few_generations_in_trust_files() {
     let bench = prepared(&[]).await;
     let (rotating, activating) =

@@ -22,7 +22,9 @@ use crate::plant::PlantKeys;
 use crate::record::Bytes;
 use crate::record::device::{Decision, Device, HeldCertificates, TOKEN, Token, device_key, held_key};
 use crate::record::overriding::{OVERRIDE, OverrideRecord, override_key};
-use crate::record::plant::{AdminRole, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead};
+use crate::record::plant::{
+    AdminRole, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead, admin_key,
+};
 use crate::record::rollout::{Rollout, RolloutState, rollout_key};
 use crate::record::zone::{
     AuthorityRecord, AuthorityState, RevokedCertificate, authority_key, revoked_key, zone_key,
@@ -231,6 +233,25 @@ async fn nothing_that_was_ended_since_comes_back() {
         bench.read::<policy::zone::Zone>(zone_key(&zone)).await.two_person,
         "one person does not end that"
     );
+}
+
+#[tokio::test]
+async fn an_issuing_key_that_was_replaced_stays_replaced_with_those_it_vouched_for() {
+    let bench = furnished().await;
+    bench.administrator("eve", AdminRole::Owner, None).await;
+    let file = save(&bench).await;
+    let former: Issuing = bench.read(ISSUING.to_owned()).await;
+    let next = Issuing { generation: former.generation + 1, ..former };
+    let txn = Txn::new().put(ISSUING, stored(&next).unwrap()).delete(admin_key("eve"));
+    bench.plant.store.transact(txn).await.unwrap();
+    let keys = PlantKeys::open(bench.plant.store.as_ref(), &bench.plant.kek).await.unwrap();
+    bench.plant.keys.store(Arc::new(keys));
+
+    let done = put_back(&bench, &file, &[]).await.unwrap();
+    assert!(done.notes.iter().any(|note| note.contains("issuing key of the backup was replaced")));
+    assert_eq!(bench.plant.keys.load().issuing_number, next.generation);
+    assert!(bench.plant.store.get(&admin_key("eve")).await.unwrap().is_none());
+    assert!(bench.plant.store.get(&admin_key("ada")).await.unwrap().is_some());
 }
 
 #[tokio::test]

@@ -7,7 +7,10 @@ use super::{Bench, NOW, enforcing, observing};
 use crate::admin::device::view::State;
 use crate::admin::status::{Attention, status};
 use crate::admin::{Act, authorize, conduit};
-use crate::record::device::Decision;
+use crate::record::device::{Decision, Device, device_key};
+use crate::record::stored;
+use crate::store::Txn;
+use crate::trust;
 
 fn about<'a>(attention: &'a [Attention], subject: &str) -> &'a Attention {
     attention.iter().find(|one| one.subject == subject).unwrap_or_else(|| panic!("{subject}: {attention:?}"))
@@ -58,4 +61,21 @@ async fn the_page_names_what_needs_a_person_and_the_next_command() {
     let lab = page.outlook.iter().find(|one| one.zone.as_str() == "lab").unwrap();
     assert_eq!((lab.observes, lab.released, lab.devices, lab.silent), (true, false, 3, 0));
     assert!(page.changes.iter().any(|event| event.action == "conduit.allow"), "{:?}", page.changes);
+}
+
+#[tokio::test]
+async fn a_broker_whose_disk_was_put_back_is_told_of_the_devices_that_refuse_its_trust_files() {
+    let bench = Bench::new().await;
+    bench.zone(&observing("lab")).await;
+    let key = device_key(&bench.device("press-7", &["lab"]).await);
+    let sequence = trust::view(&bench.plant).await.unwrap().sequence(1);
+    for (held, refuses) in [(sequence, false), (sequence + 1, true)] {
+        let device = Device { trust_sequence: held, ..bench.read::<Device>(key.clone()).await };
+        bench.plant.store.transact(Txn::new().put(key.clone(), stored(&device).unwrap())).await.unwrap();
+        let page = status(&bench.plant, &bench.actor(Act::ReadStatus).await).await.unwrap();
+        let found = page.attention.iter().find(|one| one.subject == "trust files");
+        assert_eq!(found.is_some(), refuses, "{:?}", page.attention);
+        let words = found.map_or("", |found| found.message.as_str());
+        assert!(!refuses || words.contains("press-7 holds trust files of sequence"), "{words}");
+    }
 }

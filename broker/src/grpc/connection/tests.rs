@@ -13,7 +13,13 @@ fn device(not_after: UnixTime) -> Peer {
     let (zone, id) =
         SpiffeId::parse("spiffe://cell-3.plant.example/device/press-7", &"plant.example".parse().unwrap())
             .unwrap();
-    Peer::Device(Arc::new(DevicePeer { id, zone, serial: "41".repeat(16), not_after }))
+    Peer::Device(Arc::new(DevicePeer {
+        id,
+        zone,
+        serial: "41".repeat(16),
+        authority: Digest([0; 32]),
+        not_after,
+    }))
 }
 
 async fn connection(peer: Peer) -> (Connection<DuplexStream>, DuplexStream) {

@@ -1,14 +1,17 @@
 //! "Attest now": a fleet takes turns under new golden values. Silence after "attest now": excused while devices are turned away, three times at most.
 
 use policy::id::{DeviceName, SpiffeId};
+use policy::zone::Role;
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
 
 use super::*;
 use crate::admin::tests::{Bench, NOW, observing};
+use crate::authority;
 use crate::record::device::{
     Attested, Decision, Device, HeldCertificates, attested_key, device_key, held_key,
 };
+use crate::record::zone::AuthorityState;
 use crate::record::{fetch, stored};
 use crate::store::Txn;
 
@@ -28,7 +31,9 @@ async fn asked() -> (TempDir, Arc<Plant>, Stream, Told) {
     let (zone, id) =
         SpiffeId::parse("spiffe://cell-3.plant.example/device/press-7", &"plant.example".parse().unwrap())
             .unwrap();
-    let peer = DevicePeer { id, zone, serial: "41".repeat(16), not_after: NOW.plus(3600) };
+    let caller = authority::active(&bench.plant, &zone, Role::Caller).await.unwrap().record;
+    let authority = Digest::of(&caller.certificate.0);
+    let peer = DevicePeer { id, zone, serial: "41".repeat(16), authority, not_after: NOW.plus(3600) };
     let hub = Arc::new(Hub::default());
     let listener = hub.listen(&press);
     let (plant, dir) = bench.into_plant();
@@ -68,6 +73,27 @@ async fn turned_away_and_silent(plant: &Plant, stream: &mut Stream, told: &mut T
     told_to_attest(stream, told).await;
     plant.turned_away.fetch_add(1, Ordering::Relaxed);
     stream.overdue().await;
+}
+
+#[tokio::test]
+async fn a_stream_under_a_distrusted_authority_is_cut_and_the_device_asked_to_prove_itself() {
+    let (_dir, plant, mut stream, mut told) = asked().await;
+    stream.peer.authority = Digest([7; 32]);
+    assert!(matches!(stream.tell().await, Err(End::Told)), "under no authority of the zone");
+    told.try_recv().unwrap().unwrap();
+    let zone = "cell-3".parse().unwrap();
+    let held = authority::active(&plant, &zone, Role::Caller).await.unwrap();
+    stream.peer.authority = Digest::of(&held.record.certificate.0);
+    told_to_attest(&mut stream, &mut told).await;
+    for (state, cut) in [(AuthorityState::Old, false), (AuthorityState::Distrusted, true)] {
+        let txn = Txn::new().put(held.key.clone(), stored(&held.record.turned(state, NOW)).unwrap());
+        plant.store.transact(trust::raise(&plant, txn, NOW).await.unwrap()).await.unwrap();
+        assert_eq!(matches!(stream.tell().await, Err(End::Told)), cut, "{state:?}");
+    }
+    let event = told.try_recv().unwrap().unwrap().event;
+    let Some(Event::AttestNow(asks)) = event else { panic!("{event:?}") };
+    assert!(asks.reason.contains("distrusted"), "{}", asks.reason);
+    assert_eq!(certificates(&plant).await, 1, "it is no refusal");
 }
 
 #[tokio::test]

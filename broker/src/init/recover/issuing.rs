@@ -70,9 +70,10 @@ impl Maker<'_> {
     }
 
     fn make(&self, former: Option<u32>) -> Result<IssuingKey, RecoverError> {
-        // Where the former one is not known, days since 1970 count on from any that was.
-        let days = || u32::try_from(self.now.0 / 86_400).unwrap_or(u32::MAX);
-        let generation = former.map_or_else(days, |former| former.saturating_add(1));
+        // Days since 1970 count on from any that was: devices refuse a number below the highest they saw, and a
+        // former one may not be known, or be of a backup from before another recovery.
+        let days = u32::try_from(self.now.0 / 86_400).unwrap_or(u32::MAX);
+        let generation = days.max(former.map_or(0, |former| former.saturating_add(1)));
         let not_after = self.now.plus(ISSUING_LIFETIME).min(self.root.not_after());
         let validity = Validity { not_before: self.now.minus(86_400), not_after };
         let key = AuthorityKey::generate()?;

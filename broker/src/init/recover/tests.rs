@@ -75,7 +75,7 @@ impl Plant {
     /// Whom the broker would know by the context folder `out` at `now`.
     async fn known(&self, out: &Path, now: UnixTime) -> Option<Administrator> {
         let store = self.store();
-        let kek = SecretKey::load(&kek_file(&self.dir())).unwrap();
+        let kek = kek::open(&kek_file(&self.dir())).unwrap();
         let keys = PlantKeys::open(&store, &kek).await.unwrap();
         let pem = std::fs::read(out.join("admin.pem")).unwrap();
         let leaf = CertificateDer::pem_slice_iter(&pem).next().unwrap().unwrap();
@@ -112,7 +112,8 @@ async fn an_issuing_key_that_ended_or_is_damaged_is_replaced() {
     let late = NOW.plus(11 * YEAR);
     let request = plant.request("bob");
     let done = plant.recover(&request, late).await.unwrap();
-    assert_eq!((done.issuing, done.removed), (Some(2), vec!["ada".to_owned()]));
+    let days = u32::try_from(late.0 / 86_400).unwrap();
+    assert_eq!((done.issuing, done.removed), (Some(days), vec!["ada".to_owned()]));
     assert!(plant.known(&request.out, late).await.is_some());
 
     for damage in [b"no record".to_vec(), Vec::new()] {
@@ -123,12 +124,33 @@ async fn an_issuing_key_that_ended_or_is_damaged_is_replaced() {
         plant.store().transact(txn).await.unwrap();
         let request = Request { out: plant.folder.path().join("again"), ..plant.request("bob") };
         let done = plant.recover(&request, late).await.unwrap();
-        assert_eq!(done.issuing, Some(u32::try_from(late.0 / 86_400).unwrap()), "above every one of before");
+        assert_eq!(done.issuing, Some(days), "above every one of before");
         assert!(plant.known(&request.out, late).await.is_some());
         std::fs::remove_dir_all(&request.out).unwrap();
     }
+    let again = Request { out: plant.folder.path().join("again"), issuing_key: true, ..plant.request("bob") };
+    assert_eq!(plant.recover(&again, late).await.unwrap().issuing, Some(days + 1), "twice on one day");
     let held: Held<Issuing> = fetch(&plant.store(), ISSUING.to_owned()).await.unwrap().unwrap();
     assert!(held.record.not_after > late.plus(9 * YEAR), "it lives ten years, within the root's life");
+}
+
+#[tokio::test]
+async fn an_issuing_key_that_ended_or_has_not_begun_is_named_with_the_remedy() {
+    let plant = Plant::new().await;
+    let kek = kek::open(&kek_file(&plant.dir())).unwrap();
+    let keys = PlantKeys::open(&plant.store(), &kek).await.unwrap();
+    assert!(keys.serve_at(NOW).is_ok());
+    let ended = keys.serve_at(NOW.plus(11 * YEAR)).unwrap_err().to_string();
+    assert!(ended.contains("issuing key 1 of the plant ended at"), "{ended}");
+    assert!(ended.contains("touchstone-broker recover --kit DIR --issuing-key"), "{ended}");
+    let early = keys.serve_at(UnixTime(0)).unwrap_err().to_string();
+    assert!(
+        early.contains("the clock here shows 1970-01-01T00:00:00Z") && early.contains("set the clock"),
+        "{early}"
+    );
+    plant.recover(&plant.request("bob"), NOW.plus(11 * YEAR)).await.unwrap();
+    let keys = PlantKeys::open(&plant.store(), &kek).await.unwrap();
+    assert!(keys.serve_at(NOW.plus(11 * YEAR)).is_ok());
 }
 
 #[tokio::test]
