@@ -20,6 +20,7 @@ pub mod schedule;
 pub mod span;
 pub mod subnet;
 pub mod trust;
+pub mod ways;
 
 pub use admission::{Admission, Trusted, decide};
 pub use authorize::authorize;
@@ -34,3 +35,4 @@ pub use overriding::{NamedMismatch, Override};
 pub use schedule::{Schedule, ScheduleError};
 pub use subnet::Subnet;
 pub use trust::{AuthorityRef, Believed, Direction, Placement, Role, TrustFile, compile};
+pub use ways::{Way, Ways};
