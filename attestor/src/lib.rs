@@ -1,5 +1,6 @@
 //! The Touchstone attestor: proves what a device booted and delivers its certificates.
 
+pub mod authorize;
 pub mod client;
 pub mod commands;
 pub mod config;

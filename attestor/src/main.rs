@@ -10,6 +10,7 @@ use attestor::config::DEFAULT_FILE;
 use attestor::telemetry;
 use attestor::tpm::TpmAddress;
 use clap::{Parser, Subcommand, ValueEnum};
+use policy::id::{ServiceName, ZoneName};
 
 /// Proves with the TPM what this device booted, and delivers its certificates to local software.
 #[derive(Parser)]
@@ -29,6 +30,32 @@ enum Command {
     },
     /// Show where this device stands. Exit code 0: trusted or holding; 1: anything else.
     Status {
+        /// Configuration file.
+        #[arg(long, default_value = DEFAULT_FILE)]
+        config: PathBuf,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Say whether a peer may open a service of this device, from what the broker delivered; asks no broker. Exit code
+    /// 0: it may; 1: it may not.
+    #[command(after_help = "Example: touchstone-attestor authorize --peer-cert peer.pem --service opcua")]
+    Authorize {
+        /// The certificate that the peer showed, PEM or DER.
+        #[arg(long, value_name = "FILE")]
+        peer_cert: PathBuf,
+        /// The service.
+        #[arg(long)]
+        service: ServiceName,
+        /// The zone of this device, where several have the service.
+        #[arg(long)]
+        zone: Option<ZoneName>,
+        /// This device opens the service of the peer, whose certificate is that of a server.
+        #[arg(long)]
+        outbound: bool,
+        /// A grant that the peer brought along.
+        #[arg(long, value_name = "FILE")]
+        grant: Option<PathBuf>,
         /// Configuration file.
         #[arg(long, default_value = DEFAULT_FILE)]
         config: PathBuf,
@@ -130,6 +157,10 @@ async fn execute(command: Command) -> Result<(String, u8), CommandError> {
             commands::run(&config).await.map(|()| (String::new(), 0))
         }
         Command::Status { config, output } => commands::status(&config, output.into()),
+        Command::Authorize { peer_cert, service, zone, outbound, grant, config, output } => {
+            let asked = commands::Asked { peer_cert, service, zone, outbound, grant };
+            commands::authorize(&config, &asked, output.into())
+        }
         Command::Identify { tpm, config, output } => {
             commands::identify(tpm, config, output.into()).await.map(|text| (text, 0))
         }

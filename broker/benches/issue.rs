@@ -14,6 +14,8 @@
 #[path = "issue/granted.rs"]
 mod granted;
 #[expect(dead_code, reason = "the benchmarks of verifying use the rest")]
+#[expect(clippy::allow_attributes, reason = "what is unfulfilled cannot be expected")]
+#[allow(unfulfilled_lint_expectations, reason = "policy forbids randomness, the broker does not")]
 #[path = "../../policy/benches/measure/mod.rs"]
 mod measure;
 #[path = "issue/renewal.rs"]

@@ -6,11 +6,17 @@
 //!
 //! Run with `cargo bench -p broker --bench push`, for fewer devices with `-- NUMBER` behind it.
 
-#![expect(clippy::unwrap_used, reason = "what a benchmark makes itself is well formed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what a benchmark makes itself is well formed"
+)]
 
 #[path = "push/devices.rs"]
 mod devices;
 #[expect(dead_code, reason = "the benchmarks of verifying use the rest")]
+#[expect(clippy::allow_attributes, reason = "what is unfulfilled cannot be expected")]
+#[allow(unfulfilled_lint_expectations, reason = "policy forbids randomness, the broker does not")]
 #[path = "../../policy/benches/measure/mod.rs"]
 mod measure;
 #[path = "push/plant.rs"]
@@ -108,7 +114,7 @@ async fn measured(
     let (first, last) = (since(first), since(last));
     let kept = if first <= PROMISED.0 && last <= PROMISED.1 { "kept" } else { "MISSED" };
     println!(
-        "a conduit {} to {count} devices: the first knows after {first:.0?}, the last after {last:.0?} (promised: at most {:?} and {:?}; {kept}); the command took {answered:.0?}; processor: {:.2} s of the broker, {:.2?} of the devices",
+        "a conduit {} to {count} devices: the first knows after {first:.1?}, the last after {last:.2?} (promised: at most {:?} and {:?}; {kept}); the command took {answered:.1?}; processor: {:.2} s of the broker, {:.2?} of the devices",
         if change.is_multiple_of(2) { "opens" } else { "closes" },
         PROMISED.0,
         PROMISED.1,

@@ -9,6 +9,7 @@
 
 pub mod archive;
 pub mod chains;
+pub mod grants;
 pub mod key;
 pub mod refusals;
 pub mod seal;

@@ -51,9 +51,10 @@ The machine's TPM, by tpm2-tools; the key opens only after the boot chain of PCR
   tpm2_evictcontrol -C o -c kek.ctx 0x81018000
   touchstone-broker kek rewrap --to command -- tpm2_unseal -c 0x81018000 -p pcr:sha256:7
 
-The same by systemd, with LoadCredentialEncrypted=kek:/etc/touchstone/kek.cred in the unit:
+The same by systemd, with LoadCredentialEncrypted=kek:/etc/touchstone/kek.cred in the broker's unit:
   systemd-creds encrypt --with-key=tpm2 --name=kek /var/lib/touchstone/secrets/kek /etc/touchstone/kek.cred
-  touchstone-broker kek rewrap --to command -- systemd-creds cat kek")]
+  systemd-run --wait --pipe -p User=touchstone-broker -p LoadCredentialEncrypted=kek:/etc/touchstone/kek.cred \\
+      touchstone-broker kek rewrap --to command -- systemd-creds cat kek")]
 pub(crate) struct RewrapArgs {
     /// The broker's folder.
     #[arg(long, default_value = "/var/lib/touchstone")]

@@ -2,9 +2,10 @@
 //!
 //! Rooms, outermost first: `grpc` converts and calls; `session` is the one way to a certificate;
 //! `admin` is what people change;
-//! `trust` computes what devices believe; `golden` holds the releases; `ca` and `authority` sign;
+//! `access` answers whether a peer may open a service; `trust` computes what devices believe; `golden` holds the releases; `ca` and `authority` sign;
 //! `store` remembers. What is decided is decided in the `policy` crate.
 
+pub mod access;
 pub mod admin;
 pub mod attendance;
 pub mod audit;
@@ -15,6 +16,7 @@ pub mod ear;
 mod files;
 pub mod golden;
 pub mod grpc;
+mod http;
 pub mod hub;
 pub mod init;
 pub mod kek;
@@ -23,6 +25,7 @@ pub mod metrics;
 mod moving;
 pub mod plant;
 pub mod ports;
+pub mod publication;
 pub mod record;
 pub mod release_keys;
 pub mod rollout;
@@ -33,6 +36,7 @@ pub mod session;
 pub mod store;
 mod sweep;
 pub mod tls;
+pub mod token_key;
 pub mod tpm_roots;
 pub mod trust;
 mod withdrawal;

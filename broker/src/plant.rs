@@ -12,6 +12,7 @@ use policy::x509::certificate::Certificate;
 use tokio::sync::Semaphore;
 
 use crate::attendance::Attendance;
+use crate::audit::grants::Grants;
 use crate::audit::refusals::Refusals;
 use crate::authority::IssuerCache;
 use crate::ca::{AuthorityKey, CaError, Issuer, Serial};
@@ -178,6 +179,8 @@ pub struct Plant {
     pub turned_away: AtomicU64,
     /// Refusals that are counted.
     pub refusals: Refusals,
+    /// Grants that are counted.
+    pub grants: Grants,
     /// What is counted since the start.
     pub metrics: Metrics,
     /// What the broker was told.

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use policy::x509::certificate::Certificate;
 use proto::v1::admin_server::AdminServer;
 use proto::v1::attestation_server::AttestationServer;
+use proto::v1::authorize_server::AuthorizeServer;
 use proto::v1::enrollment_server::EnrollmentServer;
 use proto::v1::invitation_server::InvitationServer;
 use proto::v1::watch_server::WatchServer;
@@ -25,12 +26,15 @@ use tower::util::MapResponseLayer;
 use crate::admin::staging;
 use crate::attendance::Attendance;
 use crate::audit::Event;
+use crate::audit::grants::Grants;
 use crate::audit::refusals::Refusals;
 use crate::authority::IssuerCache;
 use crate::config::{Config, ConfigError};
 use crate::golden::GoldenCache;
 use crate::grpc::admin::Administration;
-use crate::grpc::{connection, device::Devices, health, invitation, peer::Anchors, watch::Watching};
+use crate::grpc::{
+    authorize, connection, device::Devices, health, invitation, peer::Anchors, watch::Watching,
+};
 use crate::hub::{Hub, moves_trust};
 use crate::init::{id_file, kek_file};
 use crate::kek::{Keeping, KekError};
@@ -38,6 +42,7 @@ use crate::metrics::page::Page;
 use crate::metrics::{Metrics, listener};
 use crate::plant::{FORECASTS, KeysError, Plant, PlantKeys};
 use crate::ports::{Clock, System};
+use crate::publication;
 use crate::session::{Refusal, complete::commit};
 use crate::store::blobs::{BlobIoError, Blobs};
 use crate::store::sled::{OpenError, SledStore};
@@ -109,6 +114,9 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The certificate of what is published.
+    #[error(transparent)]
+    Publish(#[from] publication::ServerFilesError),
     /// The address file.
     #[error("cannot write {file} ({source})")]
     Address {
@@ -162,6 +170,7 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
         roots,
         turned_away: AtomicU64::new(0),
         refusals: Refusals::default(),
+        grants: Grants::default(),
         metrics,
         store,
         kek,
@@ -192,6 +201,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
     let config = tls.config(Arc::clone(&plant.clock))?;
     let (listener, address) = bind("listen", plant.config.listen).await?;
     let metrics = tokio::spawn(serve_metrics(&plant).await?);
+    let published = tokio::spawn(publish(&plant, &tls).await?);
     let hub = Arc::new(Hub::default());
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let tasks = [
@@ -223,6 +233,10 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
             InvitationServer::new(invitation::Invitations::new(Arc::clone(&plant)))
                 .max_decoding_message_size(invitation::MAX_REQUEST),
         )
+        .add_service(
+            AuthorizeServer::new(authorize::Authorizing::new(Arc::clone(&plant)))
+                .max_decoding_message_size(authorize::MAX_REQUEST),
+        )
         .add_service(WatchServer::new(Watching::new(Arc::clone(&plant), hub)))
         .add_service(
             AdminServer::new(Administration::new(Arc::clone(&plant))).max_decoding_message_size(MAX_REQUEST),
@@ -246,7 +260,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         result = server => result,
         () = drained => Ok(()),
     };
-    tasks.iter().chain([&metrics]).for_each(tokio::task::JoinHandle::abort);
+    tasks.iter().chain([&metrics, &published]).for_each(tokio::task::JoinHandle::abort);
     crate::audit::seal::once(&plant).await;
     Ok(result?)
 }
@@ -274,6 +288,23 @@ async fn serve_metrics(plant: &Arc<Plant>) -> Result<impl Future<Output = ()> + 
     Ok(async move {
         if let Some((bound, _)) = bound {
             listener::serve(bound, page).await;
+        }
+    })
+}
+
+/// Serves what the plant publishes for ever, if it is told where.
+async fn publish(plant: &Arc<Plant>, tls: &Arc<Tls>) -> Result<impl Future<Output = ()> + use<>, ServeError> {
+    let serving = match &plant.config.publish {
+        Some(config) => {
+            let (listener, address) = bind("publish.listen", config.listen).await?;
+            announce(&plant.config.dir, "publish-address", address)?;
+            Some(publication::serve(listener, Arc::clone(plant), config, Arc::clone(tls)).await?)
+        }
+        None => None,
+    };
+    Ok(async move {
+        if let Some(serving) = serving {
+            serving.await;
         }
     })
 }

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::digest::Digest;
+
 /// Longest label: leaves room for the plant's domain within 253 bytes.
 pub const MAX_LABEL: usize = 40;
 /// Longest DNS name (RFC 1035, section 2.3.4).
@@ -195,6 +197,19 @@ impl fmt::Display for TrustDomain {
     }
 }
 
+/// `ub-common-name` (RFC 5280, appendix A.1): strict parsers refuse longer ones.
+const MAX_COMMON_NAME: usize = 64;
+
+/// The DNS name itself, or `h-` and 40 hex digits of its SHA-256 where it is longer than a common name may be.
+#[must_use]
+pub fn common_name(name: &str) -> String {
+    if name.len() <= MAX_COMMON_NAME {
+        return name.to_owned();
+    }
+    let digest = Digest::of(name.as_bytes()).hex();
+    format!("h-{}", digest.get(..40).unwrap_or(&digest))
+}
+
 /// The SPIFFE ID of a device in a zone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SpiffeId {
@@ -219,6 +234,12 @@ impl SpiffeId {
     #[must_use]
     pub fn dns_name(&self) -> String {
         format!("{}.{}", self.device, self.trust_domain)
+    }
+
+    /// The common name of its certificates: the DNS name, or a digest of it where that is too long.
+    #[must_use]
+    pub fn common_name(&self) -> String {
+        common_name(&self.dns_name())
     }
 
     /// Reads the SPIFFE ID of a device of this plant; the path is matched segment by segment, so a

@@ -13,6 +13,7 @@
 //! What this crate does not promise: it does not fetch anything, remember anything, or know whether
 //! an answer reached anybody.
 
+pub mod access;
 pub mod advisory;
 pub mod appraisal;
 pub mod audit;

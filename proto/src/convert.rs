@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use policy::access::Reason;
 use policy::appraisal::Finding;
 use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use policy::appraisal::policy::Mode;
@@ -11,7 +12,9 @@ use policy::id::{NameError, ProductName, ServiceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::function::UnknownFunction;
 use policy::zone::model::TimingError;
-use policy::zone::{Conduit, IntraZone, NameConstraint, Schedule, ScheduleError, SoftwareKeys, Timing, Zone};
+use policy::zone::{
+    Conduit, IntraZone, NameConstraint, Schedule, ScheduleError, SoftwareKeys, Timing, Way, Zone,
+};
 
 use crate::v1;
 
@@ -64,6 +67,31 @@ pub fn finding(finding: &Finding) -> v1::Finding {
         release: finding.release.as_ref().map(ToString::to_string).unwrap_or_default(),
         message: finding.sentence.clone(),
     }
+}
+
+/// A reason why a peer may not open a service, to send.
+#[must_use]
+pub fn access_reason(reason: &Reason) -> v1::AccessReason {
+    v1::AccessReason { code: reason.code().to_owned(), message: reason.to_string(), remedy: reason.remedy() }
+}
+
+/// A zone at the other end, to send.
+#[must_use]
+pub fn way_to_wire(way: &Way) -> v1::Way {
+    v1::Way {
+        zone: way.zone.to_string(),
+        schedule: schedule_to_wire(way.schedule.as_ref()),
+        expires_at: way.expires.map_or(0, |at| at.0),
+    }
+}
+
+/// The zone at the other end that a message names.
+pub fn way_from_wire(sent: &v1::Way) -> Result<Way, ConvertError> {
+    Ok(Way {
+        zone: sent.zone.parse()?,
+        schedule: schedule_from_wire(&sent.schedule)?,
+        expires: (sent.expires_at != 0).then_some(UnixTime(sent.expires_at)),
+    })
 }
 
 /// The mode of a zone as it is written.

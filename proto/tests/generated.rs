@@ -13,6 +13,7 @@ fn generate(out: &Path) {
         "types",
         "attestation",
         "watch",
+        "authorize",
         "device",
         "golden",
         "release_key",

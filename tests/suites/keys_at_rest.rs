@@ -226,3 +226,28 @@ fn a_plant_whose_key_a_tpm_sealed_starts_and_recovers_on_that_machine_only() {
     let said = world.plant.fails_to_run().refused(70);
     assert!(said.contains("the command for the key-encryption key failed"), "another boot: {said}");
 }
+
+#[test]
+fn a_credential_that_systemd_hands_over_opens_the_plant() {
+    if let Some(tool) = missing_tool(&["systemd-creds"]) {
+        eprintln!("skipped: {tool} is not installed; it comes with systemd");
+        return;
+    }
+    let mut plant = BrokerFolder::new("");
+    // What LoadCredentialEncrypted= leaves for the service to read.
+    let credentials = TempDir::new().expect("a run folder");
+    let file = credentials.path().join("kek").display().to_string();
+    assert_eq!(plant.broker(&["kek", "export", "--out", &file]).code, 0);
+    plant.environment.insert("CREDENTIALS_DIRECTORY", credentials.path().display().to_string());
+    let dir = plant.text("");
+    let args = ["kek", "rewrap", "--dir", &dir, "--to", "command", "--", "systemd-creds", "cat", "kek"];
+    assert_eq!(Answer::from(run_in(&plant.environment, "touchstone-broker", &args)).code, 0);
+    assert_eq!(plant.broker(&["kek", "show"]).code, 0);
+    plant.environment.remove("CREDENTIALS_DIRECTORY");
+    let said = plant.broker(&["kek", "show"]).refused(70);
+    assert!(
+        said.contains("the command for the key-encryption key failed")
+            && said.contains("systemd-creds cat kek"),
+        "{said}"
+    );
+}

@@ -1,16 +1,18 @@
 //! The commands of `touchstone-attestor`.
 
+mod authorize;
 mod identify;
 mod run;
 mod status;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, LocalAddress};
 use crate::evidence::ProverError;
 use crate::plant::PlantRootError;
 use crate::renewal::driver::DriverError;
 use crate::state::LoadStateError;
 use crate::status::ReadStatusError;
 
+pub use authorize::{Asked, authorize};
 pub use identify::{Identity, identify};
 pub use run::run;
 pub use status::status;
@@ -49,6 +51,15 @@ pub enum CommandError {
     /// The daemon ended by itself.
     #[error(transparent)]
     Driver(#[from] DriverError),
+    /// Local software cannot ask.
+    #[error("authorize.listen: {address} cannot be listened on: {source}; free it, or name another")]
+    Listen {
+        /// Where.
+        address: LocalAddress,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
     /// The system refused a thread, a signal handler or the output.
     #[error("the system refused {what}: {source}; see its limits and log")]
     System {
@@ -65,7 +76,7 @@ impl CommandError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::PlantRoot(_) | Self::BrokerName(_) => 64,
+            Self::Config(_) | Self::PlantRoot(_) | Self::BrokerName(_) | Self::Listen { .. } => 64,
             Self::Tpm(_) => 69,
             Self::State(_) | Self::Status(_) | Self::Driver(_) | Self::System { .. } => 1,
         }

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CommandError, system};
+use crate::authorize::listener::{self, Listener};
 use crate::client::BrokerClient;
 use crate::config::Config;
 use crate::deliver::FileSink;
@@ -34,9 +35,30 @@ pub async fn run(config: &Path) -> Result<(), CommandError> {
         endorsement_key = attester.prover.endorsement_key().template.name(),
         "the attestor runs"
     );
-    driver::run(attester, stop).await?;
+    let answering = answer_locally(&attester).await?;
+    let ended = driver::run(attester, stop).await;
+    answering.abort();
+    ended?;
     tracing::info!("the attestor stopped");
     Ok(())
+}
+
+/// Answers local software, if it is told where.
+async fn answer_locally(attester: &Arc<Attester>) -> Result<tokio::task::JoinHandle<()>, CommandError> {
+    let bound = match &attester.config.authorize {
+        Some(address) => {
+            let bound = Listener::bind(address).await;
+            let source = |source| CommandError::Listen { address: address.clone(), source };
+            Some(bound.map_err(source)?)
+        }
+        None => None,
+    };
+    let desk = Arc::clone(attester);
+    Ok(tokio::spawn(async move {
+        if let Some(listener) = bound {
+            listener::serve(listener, desk).await;
+        }
+    }))
 }
 
 async fn assemble(config: Config) -> Result<Attester, CommandError> {

@@ -3,6 +3,8 @@
 //! All faults are reported at once, each with its key and the remedy. Relative paths are relative to the folder
 //! of the file.
 
+mod local;
+mod mqtt;
 mod programs;
 mod raw;
 
@@ -14,6 +16,8 @@ use std::str::FromStr;
 use policy::budget::MAX_SOFTWARE_KEYS;
 use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 
+pub use self::local::LocalAddress;
+pub use self::mqtt::{Mqtt, MqttPeer};
 use self::raw::{Raw, RawService};
 use crate::durable;
 use crate::health::HealthCheck;
@@ -68,6 +72,10 @@ pub struct Config {
     pub health: Option<HealthCheck>,
     /// The updater: the program, with its arguments, that is told when another release is wanted.
     pub on_wanted: Option<Vec<String>>,
+    /// Where local software asks whether a peer may open a service.
+    pub authorize: Option<LocalAddress>,
+    /// Who may read and write which topics of an MQTT broker on this device.
+    pub mqtt: Option<Mqtt>,
     /// Programs that make software read its files again.
     pub hooks: Vec<Hook>,
 }
@@ -231,6 +239,9 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     interpret_inventory(&raw.inventory, faults);
     let health = programs::health(raw.health.as_ref(), faults);
     let on_wanted = programs::command("on_wanted", raw.on_wanted.as_ref(), faults);
+    let authorize = local::authorize(base, raw.authorize.as_ref(), faults);
+    let offered: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
+    let mqtt = mqtt::mqtt(raw.mqtt.as_ref(), &offered, faults);
     let hooks = programs::hooks(&raw.hooks, faults);
     faults.unknown("", &raw.unknown);
     let path = |text: Option<&str>, default: &str| base.join(text.unwrap_or(default));
@@ -251,6 +262,8 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         inventory: raw.inventory.clone(),
         health,
         on_wanted,
+        authorize,
+        mqtt,
         hooks,
     })
 }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::mqtt::RawMqtt;
+
 /// `attestor.toml`, key for key.
 #[derive(Debug, Deserialize)]
 pub(super) struct Raw {
@@ -28,6 +30,8 @@ pub(super) struct Raw {
     pub(super) inventory: BTreeMap<String, String>,
     pub(super) health: Option<RawHealth>,
     pub(super) on_wanted: Option<Vec<String>>,
+    pub(super) authorize: Option<RawAuthorize>,
+    pub(super) mqtt: Option<RawMqtt>,
     #[serde(default, rename = "hook")]
     pub(super) hooks: Vec<RawHook>,
     #[serde(flatten)]
@@ -40,6 +44,14 @@ pub(super) struct RawService {
     pub(super) name: Option<String>,
     pub(super) port: Option<i64>,
     pub(super) key: Option<String>,
+    #[serde(flatten)]
+    pub(super) unknown: BTreeMap<String, toml::Value>,
+}
+
+/// `[authorize]`.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawAuthorize {
+    pub(super) listen: Option<String>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,
 }

@@ -183,6 +183,23 @@ fn a_program_is_named_by_its_path_and_words() {
 }
 
 #[test]
+fn only_this_machine_asks_who_may_open_a_service() {
+    let read = |listen: &str| {
+        let text = format!("{LEAST}[authorize]\nlisten = \"{listen}\"\n");
+        Config::parse(Path::new("/etc"), &text).map(|config| config.authorize.unwrap().to_string())
+    };
+    assert_eq!(read("unix:run/a.sock").unwrap(), "unix:/etc/run/a.sock");
+    assert_eq!(read("[::1]:8447").unwrap(), "[::1]:8447");
+    for open in ["0.0.0.0:8447", "192.0.2.1:8447", "8447"] {
+        assert!(
+            read(open).unwrap_err()[0].starts_with("authorize.listen: only this machine may ask"),
+            "{open}"
+        );
+    }
+    assert!(read(&format!("unix:/{}", "a".repeat(120))).unwrap_err()[0].contains("at most 107 bytes"));
+}
+
+#[test]
 fn a_hook_has_a_name_of_its_own_and_something_to_run() {
     let hook = |lines: &str| faults(&format!("{LEAST}[[hook]]\n{lines}"));
     assert!(hook("reload = [\"/r\"]")[0].starts_with("hook.name: missing"));

@@ -3,6 +3,7 @@
 //! ```text
 //! <zone>/caller.pem|key  <zone>/listener.pem|key          chain, leaf first; TSS2 PRIVATE KEY
 //! <zone>/services/<service>/inbound.pem|crl               authorities that may open it here, and their CRLs
+//! <zone>/services/<service>/acl                           who reads and writes which topics: of an MQTT service (acl.rs)
 //! <zone>/services/<service>/outbound.pem|crl              authorities of those that offer it
 //! <zone>/services/<service>/server.pem|key                chain, PKCS#8 PRIVATE KEY: a software key, where one is wanted
 //! ```
@@ -12,14 +13,12 @@ use std::path::{Path, PathBuf};
 use pem::{EncodeConfig, LineEnding, Pem};
 use policy::time::UnixTime;
 
-use super::{Content, Delivery};
+use super::{Content, Delivery, PUBLIC};
 use crate::role::Seat;
 use crate::state::State;
 use crate::trust::{Authority, Place};
 use crate::tss2_key::{self, WriteKeyError};
 
-/// Everybody may read certificates and CRLs.
-const PUBLIC: u32 = 0o644;
 /// Keys are for the owner and the group of the software that serves TLS.
 const KEY: u32 = 0o640;
 /// Software keys are for the owner, and for servers that read them as root before they become somebody else: unlike

@@ -5,6 +5,7 @@
 //! also across a power cut; what was delivered stays when attestor or broker are away.
 //! Does not promise that software reads its files again: that is for [`crate::hooks`].
 
+mod acl;
 mod compose;
 mod files;
 
@@ -18,6 +19,9 @@ use zeroize::Zeroizing;
 pub use compose::ComposeError;
 pub(crate) use files::CURRENT;
 pub use files::{FileSink, InstallError};
+
+/// Everybody may read certificates, CRLs and ACLs.
+const PUBLIC: u32 = 0o644;
 
 /// What is delivered: paths below the generation's folder, contents and modes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -315,7 +315,14 @@ impl Attester {
         self.delivered.store(false, Ordering::Relaxed);
         self.clock.raise(self.keeper.read(|state| state.clock_floor));
         let now = self.now();
-        let Some(delivery) = self.keeper.read(|state| Delivery::compose(state, now))? else { return Ok(()) };
+        let composed = self.keeper.read(|state| {
+            let mut composed = Delivery::compose(state, now)?;
+            if let (Some(delivery), Some(mqtt)) = (&mut composed, &self.config.mqtt) {
+                delivery.add_acl(mqtt, state, &self.config.plant, now);
+            }
+            Ok::<_, ComposeError>(composed)
+        });
+        let Some(delivery) = composed? else { return Ok(()) };
         if self.sink.install(&delivery)? {
             let sequence = self.keeper.read(|state| state.trust_sequence);
             tracing::info!(trust.sequence = sequence, dir = %self.sink.dir().display(), "delivered");

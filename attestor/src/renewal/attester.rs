@@ -5,6 +5,8 @@ use std::sync::atomic::AtomicBool;
 
 use policy::time::UnixTime;
 
+use crate::authorize::listener::Desk;
+use crate::authorize::{Answer, Question, answer};
 use crate::client::{BrokerClient, Credentials};
 use crate::config::Config;
 use crate::deliver::FileSink;
@@ -39,6 +41,13 @@ pub struct Attester {
     pub entropy: Arc<dyn Entropy>,
     /// Whether software has what the state holds.
     pub delivered: AtomicBool,
+}
+
+impl Desk for Attester {
+    fn answer(&self, question: &Question) -> Answer {
+        let now = self.now();
+        self.keeper.read(|state| answer(state, &self.config.plant, question, now))
+    }
 }
 
 impl Attester {

@@ -11,7 +11,7 @@ use prost::Message;
 use proto::{convert, v1};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
-use super::{Authority, Direction, Expected, Opening, TrustError, TrustFile, TrustSet};
+use super::{Authority, Believed, Direction, Expected, Opening, TrustError, TrustFile, TrustSet};
 use crate::config::MAX_ZONES;
 use crate::role::Role;
 
@@ -19,6 +19,8 @@ use crate::role::Role;
 const MAX_AUTHORITIES: usize = 2 * ZONES_OF_PLANT * MAX_GENERATIONS;
 /// Most trust files: two for each conduit of the largest plant.
 const MAX_FILES: usize = 2 * MAX_CONDUITS;
+/// Longest JWK Set with keys of grants, in bytes: a key takes some 250.
+const MAX_GRANT_KEYS: usize = 8 * 1024;
 
 pub(super) fn parse(
     signed: v1::SignedTrustSet,
@@ -34,16 +36,14 @@ pub(super) fn parse(
     let bounded = set.authorities.len() <= MAX_AUTHORITIES
         && set.files.len() <= MAX_FILES
         && set.files.iter().all(|file| file.openings.len() <= MAX_AUTHORITIES)
+        && set.files.iter().all(|file| file.ways.len() <= MAX_AUTHORITIES)
+        && set.grant_keys.len() <= MAX_GRANT_KEYS
         && set.timings.len() <= MAX_ZONES;
     if !bounded {
         return Err(malformed("it has more authorities, files or zones than any device"));
     }
     let nobody = authority(&signed.nobody_certificate, &signed.nobody_crl, "of nobody")?;
-    let authorities = set
-        .authorities
-        .iter()
-        .map(|found| authority(&found.certificate, &found.crl, &found.zone))
-        .collect::<Result<_, _>>()?;
+    let authorities = set.authorities.iter().map(believed).collect::<Result<_, _>>()?;
     let files = set.files.iter().map(|found| file(found, &set)).collect::<Result<Vec<_>, _>>()?;
     let places: BTreeSet<_> = files.iter().map(|file| (&file.zone, &file.service, file.direction)).collect();
     if places.len() != files.len() {
@@ -51,7 +51,18 @@ pub(super) fn parse(
     }
     let reattest_every = set.timings.iter().map(interval).collect::<Result<_, _>>()?;
     let (sequence, issued_at) = (set.sequence, UnixTime(set.issued_at));
-    Ok(TrustSet { signed, issuing_number, sequence, issued_at, authorities, files, nobody, reattest_every })
+    let grant_keys = set.grant_keys;
+    Ok(TrustSet {
+        signed,
+        issuing_number,
+        sequence,
+        issued_at,
+        authorities,
+        files,
+        nobody,
+        reattest_every,
+        grant_keys,
+    })
 }
 
 fn malformed(what: &str) -> TrustError {
@@ -71,6 +82,21 @@ fn authority(certificate: &[u8], crl: &[u8], zone: &str) -> Result<Authority, Tr
     webpki::BorrowedCertRevocationList::from_der(CertificateRevocationListDer::from(crl).as_ref())
         .map_err(|_| TrustError::Malformed(format!("the CRL of the authority {zone} cannot be read")))?;
     Ok(Authority { certificate: certificate.to_vec(), crl: crl.to_vec() })
+}
+
+/// An authority of a zone, with what it revoked.
+fn believed(found: &v1::Authority) -> Result<Believed, TrustError> {
+    let authority = authority(&found.certificate, &found.crl, &found.zone)?;
+    let unreadable = |_| malformed("the CRL of an authority cannot be read");
+    let crl = CertificateRevocationListDer::from(found.crl.as_slice());
+    let crl = webpki::BorrowedCertRevocationList::from_der(crl.as_ref()).map_err(unreadable)?;
+    let entries = crl.into_iter().map(|entry| entry.map(|entry| entry.serial_number.to_vec()));
+    Ok(Believed {
+        authority,
+        zone: found.zone.parse().map_err(|error: NameError| TrustError::Malformed(error.to_string()))?,
+        role: Role::from_wire(found.role()).ok_or_else(|| malformed("an authority has no role"))?,
+        revoked: entries.collect::<Result<_, _>>().map_err(unreadable)?,
+    })
 }
 
 fn file(found: &v1::TrustFile, set: &v1::TrustSet) -> Result<TrustFile, TrustError> {
@@ -98,12 +124,14 @@ fn file(found: &v1::TrustFile, set: &v1::TrustSet) -> Result<TrustFile, TrustErr
     let authorities = found.authorities.iter().map(|index| named(*index));
     let authorities: Vec<usize> = authorities.collect::<Result<Vec<_>, _>>()?;
     let authorities = authorities.into_iter().filter(always).collect();
+    let ways = found.ways.iter().map(convert::way_from_wire).collect::<Result<_, _>>();
     Ok(TrustFile {
         zone: found.zone.parse().map_err(name)?,
         service: found.service.parse().map_err(name)?,
         direction,
         authorities,
         openings,
+        ways: ways.map_err(|error| TrustError::Malformed(error.to_string()))?,
     })
 }
 

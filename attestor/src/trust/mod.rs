@@ -7,17 +7,19 @@
 mod content;
 mod signature;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use policy::access::{Decision, KnownAuthority, View, decide};
 use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 use policy::time::UnixTime;
-use policy::zone::{Hours, Schedule};
+use policy::zone::{self, Hours, Schedule, Way, Ways};
 use prost::Message;
 use proto::v1::SignedTrustSet;
 use serde::{Deserialize, Serialize};
 
 use crate::plant::PlantRoot;
+use crate::role::Role;
 use crate::state::State;
 
 pub use signature::SignatureFault;
@@ -33,10 +35,21 @@ pub struct TrustSet {
     issuing_number: u32,
     sequence: u64,
     issued_at: UnixTime,
-    authorities: Vec<Authority>,
+    authorities: Vec<Believed>,
     files: Vec<TrustFile>,
     nobody: Authority,
     reattest_every: BTreeMap<ZoneName, Duration>,
+    /// JWK Set.
+    grant_keys: String,
+}
+
+/// An authority of a zone, with the serial numbers of what it revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Believed {
+    authority: Authority,
+    zone: ZoneName,
+    role: Role,
+    revoked: BTreeSet<Vec<u8>>,
 }
 
 /// An authority with its CRL, DER.
@@ -67,6 +80,15 @@ impl Direction {
             Self::Outbound => "outbound",
         }
     }
+
+    /// The direction as decisions know it.
+    #[must_use]
+    pub const fn to_policy(self) -> zone::Direction {
+        match self {
+            Self::Inbound => zone::Direction::Inbound,
+            Self::Outbound => zone::Direction::Outbound,
+        }
+    }
 }
 
 /// Which trust file it is.
@@ -94,6 +116,8 @@ pub struct TrustFile {
     authorities: Vec<usize>,
     /// Authorities that are believed in certain hours only; none of them is in the list above.
     openings: Vec<Opening>,
+    /// Every zone at the other end, open or not.
+    ways: Vec<Way>,
 }
 
 /// An authority that is believed in certain hours only.
@@ -122,6 +146,31 @@ impl TrustFile {
         let open = self.openings.iter().filter(move |opening| opening.hours().is_open(now));
         self.authorities.iter().copied().chain(open.map(|opening| opening.authority))
     }
+}
+
+impl Believed {
+    fn known(&self) -> KnownAuthority<'_> {
+        KnownAuthority {
+            zone: &self.zone,
+            role: match self.role {
+                Role::Caller => zone::Role::Caller,
+                Role::Listener => zone::Role::Listener,
+            },
+            certificate: &self.authority.certificate,
+            revoked: &self.revoked,
+        }
+    }
+}
+
+/// What a decision is about.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// The device's zone.
+    pub zone: &'a ZoneName,
+    /// The service.
+    pub service: &'a ServiceName,
+    /// Who opens it.
+    pub direction: Direction,
 }
 
 /// A trust set is refused.
@@ -298,12 +347,57 @@ impl TrustSet {
         &self.nobody
     }
 
+    /// The zones of this device that have a trust file for `service`.
+    pub fn listing(&self, service: &ServiceName, direction: Direction) -> impl Iterator<Item = &ZoneName> {
+        let of = move |file: &&TrustFile| file.service == *service && file.direction == direction;
+        self.files.iter().filter(of).map(|file| &file.zone)
+    }
+
+    /// Decides about a peer as the broker would that made this set.
+    #[must_use]
+    pub fn decide(
+        &self,
+        plant: &PlantDomain,
+        about: &About<'_>,
+        certificate: &[u8],
+        now: UnixTime,
+    ) -> Decision {
+        let of = |file: &&TrustFile| {
+            (&file.zone, &file.service, file.direction) == (about.zone, about.service, about.direction)
+        };
+        let file = self.files.iter().find(of);
+        let stated = file.map(|file| file.ways.clone()).unwrap_or_default();
+        let (zone, service) = (about.zone.clone(), about.service.clone());
+        let ways = Ways::stated(zone, service, about.direction.to_policy(), stated);
+        let known: Vec<KnownAuthority<'_>> = self.authorities.iter().map(Believed::known).collect();
+        decide(&View { plant, listed: file.is_some(), ways: &ways, authorities: &known }, certificate, now)
+    }
+
+    /// Whether a conduit, or the zone itself, lets devices of `from` into `service` of this device in `zone` at `now`.
+    #[must_use]
+    pub fn lets_in(&self, zone: &ZoneName, service: &ServiceName, from: &ZoneName, now: UnixTime) -> bool {
+        let of = |file: &&TrustFile| {
+            (&file.zone, &file.service, file.direction) == (zone, service, Direction::Inbound)
+        };
+        let mut ways = self.files.iter().filter(of).flat_map(|file| &file.ways);
+        ways.any(|way| way.zone == *from && way.hours().is_open(now))
+    }
+
+    /// The public keys that sign grants, as a JWK Set; empty if there is none yet.
+    #[must_use]
+    pub fn grant_keys(&self) -> &str {
+        &self.grant_keys
+    }
+
     /// The trust files at `now`, each with the authorities it believes: at least one, the authority that nobody holds
     /// the key of if there is no other. An empty file would make some software not start, or not check.
     pub fn files(&self, now: UnixTime) -> impl Iterator<Item = (&TrustFile, Vec<&Authority>)> {
         self.files.iter().map(move |file| {
-            let mut authorities: Vec<&Authority> =
-                file.believed(now).filter_map(|index| self.authorities.get(index)).collect();
+            let mut authorities: Vec<&Authority> = file
+                .believed(now)
+                .filter_map(|index| self.authorities.get(index))
+                .map(|one| &one.authority)
+                .collect();
             if authorities.is_empty() {
                 authorities.push(&self.nobody);
             }

@@ -107,6 +107,7 @@ pub(crate) fn set() -> v1::TrustSet {
         direction: direction.into(),
         authorities,
         openings: Vec::new(),
+        ways: Vec::new(),
     };
     v1::TrustSet {
         sequence: 7,
@@ -120,6 +121,7 @@ pub(crate) fn set() -> v1::TrustSet {
             silent_after_seconds: 180,
         }],
         device: "press-1".into(),
+        grant_keys: String::new(),
     }
 }
 

@@ -181,6 +181,7 @@ impl Plant {
                 direction: v1::Direction::Inbound.into(),
                 authorities: if open { vec![0] } else { Vec::new() },
                 openings,
+                ways: Vec::new(),
             }],
             timings: vec![v1::ZoneTiming {
                 zone: "press".into(),
@@ -189,6 +190,7 @@ impl Plant {
                 silent_after_seconds: 1800,
             }],
             device: "press-1".into(),
+            grant_keys: String::new(),
         };
         let trust_set = set.encode_to_vec();
         let message = [b"touchstone/v1/trust-set\0".as_slice(), &trust_set].concat();

@@ -11,7 +11,7 @@ use proto::v1::watch_event::Event;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::rig::measure::processor_time;
-use crate::{now, wire};
+use crate::{CHANGES, now, wire};
 
 /// Names the folder of the plant to the process that is the devices.
 pub(crate) const FOLDER: &str = "TOUCHSTONE_BENCH_DEVICES_OF";
@@ -24,7 +24,7 @@ struct Told {
     got: AtomicU64,
     first: Mutex<(u64, f64)>,
     /// First and last moment in nanoseconds, and how long the processors were busy in between.
-    changes: mpsc::UnboundedSender<(u64, u64, u64)>,
+    changes: mpsc::Sender<(u64, u64, u64)>,
 }
 
 impl Told {
@@ -38,7 +38,7 @@ impl Told {
         if (before + 1).is_multiple_of(self.devices) {
             let (first, busy) = *self.first.lock().unwrap();
             let busy = std::time::Duration::from_secs_f64(processor_time() - busy).as_nanos();
-            self.changes.send((first, moment, u64::try_from(busy).unwrap())).unwrap();
+            self.changes.try_send((first, moment, u64::try_from(busy).unwrap())).unwrap();
         }
     }
 }
@@ -49,7 +49,7 @@ pub(crate) async fn run(dir: &Path) {
     let leaves = pem::parse_many(std::fs::read_to_string(dir.join("devices.pem")).unwrap()).unwrap();
     let key = std::fs::read_to_string(dir.join("devices.key")).unwrap();
     let key = pem::parse(key).unwrap().contents().to_vec();
-    let (changes, mut known) = mpsc::unbounded_channel();
+    let (changes, mut known) = mpsc::channel(CHANGES);
     let devices = u64::try_from(leaves.len()).unwrap();
     let told = Arc::new(Told { devices, got: AtomicU64::new(0), first: Mutex::default(), changes });
     let places = Arc::new(Semaphore::new(AT_ONCE));

@@ -71,6 +71,7 @@ const READERS: &[&str] = &[
     "change show",
     "completion",
     "conduit list",
+    "conduit why",
     "context list",
     "context show",
     "device list",

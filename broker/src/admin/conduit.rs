@@ -1,5 +1,7 @@
 //! Conduits: opened and closed one by one, with the devices that notice.
 
+pub mod why;
+
 use std::collections::BTreeMap;
 
 use policy::id::{DeviceName, ZoneName};

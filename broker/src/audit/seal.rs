@@ -24,7 +24,7 @@ const KEEP: u64 = 360;
 /// How often a seal is made anew when another broker was faster.
 const ATTEMPTS: usize = 5;
 
-/// Seals and flushes counted refusals, for ever.
+/// Seals and flushes counted refusals and grants, for ever.
 pub(crate) async fn regularly(plant: Arc<Plant>) {
     loop {
         tokio::time::sleep(EVERY).await;
@@ -35,6 +35,7 @@ pub(crate) async fn regularly(plant: Arc<Plant>) {
 /// The same, once: regularly, and when the broker stops.
 pub(crate) async fn once(plant: &Plant) {
     plant.refusals.flush(plant).await;
+    plant.grants.flush(plant).await;
     if let Err(error) = newest(plant).await {
         tracing::error!(%error, "the audit could not be sealed; it is tried again");
     }

@@ -4,7 +4,7 @@
 //! own, so a request cannot widen what it gets.
 
 use policy::audit::seal::AUDIT_EKU;
-use policy::id::{PlantDomain, SpiffeId, TrustDomain};
+use policy::id::{PlantDomain, SpiffeId, TrustDomain, common_name};
 use policy::issuing::issuing_name;
 use policy::time::{UnixTime, Validity};
 use policy::zone::{NameConstraint, Role};
@@ -26,8 +26,6 @@ pub const ADMINISTRATOR_EKU: &[u64] = &[2, 25, 1_152_921_504_606_846_977];
 /// The content octets of [`ADMINISTRATOR_EKU`] in DER, as verifiers compare them.
 pub const ADMINISTRATOR_EKU_DER: &[u8] = &[0x69, 0x90, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01];
 const NAME_CONSTRAINTS_OID: &[u64] = &[2, 5, 29, 30];
-/// `ub-common-name` (RFC 5280, appendix A.1): strict parsers refuse longer ones.
-const MAX_COMMON_NAME: usize = 64;
 
 /// A random serial: 16 bytes, positive, not zero (RFC 5280, section 4.1.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +44,12 @@ impl Serial {
     pub fn from_hex(hex: &str) -> Option<Self> {
         let mut bytes = [0; 16];
         hex::decode_to_slice(hex, &mut bytes).ok().map(|()| Self(bytes))
+    }
+
+    /// The bytes as they stand in a certificate.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// 32 hex digits.
@@ -207,17 +211,6 @@ pub fn audit(plant: &PlantDomain, validity: Validity, serial: Serial) -> Result<
 #[must_use]
 pub fn administrator_uri(plant: &PlantDomain, name: &str) -> String {
     format!("spiffe://control.{plant}/admin/{name}")
-}
-
-/// The DNS name itself, or `h-` and 40 hex digits of its SHA-256 where it is longer than a common
-/// name may be.
-#[must_use]
-pub fn common_name(name: &str) -> String {
-    if name.len() <= MAX_COMMON_NAME {
-        return name.to_owned();
-    }
-    let digest = policy::digest::Digest::of(name.as_bytes()).hex();
-    format!("h-{}", digest.get(..40).unwrap_or(&digest))
 }
 
 /// Permits the zone's DNS names and excludes every IP address: a DNS-only constraint would leave IP

@@ -2,6 +2,7 @@
 //!
 //! All faults are reported at once, each with its key and the remedy.
 
+mod publish;
 mod raw;
 mod tpm_deny;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use policy::evidence::flaw::DenyRule;
 
+pub use self::publish::{Publish, ServerFiles};
 use self::raw::Raw;
 
 /// Name of the configuration file in the broker's folder.
@@ -26,6 +28,8 @@ pub struct Config {
     /// Where metrics are served in plain HTTP, if they are. Port 0 takes a free one; `metrics-address` in the folder
     /// names it.
     pub metrics: Option<SocketAddr>,
+    /// What is published to whoever asks, if anything is.
+    pub publish: Option<Publish>,
     /// Files and folders with certificates of TPM manufacturers.
     pub tpm_roots: Vec<PathBuf>,
     /// TPMs that the operator believes less than their manufacturers do.
@@ -100,6 +104,7 @@ impl Config {
         );
         within("limits.not_before_skew_seconds", raw.limits.not_before_skew_seconds, 0, 300);
         within("audit_keep_days", raw.audit_keep_days, 1, 36_500);
+        let publish = raw.publish.and_then(|raw| publish::publish(dir, raw, &mut faults));
         let tpm_deny = tpm_deny::rules(&raw.tpm_deny, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
@@ -108,6 +113,7 @@ impl Config {
             dir: dir.to_owned(),
             listen,
             metrics,
+            publish,
             tpm_roots: raw.tpm_roots.iter().map(|path| dir.join(path)).collect(),
             tpm_deny,
             audit_keep_days: raw.audit_keep_days,

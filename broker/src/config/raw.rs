@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::publish::RawPublish;
 use super::tpm_deny::RawRule;
 
 /// `broker.toml`, key for key.
@@ -10,6 +11,7 @@ use super::tpm_deny::RawRule;
 pub(super) struct Raw {
     pub(super) listen: String,
     pub(super) metrics: Option<String>,
+    pub(super) publish: Option<RawPublish>,
     #[serde(default)]
     pub(super) tpm_roots: Vec<String>,
     #[serde(default)]

@@ -1,17 +1,32 @@
 //! An EAR as a JWT: signing it, and believing it.
 
 use jsonwebtoken::jwk::JwkSet;
-use jsonwebtoken::{DecodingKey, Header, TokenData, Validation, decode, decode_header, encode};
+use jsonwebtoken::{DecodingKey, TokenData, Validation, decode, decode_header};
 use policy::appraisal::ear::{Ear, EarError};
 use policy::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
-use super::key::{ALGORITHM, EarKey};
+use crate::record::plant::EAR;
+use crate::token_key::{ALGORITHM, Purpose, TokenKey};
 
-/// Media type of the token, without `application/` (RFC 9782; RFC 7515, section 4.1.9).
+/// Media type of the token, without `application/` (RFC 9782).
 const TYPE: &str = "eat+jwt";
 /// Longest token that is read: a result takes 1 KiB.
 const MAX_TOKEN: usize = 16 * 1024;
+
+/// Tokens that are attestation results.
+#[derive(Debug)]
+pub enum Results {}
+
+impl Purpose for Results {
+    const KEY: &'static str = EAR;
+    const NAME: &'static str = "ear-key";
+    const TYPE: &'static str = TYPE;
+    const TOLD: bool = false;
+}
+
+/// The key that signs attestation results.
+pub type EarKey = TokenKey<Results>;
 
 /// What is signed: the EAR, who says it, and of whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,16 +58,6 @@ pub enum TokenError {
     /// Signed, and not to be relied on.
     #[error(transparent)]
     Ear(#[from] EarError),
-}
-
-impl EarKey {
-    /// Signs a result.
-    pub fn sign(&self, signed: &Signed) -> Result<String, jsonwebtoken::errors::Error> {
-        let mut header = Header::new(ALGORITHM);
-        header.typ = Some(TYPE.to_owned());
-        header.kid = Some(self.kid.clone());
-        encode(&header, signed, &self.signing)
-    }
 }
 
 /// Believes a token at `now`: ES256 by a key of `keys`, an attestation result by its header, the pinned
@@ -92,7 +97,7 @@ fn validation() -> Validation {
 mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    use jsonwebtoken::{Algorithm, EncodingKey};
+    use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
     use policy::appraisal::AppraisalRecord;
     use policy::appraisal::Verdict;
     use policy::appraisal::claims::{Claim, ClaimValue, Claims};

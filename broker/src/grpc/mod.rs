@@ -1,6 +1,7 @@
 //! The gRPC services: thin. Each handler converts, calls one room and converts back.
 
 pub mod admin;
+pub mod authorize;
 pub mod connection;
 pub mod device;
 pub mod health;

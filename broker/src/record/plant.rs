@@ -15,8 +15,10 @@ use crate::store::record::Record;
 pub const PLANT: &str = "plant";
 /// Key of the one [`Issuing`] that is in use.
 pub const ISSUING: &str = "issuing";
-/// Key of the one [`EarSigning`], once a result was asked for.
+/// Key of the [`TokenSigning`] of attestation results, once one was asked for.
 pub const EAR: &str = "ear";
+/// Key of the [`TokenSigning`] of grants, once one was asked for.
+pub const GRANT: &str = "grant";
 /// Key of the [`TrustHead`].
 pub const TRUST: &str = "trust";
 /// Prefix of sealing keys.
@@ -80,18 +82,18 @@ impl Record for Sealing {
     const KIND: &'static str = "sealing key";
 }
 
-/// The key that signs attestation results, wrapped.
+/// A key that signs tokens of one kind, wrapped.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct EarSigning {
+pub struct TokenSigning {
     /// PKCS#8 under the KEK.
     pub wrapped_key: Bytes,
     /// When it was made.
     pub created: UnixTime,
 }
 
-impl Record for EarSigning {
+impl Record for TokenSigning {
     const VERSION: u32 = 1;
-    const KIND: &'static str = "key for attestation results";
+    const KIND: &'static str = "key for tokens";
 }
 
 /// Raised in every transaction that changes any device's trust set.

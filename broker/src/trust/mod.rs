@@ -7,14 +7,15 @@
 mod offers;
 mod set;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use policy::access::KnownAuthority;
 use policy::digest::Digest;
-use policy::id::{DeviceName, ZoneName};
+use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::time::UnixTime;
-use policy::zone::{AuthorityRef, Conduit, Role, Segmentation, Zone};
+use policy::zone::{AuthorityRef, Conduit, Placement, Role, Segmentation, Zone};
 use proto::v1;
 use tokio::sync::Mutex;
 
@@ -22,6 +23,7 @@ pub(crate) use self::offers::Offer;
 use self::offers::{Offers, ZoneOffers};
 use self::set::AllSaid;
 pub use self::set::{TrustSet, trust_set};
+use crate::access::GrantKey;
 use crate::authority::{self, AuthorityError};
 use crate::ca::{CaError, Revoked, Serial};
 use crate::metrics::Signed;
@@ -50,6 +52,9 @@ pub enum TrustError {
     /// Zones and conduits contradict each other.
     #[error("zones and conduits do not fit together: {0}")]
     Zones(String),
+    /// The key for grants cannot be shown.
+    #[error("the key for grants cannot be shown")]
+    GrantKey(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No such device.
     #[error("there is no device {0}")]
     Device(DeviceName),
@@ -65,6 +70,8 @@ struct Believed {
     wire: v1::Authority,
     /// Names what is revoked, whatever the CRL's bytes: a CRL is signed anew in every view.
     revoked: Digest,
+    /// Serial numbers of what is revoked.
+    serials: BTreeSet<Vec<u8>>,
 }
 
 /// Everything that trust sets are made of, as of one trust head.
@@ -80,6 +87,8 @@ pub struct View {
     /// Every generation of a zone's authorities, those that nobody believes any more too.
     generations: BTreeMap<ZoneName, Vec<(Role, u32)>>,
     said: AllSaid,
+    /// Public keys of grants, as a JWK Set; empty before the first grant.
+    grant_keys: String,
 }
 
 /// The view that was made last, and what the next one is made of.
@@ -146,11 +155,18 @@ pub async fn view(plant: &Plant) -> Result<Arc<View>, TrustError> {
         offers: offers.by_zone(),
         authorities: authorities(plant, &records, &head.record, epoch).await?,
         generations,
+        grant_keys: grant_keys(plant).await?,
         head: head.record,
         said: AllSaid::default(),
     });
     plant.views.last.store(Some(Arc::clone(&view)));
     Ok(view)
+}
+
+async fn grant_keys(plant: &Plant) -> Result<String, TrustError> {
+    let found = GrantKey::find(plant).await.map_err(|error| TrustError::GrantKey(Box::new(error)))?;
+    let set = found.map(|key| serde_json::to_string(&key.jwks())).transpose();
+    Ok(set.map_err(|error| TrustError::GrantKey(Box::new(error)))?.unwrap_or_default())
 }
 
 async fn head(plant: &Plant) -> Result<Held<TrustHead>, TrustError> {
@@ -205,6 +221,7 @@ async fn authorities(
                 crl,
             },
             revoked: names(&revoked),
+            serials: revoked.iter().map(|entry| entry.serial.bytes().to_vec()).collect(),
         });
     }
     Ok(believed)
@@ -267,6 +284,30 @@ impl View {
     /// Every generation of the authorities of `zone`, believed or not.
     pub(crate) fn generations(&self, zone: &ZoneName) -> &[(Role, u32)] {
         self.generations.get(zone).map_or(&[], Vec::as_slice)
+    }
+
+    /// The revision that it was read at: a transaction that compares it rests on everything here.
+    pub(crate) const fn version(&self) -> Revision {
+        self.version
+    }
+
+    /// Where `device` stands in `zone`.
+    pub(crate) fn placement(&self, device: &Device, zone: &ZoneName) -> Placement {
+        Offer::of(device).placement(zone, &self.offers)
+    }
+
+    /// Whether a device of `zone` offers `service`.
+    pub(crate) fn is_offered(&self, zone: &ZoneName, service: &ServiceName) -> bool {
+        self.offers.get(zone).is_some_and(|services| services.contains(service))
+    }
+
+    /// The authorities with what they revoked, as one decides by them.
+    pub(crate) fn known(&self) -> Vec<KnownAuthority<'_>> {
+        let known = |one| {
+            let Believed { of, wire, serials, .. }: &Believed = one;
+            KnownAuthority { zone: &of.zone, role: of.role, certificate: &wire.certificate, revoked: serials }
+        };
+        self.authorities.iter().map(known).collect()
     }
 
     /// The CRL of each authority that is believed, DER.

@@ -107,6 +107,7 @@ impl View {
     /// Every authority that one of the files names, once.
     fn say(&self, offer: &Offer, now: UnixTime) -> Result<Said, TrustError> {
         let (mut set, mut until) = (v1::TrustSet::default(), None);
+        set.grant_keys.clone_from(&self.grant_keys);
         let mut named = Named::default();
         for zone in &offer.zones {
             let placement = offer.placement(zone, &self.offers);
@@ -141,7 +142,8 @@ impl View {
             }));
         }
         let (zone, service) = (zone.to_string(), file.service.to_string());
-        v1::TrustFile { zone, service, direction: direction.into(), authorities, openings }
+        let ways = file.ways.iter().map(convert::way_to_wire).collect();
+        v1::TrustFile { zone, service, direction: direction.into(), authorities, openings, ways }
     }
 
     /// Where each generation of an authority stands among those sent, which it joins.

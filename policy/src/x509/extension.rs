@@ -8,6 +8,8 @@ const DIRECTORY_NAME: u8 = 0xa4;
 /// Tag of an otherName among GeneralNames, implicit, and of its value, explicit.
 const OTHER_NAME: u8 = 0xa0;
 const EXPLICIT: u8 = 0xa0;
+/// Tag of a uniformResourceIdentifier among GeneralNames, implicit.
+const URI: u8 = 0x86;
 /// Tag of keyIdentifier in AuthorityKeyIdentifier (RFC 5280, section 4.2.1.1).
 const KEY_IDENTIFIER: u8 = 0x80;
 
@@ -112,6 +114,19 @@ pub fn parse_directory_names(value: &[u8]) -> Result<Vec<&[u8]>, DerError> {
         }
     }
     Ok(names)
+}
+
+/// Reads the URIs of subjectAltName, each as its octets.
+pub fn parse_uris(value: &[u8]) -> Result<Vec<&[u8]>, DerError> {
+    let mut inside = sequence(value, "subjectAltName")?;
+    let mut uris = Vec::new();
+    while !inside.is_empty() {
+        let name = inside.any("general name")?;
+        if name.tag() == URI {
+            uris.push(name.bytes());
+        }
+    }
+    Ok(uris)
 }
 
 /// Reads certificatePolicies: the contents of each policy's object identifier; qualifiers are not read.

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::conduit::Conduit;
+use super::hours::Hours;
 use super::model::{IntraZone, Segmentation};
 use crate::id::{ServiceName, ZoneName};
 use crate::time::UnixTime;
@@ -31,9 +32,7 @@ pub enum Refusal {
     #[error("zone {0} denies traffic among its own devices")]
     IntraZone(ZoneName),
     /// Nobody allowed it.
-    #[error(
-        "no conduit opens {service} of zone {to} to zone {from}; allow it with `touchstone conduit allow`"
-    )]
+    #[error("no conduit opens {service} of zone {to} to zone {from}")]
     NoConduit {
         /// The zone of the caller.
         from: ZoneName,
@@ -43,7 +42,7 @@ pub enum Refusal {
         service: ServiceName,
     },
     /// It was allowed until a date.
-    #[error("the conduit {from} -> {to} {service} ended {at}; allow it again")]
+    #[error("the conduit {from} -> {to} {service} ended {at}")]
     Expired {
         /// The zone of the caller.
         from: ZoneName,
@@ -87,20 +86,71 @@ pub fn authorize(
             IntraZone::Deny => Err(Refusal::IntraZone(from.clone())),
         };
     }
-    match plant.conduit(from, to, service) {
-        None => Err(Refusal::NoConduit { from: from.clone(), to: to.clone(), service: service.clone() }),
-        Some(conduit) if conduit.is_open(now) => Ok(Allowed::Conduit(conduit.clone())),
-        Some(conduit) => Err(closed(conduit, now)),
-    }
+    let conduit = plant.conduit(from, to, service).ok_or_else(|| Refusal::NoConduit {
+        from: from.clone(),
+        to: to.clone(),
+        service: service.clone(),
+    })?;
+    through(from, to, service, conduit.hours(), now).map(|()| Allowed::Conduit(conduit.clone()))
 }
 
-fn closed(conduit: &Conduit, now: UnixTime) -> Refusal {
-    let (from, to, service) = (conduit.from.clone(), conduit.to.clone(), conduit.service.clone());
-    match &conduit.schedule {
-        Some(schedule) if !conduit.has_ended(now) => {
-            let opens = conduit.hours().next_opening(now);
-            Refusal::Closed { from, to, service, hours: schedule.to_string(), opens }
+/// Passes what is open at `now`.
+pub(super) fn through(
+    from: &ZoneName,
+    to: &ZoneName,
+    service: &ServiceName,
+    hours: Hours<'_>,
+    now: UnixTime,
+) -> Result<(), Refusal> {
+    if hours.is_open(now) {
+        return Ok(());
+    }
+    let (from, to, service) = (from.clone(), to.clone(), service.clone());
+    Err(match hours.schedule {
+        Some(schedule) if !hours.has_ended(now) => {
+            Refusal::Closed { from, to, service, hours: schedule.to_string(), opens: hours.next_opening(now) }
         }
-        _ => Refusal::Expired { from, to, service, at: conduit.expires.unwrap_or_default() },
+        _ => Refusal::Expired { from, to, service, at: hours.expires.unwrap_or_default() },
+    })
+}
+
+impl Refusal {
+    /// The reason in one word, for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownZone(_) => "unknown-zone",
+            Self::IntraZone(_) => "intra-zone",
+            Self::NoConduit { .. } => "no-conduit",
+            Self::Expired { .. } => "conduit-ended",
+            Self::Closed { .. } => "conduit-closed",
+        }
+    }
+
+    /// What to do about it, if the connection is wanted.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::UnknownZone(zone) => format!("touchstone zone create {zone}"),
+            Self::IntraZone(zone) => {
+                format!(
+                    "let zone {zone} allow traffic among its devices (intra_zone), with touchstone zone apply"
+                )
+            }
+            Self::NoConduit { from, to, service } => {
+                format!("touchstone conduit allow --from {from} --to {to} --service {service}")
+            }
+            Self::Expired { from, to, service, .. } => {
+                format!("touchstone conduit allow --from {from} --to {to} --service {service} --until TIME")
+            }
+            Self::Closed { opens: Some(at), .. } => {
+                format!("wait until {at}, or give the conduit other hours")
+            }
+            Self::Closed { from, to, service, opens: None, .. } => {
+                format!(
+                    "touchstone conduit allow --from {from} --to {to} --service {service} --schedule HOURS"
+                )
+            }
+        }
     }
 }

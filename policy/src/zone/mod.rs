@@ -19,6 +19,7 @@ mod reachable;
 pub mod schedule;
 pub mod span;
 pub mod trust;
+pub mod ways;
 
 pub use admission::{Admission, Trusted, decide};
 pub use authorize::authorize;
@@ -32,3 +33,4 @@ pub use moving::{Peers, peers};
 pub use overriding::{NamedMismatch, Override};
 pub use schedule::{Schedule, ScheduleError};
 pub use trust::{AuthorityRef, Believed, Direction, Placement, Role, TrustFile, compile};
+pub use ways::{Way, Ways};

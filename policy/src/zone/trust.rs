@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::conduit::Conduit;
-use super::model::{IntraZone, Segmentation};
+use super::model::Segmentation;
 use super::schedule::Schedule;
+use super::ways::{Way, Ways};
 use crate::id::{ServiceName, ZoneName};
 use crate::time::UnixTime;
 
@@ -41,6 +42,17 @@ pub enum Direction {
     Inbound,
     /// Whose service a client on this device may believe.
     Outbound,
+}
+
+impl Direction {
+    /// What the peer is: one that calls, or one that listens.
+    #[must_use]
+    pub const fn peer(self) -> Role {
+        match self {
+            Self::Inbound => Role::Caller,
+            Self::Outbound => Role::Listener,
+        }
+    }
 }
 
 /// Whom a trust file names.
@@ -83,6 +95,8 @@ pub struct TrustFile {
     pub believed: Believed,
     /// When it names whom it does not always name, so that the device needs nobody to open and close on time.
     pub openings: Vec<Opening>,
+    /// Every way that it says, open or not: what a decision about one peer names as its reason.
+    pub ways: Vec<Way>,
 }
 
 /// An authority that a file names in certain hours only.
@@ -116,6 +130,22 @@ pub struct Placement {
     pub zone_offers: BTreeSet<ServiceName>,
 }
 
+impl Placement {
+    /// Whether the device has a trust file for `service` in this direction: it offers the service; or its zone does, or
+    /// a conduit leads there.
+    #[must_use]
+    pub fn lists(&self, plant: &Segmentation, service: &ServiceName, direction: Direction) -> bool {
+        let leads = |conduit: &Conduit| conduit.from == self.zone && conduit.service == *service;
+        let offers = self.offers.contains(service);
+        match direction {
+            Direction::Inbound => offers,
+            Direction::Outbound => {
+                offers || self.zone_offers.contains(service) || plant.conduits().iter().any(leads)
+            }
+        }
+    }
+}
+
 /// Trust files cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no zone {0}; create it or move the device")]
@@ -127,57 +157,42 @@ pub struct UnknownZone(pub ZoneName);
 /// offers or that a conduit names, a closed one too: a file that was there does not vanish, it
 /// turns to nobody.
 pub fn compile(plant: &Segmentation, device: &Placement, now: UnixTime) -> Result<TrustFiles, UnknownZone> {
-    let zone = plant.zone(&device.zone).ok_or_else(|| UnknownZone(device.zone.clone()))?;
-    let own = match zone.intra_zone {
-        IntraZone::Allow => Some(&device.zone),
-        IntraZone::Deny => None,
-    };
     let conduits = || plant.conduits().iter();
-    let inbound = |service: &ServiceName| {
-        let of = conduits().filter(|c| c.to == device.zone && c.service == *service);
-        file(service, Direction::Inbound, of.map(|c| (&c.from, c)), own, now)
+    let at = |service: &ServiceName, direction| {
+        Ways::of(plant, &device.zone, service, direction).map(|ways| file(&ways, now))
     };
-    let outbound = |service: &ServiceName| {
-        let of = conduits().filter(|c| c.from == device.zone && c.service == *service);
-        file(service, Direction::Outbound, of.map(|c| (&c.to, c)), own, now)
-    };
+    plant.zone(&device.zone).ok_or_else(|| UnknownZone(device.zone.clone()))?;
     let named = conduits().filter(|c| c.from == device.zone).map(|c| &c.service);
     let reachable: BTreeSet<&ServiceName> =
         device.offers.iter().chain(&device.zone_offers).chain(named).collect();
-    let mut files: Vec<TrustFile> =
-        device.offers.iter().map(inbound).chain(reachable.into_iter().map(outbound)).collect();
+    let inbound = device.offers.iter().map(|service| at(service, Direction::Inbound));
+    let outbound = reachable.into_iter().map(|service| at(service, Direction::Outbound));
+    let mut files = inbound.chain(outbound).collect::<Result<Vec<TrustFile>, _>>()?;
     files.sort_by(|a, b| (&a.service, a.direction).cmp(&(&b.service, b.direction)));
     Ok(TrustFiles { files, until: next_edge(plant.conduits(), &device.zone, now) })
 }
 
-/// The file of a service and direction, from the conduits that concern it, each with the zone at its other end.
-fn file<'a>(
-    service: &ServiceName,
-    direction: Direction,
-    conduits: impl Iterator<Item = (&'a ZoneName, &'a Conduit)>,
-    own: Option<&ZoneName>,
-    now: UnixTime,
-) -> TrustFile {
-    let role = match direction {
-        Direction::Inbound => Role::Caller,
-        Direction::Outbound => Role::Listener,
-    };
-    let (mut zones, mut openings): (BTreeSet<ZoneName>, Vec<Opening>) =
-        (own.cloned().into_iter().collect(), Vec::new());
-    for (zone, conduit) in conduits {
-        if conduit.is_open(now) {
-            zones.insert(zone.clone());
+/// The file that says these ways.
+fn file(ways: &Ways, now: UnixTime) -> TrustFile {
+    let role = ways.direction().peer();
+    let (mut zones, mut openings) = (BTreeSet::new(), Vec::new());
+    for way in ways.iter() {
+        let hours = way.hours();
+        if hours.is_open(now) {
+            zones.insert(way.zone.clone());
         }
-        if (conduit.schedule.is_some() || conduit.expires.is_some()) && !conduit.has_ended(now) {
-            let authority = AuthorityRef { zone: zone.clone(), role };
-            openings.push(Opening {
-                authority,
-                schedule: conduit.schedule.clone(),
-                expires: conduit.expires,
-            });
+        if (way.schedule.is_some() || way.expires.is_some()) && !hours.has_ended(now) {
+            let authority = AuthorityRef { zone: way.zone.clone(), role };
+            openings.push(Opening { authority, schedule: way.schedule.clone(), expires: way.expires });
         }
     }
-    TrustFile { service: service.clone(), direction, believed: Believed::new(zones, role), openings }
+    TrustFile {
+        service: ways.service().clone(),
+        direction: ways.direction(),
+        believed: Believed::new(zones, role),
+        openings,
+        ways: ways.iter().cloned().collect(),
+    }
 }
 
 fn next_edge(conduits: &[Conduit], zone: &ZoneName, now: UnixTime) -> Option<UnixTime> {

@@ -1,7 +1,13 @@
 //! Zones, conduits, trust files and authorization.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what a test builds itself is well formed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "what a test builds itself is well formed"
+)]
 
+mod access;
 mod document;
 mod generation;
 mod inspection;

@@ -13,15 +13,15 @@ use policy::zone::trust::{
 };
 use proptest::prelude::*;
 
-const ZONES: [&str; 4] = ["a", "b", "c", "d"];
-const SERVICES: [&str; 3] = ["opcua", "ssh", "mqtt"];
-const NOW: UnixTime = UnixTime(1_000);
+pub(crate) const ZONES: [&str; 4] = ["a", "b", "c", "d"];
+pub(crate) const SERVICES: [&str; 3] = ["opcua", "ssh", "mqtt"];
+pub(crate) const NOW: UnixTime = UnixTime(1_000);
 
-fn zone_name(text: &str) -> ZoneName {
+pub(crate) fn zone_name(text: &str) -> ZoneName {
     text.parse().unwrap()
 }
 
-fn services(names: &[&str]) -> BTreeSet<ServiceName> {
+pub(crate) fn services(names: &[&str]) -> BTreeSet<ServiceName> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
@@ -41,7 +41,7 @@ fn plant(intra: IntraZone, conduits: Vec<Conduit>) -> Segmentation {
     Segmentation::new(ZONES.iter().map(zone).collect(), conduits).unwrap()
 }
 
-fn placement(zone: &str, offers: &[&str], zone_offers: &[&str]) -> Placement {
+pub(crate) fn placement(zone: &str, offers: &[&str], zone_offers: &[&str]) -> Placement {
     Placement { zone: zone_name(zone), offers: services(offers), zone_offers: services(zone_offers) }
 }
 
@@ -105,7 +105,7 @@ fn a_refusal_says_why() {
     assert_eq!(authorize(&open, &a, &a, &opcua, NOW), Ok(Allowed::IntraZone(a)));
 }
 
-fn any_plant() -> impl Strategy<Value = Segmentation> {
+pub(crate) fn any_plant() -> impl Strategy<Value = Segmentation> {
     // At NOW, a Thursday in 1970, the first is open, the second opens in an hour, the third on another day.
     let hours = prop::sample::select(vec!["thu 00:00-01:00", "daily 01:16-02:00", "mon,fri 22:00-04:00"]);
     let when = (prop::option::of(995_u64..1_005), prop::option::of(hours));
@@ -130,7 +130,7 @@ fn any_plant() -> impl Strategy<Value = Segmentation> {
 }
 
 /// What the model says, by its own definition: an open conduit, or one zone that allows it.
-fn is_allowed(plant: &Segmentation, from: &str, to: &str, service: &str) -> bool {
+pub(crate) fn is_allowed(plant: &Segmentation, from: &str, to: &str, service: &str) -> bool {
     let intra = from == to && plant.zone(&zone_name(from)).unwrap().intra_zone == IntraZone::Allow;
     intra
         || plant.conduits().iter().any(|c| {

@@ -113,6 +113,9 @@ pub struct TrustSet {
     pub timings: ::prost::alloc::vec::Vec<ZoneTiming>,
     #[prost(string, tag = "6")]
     pub device: ::prost::alloc::string::String,
+    /// Public keys that sign grants, as a JWK Set (RFC 7517); empty: none was asked for yet.
+    #[prost(string, tag = "50")]
+    pub grant_keys: ::prost::alloc::string::String,
 }
 /// One trust file: the authorities that one direction of one service believes.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -130,6 +133,34 @@ pub struct TrustFile {
     /// Those believed in certain hours only: for them this counts, not whether they stand in the list above.
     #[prost(message, repeated, tag = "40")]
     pub openings: ::prost::alloc::vec::Vec<Opening>,
+    /// Every zone at the other end, with the hours: what a decision about one peer rests on. One that ended stays here,
+    /// and a zone without an authority too, which is why the lists above do not say it.
+    #[prost(message, repeated, tag = "50")]
+    pub ways: ::prost::alloc::vec::Vec<Way>,
+}
+/// A zone that may open a service, or whose service may be opened.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Way {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    /// Hours of the week, as in a conduit; empty: always.
+    #[prost(string, tag = "2")]
+    pub schedule: ::prost::alloc::string::String,
+    /// The first second at which it is over for good; 0: it does not end.
+    #[prost(uint64, tag = "3")]
+    pub expires_at: u64,
+}
+/// Why a peer may not open a service.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AccessReason {
+    /// One word that never changes its meaning, for example no-conduit.
+    #[prost(string, tag = "1")]
+    pub code: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// What to do: a command where one helps.
+    #[prost(string, tag = "3")]
+    pub remedy: ::prost::alloc::string::String,
 }
 /// An authority that a trust file believes in certain hours only.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1848,6 +1879,348 @@ pub mod watch_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorizeRequest {
+    /// The certificate that the peer showed, DER, without its chain.
+    #[prost(bytes = "vec", tag = "1")]
+    pub peer_certificate: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    /// INBOUND: the peer opens the service of the caller. OUTBOUND: the caller opens the peer's.
+    #[prost(enumeration = "Direction", tag = "3")]
+    pub direction: i32,
+    /// The caller's zone that it is about; empty: that of the caller's certificate.
+    #[prost(string, tag = "4")]
+    pub zone: ::prost::alloc::string::String,
+    /// Whether a grant is wanted too, for INBOUND alone.
+    #[prost(bool, tag = "5")]
+    pub grant: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuthorizeResponse {
+    #[prost(bool, tag = "1")]
+    pub allowed: bool,
+    /// Why not; empty if it is allowed.
+    #[prost(message, repeated, tag = "2")]
+    pub reasons: ::prost::alloc::vec::Vec<AccessReason>,
+    /// SPIFFE ID of the peer, as its certificate names it; empty if it names none. Believe it only if it is allowed.
+    #[prost(string, tag = "3")]
+    pub peer: ::prost::alloc::string::String,
+    /// The first second at which it is over if nobody does anything; 0 if it is not allowed.
+    #[prost(uint64, tag = "4")]
+    pub until: u64,
+    /// JWT, ES256, typ "touchstone-grant+jwt": aud is "<SPIFFE ID of the caller>#<service>", sub the peer, cnf its
+    /// certificate (RFC 8705). At most five minutes; empty if none was asked for or it is not allowed.
+    #[prost(string, tag = "5")]
+    pub grant: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "6")]
+    pub grant_expires_at: u64,
+    #[prost(uint64, tag = "7")]
+    pub broker_time: u64,
+}
+/// Generated client implementations.
+pub mod authorize_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Asked under the caller's own unexpired, unrevoked device certificate, about peers of its own services and about
+    /// servers that it may open. A device decides the same by itself from its trust set.
+    #[derive(Debug, Clone)]
+    pub struct AuthorizeClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl AuthorizeClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> AuthorizeClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> AuthorizeClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            AuthorizeClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        pub async fn authorize(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AuthorizeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AuthorizeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Authorize/Authorize",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Authorize", "Authorize"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod authorize_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with AuthorizeServer.
+    #[async_trait]
+    pub trait Authorize: std::marker::Send + std::marker::Sync + 'static {
+        async fn authorize(
+            &self,
+            request: tonic::Request<super::AuthorizeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AuthorizeResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Asked under the caller's own unexpired, unrevoked device certificate, about peers of its own services and about
+    /// servers that it may open. A device decides the same by itself from its trust set.
+    #[derive(Debug)]
+    pub struct AuthorizeServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> AuthorizeServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for AuthorizeServer<T>
+    where
+        T: Authorize,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/touchstone.v1.Authorize/Authorize" => {
+                    #[allow(non_camel_case_types)]
+                    struct AuthorizeSvc<T: Authorize>(pub Arc<T>);
+                    impl<
+                        T: Authorize,
+                    > tonic::server::UnaryService<super::AuthorizeRequest>
+                    for AuthorizeSvc<T> {
+                        type Response = super::AuthorizeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AuthorizeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Authorize>::authorize(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AuthorizeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for AuthorizeServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "touchstone.v1.Authorize";
+    impl<T> tonic::server::NamedService for AuthorizeServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// One device of the plant's inventory.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Device {
@@ -3327,6 +3700,38 @@ pub struct GetJwksResponse {
     /// JWK Set (RFC 7517), JSON.
     #[prost(string, tag = "1")]
     pub jwks: ::prost::alloc::string::String,
+}
+/// May a device open a service of a zone, and if not, why?
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainConduitRequest {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub service: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainConduitResponse {
+    /// From one of its zones at least.
+    #[prost(bool, tag = "1")]
+    pub allowed: bool,
+    /// One for each zone of the device.
+    #[prost(message, repeated, tag = "2")]
+    pub answers: ::prost::alloc::vec::Vec<ConduitAnswer>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ConduitAnswer {
+    /// The zone that the device would open it from.
+    #[prost(string, tag = "1")]
+    pub from: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub allowed: bool,
+    #[prost(message, repeated, tag = "3")]
+    pub reasons: ::prost::alloc::vec::Vec<AccessReason>,
+    /// The first second at which it is over if nobody does anything; 0 if it is not allowed.
+    #[prost(uint64, tag = "4")]
+    pub until: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetGraphRequest {}
@@ -5745,6 +6150,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "ListConduits"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn explain_conduit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainConduitRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainConduitResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ExplainConduit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ExplainConduit"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn list_authorities(
             &mut self,
             request: impl tonic::IntoRequest<super::ListAuthoritiesRequest>,
@@ -6585,6 +7014,13 @@ pub mod admin_server {
             request: tonic::Request<super::ListConduitsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListConduitsResponse>,
+            tonic::Status,
+        >;
+        async fn explain_conduit(
+            &self,
+            request: tonic::Request<super::ExplainConduitRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainConduitResponse>,
             tonic::Status,
         >;
         async fn list_authorities(
@@ -9087,6 +9523,51 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListConduitsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ExplainConduit" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainConduitSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ExplainConduitRequest>
+                    for ExplainConduitSvc<T> {
+                        type Response = super::ExplainConduitResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainConduitRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::explain_conduit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainConduitSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -98,7 +98,8 @@ impl Client {
         Ok(())
     }
 
-    fn config(&self, service: &str, shown: Shown) -> Result<ClientConfig, String> {
+    /// What it opens connections to `service` with.
+    pub fn config(&self, service: &str, shown: Shown) -> Result<ClientConfig, String> {
         // One delivery as a whole, while the next one may come.
         let files = fs::canonicalize(&self.files).map_err(|error| error.to_string())?;
         let name = match shown {

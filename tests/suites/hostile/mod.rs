@@ -4,7 +4,7 @@
 
 mod administrators;
 mod attestation;
-mod caller;
+pub(crate) mod caller;
 mod enrollment;
 mod routes;
 mod software;

@@ -43,11 +43,12 @@ impl For {
 }
 
 /// The services of the contract.
-const SERVICES: [(&str, For); 5] = [
+const SERVICES: [(&str, For); 6] = [
     ("touchstone.v1.Enrollment", For::Anybody),
     ("touchstone.v1.Attestation", For::Anybody),
     ("touchstone.v1.Invitation", For::Anybody),
     ("touchstone.v1.Watch", For::Device),
+    ("touchstone.v1.Authorize", For::Device),
     ("touchstone.v1.Admin", For::Administrator),
 ];
 

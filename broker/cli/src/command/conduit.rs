@@ -1,5 +1,7 @@
 //! `touchstone conduit`: which zone may open which service of another.
 
+mod why;
+
 use clap::{Args, Subcommand};
 use policy::id::{ServiceName, ZoneName};
 use policy::time::UnixTime;
@@ -22,6 +24,8 @@ pub(crate) enum ConduitCommand {
     /// Take that back; sessions that are open are not cut
     #[command(after_help = "Example: touchstone conduit close --from cell-3 --to historian --service opcua")]
     Close(CloseArgs),
+    /// May a device open a service, and if not, why
+    Why(why::WhyArgs),
     /// Every conduit
     #[command(after_help = "Example: touchstone conduit list")]
     List,
@@ -160,6 +164,7 @@ pub(crate) async fn run(command: ConduitCommand, session: &Session) -> Result<Re
     match command {
         ConduitCommand::Allow(args) => allow(args, session).await,
         ConduitCommand::Close(args) => close(args, session).await,
+        ConduitCommand::Why(args) => why::run(args, session).await,
         ConduitCommand::List => {
             let mut client = session.client().await?;
             let answer = client.list_conduits(ListConduitsRequest {}).await.map_err(|s| failed(&s))?;

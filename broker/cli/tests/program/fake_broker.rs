@@ -204,6 +204,7 @@ scripted! {
     allow_conduit: AllowConduitRequest => AllowConduitResponse,
     close_conduit: CloseConduitRequest => CloseConduitResponse,
     list_conduits: ListConduitsRequest => ListConduitsResponse,
+    explain_conduit: ExplainConduitRequest => ExplainConduitResponse,
     list_authorities: ListAuthoritiesRequest => ListAuthoritiesResponse,
     get_jwks: GetJwksRequest => GetJwksResponse,
     set_zone: SetZoneRequest => SetZoneResponse,

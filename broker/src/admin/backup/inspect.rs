@@ -17,7 +17,9 @@ use crate::ca::Serial;
 use crate::record::audit::{AUDIT_KEY, AuditSigning};
 use crate::record::device::{HELD, HeldCertificates, held_place};
 use crate::record::golden::GOLDEN;
-use crate::record::plant::{ADMIN, EAR, EarSigning, ISSUING, Issuing, PLANT, SEALING, Sealing, TRUST};
+use crate::record::plant::{
+    ADMIN, EAR, GRANT, ISSUING, Issuing, PLANT, SEALING, Sealing, TRUST, TokenSigning,
+};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, RevokedCertificate, ZONE, revoked_key};
 use crate::secrets::SecretKey;
 use crate::store::record::{DecodeError, decode, decode_staged};
@@ -202,8 +204,8 @@ fn wrapped<'a>(key: &'a str, value: &[u8]) -> Result<Option<(&'a str, Vec<u8>)>,
     if key == AUDIT_KEY {
         return Ok(Some((AUDIT_KEY, decode::<AuditSigning>(key, value)?.wrapped_key.0)));
     }
-    if key == EAR {
-        return Ok(Some((EAR, decode::<EarSigning>(key, value)?.wrapped_key.0)));
+    if [EAR, GRANT].contains(&key) {
+        return Ok(Some((key, decode::<TokenSigning>(key, value)?.wrapped_key.0)));
     }
     if key.starts_with(SEALING) {
         return Ok(Some((SEALING, decode::<Sealing>(key, value)?.wrapped_key.0)));

@@ -18,7 +18,8 @@ use crate::record::invitation::{INVITATION, Invitation};
 use crate::record::moving::{MOVE, PlannedMove};
 use crate::record::overriding::{OVERRIDE, OverrideRecord};
 use crate::record::plant::{
-    ADMIN, Administrator, EAR, EarSigning, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
+    ADMIN, Administrator, EAR, GRANT, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TokenSigning,
+    TrustHead,
 };
 use crate::record::release_key::{
     COMPROMISE, Compromise, RELEASE_KEY, RELEASE_KEYS, ReleaseKeyRecord, ReleaseKeysHead, THRESHOLD,
@@ -54,10 +55,11 @@ fn as_kind<R: Record>(key: &str, value: &[u8]) -> Result<(), DecodeError> {
 type Reads = fn(&str, &[u8]) -> Result<(), DecodeError>;
 
 /// Records that stand alone, by key.
-const SINGLE: [(&str, Reads); 8] = [
+const SINGLE: [(&str, Reads); 9] = [
     (PLANT, as_kind::<Plant>),
     (ISSUING, as_kind::<Issuing>),
-    (EAR, as_kind::<EarSigning>),
+    (EAR, as_kind::<TokenSigning>),
+    (GRANT, as_kind::<TokenSigning>),
     (TRUST, as_kind::<TrustHead>),
     (GOLDEN, as_kind::<GoldenHead>),
     (RELEASE_KEYS, as_kind::<ReleaseKeysHead>),

@@ -114,6 +114,7 @@ impl Bench {
         let plant = Plant {
             turned_away: std::sync::atomic::AtomicU64::new(0),
             refusals: crate::audit::refusals::Refusals::default(),
+            grants: crate::audit::grants::Grants::default(),
             metrics: crate::metrics::Metrics::default(),
             blobs: Blobs::open(dir.path()).unwrap(),
             clock: Arc::new(clock.clone()),

@@ -14,7 +14,7 @@ use crate::admin::reach::Scope;
 use crate::ear::{EarKey, TokenError, verify};
 use crate::record::device::{Attested, Decision, Device, attested_key, device_key};
 use crate::record::golden::{GOLDEN, GoldenHead};
-use crate::record::plant::{EAR, EarSigning};
+use crate::record::plant::{EAR, TokenSigning};
 use crate::record::stored;
 use crate::session::recorded::Results;
 use crate::store::Txn;
@@ -112,7 +112,7 @@ async fn one_key_signs_and_is_stored_wrapped() {
     let (first, second) =
         (EarKey::open(&bench.plant).await.unwrap(), EarKey::open(&bench.plant).await.unwrap());
     assert_eq!(first.jwks(), second.jwks());
-    let stored: EarSigning = bench.read(EAR.to_owned()).await;
+    let stored: TokenSigning = bench.read(EAR.to_owned()).await;
     let opened = bench.plant.kek.open(EAR.as_bytes(), &stored.wrapped_key.0).unwrap();
     assert_eq!(EarKey::from_pkcs8(&opened).unwrap().jwks(), first.jwks());
     assert!(!stored.wrapped_key.0.windows(opened.len()).any(|window| window == opened.as_slice()));

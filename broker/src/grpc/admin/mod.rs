@@ -237,6 +237,7 @@ impl Admin for Administration {
     unary!(allow_conduit, AllowConduitRequest, AllowConduitResponse, Act::AllowConduit, zone::allow);
     unary!(close_conduit, CloseConduitRequest, CloseConduitResponse, Act::CloseConduit, zone::close);
     unary!(list_conduits, ListConduitsRequest, ListConduitsResponse, Act::ReadZones, zone::conduits);
+    unary!(explain_conduit, ExplainConduitRequest, ExplainConduitResponse, Act::ReadZones, zone::explain);
     unary!(
         list_authorities,
         ListAuthoritiesRequest,

@@ -4,11 +4,12 @@ use policy::time::UnixTime;
 use proto::{convert, v1};
 
 use super::parse;
+use crate::admin::conduit::why::{Answer, why};
 use crate::admin::{Actor, conduit, enforcement, zone};
-use crate::ear::EarKey;
 use crate::plant::Plant;
 use crate::record::zone::AuthorityState;
 use crate::session::{Refusal, role_to_wire};
+use crate::token_key::{make_all, published};
 
 /// Devices that one forecast names.
 const MAX_TOLD: usize = 1000;
@@ -152,6 +153,28 @@ pub(super) async fn conduits(
     Ok(v1::ListConduitsResponse { conduits: all.iter().map(convert::conduit_to_wire).collect() })
 }
 
+pub(super) async fn explain(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::ExplainConduitRequest,
+) -> Result<v1::ExplainConduitResponse, Refusal> {
+    let (device, to) = (parse::text("device", &request.device)?, parse::text("to", &request.to)?);
+    let service = parse::text("service", &request.service)?;
+    let answers = why(plant, actor.scope(), &device, &to, &service).await?;
+    let answers: Vec<v1::ConduitAnswer> = answers.iter().map(answer).collect();
+    Ok(v1::ExplainConduitResponse { allowed: answers.iter().any(|answer| answer.allowed), answers })
+}
+
+fn answer(answer: &Answer) -> v1::ConduitAnswer {
+    let reasons = answer.outcome.as_ref().err().into_iter().flatten();
+    v1::ConduitAnswer {
+        from: answer.from.to_string(),
+        allowed: answer.outcome.is_ok(),
+        reasons: reasons.map(convert::access_reason).collect(),
+        until: answer.outcome.as_ref().map_or(0, |until| until.0),
+    }
+}
+
 pub(super) async fn authorities(
     plant: &Plant,
     actor: &Actor,
@@ -192,7 +215,8 @@ pub(super) async fn jwks(
     _: &Actor,
     _: v1::GetJwksRequest,
 ) -> Result<v1::GetJwksResponse, Refusal> {
-    let key = EarKey::open(plant).await.map_err(Refusal::internal)?;
-    let jwks = serde_json::to_string_pretty(&key.jwks()).map_err(Refusal::internal)?;
+    make_all(plant).await.map_err(Refusal::internal)?;
+    let jwks = serde_json::to_string_pretty(&published(plant).await.map_err(Refusal::internal)?)
+        .map_err(Refusal::internal)?;
     Ok(v1::GetJwksResponse { jwks })
 }

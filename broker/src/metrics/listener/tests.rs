@@ -1,8 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use policy::appraisal::finding::FindingKind;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -131,7 +133,7 @@ async fn nothing_else_is_served() {
 #[tokio::test]
 async fn a_head_without_end_is_refused() {
     let served = Served::new().await;
-    let request = format!("GET /metrics HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(2 * MAX_HEAD));
+    let request = format!("GET /metrics HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(2 * http::MAX_HEAD));
     let answer = served.ask(&request).await;
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     let lines: String = (0..200).map(|n| format!("x{n}: 1\r\n")).collect();
@@ -143,7 +145,7 @@ async fn a_head_without_end_is_refused() {
 async fn connections_are_bounded_and_given_back() {
     let served = Served::new().await;
     let mut held = Vec::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..Metrics::CONNECTIONS {
         let mut tcp = served.connect().await;
         tcp.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
         held.push(tcp);
@@ -169,7 +171,7 @@ async fn who_says_nothing_is_left() {
     let mut silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     silent.write_all(b"GET /metrics HT").await.unwrap();
     let (tcp, _) = listener.accept().await.unwrap();
-    converse(tcp, page, Duration::from_millis(50)).await;
+    http::converse(tcp, Arc::new(Metrics(page)), Duration::from_millis(50)).await;
     assert_ne!(read(&mut silent).await.get(..12), Some("HTTP/1.1 200"));
 }
 

@@ -29,8 +29,9 @@ const NO_DOCUMENT: [&str; 2] = ["authority jwks", "completion"];
 const END_TO_END: [&str; 2] = ["admin accept", "audit verify"];
 
 /// Of these no input here shows every part. What is missing is written into the files by hand.
-const PARTLY: [&str; 6] = [
+const PARTLY: [&str; 7] = [
     "conduit close",
+    "conduit why",
     "golden apply --wait",
     "inspect ek",
     "inspect eventlog",

@@ -109,6 +109,7 @@ const ONLINE: &[(&str, &str)] = &[
     ("conduit allow", "conduit allow --from a --to b --service c"),
     ("conduit close", "conduit close --from a --to b --service c"),
     ("conduit list", "conduit list"),
+    ("conduit why", "conduit why press-7 --to historian --service opcua"),
     ("authority list", "authority list"),
     ("admin list", "admin list"),
     ("admin invite", "admin invite bob --role viewer"),

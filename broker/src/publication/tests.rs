@@ -1,0 +1,114 @@
+//! What is published, asked for as clients do.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use policy::time::UnixTime;
+use policy::zone::Role;
+use serde_json::Value;
+
+use super::*;
+use crate::access::GrantKey;
+use crate::admin::tests::{Bench, enforcing};
+use crate::ear::EarKey;
+
+async fn publication(margo: bool) -> (Publication, tempfile::TempDir) {
+    let bench = Bench::new().await;
+    bench.zone(&enforcing("cell-3")).await;
+    let (plant, dir) = bench.into_plant();
+    let config = Publish {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        url: margo.then(|| "https://trust.plant.example".to_owned()),
+        margo: margo.then(|| "cell-3".parse().unwrap()),
+        server: None,
+    };
+    (Publication { plant, config }, dir)
+}
+
+async fn json(site: &Publication, path: &str) -> Value {
+    serde_json::from_str(&site.page(path).await.unwrap().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_bundle_has_both_authorities_as_the_standard_writes_them() {
+    let (site, _dir) = publication(false).await;
+    let bundle = json(&site, "/zones/cell-3/bundle.json").await;
+    assert_eq!(bundle["spiffe_refresh_hint"], REFRESH);
+    let keys = bundle["keys"].as_array().unwrap();
+    assert_eq!(keys.len(), 2, "{bundle}");
+    let view = trust::view(&site.plant).await.unwrap();
+    for (known, key) in view.known().iter().zip(keys) {
+        let members = [("kty", "EC"), ("crv", "P-256"), ("use", "x509-svid")];
+        assert!(members.iter().all(|(name, value)| key[name] == *value), "{key}");
+        assert_eq!(STANDARD.decode(key["x5c"][0].as_str().unwrap()).unwrap(), known.certificate);
+        let [x, y] = ["x", "y"].map(|name| URL_SAFE_NO_PAD.decode(key[name].as_str().unwrap()).unwrap());
+        let point = [x, y].concat();
+        assert!(known.certificate.windows(64).any(|window| window == point), "{key}");
+    }
+    assert!(keys.iter().all(|key| key["d"].is_null()), "a private key is published");
+    for gone in
+        ["/zones/cell-4/bundle.json", "/zones/../bundle.json", "/zones/cell-3", "/", "/.well-known/margo"]
+    {
+        assert!(site.page(gone).await.unwrap().is_none(), "{gone}");
+    }
+}
+
+#[tokio::test]
+async fn the_sequence_rises_with_every_change_and_an_empty_bundle_is_never_served() {
+    let (site, _dir) = publication(false).await;
+    let plant = &site.plant;
+    let zone = "cell-3".parse().unwrap();
+    let sequence =
+        async || json(&site, "/zones/cell-3/bundle.json").await["spiffe_sequence"].as_u64().unwrap();
+    let before = sequence().await;
+    plant
+        .store
+        .transact(trust::raise(plant, crate::store::Txn::new(), UnixTime(1)).await.unwrap())
+        .await
+        .unwrap();
+    assert!(sequence().await > before);
+    let view = trust::view(plant).await.unwrap();
+    let refused = bundle::of(&view, &"cell-4".parse().unwrap(), 1).unwrap_err();
+    assert!(matches!(&refused, bundle::BundleError::Empty(zone) if zone.as_str() == "cell-4"), "{refused}");
+    assert!(view.believes(&zone, Role::Caller, 1));
+}
+
+#[tokio::test]
+async fn margo_clients_are_told_where_the_bundle_is() {
+    let (site, _dir) = publication(true).await;
+    let found = json(&site, "/.well-known/margo").await;
+    assert_eq!(found["trustDomain"], "cell-3.plant.example");
+    assert_eq!(found["trustBundleUri"], "https://trust.plant.example/zones/cell-3/bundle.json");
+}
+
+#[tokio::test]
+async fn both_kinds_of_tokens_can_be_verified() {
+    let (site, _dir) = publication(false).await;
+    let none = json(&site, "/.well-known/jwks.json").await;
+    assert_eq!(none["keys"], Value::Array(Vec::new()), "whoever asks makes no key");
+    make_all(&site.plant).await.unwrap();
+    let keys = json(&site, "/.well-known/jwks.json").await;
+    let kids: Vec<&str> =
+        keys["keys"].as_array().unwrap().iter().filter_map(|key| key["kid"].as_str()).collect();
+    let plant = &site.plant;
+    let (ear, grant) = (EarKey::open(plant).await.unwrap(), GrantKey::open(plant).await.unwrap());
+    assert_eq!(kids, [ear.kid, grant.kid]);
+}
+
+#[test]
+fn who_has_the_document_is_told_so() {
+    let page = || "{}".to_owned();
+    let first = document(&HeaderMap::new(), page());
+    let tag = first.headers()[ETAG].clone();
+    assert_eq!((first.status(), first.headers()[CONTENT_TYPE].clone()), (StatusCode::OK, JSON));
+    let again = |value: &str| {
+        let asked = HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_str(value).unwrap())]);
+        document(&asked, page())
+    };
+    let tag = tag.to_str().unwrap();
+    for known in [tag.to_owned(), format!("\"x\", W/{tag}"), "*".to_owned()] {
+        let response = again(&known);
+        assert_eq!((response.status(), response.body().as_str()), (StatusCode::NOT_MODIFIED, ""), "{known}");
+        assert_eq!(response.headers()[ETAG], tag);
+    }
+    assert_eq!(again("\"x\"").status(), StatusCode::OK);
+}

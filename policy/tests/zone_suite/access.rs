@@ -1,0 +1,331 @@
+//! One decision for broker and device: both come to the same with what each of them knows, and only for a peer that
+//! zones, conduits, certificate and time allow.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use policy::access::grant::MAX_LIFETIME;
+use policy::access::{
+    AccessGrant, AccessGrantError, Allowed, Audience, Decision, KnownAuthority, Reason, View, decide,
+};
+use policy::id::{PlantDomain, SpiffeId, ZoneName};
+use policy::time::UnixTime;
+use policy::zone::authorize::Refusal;
+use policy::zone::model::Segmentation;
+use policy::zone::{Direction, Placement, Role, Ways, compile};
+use proptest::prelude::*;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+    SerialNumber,
+};
+
+use crate::trust::{NOW, SERVICES, ZONES, any_plant, is_allowed, placement, zone_name};
+
+/// An authority of a zone with its key.
+struct Authority {
+    zone: ZoneName,
+    role: Role,
+    certificate: Vec<u8>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// Both authorities of each zone.
+static AUTHORITIES: LazyLock<Vec<Authority>> = LazyLock::new(|| {
+    let roles = [Role::Caller, Role::Listener];
+    ZONES.iter().flat_map(|zone| roles.map(|role| authority(zone, role))).collect()
+});
+
+fn authority(zone: &str, role: Role) -> Authority {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, format!("{zone}.plant.example {role:?} 1"));
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap().der().to_vec();
+    Authority { zone: zone_name(zone), role, certificate, issuer: Issuer::new(params, key) }
+}
+
+fn plant() -> PlantDomain {
+    "plant.example".parse().unwrap()
+}
+
+/// A certificate that names a device of `zone`, by the authority of a zone and role, good for `validity`.
+fn certificate(zone: &str, by: (&str, Role), usage: Role, validity: (u64, u64), serial: u8) -> Vec<u8> {
+    let mut params = CertificateParams::default();
+    let uri = format!("spiffe://{zone}.plant.example/device/press-7");
+    params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
+    params.extended_key_usages = vec![match usage {
+        Role::Caller => ExtendedKeyUsagePurpose::ClientAuth,
+        Role::Listener => ExtendedKeyUsagePurpose::ServerAuth,
+    }];
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.serial_number = Some(SerialNumber::from_slice(&[0x41, serial]));
+    let time = |at| time::OffsetDateTime::from_unix_timestamp(i64::try_from(at).unwrap()).unwrap();
+    (params.not_before, params.not_after) = (time(validity.0), time(validity.1));
+    let found = AUTHORITIES.iter().find(|one| (one.zone.as_str(), one.role) == by).unwrap();
+    params.signed_by(&KeyPair::generate().unwrap(), &found.issuer).unwrap().der().to_vec()
+}
+
+/// What authorities are known, and that each of them revoked `revoked`.
+fn known<'a>(
+    revoked: &'a BTreeSet<Vec<u8>>,
+    is_known: impl Fn(&Authority) -> bool,
+) -> Vec<KnownAuthority<'a>> {
+    let all = AUTHORITIES.iter().filter(|one| is_known(one));
+    all.map(|one| KnownAuthority { zone: &one.zone, role: one.role, certificate: &one.certificate, revoked })
+        .collect()
+}
+
+/// A question: who asks about whom.
+#[derive(Debug, Clone)]
+struct Case {
+    own: &'static str,
+    service: &'static str,
+    direction: Direction,
+    offers: BTreeSet<&'static str>,
+    peer: &'static str,
+    signer: (&'static str, Role),
+    usage: Role,
+    validity: (u64, u64),
+    revoked: bool,
+    /// The device got its trust set then, and decides now.
+    informed: u64,
+}
+
+fn any_case() -> impl Strategy<Value = Case> {
+    let zone = || prop::sample::select(ZONES.to_vec());
+    let role = || prop::sample::select(vec![Role::Caller, Role::Listener]);
+    let direction = prop::sample::select(vec![Direction::Inbound, Direction::Outbound]);
+    let offers = prop::collection::btree_set(prop::sample::select(SERVICES.to_vec()), 0..4);
+    let service = prop::sample::select(SERVICES.to_vec());
+    // Mostly what an honest peer shows, so that most questions come as far as the certificate.
+    let honest = prop::bool::weighted(0.7);
+    (
+        (zone(), service, direction, offers),
+        (zone(), zone(), role(), role(), honest),
+        (900_u64..1_005, 995_u64..1_100, prop::bool::weighted(0.2), 990_u64..=1_000),
+    )
+        .prop_map(|((own, service, direction, offers), (peer, signer, by, usage, honest), times)| {
+            let right = direction.peer();
+            let signer = if honest { (peer, right) } else { (signer, by) };
+            let usage = if honest { right } else { usage };
+            let (from, to, revoked, informed) = times;
+            Case {
+                own,
+                service,
+                direction,
+                offers,
+                peer,
+                signer,
+                usage,
+                validity: (from, to),
+                revoked,
+                informed,
+            }
+        })
+}
+
+impl Case {
+    fn shown(&self) -> Vec<u8> {
+        certificate(self.peer, self.signer, self.usage, self.validity, 7)
+    }
+
+    fn placement(&self) -> Placement {
+        let offers: Vec<&str> = self.offers.iter().copied().collect();
+        placement(self.own, &offers, &["ssh"])
+    }
+
+    fn revoked(&self) -> BTreeSet<Vec<u8>> {
+        BTreeSet::from([if self.revoked { vec![0x41, 7] } else { vec![0x41, 8] }])
+    }
+
+    /// As the broker decides: from the graph itself, with every authority of the plant.
+    fn online(&self, graph: &Segmentation, shown: &[u8]) -> Decision {
+        let (own, service) = (zone_name(self.own), self.service.parse().unwrap());
+        let ways = Ways::of(graph, &own, &service, self.direction).unwrap();
+        let listed = self.placement().lists(graph, &service, self.direction);
+        let (plant, revoked) = (plant(), self.revoked());
+        let authorities = known(&revoked, |_| true);
+        decide(&View { plant: &plant, listed, ways: &ways, authorities: &authorities }, shown, NOW)
+    }
+
+    /// As the device decides: from trust files that were made earlier, with the authorities that stand in them.
+    fn offline(&self, graph: &Segmentation, shown: &[u8]) -> Decision {
+        let files = compile(graph, &self.placement(), UnixTime(self.informed)).unwrap();
+        let sent: BTreeSet<(ZoneName, Role)> = files
+            .files
+            .iter()
+            .flat_map(|file| {
+                let openings = file.openings.iter().map(|opening| &opening.authority);
+                file.believed.authorities().chain(openings)
+            })
+            .map(|authority| (authority.zone.clone(), authority.role))
+            .collect();
+        let wanted = |file: &&policy::zone::TrustFile| {
+            (file.service.as_str(), file.direction) == (self.service, self.direction)
+        };
+        let file = files.files.iter().find(wanted);
+        let listed = file.is_some();
+        let stated = file.map(|file| file.ways.clone()).unwrap_or_default();
+        let (own, service) = (zone_name(self.own), self.service.parse().unwrap());
+        let ways = Ways::stated(own, service, self.direction, stated);
+        let (plant, revoked) = (plant(), self.revoked());
+        let authorities = known(&revoked, |one| sent.contains(&(one.zone.clone(), one.role)));
+        decide(&View { plant: &plant, listed, ways: &ways, authorities: &authorities }, shown, NOW)
+    }
+
+    /// By the model's own definition.
+    fn is_allowed(&self, graph: &Segmentation) -> bool {
+        let (from, to) = match self.direction {
+            Direction::Inbound => (self.peer, self.own),
+            Direction::Outbound => (self.own, self.peer),
+        };
+        let right = self.direction.peer();
+        is_allowed(graph, from, to, self.service)
+            && self.placement().lists(graph, &self.service.parse().unwrap(), self.direction)
+            && (self.signer, self.usage) == ((self.peer, right), right)
+            && (self.validity.0..=self.validity.1).contains(&NOW.0)
+            && !self.revoked
+    }
+}
+
+proptest! {
+    #[test]
+    fn broker_and_device_decide_alike_and_as_the_model_says(graph in any_plant(), case in any_case()) {
+        let shown = case.shown();
+        let decision = case.online(&graph, &shown);
+        prop_assert_eq!(matches!(decision, Decision::Allowed(_)), case.is_allowed(&graph), "{:?}", decision);
+        prop_assert_eq!(case.offline(&graph, &shown), decision);
+    }
+
+    #[test]
+    fn a_decision_stands_until_the_time_it_says(graph in any_plant(), case in any_case()) {
+        let shown = case.shown();
+        if let Decision::Allowed(allowed) = case.online(&graph, &shown) {
+            prop_assert!(allowed.until() > NOW && allowed.until().0 <= case.validity.1 + 1);
+        }
+    }
+}
+
+fn graph(schedule: Option<&str>) -> Segmentation {
+    let zones = ["a", "b"].map(|name| policy::zone::Zone::new(zone_name(name)));
+    let conduit = policy::zone::Conduit {
+        from: zone_name("a"),
+        to: zone_name("b"),
+        service: "opcua".parse().unwrap(),
+        schedule: schedule.map(|hours| hours.parse().unwrap()),
+        expires: None,
+        accept_observed: false,
+    };
+    Segmentation::new(zones.into(), vec![conduit]).unwrap()
+}
+
+fn asked(graph: &Segmentation, shown: &[u8], revoked: &[u8], now: UnixTime) -> Decision {
+    let (own, service) = (zone_name("b"), "opcua".parse().unwrap());
+    let ways = Ways::of(graph, &own, &service, Direction::Inbound).unwrap();
+    let (plant, revoked) = (plant(), BTreeSet::from([revoked.to_vec()]));
+    let authorities = known(&revoked, |_| true);
+    decide(&View { plant: &plant, listed: true, ways: &ways, authorities: &authorities }, shown, now)
+}
+
+fn honest(validity: (u64, u64)) -> Vec<u8> {
+    certificate("a", ("a", Role::Caller), Role::Caller, validity, 7)
+}
+
+fn allowed(decision: Decision) -> Allowed {
+    match decision {
+        Decision::Allowed(allowed) => allowed,
+        Decision::Refused { reasons, .. } => panic!("{reasons:?}"),
+    }
+}
+
+#[test]
+fn every_refusal_says_what_is_wrong_and_what_to_do() {
+    let open = graph(None);
+    let ask = |shown: &[u8]| match asked(&open, shown, &[0x41, 9], NOW) {
+        Decision::Refused { reasons, .. } => reasons,
+        Decision::Allowed(allowed) => panic!("{allowed:?}"),
+    };
+    let by = |zone, signer, usage| ask(&certificate(zone, signer, usage, (0, 2_000), 7));
+    let found: BTreeMap<&str, Vec<Reason>> = BTreeMap::from([
+        ("malformed", ask(b"no certificate")),
+        ("foreign", ask(&AUTHORITIES[0].certificate)),
+        ("no-conduit", by("c", ("c", Role::Caller), Role::Caller)),
+        ("intra-zone", by("b", ("b", Role::Caller), Role::Caller)),
+        // Another zone's authority, the zone's own for servers, and a caller's that says it is a server.
+        ("unknown-authority", by("a", ("c", Role::Caller), Role::Caller)),
+        ("unknown-authority ", by("a", ("a", Role::Listener), Role::Listener)),
+        ("unknown-authority  ", by("a", ("a", Role::Caller), Role::Listener)),
+        ("not-yet-valid", ask(&honest((1_001, 2_000)))),
+        ("ended", ask(&honest((0, 999)))),
+        ("revoked", ask(&certificate("a", ("a", Role::Caller), Role::Caller, (0, 2_000), 9))),
+    ]);
+    for (code, reasons) in found {
+        let [reason] = reasons.as_slice() else { panic!("{code}: {reasons:?}") };
+        assert_eq!(reason.code(), code.trim(), "{reason}");
+        assert!(!reason.remedy().is_empty() && !reason.to_string().contains('\n'), "{reason}");
+    }
+    // Both of two things that are wrong are said.
+    let both = ask(&certificate("a", ("a", Role::Caller), Role::Caller, (0, 999), 9));
+    assert_eq!(both.iter().map(Reason::code).collect::<Vec<_>>(), ["ended", "revoked"]);
+}
+
+#[test]
+fn hours_open_and_close_a_decision_and_a_refusal_says_when() {
+    // At NOW, 00:16 on a Thursday.
+    let graph = graph(Some("thu 00:00-01:00"));
+    let shown = honest((0, 1_000_000));
+    assert_eq!(allowed(asked(&graph, &shown, &[], NOW)).until(), UnixTime(3_600));
+    let Decision::Refused { reasons, peer } = asked(&graph, &shown, &[], UnixTime(3_600)) else {
+        panic!("open after hours")
+    };
+    assert_eq!(peer.unwrap().to_string(), "spiffe://a.plant.example/device/press-7");
+    let Reason::NoWay(Refusal::Closed { opens, .. }) = &reasons[0] else { panic!("{reasons:?}") };
+    assert_eq!(*opens, Some(UnixTime(7 * 86_400)));
+    assert!(reasons[0].remedy().contains("1970-01-08"), "{}", reasons[0].remedy());
+}
+
+fn id(zone: &str, device: &str) -> SpiffeId {
+    plant().trust_domain(&zone_name(zone)).device(&device.parse().unwrap())
+}
+
+#[test]
+fn a_grant_ends_with_decision_or_five_minutes_and_is_for_one_peer_and_service() {
+    let shown = honest((0, 2_000_000));
+    let audience = Audience { device: id("b", "historian-1"), service: "opcua".parse().unwrap() };
+    let grant = |graph: &Segmentation, shown: &[u8], now: UnixTime| {
+        let allowed = allowed(asked(graph, shown, &[], now));
+        (AccessGrant::new(&allowed, &plant(), &audience, now).unwrap(), allowed)
+    };
+    let (long, decided) = grant(&graph(None), &shown, NOW);
+    assert_eq!(
+        (long.exp, long.aud.as_str()),
+        (NOW.0 + MAX_LIFETIME, "spiffe://b.plant.example/device/historian-1#opcua")
+    );
+    let hours = graph(Some("thu 00:00-01:00"));
+    assert_eq!(grant(&hours, &shown, UnixTime(3_590)).0.exp, 3_600, "never beyond the hours");
+    assert_eq!(grant(&graph(None), &honest((0, 1_010)), NOW).0.exp, 1_011, "never beyond the certificate");
+
+    let verify = |grant: &AccessGrant, audience: &Audience, peer: &SpiffeId, shown, now| {
+        grant.verify(&plant(), audience, peer, &shown, now)
+    };
+    let (peer, thumbprint) = (id("a", "press-7"), decided.thumbprint());
+    assert_eq!(verify(&long, &audience, &peer, thumbprint, NOW), Ok(()));
+    let ssh = Audience { service: "ssh".parse().unwrap(), ..audience.clone() };
+    let refused = verify(&long, &ssh, &peer, thumbprint, NOW);
+    assert_eq!(refused, Err(AccessGrantError::Audience(long.aud.clone())));
+    let refused = verify(&long, &audience, &id("a", "press-8"), thumbprint, NOW);
+    assert_eq!(refused, Err(AccessGrantError::Subject(long.sub.clone())));
+    let other = policy::digest::Digest::of(b"another certificate");
+    assert_eq!(verify(&long, &audience, &peer, other, NOW), Err(AccessGrantError::Certificate));
+    let end = UnixTime(long.exp);
+    assert_eq!(verify(&long, &audience, &peer, thumbprint, end.minus(1)), Ok(()));
+    assert_eq!(verify(&long, &audience, &peer, thumbprint, end), Err(AccessGrantError::Ended(end)));
+    let early = verify(&long, &audience, &peer, thumbprint, NOW.minus(6));
+    assert_eq!(early, Err(AccessGrantError::Early(NOW)));
+    let foreign = AccessGrant { iss: "other.example".to_owned(), ..long.clone() };
+    let refused = verify(&foreign, &audience, &peer, thumbprint, NOW);
+    assert_eq!(refused, Err(AccessGrantError::Issuer("other.example".to_owned())));
+    let lasting = AccessGrant { exp: long.exp + 1, ..long };
+    let refused = verify(&lasting, &audience, &peer, thumbprint, NOW);
+    assert_eq!(refused, Err(AccessGrantError::Lifetime(MAX_LIFETIME + 1)));
+}
