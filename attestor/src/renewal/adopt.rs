@@ -120,7 +120,9 @@ impl Attester {
             state.keep_software_keys(&self.config.services);
             state.last_attestation = Some(now);
             state.refusal = None;
-            take_trust(state, trust);
+            if let Some(trust) = trust {
+                state.take_trust(trust);
+            }
             learn_time(state, clock);
         })?;
         match &issued.wanted {
@@ -248,7 +250,7 @@ impl Attester {
         let trust = TrustSet::verify(signed, &expected, self.now())?;
         let own = self.clock.own();
         self.keeper.update(|state| {
-            take_trust(state, Some(trust));
+            state.take_trust(trust);
             learn_time(state, own);
         })?;
         Ok(self.deliver()?)
@@ -356,14 +358,6 @@ fn refused_keys(refused: Vec<v1::RefusedKey>) -> Vec<RefusedKey> {
         kept.push(key);
     }
     kept
-}
-
-fn take_trust(state: &mut State, trust: Option<TrustSet>) {
-    if let Some(trust) = trust {
-        state.trust_sequence = trust.sequence();
-        state.issuing_number = trust.issuing_number();
-        state.trust = Some(trust);
-    }
 }
 
 /// Seconds that a set clock follows the plant's: a broker whose clock ran ahead once must not carry devices
