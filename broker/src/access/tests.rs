@@ -11,6 +11,7 @@ use proto::v1;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, SanType, SerialNumber};
 
 use super::{Answer, GrantKey, Question, authorize};
+use crate::admin::conduit::Unoffered;
 use crate::admin::tests::{Bench, NOW, enforcing};
 use crate::admin::{Act, conduit, device::stop};
 use crate::authority;
@@ -74,7 +75,9 @@ impl World {
 
     async fn allow(&self, expires: Option<UnixTime>) {
         let actor = self.bench.actor(Act::AllowConduit).await;
-        conduit::allow(&self.bench.plant, &actor, &self.conduit(expires), None, false).await.unwrap();
+        conduit::allow(&self.bench.plant, &actor, &self.conduit(expires), None, Unoffered::Accept, false)
+            .await
+            .unwrap();
     }
 
     fn question(&self, grant: bool) -> Question {
