@@ -22,13 +22,16 @@ use crate::software_key::{HeldSoftwareKey, ServiceSeat};
 use crate::status::{Refusal, RefusedKey};
 use crate::svid::HeldSvid;
 use crate::tpm::IdentityKeyBlob;
-use crate::trust::TrustSet;
+use crate::trust::{Place, TrustSet};
 use crate::wanted::Wanted;
 
 /// Name of the file in the state folder.
 const FILE: &str = "state.json";
 /// Longest state file in bytes: a trust set at its bound in base64, and room for keys and certificates.
 const MAX_FILE: u64 = 32 * 1024 * 1024;
+
+/// Most trust files that believe nobody because their conduits are gone: more than any device's software reads.
+const MAX_CLOSED: usize = 1024;
 
 /// What the daemon remembers.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +53,9 @@ pub struct State {
     pub refused_keys: Vec<RefusedKey>,
     /// The trust set it enforces.
     pub trust: Option<TrustSet>,
+    /// Trust files that were there once and are in the set no more: they stay, and believe nobody. Software that was
+    /// told of one would not start without it, or not check.
+    pub closed: BTreeSet<Place>,
     /// Highest sequence of a trust set seen; kept when the set itself is gone.
     pub trust_sequence: u64,
     /// Highest number of an issuing key of the plant seen.
@@ -62,6 +68,8 @@ pub struct State {
     pub refusal: Option<Refusal>,
     /// The release that the broker wants it to run.
     pub wanted: Option<Wanted>,
+    /// Serials of certificates that are to be replaced now; the broker says it again after a restart.
+    pub stale: Vec<Vec<u8>>,
     /// The release that its updater was told last.
     pub told_updater: Option<Wanted>,
 }
@@ -92,8 +100,10 @@ impl State {
     /// ask for a new one.
     #[must_use]
     pub fn due(&self, now: UnixTime) -> Vec<Seat> {
-        let fresh =
-            |svid: &HeldSvid| now < svid.not_before().plus(svid.not_after().since(svid.not_before()) / 3);
+        let fresh = |svid: &HeldSvid| {
+            let third = svid.not_before().plus(svid.not_after().since(svid.not_before()) / 3);
+            now < third && !self.stale.iter().any(|serial| serial == svid.serial())
+        };
         Seat::of_zones(&self.zones).filter(|seat| !self.holds(seat).is_some_and(fresh)).collect()
     }
 
@@ -117,6 +127,17 @@ impl State {
         self.refused_keys.retain(|key| wanted.contains(&key.seat));
     }
 
+    /// Takes another trust set; files that it has no more believe nobody from now on.
+    pub fn take_trust(&mut self, trust: TrustSet) {
+        let before = self.trust.iter().flat_map(TrustSet::places).chain(std::mem::take(&mut self.closed));
+        let named: BTreeSet<Place> = trust.places().collect();
+        let gone = before.filter(|place| !named.contains(place) && self.zones.contains(&place.zone));
+        self.closed = gone.take(MAX_CLOSED).collect();
+        self.trust_sequence = trust.sequence();
+        self.issuing_number = trust.issuing_number();
+        self.trust = Some(trust);
+    }
+
     /// Forgets every certificate, and the software keys that are worth nothing without theirs.
     pub fn forget_certificates(&mut self) {
         self.svids.clear();
@@ -130,11 +151,18 @@ impl State {
         Seat::of_zones(&self.zones).any(|seat| self.holds(&seat).is_none())
     }
 
+    /// Whether a certificate is to be replaced now.
+    #[must_use]
+    pub fn holds_stale(&self) -> bool {
+        self.svids.values().any(|svid| self.stale.iter().any(|serial| serial == svid.serial()))
+    }
+
     /// Forgets keys and certificates of zones that the device is no longer in.
     pub fn keep_zones(&mut self, zones: Vec<ZoneName>) {
         self.keys.retain(|seat, _| zones.contains(&seat.zone));
         self.svids.retain(|seat, _| zones.contains(&seat.zone));
         self.void.retain(|seat| zones.contains(&seat.zone));
+        self.closed.retain(|place| zones.contains(&place.zone));
         self.software_keys.retain(|seat, _| zones.contains(&seat.zone));
         self.zones = zones;
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use policy::id::ZoneName;
 use policy::time::{UnixTime, Validity};
-use policy::zone::{NameConstraint, Role};
+use policy::zone::{Role, Zone};
 
 use crate::ca::{AuthorityKey, CaError, Issuer, profile};
 use crate::plant::Plant;
@@ -63,18 +63,19 @@ impl IssuerCache {
 /// A new authority of generation `generation`, not stored yet, and first in trust sets of the sequence `published`.
 fn prepare(
     plant: &Plant,
-    zone: &ZoneName,
+    of: &Zone,
     role: Role,
     generation: u32,
-    constraint: NameConstraint,
     born: Born,
 ) -> Result<AuthorityRecord, AuthorityError> {
     let Born { state, published, now } = born;
+    let zone = &of.name;
     let ca = |source| AuthorityError::Ca { zone: zone.clone(), source };
     let validity = Validity { not_before: now.minus(plant.config.backdate), not_after: now.plus(LIFETIME) };
     let key = AuthorityKey::generate().map_err(ca)?;
     let domain = plant.domain().trust_domain(zone);
-    let params = profile::zone_authority(&domain, role, generation, constraint, validity, plant.serial()?)
+    let confined = profile::Confined { constraint: of.name_constraint, subnets: &of.subnets };
+    let params = profile::zone_authority(&domain, role, generation, confined, validity, plant.serial()?)
         .map_err(ca)?;
     let certificate = key.self_signed(&params).map_err(ca)?;
     let name = authority_key(zone, role, generation);
@@ -90,6 +91,7 @@ fn prepare(
         state,
         since: now,
         published,
+        subnets: of.subnets.clone(),
     })
 }
 
@@ -108,14 +110,14 @@ pub struct Born {
 /// generation is used once, also by a zone that is made again under its old name.
 pub async fn next_generation(
     plant: &Plant,
-    zone: &ZoneName,
+    zone: &Zone,
     role: Role,
-    constraint: NameConstraint,
     born: Born,
 ) -> Result<(String, AuthorityRecord), AuthorityError> {
-    let all: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), &authority_prefix(zone, role)).await?;
+    let all: Vec<Held<AuthorityRecord>> =
+        list(plant.store.as_ref(), &authority_prefix(&zone.name, role)).await?;
     let generation = all.last().map_or(1, |held| held.record.generation.saturating_add(1));
-    Ok((authority_key(zone, role, generation), prepare(plant, zone, role, generation, constraint, born)?))
+    Ok((authority_key(&zone.name, role, generation), prepare(plant, zone, role, generation, born)?))
 }
 
 /// The authority that signs for this zone and role today.

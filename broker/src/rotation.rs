@@ -127,7 +127,7 @@ pub(crate) async fn born(
     let now = plant.now();
     let (txn, published) = trust::raised(plant, txn, now).await?;
     let born = Born { state, published, now };
-    let made = next_generation(plant, &zone.name, role, zone.name_constraint, born).await;
+    let made = next_generation(plant, zone, role, born).await;
     let (key, authority) = made.map_err(Refusal::internal)?;
     Ok(txn.absent(key.clone()).put(key, stored(&authority)?))
 }

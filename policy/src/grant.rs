@@ -3,6 +3,9 @@
 //! What this module does not promise: that the revisions still hold. The transaction that issues
 //! compares them all.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -72,6 +75,8 @@ pub struct Subject<'a> {
     pub zone: &'a Zone,
     /// The side of connections that the certificate is for.
     pub role: Role,
+    /// The device's addresses in the zone, as far as the authority that signs may name them.
+    pub addresses: &'a BTreeSet<IpAddr>,
 }
 
 /// Leave to issue one certificate. Only [`IssuanceGrant::new`] makes one.
@@ -83,6 +88,7 @@ pub struct IssuanceGrant {
     spki_der: Vec<u8>,
     spki_digest: Digest,
     validity: Validity,
+    addresses: BTreeSet<IpAddr>,
     revisions: Vec<Revision>,
 }
 
@@ -154,6 +160,7 @@ impl IssuanceGrant {
             spki_digest: Digest::of(&spki_der),
             spki_der,
             validity: Validity { not_before: now.minus(backdate), not_after },
+            addresses: subject.addresses.iter().copied().filter(|one| subject.zone.admits(*one)).collect(),
             revisions,
         })
     }
@@ -194,6 +201,12 @@ impl IssuanceGrant {
         self.validity
     }
 
+    /// The IP addresses that the certificate names; all are in subnets of the zone.
+    #[must_use]
+    pub const fn addresses(&self) -> &BTreeSet<IpAddr> {
+        &self.addresses
+    }
+
     /// What the decision rests on.
     #[must_use]
     pub fn revisions(&self) -> &[Revision] {
@@ -212,7 +225,14 @@ mod tests {
         let plant = "plant.example".parse().unwrap();
         let device = "press-7".parse().unwrap();
         let zone = Zone::new(zone.parse().unwrap());
-        let subject = Subject { plant: &plant, device: &device, zone: &zone, role: Role::Caller };
+        let addresses = BTreeSet::new();
+        let subject = Subject {
+            plant: &plant,
+            device: &device,
+            zone: &zone,
+            role: Role::Caller,
+            addresses: &addresses,
+        };
         let revision = Revision { record: "zone/cell-3".to_owned(), revision: 4 };
         let trusted = Trusted::for_tests("cell-3".parse().unwrap(), None);
         IssuanceGrant::of_key(&trusted, vec![1, 2, 3], &subject, NOW, backdate, vec![revision; revisions])
@@ -233,7 +253,14 @@ mod tests {
         let plant = "plant.example".parse().unwrap();
         let device = "press-7".parse().unwrap();
         let zone = Zone::new("cell-3".parse().unwrap());
-        let subject = Subject { plant: &plant, device: &device, zone: &zone, role: Role::Caller };
+        let addresses = BTreeSet::new();
+        let subject = Subject {
+            plant: &plant,
+            device: &device,
+            zone: &zone,
+            role: Role::Caller,
+            addresses: &addresses,
+        };
         let not_after = |until| {
             let revision = Revision { record: "zone/cell-3".to_owned(), revision: 4 };
             let trusted = Trusted::for_tests("cell-3".parse().unwrap(), Some(until));
@@ -255,7 +282,8 @@ mod tests {
         let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
         let key = SoftwareKey::verify(csr.der(), &Digest::of(csr.der()).0).unwrap();
         let (plant, device) = ("plant.example".parse().unwrap(), "press-7".parse().unwrap());
-        let subject = Subject { plant: &plant, device: &device, zone, role };
+        let addresses = BTreeSet::from(["10.1.3.7".parse().unwrap(), "10.9.9.9".parse().unwrap()]);
+        let subject = Subject { plant: &plant, device: &device, zone, role, addresses: &addresses };
         let revisions = vec![Revision { record: "zone/cell-3".to_owned(), revision: 4 }];
         let trusted = Trusted::for_tests("cell-3".parse().unwrap(), None);
         IssuanceGrant::for_software_key(&trusted, &key, &subject, device_end, NOW, 60, revisions)
@@ -278,6 +306,19 @@ mod tests {
         assert_eq!(software(&zone, Role::Listener, late).unwrap().validity().not_after, longest);
         zone.name = "cell-4".parse().unwrap();
         assert!(matches!(software(&zone, Role::Listener, soon), Err(GrantError::OtherZone { .. })));
+    }
+
+    #[test]
+    fn only_addresses_in_subnets_of_the_zone_are_granted() {
+        let mut zone = Zone::new("cell-3".parse().unwrap());
+        zone.software_keys = SoftwareKeys::Allow;
+        let granted = |zone: &Zone| {
+            let grant = software(zone, Role::Listener, NOW.plus(600)).unwrap();
+            grant.addresses().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(granted(&zone).is_empty(), "a zone without subnets");
+        zone.subnets = ["10.1.3.0/24".parse().unwrap()].into();
+        assert_eq!(granted(&zone), ["10.1.3.7"]);
     }
 
     #[test]

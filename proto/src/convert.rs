@@ -12,6 +12,7 @@ use policy::id::{NameError, ProductName, ServiceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::function::UnknownFunction;
 use policy::zone::model::TimingError;
+use policy::zone::subnet::{ParseSubnetError, Subnet};
 use policy::zone::{
     Conduit, IntraZone, NameConstraint, Schedule, ScheduleError, SoftwareKeys, Timing, Way, Zone,
 };
@@ -30,6 +31,9 @@ pub enum ConvertError {
     /// Not the hours of a week.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// Not a subnet.
+    #[error(transparent)]
+    Subnet(#[from] ParseSubnetError),
     /// Not a function of a zone.
     #[error(transparent)]
     Function(#[from] UnknownFunction),
@@ -140,6 +144,7 @@ pub fn zone_to_wire(zone: &Zone) -> v1::Zone {
         }
         .to_owned(),
         two_person: zone.two_person,
+        subnets: zone.subnets.iter().map(ToString::to_string).collect(),
         function: zone.function.map(|function| function.name().to_owned()).unwrap_or_default(),
     }
 }
@@ -178,6 +183,7 @@ pub fn zone_from_wire(sent: &v1::Zone) -> Result<Zone, ConvertError> {
     zone.products = products(&sent.products)?;
     zone.token_admits = sent.token_admits;
     zone.two_person = sent.two_person;
+    zone.subnets = subnets(&sent.subnets)?;
     zone.function = match sent.function.as_str() {
         "" => None,
         function => Some(function.parse()?),
@@ -196,6 +202,11 @@ fn timing_from_wire(sent: &v1::ZoneTiming) -> Result<Timing, ConvertError> {
     let reattest = or(sent.reattest_every_seconds, default.reattest_every());
     let outlive = or(sent.outlive_broker_seconds, default.outlive_broker());
     Ok(Timing::new(reattest, outlive, silent)?)
+}
+
+/// Subnets as they are written.
+pub fn subnets(sent: &[String]) -> Result<BTreeSet<Subnet>, ConvertError> {
+    sent.iter().map(|subnet| Ok(subnet.parse()?)).collect()
 }
 
 fn products(sent: &[String]) -> Result<BTreeSet<ProductName>, ConvertError> {
@@ -264,6 +275,7 @@ mod tests {
         zone.intra_zone = IntraZone::Allow;
         zone.software_keys = SoftwareKeys::Allow;
         zone.two_person = true;
+        zone.subnets = ["10.1.3.0/24".parse().unwrap()].into();
         zone.function = Some(policy::zone::Function::Safety);
         zone.timing = Timing::new(60, 3600, None).unwrap();
         assert_eq!(zone_from_wire(&zone_to_wire(&zone)), Ok(zone));

@@ -23,6 +23,7 @@ fn generate(out: &Path) {
         "authority",
         "audit",
         "backup",
+        "calendar",
         "change",
         "exposure",
         "administrator",

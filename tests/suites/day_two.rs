@@ -116,3 +116,59 @@ fn a_replaced_tpm_is_barred_and_the_name_goes_on_with_the_other() {
     let shown = world.admin("device show press-1");
     assert_eq!((&shown["ek_digest"], &shown["state"]), (&ek.into(), &"trusted".into()));
 }
+
+#[test]
+fn a_peer_that_knows_only_an_address_verifies_it_and_no_other() {
+    let Some((world, [mut press])) = World::with_devices(["press-1"]) else { return };
+    world.admin(&format!("zone create press {LEAST} --intra-zone allow --outlive-broker 8h"));
+    world.register(&press, "press");
+    press.offer("opcua");
+    boot(&mut press);
+    let add = ["device", "address", "add", "press-1", "10.1.3.7"];
+    let told = world.tool(&add).refused(3);
+    assert!(told.contains("10.1.3.7 is in no subnet of zone press"), "{told}");
+
+    // The authorities of before permit no address: the next generation does, and signs by itself.
+    world.admin("zone set press --subnet 10.1.3.0/24");
+    world.tool(&add).done();
+    let (leaf, trust) =
+        (press.delivered("press", "listener.pem"), press.delivered("press", "services/opcua/outbound.pem"));
+    let (leaf, trust) = (leaf.to_str().expect("a path"), trust.to_str().expect("a path"));
+    let verify = |address: &str| {
+        let args = [
+            "verify",
+            "-purpose",
+            "sslserver",
+            "-x509_strict",
+            "-CAfile",
+            trust,
+            "-verify_ip",
+            address,
+            leaf,
+        ];
+        let output = std::process::Command::new("openssl").args(args).output().expect("openssl starts");
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    };
+    until("its certificate names the address", || verify("10.1.3.7"));
+    let other = verify("10.1.3.8").expect_err("it is not its address");
+    assert!(other.contains("IP address mismatch"), "{other}");
+    let shown = world.admin("device show press-1")["addresses"].clone();
+    assert_eq!(shown, serde_json::json!([{ "zone": "press", "address": "10.1.3.7" }]));
+    let dates = world.admin("calendar")["entries"].clone();
+    let kinds: Vec<&str> =
+        dates.as_array().expect("dates").iter().filter_map(|one| one["kind"].as_str()).collect();
+    for kind in ["broker", "administrator", "authority"] {
+        assert!(kinds.contains(&kind), "{kind} in {kinds:?}");
+    }
+
+    let done = world.admin("device address remove press-1 10.1.3.7");
+    assert!(done["revoked"].as_u64() >= Some(1), "{done:#}");
+    until("it has another certificate, without the address", || match verify("10.1.3.7") {
+        Err(told) if told.contains("IP address mismatch") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    press.until_state("trusted");
+}

@@ -16,6 +16,7 @@ use policy::time::UnixTime;
 use super::{Content, Delivery, PUBLIC};
 use crate::role::Seat;
 use crate::state::State;
+use crate::trust::{Authority, Place};
 use crate::tss2_key::{self, WriteKeyError};
 
 /// Keys are for the owner and the group of the software that serves TLS.
@@ -59,12 +60,10 @@ impl Delivery {
             delivery.add(stem.with_extension("key"), key, KEY);
         }
         for (file, authorities) in trust.files(now).filter(|(file, _)| state.zones.contains(&file.zone)) {
-            let service = Path::new(file.zone.as_str()).join("services").join(file.service.as_str());
-            let stem = service.join(file.direction.name());
-            let certificates = authorities.iter().map(|authority| authority.certificate.as_slice());
-            let crls = authorities.iter().map(|authority| authority.crl.as_slice());
-            delivery.add(stem.with_extension("pem"), armour("CERTIFICATE", certificates), PUBLIC);
-            delivery.add(stem.with_extension("crl"), armour("X509 CRL", crls), PUBLIC);
+            delivery.trust_file(&file.place(), &authorities);
+        }
+        for place in state.closed.iter().filter(|place| state.zones.contains(&place.zone)) {
+            delivery.trust_file(place, &[trust.nobody()]);
         }
         for (seat, held) in &state.software_keys {
             let service = Path::new(seat.zone.as_str()).join("services").join(seat.service.as_str());
@@ -73,6 +72,15 @@ impl Delivery {
             delivery.add(service.join("server.key"), held.key().to_pem(), SOFTWARE_KEY);
         }
         Ok(Some(delivery))
+    }
+
+    fn trust_file(&mut self, place: &Place, authorities: &[&Authority]) {
+        let service = Path::new(place.zone.as_str()).join("services").join(place.service.as_str());
+        let stem = service.join(place.direction.name());
+        let certificates = authorities.iter().map(|authority| authority.certificate.as_slice());
+        let crls = authorities.iter().map(|authority| authority.crl.as_slice());
+        self.add(stem.with_extension("pem"), armour("CERTIFICATE", certificates), PUBLIC);
+        self.add(stem.with_extension("crl"), armour("X509 CRL", crls), PUBLIC);
     }
 
     pub(crate) fn add(&mut self, path: PathBuf, text: String, mode: u32) {
@@ -92,6 +100,7 @@ mod tests {
 
     use super::*;
     use crate::state::tests::{identity_key, software_key, trusted};
+    use crate::trust::Direction;
     use crate::trust::tests::{NOW, Plant};
 
     fn text<'a>(delivery: &'a Delivery, file: &str) -> &'a str {
@@ -155,6 +164,21 @@ mod tests {
         let mut state = trusted(&Plant::new());
         state.svids.clear();
         assert_eq!(Delivery::compose(&state, NOW).unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_whose_conduit_is_gone_stays_and_believes_nobody() {
+        let mut state = trusted(&Plant::new());
+        let place = Place {
+            zone: "press".parse().unwrap(),
+            service: "historian".parse().unwrap(),
+            direction: Direction::Outbound,
+        };
+        state.closed.insert(place);
+        let delivery = Delivery::compose(&state, NOW).unwrap().unwrap();
+        let nobody = pem::parse(text(&delivery, "press/services/historian/outbound.pem")).unwrap();
+        assert_eq!(nobody.contents(), state.trust.as_ref().unwrap().nobody().certificate);
+        assert!(delivery.files.contains_key(Path::new("press/services/historian/outbound.crl")));
     }
 
     #[test]

@@ -29,6 +29,9 @@ use crate::wanted::Wanted;
 /// Most refused software keys that are kept: one for each of them in each zone.
 const MAX_REFUSED_KEYS: usize = MAX_ZONES * policy::budget::MAX_SOFTWARE_KEYS;
 
+/// Most serials of certificates to be replaced that are kept: a few of each role in each zone.
+const MAX_STALE: usize = MAX_ZONES * 8;
+
 /// An answer is not adopted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AdoptError {
@@ -105,6 +108,7 @@ impl Attester {
             let holds = |svid: &HeldSvid| {
                 now <= svid.not_after() && issued.valid_serials.iter().any(|serial| serial == svid.serial())
             };
+            state.stale = issued.stale_serials.iter().take(MAX_STALE).cloned().collect();
             state.keep_zones(zones);
             // Software keeps them until there are others: between the two it would have nothing.
             state.void =
@@ -116,7 +120,9 @@ impl Attester {
             state.keep_software_keys(&self.config.services);
             state.last_attestation = Some(now);
             state.refusal = None;
-            take_trust(state, trust);
+            if let Some(trust) = trust {
+                state.take_trust(trust);
+            }
             learn_time(state, clock);
         })?;
         match &issued.wanted {
@@ -244,7 +250,7 @@ impl Attester {
         let trust = TrustSet::verify(signed, &expected, self.now())?;
         let own = self.clock.own();
         self.keeper.update(|state| {
-            take_trust(state, Some(trust));
+            state.take_trust(trust);
             learn_time(state, own);
         })?;
         Ok(self.deliver()?)
@@ -354,14 +360,6 @@ fn refused_keys(refused: Vec<v1::RefusedKey>) -> Vec<RefusedKey> {
     kept
 }
 
-fn take_trust(state: &mut State, trust: Option<TrustSet>) {
-    if let Some(trust) = trust {
-        state.trust_sequence = trust.sequence();
-        state.issuing_number = trust.issuing_number();
-        state.trust = Some(trust);
-    }
-}
-
 /// Seconds that a set clock follows the plant's: a broker whose clock ran ahead once must not carry devices
 /// into a time in which its next certificates have ended.
 const MOST_AHEAD: u64 = 86_400;
@@ -398,7 +396,7 @@ fn issued_outcome(state: &State, now: UnixTime) -> Outcome {
     Outcome::Issued {
         reattest_every: reattest_every.unwrap_or(DEFAULT_REATTEST_EVERY),
         lifetime: Duration::from_secs(state.first_end().map_or(0, |end| end.since(now))),
-        incomplete: state.lacks_certificates(),
+        incomplete: state.lacks_certificates() || state.holds_stale(),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proto::v1::{Denial, DenialReason};
@@ -100,8 +101,6 @@ struct Driver {
     credentials: latest::Sender<Option<Credentials>>,
     timer: Option<Instant>,
     in_flight: Option<InFlight>,
-    /// A conduit opened or closed, and software could not be shown it.
-    edge_missed: bool,
     /// Another release may be wanted.
     wanted: Arc<Notify>,
 }
@@ -117,16 +116,7 @@ impl Driver {
         let (credentials, _) = latest::channel(None);
         let (machine, reporter) = (Machine::new(memory), Reporter::new(now));
         let wanted = Arc::new(Notify::new());
-        Self {
-            attester,
-            machine,
-            reporter,
-            credentials,
-            timer: None,
-            in_flight: None,
-            edge_missed: false,
-            wanted,
-        }
+        Self { attester, machine, reporter, credentials, timer: None, in_flight: None, wanted }
     }
 
     /// A delivery that a power cut interrupted is completed before anything is asked.
@@ -293,14 +283,14 @@ impl Driver {
         let now = self.attester.now();
         let edge = self.attester.keeper.read(|state: &State| state.trust.as_ref()?.next_edge(now));
         let edge = edge.map(|edge| Duration::from_secs(edge.since(now)));
-        let again = self.edge_missed.then_some(LOOK_AT_CLOCK);
+        // What software could not be shown is shown as soon as it can be, broker or not.
+        let again = (!self.attester.delivered.load(Ordering::Relaxed)).then_some(LOOK_AT_CLOCK);
         Some(Instant::now() + LOOK_AT_CLOCK.min(edge.or(again)?))
     }
 
     /// Conduits open and close on time, broker or not.
     fn open_and_close(&mut self) {
         let delivered = self.attester.deliver();
-        self.edge_missed = delivered.is_err();
         if let Err(error) = delivered {
             tracing::error!(%error, "the edge of a conduit's hours is not delivered");
             self.reporter.problem = Some(error.to_string());

@@ -195,7 +195,8 @@ impl Known {
             delivered: state.svids.values().filter(|_| has_all).map(|svid| svid.serial().to_vec()).collect(),
             device: state.device.clone(),
             zones: state.zones.clone(),
-            trust_sequence: state.trust.as_ref().map_or(0, TrustSet::sequence),
+            // What software does not have is not known here: an authority must not sign before its peers have it.
+            trust_sequence: state.trust.as_ref().filter(|_| has_all).map_or(0, TrustSet::sequence),
             held_serial: state.svids.values().next().map(HeldSvid::serial).unwrap_or_default().to_vec(),
         })
     }

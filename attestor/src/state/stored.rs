@@ -15,7 +15,7 @@ use crate::software_key::{HeldSoftwareKey, ServiceSeat, SoftwareKey};
 use crate::status::{Refusal, RefusedKey};
 use crate::svid::{Asked, HeldSvid};
 use crate::tpm::IdentityKeyBlob;
-use crate::trust::{Expected, Seen, TrustSet};
+use crate::trust::{Expected, Place, Seen, TrustSet};
 use crate::wanted::Wanted;
 
 const VERSION: u32 = 1;
@@ -35,6 +35,8 @@ struct Stored {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     refused_keys: Vec<RefusedKey>,
     trust: Option<Binary>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    closed: BTreeSet<Place>,
     trust_sequence: u64,
     #[serde(default)]
     issuing_number: u32,
@@ -122,6 +124,7 @@ pub(super) fn write(state: &State) -> Vec<u8> {
         software_keys: software_keys.collect(),
         refused_keys: state.refused_keys.clone(),
         trust: state.trust.as_ref().map(|trust| Binary(trust.to_bytes())),
+        closed: state.closed.clone(),
         trust_sequence: state.trust_sequence,
         issuing_number: state.issuing_number,
         clock_floor: state.clock_floor,
@@ -143,6 +146,7 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
         device: stored.device,
         zones: stored.zones,
         void: stored.void,
+        closed: stored.closed,
         trust_sequence: stored.trust_sequence,
         issuing_number: stored.issuing_number,
         clock_floor: stored.clock_floor,

@@ -7,7 +7,7 @@ use crate::role::Role;
 use crate::software_key::SoftwareKey;
 use crate::svid::Asked;
 use crate::trust::tests::{NOW, Plant, set};
-use crate::trust::{Expected, Seen};
+use crate::trust::{Direction, Expected, Seen};
 
 /// The blob of an identity key with the point of `key`; no TPM can load it.
 pub(crate) fn identity_key(key: &KeyPair) -> IdentityKeyBlob {
@@ -69,6 +69,7 @@ pub(crate) fn trusted(plant: &Plant) -> State {
 fn saved(dir: &Path, plant: &Plant) -> State {
     let mut state = trusted(plant);
     state.software_keys.extend([software_key(plant)]);
+    state.closed = state.trust.iter().flat_map(TrustSet::places).collect();
     state.void.extend(state.svids.keys().next().cloned());
     let keeper = Keeper::load(dir, &plant.domain, &plant.root).unwrap();
     keeper.update(|held| *held = state.clone()).unwrap();
@@ -213,4 +214,29 @@ fn a_state_file_of_before_software_keys_is_read() {
     std::fs::write(dir.path().join(FILE), text).unwrap();
     let keeper = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap();
     assert_eq!(keeper.read(|read| read.svids.len()), 2);
+}
+
+#[test]
+fn a_trust_file_that_is_named_no_more_stays_until_it_is_named_again() {
+    let plant = Plant::new();
+    let mut state = trusted(&plant);
+    let device: DeviceName = "press-1".parse().unwrap();
+    let expected =
+        Expected { root: &plant.root, plant: &plant.domain, device: &device, seen: Seen::default() };
+    let take = |state: &mut State, files: Vec<proto::v1::TrustFile>| {
+        let signed = plant.sign(&proto::v1::TrustSet { files, ..set() });
+        state.take_trust(TrustSet::verify(signed, &expected, NOW).unwrap());
+    };
+    let mut files = set().files;
+    let outbound = files.split_off(1);
+    take(&mut state, files);
+    let closed: Vec<Direction> = state.closed.iter().map(|place| place.direction).collect();
+    assert_eq!(closed, [Direction::Outbound]);
+    take(&mut state, Vec::new());
+    assert_eq!(state.closed.len(), 2, "the first is not forgotten");
+    take(&mut state, outbound);
+    let closed: Vec<Direction> = state.closed.iter().map(|place| place.direction).collect();
+    assert_eq!(closed, [Direction::Inbound]);
+    state.keep_zones(vec!["cell".parse().unwrap()]);
+    assert!(state.closed.is_empty(), "a zone that the device left");
 }

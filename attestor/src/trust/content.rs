@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use policy::id::{NameError, ZoneName};
 use policy::time::UnixTime;
+use policy::zone::MAX_GENERATIONS;
+use policy::zone::model::{MAX_CONDUITS, MAX_ZONES as ZONES_OF_PLANT};
 use prost::Message;
 use proto::{convert, v1};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
@@ -13,10 +15,10 @@ use super::{Authority, Believed, Direction, Expected, Opening, TrustError, Trust
 use crate::config::MAX_ZONES;
 use crate::role::Role;
 
-/// Most authorities in a set: two for each of the zones a device could meet, twice while they rotate.
-const MAX_AUTHORITIES: usize = 1024;
-/// Most trust files: two for each service of each zone.
-const MAX_FILES: usize = 4096;
+/// Most authorities in a set: what a device that meets every zone of the largest plant believes.
+const MAX_AUTHORITIES: usize = 2 * ZONES_OF_PLANT * MAX_GENERATIONS;
+/// Most trust files: two for each conduit of the largest plant.
+const MAX_FILES: usize = 2 * MAX_CONDUITS;
 /// Longest JWK Set with keys of grants, in bytes: a key takes some 250.
 const MAX_GRANT_KEYS: usize = 8 * 1024;
 

@@ -16,6 +16,7 @@ use policy::time::UnixTime;
 use policy::zone::{self, Hours, Schedule, Way, Ways};
 use prost::Message;
 use proto::v1::SignedTrustSet;
+use serde::{Deserialize, Serialize};
 
 use crate::plant::PlantRoot;
 use crate::role::Role;
@@ -61,7 +62,8 @@ pub struct Authority {
 }
 
 /// Who may be at the other end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Others open connections to the service of this device.
     Inbound,
@@ -87,6 +89,18 @@ impl Direction {
             Self::Outbound => zone::Direction::Outbound,
         }
     }
+}
+
+/// Which trust file it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// The device's zone that the file is for.
+    pub zone: ZoneName,
+    /// The service.
+    pub service: ServiceName,
+    /// The direction.
+    pub direction: Direction,
 }
 
 /// The authorities that one direction of one service believes.
@@ -121,6 +135,12 @@ impl Opening {
 }
 
 impl TrustFile {
+    /// Which file it is.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place { zone: self.zone.clone(), service: self.service.clone(), direction: self.direction }
+    }
+
     /// The authorities that it believes at `now`.
     fn believed(&self, now: UnixTime) -> impl Iterator<Item = usize> {
         let open = self.openings.iter().filter(move |opening| opening.hours().is_open(now));
@@ -314,6 +334,17 @@ impl TrustSet {
     pub fn next_edge(&self, now: UnixTime) -> Option<UnixTime> {
         let openings = self.files.iter().flat_map(|file| &file.openings);
         openings.filter_map(|opening| opening.hours().next_edge(now)).min()
+    }
+
+    /// Which trust files there are.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        self.files.iter().map(TrustFile::place)
+    }
+
+    /// The authority that nobody holds the key of.
+    #[must_use]
+    pub const fn nobody(&self) -> &Authority {
+        &self.nobody
     }
 
     /// The zones of this device that have a trust file for `service`.

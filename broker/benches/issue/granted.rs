@@ -54,8 +54,9 @@ impl Granted {
         let key = AuthorityKey::generate().unwrap();
         let (domain, serial) = (plant.trust_domain(&zone.name), Serial::from_random([7; 16]));
         let constraint = NameConstraint::Critical;
-        let params =
-            profile::zone_authority(&domain, Role::Listener, 1, constraint, validity, serial).unwrap();
+        let subnets = std::collections::BTreeSet::new();
+        let confined = profile::Confined { constraint, subnets: &subnets };
+        let params = profile::zone_authority(&domain, Role::Listener, 1, confined, validity, serial).unwrap();
         let issuer = Issuer::new(key.self_signed(&params).unwrap(), validity.not_after, key).unwrap();
         Self {
             trusted: trusted(),
@@ -84,8 +85,14 @@ impl Granted {
     /// The certificate.
     pub(crate) fn issue(&self) -> usize {
         let key = self.checked();
-        let subject =
-            Subject { plant: &self.plant, device: &self.device, zone: &self.zone, role: Role::Listener };
+        let addresses = &std::collections::BTreeSet::new();
+        let subject = Subject {
+            plant: &self.plant,
+            device: &self.device,
+            zone: &self.zone,
+            role: Role::Listener,
+            addresses,
+        };
         let revisions = vec![Revision { record: "zone/cell-3".to_owned(), revision: 7 }];
         let end = NOW.plus(12 * 3600);
         let grant = IssuanceGrant::for_software_key(&self.trusted, &key, &subject, end, NOW, 300, revisions);

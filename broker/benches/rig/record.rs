@@ -31,6 +31,7 @@ pub(crate) fn device(name: &DeviceName, zone: &ZoneName, ek: Digest, now: UnixTi
         clock_excused: false,
         clear_expected: None,
         leaving: None,
+        addresses: std::collections::BTreeMap::new(),
         trust_sequence: 0,
     }
 }
@@ -91,6 +92,7 @@ pub(crate) fn certificates(spki: Digest, serial: &str, now: UnixTime) -> HeldCer
         spki,
         validity,
         service: None,
+        addresses: std::collections::BTreeSet::new(),
     };
     HeldCertificates { certificates: vec![certificate(Role::Caller), certificate(Role::Listener)] }
 }

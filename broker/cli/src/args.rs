@@ -6,8 +6,8 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    admin, appraise, audit, authority, backup, change, completion, conduit, context, device, exposure,
-    golden, inspect, man, overriding, sbom, status, token, zone,
+    admin, appraise, audit, authority, backup, calendar, change, completion, conduit, context, device,
+    exposure, golden, inspect, man, overriding, sbom, status, token, zone,
 };
 use crate::exit;
 
@@ -60,6 +60,8 @@ pub(crate) enum Format {
     Json,
     /// The same document as JSON.
     Yaml,
+    /// For calendar programs (RFC 5545): of `calendar` alone.
+    Ics,
 }
 
 /// Nouns, each with its verbs.
@@ -98,6 +100,8 @@ pub(crate) enum Command {
     /// Changes that wait for a second person: list, approve, reject
     #[command(subcommand)]
     Change(change::ChangeCommand),
+    /// Everything that ends, and what begins by the clock
+    Calendar(calendar::CalendarArgs),
     /// What was done, decided and refused
     #[command(subcommand)]
     Audit(audit::AuditCommand),

@@ -67,6 +67,8 @@ pub enum Act {
     ReplaceDevice,
     /// Takes a device out of service.
     RetireDevice,
+    /// IP addresses in a device's certificates.
+    ChangeAddresses,
     /// A TPM is to be cleared.
     ExpectClear,
     /// Accepts for a time what a device is refused for.
@@ -146,6 +148,7 @@ impl Act {
         Self::MoveDevice,
         Self::ReplaceDevice,
         Self::RetireDevice,
+        Self::ChangeAddresses,
         Self::ExpectClear,
         Self::Override,
         Self::EndOverride,
@@ -206,6 +209,7 @@ impl Act {
             | Self::MoveDevice
             | Self::ReplaceDevice
             | Self::RetireDevice
+            | Self::ChangeAddresses
             | Self::ExpectClear
             | Self::Override
             | Self::EndOverride
@@ -279,6 +283,7 @@ impl Act {
             | Self::MoveDevice
             | Self::ReplaceDevice
             | Self::RetireDevice
+            | Self::ChangeAddresses
             | Self::ExpectClear
             | Self::CreateToken
             | Self::CreateZone
@@ -333,6 +338,7 @@ impl Act {
             Self::MoveDevice => "device.move",
             Self::ReplaceDevice => "device.replace",
             Self::RetireDevice => "device.retire",
+            Self::ChangeAddresses => "device.address",
             Self::ExpectClear => "device.expect-clear",
             Self::Override => "device.override",
             Self::EndOverride => "device.end-override",

@@ -166,6 +166,12 @@ fn fits_devices(after: &Segmentation, before: &Segmentation, members: &[Member])
                 zone.name
             )));
         }
+        if old.subnets != zone.subnets {
+            return Err(Refusal::Conflict(format!(
+                "the subnets of zone {} stand in its authorities; change them with `touchstone zone set`, and leave them as they are in the file",
+                zone.name
+            )));
+        }
         if old.name_constraint != zone.name_constraint {
             return Err(Refusal::Conflict(format!(
                 "the name constraint of zone {} stands in its authorities and changes with the next generation only; leave it as it is",
@@ -344,7 +350,7 @@ async fn fresh(plant: &Plant, change: &Change<'_>, published: u64) -> Result<Vec
     for zone in change.difference.zones_made.iter().filter_map(|name| change.after.zone(name)) {
         all.push(New::Zone(zone.clone()));
         for role in [Role::Caller, Role::Listener] {
-            let made = next_generation(plant, &zone.name, role, zone.name_constraint, born).await;
+            let made = next_generation(plant, zone, role, born).await;
             let (key, authority) = made.map_err(Refusal::internal)?;
             all.push(New::Authority(key, Box::new(authority)));
         }

@@ -15,6 +15,7 @@ pub mod audit;
 pub mod authority;
 pub mod backup;
 mod bounds;
+pub mod calendar;
 mod change;
 pub mod conduit;
 pub mod device;

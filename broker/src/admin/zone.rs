@@ -3,12 +3,14 @@
 //! Every change of zones and conduits raises the trust head, so a change that raises it before it
 //! reads zones and conduits is committed only on exactly what it read.
 
+use std::collections::BTreeSet;
 use std::{iter, slice};
 
 use policy::appraisal::policy::Mode;
 use policy::id::ZoneName;
 use policy::time::UnixTime;
-use policy::zone::{Conduit, Role, Segmentation, SoftwareKeys, Zone};
+use policy::zone::subnet::MAX_SUBNETS;
+use policy::zone::{Conduit, Role, Segmentation, SoftwareKeys, Subnet, Zone};
 
 use super::Actor;
 use super::bounds::{MAX_REASON, printable};
@@ -23,8 +25,8 @@ use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::zone::{
-    AUTHORITY, AuthorityRecord, AuthorityState, Reappraisal, RevokedCertificate, reappraisal_key,
-    revoked_prefix, zone_key,
+    AUTHORITY, AuthorityRecord, AuthorityState, Reappraisal, RevokedCertificate, authority_prefix,
+    reappraisal_key, revoked_prefix, zone_key,
 };
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
@@ -64,7 +66,7 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
     let mut txn = txn.absent(zone_key(&zone.name)).put(zone_key(&zone.name), stored(zone)?);
     let born = Born { state: AuthorityState::Active, published, now };
     for role in [Role::Caller, Role::Listener] {
-        let made = authority::next_generation(plant, &zone.name, role, zone.name_constraint, born).await;
+        let made = authority::next_generation(plant, zone, role, born).await;
         let (key, authority) = made.map_err(Refusal::internal)?;
         txn = txn.absent(key.clone()).put(key, stored(&authority)?);
     }
@@ -85,6 +87,8 @@ pub struct Settings {
     pub two_person: Option<bool>,
     /// Whether it refuses what is not golden or only records it.
     pub mode: Option<Mode>,
+    /// The subnets that it has instead; its authorities are followed by others for that.
+    pub subnets: Option<BTreeSet<Subnet>>,
     /// Lets its conduits into enforcing zones stay when it observes.
     pub accept_observed: bool,
     /// Why, for the audit chain.
@@ -147,6 +151,7 @@ async fn change(
     let mut zone = record.clone();
     zone.two_person = settings.two_person.unwrap_or(record.two_person);
     zone.mode = settings.mode.unwrap_or(record.mode);
+    zone.subnets = settings.subnets.clone().unwrap_or_else(|| record.subnets.clone());
     if zone == record {
         return Ok(Draft::nothing(record));
     }
@@ -162,6 +167,11 @@ async fn change(
             Mode::Enforce => "enforces from now on".to_owned(),
             Mode::Observe => "only observes from now on".to_owned(),
         });
+    }
+    if zone.subnets != record.subnets {
+        txn = confine(plant, txn, &zone).await?;
+        let listed: Vec<String> = zone.subnets.iter().map(ToString::to_string).collect();
+        told.push(format!("its subnets are now: {}", listed.join(", ")));
     }
     if zone.two_person != record.two_person {
         let people = if zone.two_person {
@@ -208,6 +218,33 @@ async fn change_mode(
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
     let head = GoldenHead { n: golden.n.saturating_add(1) };
     Ok(txn.unchanged(GOLDEN, golden.version).put(GOLDEN, stored(&head)?))
+}
+
+/// The subnets stand in the authorities' certificates: the next generation of both is prepared, and signs once all that
+/// meet it know it.
+async fn confine(plant: &Plant, txn: Txn, zone: &Zone) -> Result<Txn, Refusal> {
+    if zone.subnets.len() > MAX_SUBNETS {
+        return Err(Refusal::malformed(format!(
+            "{} subnets; a zone has at most {MAX_SUBNETS}",
+            zone.subnets.len()
+        )));
+    }
+    let (mut txn, published) = trust::raised(plant, txn, plant.now()).await?;
+    let born = Born { state: AuthorityState::Prepared, published, now: plant.now() };
+    for role in [Role::Caller, Role::Listener] {
+        let line: Vec<Held<AuthorityRecord>> =
+            list(plant.store.as_ref(), &authority_prefix(&zone.name, role)).await?;
+        if line.iter().any(|held| held.record.state == AuthorityState::Prepared) {
+            return Err(Refusal::Conflict(format!(
+                "the next authorities of zone {} are prepared already, with the subnets of before; once they sign (`touchstone authority list`), set them again",
+                zone.name
+            )));
+        }
+        let made = authority::next_generation(plant, zone, role, born).await;
+        let (key, authority) = made.map_err(Refusal::internal)?;
+        txn = txn.absent(key.clone()).put(key, stored(&authority)?);
+    }
+    Ok(txn)
 }
 
 /// Lets whoever holds certificates in `zone` be judged by its new rules: one who is away does not prove itself again.

@@ -155,7 +155,7 @@ impl Issuer {
         // A leaf must not outlive its authority: verifiers would refuse it earlier than it says.
         let not_after = validity.not_after.min(self.not_after);
         let validity = Validity { not_after, ..validity };
-        let params = profile::leaf(grant.spiffe_id(), grant.role(), validity, serial)?;
+        let params = profile::leaf(grant.spiffe_id(), grant.role(), grant.addresses(), validity, serial)?;
         let der = self.sign_certificate(&params, grant.spki_der())?;
         Ok(IssuedCertificate { der, validity })
     }

@@ -3,11 +3,14 @@
 //! Everything is set here and nothing comes from a CSR: names, validity and usages are the broker's
 //! own, so a request cannot widen what it gets.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use policy::audit::seal::AUDIT_EKU;
 use policy::id::{PlantDomain, SpiffeId, TrustDomain, common_name};
 use policy::issuing::issuing_name;
 use policy::time::{UnixTime, Validity};
-use policy::zone::{NameConstraint, Role};
+use policy::zone::{NameConstraint, Role, Subnet};
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     IsCa, KeyUsagePurpose, SanType, SerialNumber,
@@ -114,13 +117,22 @@ pub fn issuing(
     Ok(params)
 }
 
+/// What an authority of a zone is confined to besides the zone's DNS names.
+#[derive(Debug, Clone, Copy)]
+pub struct Confined<'a> {
+    /// How it says so.
+    pub constraint: NameConstraint,
+    /// The addresses that it may name.
+    pub subnets: &'a BTreeSet<Subnet>,
+}
+
 /// An authority of a zone: self-signed, subject unique by trust domain, role and generation,
-/// constrained to the zone's DNS names.
+/// constrained to the zone's DNS names and subnets.
 pub fn zone_authority(
     domain: &TrustDomain,
     role: Role,
     generation: u32,
-    constraint: NameConstraint,
+    confined: Confined<'_>,
     validity: Validity,
     serial: Serial,
 ) -> Result<CertificateParams, CaError> {
@@ -131,9 +143,12 @@ pub fn zone_authority(
     // A distinguished name longer than 64 bytes is cut to its digest, like a leaf's.
     let name = common_name(&format!("{domain} {role} {generation}"));
     let mut params = authority(&name, validity, serial, BasicConstraints::Constrained(0))?;
-    match constraint {
-        NameConstraint::Critical => params.custom_extensions.push(name_constraints(domain, true)?),
-        NameConstraint::NonCritical => params.custom_extensions.push(name_constraints(domain, false)?),
+    let subnets = confined.subnets;
+    match confined.constraint {
+        NameConstraint::Critical => params.custom_extensions.push(name_constraints(domain, subnets, true)?),
+        NameConstraint::NonCritical => {
+            params.custom_extensions.push(name_constraints(domain, subnets, false)?);
+        }
         NameConstraint::Off => {}
     }
     Ok(params)
@@ -148,6 +163,7 @@ pub fn nobody(plant: &PlantDomain, validity: Validity, serial: Serial) -> Result
 pub fn leaf(
     id: &SpiffeId,
     role: Role,
+    addresses: &BTreeSet<IpAddr>,
     validity: Validity,
     serial: Serial,
 ) -> Result<CertificateParams, CaError> {
@@ -163,6 +179,7 @@ pub fn leaf(
         SanType::URI(id.to_string().try_into().map_err(CaError::Build)?),
         SanType::DnsName(dns.try_into().map_err(CaError::Build)?),
     ];
+    params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
     Ok(params)
 }
 
@@ -213,19 +230,34 @@ pub fn administrator_uri(plant: &PlantDomain, name: &str) -> String {
     format!("spiffe://control.{plant}/admin/{name}")
 }
 
-/// Permits the zone's DNS names and excludes every IP address: a DNS-only constraint would leave IP
-/// SANs free.
-fn name_constraints(domain: &TrustDomain, critical: bool) -> Result<CustomExtension, CaError> {
+/// Permits the zone's DNS names and subnets, and excludes every other IP address: a constraint that says nothing of
+/// addresses would leave them free.
+fn name_constraints(
+    domain: &TrustDomain,
+    subnets: &BTreeSet<Subnet>,
+    critical: bool,
+) -> Result<CustomExtension, CaError> {
     let subtree = |base| GeneralSubtree { base, minimum: 0, maximum: None };
+    let address = |octets: Vec<u8>| {
+        OctetString::new(octets)
+            .map(|octets| subtree(GeneralName::IpAddress(octets)))
+            .map_err(CaError::Encode)
+    };
     let dns = Ia5String::new(domain.as_str()).map_err(CaError::Encode)?;
-    let every_v4 = OctetString::new([0; 8]).map_err(CaError::Encode)?;
-    let every_v6 = OctetString::new([0; 32]).map_err(CaError::Encode)?;
+    let mut permitted = vec![subtree(GeneralName::DnsName(dns))];
+    for subnet in subnets {
+        permitted.push(address(subnet.octets())?);
+    }
+    // A family is excluded whole where none of it is permitted.
+    let mut excluded = Vec::new();
+    for (is_v4, every) in [(true, vec![0; 8]), (false, vec![0; 32])] {
+        if !subnets.iter().any(|subnet| subnet.is_v4() == is_v4) {
+            excluded.push(address(every)?);
+        }
+    }
     let constraints = NameConstraints {
-        permitted_subtrees: Some(vec![subtree(GeneralName::DnsName(dns))]),
-        excluded_subtrees: Some(vec![
-            subtree(GeneralName::IpAddress(every_v4)),
-            subtree(GeneralName::IpAddress(every_v6)),
-        ]),
+        permitted_subtrees: Some(permitted),
+        excluded_subtrees: (!excluded.is_empty()).then_some(excluded),
     };
     let der = constraints.to_der().map_err(CaError::Encode)?;
     let mut extension = CustomExtension::from_oid_content(NAME_CONSTRAINTS_OID, der);

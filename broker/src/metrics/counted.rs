@@ -329,7 +329,7 @@ impl Metrics {
     }
 
     /// When the certificate that the broker shows ends; none before it has one.
-    pub(super) fn server_ends(&self) -> Option<UnixTime> {
+    pub(crate) fn server_ends(&self) -> Option<UnixTime> {
         Some(UnixTime(self.server_ends.load(Ordering::Relaxed))).filter(|end| end.0 > 0)
     }
 }

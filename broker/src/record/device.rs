@@ -1,6 +1,7 @@
 //! Devices, their TPMs and certificates, tokens, and those that wait for an administrator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use policy::digest::Digest;
 use policy::evidence::endorsement::Manufacturer;
@@ -95,6 +96,9 @@ pub struct HeldCertificate {
     /// The service that has the key in software; none: the key is in the TPM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceName>,
+    /// IP addresses that it names.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 /// The certificates of one zone, or of one service's software keys in it, that were issued to a device and have not ended.
@@ -169,6 +173,9 @@ pub struct Device {
     /// The zone that it leaves for another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
+    /// IP addresses that its certificates may name, by zone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub addresses: BTreeMap<ZoneName, BTreeSet<IpAddr>>,
 }
 
 /// A move that is under way: the device is in both zones until it says that it delivered the certificates of the new one.

@@ -3,6 +3,7 @@
 //! Every record is versioned JSON of at most 4 KiB ([`crate::store::record`]); evidence, results and
 //! envelopes are blobs that records name by digest. Uniqueness is by key, never by scan.
 
+pub mod address;
 pub mod audit;
 mod binary;
 pub mod boot;

@@ -1,9 +1,12 @@
 //! Zones, conduits, authorities and what they revoked.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::time::UnixTime;
 pub use policy::zone::GenerationState as AuthorityState;
-use policy::zone::{Conduit, Generation, Role, Zone};
+use policy::zone::{Conduit, Generation, Role, Subnet, Zone};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -88,6 +91,9 @@ pub struct AuthorityRecord {
     /// Sequence of the first trust sets that it is in.
     #[serde(default)]
     pub published: u64,
+    /// Subnets whose addresses it may name in what it signs.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub subnets: BTreeSet<Subnet>,
 }
 
 impl AuthorityRecord {
@@ -102,6 +108,12 @@ impl AuthorityRecord {
             not_before: self.not_before.unwrap_or_else(|| self.not_after.minus(life)),
             not_after: self.not_after,
         }
+    }
+
+    /// Whether it may name `address` in what it signs.
+    #[must_use]
+    pub fn permits(&self, address: IpAddr) -> bool {
+        self.subnets.iter().any(|subnet| subnet.contains(address))
     }
 
     /// The authority in another state from `now` on.

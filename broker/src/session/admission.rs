@@ -235,6 +235,7 @@ async fn new_device(
         clock_excused: false,
         clear_expected: None,
         leaving: None,
+        addresses: std::collections::BTreeMap::new(),
     };
     let txn = own_ak(expect_tpm(txn, proven), proven)?
         .absent(device_key(&name))

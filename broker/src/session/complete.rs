@@ -19,7 +19,7 @@ use super::proof::{Proven, prove};
 use super::recorded::Results;
 use super::ruling::{Ruling, in_order, rule};
 use super::software::RefusedKey;
-use super::{Refusal, earlier, kept, software};
+use super::{Refusal, addressed, earlier, kept, software};
 use crate::audit::Event;
 use crate::golden::{self, Golden};
 use crate::metrics::{CertificateKind, Enrolled};
@@ -221,7 +221,8 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
         if !draft.departure.certifies(&ruling.zone.record.name) {
             continue;
         }
-        let grants = Grants { device: name, zone: &ruling.zone, trusted, revisions: &revisions };
+        let addresses = device.addresses.get(&ruling.zone.record.name).cloned().unwrap_or_default();
+        let grants = Grants { device: name, zone: &ruling.zone, trusted, revisions: &revisions, addresses };
         let (issued, next) = issue(plant, &grants, keys, txn, now).await?;
         svids.extend(issued);
         granted.push(grants);
@@ -400,6 +401,7 @@ async fn answer(plant: &Plant, draft: &Draft, earned: Earned) -> Result<v1::Comp
         valid_serials: valid_serials(plant, &device.name, draft.now).await?,
         refused_keys: earned.refused.iter().map(|key| refused_key(plant, key)).collect(),
         wanted: wanted(plant, &device.name).await?,
+        stale_serials: addressed::stale(plant, device, draft.now).await?,
     })))
 }
 

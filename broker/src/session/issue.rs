@@ -1,5 +1,7 @@
 //! Certificates from grants, and the records that go with them.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use policy::digest::Digest;
@@ -35,6 +37,8 @@ pub struct Grants<'a> {
     pub trusted: &'a Trusted,
     /// Records that the decision rests on besides zone and authority: compared in the transaction.
     pub revisions: &'a [Revision],
+    /// IP addresses that the device has in the zone.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 /// Issues a certificate for each of `keys` that is for this zone. The certificates are worth nothing
@@ -109,7 +113,8 @@ async fn issue_one(
     let signing = Signing::of(plant, grants, proven.role).await?;
     txn = claim_key(plant, txn, &proven.key.spki_digest(), &owner(grants, proven)).await?;
     let domain = plant.domain();
-    let subject = Subject { plant: &domain, device: grants.device, zone, role: proven.role };
+    let addresses = &signing.permitted(grants);
+    let subject = Subject { plant: &domain, device: grants.device, zone, role: proven.role, addresses };
     let (backdate, revisions) = (plant.config.backdate, signing.revisions(grants));
     let grant = IssuanceGrant::new(grants.trusted, &proven.key, &subject, now, backdate, revisions)
         .map_err(Refusal::internal)?;
@@ -144,6 +149,12 @@ impl Signing {
         revisions
     }
 
+    /// The addresses that the authority may name: peers refuse a certificate with any other.
+    pub(super) fn permitted(&self, grants: &Grants<'_>) -> BTreeSet<IpAddr> {
+        let all = grants.addresses.iter().copied();
+        all.filter(|address| self.authority.record.permits(*address)).collect()
+    }
+
     /// `txn`, if the authority is still the one that signs.
     pub(super) fn expected(&self, txn: Txn) -> Txn {
         txn.unchanged(self.authority.key.clone(), self.authority.version)
@@ -175,6 +186,7 @@ impl Signing {
             spki: grant.spki_digest(),
             validity: issued.validity,
             service,
+            addresses: grant.addresses().clone(),
         };
         Ok((svid, certificate))
     }
@@ -269,7 +281,7 @@ pub(crate) fn revoke_all(
 }
 
 /// Revokes a certificate of `device` in `zone`.
-pub(super) fn revoke_one(
+pub(crate) fn revoke_one(
     txn: Txn,
     device: &DeviceName,
     zone: &ZoneName,
@@ -302,6 +314,7 @@ mod tests {
             spki: Digest([0; 32]),
             validity: Validity { not_before: now.minus(*age), not_after: now.plus(3600) },
             service: None,
+            addresses: std::collections::BTreeSet::new(),
         };
         HeldCertificates { certificates: ages.iter().map(certificate).collect() }
     }

@@ -65,6 +65,7 @@ pub(super) async fn depart(
     let certified = [Role::Caller, Role::Listener].iter().all(|role| new.iter().any(|one| one.role == *role));
     if old.is_empty() || (certified && delivered(&new, &leaving.to, proven)) {
         device.zones.retain(|zone| *zone != leaving.from);
+        device.addresses.remove(&leaving.from);
         device.leaving = None;
         return Ok(Departure::Left(leaving.from));
     }

@@ -9,6 +9,7 @@
 //! Each step takes what only the step before it can make. What goes wrong is a [`Refusal`]; a refusal
 //! before [`proof`] ends changes nothing in the store.
 
+mod addressed;
 pub mod admission;
 pub mod begin;
 pub mod challenge;

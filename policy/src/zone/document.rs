@@ -37,6 +37,7 @@ use super::model::{
 };
 use super::schedule::Schedule;
 use super::span::Span;
+use super::subnet::Subnet;
 use crate::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use crate::appraisal::policy::Mode;
 use crate::id::{ProductName, ServiceName, ZoneName};
@@ -103,6 +104,8 @@ struct ZoneEntry {
     software_keys: SoftwareKeys,
     #[serde(default)]
     two_person: bool,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    subnets: BTreeSet<Subnet>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     least: Option<BTreeMap<Claim, Least>>,
 }
@@ -231,6 +234,7 @@ fn place(fault: &ZoneFault, places: &BTreeMap<String, usize>) -> usize {
         ZoneFault::DuplicateZone(zone)
         | ZoneFault::AsksNothing(zone)
         | ZoneFault::NoProducts(zone)
+        | ZoneFault::Subnets(zone, _)
         | ZoneFault::AcceptsContraindicated { zone, .. } => zone.as_str(),
         ZoneFault::UnknownZone { conduit, .. }
         | ZoneFault::SelfConduit(conduit)
@@ -271,6 +275,7 @@ fn zone(entry: ZoneEntry) -> Result<Zone, String> {
         name_constraint: entry.name_constraint,
         software_keys: entry.software_keys,
         two_person: entry.two_person,
+        subnets: entry.subnets,
     })
 }
 
@@ -325,6 +330,7 @@ fn zone_entry(zone: &Zone) -> ZoneEntry {
         name_constraint: zone.name_constraint,
         software_keys: zone.software_keys,
         two_person: zone.two_person,
+        subnets: zone.subnets.clone(),
         least: Some(zone.least.iter().map(|(claim, value)| (claim, worst(value))).collect()),
     }
 }

@@ -18,6 +18,7 @@ pub mod overriding;
 mod reachable;
 pub mod schedule;
 pub mod span;
+pub mod subnet;
 pub mod trust;
 pub mod ways;
 
@@ -32,5 +33,6 @@ pub use model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Z
 pub use moving::{Peers, peers};
 pub use overriding::{NamedMismatch, Override};
 pub use schedule::{Schedule, ScheduleError};
+pub use subnet::Subnet;
 pub use trust::{AuthorityRef, Believed, Direction, Placement, Role, TrustFile, compile};
 pub use ways::{Way, Ways};

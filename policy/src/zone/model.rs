@@ -5,11 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::conduit::Conduit;
 use super::function::Function;
+use super::subnet::{MAX_SUBNETS, Subnet};
 use crate::appraisal::claims::{Claim, ClaimValue, LeastClaims, Tier};
 use crate::appraisal::policy::{Mode, ZonePolicy};
 use crate::id::{ProductName, ServiceName, ZoneName};
@@ -211,6 +213,9 @@ pub struct Zone {
     /// Whether changes of it need two people.
     #[serde(default)]
     pub two_person: bool,
+    /// The IP addresses that its devices may have in their certificates; none: no address.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub subnets: BTreeSet<Subnet>,
 }
 
 impl Zone {
@@ -229,7 +234,14 @@ impl Zone {
             name_constraint: NameConstraint::Critical,
             software_keys: SoftwareKeys::Refuse,
             two_person: false,
+            subnets: BTreeSet::new(),
         }
+    }
+
+    /// Whether `address` may stand in certificates of its devices.
+    #[must_use]
+    pub fn admits(&self, address: IpAddr) -> bool {
+        self.subnets.iter().any(|subnet| subnet.contains(address))
     }
 
     /// What it asks of evidence.
@@ -276,6 +288,9 @@ pub enum ZoneFault {
     /// A zone that enforces what it can compare with nothing.
     #[error("zone {0} enforces what boots but names no product; name the products that may boot in it")]
     NoProducts(ZoneName),
+    /// More subnets than its authorities may name.
+    #[error("zone {0} has {1} subnets; name at most {MAX_SUBNETS}")]
+    Subnets(ZoneName, usize),
     /// A conduit from or to nowhere.
     #[error("conduit {conduit}: there is no zone {zone}; create it first")]
     UnknownZone {
@@ -398,6 +413,9 @@ fn report_zone(zone: &Zone, faults: &mut Vec<ZoneFault>) {
         if !matches!(value.tier(), Tier::Affirming | Tier::Warning) {
             faults.push(ZoneFault::AcceptsContraindicated { zone: zone.name.clone(), claim, value });
         }
+    }
+    if zone.subnets.len() > MAX_SUBNETS {
+        faults.push(ZoneFault::Subnets(zone.name.clone(), zone.subnets.len()));
     }
     if zone.mode == Mode::Observe {
         return;

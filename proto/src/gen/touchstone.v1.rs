@@ -673,6 +673,9 @@ pub struct Issued {
     /// The release that the device should run, where one is wanted of it; its own updater installs it.
     #[prost(message, optional, tag = "40")]
     pub wanted: ::core::option::Option<WantedRelease>,
+    /// Serials of certificates that hold and are to be replaced now, because others would name other addresses.
+    #[prost(bytes = "vec", repeated, tag = "80")]
+    pub stale_serials: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RefusedKey {
@@ -2251,6 +2254,9 @@ pub struct Device {
     pub last_seen: u64,
     #[prost(uint64, tag = "12")]
     pub attestation_counter: u64,
+    /// IP addresses that its certificates may name.
+    #[prost(message, repeated, tag = "81")]
+    pub addresses: ::prost::alloc::vec::Vec<DeviceAddress>,
     /// Left out of one that goes nowhere.
     #[prost(message, optional, tag = "80")]
     pub r#move: ::core::option::Option<DeviceMove>,
@@ -2714,6 +2720,38 @@ pub struct RetireDeviceRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RetireDeviceResponse {
     #[prost(uint32, tag = "1")]
+    pub revoked: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeviceAddress {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+}
+/// Admits IP addresses of a device, or admits them no more.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeAddressesRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// May be empty for a device that is in one zone.
+    #[prost(string, tag = "2")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "3")]
+    pub add: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "4")]
+    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeAddressesResponse {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Certificates that named an address which was removed.
+    #[prost(uint32, tag = "3")]
     pub revoked: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3473,6 +3511,9 @@ pub struct Zone {
     /// What it is for: control, safety, sensors, vendor, it; empty: not said.
     #[prost(string, tag = "40")]
     pub function: ::prost::alloc::string::String,
+    /// The IP addresses that its devices may have in certificates, in CIDR notation.
+    #[prost(string, repeated, tag = "80")]
+    pub subnets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateZoneRequest {
@@ -3532,6 +3573,14 @@ pub struct SetZoneRequest {
     /// What the caller saw of the zone; a zone that is another by then is refused with the difference.
     #[prost(message, optional, tag = "20")]
     pub seen: ::core::option::Option<Seen>,
+    /// Other subnets, which the next generation of its authorities is held to.
+    #[prost(message, optional, tag = "80")]
+    pub subnets: ::core::option::Option<Subnets>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Subnets {
+    #[prost(string, repeated, tag = "1")]
+    pub subnets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetZoneResponse {
@@ -4027,6 +4076,34 @@ pub struct RestoreResponse {
     /// What the restore cannot know.
     #[prost(string, repeated, tag = "4")]
     pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetCalendarRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetCalendarResponse {
+    #[prost(string, tag = "1")]
+    pub plant: ::prost::alloc::string::String,
+    /// By time, the first one first.
+    #[prost(message, repeated, tag = "2")]
+    pub entries: ::prost::alloc::vec::Vec<CalendarEntry>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CalendarEntry {
+    /// What kind of thing ends: authority, administrator, conduit, token, ...
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub subject: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub at: u64,
+    /// Of a window, when it closes again; 0: a moment.
+    #[prost(uint64, tag = "4")]
+    pub until: u64,
+    /// One sentence.
+    #[prost(string, tag = "5")]
+    pub text: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub next_command: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Change {
@@ -4926,6 +5003,30 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "GetStatus"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn get_calendar(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetCalendarRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetCalendarResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/GetCalendar",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "GetCalendar"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn list_devices(
             &mut self,
             request: impl tonic::IntoRequest<super::ListDevicesRequest>,
@@ -5164,6 +5265,30 @@ pub mod admin_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "RetireDevice"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn change_addresses(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChangeAddressesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangeAddressesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ChangeAddresses",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ChangeAddresses"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn expect_clear(
@@ -6653,6 +6778,13 @@ pub mod admin_server {
             tonic::Response<super::GetStatusResponse>,
             tonic::Status,
         >;
+        async fn get_calendar(
+            &self,
+            request: tonic::Request<super::GetCalendarRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetCalendarResponse>,
+            tonic::Status,
+        >;
         async fn list_devices(
             &self,
             request: tonic::Request<super::ListDevicesRequest>,
@@ -6721,6 +6853,13 @@ pub mod admin_server {
             request: tonic::Request<super::RetireDeviceRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RetireDeviceResponse>,
+            tonic::Status,
+        >;
+        async fn change_addresses(
+            &self,
+            request: tonic::Request<super::ChangeAddressesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangeAddressesResponse>,
             tonic::Status,
         >;
         async fn expect_clear(
@@ -7280,6 +7419,49 @@ pub mod admin_server {
                     };
                     Box::pin(fut)
                 }
+                "/touchstone.v1.Admin/GetCalendar" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetCalendarSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::GetCalendarRequest>
+                    for GetCalendarSvc<T> {
+                        type Response = super::GetCalendarResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetCalendarRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::get_calendar(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetCalendarSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/touchstone.v1.Admin/ListDevices" => {
                     #[allow(non_camel_case_types)]
                     struct ListDevicesSvc<T: Admin>(pub Arc<T>);
@@ -7709,6 +7891,51 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RetireDeviceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ChangeAddresses" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChangeAddressesSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ChangeAddressesRequest>
+                    for ChangeAddressesSvc<T> {
+                        type Response = super::ChangeAddressesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChangeAddressesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::change_addresses(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChangeAddressesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -5,6 +5,7 @@ pub(crate) mod appraise;
 pub(crate) mod audit;
 pub(crate) mod authority;
 pub(crate) mod backup;
+pub(crate) mod calendar;
 pub(crate) mod change;
 pub(crate) mod completion;
 pub(crate) mod conduit;
@@ -22,8 +23,9 @@ pub(crate) mod token;
 mod watch;
 pub(crate) mod zone;
 
-use crate::args::Command;
-use crate::failure::{Lack, Result};
+use crate::args::{Command, Format};
+use crate::exit::Exit;
+use crate::failure::{Failure, Lack, Result};
 use crate::output::{Report, Session};
 
 /// Runs one command. Where the broker has no such thing, the failure says which one may be meant; where it is older
@@ -37,6 +39,10 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Report> {
 }
 
 async fn answer(command: Command, session: &Session) -> Result<Report> {
+    if session.format() == Format::Ics && !matches!(command, Command::Calendar(_)) {
+        let what = "only `touchstone calendar` answers with a calendar".to_owned();
+        return Err(Failure::new(Exit::Usage, what).next("use -o table, json or yaml"));
+    }
     match command {
         Command::Status(args) => status::run(&args, session).await,
         Command::Device(command) => device::run(command, session).await,
@@ -50,6 +56,7 @@ async fn answer(command: Command, session: &Session) -> Result<Report> {
         Command::Authority(command) => authority::run(command, session).await,
         Command::Admin(command) => admin::run(command, session).await,
         Command::Change(command) => change::run(command, session).await,
+        Command::Calendar(args) => calendar::run(&args, session).await,
         Command::Audit(command) => audit::run(command, session).await,
         Command::Backup(args) => backup::backup(args, session).await,
         Command::Restore(args) => backup::restore(args, session).await,

@@ -67,6 +67,6 @@ fn possible(session: &Session) -> Result<()> {
             Err(Failure::new(Exit::Usage, "--watch writes one document a line, which YAML has not")
                 .next("say -o json"))
         }
-        Format::Table | Format::Json => Ok(()),
+        Format::Table | Format::Json | Format::Ics => Ok(()),
     }
 }

@@ -6,9 +6,10 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum};
 use policy::id::{ProductName, ZoneName};
-use policy::zone::Function;
+use policy::zone::{Function, Subnet};
 use proto::v1::{
-    CreateZoneRequest, GetZoneRequest, GetZoneResponse, ListZonesRequest, SetZoneRequest, Zone, ZoneTiming,
+    CreateZoneRequest, GetZoneRequest, GetZoneResponse, ListZonesRequest, SetZoneRequest, Subnets, Zone,
+    ZoneTiming,
 };
 use serde::Serialize;
 
@@ -107,6 +108,9 @@ pub(crate) struct CreateArgs {
     /// Changes of the zone need two people
     #[arg(long)]
     two_person: bool,
+    /// Subnet whose addresses its devices may have in certificates, for example 10.1.3.0/24; may repeat
+    #[arg(long = "subnet", value_name = "CIDR")]
+    subnets: Vec<Subnet>,
     /// The worst that is accepted for a claim, for example executables=affirming; may repeat
     #[arg(long = "least", value_name = "CLAIM=TIER")]
     least: Vec<Least>,
@@ -120,13 +124,21 @@ pub(crate) struct CreateArgs {
 Where two people are needed, a change waits until another administrator with role and reach for it approves it
 (touchstone change list). To quarantine a device never waits.
 Example:
-  touchstone zone set cell-3 --two-person on")]
+  touchstone zone set cell-3 --two-person on
+  touchstone zone set cell-3 --subnet 10.1.3.0/24")]
 pub(crate) struct SetArgs {
     /// Name of the zone
     name: ZoneName,
     /// Whether changes need two people; to turn it off needs two itself
-    #[arg(long, value_enum, value_name = "ON|OFF")]
-    two_person: Switch,
+    #[arg(long, value_enum, value_name = "ON|OFF", required_unless_present_any = ["subnets", "no_subnets"])]
+    two_person: Option<Switch>,
+    /// Subnet whose addresses its devices may have in certificates, in place of those it has; may repeat. The
+    /// zone's authorities are followed by others for that, which takes until all devices know them
+    #[arg(long = "subnet", value_name = "CIDR", conflicts_with = "no_subnets")]
+    subnets: Vec<Subnet>,
+    /// No addresses in certificates any more
+    #[arg(long)]
+    no_subnets: bool,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -234,6 +246,7 @@ impl From<CreateArgs> for Zone {
             least: args.least.into_iter().map(|least| (least.claim, least.tier)).collect(),
             software_keys: written(args.software_keys),
             two_person: args.two_person,
+            subnets: args.subnets.iter().map(ToString::to_string).collect(),
             function: args.function.map(|function| function.to_string()).unwrap_or_default(),
         }
     }
@@ -254,6 +267,7 @@ struct ZoneView {
     name_constraint: String,
     software_keys: String,
     two_person: bool,
+    subnets: Vec<String>,
     least: BTreeMap<String, String>,
 }
 
@@ -273,6 +287,7 @@ impl From<Zone> for ZoneView {
             name_constraint: zone.name_constraint,
             software_keys: zone.software_keys,
             two_person: zone.two_person,
+            subnets: zone.subnets,
             least: zone.least.into_iter().collect(),
         }
     }
@@ -350,6 +365,7 @@ impl View for ZonePage {
             ("name constraint", zone.name_constraint.clone()),
             ("software keys", words::or_dash(&zone.software_keys)),
             ("changes need", people(zone.two_person).to_owned()),
+            ("subnets", words::list(&zone.subnets)),
         ];
         let mut text = String::new();
         for (label, value) in lines {
@@ -412,16 +428,25 @@ const fn people(two_person: bool) -> &'static str {
 
 async fn set(args: SetArgs, session: &Session) -> Result<Report> {
     let dry_run = args.dry_run.dry_run;
-    let two_person = Some(args.two_person == Switch::On);
+    let two_person = args.two_person.map(|switch| switch == Switch::On);
+    let changed = args.no_subnets || !args.subnets.is_empty();
+    let listed = args.subnets.iter().map(ToString::to_string).collect();
+    let subnets = changed.then_some(Subnets { subnets: listed });
     let mut client = session.client().await?;
     let name = args.name.to_string();
     let looked = client.get_zone(GetZoneRequest { name: name.clone() }).await.map_err(|s| failed(&s))?;
     let seen = looked.into_inner().seen;
-    let request = SetZoneRequest { name, two_person, dry_run, seen, ..SetZoneRequest::default() };
+    let request = SetZoneRequest { name, two_person, dry_run, seen, subnets, ..SetZoneRequest::default() };
     let answer = client.set_zone(request).await.map_err(|s| failed(&s))?;
     let zone = ZoneView::from(answer.into_inner().zone.unwrap_or_default());
     let verb = if dry_run { "would need" } else { "need" };
-    let text = format!("changes of zone {} {verb} {}", zone.name, people(zone.two_person));
+    let mut text = format!("changes of zone {} {verb} {}", zone.name, people(zone.two_person));
+    if changed {
+        let subnets = words::list(&zone.subnets);
+        text.push_str(&format!(
+            "; subnets: {subnets}, once its next authorities sign (`touchstone authority list`)"
+        ));
+    }
     session.report(&Sentence { text, fields: Created { dry_run, zone } })
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod agree;
 pub(crate) mod finding;
+pub(crate) mod ics;
 pub(crate) mod moment;
 pub(crate) mod progress;
 pub(crate) mod table;
@@ -142,7 +143,7 @@ impl Session {
 pub(crate) fn document<T: Serialize>(format: Format, value: &T) -> Result<String> {
     match format {
         Format::Yaml => serde_saphyr::to_string(value).map_err(|e| unwritable(&e)),
-        Format::Json | Format::Table => {
+        Format::Json | Format::Table | Format::Ics => {
             serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|e| unwritable(&e))
         }
     }

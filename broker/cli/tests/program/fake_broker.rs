@@ -169,6 +169,8 @@ scripted! {
     move_device: MoveDeviceRequest => MoveDeviceResponse,
     replace_device: ReplaceDeviceRequest => ReplaceDeviceResponse,
     retire_device: RetireDeviceRequest => RetireDeviceResponse,
+    change_addresses: ChangeAddressesRequest => ChangeAddressesResponse,
+    get_calendar: GetCalendarRequest => GetCalendarResponse,
     expect_clear: ExpectClearRequest => ExpectClearResponse,
     attest_device: AttestDeviceRequest => AttestDeviceResponse,
     get_result: GetResultRequest => GetResultResponse,

@@ -3,6 +3,7 @@
 
 use policy::audit::SignedSeal;
 
+use crate::record::address::{ADDRESS, AddressOwner};
 use crate::record::audit::{AUDIT_KEY, AuditSigning, SEAL, SEALS};
 use crate::record::boot::{BOOT, EarlierBoot};
 use crate::record::change::{CHANGE, Change};
@@ -77,6 +78,7 @@ const MANY: &[(&str, Reads)] = &[
     (DEVICE, as_kind::<Device>),
     (ATTESTED, as_kind::<Attested>),
     (BOOT, as_kind::<EarlierBoot>),
+    (ADDRESS, as_kind::<AddressOwner>),
     (MOVE, as_kind::<PlannedMove>),
     (EK, as_kind::<Tpm>),
     (PENDING, as_kind::<Pending>),

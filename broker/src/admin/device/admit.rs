@@ -66,6 +66,7 @@ async fn move_device(
     let text = format!("zones are now {}; {revoked} certificates revoked", joined.join(", "));
     known.device.record.zones.clone_from(&zones);
     known.device.record.leaving = None;
+    known.device.record.addresses.retain(|zone, _| zones.contains(zone));
     // The device attests anew for its new zones.
     known.device.record.asked = known.device.record.asked.saturating_add(1);
     let txn = txn.put(known.device.key, stored(&known.device.record)?);

@@ -427,6 +427,7 @@ pub(crate) fn new_device(
         clock_excused: false,
         clear_expected: None,
         leaving: None,
+        addresses: std::collections::BTreeMap::new(),
         trust_sequence: 0,
     }
 }

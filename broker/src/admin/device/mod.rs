@@ -1,5 +1,6 @@
 //! Devices as administrators see and steer them.
 
+pub mod address;
 pub mod admit;
 pub mod import;
 pub mod moving;

@@ -41,6 +41,8 @@ async fn decide(
     let Known { mut device, mut tpm } = known;
     device.record.admission = Admission::Retired;
     device.record.leaving = None;
+    // Another device may have them now.
+    device.record.addresses.clear();
     tpm.record.retired = true;
     let deed = reach.deed(name.as_str(), &format!("{reason}; {revoked} certificates revoked"));
     let txn = txn.put(tpm.key, stored(&tpm.record)?).put(device.key, stored(&device.record)?);

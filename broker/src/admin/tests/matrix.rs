@@ -78,6 +78,7 @@ fn beyond(act: Act) -> Beyond {
         | Act::MoveDevice
         | Act::ReplaceDevice
         | Act::RetireDevice
+        | Act::ChangeAddresses
         | Act::ExpectClear
         | Act::Override
         | Act::EndOverride
@@ -122,7 +123,7 @@ impl Plant {
         let bench = Bench::new().await;
         let with = |name: &str, product: &str| {
             let products = [product.parse().unwrap()].into();
-            Zone { products, ..enforcing(name) }
+            Zone { products, subnets: ["10.1.0.0/16".parse().unwrap()].into(), ..enforcing(name) }
         };
         for zone in [with("cell-3", "edge-box"), with("cell-4", "gate-box"), with("hall-3", "edge-box")] {
             bench.zone(&zone).await;
@@ -280,6 +281,10 @@ impl Plant {
             }
             Act::RetireDevice => {
                 call!(retire_device, RetireDeviceRequest { name: device, reason: reason(), dry_run: false })
+            }
+            Act::ChangeAddresses => {
+                let add = vec!["10.1.3.7".to_owned()];
+                call!(change_addresses, ChangeAddressesRequest { name: device, add, ..Default::default() })
             }
             Act::ExpectClear => {
                 call!(

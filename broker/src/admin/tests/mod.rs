@@ -208,6 +208,7 @@ impl Bench {
             clock_excused: false,
             clear_expected: None,
             leaving: None,
+            addresses: std::collections::BTreeMap::new(),
             trust_sequence: 0,
         };
         let tpm = Tpm {
@@ -262,6 +263,7 @@ impl Bench {
             spki: Digest::of(&[serial]),
             validity: Validity { not_before: NOW, not_after: NOW.plus(3600) },
             service: None,
+            addresses: std::collections::BTreeSet::new(),
         };
         let held = HeldCertificates { certificates: vec![certificate] };
         let txn = Txn::new().put(held_key(name, &zone), stored(&held).unwrap());

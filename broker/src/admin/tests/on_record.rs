@@ -59,6 +59,7 @@ fn trace(act: Act) -> Trace {
         | Act::MoveDevice
         | Act::ReplaceDevice
         | Act::RetireDevice
+        | Act::ChangeAddresses
         | Act::ExpectClear
         | Act::AttestDevice
         | Act::CreateToken

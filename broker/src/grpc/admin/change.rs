@@ -96,6 +96,7 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::MoveDevice => with!(day_two::move_device),
         Act::ReplaceDevice => with!(day_two::replace),
         Act::RetireDevice => with!(day_two::retire),
+        Act::ChangeAddresses => with!(day_two::addresses),
         Act::ExpectClear => with!(device::expect_clear),
         Act::Override => with!(overriding::accept),
         Act::CreateToken => with!(device::create_token),

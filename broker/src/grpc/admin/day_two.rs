@@ -1,12 +1,15 @@
 //! Moving, replacing and retiring devices: convert, call, convert.
 
+use std::net::IpAddr;
+
+use policy::id::ZoneName;
 use policy::zone::{Peers, Schedule};
 use proto::v1;
 
 use super::parse;
 use crate::admin::Actor;
 use crate::admin::device::view::DeviceView;
-use crate::admin::device::{moving, replace as replacing, retire as retiring};
+use crate::admin::device::{address, moving, replace as replacing, retire as retiring};
 use crate::plant::Plant;
 use crate::record::device::Leaving;
 use crate::session::Refusal;
@@ -89,6 +92,36 @@ pub(super) async fn retire(
     let name = parse::text("device", &request.name)?;
     let revoked = retiring::retire(plant, actor, &name, &request.reason, request.dry_run).await?;
     Ok(v1::RetireDeviceResponse { revoked: parse::count(revoked) })
+}
+
+pub(super) async fn addresses(
+    plant: &Plant,
+    actor: &Actor,
+    request: v1::ChangeAddressesRequest,
+) -> Result<v1::ChangeAddressesResponse, Refusal> {
+    let all = |field, texts: &[String]| parse::texts(field, texts).map(|all| all.into_iter().collect());
+    let wanted = address::Request {
+        name: parse::text("device", &request.name)?,
+        zone: parse::optional("zone", &request.zone)?,
+        add: all("add", &request.add)?,
+        remove: all("remove", &request.remove)?,
+    };
+    let done = address::change(plant, actor, &wanted, request.dry_run).await?;
+    Ok(v1::ChangeAddressesResponse {
+        zone: done.zone.to_string(),
+        addresses: done.addresses.iter().map(ToString::to_string).collect(),
+        revoked: parse::count(done.revoked),
+    })
+}
+
+/// The addresses of a device, by zone.
+pub(super) fn addresses_of(view: &DeviceView) -> Vec<v1::DeviceAddress> {
+    let of_zone = view.device.addresses.iter().flat_map(|(zone, all)| all.iter().map(move |one| (zone, one)));
+    let wire = |(zone, address): (&ZoneName, &IpAddr)| v1::DeviceAddress {
+        zone: zone.to_string(),
+        address: address.to_string(),
+    };
+    of_zone.map(wire).collect()
 }
 
 /// The move of a device that goes somewhere, or will.

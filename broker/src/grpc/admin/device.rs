@@ -232,6 +232,7 @@ fn known(view: &DeviceView, records: &[AppraisalRecord]) -> v1::Device {
         admitted_by: device.admitted_by.clone(),
         last_seen: view.attested.as_ref().map_or(0, |attested| attested.at.0),
         attestation_counter: device.counter,
+        addresses: super::day_two::addresses_of(view),
         r#move: super::day_two::move_of(view),
     }
 }

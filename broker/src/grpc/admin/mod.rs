@@ -3,6 +3,7 @@
 mod audit;
 mod authority;
 mod backup;
+mod calendar;
 mod change;
 mod day_two;
 mod device;
@@ -137,6 +138,7 @@ macro_rules! unary {
 
 impl Admin for Administration {
     unary!(get_status, GetStatusRequest, GetStatusResponse, Act::ReadStatus, status::read);
+    unary!(get_calendar, GetCalendarRequest, GetCalendarResponse, Act::ReadStatus, calendar::read);
     unary!(list_devices, ListDevicesRequest, ListDevicesResponse, Act::ReadDevices, device::list);
     unary!(get_device, GetDeviceRequest, GetDeviceResponse, Act::ReadDevices, device::one);
     unary!(
@@ -158,6 +160,13 @@ impl Admin for Administration {
     unary!(move_device, MoveDeviceRequest, MoveDeviceResponse, Act::MoveDevice, day_two::move_device);
     unary!(replace_device, ReplaceDeviceRequest, ReplaceDeviceResponse, Act::ReplaceDevice, day_two::replace);
     unary!(retire_device, RetireDeviceRequest, RetireDeviceResponse, Act::RetireDevice, day_two::retire);
+    unary!(
+        change_addresses,
+        ChangeAddressesRequest,
+        ChangeAddressesResponse,
+        Act::ChangeAddresses,
+        day_two::addresses
+    );
     unary!(expect_clear, ExpectClearRequest, ExpectClearResponse, Act::ExpectClear, device::expect_clear);
     unary!(override_device, OverrideDeviceRequest, OverrideDeviceResponse, Act::Override, overriding::accept);
     unary!(end_override, EndOverrideRequest, EndOverrideResponse, Act::EndOverride, overriding::end);

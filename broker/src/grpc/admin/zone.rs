@@ -66,12 +66,16 @@ pub(super) async fn set(
     let settings = zone::Settings {
         two_person: request.two_person,
         mode: convert::mode_from_wire(&request.mode).map_err(malformed)?,
+        subnets: request.subnets.map(|all| convert::subnets(&all.subnets)).transpose().map_err(malformed)?,
         accept_observed: request.accept_observed,
         reason: request.reason,
         seen: parse::seen(request.seen)?,
     };
-    if settings.two_person.is_none() && settings.mode.is_none() {
-        return Err(Refusal::malformed("say what to set: two_person or mode".to_owned()));
+    if settings.two_person.is_none() && settings.mode.is_none() && settings.subnets.is_none() {
+        return Err(Refusal::malformed("say what to set: two_person, mode or subnets".to_owned()));
+    }
+    if settings.mode.is_some() && settings.subnets.is_some() {
+        return Err(Refusal::malformed("set mode and subnets one after the other".to_owned()));
     }
     let zone = zone::set(plant, actor, &name, &settings, request.dry_run).await?;
     Ok(v1::SetZoneResponse { zone: Some(convert::zone_to_wire(&zone)) })

@@ -26,7 +26,10 @@ impl Authority {
         let plant: PlantDomain = "plant.example".parse().unwrap();
         let domain = plant.trust_domain(&zone.parse().unwrap());
         let serial = Serial::from_random([1; 16]);
-        Self::new(zone_authority(&domain, role, 1, NameConstraint::Critical, validity(), serial).unwrap())
+        let subnets = Default::default();
+        let confined =
+            crate::ca::profile::Confined { constraint: NameConstraint::Critical, subnets: &subnets };
+        Self::new(zone_authority(&domain, role, 1, confined, validity(), serial).unwrap())
     }
 
     fn certificate(&self) -> Vec<u8> {

@@ -120,7 +120,8 @@ fn draft(
 ) -> Result<Draft, Refusal> {
     let domain = plant.domain();
     let zone = &grants.zone.record;
-    let subject = Subject { plant: &domain, device: grants.device, zone, role: Role::Listener };
+    let addresses = &signing.permitted(grants);
+    let subject = Subject { plant: &domain, device: grants.device, zone, role: Role::Listener, addresses };
     let (backdate, revisions) = (plant.config.backdate, signing.revisions(grants));
     let grant =
         IssuanceGrant::for_software_key(grants.trusted, &key.key, &subject, end, now, backdate, revisions)

@@ -99,6 +99,7 @@ impl Scene {
             spki: Digest::of(b"a key"),
             validity: Validity { not_before: NOW, not_after: NOW.plus(7200) },
             service: None,
+            addresses: std::collections::BTreeSet::new(),
         };
         let record = HeldCertificates { certificates: vec![certificate] };
         let key = held_key(&self.name, &"cell-3".parse().unwrap());

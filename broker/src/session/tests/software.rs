@@ -22,7 +22,15 @@ fn csr(key: &KeyPair) -> Vec<u8> {
 fn own() -> HeldCertificates {
     let validity = Validity { not_before: NOW, not_after: NOW.plus(3600) };
     let (role, serial, spki) = (Role::Listener, hex::encode([0x41; 16]), Digest([0x41; 32]));
-    let own = HeldCertificate { role, generation: 1, serial, spki, validity, service: None };
+    let own = HeldCertificate {
+        role,
+        generation: 1,
+        serial,
+        spki,
+        validity,
+        service: None,
+        addresses: Default::default(),
+    };
     HeldCertificates { certificates: vec![own] }
 }
 

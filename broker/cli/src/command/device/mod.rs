@@ -1,5 +1,6 @@
 //! `touchstone device`: the plant's devices, and why one is refused.
 
+mod address;
 mod clear;
 mod ending;
 mod import;
@@ -65,6 +66,9 @@ pub(crate) enum DeviceCommand {
     /// Take a device out of service; its name stays taken and its TPM is barred
     #[command(after_help = "Example: touchstone device retire press-7 --reason scrapped")]
     Retire(ReasonArgs),
+    /// IP addresses in a device's certificates, for peers that know each other by nothing else
+    #[command(subcommand)]
+    Address(address::AddressCommand),
     /// Announce that a device's TPM is cleared, so that its new counters are no alarm
     ExpectClear(clear::ClearArgs),
     /// Ask a device to prove itself now
@@ -167,6 +171,7 @@ pub(crate) async fn run(command: DeviceCommand, session: &Session) -> Result<Rep
         DeviceCommand::Move(args) => moving::run(args, session).await,
         DeviceCommand::Replace(args) => ending::replace(args, session).await,
         DeviceCommand::Retire(args) => ending::retire(args, session).await,
+        DeviceCommand::Address(command) => address::run(command, session).await,
         DeviceCommand::ExpectClear(args) => clear::run(args, session).await,
         DeviceCommand::Attest { name, dry_run } => attest(name, dry_run, session).await,
         DeviceCommand::Result(args) => result::run(args, session).await,

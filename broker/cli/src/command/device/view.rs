@@ -25,10 +25,18 @@ pub(super) struct DevicePage {
     admitted_by: Option<String>,
     last_seen: Option<String>,
     attestation_counter: u64,
+    addresses: Vec<AddressView>,
     #[serde(rename = "move")]
     moving: Option<MoveView>,
     #[serde(skip)]
     seen: u64,
+}
+
+/// An address that its certificates of a zone may name.
+#[derive(Debug, Serialize)]
+struct AddressView {
+    zone: String,
+    address: String,
 }
 
 /// A move that is under way, or waits for its window.
@@ -136,6 +144,11 @@ impl From<Device> for DevicePage {
             admitted_by: some(device.admitted_by),
             last_seen: words::json_time(device.last_seen),
             attestation_counter: device.attestation_counter,
+            addresses: device
+                .addresses
+                .into_iter()
+                .map(|one| AddressView { zone: one.zone, address: one.address })
+                .collect(),
             moving: device.r#move.map(MoveView::from),
             seen: device.last_seen,
         }
@@ -203,6 +216,9 @@ impl DevicePage {
             ("admitted", admitted),
             ("last seen", words::age(self.seen, page.now)),
         ];
+        let addresses = self.addresses.iter().map(|one| format!("{} ({})", one.address, one.zone));
+        let addresses: Vec<String> = addresses.collect();
+        lines.extend((!addresses.is_empty()).then(|| ("addresses", words::list(&addresses))));
         lines.extend(self.moving.as_ref().map(|moving| ("moves", moving.line())));
         if let Some(attested) = &self.attested {
             lines.extend(attested.lines(page));

@@ -1,0 +1,178 @@
+//! Everything that ends by itself, and what begins by the clock: so that nobody is surprised by a date.
+//!
+//! Certificates of devices are left out: they are replaced by themselves, and `touchstone status` tells of those that
+//! are not.
+
+use policy::reference::state::ReleaseState;
+use policy::time::UnixTime;
+
+use super::Actor;
+use super::reach::Scope;
+use super::{overriding, second};
+use crate::plant::Plant;
+use crate::record::audit::{AUDIT_KEY, AuditSigning};
+use crate::record::device::{TOKEN, Token};
+use crate::record::golden::{RELEASE, ReleaseRecord};
+use crate::record::invitation::{INVITATION, Invitation};
+use crate::record::moving::{MOVE, PlannedMove};
+use crate::record::plant::{ADMIN, Administrator};
+use crate::record::zone::{AUTHORITY, AuthorityRecord, AuthorityState, role_name};
+use crate::record::{Held, fetch, list};
+use crate::session::Refusal;
+use crate::trust;
+
+/// A date.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// When.
+    pub at: UnixTime,
+    /// What kind of thing.
+    pub kind: &'static str,
+    /// Which one.
+    pub subject: String,
+    /// When a window closes again; none: a moment.
+    pub until: Option<UnixTime>,
+    /// One sentence.
+    pub text: String,
+    /// What may be done about it; empty: nothing need be.
+    pub next_command: String,
+}
+
+impl Entry {
+    fn new(kind: &'static str, subject: impl ToString, at: UnixTime, text: impl Into<String>) -> Self {
+        let (subject, text) = (subject.to_string(), text.into());
+        Self { at, kind, subject, until: None, text, next_command: String::new() }
+    }
+
+    fn next(self, command: impl Into<String>) -> Self {
+        Self { next_command: command.into(), ..self }
+    }
+}
+
+/// Every date that is to come and that `actor` may see, the first one first.
+pub async fn all(plant: &Plant, actor: &Actor) -> Result<Vec<Entry>, Refusal> {
+    let (now, scope) = (plant.now(), actor.scope());
+    let mut entries = own(plant).await?;
+    entries.extend(people(plant).await?);
+    entries.extend(zones(plant, scope, now).await?);
+    entries.extend(devices(plant, scope, now).await?);
+    entries.extend(releases(plant).await?);
+    for waiting in second::all(plant, actor).await? {
+        let change = waiting.change;
+        let text = format!("change {} ({} {}) is dropped", change.id, change.act, change.subject);
+        let command = format!("touchstone change approve {}", change.id);
+        entries.push(Entry::new("change", &change.id, change.expires, text).next(command));
+    }
+    entries.retain(|entry| entry.at > now);
+    entries.sort();
+    Ok(entries)
+}
+
+/// The broker's own certificates.
+async fn own(plant: &Plant) -> Result<Vec<Entry>, Refusal> {
+    let issuing = plant.keys.load().issuing.not_after();
+    let text = "the broker's issuing key ends: no administrator or device reaches it then";
+    let mut entries = vec![Entry::new("broker", "issuing", issuing, text).next("touchstone-broker recover")];
+    let audit: Option<Held<AuditSigning>> = fetch(plant.store.as_ref(), AUDIT_KEY.to_owned()).await?;
+    let others =
+        [("server", plant.metrics.server_ends()), ("audit", audit.map(|held| held.record.not_after))];
+    for (name, end) in others {
+        let text = format!("the broker's {name} certificate ends; it is made anew by itself before");
+        entries.extend(end.map(|end| Entry::new("broker", name, end, text)));
+    }
+    Ok(entries)
+}
+
+/// Administrators, whom everybody may read of, and whom an invitation waits for.
+async fn people(plant: &Plant) -> Result<Vec<Entry>, Refusal> {
+    let all: Vec<Held<Administrator>> = list(plant.store.as_ref(), ADMIN).await?;
+    let person = |Held { record, .. }: Held<Administrator>| {
+        let text = format!("the certificate of {} ({}) ends", record.name, record.role.name());
+        Entry::new("administrator", &record.name, record.not_after, text).next("touchstone admin renew")
+    };
+    let invited: Vec<Held<Invitation>> = list(plant.store.as_ref(), INVITATION).await?;
+    let invitation = |Held { record, .. }: Held<Invitation>| {
+        let text = format!("the invitation of {} ends", record.name);
+        Entry::new("invitation", &record.name, record.expires, text)
+    };
+    Ok(all.into_iter().map(person).chain(invited.into_iter().map(invitation)).collect())
+}
+
+/// Authorities, and the hours and ends of conduits.
+async fn zones(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entry>, Refusal> {
+    let mut entries = Vec::new();
+    let authorities: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), AUTHORITY).await?;
+    for Held { record, .. } in authorities {
+        if record.state == AuthorityState::Distrusted || !scope.sees(std::slice::from_ref(&record.zone)) {
+            continue;
+        }
+        let subject = format!("{}/{}/{}", record.zone, role_name(record.role), record.generation);
+        let text = format!("the authority {subject} ends; the next one signs long before, by itself");
+        entries.push(Entry::new("authority", subject, record.not_after, text));
+    }
+    let graph = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    for conduit in graph.conduits() {
+        if !scope.sees(&[conduit.from.clone(), conduit.to.clone()]) || conduit.has_ended(now) {
+            continue;
+        }
+        let subject = format!("{}/{}/{}", conduit.from, conduit.to, conduit.service);
+        if let Some(end) = conduit.expires {
+            let text = format!("the conduit {conduit} ends");
+            let command = format!(
+                "touchstone conduit allow --from {} --to {} --service {}",
+                conduit.from, conduit.to, conduit.service
+            );
+            entries.push(Entry::new("conduit", &subject, end, text).next(command));
+        }
+        // The next time that it opens, not the hours of today.
+        let hours = conduit.hours();
+        let opens = if hours.is_open(now) { hours.next_edge(now) } else { Some(now) };
+        let opens = opens.filter(|_| conduit.schedule.is_some()).and_then(|from| hours.next_opening(from));
+        if let Some(opens) = opens {
+            let mut entry = Entry::new("window", &subject, opens, format!("the conduit {conduit} opens"));
+            entry.until = hours.next_edge(opens);
+            entries.push(entry);
+        }
+    }
+    Ok(entries)
+}
+
+/// Overrides, join tokens and planned moves.
+async fn devices(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entry>, Refusal> {
+    let mut entries = Vec::new();
+    for record in overriding::all(plant, scope).await? {
+        let text = format!("the override of {} ends, and certificates that rest on it", record.device);
+        let command = format!("touchstone device why {}", record.device);
+        entries.push(Entry::new("override", &record.device, record.excused.until, text).next(command));
+    }
+    let tokens: Vec<Held<Token>> = list(plant.store.as_ref(), TOKEN).await?;
+    for held in tokens.into_iter().filter(|held| scope.sees(&held.record.zones)) {
+        let id = held.key.strip_prefix(TOKEN).unwrap_or_default();
+        let who = held.record.device.map_or_else(|| "one device".to_owned(), |name| name.to_string());
+        let text = format!("the join token for {who} by {} ends", held.record.by);
+        entries.push(Entry::new("token", id, held.record.expires, text).next("touchstone token create"));
+    }
+    let moves: Vec<Held<PlannedMove>> = list(plant.store.as_ref(), MOVE).await?;
+    for Held { record, .. } in
+        moves.into_iter().filter(|held| scope.sees(&[held.record.from.clone(), held.record.to.clone()]))
+    {
+        let text = format!("{} moves from {} to {}", record.device, record.from, record.to);
+        let opens = record.window.next_opening(now.plus(1));
+        let command = format!("touchstone device move {} --cancel", record.device);
+        entries.extend(opens.map(|at| Entry::new("move", &record.device, at, text).next(command)));
+    }
+    Ok(entries)
+}
+
+/// Releases that pass until a date.
+async fn releases(plant: &Plant) -> Result<Vec<Entry>, Refusal> {
+    let all: Vec<Held<ReleaseRecord>> = list(plant.store.as_ref(), RELEASE).await?;
+    let ends = |Held { record, .. }: Held<ReleaseRecord>| {
+        let ReleaseState::Deprecated { until } = record.state else { return None };
+        let id = format!("{}@{}", record.product, record.version);
+        let text = format!("golden release {id} is accepted no more");
+        let command = format!("touchstone golden plan {id} --at {until}");
+        Some(Entry::new("release", &id, until, text).next(command))
+    };
+    Ok(all.into_iter().filter_map(ends).collect())
+}
