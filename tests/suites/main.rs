@@ -2,6 +2,7 @@
 
 mod administration;
 mod audit;
+mod authorize;
 mod configuration;
 mod dark_plant;
 mod day_two;
@@ -14,6 +15,7 @@ mod interop;
 mod keys_at_rest;
 mod measured_boot;
 mod metrics;
+mod mqtt_acl;
 mod overriding;
 mod people;
 mod planning;
