@@ -45,6 +45,18 @@ fn in_state(line: &Line, state: AuthorityState) -> Option<u32> {
     line.iter().rev().find(|held| held.record.state == state).map(|held| held.record.generation)
 }
 
+/// Refuses one generation more in trust files than devices are made for.
+pub(super) fn room_for_another(line: &Line, zone: &ZoneName, role: Role) -> Result<(), Refusal> {
+    let believed = line.iter().filter(|held| held.record.state != AuthorityState::Distrusted);
+    if believed.count() < MAX_GENERATIONS {
+        return Ok(());
+    }
+    Err(Refusal::Conflict(format!(
+        "{MAX_GENERATIONS} generations of {} are in trust files; an old one leaves them when nothing that it signed is left, or now with `touchstone authority distrust`",
+        subject(zone, role)
+    )))
+}
+
 fn subject(zone: &ZoneName, role: Role) -> String {
     format!("{zone}/{}", role_name(role))
 }
@@ -83,13 +95,7 @@ async fn rotate_one(
             subject(name, role)
         )));
     }
-    let believed = line.iter().filter(|held| held.record.state != AuthorityState::Distrusted);
-    if believed.count() >= MAX_GENERATIONS {
-        return Err(Refusal::Conflict(format!(
-            "{MAX_GENERATIONS} generations of {} are in trust files; an old one leaves them when nothing that it signed is left, or now with `touchstone authority distrust`",
-            subject(name, role)
-        )));
-    }
+    room_for_another(&line, name, role)?;
     let next = line.last().map_or(1, |held| held.record.generation.saturating_add(1));
     let what = vec![format!("{} generation {next}", subject(name, role))];
     let answer = told(plant, actor, what, name, u64::MAX).await?;

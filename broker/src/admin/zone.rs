@@ -13,6 +13,7 @@ use policy::zone::subnet::MAX_SUBNETS;
 use policy::zone::{Conduit, Role, Segmentation, SoftwareKeys, Subnet, Zone};
 
 use super::Actor;
+use super::authority::room_for_another;
 use super::bounds::{MAX_REASON, printable};
 use super::change::{Draft, Seen, commit};
 use super::conduit;
@@ -133,7 +134,7 @@ async fn change(
     settings: &Settings,
     dry_run: bool,
 ) -> Result<Draft<Zone>, Refusal> {
-    let txn = trust::raise(plant, Txn::new(), plant.now()).await?;
+    let (txn, published) = trust::raised(plant, Txn::new(), plant.now()).await?;
     let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let accepted = accepted(&known, name, settings);
     let touched: Vec<ZoneName> =
@@ -169,7 +170,7 @@ async fn change(
         });
     }
     if zone.subnets != record.subnets {
-        txn = confine(plant, txn, &zone).await?;
+        txn = confine(plant, txn, &zone, published).await?;
         let listed: Vec<String> = zone.subnets.iter().map(ToString::to_string).collect();
         told.push(format!("its subnets are now: {}", listed.join(", ")));
     }
@@ -222,14 +223,13 @@ async fn change_mode(
 
 /// The subnets stand in the authorities' certificates: the next generation of both is prepared, and signs once all that
 /// meet it know it.
-async fn confine(plant: &Plant, txn: Txn, zone: &Zone) -> Result<Txn, Refusal> {
+async fn confine(plant: &Plant, mut txn: Txn, zone: &Zone, published: u64) -> Result<Txn, Refusal> {
     if zone.subnets.len() > MAX_SUBNETS {
         return Err(Refusal::malformed(format!(
             "{} subnets; a zone has at most {MAX_SUBNETS}",
             zone.subnets.len()
         )));
     }
-    let (mut txn, published) = trust::raised(plant, txn, plant.now()).await?;
     let born = Born { state: AuthorityState::Prepared, published, now: plant.now() };
     for role in [Role::Caller, Role::Listener] {
         let line: Vec<Held<AuthorityRecord>> =
@@ -240,6 +240,7 @@ async fn confine(plant: &Plant, txn: Txn, zone: &Zone) -> Result<Txn, Refusal> {
                 zone.name
             )));
         }
+        room_for_another(&line, &zone.name, role)?;
         let made = authority::next_generation(plant, zone, role, born).await;
         let (key, authority) = made.map_err(Refusal::internal)?;
         txn = txn.absent(key.clone()).put(key, stored(&authority)?);
