@@ -241,7 +241,7 @@ impl FakeBroker {
 
     /// The same, with the certificate that `server` makes under the plant root.
     pub(crate) fn showing(server: impl Fn(&Authority) -> Issued) -> Self {
-        let root = Authority::new("plant root");
+        let root = Authority::new("plant.example issuing 1");
         let (desk, runtime) = (Desk::default(), Runtime::new().unwrap());
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
