@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -19,6 +20,9 @@ use crate::ports::{Clock, FlooredClock, System};
 use crate::renewal::{Attester, driver};
 use crate::state::Keeper;
 use crate::tpm::{EsapiTpm, TpmHandle};
+
+/// How long a stop waits for the TPM's last command; service managers kill after 90.
+const LAST_COMMAND: Duration = Duration::from_secs(8);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub async fn run(config: &Path) -> Result<(), CommandError> {
@@ -36,8 +40,9 @@ pub async fn run(config: &Path) -> Result<(), CommandError> {
         "the attestor runs"
     );
     let answering = answer_locally(&attester).await?;
-    let ended = driver::run(attester, stop).await;
+    let ended = driver::run(Arc::clone(&attester), stop).await;
     answering.abort();
+    attester.prover.tpm().settled(LAST_COMMAND).await;
     ended?;
     tracing::info!("the attestor stopped");
     Ok(())

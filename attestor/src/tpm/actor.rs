@@ -74,6 +74,15 @@ impl TpmHandle {
         occupation.map(|(operation, since)| (operation, since.elapsed()))
     }
 
+    /// Waits until nothing is in the works any more, for as long as `patience` at most. Where no resource manager cleans
+    /// up, a process that ends in the midst of a command leaves its objects in the TPM's few slots.
+    pub async fn settled(&self, patience: Duration) {
+        let last = self.with_deadline(patience);
+        if let Err(error) = last.run(Operation::SignDigest, |_| Ok(())).await {
+            tracing::warn!(%error, "the TPM is left in the midst of a command");
+        }
+    }
+
     /// Runs a batch of verbs with nothing of this process in between. `operation` names the batch in errors.
     pub async fn run<T: Send + 'static>(
         &self,
