@@ -2,7 +2,7 @@
 //!
 //! Promises: nobody changes their own role; an owner is left after every change; whoever was removed is refused by
 //! the next call, on open connections too, and what they asked for or invited is void; one owner alone makes no second
-//! person for a change ([`Hands`]).
+//! person for a change (`Hands`).
 
 pub mod accept;
 mod hands;

@@ -5,7 +5,7 @@
 //! approve --  the request is decided anew, under today's state, with both people -->  commit
 //! ```
 //!
-//! Promises: nobody approves their own, nor lets in alone who does ([`Hands`]); the second person has role and reach for the act; both are administrators
+//! Promises: nobody approves their own, nor lets in alone who does (`Hands`); the second person has role and reach for the act; both are administrators
 //! at that moment; what the change rests on is as it was; it is carried out at most once, in the transaction that
 //! removes it. Stopping a machine never waits ([`Act::demand`](super::Act::demand)).
 
