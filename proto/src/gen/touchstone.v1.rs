@@ -1912,7 +1912,7 @@ pub struct AuthorizeResponse {
     /// The first second at which it is over if nobody does anything; 0 if it is not allowed.
     #[prost(uint64, tag = "4")]
     pub until: u64,
-    /// JWT, ES256, typ "touchstone-grant+jwt": aud is "<SPIFFE ID of the caller>#<service>", sub the peer, cnf its
+    /// JWT, ES256, typ "touchstone-grant+jwt": aud is "ID#SERVICE" with the SPIFFE ID of the caller, sub the peer, cnf its
     /// certificate (RFC 8705). At most five minutes; empty if none was asked for or it is not allowed.
     #[prost(string, tag = "5")]
     pub grant: ::prost::alloc::string::String,
