@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -92,6 +92,7 @@ async fn assemble(config: Config) -> Result<Attester, CommandError> {
         clock,
         entropy,
         delivered: AtomicBool::new(false),
+        delivered_at: AtomicU64::new(0),
     })
 }
 

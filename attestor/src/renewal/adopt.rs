@@ -331,6 +331,7 @@ impl Attester {
             let sequence = self.keeper.read(|state| state.trust_sequence);
             tracing::info!(trust.sequence = sequence, dir = %self.sink.dir().display(), "delivered");
         }
+        self.delivered_at.store(now.0, Ordering::Relaxed);
         self.delivered.store(true, Ordering::Relaxed);
         self.hooks.delivered(delivery);
         Ok(())

@@ -1,7 +1,7 @@
 //! The device in its role as Attester (RFC 9334): everything that exchanges with the broker need.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use policy::time::UnixTime;
 
@@ -41,6 +41,8 @@ pub struct Attester {
     pub entropy: Arc<dyn Entropy>,
     /// Whether software has what the state holds.
     pub delivered: AtomicBool,
+    /// For which second: what opens and closes since then is still to be shown.
+    pub delivered_at: AtomicU64,
 }
 
 impl Desk for Attester {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use policy::time::UnixTime;
 use proto::v1::{Denial, DenialReason};
 use tokio::sync::{Notify, mpsc, watch as latest};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -281,11 +282,14 @@ impl Driver {
     /// When the next conduit opens or closes by the clock. A clock that is set meanwhile is noticed within a minute.
     fn next_edge(&self) -> Option<Instant> {
         let now = self.attester.now();
-        let edge = self.attester.keeper.read(|state: &State| state.trust.as_ref()?.next_edge(now));
+        // Counted from what software has, not from now: an edge that another event fell on is not passed over.
+        let shown = UnixTime(self.attester.delivered_at.load(Ordering::Relaxed)).min(now);
+        let edge = self.attester.keeper.read(|state: &State| state.trust.as_ref()?.next_edge(shown));
         let edge = edge.map(|edge| Duration::from_secs(edge.since(now)));
-        // What software could not be shown is shown as soon as it can be, broker or not.
-        let again = (!self.attester.delivered.load(Ordering::Relaxed)).then_some(LOOK_AT_CLOCK);
-        Some(Instant::now() + LOOK_AT_CLOCK.min(edge.or(again)?))
+        // What software could not be shown is tried again and again, broker or not.
+        let delivered = self.attester.delivered.load(Ordering::Relaxed);
+        let wait = if delivered { LOOK_AT_CLOCK.min(edge?) } else { LOOK_AT_CLOCK };
+        Some(Instant::now() + wait)
     }
 
     /// Conduits open and close on time, broker or not.
