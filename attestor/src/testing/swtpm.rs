@@ -19,7 +19,7 @@ const START: Duration = Duration::from_secs(20);
 /// Pause between two looks at a starting TPM.
 const POLL: Duration = Duration::from_millis(5);
 /// Port pairs tried before giving up: tests run in parallel and take each other's ports.
-const PORT_ATTEMPTS: usize = 20;
+const PORT_ATTEMPTS: usize = 64;
 
 /// Closes what a process inherited besides standard input, output and error, and becomes the given program.
 const CLOSE_INHERITED: &str =
