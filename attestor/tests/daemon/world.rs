@@ -98,8 +98,19 @@ impl Device {
         let entropy = Arc::new(System::default());
         let hooks = Hooks::default();
         let delivered = false.into();
-        let attester =
-            Attester { config, root, keeper, prover, client, sink, hooks, clock, entropy, delivered };
+        let attester = Attester {
+            config,
+            root,
+            keeper,
+            prover,
+            client,
+            sink,
+            hooks,
+            clock,
+            entropy,
+            delivered,
+            delivered_at: 0.into(),
+        };
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };
         let running = tokio::spawn(async move { driver::run(Arc::new(attester), stopped).await.unwrap() });
