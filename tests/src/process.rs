@@ -38,17 +38,24 @@ pub type Environment = BTreeMap<&'static str, String>;
 /// they go on. None, with the reason said, where it is not installed. The programs are the same ones, and nothing in
 /// them knows of it; how long something takes is not touched.
 pub fn clock(time: &str) -> Option<Environment> {
-    let arch = std::env::consts::ARCH;
-    let library = format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketimeMT.so.1");
-    if !Path::new(&library).is_file() {
+    let Some(mut environment) = fake_clock() else {
         eprintln!("skipped: libfaketime is not installed; deploy/packages.sh names its package");
+        return None;
+    };
+    environment.extend([("FAKETIME", time.to_owned()), ("TZ", "UTC".to_owned())]);
+    Some(environment)
+}
+
+/// The environment of programs that take the time from libfaketime, which is still to be told what time; None where it is
+/// not installed.
+pub(crate) fn fake_clock() -> Option<Environment> {
+    let preload = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
+    if !Path::new(&preload).is_file() {
         return None;
     }
     let set = |name: &'static str, value: &str| (name, value.to_owned());
     Some(Environment::from([
-        set("LD_PRELOAD", &library),
-        set("FAKETIME", time),
-        set("TZ", "UTC"),
+        set("LD_PRELOAD", &preload),
         set("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         set("NO_FAKE_STAT", "1"),
     ]))

@@ -3,20 +3,15 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CommandError, system};
 use crate::authorize::listener::{self, Listener};
-use crate::client::BrokerClient;
 use crate::config::Config;
-use crate::deliver::FileSink;
 use crate::evidence::Prover;
-use crate::hooks::Hooks;
 use crate::plant::PlantRoot;
-use crate::ports::{Clock, FlooredClock, System};
 use crate::renewal::{Attester, driver};
 use crate::state::Keeper;
 use crate::tpm::{EsapiTpm, TpmHandle};
@@ -69,31 +64,12 @@ async fn answer_locally(attester: &Arc<Attester>) -> Result<tokio::task::JoinHan
 async fn assemble(config: Config) -> Result<Attester, CommandError> {
     let root = PlantRoot::load(&config.plant_root)?;
     let keeper = Keeper::load(&config.state, &config.plant, &root)?;
-    let floor = keeper.read(|state| state.clock_floor);
-    let clock = Arc::new(FlooredClock::new(System::default(), floor));
     let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone())).map_err(system("a thread for the TPM"))?;
     let prover = Prover::new(tpm, config.firmware_log.clone())
         .await?
         .with_userspace_log(&config.userspace_log)
         .with_ima_log(config.ima_log.as_deref());
-    let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
-    let client = BrokerClient::new(config.broker.clone(), config.plant.clone(), root.clone(), tls_clock)?;
-    let sink = FileSink::new(config.deliver.clone());
-    let hooks = Hooks::default();
-    let entropy = Arc::new(System::default());
-    Ok(Attester {
-        config,
-        root,
-        keeper,
-        prover,
-        client,
-        sink,
-        hooks,
-        clock,
-        entropy,
-        delivered: AtomicBool::new(false),
-        delivered_at: AtomicU64::new(0),
-    })
+    Ok(Attester::new(config, root, keeper, prover)?)
 }
 
 fn stop_signal() -> Result<impl Future<Output = ()>, CommandError> {

@@ -4,7 +4,6 @@
 //! for an outdated trust set, in whose place the newer one stays.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use policy::id::{DeviceName, NameError, ZoneName};
@@ -316,7 +315,7 @@ impl Attester {
 
     /// Shows software what the state holds, if it may be shown.
     pub(super) fn deliver(&self) -> Result<(), DeliverError> {
-        self.delivered.store(false, Ordering::Relaxed);
+        self.shown.set(None);
         self.clock.raise(self.keeper.read(|state| state.clock_floor));
         let now = self.now();
         let composed = self.keeper.read(|state| {
@@ -331,8 +330,7 @@ impl Attester {
             let sequence = self.keeper.read(|state| state.trust_sequence);
             tracing::info!(trust.sequence = sequence, dir = %self.sink.dir().display(), "delivered");
         }
-        self.delivered_at.store(now.0, Ordering::Relaxed);
-        self.delivered.store(true, Ordering::Relaxed);
+        self.shown.set(Some(now));
         self.hooks.delivered(delivery);
         Ok(())
     }

@@ -1,13 +1,13 @@
 //! The device in its role as Attester (RFC 9334): everything that exchanges with the broker need.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use policy::time::UnixTime;
 
+use super::shown::Shown;
 use crate::authorize::listener::Desk;
 use crate::authorize::{Answer, Question, answer};
-use crate::client::{BrokerClient, Credentials};
+use crate::client::{BrokerClient, BrokerNameError, Credentials};
 use crate::config::Config;
 use crate::deliver::FileSink;
 use crate::evidence::Prover;
@@ -39,10 +39,8 @@ pub struct Attester {
     pub clock: Arc<FlooredClock<System>>,
     /// Jitter.
     pub entropy: Arc<dyn Entropy>,
-    /// Whether software has what the state holds.
-    pub delivered: AtomicBool,
-    /// For which second: what opens and closes since then is still to be shown.
-    pub delivered_at: AtomicU64,
+    /// What software has of it.
+    pub(super) shown: Shown,
 }
 
 impl Desk for Attester {
@@ -53,6 +51,32 @@ impl Desk for Attester {
 }
 
 impl Attester {
+    /// The parts of the device that `config` describes, around those that are opened first.
+    pub fn new(
+        config: Config,
+        root: PlantRoot,
+        keeper: Keeper,
+        prover: Prover,
+    ) -> Result<Self, BrokerNameError> {
+        let floor = keeper.read(|state: &State| state.clock_floor);
+        let clock = Arc::new(FlooredClock::new(System::default(), floor));
+        let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
+        let client = BrokerClient::new(config.broker.clone(), config.plant.clone(), root.clone(), tls_clock)?;
+        let sink = FileSink::new(config.deliver.clone());
+        Ok(Self {
+            config,
+            root,
+            keeper,
+            prover,
+            client,
+            sink,
+            hooks: Hooks::default(),
+            clock,
+            entropy: Arc::new(System::default()),
+            shown: Shown::default(),
+        })
+    }
+
     /// The time.
     pub(super) fn now(&self) -> UnixTime {
         self.clock.now()

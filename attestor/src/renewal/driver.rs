@@ -6,10 +6,8 @@
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use policy::time::UnixTime;
 use proto::v1::{Denial, DenialReason};
 use tokio::sync::{Notify, mpsc, watch as latest};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -20,6 +18,7 @@ use super::attester::Attester;
 use super::exchange::{self, Answered, ExchangeError};
 use super::machine::{Effect, Exchange, Input, Machine, Memory, Outcome};
 use super::report::Reporter;
+use super::shown::next_look;
 use super::watch::{self, News};
 use crate::client::{CallError, Credentials};
 use crate::hooks;
@@ -30,9 +29,6 @@ use crate::wanted::tell_updater;
 
 /// Time after which a command that the TPM still works on will never end: twice the longest.
 const STUCK: Duration = KEY_GENERATION_DEADLINE.saturating_mul(2);
-
-/// How often the clock is looked at while an edge of a conduit's hours is awaited.
-const LOOK_AT_CLOCK: Duration = Duration::from_secs(60);
 
 /// The loop cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -279,16 +275,10 @@ impl Driver {
         }
     }
 
-    /// When the next conduit opens or closes by the clock. A clock that is set meanwhile is noticed within a minute.
+    /// When software is shown something by the clock. One that is set meanwhile is noticed within a minute.
     fn next_edge(&self) -> Option<Instant> {
-        let now = self.attester.now();
-        // Counted from what software has, not from now: an edge that another event fell on is not passed over.
-        let shown = UnixTime(self.attester.delivered_at.load(Ordering::Relaxed)).min(now);
-        let edge = self.attester.keeper.read(|state: &State| state.trust.as_ref()?.next_edge(shown));
-        let edge = edge.map(|edge| Duration::from_secs(edge.since(now)));
-        // What software could not be shown is tried again and again, broker or not.
-        let delivered = self.attester.delivered.load(Ordering::Relaxed);
-        let wait = if delivered { LOOK_AT_CLOCK.min(edge?) } else { LOOK_AT_CLOCK };
+        let edge = |after| self.attester.keeper.read(|state: &State| state.trust.as_ref()?.next_edge(after));
+        let wait = next_look(self.attester.shown.as_of(), self.attester.now(), edge)?;
         Some(Instant::now() + wait)
     }
 

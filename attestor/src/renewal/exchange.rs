@@ -4,7 +4,6 @@
 //! leave the device only as the protocol says. Does not adopt anything: that is for `adopt`.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
 use policy::id::{DeviceName, ZoneName};
 use proto::v1;
@@ -190,7 +189,7 @@ struct Known {
 
 impl Known {
     fn of(attester: &Attester) -> Self {
-        let has_all = attester.delivered.load(Ordering::Relaxed);
+        let has_all = attester.shown.as_of().is_some();
         attester.keeper.read(|state: &State| Self {
             delivered: state.svids.values().filter(|_| has_all).map(|svid| svid.serial().to_vec()).collect(),
             device: state.device.clone(),

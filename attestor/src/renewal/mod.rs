@@ -1,7 +1,8 @@
 //! Renewal is re-attestation: when to prove oneself, how, and what to do with the answer.
 //!
 //! [`machine`] decides, [`driver`] waits and calls, `exchange` speaks with the broker, `adopt` takes what it
-//! answers, `watch` listens for what it has to tell, `report` writes the status.
+//! answers, `watch` listens for what it has to tell, `shown` says when software must be shown something, `report` writes
+//! the status.
 
 mod adopt;
 mod attester;
@@ -9,6 +10,7 @@ pub mod driver;
 mod exchange;
 pub mod machine;
 mod report;
+mod shown;
 mod watch;
 
 pub use attester::Attester;

@@ -6,13 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use attestor::client::BrokerClient;
 use attestor::config::Config;
-use attestor::deliver::FileSink;
 use attestor::evidence::Prover;
-use attestor::hooks::Hooks;
 use attestor::plant::PlantRoot;
-use attestor::ports::{Clock, FlooredClock, System};
+use attestor::ports::{Clock, System};
 use attestor::renewal::{Attester, driver};
 use attestor::state::Keeper;
 use attestor::status::Status;
@@ -88,29 +85,9 @@ impl Device {
         let config = Config::parse(self.folder.path(), &text).unwrap();
         let root = PlantRoot::load(&config.plant_root).unwrap();
         let keeper = Keeper::load(&config.state, &config.plant, &root).unwrap();
-        let clock = Arc::new(FlooredClock::new(System::default(), keeper.read(|state| state.clock_floor)));
         let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone())).unwrap();
         let prover = Prover::new(tpm, config.firmware_log.clone()).await.unwrap();
-        let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
-        let client =
-            BrokerClient::new(config.broker.clone(), config.plant.clone(), root.clone(), tls_clock).unwrap();
-        let sink = FileSink::new(config.deliver.clone());
-        let entropy = Arc::new(System::default());
-        let hooks = Hooks::default();
-        let delivered = false.into();
-        let attester = Attester {
-            config,
-            root,
-            keeper,
-            prover,
-            client,
-            sink,
-            hooks,
-            clock,
-            entropy,
-            delivered,
-            delivered_at: 0.into(),
-        };
+        let attester = Attester::new(config, root, keeper, prover).unwrap();
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };
         let running = tokio::spawn(async move { driver::run(Arc::new(attester), stopped).await.unwrap() });

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::{Place, ResourceManager, Software, text_of, words};
 use crate::device::Device;
+use crate::process::{Environment, fake_clock};
 
 /// Starts the server again whenever it ended, and ends it when it is told to.
 const SUPERVISOR: &str = r#"
@@ -128,16 +129,14 @@ impl Drop for Server {
 /// A clock for servers only, which can be put ahead (libfaketime).
 #[derive(Debug)]
 pub struct Clock {
-    library: PathBuf,
+    environment: Environment,
     folder: TempDir,
 }
 
 impl Clock {
     /// A clock that shows the time; None where libfaketime is not installed.
     pub fn new() -> Option<Self> {
-        let folders = fs::read_dir("/usr/lib").ok()?.flatten();
-        let mut found = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
-        let clock = Self { library: found.find(|file| file.is_file())?, folder: TempDir::new().ok()? };
+        let clock = Self { environment: fake_clock()?, folder: TempDir::new().ok()? };
         clock.put_ahead("+0");
         Some(clock)
     }
@@ -152,12 +151,11 @@ impl Clock {
         self.folder.path().join("clock")
     }
 
-    fn environment(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("LD_PRELOAD", self.library.display().to_string()),
+    fn environment(&self) -> Environment {
+        let told = [
             ("FAKETIME_TIMESTAMP_FILE", self.file().display().to_string()),
             ("FAKETIME_NO_CACHE", "1".to_owned()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-        ]
+        ];
+        self.environment.clone().into_iter().chain(told).collect()
     }
 }
