@@ -1,5 +1,6 @@
 //! The acts of administrators on a plant in memory, with a stated clock and recorded boots.
 
+mod asking;
 mod audit;
 mod authority;
 mod backup;

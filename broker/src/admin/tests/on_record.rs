@@ -7,8 +7,8 @@ use proto::v1;
 use proto::v1::admin_server::Admin;
 use tokio::sync::mpsc;
 
+use super::asking::{Of, Plant};
 use super::exposure::SPDX;
-use super::matrix::{Of, Plant};
 use super::office::{Office, by, waits};
 use crate::admin::backup::backup;
 use crate::admin::backup::restore::{Staged, restore};
