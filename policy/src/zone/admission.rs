@@ -13,7 +13,7 @@ use crate::zone::overriding::Override;
 
 /// Claims that observe does not relax: that the device is who it is and that its TPM is one (design,
 /// section 5).
-const NEVER_RELAXED: [Claim; 2] = [Claim::InstanceIdentity, Claim::Hardware];
+pub(super) const NEVER_RELAXED: [Claim; 2] = [Claim::InstanceIdentity, Claim::Hardware];
 
 /// What a zone makes of a record: the reasons to refuse, and those it only notes. It proves nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
