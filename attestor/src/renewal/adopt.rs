@@ -344,12 +344,18 @@ fn parse_zones(zones: &[String]) -> Result<Vec<ZoneName>, AdoptError> {
     }
 }
 
-/// What the broker said about software keys; what it said about none of ours is left out when it is kept.
+/// What the broker said about software keys; what it said about none of ours is left out when it is kept. Without a
+/// service it is about the device's own keys, whose certificates stay as they are.
 fn refused_keys(refused: Vec<v1::RefusedKey>) -> Vec<RefusedKey> {
     let mut kept = Vec::new();
     for key in refused.into_iter().take(MAX_REFUSED_KEYS) {
+        let denial = key.denial.unwrap_or_default();
+        if key.service.is_empty() {
+            let (zone, why) = (key.zone.escape_debug(), denial.message.escape_debug());
+            tracing::warn!(%zone, "no new certificates for the keys of this zone: {why}");
+        }
         let (Ok(zone), Ok(service)) = (key.zone.parse(), key.service.parse()) else { continue };
-        let key = RefusedKey::new(ServiceSeat { zone, service }, &key.denial.unwrap_or_default());
+        let key = RefusedKey::new(ServiceSeat { zone, service }, &denial);
         tracing::warn!(
             zone = %key.seat.zone, service = %key.seat.service, reason = %key.reason,
             "no certificate for a software key: {}", key.message
