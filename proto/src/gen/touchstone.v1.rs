@@ -684,7 +684,7 @@ pub struct Issued {
     /// forgets any other it has, offers the key again and attests again.
     #[prost(bytes = "vec", repeated, tag = "7")]
     pub valid_serials: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// Software keys that got no certificate; the device is trusted all the same.
+    /// Keys that got no certificate; the device is trusted all the same.
     #[prost(message, repeated, tag = "20")]
     pub refused_keys: ::prost::alloc::vec::Vec<RefusedKey>,
     /// The release that the device should run, where one is wanted of it; its own updater installs it.
@@ -698,6 +698,7 @@ pub struct Issued {
 pub struct RefusedKey {
     #[prost(string, tag = "1")]
     pub zone: ::prost::alloc::string::String,
+    /// The service that a software key was for; empty: the device's own keys of the zone.
     #[prost(string, tag = "2")]
     pub service: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]

@@ -5,6 +5,7 @@ mod audit;
 mod authority;
 mod backup;
 mod bad_release;
+mod barred;
 mod change;
 mod clock;
 mod day_two;
