@@ -1,4 +1,4 @@
-//! Keys in software, for servers of this device that cannot use one in the TPM.
+//! Keys in software: for servers of this device that cannot use one in the TPM, and of a device that has none.
 //!
 //! Promises: a key is made anew for every certificate and never shown in logs; a [`HeldSoftwareKey`] is a key together
 //! with the certificate for that very key.
@@ -6,11 +6,17 @@
 //! the certificate, which ends with the device's own and is revoked with it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use pem::{EncodeConfig, LineEnding, Pem};
+use policy::digest::Digest;
 use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
-use rustls::pki_types::PrivatePkcs8KeyDer;
+use rcgen::{
+    CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SigningKey,
+};
+use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, alg_id};
+use rustls::sign::public_key_to_spki;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -79,6 +85,33 @@ impl SoftwareKey {
         &self.point
     }
 
+    /// The public key as SubjectPublicKeyInfo, DER.
+    #[must_use]
+    pub fn spki(&self) -> Vec<u8> {
+        public_key_to_spki(&alg_id::ECDSA_P256, &self.point).to_vec()
+    }
+
+    /// SHA-256 of [`Self::spki`].
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.spki())
+    }
+
+    /// Signs with ECDSA and SHA-256; gives a DER Ecdsa-Sig-Value (RFC 3279, section 2.2.3).
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.pair()?.sign(message)
+    }
+
+    /// The key for TLS.
+    pub fn signing_key(&self) -> Result<Arc<dyn rustls::sign::SigningKey>, rustls::Error> {
+        any_ecdsa_type(&PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.pkcs8.as_slice())))
+    }
+
+    fn pair(&self) -> Result<KeyPair, rcgen::Error> {
+        let key = PrivatePkcs8KeyDer::from(self.pkcs8.as_slice());
+        KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)
+    }
+
     /// The private key as PKCS#8, DER.
     #[must_use]
     pub fn pkcs8(&self) -> &[u8] {
@@ -87,11 +120,9 @@ impl SoftwareKey {
 
     /// A certificate request (PKCS#10, DER) signed by the key. It names nobody: the broker writes names itself.
     pub fn request(&self) -> Result<Vec<u8>, rcgen::Error> {
-        let key = PrivatePkcs8KeyDer::from(self.pkcs8.as_slice());
-        let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        Ok(params.serialize_request(&key)?.der().to_vec())
+        Ok(params.serialize_request(&self.pair()?)?.der().to_vec())
     }
 
     /// The private key as PKCS#8 in PEM, as servers read it.

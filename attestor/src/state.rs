@@ -15,7 +15,9 @@ use policy::id::{DeviceName, PlantDomain, ZoneName};
 use policy::time::UnixTime;
 
 use crate::config::{KeyPlace, Service};
+use crate::device_key::DeviceKey;
 use crate::durable;
+use crate::identity_key::IdentityKey;
 use crate::plant::PlantRoot;
 use crate::role::Seat;
 use crate::software_key::{HeldSoftwareKey, ServiceSeat};
@@ -40,8 +42,10 @@ pub struct State {
     pub device: Option<DeviceName>,
     /// The zones it was given.
     pub zones: Vec<ZoneName>,
+    /// What it proves itself with where it has no TPM.
+    pub device_key: Option<DeviceKey>,
     /// Its identity keys.
-    pub keys: BTreeMap<Seat, IdentityKeyBlob>,
+    pub keys: BTreeMap<Seat, IdentityKey>,
     /// Its certificates, each for the key of the same seat.
     pub svids: BTreeMap<Seat, HeldSvid>,
     /// Places whose certificate is worth nothing any more, as when its authority is distrusted: software has it until
@@ -88,6 +92,16 @@ impl State {
 
     fn holds(&self, seat: &Seat) -> Option<&HeldSvid> {
         self.svids.get(seat).filter(|_| !self.void.contains(seat))
+    }
+
+    /// Those of its keys for `seats` that are in the TPM.
+    #[must_use]
+    pub fn tpm_keys(&self, seats: &[Seat]) -> BTreeMap<Seat, IdentityKeyBlob> {
+        let in_tpm = |(seat, key): (&Seat, &IdentityKey)| match key {
+            IdentityKey::Tpm(key) if seats.contains(seat) => Some((seat.clone(), key.clone())),
+            IdentityKey::Tpm(_) | IdentityKey::Software(_) => None,
+        };
+        self.keys.iter().filter_map(in_tpm).collect()
     }
 
     /// The zones of this device for which it has no key yet.

@@ -19,6 +19,7 @@ pub struct Device {
     name: String,
     folder: TempDir,
     swtpm: Swtpm,
+    without_tpm: bool,
     attestor: Option<Process>,
     plant: String,
     join_token: bool,
@@ -42,6 +43,7 @@ impl Device {
             name,
             folder,
             swtpm,
+            without_tpm: false,
             attestor: None,
             plant,
             join_token: false,
@@ -80,6 +82,12 @@ impl Device {
         self.configure();
     }
 
+    /// Makes it one without a TPM.
+    pub fn take_tpm(&mut self) {
+        self.without_tpm = true;
+        self.configure();
+    }
+
     /// Gives it a join token.
     pub fn give_token(&mut self, token: &str) {
         fs::write(self.path("join-token"), token).expect("a file in the device's folder");
@@ -107,7 +115,8 @@ impl Device {
 
     fn configure(&self) {
         let mut text = self.plant.clone();
-        text += &format!("tpm = \"{}\"\ndevice = \"{}\"\n", self.swtpm.address(), self.name);
+        let tpm = if self.without_tpm { "none".to_owned() } else { self.swtpm.address().to_string() };
+        text += &format!("tpm = \"{tpm}\"\ndevice = \"{}\"\n", self.name);
         text += "firmware_log = \"eventlog.bin\"\nima_log = \"ima.bin\"\nstate = \"state\"\ndeliver = \"deliver\"\n";
         if self.join_token {
             text += "join_token_file = \"join-token\"\n";

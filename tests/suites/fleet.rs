@@ -1,5 +1,8 @@
 //! Mixed fleets: machines without a TPM behind a gateway that vouches for them.
 
+use std::fs;
+use std::path::Path;
+
 use e2e::{Device, World, until};
 use serde_json::Value;
 
@@ -58,4 +61,88 @@ fn a_gateway_vouches_for_a_plc_that_a_person_accepted_and_only_while_it_is_trust
     until_state(&world, "plc-1", "vouched");
     world.admin("device vouch drop plc-2 --by gateway");
     until_state(&world, "plc-2", "pending");
+}
+
+/// The number of the device's key, as the broker knows it.
+fn generation(world: &World, name: &str) -> u64 {
+    world.admin(&format!("device show {name}"))["key_generation"].as_u64().expect("a number")
+}
+
+fn until_key_after(world: &World, name: &str, number: u64) {
+    until(&format!("{name} has another key"), || match generation(world, name) {
+        now if now > number => Ok(()),
+        now => Err(format!("it is number {now}")),
+    });
+}
+
+fn join(world: &World, device: &mut Device) {
+    let name = device.name().to_owned();
+    let token = world.admin(&format!("token create --zone yard --device {name} --without-tpm"));
+    device.give_token(token["token"].as_str().expect("a token"));
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for file in fs::read_dir(from).expect("a folder") {
+        let file = file.expect("a file").path();
+        fs::copy(&file, to.join(file.file_name().expect("a name"))).expect("a copy");
+    }
+}
+
+#[test]
+fn a_device_without_a_tpm_rotates_its_key_and_a_copy_of_it_stops_both() {
+    let Some((world, [mut meter, press])) = World::with_devices(["meter", "press"]) else { return };
+    world.admin("zone create yard --mode enforce --least instance-identity=affirming --reattest-every 5s");
+    world.admin("zone create cell --mode observe --reattest-every 5s");
+    world.register(&press, "cell");
+    let refused = |line: &str| world.tool(&line.split(' ').collect::<Vec<_>>()).refused(3);
+    let told = refused("token create --zone cell --device meter --without-tpm");
+    assert!(told.contains("zone cell asks for hardware"), "{told}");
+    let told = refused("token create --zone yard --device press --without-tpm");
+    assert!(told.contains("there is a device press already"), "{told}");
+
+    meter.take_tpm();
+    let ordinary = world.admin("token create --zone yard --device meter");
+    meter.give_token(ordinary["token"].as_str().expect("a token"));
+    meter.start();
+    meter.until_status("told why", |status| status["denial"]["message"].to_string().contains("join token"));
+    meter.stop();
+    join(&world, &mut meter);
+    meter.start();
+    meter.until_state("trusted");
+    let shown = world.admin("device show meter");
+    assert_eq!(shown["attested"]["claims"]["hardware"], 97, "{shown:#}");
+    let key = fs::read_to_string(meter.delivered("yard", "caller.key")).expect("a key");
+    assert!(key.starts_with("-----BEGIN PRIVATE KEY-----"), "{key}");
+
+    let number = generation(&world, "meter");
+    until_key_after(&world, "meter", number);
+    meter.stop();
+    copy_files(&meter.path("state"), &meter.path("copy"));
+    meter.start();
+    until_key_after(&world, "meter", generation(&world, "meter"));
+    meter.stop();
+    copy_files(&meter.path("state"), &meter.path("latest"));
+    copy_files(&meter.path("copy"), &meter.path("state"));
+    meter.start();
+    meter.until_state("refused");
+    let shown = world.admin("device show meter");
+    assert_eq!(shown["state"], "quarantined", "{shown:#}");
+    let events = world.admin("audit list --action device.clone-alarm");
+    assert_eq!(events["events"].as_array().map(Vec::len), Some(1), "{events:#}");
+    let status = world.admin("status").to_string();
+    assert!(status.contains("clone alarm"), "{status}");
+    meter.stop();
+    copy_files(&meter.path("latest"), &meter.path("state"));
+    meter.start();
+    meter.until_status("stopped too", |status| {
+        status["denial"]["message"].to_string().contains("clone alarm")
+    });
+    meter.stop();
+
+    world.admin("device readmit meter --reason cleaned");
+    join(&world, &mut meter);
+    fs::remove_dir_all(meter.path("state")).expect("the state is removed");
+    meter.start();
+    meter.until_state("trusted");
 }

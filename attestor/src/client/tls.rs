@@ -6,7 +6,7 @@ use policy::id::PlantDomain;
 use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, UnixTime as TlsTime};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
@@ -14,15 +14,14 @@ use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 use super::verifier::BrokerVerifier;
 use crate::plant::PlantRoot;
 use crate::ports::Clock;
-use crate::tpm::TpmIdentityKey;
 
 /// What the device presents where the broker asks who it is.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     /// Its caller certificate with its chain, DER, leaf first.
     pub chain: Vec<Vec<u8>>,
-    /// The key of it, in the TPM.
-    pub key: TpmIdentityKey,
+    /// The key of it.
+    pub key: Arc<dyn SigningKey>,
 }
 
 /// Whom the device believes to be the broker.
@@ -43,7 +42,7 @@ impl Believed<'_> {
     /// The device's own certificate.
     pub(super) fn identified(&self, credentials: Credentials) -> Result<Arc<ClientConfig>, rustls::Error> {
         let chain = credentials.chain.into_iter().map(CertificateDer::from).collect();
-        let certified = CertifiedKey::new(chain, Arc::new(credentials.key));
+        let certified = CertifiedKey::new(chain, credentials.key);
         let resolver = Arc::new(SingleCertAndKey::from(certified));
         Ok(finished(self.base()?.with_client_cert_resolver(resolver)))
     }

@@ -60,8 +60,12 @@ fn find(tpm: Option<TpmAddress>, config: Option<PathBuf>) -> Result<Place, Comma
     };
     let config = file.map(|file| Config::load(&file)).transpose()?;
     let device = config.as_ref().and_then(|config| config.device.clone());
-    let tpm = tpm.or(config.map(|config| config.tpm));
-    Ok(Place { tpm: tpm.unwrap_or_else(|| TpmAddress::Device("/dev/tpmrm0".into())), device })
+    let tpm = match (tpm, config) {
+        (Some(tpm), _) => tpm,
+        (None, Some(config)) => config.tpm.ok_or(CommandError::NoTpm)?,
+        (None, None) => TpmAddress::Device("/dev/tpmrm0".into()),
+    };
+    Ok(Place { tpm, device })
 }
 
 impl Identity {

@@ -42,6 +42,12 @@ pub enum CommandError {
     /// There is no TPM that can be used.
     #[error(transparent)]
     Tpm(#[from] ProverError),
+    /// The device is said to have none.
+    #[error(
+        "tpm = \"none\": a device without a TPM has nothing to be registered by; it joins with a token \
+         (`touchstone token create --without-tpm --device NAME --zone ZONE`)"
+    )]
+    NoTpm,
     /// The state cannot be used.
     #[error(transparent)]
     State(#[from] LoadStateError),
@@ -76,7 +82,11 @@ impl CommandError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::PlantRoot(_) | Self::BrokerName(_) | Self::Listen { .. } => 64,
+            Self::Config(_)
+            | Self::PlantRoot(_)
+            | Self::BrokerName(_)
+            | Self::Listen { .. }
+            | Self::NoTpm => 64,
             Self::Tpm(_) => 69,
             Self::State(_) | Self::Status(_) | Self::Driver(_) | Self::System { .. } => 1,
         }

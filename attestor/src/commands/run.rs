@@ -12,7 +12,7 @@ use crate::authorize::listener::{self, Listener};
 use crate::config::Config;
 use crate::evidence::Prover;
 use crate::plant::PlantRoot;
-use crate::renewal::{Attester, driver};
+use crate::renewal::{Attester, Means, driver};
 use crate::state::Keeper;
 use crate::tpm::{EsapiTpm, TpmHandle};
 
@@ -23,31 +23,44 @@ const LAST_COMMAND: Duration = Duration::from_secs(8);
 pub async fn run(config: &Path) -> Result<(), CommandError> {
     let config = Config::load(config)?;
     let stop = stop_signal()?;
-    let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone())).map_err(system("a thread for the TPM"))?;
-    let ended = serve(config, &tpm, stop).await;
-    tpm.close(LAST_COMMAND).await;
+    let start = |address| TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"));
+    let tpm = config.tpm.clone().map(start).transpose()?;
+    let ended = serve(config, tpm.clone(), stop).await;
+    if let Some(tpm) = tpm {
+        tpm.close(LAST_COMMAND).await;
+    }
     ended?;
     tracing::info!("the attestor stopped");
     Ok(())
 }
 
-async fn serve(config: Config, tpm: &TpmHandle, stop: impl Future<Output = ()>) -> Result<(), CommandError> {
+async fn serve(
+    config: Config,
+    tpm: Option<TpmHandle>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), CommandError> {
     let mut stop = Box::pin(stop);
     let attester = tokio::select! {
         // A slow TPM may take minutes to derive its keys.
         () = &mut stop => return Ok(()),
-        attester = assemble(config, tpm.clone()) => Arc::new(attester?),
+        attester = assemble(config, tpm) => Arc::new(attester?),
     };
-    tracing::info!(
-        broker = %attester.config.broker,
-        tpm = %attester.config.tpm,
-        endorsement_key = attester.prover.endorsement_key().template.name(),
-        "the attestor runs"
-    );
+    announce(&attester);
     let answering = answer_locally(&attester).await?;
     let ended = driver::run(attester, stop).await;
     answering.abort();
     Ok(ended?)
+}
+
+fn announce(attester: &Attester) {
+    let broker = &attester.config.broker;
+    match &attester.prover {
+        Means::Tpm(prover) => {
+            let endorsement_key = prover.endorsement_key().template.name();
+            tracing::info!(%broker, endorsement_key, "the attestor runs");
+        }
+        Means::Key => tracing::warn!(%broker, "the attestor runs without a TPM: its keys can be copied"),
+    }
 }
 
 /// Answers local software, if it is told where.
@@ -68,9 +81,10 @@ async fn answer_locally(attester: &Arc<Attester>) -> Result<tokio::task::JoinHan
     }))
 }
 
-async fn assemble(config: Config, tpm: TpmHandle) -> Result<Attester, CommandError> {
+async fn assemble(config: Config, tpm: Option<TpmHandle>) -> Result<Attester, CommandError> {
     let root = PlantRoot::load(&config.plant_root)?;
     let keeper = Keeper::load(&config.state, &config.plant, &root)?;
+    let Some(tpm) = tpm else { return Ok(Attester::new(config, root, keeper, Means::Key)?) };
     let prover = Prover::new(tpm, config.firmware_log.clone())
         .await?
         .with_userspace_log(&config.userspace_log)

@@ -48,8 +48,8 @@ pub struct Config {
     pub plant: PlantDomain,
     /// File with the pinned plant root, the only anchor for the broker.
     pub plant_root: PathBuf,
-    /// The TPM.
-    pub tpm: TpmAddress,
+    /// The TPM; `None` where it was said that there is none.
+    pub tpm: Option<TpmAddress>,
     /// Folder of what survives a restart.
     pub state: PathBuf,
     /// Folder that local software reads certificates and trust files from.
@@ -235,9 +235,8 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let plant = faults.required("plant", raw.plant.as_ref(), "plant.example");
     let plant = plant.and_then(|text| faults.parsed("plant", text));
     let root = faults.required("plant_root", raw.plant_root.as_ref(), "/etc/touchstone/plant-root.pem");
-    let tpm = raw.tpm.as_deref().unwrap_or("device:/dev/tpmrm0");
-    let tpm = faults.parsed("tpm", tpm);
     let device = raw.device.as_deref().map(|name| faults.parsed("device", name));
+    let tpm = interpret_tpm(raw.tpm.as_deref(), device.is_some(), faults);
     let zones = interpret_zones(&raw.zones, faults);
     let services = interpret_services(&raw.services, faults);
     let vouches = vouches::interpret(&raw.vouches, faults);
@@ -272,6 +271,18 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         mqtt,
         hooks,
     })
+}
+
+/// The outer `None` is a fault.
+fn interpret_tpm(raw: Option<&str>, named: bool, faults: &mut Faults) -> Option<Option<TpmAddress>> {
+    match raw {
+        Some("none") if named => Some(None),
+        Some("none") => {
+            faults.add("device", "missing; a device without a TPM is known by its name alone");
+            None
+        }
+        other => faults.parsed("tpm", other.unwrap_or("device:/dev/tpmrm0")).map(Some),
+    }
 }
 
 fn interpret_zones(raw: &[String], faults: &mut Faults) -> Vec<ZoneName> {

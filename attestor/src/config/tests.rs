@@ -16,7 +16,7 @@ fn faults(text: &str) -> Vec<String> {
 fn the_least_configuration_has_the_documented_defaults() {
     let config = Config::parse(Path::new("/etc/touchstone"), LEAST).unwrap();
     assert_eq!(config.plant_root, Path::new("/etc/touchstone/plant-root.pem"));
-    assert_eq!(config.tpm.to_string(), "device:/dev/tpmrm0");
+    assert_eq!(config.tpm.unwrap().to_string(), "device:/dev/tpmrm0");
     assert_eq!(config.state, Path::new("/var/lib/touchstone-attestor"));
     assert_eq!(config.deliver, Path::new("/run/touchstone"));
     assert_eq!(config.broker.to_string(), "127.0.0.1:8443");
@@ -209,4 +209,12 @@ fn a_hook_has_a_name_of_its_own_and_something_to_run() {
     let line = "name = \"x\"\nreload = [\"/r\"]\n";
     assert_eq!(hook(&format!("{line}timeout = 601")), ["hook.timeout: write 1 to 600 seconds"]);
     assert_eq!(hook(&format!("{line}[[hook]]\n{line}")), ["hook.name: `x` is listed twice; rename one"]);
+}
+
+#[test]
+fn that_there_is_no_tpm_is_said_and_needs_a_name() {
+    let without = Config::parse(Path::new("/"), &format!("{LEAST}tpm = \"none\"\ndevice = \"press-1\"\n"));
+    assert_eq!(without.unwrap().tpm, None);
+    let told = faults(&format!("{LEAST}tpm = \"none\"\n"));
+    assert_eq!(told, ["device: missing; a device without a TPM is known by its name alone"]);
 }

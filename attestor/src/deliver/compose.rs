@@ -1,7 +1,8 @@
 //! From the state to files: which file holds what.
 //!
 //! ```text
-//! <zone>/caller.pem|key  <zone>/listener.pem|key          chain, leaf first; TSS2 PRIVATE KEY
+//! <zone>/caller.pem|key  <zone>/listener.pem|key          chain, leaf first; TSS2 PRIVATE KEY, or
+//!                                                         PKCS#8 PRIVATE KEY where there is no TPM
 //! <zone>/services/<service>/inbound.pem|crl               authorities that may open it here, and their CRLs
 //! <zone>/services/<service>/acl                           who reads and writes which topics: of an MQTT service (acl.rs)
 //! <zone>/services/<service>/outbound.pem|crl              authorities of those that offer it
@@ -14,6 +15,7 @@ use pem::{EncodeConfig, LineEnding, Pem};
 use policy::time::UnixTime;
 
 use super::{Content, Delivery, PUBLIC};
+use crate::identity_key::IdentityKey;
 use crate::role::Seat;
 use crate::state::State;
 use crate::trust::{Authority, Place};
@@ -52,12 +54,17 @@ impl Delivery {
         for (seat, svid) in &state.svids {
             let key = state.keys.get(seat).filter(|key| key.point() == svid.point());
             let key = key.ok_or_else(|| ComposeError::KeyMismatch(seat.clone()))?;
-            let key =
-                tss2_key::write(key).map_err(|source| ComposeError::Key { seat: seat.clone(), source })?;
+            let (key, mode) = match key {
+                IdentityKey::Tpm(key) => {
+                    let fail = |source| ComposeError::Key { seat: seat.clone(), source };
+                    (tss2_key::write(key).map_err(fail)?, KEY)
+                }
+                IdentityKey::Software(key) => (key.to_pem(), SOFTWARE_KEY),
+            };
             let stem = Path::new(seat.zone.as_str()).join(seat.role.name());
             let chain = svid.chain().iter().map(Vec::as_slice);
             delivery.add(stem.with_extension("pem"), armour("CERTIFICATE", chain), PUBLIC);
-            delivery.add(stem.with_extension("key"), key, KEY);
+            delivery.add(stem.with_extension("key"), key, mode);
         }
         for (file, authorities) in trust.files(now).filter(|(file, _)| state.zones.contains(&file.zone)) {
             delivery.trust_file(&file.place(), &authorities);

@@ -6,6 +6,7 @@
 
 mod challenge;
 mod ima;
+mod keyed;
 mod prover;
 mod quote;
 mod self_check;
@@ -23,8 +24,11 @@ use crate::tpm::{Attestation, IdentityKeyBlob, TpmError, TpmIdentityKey};
 
 pub use challenge::{Challenge, ChallengeError, VERSION};
 pub use ima::ImaLogError;
+pub use keyed::answer_keyed;
 pub use prover::{Prover, ProverError};
 pub use statement::Subject;
+
+use statement::Proving;
 
 /// A challenge cannot be answered.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +63,9 @@ pub enum EvidenceError {
     /// The IMA list cannot be sent.
     #[error(transparent)]
     ImaLog(#[from] ImaLogError),
+    /// A key in software could not be made or used.
+    #[error("the device's key in software cannot be used; delete its state and join again with a new token")]
+    DeviceKey(#[source] rcgen::Error),
     /// A certificate request could not be made.
     #[error("the certificate request for {seat} was not signed by the TPM; see the lines before")]
     Request {
@@ -88,8 +95,8 @@ pub async fn answer(
     let firmware_log = prover.firmware_log()?;
     let userspace_log = prover.userspace_log();
     let requested = request_all(prover, keys).await?;
-    let statement =
-        statement::encode(prover, challenge, subject, &requested, (&firmware_log, &userspace_log));
+    let proving = Proving::by_tpm(prover, &requested);
+    let statement = statement::encode(proving, challenge, subject, (&firmware_log, &userspace_log));
     let quoted = quote::take(prover, challenge, &statement, &requested).await?;
     let identity_keys = requested.into_iter().zip(quoted.certifications);
     let mut request = v1::CompleteRequest {
@@ -111,6 +118,7 @@ pub async fn answer(
         // Read last: every record that the quote covers is then on it.
         ima_log: Vec::new(),
         ima_first: 0,
+        key_proof: None,
     };
     request.ima_log = prover.ima_log(ima::room(request.encoded_len()))?;
     self_check::warn(challenge, &request);

@@ -54,15 +54,43 @@ pub struct Subject {
     pub now: UnixTime,
 }
 
+/// What the device proves itself with, as it states it.
+#[derive(Debug, Default)]
+pub(super) struct Proving {
+    /// Name of the EK; empty without a TPM.
+    pub(super) ek_name: Vec<u8>,
+    /// Name of the AK, or digest of the key that is expected.
+    pub(super) ak_name: Vec<u8>,
+    /// The keys that ask for certificates.
+    pub(super) identity_keys: Vec<v1::StatedKey>,
+    /// Certificates of the TPM's other EKs.
+    pub(super) other_ek_certificates: Vec<Vec<u8>>,
+    /// Digests of the device's key and of the next; empty with a TPM.
+    pub(super) device_keys: [Vec<u8>; 2],
+}
+
+impl Proving {
+    /// By a TPM.
+    pub(super) fn by_tpm(prover: &Prover, keys: &[RequestedKey]) -> Self {
+        Self {
+            ek_name: prover.endorsement_key_name(),
+            ak_name: prover.attestation_key_name(),
+            identity_keys: keys.iter().map(stated_key).collect(),
+            other_ek_certificates: prover.other_certificates().map(<[u8]>::to_vec).collect(),
+            device_keys: Default::default(),
+        }
+    }
+}
+
 /// Encodes the statement, once: these bytes are hashed and sent.
 pub(super) fn encode(
-    prover: &Prover,
+    proving: Proving,
     challenge: &Challenge,
     subject: &Subject,
-    keys: &[RequestedKey],
     (firmware_log, userspace_log): (&[u8], &[u8]),
 ) -> Vec<u8> {
-    let (ek_name, ak_name) = (prover.endorsement_key_name(), prover.attestation_key_name());
+    let Proving { ek_name, ak_name, identity_keys, other_ek_certificates, device_keys } = proving;
+    let [device_key, next_key] = device_keys;
     let prove = |token: &JoinToken| token.prove(challenge.sealed(), &ek_name, &ak_name);
     let statement = v1::Statement {
         version: VERSION,
@@ -70,7 +98,7 @@ pub(super) fn encode(
         purpose: subject.purpose.into(),
         device: subject.device.as_ref().map(ToString::to_string).unwrap_or_default(),
         zones: subject.zones.iter().map(ToString::to_string).collect(),
-        identity_keys: keys.iter().map(stated_key).collect(),
+        identity_keys,
         pcr_bank: challenge.bank_id(),
         pcr_mask: challenge.mask(),
         logs: stated_logs(firmware_log, userspace_log),
@@ -83,13 +111,15 @@ pub(super) fn encode(
         pinned_root: subject.pinned_root.0.to_vec(),
         device_time: subject.now.0,
         software_keys: subject.software_keys.iter().map(stated_software_key).collect(),
-        other_ek_certificates: prover.other_certificates().map(<[u8]>::to_vec).collect(),
+        other_ek_certificates,
         health: subject.health.clone(),
         trust_sequence: subject.trust_sequence,
         vouches: subject.vouches.iter().map(vouched).collect(),
         delivered: Some(v1::Delivered { serials: subject.delivered.clone() }),
         ek_name,
         ak_name,
+        device_key,
+        next_key,
     };
     statement.encode_to_vec()
 }

@@ -14,9 +14,11 @@ use proto::v1::complete_response::Outcome as Answer;
 use super::attester::Attester;
 use super::exchange::Answered;
 use super::floor::learn_time;
+use super::keyed::Made;
 use super::machine::{DEFAULT_REATTEST_EVERY, Outcome};
 use crate::config::MAX_ZONES;
 use crate::deliver::{ComposeError, Delivery, InstallError};
+use crate::identity_key::IdentityKey;
 use crate::role::{Role, Seat};
 use crate::software_key::{HeldSoftwareKey, ServiceSeat, SoftwareKey};
 use crate::state::{SaveStateError, State};
@@ -76,7 +78,9 @@ impl Attester {
     /// Takes over the broker's answer.
     pub(super) fn adopt(&self, answered: Answered) -> Result<Adopted, AdoptError> {
         match answered.outcome {
-            Answer::Issued(issued) => self.adopt_certificates(issued, answered.software_keys),
+            Answer::Issued(issued) => {
+                self.adopt_certificates(issued, answered.software_keys, answered.identity_keys)
+            }
             Answer::Pending(pending) => Ok(Adopted { outcome: self.adopt_place(&pending)?, complaint: None }),
         }
     }
@@ -85,13 +89,14 @@ impl Attester {
         &self,
         issued: v1::Issued,
         made: BTreeMap<ServiceSeat, SoftwareKey>,
+        own_made: Made,
     ) -> Result<Adopted, AdoptError> {
         let (now, clock) = (self.now(), self.clock.own());
         let device: DeviceName = issued.device.parse()?;
         let zones = parse_zones(&issued.zones)?;
         let (own, outside): (Vec<_>, Vec<_>) =
             issued.svids.into_iter().partition(|svid| svid.service.is_empty());
-        let svids = self.accept_all(own, &device, &zones, now)?;
+        let svids = self.accept_all(own, &own_made, &device, &zones, now)?;
         let software_keys = self.accept_software_keys(outside, made, &device, now)?;
         let refused_keys = refused_keys(issued.refused_keys);
         let (trust, complaint) = self.accept_trust(issued.trust, &device, now)?;
@@ -103,7 +108,13 @@ impl Attester {
         }
         self.keeper.update(|state| {
             state.take_name(device.clone());
+            let certified = |(seat, _): &(Seat, SoftwareKey)| svids.iter().any(|(other, _)| other == seat);
+            let certified = own_made.into_iter().filter(certified);
+            state.keys.extend(certified.map(|(seat, key)| (seat, IdentityKey::Software(key))));
             state.svids.extend(svids);
+            if let Some(key) = &mut state.device_key {
+                key.accepted(issued.key_ticket);
+            }
             let holds = |svid: &HeldSvid| {
                 now <= svid.not_after() && issued.valid_serials.iter().any(|serial| serial == svid.serial())
             };
@@ -181,6 +192,7 @@ impl Attester {
     fn accept_all(
         &self,
         svids: Vec<v1::Svid>,
+        made: &Made,
         device: &DeviceName,
         zones: &[ZoneName],
         now: UnixTime,
@@ -191,7 +203,8 @@ impl Attester {
             let role =
                 Role::from_wire(svid.role()).ok_or(AdoptError::Malformed("a certificate has no role"))?;
             let seat = Seat { zone: svid.zone.parse()?, role };
-            let key = self.keeper.read(|state: &State| state.keys.get(&seat).cloned());
+            let made = made.get(&seat).cloned().map(IdentityKey::Software);
+            let key = made.or_else(|| self.keeper.read(|state: &State| state.keys.get(&seat).cloned()));
             let key = key.filter(|_| zones.contains(&seat.zone));
             let key = key.ok_or(AdoptError::Malformed("a certificate is for no key of this device"))?;
             let asked = Asked { seat: &seat, point: key.point(), plant, device };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use policy::time::UnixTime;
+use rustls::sign::SigningKey;
 
 use super::shown::Shown;
 use crate::authorize::listener::Desk;
@@ -12,11 +13,38 @@ use crate::config::Config;
 use crate::deliver::FileSink;
 use crate::evidence::Prover;
 use crate::hooks::Hooks;
+use crate::identity_key::IdentityKey;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
 use crate::state::{Keeper, State};
-use crate::tpm::TpmIdentityKey;
+use crate::tpm::{TpmHandle, TpmIdentityKey};
+
+/// What the device proves itself with.
+#[derive(Debug)]
+pub enum Means {
+    /// Its TPM.
+    Tpm(Box<Prover>),
+    /// A key in software, which the state keeps.
+    Key,
+}
+
+impl Means {
+    /// The TPM, if there is one.
+    #[must_use]
+    pub fn tpm(&self) -> Option<&TpmHandle> {
+        match self {
+            Self::Tpm(prover) => Some(prover.tpm()),
+            Self::Key => None,
+        }
+    }
+}
+
+impl From<Prover> for Means {
+    fn from(prover: Prover) -> Self {
+        Self::Tpm(Box::new(prover))
+    }
+}
 
 /// All parts of the device; made once, shared by driver and exchanges.
 #[derive(Debug)]
@@ -28,7 +56,7 @@ pub struct Attester {
     /// What it remembers.
     pub keeper: Keeper,
     /// What it proves itself with.
-    pub prover: Prover,
+    pub prover: Means,
     /// Whom it asks.
     pub client: BrokerClient,
     /// Where it delivers.
@@ -56,7 +84,7 @@ impl Attester {
         config: Config,
         root: PlantRoot,
         keeper: Keeper,
-        prover: Prover,
+        prover: impl Into<Means>,
     ) -> Result<Self, BrokerNameError> {
         let floor = keeper.read(|state: &State| state.clock_floor);
         let clock = Arc::new(FlooredClock::new(System::default(), floor));
@@ -67,7 +95,7 @@ impl Attester {
             config,
             root,
             keeper,
-            prover,
+            prover: prover.into(),
             client,
             sink,
             hooks: Hooks::default(),
@@ -93,7 +121,7 @@ impl Attester {
         self.keeper.read(|state: &State| state.issuing_number)
     }
 
-    /// A caller certificate that has not ended, with its key in the TPM: what Watch is opened with.
+    /// A caller certificate that has not ended, with its key: what Watch is opened with.
     pub(super) fn credentials(&self) -> Option<Credentials> {
         let now = self.now();
         let found = self.keeper.read(|state: &State| {
@@ -103,9 +131,13 @@ impl Attester {
             let (seat, svid) = valid.max_by_key(|(_, svid)| svid.not_after())?;
             Some((svid.chain().to_vec(), state.keys.get(seat)?.clone()))
         });
-        found.map(|(chain, key)| Credentials {
-            chain,
-            key: TpmIdentityKey::new(self.prover.tpm().clone(), key),
-        })
+        let (chain, key) = found?;
+        let key: Arc<dyn SigningKey> = match (key, self.prover.tpm()) {
+            (IdentityKey::Tpm(key), Some(tpm)) => Arc::new(TpmIdentityKey::new(tpm.clone(), key)),
+            (IdentityKey::Software(key), None) => key.signing_key().ok()?,
+            // The configuration was changed: the device proves itself anew first.
+            (IdentityKey::Tpm(_), None) | (IdentityKey::Software(_), Some(_)) => return None,
+        };
+        Some(Credentials { chain, key })
     }
 }

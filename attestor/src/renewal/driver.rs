@@ -24,7 +24,7 @@ use crate::client::{CallError, Credentials};
 use crate::hooks;
 use crate::state::State;
 use crate::status::{ALIVE_EVERY, remedy};
-use crate::tpm::{KEY_GENERATION_DEADLINE, Operation};
+use crate::tpm::{KEY_GENERATION_DEADLINE, Operation, TpmHandle};
 use crate::wanted::tell_updater;
 
 /// Time after which a command that the TPM still works on will never end: twice the longest.
@@ -301,7 +301,7 @@ impl Driver {
 
     fn stay_alive(&mut self) -> Result<(), DriverError> {
         self.report(false);
-        match self.attester.prover.tpm().occupation() {
+        match self.attester.prover.tpm().and_then(TpmHandle::occupation) {
             Some((operation, since)) if since > STUCK => Err(DriverError::TpmStuck { operation, since }),
             _ => Ok(()),
         }

@@ -9,10 +9,12 @@ use policy::id::{DeviceName, ZoneName};
 use proto::v1;
 use proto::v1::complete_response::Outcome;
 
-use super::attester::Attester;
+use super::attester::{Attester, Means};
+use super::keyed::{self, Made};
 use super::machine::Exchange;
 use crate::client::{CallError, Connection};
-use crate::evidence::{self, Challenge, EvidenceError, Subject, VERSION};
+use crate::evidence::{self, Challenge, EvidenceError, Prover, Subject, VERSION};
+use crate::identity_key::IdentityKey;
 use crate::join_token::JoinToken;
 use crate::role::Seat;
 use crate::software_key::{ServiceSeat, SoftwareKey};
@@ -69,11 +71,11 @@ impl ExchangeError {
     }
 }
 
-fn at_begin(call: CallError) -> ExchangeError {
+pub(super) fn at_begin(call: CallError) -> ExchangeError {
     ExchangeError::Call { at_begin: true, call }
 }
 
-fn at_complete(call: CallError) -> ExchangeError {
+pub(super) fn at_complete(call: CallError) -> ExchangeError {
     ExchangeError::Call { at_begin: false, call }
 }
 
@@ -82,6 +84,8 @@ fn at_complete(call: CallError) -> ExchangeError {
 pub(super) struct Answered {
     pub(super) outcome: Outcome,
     pub(super) software_keys: BTreeMap<ServiceSeat, SoftwareKey>,
+    /// The device's own, where it has no TPM.
+    pub(super) identity_keys: Made,
 }
 
 /// Runs an exchange to its end.
@@ -94,18 +98,25 @@ pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answe
     };
     let software_keys = new_software_keys(attester)?;
     let said = Said { health, software_keys: requests(&software_keys)? };
-    let response = match exchange {
-        Exchange::Enroll => enroll(attester, &connection, said).await?,
-        Exchange::Renew | Exchange::OnDemand => attest(attester, &connection, exchange, said).await?,
+    let (response, identity_keys) = match &attester.prover {
+        Means::Key => keyed::run(attester, &connection, exchange, said).await?,
+        Means::Tpm(prover) => {
+            let with = (attester, prover.as_ref());
+            let response = match exchange {
+                Exchange::Enroll => enroll(with, &connection, said).await?,
+                Exchange::Renew | Exchange::OnDemand => attest(with, &connection, exchange, said).await?,
+            };
+            (response, Made::new())
+        }
     };
     let outcome = response.outcome.ok_or(ExchangeError::Empty)?;
-    Ok(Answered { outcome, software_keys })
+    Ok(Answered { outcome, software_keys, identity_keys })
 }
 
 /// What is said at one exchange alone.
-struct Said {
-    health: Option<v1::Health>,
-    software_keys: Vec<v1::SoftwareKey>,
+pub(super) struct Said {
+    pub(super) health: Option<v1::Health>,
+    pub(super) software_keys: Vec<v1::SoftwareKey>,
 }
 
 /// A new key for each software key that is due.
@@ -129,16 +140,16 @@ fn requests(keys: &BTreeMap<ServiceSeat, SoftwareKey>) -> Result<Vec<v1::Softwar
 }
 
 async fn enroll(
-    attester: &Attester,
+    (attester, prover): (&Attester, &Prover),
     connection: &Connection,
     Said { health, software_keys }: Said,
 ) -> Result<v1::CompleteResponse, ExchangeError> {
-    let prover = &attester.prover;
     let request = v1::BeginEnrollmentRequest {
         versions: vec![VERSION],
         ek_public: prover.endorsement_key().public.clone(),
         ek_certificate: prover.endorsement_key().certificate.clone().unwrap_or_default(),
         ak_public: prover.attestation_key().to_vec(),
+        ..v1::BeginEnrollmentRequest::default()
     };
     let begun = connection.begin_enrollment(request).await.map_err(at_begin)?;
     let challenge = Challenge::parse(begun.challenge).map_err(EvidenceError::from)?;
@@ -150,18 +161,17 @@ async fn enroll(
     let known = Known::of(attester);
     let token = join_token(attester);
     let subject = Subject { token, health, software_keys, ..known.subject(attester, Exchange::Enroll) };
-    let keys = due_keys(attester).await?;
+    let keys = due_keys(attester, prover).await?;
     let request = evidence::answer(prover, &challenge, &subject, &keys, &secret).await?;
     connection.complete_enrollment(request).await.map_err(at_complete)
 }
 
 async fn attest(
-    attester: &Attester,
+    (attester, prover): (&Attester, &Prover),
     connection: &Connection,
     exchange: Exchange,
     Said { health, software_keys }: Said,
 ) -> Result<v1::CompleteResponse, ExchangeError> {
-    let prover = &attester.prover;
     let known = Known::of(attester);
     let device = known.device.as_ref().ok_or(ExchangeError::Nameless)?;
     let request = v1::BeginAttestationRequest {
@@ -172,14 +182,14 @@ async fn attest(
     };
     let begun = connection.begin_attestation(request).await.map_err(at_begin)?;
     let challenge = Challenge::parse(begun.challenge).map_err(EvidenceError::from)?;
-    let keys = due_keys(attester).await?;
+    let keys = due_keys(attester, prover).await?;
     let subject = Subject { health, software_keys, ..known.subject(attester, exchange) };
     let request = evidence::answer(prover, &challenge, &subject, &keys, &[]).await?;
     connection.complete_attestation(request).await.map_err(at_complete)
 }
 
 /// What the device knows of itself when an exchange begins.
-struct Known {
+pub(super) struct Known {
     device: Option<DeviceName>,
     zones: Vec<ZoneName>,
     held_serial: Vec<u8>,
@@ -188,7 +198,7 @@ struct Known {
 }
 
 impl Known {
-    fn of(attester: &Attester) -> Self {
+    pub(super) fn of(attester: &Attester) -> Self {
         let has_all = attester.shown.as_of().is_some();
         attester.keeper.read(|state: &State| Self {
             delivered: state.svids.values().filter(|_| has_all).map(|svid| svid.serial().to_vec()).collect(),
@@ -200,12 +210,17 @@ impl Known {
         })
     }
 
-    fn subject(&self, attester: &Attester, exchange: Exchange) -> Subject {
+    /// The name that it has, or asks for.
+    pub(super) fn name(&self, attester: &Attester) -> Option<DeviceName> {
+        self.device.clone().or_else(|| attester.config.device.clone())
+    }
+
+    pub(super) fn subject(&self, attester: &Attester, exchange: Exchange) -> Subject {
         let config = &attester.config;
         let asked = if self.zones.is_empty() { &config.zones } else { &self.zones };
         Subject {
             purpose: exchange.purpose(),
-            device: self.device.clone().or_else(|| config.device.clone()),
+            device: self.name(attester),
             zones: asked.clone(),
             services: config.services.clone(),
             inventory: config.inventory.clone(),
@@ -223,23 +238,26 @@ impl Known {
 }
 
 /// A token that cannot be read is no reason to stay away: an administrator can still admit the device.
-fn join_token(attester: &Attester) -> Option<JoinToken> {
+pub(super) fn join_token(attester: &Attester) -> Option<JoinToken> {
     let file = attester.config.join_token_file.as_ref()?;
     JoinToken::load(file).inspect_err(|error| tracing::warn!(%error, "enrolling without a join token")).ok()
 }
 
 /// The keys that ask for a certificate now; missing ones are made and saved first.
-async fn due_keys(attester: &Attester) -> Result<BTreeMap<Seat, IdentityKeyBlob>, ExchangeError> {
+async fn due_keys(
+    attester: &Attester,
+    prover: &Prover,
+) -> Result<BTreeMap<Seat, IdentityKeyBlob>, ExchangeError> {
     let now = attester.now();
-    let (mut keys, due) = attester.keeper.read(|state: &State| (state.keys.clone(), state.due(now)));
-    keys.retain(|seat, _| due.contains(seat));
+    let due = attester.keeper.read(|state: &State| state.due(now));
+    let mut keys = attester.keeper.read(|state: &State| state.tpm_keys(&due));
     for seat in due {
         if keys.contains_key(&seat) {
             continue;
         }
-        let key = attester.prover.tpm().create_identity_key().await?;
+        let key = prover.tpm().create_identity_key().await?;
         tracing::info!(zone = %seat.zone, role = %seat.role, "made an identity key in the TPM");
-        attester.keeper.update(|state| state.keys.insert(seat.clone(), key.clone()))?;
+        attester.keeper.update(|state| state.keys.insert(seat.clone(), IdentityKey::Tpm(key.clone())))?;
         keys.insert(seat, key);
     }
     Ok(keys)

@@ -9,9 +9,10 @@ mod attester;
 pub mod driver;
 mod exchange;
 mod floor;
+mod keyed;
 pub mod machine;
 mod report;
 mod shown;
 mod watch;
 
-pub use attester::Attester;
+pub use attester::{Attester, Means};

@@ -9,6 +9,8 @@ use policy::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
 use super::State;
+use crate::device_key::DeviceKey;
+use crate::identity_key::IdentityKey;
 use crate::plant::PlantRoot;
 use crate::role::Seat;
 use crate::software_key::{HeldSoftwareKey, ServiceSeat, SoftwareKey};
@@ -27,6 +29,10 @@ struct Stored {
     device: Option<DeviceName>,
     zones: Vec<ZoneName>,
     keys: Vec<StoredKey>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    keys_without_tpm: Vec<StoredKeyWithoutTpm>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device_key: Option<StoredDeviceKey>,
     svids: Vec<StoredSvid>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     void: BTreeSet<Seat>,
@@ -56,6 +62,21 @@ struct StoredKey {
     public: Binary,
     private: Binary,
     parent: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredKeyWithoutTpm {
+    seat: Seat,
+    pkcs8: Binary,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredDeviceKey {
+    pkcs8: Binary,
+    ticket: Binary,
+    next: Option<Binary>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -99,11 +120,25 @@ impl Clone for Binary {
 }
 
 pub(super) fn write(state: &State) -> Vec<u8> {
-    let keys = state.keys.iter().map(|(seat, key)| StoredKey {
-        seat: seat.clone(),
-        public: Binary(key.public().to_vec()),
-        private: Binary(key.private().to_vec()),
-        parent: key.parent(),
+    let (mut keys, mut keys_without_tpm) = (Vec::new(), Vec::new());
+    for (seat, key) in &state.keys {
+        let seat = seat.clone();
+        match key {
+            IdentityKey::Tpm(key) => keys.push(StoredKey {
+                seat,
+                public: Binary(key.public().to_vec()),
+                private: Binary(key.private().to_vec()),
+                parent: key.parent(),
+            }),
+            IdentityKey::Software(key) => {
+                keys_without_tpm.push(StoredKeyWithoutTpm { seat, pkcs8: Binary(key.pkcs8().to_vec()) });
+            }
+        }
+    }
+    let device_key = state.device_key.as_ref().map(|held| StoredDeviceKey {
+        pkcs8: Binary(held.key.pkcs8().to_vec()),
+        ticket: Binary(held.ticket.clone()),
+        next: held.next.as_ref().map(|next| Binary(next.pkcs8().to_vec())),
     });
     let svids = state.svids.iter().map(|(seat, svid)| StoredSvid {
         seat: seat.clone(),
@@ -118,7 +153,9 @@ pub(super) fn write(state: &State) -> Vec<u8> {
         version: VERSION,
         device: state.device.clone(),
         zones: state.zones.clone(),
-        keys: keys.collect(),
+        keys,
+        keys_without_tpm,
+        device_key,
         svids: svids.collect(),
         void: state.void.clone(),
         software_keys: software_keys.collect(),
@@ -159,7 +196,14 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
     };
     for key in stored.keys {
         let blob = IdentityKeyBlob::parse(key.public.0, key.private.0, key.parent);
-        state.keys.insert(key.seat, blob.map_err(|error| error.to_string())?);
+        state.keys.insert(key.seat, IdentityKey::Tpm(blob.map_err(|error| error.to_string())?));
+    }
+    for key in stored.keys_without_tpm {
+        state.keys.insert(key.seat, IdentityKey::Software(software(key.pkcs8)?));
+    }
+    if let Some(StoredDeviceKey { pkcs8, ticket, next }) = stored.device_key {
+        let next = next.map(software).transpose()?;
+        state.device_key = Some(DeviceKey { key: software(pkcs8)?, ticket: ticket.0, next });
     }
     let Some(device) = &state.device else {
         return match stored.svids.is_empty() && stored.software_keys.is_empty() && stored.trust.is_none() {
@@ -175,7 +219,7 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
         state.svids.insert(svid.seat, held);
     }
     for stored in stored.software_keys {
-        let key = SoftwareKey::from_pkcs8(stored.pkcs8.0).map_err(|_| "a software key in it is damaged")?;
+        let key = software(stored.pkcs8)?;
         let chain = stored.chain.into_iter().map(|der| der.0).collect();
         let held =
             HeldSoftwareKey::take(key, &stored.seat, plant, device, |asked| HeldSvid::recall(chain, asked));
@@ -190,4 +234,8 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
         state.trust = Some(trust);
     }
     Ok(state)
+}
+
+fn software(pkcs8: Binary) -> Result<SoftwareKey, String> {
+    SoftwareKey::from_pkcs8(pkcs8.0).map_err(|_| "a software key in it is damaged".to_owned())
 }

@@ -10,13 +10,13 @@ use crate::trust::tests::{NOW, Plant, set};
 use crate::trust::{Direction, Expected, Seen};
 
 /// The blob of an identity key with the point of `key`; no TPM can load it.
-pub(crate) fn identity_key(key: &KeyPair) -> IdentityKeyBlob {
+pub(crate) fn identity_key(key: &KeyPair) -> IdentityKey {
     // TPMT_PUBLIC of template.rs: ECC, SHA-256, attributes, no policy, no symmetric, no scheme, P-256, no KDF.
     let head = hex::decode("0023000b0004047200000010001000030010").unwrap();
     let point = key.der_bytes();
     let area = [&head, [0, 32].as_slice(), &point[1..33], &[0, 32], &point[33..]].concat();
     let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat();
-    IdentityKeyBlob::parse(sized(&area), sized(&[0xab; 126]), 0x8100_0001).unwrap()
+    IdentityKey::Tpm(IdentityKeyBlob::parse(sized(&area), sized(&[0xab; 126]), 0x8100_0001).unwrap())
 }
 
 /// A certificate for the key, as the broker issues it to press-1.

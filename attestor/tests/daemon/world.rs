@@ -85,7 +85,7 @@ impl Device {
         let config = Config::parse(self.folder.path(), &text).unwrap();
         let root = PlantRoot::load(&config.plant_root).unwrap();
         let keeper = Keeper::load(&config.state, &config.plant, &root).unwrap();
-        let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone())).unwrap();
+        let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone().unwrap())).unwrap();
         let prover = Prover::new(tpm, config.firmware_log.clone()).await.unwrap();
         let attester = Attester::new(config, root, keeper, prover).unwrap();
         let (stop, stopped) = oneshot::channel();

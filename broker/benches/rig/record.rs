@@ -30,6 +30,7 @@ pub(crate) fn device(name: &DeviceName, zone: &ZoneName, ek: Digest, now: UnixTi
         answered: 0,
         clock_excused: false,
         clear_expected: None,
+        prover: broker::record::device::Prover::Tpm,
         leaving: None,
         addresses: std::collections::BTreeMap::new(),
         trust_sequence: 0,

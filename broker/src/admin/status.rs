@@ -25,6 +25,7 @@ use crate::record::device::Decision;
 use crate::record::overriding::OverrideRecord;
 use crate::session::Refusal;
 use crate::session::recorded::results;
+use crate::session::without_tpm::BROKER;
 use crate::store::Revision;
 use crate::trust;
 
@@ -197,8 +198,10 @@ fn needs_a_person(seen: &Seen) -> bool {
         Seen::Device(view) => match view.state {
             State::Refused | State::Silent | State::Pending => true,
             State::Trusted => would_refuse(view) || view.device.zones.is_empty(),
+            // A clone alarm: the broker stopped it, and a person decides.
+            State::Quarantined => view.tpm.quarantine.as_ref().is_some_and(|stop| stop.by == BROKER),
             // Somebody decided these; they wait for nobody here.
-            State::Registered | State::Quarantined | State::Retired => false,
+            State::Registered | State::Retired => false,
         },
     }
 }

@@ -5,16 +5,20 @@
 use policy::digest::Digest;
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
+use policy::zone::Zone;
 use zeroize::Zeroizing;
 
 use super::Actor;
 use super::change::{Draft, commit};
-use super::device::existing_zones;
+use super::device::{existing_zones, known};
 use crate::plant::Plant;
 use crate::ports::random;
 use crate::record::device::{Device, TOKEN, Token, device_key, token_key};
+use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
+use crate::session::vouched::no_machine;
+use crate::session::without_tpm::refusal_of;
 use crate::store::Txn;
 
 /// Lifetime of a token that states none, in seconds: a day.
@@ -37,6 +41,8 @@ pub struct Request {
     pub device: Option<DeviceName>,
     /// Seconds; 0: a day.
     pub lifetime: u64,
+    /// It is for a device without a TPM, which is named: a new one, or one that lost its key.
+    pub without_tpm: bool,
 }
 
 /// A new token. Its text is shown once.
@@ -64,6 +70,12 @@ pub async fn create(plant: &Plant, actor: &Actor, request: &Request) -> Result<C
             request.lifetime
         )));
     }
+    if request.without_tpm && (request.device.is_none() || request.ek.is_some()) {
+        return Err(Refusal::malformed(
+            "a device without a TPM has no EK and is known by its name alone; name it with --device"
+                .to_owned(),
+        ));
+    }
     commit(plant, || make(plant, actor, request)).await
 }
 
@@ -72,10 +84,12 @@ async fn make(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft<C
     let reach = actor.reach(plant, &request.zones).await?;
     let (zones, mut txn) = existing_zones(plant, &request.zones, Txn::new()).await?;
     if let Some(name) = &request.device {
-        if fetch::<Device>(plant.store.as_ref(), device_key(name)).await?.is_some() {
-            return Err(Refusal::Conflict(format!("there is a device {name} already; choose another name")));
+        txn = for_name(plant, actor, name, request.without_tpm, txn).await?;
+    }
+    if request.without_tpm {
+        for zone in &zones {
+            txn = takes(plant, zone, txn).await?;
         }
-        txn = txn.absent(device_key(name));
     }
     txn = sweep(plant, txn, now).await?;
     let id = hex::encode(random::<16>(plant.entropy.as_ref()).map_err(Refusal::internal)?);
@@ -91,6 +105,8 @@ async fn make(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft<C
         expires: now.plus(lifetime),
         by: actor.name().to_owned(),
         epoch: plant.keys.load().epoch,
+        made: now,
+        without_tpm: request.without_tpm,
     };
     let deed = reach.deed(&id, &allowance(&token));
     let text =
@@ -99,10 +115,43 @@ async fn make(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft<C
     Ok(Draft::write(created, txn.absent(key.clone()).put(key, stored(&token)?), deed))
 }
 
+/// `txn`, if a device may join under `name`: nobody has it, or a device without a TPM that is to get another key.
+async fn for_name(
+    plant: &Plant,
+    actor: &Actor,
+    name: &DeviceName,
+    without_tpm: bool,
+    txn: Txn,
+) -> Result<Txn, Refusal> {
+    match fetch::<Device>(plant.store.as_ref(), device_key(name)).await? {
+        None => no_machine(plant, name, txn.absent(device_key(name))).await,
+        Some(held) if without_tpm && !held.record.prover.is_tpm() => {
+            let known = known(plant, actor.scope(), name).await?;
+            // Whoever lets it join again takes its place in its zones too.
+            actor.reach(plant, &known.device.record.zones).await?;
+            Ok(txn.unchanged(held.key, held.version))
+        }
+        Some(_) => Err(Refusal::Conflict(format!("there is a device {name} already; choose another name"))),
+    }
+}
+
+/// `txn`, if the zone takes devices without a TPM.
+async fn takes(plant: &Plant, name: &ZoneName, txn: Txn) -> Result<Txn, Refusal> {
+    let Some(held) = fetch::<Zone>(plant.store.as_ref(), zone_key(name)).await? else { return Ok(txn) };
+    match refusal_of(&held.record) {
+        None => Ok(txn.unchanged(held.key, held.version)),
+        Some(why) => Err(Refusal::Conflict(why)),
+    }
+}
+
 fn allowance(token: &Token) -> String {
     let zones: Vec<&str> = token.zones.iter().map(ZoneName::as_str).collect();
     let who = token.device.as_ref().map_or_else(|| "one device".to_owned(), ToString::to_string);
-    let ek = token.ek.map_or_else(String::new, |ek| format!(" with EK {ek}"));
+    let ek = match token.ek {
+        Some(ek) => format!(" with EK {ek}"),
+        None if token.without_tpm => " without a TPM".to_owned(),
+        None => String::new(),
+    };
     format!("{who}{ek} may join {} until {}", zones.join(", "), token.expires)
 }
 

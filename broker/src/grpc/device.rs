@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use policy::appraisal::Prover;
 use policy::digest::Digest;
 use policy::id::DeviceName;
 use proto::v1;
@@ -120,6 +121,9 @@ fn claimed(name: &str) -> String {
 fn challenged(plant: &Plant, request: &v1::CompleteRequest) -> String {
     match Challenge::open(&plant.keys.load(), plant.now(), &request.sealed) {
         Ok(Challenge { device: Some(device), .. }) => device.to_string(),
+        Ok(challenge) if challenge.prover == Prover::Key => {
+            format!("key {}", hex::encode(&challenge.ak_name.0))
+        }
         Ok(challenge) => format!("EK name {}", hex::encode(&challenge.ek_name.0)),
         Err(_) => UNKNOWN.to_owned(),
     }
@@ -139,8 +143,12 @@ impl Enrollment for Devices {
         &self,
         request: Request<v1::BeginEnrollmentRequest>,
     ) -> Result<Response<v1::BeginEnrollmentResponse>, Status> {
-        let ek = format!("ek {}", Digest::of(&request.get_ref().ek_public));
-        self.run(Session::enrollment(ek), begin::enrollment(&self.plant, request.get_ref())).await
+        let begins = request.get_ref();
+        let caller = match begins.device_key.is_empty() {
+            true => format!("ek {}", Digest::of(&begins.ek_public)),
+            false => claimed(&begins.device),
+        };
+        self.run(Session::enrollment(caller), begin::enrollment(&self.plant, request.get_ref())).await
     }
 
     async fn complete(

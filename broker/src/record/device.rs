@@ -93,7 +93,7 @@ pub struct HeldCertificate {
     pub spki: Digest,
     /// When it holds.
     pub validity: Validity,
-    /// The service that has the key in software; none: the key is in the TPM.
+    /// The service that has the key in software; none: it is the device's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceName>,
     /// IP addresses that it names.
@@ -136,6 +136,28 @@ pub enum Admission {
     Retired,
 }
 
+/// What a device proves itself with. Only an administrator's act makes it another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Prover {
+    /// A TPM: the device's AK is in it.
+    #[default]
+    Tpm,
+    /// A key in software, kept where a TPM's AK is: SubjectPublicKeyInfo, and the digest of it as its name.
+    Key {
+        /// How many keys came before it.
+        generation: u64,
+    },
+}
+
+impl Prover {
+    /// Whether it is a TPM, as of most devices.
+    #[must_use]
+    pub const fn is_tpm(&self) -> bool {
+        matches!(self, Self::Tpm)
+    }
+}
+
 /// A device of the plant. Its name belongs to one EK.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Device {
@@ -143,8 +165,11 @@ pub struct Device {
     pub name: DeviceName,
     /// Its zones, in order.
     pub zones: Vec<ZoneName>,
-    /// Digest of its EK.
+    /// Digest of its EK; [`no_ek`] without a TPM.
     pub ek: Digest,
+    /// What it proves itself with.
+    #[serde(default, skip_serializing_if = "Prover::is_tpm")]
+    pub prover: Prover,
     /// The attestation key, once it was activated.
     pub ak: Option<BoundAk>,
     /// May it attest at all.
@@ -399,6 +424,12 @@ pub struct Token {
     pub by: String,
     /// Plant epoch it was made in: a restore voids it.
     pub epoch: u64,
+    /// When it was made.
+    #[serde(default)]
+    pub made: UnixTime,
+    /// It is for a device without a TPM, and for no other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_tpm: bool,
 }
 
 impl Record for Token {
@@ -484,6 +515,12 @@ pub fn held_place(rest: &str) -> Option<(ZoneName, Option<ServiceName>)> {
 #[must_use]
 pub fn inventory_key(name: &DeviceName) -> String {
     format!("{INVENTORY}{name}")
+}
+
+/// What stands where the EK of a device without a TPM would: no TPM has it, because no SubjectPublicKeyInfo begins so.
+#[must_use]
+pub fn no_ek(name: &DeviceName) -> Digest {
+    Digest::of_parts(&[b"touchstone/v1/no-ek ", name.as_str().as_bytes()])
 }
 
 /// Key of a TPM.

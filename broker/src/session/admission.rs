@@ -10,12 +10,12 @@ use policy::zone::Zone;
 
 use super::Refusal;
 use super::challenge::Purpose;
-use super::proof::Proven;
+use super::proof::{Proven, ProvenBy, TpmProof};
 use super::statement::TokenProof;
-use super::vouched;
+use super::{vouched, without_tpm};
 use crate::plant::Plant;
 use crate::record::device::{
-    Admission, AkOwner, BoundAk, Device, PENDING, Pending, Token, Tpm, ak_key, device_key, ek_key,
+    Admission, AkOwner, BoundAk, Device, PENDING, Pending, Prover, Token, Tpm, ak_key, device_key, ek_key,
     pending_key, token_key,
 };
 use crate::record::zone::zone_key;
@@ -49,27 +49,39 @@ pub struct Placed {
 
 /// Finds the place of `proven`.
 pub async fn place(plant: &Plant, proven: &Proven) -> Result<Place, Refusal> {
-    other_eks(plant, proven).await?;
+    match proven.by() {
+        ProvenBy::Tpm(by) => of_tpm(plant, proven, by).await,
+        ProvenBy::Key(by) => {
+            let placed = without_tpm::place(plant, proven, &by.proof, &by.ticket).await?;
+            Ok(Place::Device(Box::new(placed)))
+        }
+    }
+}
+
+async fn of_tpm(plant: &Plant, proven: &Proven, by: &TpmProof) -> Result<Place, Refusal> {
+    other_eks(plant, proven, by).await?;
     if let Some(tpm) = proven.tpm() {
         stopped(proven.ek(), &tpm.record)?;
         if let Some(name) = &tpm.record.device {
-            return existing(plant, proven, tpm, name).await.map(|placed| Place::Device(Box::new(placed)));
+            return existing(plant, (proven, by), tpm, name)
+                .await
+                .map(|placed| Place::Device(Box::new(placed)));
         }
     }
     if proven.challenge().purpose != Purpose::Enroll {
         return Err(Refusal::NotAdmitted("this EK belongs to no device any more; enroll again".into()));
     }
     match &proven.statement().token {
-        Some(token) => by_token(plant, proven, token).await,
-        None => pending(plant, proven, "no join token was given").await,
+        Some(token) => by_token(plant, proven, by, token).await,
+        None => pending(plant, proven, by, "no join token was given").await,
     }
 }
 
 /// A TPM has several EKs; one that is known under another EK is not admitted anew under this one, and
 /// a stop holds for all of them. It is known by its AK, which all its EKs share, and by the
 /// certificates that it names itself.
-async fn other_eks(plant: &Plant, proven: &Proven) -> Result<(), Refusal> {
-    let mut others: Vec<Digest> = proven.other_eks().to_vec();
+async fn other_eks(plant: &Plant, proven: &Proven, by: &TpmProof) -> Result<(), Refusal> {
+    let mut others: Vec<Digest> = by.other_eks().to_vec();
     if let Some(bound) = fetch::<AkOwner>(plant.store.as_ref(), ak_key(&proven.challenge().ak_name.0)).await?
     {
         others.push(bound.record.ek);
@@ -88,7 +100,7 @@ async fn other_eks(plant: &Plant, proven: &Proven) -> Result<(), Refusal> {
 }
 
 /// Refuses a TPM that an administrator stopped.
-fn stopped(ek: &Digest, tpm: &Tpm) -> Result<(), Refusal> {
+pub(super) fn stopped(ek: &Digest, tpm: &Tpm) -> Result<(), Refusal> {
     let name = tpm.device.as_ref().map_or_else(|| ek.to_string(), ToString::to_string);
     if tpm.retired {
         return Err(Refusal::Retired(name));
@@ -106,7 +118,7 @@ fn stopped(ek: &Digest, tpm: &Tpm) -> Result<(), Refusal> {
 
 async fn existing(
     plant: &Plant,
-    proven: &Proven,
+    (proven, by): (&Proven, &TpmProof),
     tpm: &Held<Tpm>,
     name: &DeviceName,
 ) -> Result<Placed, Refusal> {
@@ -140,17 +152,17 @@ async fn existing(
     }
     let txn = Txn::new().unchanged(held.key.clone(), held.version).unchanged(tpm.key.clone(), tpm.version);
     let txn = if same_ak { txn } else { own_ak(txn, proven)? };
-    let owned = owned_tpm(proven, name);
+    let owned = owned_tpm(proven, by, name);
     let txn = match owned.manufacturer == tpm.record.manufacturer {
         true => txn,
         false => txn.put(tpm.key.clone(), stored(&owned)?),
     };
-    Ok(Placed { device: bind(plant, proven, held.record), rebound, txn })
+    Ok(Placed { device: bind(plant, by, held.record), rebound, txn })
 }
 
 /// The device with its AK bound and its counter raised.
-fn bind(plant: &Plant, proven: &Proven, mut device: Device) -> Device {
-    let (ak, public) = proven.ak();
+fn bind(plant: &Plant, by: &TpmProof, mut device: Device) -> Device {
+    let (ak, public) = by.ak();
     let name = ak.name().to_bytes();
     if device.ak.as_ref().is_none_or(|bound| bound.name.0 != name) {
         device.ak = Some(BoundAk { public: public.to_vec().into(), name: name.into(), since: plant.now() });
@@ -160,16 +172,19 @@ fn bind(plant: &Plant, proven: &Proven, mut device: Device) -> Device {
     device
 }
 
-async fn by_token(plant: &Plant, proven: &Proven, token: &TokenProof) -> Result<Place, Refusal> {
+async fn by_token(
+    plant: &Plant,
+    proven: &Proven,
+    by: &TpmProof,
+    token: &TokenProof,
+) -> Result<Place, Refusal> {
     let held: Option<Held<Token>> = fetch(plant.store.as_ref(), token_key(&token.id)).await?;
-    let Some(held) = held.filter(|held| valid(plant, proven, token, held)) else {
-        return Err(Refusal::NotAdmitted(
-            "the join token is unknown, used, expired, or for another TPM; ask the administrator for a new one".into(),
-        ));
-    };
+    let good =
+        |held: &Held<Token>| !held.record.without_tpm && valid(plant, proven, by.ek_name(), token, held);
+    let held = held.filter(good).ok_or_else(bad_token)?;
     let record = &held.record;
     if record.ek.is_none() && !all_admit(plant, &record.zones).await? {
-        return pending(plant, proven, "its join token is bound to no TPM").await;
+        return pending(plant, proven, by, "its join token is bound to no TPM").await;
     }
     let name = record
         .device
@@ -180,14 +195,28 @@ async fn by_token(plant: &Plant, proven: &Proven, token: &TokenProof) -> Result<
     let txn = Txn::new().unchanged(held.key.clone(), held.version).delete(held.key.clone());
     let admitted_by = format!("join token of {}", record.by);
     let zones = record.zones.clone();
-    new_device(plant, proven, name, zones, admitted_by, txn).await
+    new_device(plant, (proven, by), name, zones, admitted_by, txn).await
 }
 
-fn valid(plant: &Plant, proven: &Proven, token: &TokenProof, held: &Held<Token>) -> bool {
+pub(super) fn bad_token() -> Refusal {
+    Refusal::NotAdmitted(
+        "the join token is unknown, used, expired, or for another TPM; ask the administrator for a new one"
+            .into(),
+    )
+}
+
+/// Whether the device knows the token's secret, which opens to nobody else, and the token still holds.
+pub(super) fn valid(
+    plant: &Plant,
+    proven: &Proven,
+    ek_name: &[u8],
+    token: &TokenProof,
+    held: &Held<Token>,
+) -> bool {
     let record = &held.record;
     let Ok(secret) = plant.kek.open(held.key.as_bytes(), &record.wrapped_secret.0) else { return false };
     let mut message = proven.sealed().to_vec();
-    message.extend_from_slice(proven.ek_name());
+    message.extend_from_slice(ek_name);
     message.extend_from_slice(&proven.challenge().ak_name.0);
     let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
     hmac::verify(&key, &message, &token.proof).is_ok()
@@ -208,7 +237,7 @@ async fn all_admit(plant: &Plant, zones: &[ZoneName]) -> Result<bool, Refusal> {
 
 async fn new_device(
     plant: &Plant,
-    proven: &Proven,
+    (proven, by): (&Proven, &TpmProof),
     name: DeviceName,
     zones: Vec<ZoneName>,
     admitted_by: String,
@@ -236,14 +265,15 @@ async fn new_device(
         answered: 0,
         clock_excused: false,
         clear_expected: None,
+        prover: Prover::Tpm,
         leaving: None,
         addresses: std::collections::BTreeMap::new(),
     };
     let txn = own_ak(expect_tpm(txn, proven), proven)?
         .absent(device_key(&name))
-        .put(ek_key(proven.ek()), stored(&owned_tpm(proven, &name))?)
+        .put(ek_key(proven.ek()), stored(&owned_tpm(proven, by, &name))?)
         .delete(pending_key(proven.ek()));
-    let device = bind(plant, proven, device);
+    let device = bind(plant, by, device);
     Ok(Place::Device(Box::new(Placed { device, rebound: false, txn })))
 }
 
@@ -252,7 +282,7 @@ fn own_ak(txn: Txn, proven: &Proven) -> Result<Txn, Refusal> {
     Ok(txn.put(ak_key(&proven.challenge().ak_name.0), stored(&AkOwner { ek: *proven.ek() })?))
 }
 
-fn expect_tpm(txn: Txn, proven: &Proven) -> Txn {
+pub(super) fn expect_tpm(txn: Txn, proven: &Proven) -> Txn {
     match proven.tpm() {
         Some(tpm) => txn.unchanged(tpm.key.clone(), tpm.version),
         None => txn.absent(ek_key(proven.ek())),
@@ -260,7 +290,7 @@ fn expect_tpm(txn: Txn, proven: &Proven) -> Txn {
 }
 
 /// The TPM's record with its device and its manufacturer; what an administrator registered or decided stays as it is.
-fn owned_tpm(proven: &Proven, name: &DeviceName) -> Tpm {
+fn owned_tpm(proven: &Proven, by: &TpmProof, name: &DeviceName) -> Tpm {
     let known = proven.tpm().map(|held| held.record.clone());
     let tpm = known.unwrap_or(Tpm {
         device: None,
@@ -269,15 +299,15 @@ fn owned_tpm(proven: &Proven, name: &DeviceName) -> Tpm {
         retired: false,
         manufacturer: None,
     });
-    let proven = proven.endorsement().ok().map(|bound| bound.endorsed().manufacturer().0);
+    let proven = by.endorsement().ok().map(|bound| bound.endorsed().manufacturer().0);
     Tpm { device: Some(name.clone()), manufacturer: proven.or(tpm.manufacturer), ..tpm }
 }
 
 /// Lets a certified TPM wait; one that nobody vouches for is turned away and nothing is stored.
-async fn pending(plant: &Plant, proven: &Proven, why: &str) -> Result<Place, Refusal> {
+async fn pending(plant: &Plant, proven: &Proven, by: &TpmProof, why: &str) -> Result<Place, Refusal> {
     let ek = proven.ek();
     let registered = proven.tpm().is_some_and(|tpm| tpm.record.registered);
-    let tpm = match proven.endorsement() {
+    let tpm = match by.endorsement() {
         Ok(bound) => {
             let ek = bound.endorsed();
             let name = ek.manufacturer().name().map_or_else(|| ek.manufacturer().code(), str::to_owned);

@@ -1,5 +1,6 @@
 //! Begin: a challenge for whoever asks, without storing anything.
 
+use policy::appraisal::Prover;
 use policy::digest::Digest;
 use policy::id::DeviceName;
 use policy::tpm::public::{AttestationKey, EkPublic};
@@ -9,7 +10,7 @@ use super::challenge::{Challenge, Purpose, VERSION};
 use super::{Refusal, credential};
 use crate::plant::Plant;
 use crate::ports::random;
-use crate::record::device::{Device, Tpm, device_key, ek_key};
+use crate::record::device::{self, Device, Tpm, device_key, ek_key};
 use crate::record::{Held, fetch};
 
 /// Begins the enrollment of the TPM with this EK.
@@ -18,6 +19,9 @@ pub async fn enrollment(
     request: &v1::BeginEnrollmentRequest,
 ) -> Result<v1::BeginEnrollmentResponse, Refusal> {
     speak(&request.versions)?;
+    if !request.device_key.is_empty() {
+        return without_tpm(plant, request).await;
+    }
     let ek = EkPublic::parse(&request.ek_public).map_err(|e| Refusal::malformed(format!("EK: {e}")))?;
     let ak =
         AttestationKey::accept(&request.ak_public).map_err(|e| Refusal::malformed(format!("AK: {e}")))?;
@@ -25,6 +29,7 @@ pub async fn enrollment(
     let device = known_device(plant, &ek.digest()).await?;
     let challenge = Challenge {
         purpose: Purpose::Enroll,
+        prover: Prover::Tpm,
         counter: device.as_ref().map_or(0, |held| held.record.counter),
         device: device.map(|held| held.record.name),
         ek_name: ek.name().to_bytes().into(),
@@ -41,6 +46,34 @@ pub async fn enrollment(
     })
 }
 
+/// Begins the enrollment of a device without a TPM. Of a name that belongs to a device with one nothing is told
+/// before a token was proven.
+async fn without_tpm(
+    plant: &Plant,
+    request: &v1::BeginEnrollmentRequest,
+) -> Result<v1::BeginEnrollmentResponse, Refusal> {
+    if !request.ek_public.is_empty() || !request.ak_public.is_empty() {
+        return Err(Refusal::malformed("a device enrolls with its TPM or without one, not both".to_owned()));
+    }
+    let name: DeviceName =
+        request.device.parse().map_err(|e: policy::id::NameError| Refusal::malformed(e.to_string()))?;
+    let held: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(&name)).await?;
+    let device = held.filter(|held| !held.record.prover.is_tpm());
+    let challenge = Challenge {
+        purpose: Purpose::Enroll,
+        prover: Prover::Key,
+        counter: device.as_ref().map_or(0, |held| held.record.counter),
+        device: device.map(|held| held.record.name),
+        ek_name: Vec::new().into(),
+        ak_name: Digest::of(&request.device_key).0.to_vec().into(),
+        secret: None,
+        issued: plant.now(),
+        random: fresh(plant)?,
+    };
+    let challenge = Some(seal(plant, &challenge)?);
+    Ok(v1::BeginEnrollmentResponse { challenge, ..v1::BeginEnrollmentResponse::default() })
+}
+
 /// Begins the attestation of a device whose AK is bound.
 pub async fn attestation(
     plant: &Plant,
@@ -52,8 +85,12 @@ pub async fn attestation(
     let held: Held<Device> = fetch(plant.store.as_ref(), device_key(&name))
         .await?
         .ok_or_else(|| Refusal::NotFound(format!("there is no device {name}; it has to enroll")))?;
-    let bound = held.record.ak.as_ref().is_some_and(|ak| ak.name.0 == request.ak_name);
-    if !bound {
+    let bound = held.record.ak.as_ref().map(|ak| ak.name.0.clone()).unwrap_or_default();
+    let (prover, named) = match held.record.prover {
+        device::Prover::Tpm => (Prover::Tpm, request.ak_name == bound),
+        device::Prover::Key { .. } => (Prover::Key, request.ak_name.is_empty()),
+    };
+    if !named || bound.is_empty() {
         return Err(Refusal::NotFound(format!("{name} has another attestation key; it has to enroll again")));
     }
     let challenge = Challenge {
@@ -61,15 +98,17 @@ pub async fn attestation(
             v1::Purpose::OnDemand => Purpose::OnDemand,
             v1::Purpose::Unspecified | v1::Purpose::Enroll | v1::Purpose::Renew => Purpose::Renew,
         },
+        prover,
         counter: held.record.counter,
         device: Some(name),
         ek_name: Vec::new().into(),
-        ak_name: request.ak_name.clone().into(),
+        ak_name: bound.clone().into(),
         secret: None,
         issued: plant.now(),
         random: fresh(plant)?,
     };
-    Ok(v1::BeginAttestationResponse { challenge: Some(seal(plant, &challenge)?) })
+    let expected_key = if prover == Prover::Key { bound } else { Vec::new() };
+    Ok(v1::BeginAttestationResponse { challenge: Some(seal(plant, &challenge)?), expected_key })
 }
 
 fn speak(versions: &[u32]) -> Result<(), Refusal> {

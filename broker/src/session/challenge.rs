@@ -3,6 +3,7 @@
 //! Nothing is stored, so any replica finishes what another began. A challenge is used once because it
 //! carries the device's attestation counter, which rises in the transaction that it leads to.
 
+use policy::appraisal::Prover;
 use policy::digest::Digest;
 use policy::id::DeviceName;
 use policy::time::UnixTime;
@@ -54,11 +55,14 @@ pub enum Door {
 pub struct Challenge {
     /// Why.
     pub purpose: Purpose,
+    /// What the answer is to be proven with: an answer by the other is none.
+    #[serde(default)]
+    pub prover: Prover,
     /// The device that the EK or the caller named; none for an unknown EK.
     pub device: Option<DeviceName>,
-    /// Name of the EK that opens the credential; empty when the AK is bound already.
+    /// Name of the EK that opens the credential; empty when the AK is bound already, and without a TPM.
     pub ek_name: Bytes,
-    /// Name of the AK.
+    /// Name of the AK; without a TPM the digest of the key that is expected, which is shorter than any Name.
     pub ak_name: Bytes,
     /// The secret of the credential; none when the AK is bound already.
     pub secret: Option<Bytes>,
@@ -106,6 +110,17 @@ impl Challenge {
             return Ok(self);
         }
         Err(Refusal::MustReattest("the challenge was begun through another service"))
+    }
+
+    /// The challenge, if it is to be answered with `prover`.
+    pub fn proven_by(self, prover: Prover) -> Result<Self, Refusal> {
+        if self.prover == prover {
+            return Ok(self);
+        }
+        Err(Refusal::EvidenceInvalid(match self.prover {
+            Prover::Tpm => "the session began with a TPM and is answered without one".to_owned(),
+            Prover::Key => "the session began without a TPM and is answered with one".to_owned(),
+        }))
     }
 
     /// Opens a challenge that is authentic, of this plant epoch and not too old.
@@ -156,6 +171,7 @@ mod tests {
         ] {
             let challenge = Challenge {
                 purpose,
+                prover: Prover::Tpm,
                 device: None,
                 ek_name: Vec::new().into(),
                 ak_name: Vec::new().into(),

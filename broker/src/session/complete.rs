@@ -7,6 +7,7 @@ use policy::grant::Revision;
 use policy::id::{DeviceName, ZoneName};
 use policy::reference::release::ReleaseId;
 use policy::time::UnixTime;
+use policy::tpm::clock::ClockInfo;
 use policy::x509::certificate::Certificate;
 use policy::zone::Admission;
 use proto::{convert, v1};
@@ -15,10 +16,11 @@ use super::admission::{Place, Placed, place};
 use super::challenge::Door;
 use super::issue::{Grants, issue, revoke, valid_serials};
 use super::leaving::{Departure, depart};
-use super::proof::{Proven, prove};
+use super::proof::{Proven, ProvenBy, prove};
 use super::recorded::Results;
 use super::ruling::{Ruling, in_order, rule};
 use super::software::RefusedKey;
+use super::without_tpm::Ticket;
 use super::{Refusal, addressed, earlier, kept, software, vouched};
 use crate::audit::Event;
 use crate::golden::{self, Golden};
@@ -102,11 +104,15 @@ async fn decide(
 ) -> Result<v1::CompleteResponse, Refusal> {
     let now = plant.now();
     let Placed { mut device, rebound, txn } = placed;
-    let last = in_order(plant, &mut device, &proven.evidence().clock()).await?;
+    let last = match proven.by() {
+        ProvenBy::Tpm(by) => in_order(plant, &mut device, &by.evidence().clock()).await?,
+        // Its keys are its order.
+        ProvenBy::Key(_) => fetch(plant.store.as_ref(), attested_key(&device.name)).await?,
+    };
     let departure = depart(plant, &mut device, proven).await?;
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
     let excused = Excused::of(plant.store.as_ref(), &device.name).await?;
-    let rulings = rule(plant, &device, proven.evidence(), &golden, &excused, now).await?;
+    let rulings = rule(plant, &device, proven.by(), &golden, &excused, now).await?;
     // What a device offers moves the trust files of others, so only a trusted one is heard.
     if rulings.iter().any(|ruling| ruling.decision() != Decision::Refused) {
         device.services.clone_from(&proven.statement().services);
@@ -164,10 +170,13 @@ async fn attested(
     let results = Results { device: device.name.clone(), counter: device.counter, zones };
     let json = serde_json::to_vec(&results).map_err(Refusal::internal)?;
     let (evidence, logs) = kept::keep(&plant.blobs, request.clone()).await.map_err(Refusal::internal)?;
-    let basis = kept::basis(request, &logs, proven.evidence())?;
+    let measured = Measured::of(proven.by());
+    let basis = match proven.by() {
+        ProvenBy::Tpm(by) => Some(kept::basis(request, &logs, by.evidence())?),
+        ProvenBy::Key(_) => None,
+    };
     let result = plant.blobs.put(json).await.map_err(Refusal::internal)?;
     let worst = rulings.iter().max_by_key(|ruling| severity(ruling.decision()));
-    let clock = proven.evidence().clock();
     Ok(Attested {
         at: now,
         decision: worst.map_or(Decision::Refused, Ruling::decision),
@@ -178,18 +187,38 @@ async fn attested(
         result,
         evidence,
         logs: Some(logs),
-        basis: Some(basis),
+        basis,
         vouched: Some(plant.vouching()),
         golden: golden.n,
-        reset_count: clock.reset_count,
-        restart_count: clock.restart_count,
-        clock: clock.clock_ms,
-        clock_safe: Some(clock.safe),
+        reset_count: measured.clock.reset_count,
+        restart_count: measured.clock.restart_count,
+        clock: measured.clock.clock_ms,
+        clock_safe: Some(measured.clock.safe),
         clone_alarm: false,
-        firmware_version: proven.evidence().firmware_version(),
+        firmware_version: measured.firmware_version,
         running: Some(running(rulings)),
         lost: None,
     })
+}
+
+/// What a TPM counts.
+struct Measured {
+    clock: ClockInfo,
+    firmware_version: u64,
+}
+
+impl Measured {
+    fn of(by: &ProvenBy) -> Self {
+        match by {
+            ProvenBy::Tpm(by) => {
+                Self { clock: by.evidence().clock(), firmware_version: by.evidence().firmware_version() }
+            }
+            ProvenBy::Key(_) => {
+                let clock = ClockInfo { clock_ms: 0, reset_count: 0, restart_count: 0, safe: false };
+                Self { clock, firmware_version: 0 }
+            }
+        }
+    }
 }
 
 /// The releases that the evidence was found to be of.
@@ -422,6 +451,7 @@ async fn answer(plant: &Plant, draft: &Draft, earned: Earned) -> Result<v1::Comp
         refused_keys: earned.refused.iter().map(|key| refused_key(plant, key)).collect(),
         wanted: wanted(plant, &device.name).await?,
         stale_serials: addressed::stale(plant, device, draft.now).await?,
+        key_ticket: Ticket::seal(plant, device)?,
     })))
 }
 

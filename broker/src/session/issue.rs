@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use policy::appraisal::Prover;
 use policy::digest::Digest;
 use policy::grant::{IssuanceGrant, Revision, Subject};
 use policy::id::{DeviceName, ServiceName, ZoneName};
@@ -11,7 +12,7 @@ use policy::time::UnixTime;
 use policy::zone::{Role, Trusted, Zone};
 use proto::v1;
 
-use super::proof::ProvenKey;
+use super::proof::{OwnKey, ProvenKey};
 use super::{Refusal, role_to_wire};
 use crate::authority;
 use crate::ca::{Issuer, Serial};
@@ -72,6 +73,12 @@ pub async fn issue(
         return Ok((Issued::default(), txn));
     }
     let view = trust::view(plant).await.map_err(Refusal::internal)?;
+    if grants.trusted.prover() == Prover::Key {
+        // Keys of ended certificates come no more: each was for one.
+        for ended in held.certificates.iter().filter(|held| held.validity.not_after <= now) {
+            drafted = drafted.delete(certified_key(&ended.spki));
+        }
+    }
     held.certificates
         .retain(|held| held.validity.not_after > now && view.believes(zone, held.role, held.generation));
     if let Err(refusal) = unhurried(&held, &grants.zone.record, MAX_HELD) {
@@ -124,13 +131,21 @@ async fn issue_one(
 ) -> Result<(v1::Svid, HeldCertificate, Txn), Refusal> {
     let zone = &grants.zone.record;
     let signing = Signing::of(plant, grants, proven.role).await?;
-    txn = claim_key(plant, txn, &proven.key.spki_digest(), &owner(grants, proven)).await?;
+    let owner = owner(grants, proven);
+    txn = match &proven.key {
+        OwnKey::Tpm(key) => claim_key(plant, txn, &key.spki_digest(), &owner).await?,
+        OwnKey::Software(key) => claim_new_key(plant, txn, &key.spki_digest(), &owner).await?,
+    };
     let domain = plant.domain();
     let addresses = &signing.permitted(grants);
     let subject = Subject { plant: &domain, device: grants.device, zone, role: proven.role, addresses };
     let (backdate, revisions) = (plant.config.backdate, signing.revisions(grants));
-    let grant = IssuanceGrant::new(grants.trusted, &proven.key, &subject, now, backdate, revisions)
-        .map_err(Refusal::internal)?;
+    let trusted = grants.trusted;
+    let grant = match &proven.key {
+        OwnKey::Tpm(key) => IssuanceGrant::new(trusted, key, &subject, now, backdate, revisions),
+        OwnKey::Software(key) => IssuanceGrant::without_tpm(trusted, key, &subject, now, backdate, revisions),
+    };
+    let grant = grant.map_err(Refusal::internal)?;
     let (svid, certificate) = signing.sign(plant, &grant, None)?;
     Ok((svid, certificate, signing.expected(txn)))
 }
@@ -223,6 +238,23 @@ async fn claim_key(
         Some(held) => Err(Refusal::Conflict(format!(
             "an identity key is certified for {} in {} already; make a new key for each zone and role",
             held.record.device, held.record.zone
+        ))),
+    }
+}
+
+/// Claims a key in software, which is certified once: whoever copied it has it until its certificate ends, and no longer.
+async fn claim_new_key(
+    plant: &Plant,
+    txn: Txn,
+    spki: &Digest,
+    owner: &CertifiedKeyOwner,
+) -> Result<Txn, Refusal> {
+    let key = certified_key(spki);
+    match fetch::<CertifiedKeyOwner>(plant.store.as_ref(), key.clone()).await? {
+        None => Ok(txn.absent(key.clone()).put(key, stored(owner)?)),
+        Some(_) => Err(Refusal::Conflict(format!(
+            "a key of {} for {} is certified already; make a new key for each certificate",
+            owner.device, owner.zone
         ))),
     }
 }

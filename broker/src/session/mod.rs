@@ -29,6 +29,7 @@ pub mod statement;
 #[cfg(test)]
 mod tests;
 pub(crate) mod vouched;
+pub(crate) mod without_tpm;
 
 use policy::zone::Role;
 use proto::v1;

@@ -1,15 +1,21 @@
 //! From a `CompleteRequest` to [`Proven`]: everything that cryptography alone decides.
 //!
 //! Whoever holds a `Proven` knows that one TPM answered this challenge, with this statement, having
-//! booted what the log says, and that each identity key lives in that same TPM.
+//! booted what the log says, and that each identity key lives in that same TPM. Or, where the session began without a
+//! TPM ([`keyed`]), that the holder of one key did, who holds the next and each identity key too.
+
+mod keyed;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use policy::appraisal::Prover;
 use policy::cause::chain;
 use policy::digest::Digest;
 use policy::eventlog::ima::verify::ImaPart;
+use policy::evidence::device_key::KeyProof;
 use policy::evidence::endorsement::{BoundEk, RootStore, ValidityPolicy, endorse};
 use policy::evidence::flaw::{AttestingTpm, flaws};
 use policy::evidence::identity::CertifiedKey;
+use policy::evidence::software_key::SoftwareKey;
 use policy::evidence::verify::{Challenged, VerifiedEvidence, verify};
 use policy::evidence::{Evidence, HardwareProof, Purpose as Use, Quote, qualifying_data};
 use policy::id::ZoneName;
@@ -35,6 +41,25 @@ const MAX_CSR: usize = 4096;
 /// EKs of one TPM that are looked at besides the one it enrolls with: the TCG defines seven templates.
 const MAX_OTHER_EKS: usize = 7;
 
+/// A device's own key, where it lives.
+#[derive(Debug)]
+pub enum OwnKey {
+    /// In its TPM.
+    Tpm(CertifiedKey),
+    /// In software, of a device without one.
+    Software(SoftwareKey),
+}
+
+impl OwnKey {
+    /// SHA-256 of the key's SubjectPublicKeyInfo.
+    pub fn spki_digest(&self) -> Digest {
+        match self {
+            Self::Tpm(key) => key.spki_digest(),
+            Self::Software(key) => key.spki_digest(),
+        }
+    }
+}
+
 /// An identity key that is to be certified.
 #[derive(Debug)]
 pub struct ProvenKey {
@@ -42,49 +67,40 @@ pub struct ProvenKey {
     pub zone: ZoneName,
     /// The role it is for.
     pub role: Role,
-    /// The key, proven to live in the device's TPM.
-    pub key: CertifiedKey,
+    /// The key, proven to be the device's.
+    pub key: OwnKey,
 }
 
-/// What the TPM proved in answer to a challenge. Only [`prove`] makes it.
+/// What answered a challenge.
 #[derive(Debug)]
-pub struct Proven {
-    challenge: Challenge,
-    statement: BoundStatement,
-    ek: Digest,
-    tpm: Option<Held<Tpm>>,
+pub enum ProvenBy {
+    /// A TPM.
+    Tpm(Box<TpmProof>),
+    /// A key in software.
+    Key(Keyed),
+}
+
+/// What a key in software proved.
+#[derive(Debug)]
+pub struct Keyed {
+    /// The key, and the one that follows it.
+    pub proof: KeyProof,
+    /// What came with it as the broker's ticket for the key; unread.
+    pub ticket: Vec<u8>,
+}
+
+/// What a TPM proved.
+#[derive(Debug)]
+pub struct TpmProof {
     endorsement: Result<BoundEk, String>,
     ak: AttestationKey,
     ak_public: Vec<u8>,
     ek_name: Vec<u8>,
-    sealed: Vec<u8>,
     evidence: VerifiedEvidence,
-    keys: Vec<ProvenKey>,
-    software_keys: Vec<software::OfferedKey>,
     other_eks: Vec<Digest>,
 }
 
-impl Proven {
-    /// The challenge that was answered.
-    pub const fn challenge(&self) -> &Challenge {
-        &self.challenge
-    }
-
-    /// What the device says of itself.
-    pub const fn statement(&self) -> &BoundStatement {
-        &self.statement
-    }
-
-    /// Digest of the EK.
-    pub const fn ek(&self) -> &Digest {
-        &self.ek
-    }
-
-    /// What the store knows of the TPM.
-    pub const fn tpm(&self) -> Option<&Held<Tpm>> {
-        self.tpm.as_ref()
-    }
-
+impl TpmProof {
     /// Why no manufacturer vouches for the EK, or the endorsement.
     pub fn endorsement(&self) -> Result<&BoundEk, &str> {
         self.endorsement.as_ref().map_err(String::as_str)
@@ -100,11 +116,6 @@ impl Proven {
         &self.ek_name
     }
 
-    /// The sealed challenge as it came: join tokens are proven over it.
-    pub fn sealed(&self) -> &[u8] {
-        &self.sealed
-    }
-
     /// What was booted.
     pub const fn evidence(&self) -> &VerifiedEvidence {
         &self.evidence
@@ -114,13 +125,58 @@ impl Proven {
     pub fn other_eks(&self) -> &[Digest] {
         &self.other_eks
     }
+}
+
+/// What a device proved in answer to a challenge. Only [`prove`] makes it.
+#[derive(Debug)]
+pub struct Proven {
+    challenge: Challenge,
+    statement: BoundStatement,
+    ek: Digest,
+    tpm: Option<Held<Tpm>>,
+    sealed: Vec<u8>,
+    by: ProvenBy,
+    keys: Vec<ProvenKey>,
+    software_keys: Vec<software::OfferedKey>,
+}
+
+impl Proven {
+    /// The challenge that was answered.
+    pub const fn challenge(&self) -> &Challenge {
+        &self.challenge
+    }
+
+    /// What the device says of itself.
+    pub const fn statement(&self) -> &BoundStatement {
+        &self.statement
+    }
+
+    /// What answered.
+    pub const fn by(&self) -> &ProvenBy {
+        &self.by
+    }
+
+    /// Digest of the EK, or what stands for it where there is no TPM.
+    pub const fn ek(&self) -> &Digest {
+        &self.ek
+    }
+
+    /// What the store knows of the TPM.
+    pub const fn tpm(&self) -> Option<&Held<Tpm>> {
+        self.tpm.as_ref()
+    }
+
+    /// The sealed challenge as it came: join tokens are proven over it.
+    pub fn sealed(&self) -> &[u8] {
+        &self.sealed
+    }
 
     /// The keys to certify.
     pub fn keys(&self) -> &[ProvenKey] {
         &self.keys
     }
 
-    /// The keys outside the TPM to certify.
+    /// The keys outside the device's own prover to certify.
     pub fn software_keys(&self) -> &[software::OfferedKey] {
         &self.software_keys
     }
@@ -129,6 +185,10 @@ impl Proven {
 /// Verifies everything that `request` claims.
 pub async fn prove(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> Result<Proven, Refusal> {
     let challenge = Challenge::open(&plant.keys.load(), plant.now(), &request.sealed)?.begun_at(door)?;
+    if let Some(sent) = &request.key_proof {
+        return keyed::prove(plant, request, sent, challenge.proven_by(Prover::Key)?).await;
+    }
+    let challenge = challenge.proven_by(Prover::Tpm)?;
     let statement = BoundStatement::bind(request, &challenge)?;
     let ek = EkPublic::parse(&request.ek_public).map_err(|e| Refusal::malformed(format!("EK: {e}")))?;
     let ak =
@@ -162,19 +222,16 @@ pub async fn prove(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> 
     let stated = &statement.software_keys;
     let software_keys = software::verified(&request.software_keys, stated, &statement.services, &keys)?;
     let other_eks = other_eks(plant, request, &statement);
+    let (ak_public, ek_name) = (request.ak_public.clone(), ek.name().to_bytes());
+    let by = TpmProof { endorsement, ak, ak_public, ek_name, evidence, other_eks };
     Ok(Proven {
         statement,
         ek: ek.digest(),
         tpm,
-        endorsement,
-        ak,
-        ak_public: request.ak_public.clone(),
-        ek_name: ek.name().to_bytes(),
         sealed: request.sealed.clone(),
-        evidence,
+        by: ProvenBy::Tpm(Box::new(by)),
         keys,
         software_keys,
-        other_eks,
         challenge,
     })
 }
@@ -282,12 +339,18 @@ fn certified_keys(request: &v1::CompleteRequest, ak: &AttestationKey) -> Result<
                 Refusal::EvidenceInvalid(format!("identity key for {zone}: {}", chain(&error)))
             })?;
         agree_with_csr(&sent.csr, &key)?;
-        if keys.iter().any(|other| (&other.zone, other.role) == (&zone, role)) {
-            return Err(Refusal::malformed(format!("two identity keys for the same role in {zone}")));
-        }
-        keys.push(ProvenKey { zone, role, key });
+        add(&mut keys, ProvenKey { zone, role, key: OwnKey::Tpm(key) })?;
     }
     Ok(keys)
+}
+
+/// A device has one key for each role of a zone.
+fn add(keys: &mut Vec<ProvenKey>, key: ProvenKey) -> Result<(), Refusal> {
+    if keys.iter().any(|other| (&other.zone, other.role) == (&key.zone, key.role)) {
+        return Err(Refusal::malformed(format!("two identity keys for the same role in {}", key.zone)));
+    }
+    keys.push(key);
+    Ok(())
 }
 
 /// The CSR is signed by the certified key; nothing else of it is used.

@@ -1,7 +1,6 @@
 //! What each zone makes of a device's evidence.
 
-use policy::appraisal::{AppraisalRecord, Finding, appraise};
-use policy::evidence::verify::VerifiedEvidence;
+use policy::appraisal::{AppraisalRecord, Finding, appraise, appraise_without_tpm};
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use policy::tpm::clock::{ClockAlarm, ClockInfo, ClockOrder};
@@ -9,6 +8,7 @@ use policy::zone::{Admission, Zone, decide};
 
 use super::Refusal;
 use super::complete::commit;
+use super::proof::ProvenBy;
 use crate::audit::Event;
 use crate::golden::Golden;
 use crate::plant::Plant;
@@ -59,11 +59,11 @@ impl Ruling {
     }
 }
 
-/// The decision of every zone of `device` on `evidence`.
+/// The decision of every zone of `device` on what was proven.
 pub async fn rule(
     plant: &Plant,
     device: &Device,
-    evidence: &VerifiedEvidence,
+    proven: &ProvenBy,
     golden: &Golden,
     excused: &Excused,
     now: UnixTime,
@@ -71,7 +71,11 @@ pub async fn rule(
     let mut rulings = Vec::new();
     for name in &device.zones {
         let zone = zone(plant, name).await?;
-        let result = appraise(evidence, &golden.values, &zone.record.policy(), now);
+        let policy = zone.record.policy();
+        let result = match proven {
+            ProvenBy::Tpm(by) => appraise(by.evidence(), &golden.values, &policy, now),
+            ProvenBy::Key(by) => appraise_without_tpm(&by.proof, &policy, now),
+        };
         rulings.push(Ruling {
             record: result.record().clone(),
             admission: decide(&result, excused.in_zone(name)),

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use policy::appraisal::Prover;
 use policy::digest::Digest;
 use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::zone::Role;
@@ -45,6 +46,8 @@ pub struct BoundStatement {
     pub health: Option<StatedHealth>,
     /// Serials of the certificates that its software has, hex; none: it does not say.
     pub delivered: Option<BTreeSet<String>>,
+    /// Digests of the keys of a key proof; empty with a TPM.
+    pub device_keys: [Vec<u8>; 2],
     /// Machines behind it that it vouches for.
     pub vouches: BTreeMap<DeviceName, About>,
 }
@@ -80,7 +83,7 @@ impl BoundStatement {
             return Err(Refusal::Version(vec![stated.version]));
         }
         agree_with_challenge(&stated, challenge)?;
-        agree_with_keys(&stated, request)?;
+        agree_with_keys(&stated, request, challenge.prover)?;
         agree_with_logs(&stated, request)?;
         let device = optional_name(&stated.device)?;
         if challenge.device.is_some()
@@ -102,6 +105,7 @@ impl BoundStatement {
             device_time: stated.device_time,
             health: stated.health.as_ref().map(health).transpose()?,
             delivered: stated.delivered.as_ref().map(delivered).transpose()?,
+            device_keys: [stated.device_key, stated.next_key],
             vouches: vouched::read(&stated.vouches)?,
         })
     }
@@ -139,8 +143,12 @@ fn agree_with_challenge(stated: &v1::Statement, challenge: &Challenge) -> Result
     Ok(())
 }
 
-/// Every key of the request is stated, in the same order, with the digest of its CSR.
-fn agree_with_keys(stated: &v1::Statement, request: &v1::CompleteRequest) -> Result<(), Refusal> {
+/// Every key of the request is stated, in the same order, with the digest of its CSR. Only one in a TPM has a Name.
+fn agree_with_keys(
+    stated: &v1::Statement,
+    request: &v1::CompleteRequest,
+    prover: Prover,
+) -> Result<(), Refusal> {
     if stated.identity_keys.len() != request.identity_keys.len() {
         return Err(mismatch("number of identity keys"));
     }
@@ -148,7 +156,10 @@ fn agree_with_keys(stated: &v1::Statement, request: &v1::CompleteRequest) -> Res
         let same = said.zone == sent.zone
             && said.role == sent.role
             && said.csr_digest == Digest::of(&sent.csr).0
-            && sent.public.get(2..).is_some_and(|public| said.name == name_of(public));
+            && match prover {
+                Prover::Tpm => sent.public.get(2..).is_some_and(|public| said.name == name_of(public)),
+                Prover::Key => said.name.is_empty() && sent.public.is_empty(),
+            };
         if !same {
             return Err(mismatch("identity key"));
         }

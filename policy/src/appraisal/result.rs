@@ -61,9 +61,11 @@ pub struct AppraisalRecord {
 }
 
 /// What a device proves itself with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Prover {
     /// A TPM.
+    #[default]
     Tpm,
     /// A key in software.
     Key,

@@ -383,6 +383,12 @@ pub struct BeginEnrollmentRequest {
     /// TPMT_PUBLIC of the AK.
     #[prost(bytes = "vec", tag = "4")]
     pub ak_public: ::prost::alloc::vec::Vec<u8>,
+    /// SubjectPublicKeyInfo of the key that a device without a TPM begins with, in place of all the above, and the name that
+    /// it asks for.
+    #[prost(bytes = "vec", tag = "82")]
+    pub device_key: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "83")]
+    pub device: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BeginEnrollmentResponse {
@@ -401,7 +407,7 @@ pub struct BeginAttestationRequest {
     pub versions: ::prost::alloc::vec::Vec<u32>,
     #[prost(string, tag = "2")]
     pub device: ::prost::alloc::string::String,
-    /// Name of the AK.
+    /// Name of the AK; empty without a TPM.
     #[prost(bytes = "vec", tag = "3")]
     pub ak_name: ::prost::alloc::vec::Vec<u8>,
     #[prost(enumeration = "Purpose", tag = "4")]
@@ -411,6 +417,9 @@ pub struct BeginAttestationRequest {
 pub struct BeginAttestationResponse {
     #[prost(message, optional, tag = "1")]
     pub challenge: ::core::option::Option<Challenge>,
+    /// SHA-256 of the SubjectPublicKeyInfo of the key that a device without a TPM proves itself with now.
+    #[prost(bytes = "vec", tag = "82")]
+    pub expected_key: ::prost::alloc::vec::Vec<u8>,
 }
 /// What the device must answer. The sealed part is the broker's own memory; the device returns it unread.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -484,6 +493,27 @@ pub struct CompleteRequest {
     /// Keys outside the TPM for which certificates are asked, each stated with the digest of its request.
     #[prost(message, repeated, tag = "20")]
     pub software_keys: ::prost::alloc::vec::Vec<SoftwareKey>,
+    /// In place of everything that a TPM made: of a device without one.
+    #[prost(message, optional, tag = "82")]
+    pub key_proof: ::core::option::Option<KeyProof>,
+}
+/// A device without a TPM proves itself with a key in software, which another follows with every proof. Both sign
+/// SHA-256(label, SHA-256(sealed), SHA-256(statement)), ECDSA with SHA-256, DER, with the labels "touchstone/v1/device-key"
+/// and "touchstone/v1/next-key". Its identity keys have requests alone.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyProof {
+    /// SubjectPublicKeyInfo.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub next_key: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub next_signature: ::prost::alloc::vec::Vec<u8>,
+    /// What the broker gave with the acceptance of `key`; empty if that answer was lost, or it is the first.
+    #[prost(bytes = "vec", tag = "5")]
+    pub ticket: ::prost::alloc::vec::Vec<u8>,
 }
 /// A key outside the TPM, for a server of this device that cannot use one inside: for listeners alone.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -582,6 +612,11 @@ pub struct Statement {
     /// Machines behind this device that it vouches for.
     #[prost(message, repeated, tag = "81")]
     pub vouches: ::prost::alloc::vec::Vec<VouchedMachine>,
+    /// SHA-256 of the keys of the key proof; empty with a TPM.
+    #[prost(bytes = "vec", tag = "82")]
+    pub device_key: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "83")]
+    pub next_key: ::prost::alloc::vec::Vec<u8>,
 }
 /// What the device delivered to local software, as a whole.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -693,6 +728,9 @@ pub struct Issued {
     /// Serials of certificates that hold and are to be replaced now, because others would name other addresses.
     #[prost(bytes = "vec", repeated, tag = "80")]
     pub stale_serials: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// To be sent with the next proof by the key that is accepted now, of a device without a TPM.
+    #[prost(bytes = "vec", tag = "82")]
+    pub key_ticket: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RefusedKey {
@@ -2278,6 +2316,11 @@ pub struct Device {
     /// Left out of one that goes nowhere.
     #[prost(message, optional, tag = "80")]
     pub r#move: ::core::option::Option<DeviceMove>,
+    /// It proves itself with a key in software, and this is how many came before it; ek_digest is nobody's then.
+    #[prost(bool, tag = "82")]
+    pub without_tpm: bool,
+    #[prost(uint64, tag = "83")]
+    pub key_generation: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Service {
@@ -2575,6 +2618,9 @@ pub struct CreateTokenRequest {
     /// Seconds; 0: a day.
     #[prost(uint32, tag = "4")]
     pub lifetime_seconds: u32,
+    /// For a device without a TPM, which must be named: a new one, or one whose key is lost or was copied.
+    #[prost(bool, tag = "82")]
+    pub without_tpm: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateTokenResponse {

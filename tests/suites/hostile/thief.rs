@@ -48,7 +48,8 @@ impl Thief {
     pub(crate) async fn of(device: &Device) -> Self {
         let config = Config::load(&device.path("attestor.toml")).expect("the device's configuration");
         let root = PlantRoot::load(&config.plant_root).expect("the plant root");
-        let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone())).expect("a thread for the TPM");
+        let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone().expect("a TPM")))
+            .expect("a thread for the TPM");
         let prover = Prover::new(tpm, config.firmware_log.clone()).await.expect("the TPM answers");
         let prover = prover.with_ima_log(config.ima_log.as_deref());
         let clock: Arc<dyn Clock> = Arc::new(System::default());
@@ -94,6 +95,7 @@ impl Thief {
             ek_public: self.prover.endorsement_key().public.clone(),
             ek_certificate: self.prover.endorsement_key().certificate.clone().unwrap_or_default(),
             ak_public: self.prover.attestation_key().to_vec(),
+            ..v1::BeginEnrollmentRequest::default()
         }
     }
 

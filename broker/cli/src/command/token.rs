@@ -22,7 +22,9 @@ pub(crate) enum TokenCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The token alone goes to standard output, what it allows to standard error:
-  TOKEN=$(touchstone token create --zone cell-3 --ek sha256:…)")]
+  TOKEN=$(touchstone token create --zone cell-3 --ek sha256:…)
+For a device without a TPM (tpm = \"none\" in its attestor.toml), in a zone that asks for none:
+  TOKEN=$(touchstone token create --zone yard --device meter-4 --without-tpm)")]
 pub(crate) struct CreateArgs {
     /// Zone that the device joins; may repeat
     #[arg(long = "zone", value_name = "ZONE", required = true)]
@@ -33,6 +35,9 @@ pub(crate) struct CreateArgs {
     /// Name that the device gets
     #[arg(long, value_name = "NAME")]
     device: Option<DeviceName>,
+    /// For a device without a TPM, by its name: a new one, or one whose key was lost or copied
+    #[arg(long, requires = "device", conflicts_with = "ek")]
+    without_tpm: bool,
     /// How long it may be used
     #[arg(long = "for", value_name = "TIME", default_value = "24h")]
     lifetime: Span,
@@ -74,6 +79,7 @@ async fn create(args: CreateArgs, session: &Session) -> Result<Report> {
         ek_digest: args.ek.map(|ek| ek.0.to_vec()).unwrap_or_default(),
         device: device.clone().unwrap_or_default(),
         lifetime_seconds: args.lifetime.0,
+        without_tpm: args.without_tpm,
     };
     let answer = session.client().await?.create_token(request).await.map_err(|s| failed(&s))?.into_inner();
     let until = words::left(answer.expires_at, session.now());
@@ -87,7 +93,10 @@ async fn create(args: CreateArgs, session: &Session) -> Result<Report> {
     let mut report = session.report(&view)?.aside(format!(
         "For {allowance}; it ends {until} and is not shown again. Put it into the attestor's join token file."
     ));
-    if view.ek_digest.is_none() {
+    if args.without_tpm {
+        report =
+            report.aside("Its keys can be copied: a copy that is used raises a clone alarm and stops both.");
+    } else if view.ek_digest.is_none() {
         report = report.aside(
             "It is bound to no TPM: unless the zone admits by token, the device waits for `touchstone device admit`.",
         );
@@ -102,5 +111,6 @@ fn allowance(args: &CreateArgs) -> String {
         (None, None) => "one device".to_owned(),
     };
     let zones: Vec<_> = args.zones.iter().map(|zone| zone.as_str()).collect();
-    format!("{who} to join {}", zones.join(", "))
+    let without = if args.without_tpm { ", which has no TPM," } else { "" };
+    format!("{who}{without} to join {}", zones.join(", "))
 }

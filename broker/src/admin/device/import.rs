@@ -20,7 +20,7 @@ use crate::admin::staging::Staging;
 use crate::plant::Plant;
 use crate::record::device::{
     Admission, Device, Inventory, InventoryValue, MAX_INVENTORY, MAX_VALUE, MAX_ZONES, PENDING, Pending,
-    Source, Tpm, device_key, ek_key, inventory_key, pending_key,
+    Prover, Source, Tpm, device_key, ek_key, inventory_key, pending_key,
 };
 use crate::record::vouched::{MachineOwner, machine_key};
 use crate::record::zone::zone_key;
@@ -432,6 +432,7 @@ pub(crate) fn new_device(
         answered: 0,
         clock_excused: false,
         clear_expected: None,
+        prover: Prover::Tpm,
         leaving: None,
         addresses: std::collections::BTreeMap::new(),
         trust_sequence: 0,

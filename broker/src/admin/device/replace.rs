@@ -12,7 +12,7 @@ use crate::admin::bounds::{MAX_REASON, printable};
 use crate::admin::change::{Draft, commit};
 use crate::plant::Plant;
 use crate::record::boot::boot_key;
-use crate::record::device::{Admission, Device, Pending, Tpm, attested_key, ek_key, pending_key};
+use crate::record::device::{Admission, Device, Pending, Prover, Tpm, attested_key, ek_key, pending_key};
 use crate::record::overriding::override_key;
 use crate::record::{Held, fetch, stored};
 use crate::session::Refusal;
@@ -112,6 +112,7 @@ fn with_tpm(device: Device, ek: &Digest) -> Device {
     Device {
         ek: *ek,
         ak: None,
+        prover: Prover::Tpm,
         counter: device.counter.saturating_add(1),
         answered: device.asked,
         services: std::collections::BTreeMap::new(),

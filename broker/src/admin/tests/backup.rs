@@ -79,8 +79,13 @@ pub(super) async fn furnished() -> Bench {
     let press = bench.device("press-7", &["cell-3"]).await;
     bench.attest(&press, "boot-a", Decision::Trusted).await;
     bench.certificate(&press, "cell-3", 0x41).await;
-    let request =
-        token::Request { zones: vec!["cell-3".parse().unwrap()], ek: None, device: None, lifetime: 0 };
+    let request = token::Request {
+        zones: vec!["cell-3".parse().unwrap()],
+        ek: None,
+        device: None,
+        lifetime: 0,
+        without_tpm: false,
+    };
     token::create(&bench.plant, &bench.actor(Act::CreateToken).await, &request).await.unwrap();
     bench
 }

@@ -219,6 +219,7 @@ async fn a_token_opens_only_under_its_own_name() {
         ek: None,
         device: None,
         lifetime,
+        without_tpm: false,
     };
     let created = token::create(&bench.plant, &actor, &request(&["cell-3"], 0)).await.unwrap();
     assert_eq!(created.expires, NOW.plus(86_400));

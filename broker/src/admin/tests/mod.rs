@@ -210,6 +210,7 @@ impl Bench {
             answered: 0,
             clock_excused: false,
             clear_expected: None,
+            prover: crate::record::device::Prover::Tpm,
             leaving: None,
             addresses: std::collections::BTreeMap::new(),
             trust_sequence: 0,

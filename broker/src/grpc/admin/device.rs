@@ -14,7 +14,7 @@ use crate::admin::device::{DeviceRef, admit as admission, result as last, stop, 
 use crate::admin::golden::running;
 use crate::admin::{Actor, overriding, token};
 use crate::plant::Plant;
-use crate::record::device::{Attested, HeldCertificate, Inventory, Pending, Source};
+use crate::record::device::{Attested, HeldCertificate, Inventory, Pending, Prover, Source};
 use crate::session::{Refusal, role_to_wire};
 
 pub(super) async fn list(
@@ -193,6 +193,7 @@ pub(super) async fn create_token(
         ek,
         device: parse::optional("device", &request.device)?,
         lifetime: request.lifetime_seconds.into(),
+        without_tpm: request.without_tpm,
     };
     let created = token::create(plant, actor, &request).await?;
     Ok(v1::CreateTokenResponse { token: created.text.to_string(), expires_at: created.expires.0 })
@@ -234,6 +235,11 @@ fn known(view: &DeviceView, records: &[AppraisalRecord]) -> v1::Device {
         attestation_counter: device.counter,
         addresses: super::day_two::addresses_of(view),
         r#move: super::day_two::move_of(view),
+        without_tpm: !device.prover.is_tpm(),
+        key_generation: match device.prover {
+            Prover::Tpm => 0,
+            Prover::Key { generation } => generation,
+        },
     }
 }
 
@@ -299,6 +305,9 @@ fn attestation(attested: &Attested, view: &DeviceView, records: &[AppraisalRecor
 
 fn hardware(view: &DeviceView, records: &[AppraisalRecord]) -> String {
     let Some(record) = records.first() else { return String::new() };
+    if !view.device.prover.is_tpm() {
+        return "no TPM: a key in software, another after each proof".to_owned();
+    }
     let proven = record.claims.value(Claim::Hardware).tier() == Tier::Affirming;
     match (proven, view.tpm.registered) {
         (true, true) => "TPM with a registered EK",

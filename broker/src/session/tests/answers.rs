@@ -112,7 +112,7 @@ async fn row_7_a_name_is_not_taken_over_by_another_tpm() {
     bench.zone(&zone).await;
     let actor = bench.actor(Act::CreateToken).await;
     let zones = vec!["cell-4".parse().unwrap()];
-    let request = token::Request { zones, ek: None, device: None, lifetime: 0 };
+    let request = token::Request { zones, ek: None, device: None, lifetime: 0, without_tpm: false };
     let created = token::create(&bench.plant, &actor, &request).await.unwrap();
     let [_, id, secret] = created.text.split('.').collect::<Vec<_>>()[..] else { panic!("a token") };
     let secret = hex::decode(secret).unwrap();

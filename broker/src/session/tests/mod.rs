@@ -6,6 +6,7 @@ mod enforcing;
 mod faulty;
 mod hurry;
 mod ima;
+mod keyed;
 mod overriding;
 mod planning;
 mod software;

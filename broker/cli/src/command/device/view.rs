@@ -17,6 +17,8 @@ pub(super) struct DevicePage {
     state: String,
     zones: Vec<String>,
     ek_digest: String,
+    without_tpm: bool,
+    key_generation: u64,
     inventory: Vec<ValueView>,
     services: Vec<ServiceView>,
     attested: Option<AttestedView>,
@@ -127,11 +129,15 @@ impl From<Device> for DevicePage {
             source: v.source,
             at: words::json_time(v.at),
         };
+        let certificate = |svid| CertificateView::of(svid, device.without_tpm);
+        let certificates = device.svids.into_iter().map(certificate).collect();
         Self {
             name: device.name,
             state: device.state,
             zones: device.zones,
             ek_digest: words::digest(&device.ek_digest),
+            without_tpm: device.without_tpm,
+            key_generation: device.key_generation,
             inventory: device.inventory.into_iter().map(value).collect(),
             services: device
                 .services
@@ -139,7 +145,7 @@ impl From<Device> for DevicePage {
                 .map(|service| ServiceView { name: service.name, port: service.port })
                 .collect(),
             attested: device.attested.map(AttestedView::from),
-            certificates: device.svids.into_iter().map(CertificateView::from).collect(),
+            certificates,
             admitted_at: words::json_time(device.admitted_at),
             admitted_by: some(device.admitted_by),
             last_seen: words::json_time(device.last_seen),
@@ -175,11 +181,11 @@ impl From<Attested> for AttestedView {
     }
 }
 
-impl From<Svid> for CertificateView {
-    fn from(svid: Svid) -> Self {
+impl CertificateView {
+    fn of(svid: Svid, without_tpm: bool) -> Self {
         Self {
             role: authority::role(svid.role()),
-            key: if svid.service.is_empty() { "tpm" } else { "software" },
+            key: if svid.service.is_empty() && !without_tpm { "tpm" } else { "software" },
             service: some(svid.service),
             zone: svid.zone,
             not_before: words::json_time(svid.not_before),
@@ -211,7 +217,10 @@ impl DevicePage {
             ("device", words::or_dash(&self.name)),
             ("state", self.state.clone()),
             ("zones", words::list(&self.zones)),
-            ("EK digest", words::or_dash(&self.ek_digest)),
+            match self.without_tpm {
+                true => ("key", format!("number {}, in software: it has no TPM", self.key_generation)),
+                false => ("EK digest", words::or_dash(&self.ek_digest)),
+            },
             ("services", words::list(&services)),
             ("admitted", admitted),
             ("last seen", words::age(self.seen, page.now)),
@@ -268,9 +277,11 @@ impl DevicePage {
             certificates.row([
                 one.zone.clone(),
                 one.role.to_owned(),
-                one.service
-                    .as_ref()
-                    .map_or_else(|| "TPM".to_owned(), |service| format!("software ({service})")),
+                match &one.service {
+                    Some(service) => format!("software ({service})"),
+                    None if one.key == "tpm" => "TPM".to_owned(),
+                    None => one.key.to_owned(),
+                },
                 words::left(one.ends, page.now),
                 one.key_digest.clone(),
             ]);

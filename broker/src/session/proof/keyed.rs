@@ -1,0 +1,74 @@
+//! The proof of a device without a TPM: by its key, which is followed by the next.
+
+use policy::cause::chain;
+use policy::evidence::device_key::{KeyProof, SignedKey};
+use policy::evidence::software_key::SoftwareKey;
+use proto::v1;
+
+use super::{Keyed, OwnKey, Proven, ProvenBy, ProvenKey, add};
+use crate::plant::Plant;
+use crate::record::device::{MAX_ZONES, ek_key, no_ek};
+use crate::record::fetch;
+use crate::session::challenge::Challenge;
+use crate::session::statement::{BoundStatement, key_purpose};
+use crate::session::{Refusal, software};
+
+/// Verifies what `request` claims of a device without a TPM. Whose the key is, is found out later.
+pub(super) async fn prove(
+    plant: &Plant,
+    request: &v1::CompleteRequest,
+    sent: &v1::KeyProof,
+    challenge: Challenge,
+) -> Result<Proven, Refusal> {
+    if !request.quote.is_empty() || !request.ek_public.is_empty() || !request.ak_public.is_empty() {
+        return Err(Refusal::malformed("an answer has a quote or a key proof, not both".to_owned()));
+    }
+    let statement = BoundStatement::bind(request, &challenge)?;
+    let [stated, next_stated] = &statement.device_keys;
+    let key = SignedKey { spki: &sent.key, stated, signature: &sent.signature };
+    let next = SignedKey { spki: &sent.next_key, stated: next_stated, signature: &sent.next_signature };
+    let proof = KeyProof::verify(key, next, &request.sealed, &request.statement)
+        .map_err(|error| Refusal::EvidenceInvalid(chain(&error)))?;
+    let keys = own_keys(request, &proof)?;
+    let offered = &statement.software_keys;
+    let software_keys = software::verified(&request.software_keys, offered, &statement.services, &keys)?;
+    let name = challenge.device.as_ref().or(statement.device.as_ref()).ok_or_else(|| {
+        Refusal::malformed("state a device name: a device without a TPM is known by nothing else".to_owned())
+    })?;
+    let ek = no_ek(name);
+    Ok(Proven {
+        tpm: fetch(plant.store.as_ref(), ek_key(&ek)).await?,
+        ek,
+        sealed: request.sealed.clone(),
+        by: ProvenBy::Key(Keyed { proof, ticket: sent.ticket.clone() }),
+        keys,
+        software_keys,
+        statement,
+        challenge,
+    })
+}
+
+/// Each key signed its request, and is none of those that the device proves itself with.
+fn own_keys(request: &v1::CompleteRequest, proof: &KeyProof) -> Result<Vec<ProvenKey>, Refusal> {
+    if request.identity_keys.len() > MAX_ZONES * 2 {
+        return Err(Refusal::malformed(format!("at most {} identity keys are taken", MAX_ZONES * 2)));
+    }
+    let mut keys: Vec<ProvenKey> = Vec::new();
+    for sent in &request.identity_keys {
+        let (zone, role) = key_purpose(sent)?;
+        // The statement agrees with the request: it states the digest of each.
+        let stated = policy::digest::Digest::of(&sent.csr);
+        let key = SoftwareKey::verify(&sent.csr, &stated.0).map_err(|error| {
+            Refusal::EvidenceInvalid(format!("identity key for {zone}: {}", chain(&error)))
+        })?;
+        let digest = key.spki_digest();
+        let twice = keys.iter().any(|other| other.key.spki_digest() == digest);
+        if twice || digest == proof.key() || digest == proof.next() {
+            return Err(Refusal::Conflict(format!(
+                "the key for {zone} is offered for something else too; make a new key for each"
+            )));
+        }
+        add(&mut keys, ProvenKey { zone, role, key: OwnKey::Software(key) })?;
+    }
+    Ok(keys)
+}
