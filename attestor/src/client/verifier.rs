@@ -223,11 +223,12 @@ mod tests {
             };
             error
         };
-        said(&pinned, 3, DURING, &certified(&server(), &third, &third_key), &[of_third.clone()]).unwrap();
+        said(&pinned, 3, DURING, &certified(&server(), &third, &third_key), std::slice::from_ref(&of_third))
+            .unwrap();
 
         // A certificate that says another signed it, alone, beside that one's own, and under one that was made for it.
         let forged = certified(&server(), &third, &first_key);
-        assert_eq!(verdict(&forged, &[of_first.clone()]), CertificateError::UnknownIssuer);
+        assert_eq!(verdict(&forged, std::slice::from_ref(&of_first)), CertificateError::UnknownIssuer);
         assert_eq!(verdict(&forged, &[of_first.clone(), of_third]), CertificateError::BadSignature);
         let below = third.signed_by(&first_key, &Issuer::from_params(&first, &first_key)).unwrap();
         let below = verdict(&forged, &[below.der().clone(), of_first]);
