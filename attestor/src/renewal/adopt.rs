@@ -326,12 +326,11 @@ impl Attester {
             Ok::<_, ComposeError>(composed)
         });
         let Some(delivery) = composed? else { return Ok(()) };
-        if self.sink.install(&delivery)? {
+        if self.hooks.show(&delivery, || self.sink.install(&delivery))? {
             let sequence = self.keeper.read(|state| state.trust_sequence);
             tracing::info!(trust.sequence = sequence, dir = %self.sink.dir().display(), "delivered");
         }
         self.shown.set(Some(now));
-        self.hooks.delivered(delivery);
         Ok(())
     }
 }
