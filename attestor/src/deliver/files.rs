@@ -78,6 +78,11 @@ impl FileSink {
             .map_err(|source| InstallError { dir: self.dir.clone(), source })
     }
 
+    /// Whether software sees a delivery at all.
+    pub(crate) fn shows_something(&self) -> bool {
+        self.current().is_some()
+    }
+
     /// The digest of what software sees; None if that is nothing.
     fn current(&self) -> Option<Digest> {
         let text = durable::read_bounded(&self.dir.join(CURRENT).join(DIGEST), MAX_DIGEST).ok()?;
