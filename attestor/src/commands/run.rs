@@ -22,11 +22,21 @@ const LAST_COMMAND: Duration = Duration::from_secs(8);
 /// Runs the daemon until SIGTERM or SIGINT.
 pub async fn run(config: &Path) -> Result<(), CommandError> {
     let config = Config::load(config)?;
-    let mut stop = Box::pin(stop_signal()?);
+    let stop = stop_signal()?;
+    let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone())).map_err(system("a thread for the TPM"))?;
+    let ended = serve(config, &tpm, stop).await;
+    tpm.close(LAST_COMMAND).await;
+    ended?;
+    tracing::info!("the attestor stopped");
+    Ok(())
+}
+
+async fn serve(config: Config, tpm: &TpmHandle, stop: impl Future<Output = ()>) -> Result<(), CommandError> {
+    let mut stop = Box::pin(stop);
     let attester = tokio::select! {
         // A slow TPM may take minutes to derive its keys.
         () = &mut stop => return Ok(()),
-        attester = assemble(config) => Arc::new(attester?),
+        attester = assemble(config, tpm.clone()) => Arc::new(attester?),
     };
     tracing::info!(
         broker = %attester.config.broker,
@@ -35,12 +45,9 @@ pub async fn run(config: &Path) -> Result<(), CommandError> {
         "the attestor runs"
     );
     let answering = answer_locally(&attester).await?;
-    let ended = driver::run(Arc::clone(&attester), stop).await;
+    let ended = driver::run(attester, stop).await;
     answering.abort();
-    attester.prover.tpm().settled(LAST_COMMAND).await;
-    ended?;
-    tracing::info!("the attestor stopped");
-    Ok(())
+    Ok(ended?)
 }
 
 /// Answers local software, if it is told where.
@@ -61,10 +68,9 @@ async fn answer_locally(attester: &Arc<Attester>) -> Result<tokio::task::JoinHan
     }))
 }
 
-async fn assemble(config: Config) -> Result<Attester, CommandError> {
+async fn assemble(config: Config, tpm: TpmHandle) -> Result<Attester, CommandError> {
     let root = PlantRoot::load(&config.plant_root)?;
     let keeper = Keeper::load(&config.state, &config.plant, &root)?;
-    let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone())).map_err(system("a thread for the TPM"))?;
     let prover = Prover::new(tpm, config.firmware_log.clone())
         .await?
         .with_userspace_log(&config.userspace_log)

@@ -10,6 +10,7 @@ use std::{
     fmt, io,
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -41,8 +42,15 @@ pub const KEY_GENERATION_DEADLINE: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub struct TpmHandle {
     queue: SyncSender<Job>,
-    occupation: Arc<Mutex<Option<(Operation, Instant)>>>,
+    shared: Arc<Shared>,
     deadline: Duration,
+}
+
+/// What the owner thread and the handles tell each other.
+#[derive(Default)]
+struct Shared {
+    occupation: Mutex<Option<(Operation, Instant)>>,
+    closed: AtomicBool,
 }
 
 struct Job {
@@ -57,10 +65,10 @@ impl TpmHandle {
     /// Starts the owner thread. The handle's deadline is [`COMMAND_DEADLINE`].
     pub fn start(tpm: impl Tpm + 'static) -> io::Result<Self> {
         let (queue, jobs) = sync_channel(QUEUE_LENGTH);
-        let occupation = Arc::new(Mutex::new(None));
-        let shared = Arc::clone(&occupation);
-        thread::Builder::new().name("tpm".to_owned()).spawn(move || serve(tpm, &jobs, &shared))?;
-        Ok(Self { queue, occupation, deadline: COMMAND_DEADLINE })
+        let shared = Arc::new(Shared::default());
+        let owner = Arc::clone(&shared);
+        thread::Builder::new().name("tpm".to_owned()).spawn(move || serve(tpm, &jobs, &owner))?;
+        Ok(Self { queue, shared, deadline: COMMAND_DEADLINE })
     }
 
     /// The same TPM with another deadline for each call.
@@ -70,16 +78,19 @@ impl TpmHandle {
 
     /// What the TPM is doing and since when; None while it is idle.
     pub fn occupation(&self) -> Option<(Operation, Duration)> {
-        let occupation = *self.occupation.lock().unwrap_or_else(PoisonError::into_inner);
+        let occupation = *self.shared.occupation.lock().unwrap_or_else(PoisonError::into_inner);
         occupation.map(|(operation, since)| (operation, since.elapsed()))
     }
 
-    /// Waits until nothing is in the works any more, for as long as `patience` at most. Where no resource manager cleans
-    /// up, a process that ends in the midst of a command leaves its objects in the TPM's few slots.
-    pub async fn settled(&self, patience: Duration) {
-        let last = self.with_deadline(patience);
-        if let Err(error) = last.run(Operation::SignDigest, |_| Ok(())).await {
-            tracing::warn!(%error, "the TPM is left in the midst of a command");
+    /// Lets no further command begin, from whatever task, and waits for the one in the works, for as long as `patience`
+    /// at most. Where no resource manager cleans up, a process that ends in the midst of a command leaves its objects in
+    /// the TPM's few slots.
+    pub async fn close(&self, patience: Duration) {
+        self.shared.closed.store(true, Ordering::SeqCst);
+        // Its turn comes when nothing is in the works; it is passed over like every other job.
+        let last = self.with_deadline(patience).run(Operation::SignDigest, |_| Ok(())).await;
+        if let Err(TpmError { fault: TpmFault::Deadline { .. }, .. }) = last {
+            tracing::warn!(occupation = ?self.occupation(), "the TPM is left in the midst of a command");
         }
     }
 
@@ -211,10 +222,10 @@ impl fmt::Debug for TpmHandle {
     }
 }
 
-fn serve(mut tpm: impl Tpm, jobs: &Receiver<Job>, occupation: &Mutex<Option<(Operation, Instant)>>) {
-    let occupy = |state| *occupation.lock().unwrap_or_else(PoisonError::into_inner) = state;
+fn serve(mut tpm: impl Tpm, jobs: &Receiver<Job>, shared: &Shared) {
+    let occupy = |state| *shared.occupation.lock().unwrap_or_else(PoisonError::into_inner) = state;
     for job in jobs {
-        if job.deadline <= Instant::now() {
+        if job.deadline <= Instant::now() || shared.closed.load(Ordering::SeqCst) {
             continue;
         }
         occupy(Some((job.operation, Instant::now())));

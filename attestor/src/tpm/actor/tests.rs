@@ -129,3 +129,25 @@ async fn a_blocking_call_works_on_a_current_thread_runtime() {
     let (tpm, _gate) = gated();
     assert_eq!(tpm.run_blocking(Operation::SignDigest, |tpm| tpm.attestation_key()).unwrap(), [7]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_tpm_ends_the_command_in_the_works_and_begins_no_other() {
+    let (tpm, gate) = gated();
+    let begun = start_quote(&tpm);
+    assert_eq!(gate.log.recv().unwrap(), "quote");
+    let waiting = tpm.clone();
+    let waiting = tokio::spawn(async move { waiting.attestation_key().await });
+    let closing = tpm.clone();
+    let closing = tokio::spawn(async move { closing.close(COMMAND_DEADLINE).await });
+    while !tpm.shared.closed.load(Ordering::SeqCst) {
+        tokio::task::yield_now().await;
+    }
+    assert!(!closing.is_finished(), "the quote is in the works");
+    gate.open.send(()).unwrap();
+    closing.await.unwrap();
+    assert_eq!(begun.await.unwrap().unwrap(), attestation());
+    for late in [waiting.await.unwrap(), tpm.attestation_key().await] {
+        assert!(matches!(late.unwrap_err().fault, TpmFault::ThreadEnded));
+    }
+    assert_eq!(gate.log.try_iter().collect::<Vec<_>>(), ["release"]);
+}

@@ -28,9 +28,9 @@ use super::{
 
 /// How long to wait for a software TPM when finding out why it did not answer.
 const PROBE: Duration = Duration::from_secs(1);
-/// How often a verb is tried while the object slots are full: without a resource manager (swtpm) three slots are
-/// shared with every other program, each of which holds one for some milliseconds.
-const SLOT_ATTEMPTS: u32 = 10;
+/// How often a verb is tried while the object slots are full, three seconds in all: without a resource manager (swtpm)
+/// three slots are shared with every other program, and one that is short of processor time keeps its own for long.
+const SLOT_ATTEMPTS: u32 = 150;
 /// Pause between two such attempts.
 const SLOT_PAUSE: Duration = Duration::from_millis(20);
 /// Handles asked for in one TPM2_GetCapability: what fits one answer (MAX_CAP_HANDLES).
