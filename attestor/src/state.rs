@@ -161,12 +161,17 @@ impl State {
         self.void = self.svids.keys().cloned().collect();
     }
 
-    /// Forgets the keys with everything that is worth nothing without them.
-    pub fn forget_keys(&mut self) {
-        self.keys.clear();
+    /// Forgets every certificate, and the software keys that are worth nothing without theirs.
+    fn forget_certificates(&mut self) {
         self.svids.clear();
         self.void.clear();
         self.software_keys.clear();
+    }
+
+    /// Forgets the keys with everything that is worth nothing without them.
+    pub fn forget_keys(&mut self) {
+        self.keys.clear();
+        self.forget_certificates();
     }
 
     /// Whether the broker took every certificate of the device away.
