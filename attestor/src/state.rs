@@ -127,6 +127,18 @@ impl State {
         self.refused_keys.retain(|key| wanted.contains(&key.seat));
     }
 
+    /// Takes the name that the broker gives. What is of another name is worth nothing under this one, and would not
+    /// be read back; highest numbers and keys of the TPM stay.
+    pub fn take_name(&mut self, device: DeviceName) {
+        if self.device.as_ref().is_some_and(|name| *name != device) {
+            self.forget_certificates();
+            self.refused_keys.clear();
+            let places: Vec<Place> = self.trust.take().iter().flat_map(TrustSet::places).collect();
+            self.closed.extend(places);
+        }
+        self.device = Some(device);
+    }
+
     /// Takes another trust set; files that it has no more believe nobody from now on.
     pub fn take_trust(&mut self, trust: TrustSet) {
         let before = self.trust.iter().flat_map(TrustSet::places).chain(std::mem::take(&mut self.closed));

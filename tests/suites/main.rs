@@ -10,6 +10,7 @@ mod durability;
 mod exposure;
 mod faults;
 mod files;
+mod fleet;
 mod hostile;
 mod interop;
 mod keys_at_rest;

@@ -92,6 +92,37 @@ fn everything_survives_a_restart() {
 }
 
 #[test]
+fn the_highest_numbers_are_at_least_those_of_the_set_that_is_held() {
+    let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
+    saved(dir.path(), &plant);
+    let file = dir.path().join(FILE);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lower = text
+        .replace("\"trust_sequence\": 7", "\"trust_sequence\": 6")
+        .replace("\"issuing_number\": 2", "\"issuing_number\": 1");
+    assert_ne!(lower, text);
+    std::fs::write(&file, lower).unwrap();
+    let keeper = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap();
+    assert_eq!(keeper.read(|read| (read.trust_sequence, read.issuing_number)), (7, 2));
+}
+
+#[test]
+fn what_is_of_another_name_goes_with_it_and_the_state_is_read_back() {
+    let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
+    let state = saved(dir.path(), &plant);
+    let keeper = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap();
+    keeper.update(|held| held.take_name("press-1".parse().unwrap())).unwrap();
+    keeper.read(|same| assert_eq!((&same.svids, &same.trust), (&state.svids, &state.trust)));
+    keeper.update(|held| held.take_name("press-2".parse().unwrap())).unwrap();
+    Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap().read(|read| {
+        assert_eq!(read.device.as_ref().unwrap().as_str(), "press-2");
+        assert!(read.svids.is_empty() && read.void.is_empty() && read.software_keys.is_empty());
+        assert_eq!((read.trust.is_none(), read.trust_sequence, read.issuing_number), (true, 7, 2));
+        assert_eq!(read.keys, state.keys, "the TPM is the same");
+    });
+}
+
+#[test]
 fn the_file_is_for_its_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
