@@ -10,7 +10,7 @@ use policy::time::UnixTime;
 use super::Finding;
 use crate::config::Config;
 use crate::plant::PlantRoot;
-use crate::ports::{CLOCKS_ARE_SET, Clock};
+use crate::ports::{Clock, is_set};
 use crate::state::Keeper;
 use crate::status::{Status, Word};
 
@@ -58,7 +58,7 @@ fn state(config: &Config, root: Option<&PlantRoot>) -> (Finding, UnixTime) {
 /// The time here, and the last time at which the broker signed.
 pub(super) fn of_clock(now: UnixTime, floor: UnixTime) -> Finding {
     const CHECK: &str = "clock";
-    if now < CLOCKS_ARE_SET {
+    if !is_set(now, floor) {
         return Finding::warning(
             CHECK,
             format!(
