@@ -26,7 +26,7 @@ use crate::trust::{Place, TrustSet};
 use crate::wanted::Wanted;
 
 /// Name of the file in the state folder.
-const FILE: &str = "state.json";
+pub(crate) const FILE: &str = "state.json";
 /// Longest state file in bytes: a trust set at its bound in base64, and room for keys and certificates.
 const MAX_FILE: u64 = 32 * 1024 * 1024;
 

@@ -17,6 +17,7 @@ mod keys_at_rest;
 mod measured_boot;
 mod metrics;
 mod mqtt_acl;
+mod on_the_device;
 mod overriding;
 mod people;
 mod planning;

@@ -28,7 +28,7 @@ use crate::program::{self, ProgramError};
 use crate::renewal::Attester;
 
 /// Folder in the delivery folder with what each hook's software was told.
-const FOLDER: &str = "hooks";
+pub(crate) const FOLDER: &str = "hooks";
 /// Time that a hook has unless told otherwise: a restart of large software.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most time that a hook may be given: until it ends, its software may accept what was revoked.
