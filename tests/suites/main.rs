@@ -11,6 +11,7 @@ mod exposure;
 mod faults;
 mod files;
 mod fleet;
+mod haproxy_hook;
 mod hostile;
 mod interop;
 mod keys_at_rest;
