@@ -88,6 +88,9 @@ impl View for Change {
             ("cannot be foreseen", &self.unknown),
             ("last proved to run it and lose their certificates at once where it is enforced", &self.running),
         ];
+        if lines.iter().all(|(_, devices)| devices.is_empty()) {
+            text.push_str("No device would gain or lose trust.\n");
+        }
         for (what, devices) in lines.into_iter().filter(|(_, devices)| !devices.is_empty()) {
             let names = words::visible(&devices.join(", ")).to_string();
             text.push_str(&format!("{} {what}: {names}\n", words::count(devices.len(), "device")));
