@@ -190,7 +190,11 @@ mod tests {
         let certified = Departure::Certified(leaving().from);
         assert_eq!(of(true, &both, Some(&["c"]), 0), certified, "of each role");
         assert_eq!(of(true, &both, None, 0), certified, "it asks for others");
-        assert_eq!(of(true, &[caller.clone()], Some(&[]), 0), certified, "one role is an arrival too");
+        assert_eq!(
+            of(true, std::slice::from_ref(&caller), Some(&[]), 0),
+            certified,
+            "one role is an arrival too"
+        );
         assert_eq!(of(true, &[caller], Some(&["c"]), 0), Departure::Left(leaving().from));
         let silent = Said { delivered: None, asks: false };
         assert_eq!(Departure::of(leaving(), true, &both, &silent, SINCE), Departure::Left(leaving().from));
