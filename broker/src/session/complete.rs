@@ -19,7 +19,7 @@ use super::proof::{Proven, prove};
 use super::recorded::Results;
 use super::ruling::{Ruling, in_order, rule};
 use super::software::RefusedKey;
-use super::{Refusal, addressed, earlier, kept, software};
+use super::{Refusal, addressed, earlier, kept, software, vouched};
 use crate::audit::Event;
 use crate::golden::{self, Golden};
 use crate::metrics::{CertificateKind, Enrolled};
@@ -116,6 +116,7 @@ async fn decide(
     let draft = Draft { device, rebound, departure, rulings, golden, excused, attested, last, now };
     match settle(plant, proven, &draft, txn).await {
         Ok(earned) => {
+            hear(plant, proven, &draft).await;
             forget(plant, draft.last.as_ref().map(|held| &held.record)).await;
             answer(plant, &draft, earned).await
         }
@@ -123,6 +124,18 @@ async fn decide(
             forget(plant, Some(&draft.attested)).await;
             Err(refusal)
         }
+    }
+}
+
+/// Takes over what a trusted device states of machines behind it. What it earned does not wait for that.
+async fn hear(plant: &Plant, proven: &Proven, draft: &Draft) {
+    let trusted = draft.rulings.iter().all(|ruling| ruling.decision() != Decision::Refused);
+    if !trusted || draft.rulings.is_empty() {
+        return;
+    }
+    let (name, stated) = (&draft.device.name, &proven.statement().vouches);
+    if let Err(error) = vouched::take(plant, name, stated, draft.now).await {
+        tracing::warn!(device.id = %name, %error, "what it vouches for is taken over with its next proof");
     }
 }
 

@@ -12,6 +12,7 @@ mod clock;
 mod day_two;
 mod device;
 mod exposure;
+mod fleet;
 pub(crate) mod golden;
 mod graph;
 mod import;
