@@ -6,6 +6,7 @@ pub mod commands;
 pub mod config;
 pub mod deliver;
 pub mod device_key;
+pub mod doctor;
 pub(crate) mod durable;
 pub mod evidence;
 pub mod health;

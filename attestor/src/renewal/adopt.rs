@@ -280,18 +280,14 @@ impl Attester {
         self.keeper.update(|state| {
             state.refusal = Some(refusal);
             if lost {
-                // What software was given stays: whether a machine stops is the operator's choice.
-                state.forget_certificates();
+                state.void_certificates();
             }
         })
     }
 
     /// Forgets keys that this TPM cannot use any more, with their certificates.
     pub(super) fn forget_keys(&self) -> Result<(), SaveStateError> {
-        self.keeper.update(|state| {
-            state.keys.clear();
-            state.forget_certificates();
-        })
+        self.keeper.update(State::forget_keys)
     }
 
     /// Each certificate must be for a software key that was made for this exchange.
@@ -342,12 +338,15 @@ impl Attester {
             Ok::<_, ComposeError>(composed)
         });
         let Some(delivery) = composed? else { return Ok(()) };
-        if self.sink.install(&delivery)? {
+        // What software was given it keeps; it is not given what was revoked.
+        if self.keeper.read(State::lost_trust) && !self.sink.shows_something() {
+            return Ok(());
+        }
+        if self.hooks.show(&delivery, || self.sink.install(&delivery))? {
             let sequence = self.keeper.read(|state| state.trust_sequence);
             tracing::info!(trust.sequence = sequence, dir = %self.sink.dir().display(), "delivered");
         }
         self.shown.set(Some(now));
-        self.hooks.delivered(delivery);
         Ok(())
     }
 }
@@ -383,7 +382,7 @@ fn refused_keys(refused: Vec<v1::RefusedKey>) -> Vec<RefusedKey> {
 
 fn log_certificates(state: &State) {
     let device = state.device.as_ref().map(DeviceName::as_str);
-    for (seat, held) in &state.software_keys {
+    for (seat, held) in state.holding_software_keys() {
         let end = held.svid().not_after();
         tracing::info!(device.id = device, zone = %seat.zone, service = %seat.service, until = %end, "holds a software key");
     }

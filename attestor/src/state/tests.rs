@@ -181,8 +181,24 @@ fn a_certificate_that_is_worth_nothing_is_asked_for_anew_and_shown_until_then() 
     assert_eq!(state.due_software_keys(&[service("opcua", KeyPlace::Software)], fresh), [seat]);
     assert!(state.lacks_certificates());
     assert_eq!((state.holding().count(), state.svids.len()), (1, 2));
-    state.forget_certificates();
-    assert!(state.void.is_empty());
+}
+
+#[test]
+fn a_device_that_lost_trust_holds_nothing_and_shows_what_it_showed() {
+    let plant = Plant::new();
+    let mut state = trusted(&plant);
+    let (seat, held) = software_key(&plant);
+    state.software_keys.insert(seat.clone(), held);
+    let fresh = state.svids[&seat.own()].not_before();
+    assert!(!state.lost_trust());
+    state.void_certificates();
+    assert_eq!((state.holding().count(), state.holding_software_keys().count()), (0, 0));
+    assert_eq!((state.first_end(), state.due(fresh).len()), (None, 2));
+    assert_eq!(state.due_software_keys(&[service("opcua", KeyPlace::Software)], fresh), [seat]);
+    assert_eq!((state.svids.len(), state.software_keys.len()), (2, 1), "software keeps its files");
+    assert!(!state.lost_trust(), "nobody refused it: its authorities may be distrusted");
+    state.refusal = Some(Refusal::new(&proto::v1::Denial::default(), NOW));
+    assert!(state.lost_trust());
 }
 
 #[test]
@@ -232,8 +248,10 @@ fn software_keys_go_with_the_certificates_of_the_device() {
     let mut moved = state.clone();
     moved.keep_zones(vec!["cell".parse().unwrap()]);
     assert!(moved.software_keys.is_empty());
-    state.forget_certificates();
-    assert!(state.svids.is_empty() && state.software_keys.is_empty());
+    state.void.extend(state.svids.keys().next().cloned());
+    state.forget_keys();
+    assert!(state.keys.is_empty() && state.svids.is_empty() && state.void.is_empty());
+    assert!(state.software_keys.is_empty());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Whose device it is, asked by TPMs that nobody vouches for.
 
+mod addressed;
 mod answers;
 mod endorsed;
 mod enforcing;
@@ -7,6 +8,7 @@ mod faulty;
 mod hurry;
 mod ima;
 mod keyed;
+mod leaving;
 mod overriding;
 mod planning;
 mod software;
