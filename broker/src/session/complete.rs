@@ -19,14 +19,14 @@ use super::proof::{Proven, prove};
 use super::recorded::Results;
 use super::ruling::{Ruling, in_order, rule};
 use super::software::RefusedKey;
-use super::{Refusal, addressed, earlier, kept, software};
+use super::{Refusal, addressed, earlier, kept, role_to_wire, software};
 use crate::audit::Event;
 use crate::golden::{self, Golden};
 use crate::metrics::{CertificateKind, Enrolled};
 use crate::plant::Plant;
 use crate::record::device::{
-    Attested, Decision, Device, Inventory, InventoryValue, MAX_INVENTORY, Pending, Source, attested_key,
-    device_key, inventory_key,
+    Attested, Decision, Device, Holder, Inventory, InventoryValue, MAX_INVENTORY, Pending, Source,
+    attested_key, device_key, inventory_key,
 };
 use crate::record::golden::GOLDEN;
 use crate::record::overriding::Excused;
@@ -261,7 +261,7 @@ fn count(plant: &Plant, rulings: &[Ruling], earned: &Earned) {
     }
     for svid in &earned.svids {
         plant.metrics.issued(match svid.role() {
-            _ if !svid.service.is_empty() => CertificateKind::Software,
+            _ if !(svid.service.is_empty() && svid.workload.is_empty()) => CertificateKind::Software,
             v1::Role::Caller => CertificateKind::Caller,
             v1::Role::Listener | v1::Role::Unspecified => CertificateKind::Listener,
         });
@@ -358,8 +358,11 @@ fn event(name: &DeviceName, rulings: &[Ruling], earned: &Earned, revoked: usize,
     for svid in earned.svids.iter().filter(|svid| !svid.service.is_empty()) {
         text.extend(["; software key of ", &svid.service, " in ", &svid.zone, " certified"]);
     }
+    for svid in earned.svids.iter().filter(|svid| !svid.workload.is_empty()) {
+        text.extend(["; software key of workload ", &svid.workload, " in ", &svid.zone, " certified"]);
+    }
     for key in &earned.refused {
-        text.extend(["; software key of ", key.service.as_str(), " in ", key.zone.as_str(), " refused"]);
+        text.push_str(&format!("; software key of {} in {} refused", key.holder, key.zone));
     }
     for ruling in rulings {
         let decision = ruling.decision().name();
@@ -407,7 +410,14 @@ async fn answer(plant: &Plant, draft: &Draft, earned: Earned) -> Result<v1::Comp
 
 fn refused_key(plant: &Plant, key: &RefusedKey) -> v1::RefusedKey {
     let denial = Some(crate::grpc::status::denial(plant, &key.refusal));
-    v1::RefusedKey { zone: key.zone.to_string(), service: key.service.to_string(), denial }
+    let refused = v1::RefusedKey { zone: key.zone.to_string(), denial, ..v1::RefusedKey::default() };
+    match &key.holder {
+        Holder::Service(service) => v1::RefusedKey { service: service.to_string(), ..refused },
+        Holder::Workload(workload) => {
+            let role = role_to_wire(key.role).into();
+            v1::RefusedKey { workload: workload.to_string(), role, ..refused }
+        }
+    }
 }
 
 /// Commits `txn`. Somebody else's change in between is no fault of the device: it begins again.

@@ -78,9 +78,11 @@ pub struct Svid {
     /// SHA-256 of the certified SubjectPublicKeyInfo.
     #[prost(bytes = "vec", tag = "6")]
     pub spki_digest: ::prost::alloc::vec::Vec<u8>,
-    /// The service that has the key in software; empty: the key is in the TPM.
+    /// The service, or the workload, that has the key in software; both empty: the key is in the TPM.
     #[prost(string, tag = "20")]
     pub service: ::prost::alloc::string::String,
+    #[prost(string, tag = "21")]
+    pub workload: ::prost::alloc::string::String,
 }
 /// An authority of a zone with its CRL, DER.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -471,17 +473,22 @@ pub struct CompleteRequest {
     #[prost(message, repeated, tag = "20")]
     pub software_keys: ::prost::alloc::vec::Vec<SoftwareKey>,
 }
-/// A key outside the TPM, for a server of this device that cannot use one inside: for listeners alone.
+/// A key outside the TPM: for a server of this device that cannot use one inside, as a listener, or for a workload on it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SoftwareKey {
     #[prost(string, tag = "1")]
     pub zone: ::prost::alloc::string::String,
-    /// The service that it is for, one of those that the device offers.
+    /// The service that it is for, one of those that the device offers; empty: it is for a workload.
     #[prost(string, tag = "2")]
     pub service: ::prost::alloc::string::String,
     /// PKCS#10, DER, signed by the key. Only its key and its signature are used.
     #[prost(bytes = "vec", tag = "3")]
     pub csr: ::prost::alloc::vec::Vec<u8>,
+    /// The workload that it is for, and the side of connections that this one is on.
+    #[prost(string, tag = "20")]
+    pub workload: ::prost::alloc::string::String,
+    #[prost(enumeration = "Role", tag = "21")]
+    pub role: i32,
 }
 /// One key to be certified, for one zone and role.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -592,6 +599,10 @@ pub struct StatedSoftwareKey {
     /// SHA-256 of the request.
     #[prost(bytes = "vec", tag = "3")]
     pub csr_digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "20")]
+    pub workload: ::prost::alloc::string::String,
+    #[prost(enumeration = "Role", tag = "21")]
+    pub role: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatedKey {
@@ -685,6 +696,10 @@ pub struct RefusedKey {
     pub service: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
     pub denial: ::core::option::Option<Denial>,
+    #[prost(string, tag = "20")]
+    pub workload: ::prost::alloc::string::String,
+    #[prost(enumeration = "Role", tag = "21")]
+    pub role: i32,
 }
 /// Authentic, but an administrator must admit it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -264,6 +264,7 @@ impl Bench {
             spki: Digest::of(&[serial]),
             validity: Validity { not_before: NOW, not_after: NOW.plus(3600) },
             service: None,
+            workload: None,
             addresses: std::collections::BTreeSet::new(),
         };
         let held = HeldCertificates { certificates: vec![certificate] };

@@ -261,6 +261,7 @@ fn certificate(zone: &ZoneName, held: &HeldCertificate) -> v1::Svid {
         not_after: held.validity.not_after.0,
         spki_digest: held.spki.0.to_vec(),
         service: held.service.as_ref().map(ToString::to_string).unwrap_or_default(),
+        workload: held.workload.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
