@@ -30,6 +30,7 @@ pub mod v1 {
     missing_docs,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
+    clippy::as_conversions,
     reason = "generated; the standard's own comments are its documentation"
 )]
 pub mod workload {

@@ -83,7 +83,8 @@ impl Offer {
         workload: &Workload,
         now: UnixTime,
     ) -> Result<(Self, Duration), Withheld> {
-        if let Some(refusal) = state.refusal.as_ref().filter(|one| LOST.contains(&one.reason.as_str())) {
+        let lost = |reason: &str| state.lost_trust() || LOST.contains(&reason);
+        if let Some(refusal) = state.refusal.as_ref().filter(|refusal| lost(&refusal.reason)) {
             return Err(Withheld::Refused(refusal.reason.clone()));
         }
         let name = || workload.name.to_string();
@@ -94,9 +95,7 @@ impl Offer {
         let (Some(held), Some(trust)) = (state.software_keys.get(&seat), &state.trust) else {
             let refused = state.refused_keys.iter().find(|key| key.seat == seat);
             let refused = refused.map(|key| Withheld::NotCertified(key.message.clone()));
-            // Without a certificate and with a refusal of any kind it has to wait for the device.
-            let lost = state.refusal.as_ref().map(|refusal| Withheld::Refused(refusal.reason.clone()));
-            return Err(lost.or(refused).unwrap_or_else(|| Withheld::NotYet(name())));
+            return Err(refused.unwrap_or_else(|| Withheld::NotYet(name())));
         };
         let end = held.svid().not_after();
         if end < now {

@@ -114,7 +114,7 @@ async fn a_workload_hears_what_it_has_and_at_once_that_it_has_nothing() {
     });
     let closed = stream.message().await.unwrap().unwrap();
     assert!(closed.federated_bundles.is_empty() && closed.crl.is_empty(), "the conduit is closed");
-    world.device.change(State::forget_certificates);
+    world.device.change(|state| state.software_keys.clear());
     let ended = stream.message().await.unwrap_err();
     assert_eq!(ended.code(), Code::Unavailable, "{ended}");
     world.device.change(|state| {

@@ -86,7 +86,7 @@ fn what_a_device_that_is_not_trusted_had_is_withheld() {
     }
     state.refusal = refusal("CLOCK_SKEW");
     assert!(offer(&state, &plant, Role::Listener).is_ok(), "what it holds goes on to count");
-    state.forget_certificates();
+    state.void_certificates();
     assert_eq!(offer(&state, &plant, Role::Listener), Err(Withheld::Refused("CLOCK_SKEW".to_owned())));
 }
 

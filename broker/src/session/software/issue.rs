@@ -92,8 +92,8 @@ async fn issue_in(
                 answered.svids.push(draft.svid);
             }
             Err(refusal @ (Refusal::NotPermitted(_) | Refusal::TryLater { .. } | Refusal::Conflict(_))) => {
-                let (zone, holder, role) = (key.zone.clone(), key.holder.clone(), key.role);
-                answered.refused.push(RefusedKey { zone, holder, role, refusal });
+                let (zone, key) = (key.zone.clone(), Some((key.holder.clone(), key.role)));
+                answered.refused.push(RefusedKey { zone, key, refusal });
             }
             Err(other) => return Err(other),
         }

@@ -38,15 +38,13 @@ pub struct OfferedKey {
     pub key: SoftwareKey,
 }
 
-/// A software key that gets no certificate.
+/// A key that gets no certificate.
 #[derive(Debug)]
 pub struct RefusedKey {
     /// The zone it was for.
     pub zone: ZoneName,
-    /// What it was for.
-    pub holder: Holder,
-    /// The side of connections that it was for.
-    pub role: Role,
+    /// What a software key was for, on which side of connections; none: the device's own keys of the zone.
+    pub key: Option<(Holder, Role)>,
     /// Why.
     pub refusal: Refusal,
 }
