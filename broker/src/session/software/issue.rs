@@ -158,7 +158,7 @@ fn draft(
     let (mut held, stale) = places.take(key, now)?;
     let (svid, certificate) = signing.sign(plant, &grant, Some(&key.holder))?;
     held.certificates.push(certificate);
-    unhurried(&held, zone, MAX_HELD)?;
+    unhurried(&held, zone, MAX_HELD, now)?;
     Ok(Draft { svid, holder: key.holder.clone(), held, stale })
 }
 
