@@ -124,7 +124,9 @@ impl Failure {
 
     /// The lines: what, the findings, what next.
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("touchstone: {}\n", words::visible(&self.what));
+        // What is told in several lines stays so, set in: no line that others chose looks like one of these.
+        let lines: Vec<String> = self.what.trim_end().lines().map(words::visible).collect();
+        let mut text = format!("touchstone: {}\n", lines.join("\n  "));
         for finding in &self.findings {
             text.push_str(&finding.text());
         }
@@ -209,7 +211,18 @@ mod tests {
 
     #[test]
     fn a_message_cannot_steer_the_terminal() {
-        let text = Failure::unusable("bad\u{1b}[2Jname\n").text();
-        assert_eq!(text, "touchstone: bad\\u{1b}[2Jname\\u{a}\n");
+        let text = Failure::unusable("bad\u{1b}[2Jname\r\n").text();
+        assert_eq!(text, "touchstone: bad\\u{1b}[2Jname\n");
+        let text = Failure::unusable("a\ntouchstone: done\r\u{1b}[2J").text();
+        assert_eq!(text, "touchstone: a\n  touchstone: done\\u{d}\\u{1b}[2J\n");
+    }
+
+    #[test]
+    fn faults_that_are_told_together_have_a_line_each() {
+        let what = "e.toml: the manifest has 2 fault(s)\nline 1, column 1: one\nline 7, column 3: two";
+        assert_eq!(
+            Failure::unusable(what).next("mend it").text(),
+            "touchstone: e.toml: the manifest has 2 fault(s)\n  line 1, column 1: one\n  line 7, column 3: two\nmend it\n"
+        );
     }
 }
