@@ -26,7 +26,7 @@ pub struct Denial {
 /// What a caller saw of a thing before they changed it: if it is another by then, the change is refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Seen {
-    /// Its store revision; 0: it was not there.
+    /// Its store revision, or, of a device, what names everything that people decided of it; 0: it was not there.
     #[prost(uint64, tag = "1")]
     pub revision: u64,
     /// What it was, for people.
@@ -2394,6 +2394,9 @@ pub struct GetDeviceResponse {
     /// What the last rollouts of its products told it.
     #[prost(message, repeated, tag = "41")]
     pub rollouts: ::prost::alloc::vec::Vec<DeviceRollout>,
+    /// The device as it is, to be sent back with a change of it.
+    #[prost(message, optional, tag = "80")]
+    pub seen: ::core::option::Option<Seen>,
 }
 /// What a device's own health command said.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2490,6 +2493,9 @@ pub struct AdmitDeviceRequest {
     pub name: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "4")]
     pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What the caller saw of the device; one that is another by then is refused with the difference.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AdmitDeviceResponse {
@@ -2514,6 +2520,9 @@ pub struct ReadmitDeviceRequest {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// What the caller saw of the device; one that is another by then is refused with the difference.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadmitDeviceResponse {}
@@ -2676,6 +2685,9 @@ pub struct MoveDeviceRequest {
     pub cancel: bool,
     #[prost(bool, tag = "7")]
     pub dry_run: bool,
+    /// What the caller saw of the device; one that is another by then is refused with the difference.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MoveDeviceResponse {
@@ -2688,6 +2700,9 @@ pub struct MoveDeviceResponse {
     pub begins_at: u64,
     #[prost(message, repeated, tag = "4")]
     pub peers: ::prost::alloc::vec::Vec<PeerChange>,
+    /// The device as it was before, to be sent back after a dry run.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 /// What a device, or its peers, may open only before or only after a change.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -25,6 +25,7 @@ mod planned;
 mod release;
 mod result;
 mod rights;
+mod saw;
 mod second;
 mod status;
 mod zone;
