@@ -54,6 +54,12 @@ pub enum Withheld {
     /// The device lost trust.
     #[error("no identity issued: the device is refused ({0}); see touchstone-attestor status")]
     Refused(String),
+    /// The certificate is worth nothing any more.
+    #[error(
+        "no identity issued: the certificate of workload {0} was taken back, with the device's own of its zone; see \
+         touchstone-attestor status"
+    )]
+    Void(String),
     /// The device is in no such zone.
     #[error(
         "no identity issued: the device is not in the zone of workload {0}; correct zone in attestor.toml"
@@ -92,6 +98,9 @@ impl Offer {
             return Err(Withheld::NotYet(name()));
         }
         let seat = workload.seat(&state.zones).ok_or_else(|| Withheld::Elsewhere(name()))?;
+        if state.void.contains(&seat.own()) {
+            return Err(Withheld::Void(name()));
+        }
         let (Some(held), Some(trust)) = (state.software_keys.get(&seat), &state.trust) else {
             let refused = state.refused_keys.iter().find(|key| key.seat == seat);
             let refused = refused.map(|key| Withheld::NotCertified(key.message.clone()));

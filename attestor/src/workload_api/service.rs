@@ -39,6 +39,7 @@ impl From<Withheld> for Status {
         match withheld {
             Withheld::Unknown { .. }
             | Withheld::Refused(_)
+            | Withheld::Void(_)
             | Withheld::Elsewhere(_)
             | Withheld::NotCertified(_) => Self::permission_denied(words),
             Withheld::NotYet(_) | Withheld::Ended { .. } => Self::unavailable(words),

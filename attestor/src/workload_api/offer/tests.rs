@@ -91,6 +91,19 @@ fn what_a_device_that_is_not_trusted_had_is_withheld() {
 }
 
 #[test]
+fn what_one_zone_took_back_is_withheld_while_others_hold() {
+    let plant = Plant::new();
+    let listener = workload(Role::Listener);
+    let mut state = certified(&plant, &listener);
+    let own = listener.seat(&state.zones).unwrap().own();
+    let other = state.svids.keys().find(|seat| **seat != own).unwrap().clone();
+    state.void.insert(other);
+    assert!(offer(&state, &plant, Role::Listener).is_ok(), "another place is not its own");
+    state.void.insert(own);
+    assert_eq!(offer(&state, &plant, Role::Listener), Err(Withheld::Void("hmi".into())));
+}
+
+#[test]
 fn each_way_to_have_nothing_has_its_reason() {
     let plant = Plant::new();
     let listener = workload(Role::Listener);
