@@ -18,7 +18,8 @@ pub(crate) type Result<T> = std::result::Result<T, Failure>;
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
-    what: String,
+    /// What, and a line for each thing that is wrong, if there are several.
+    what: Vec<String>,
     findings: Vec<Finding>,
     next: Option<String>,
     change: Option<String>,
@@ -45,7 +46,7 @@ struct Waiting<'a> {
 impl Failure {
     /// A failure in one line.
     pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), findings: Vec::new(), next: None, change: None, lack: None }
+        Self { exit, what: vec![what.into()], findings: Vec::new(), next: None, change: None, lack: None }
     }
 
     /// A file or value that cannot be used.
@@ -56,6 +57,12 @@ impl Failure {
     /// The same, with another exit code.
     pub(crate) const fn ending(mut self, exit: Exit) -> Self {
         self.exit = exit;
+        self
+    }
+
+    /// Adds a line for each thing that is wrong.
+    pub(crate) fn each(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.what.extend(lines);
         self
     }
 
@@ -88,7 +95,7 @@ impl Failure {
         };
         Self {
             exit: exit_of(denial.reason()),
-            what: denial.message,
+            what: vec![denial.message],
             findings: denial.findings.into_iter().map(Finding::from).collect(),
             next,
             change: (!denial.change.is_empty()).then_some(denial.change),
@@ -122,9 +129,12 @@ impl Failure {
         self.exit
     }
 
-    /// The lines: what, the findings, what next.
+    /// The lines: what, each thing that is wrong, the findings, what next.
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("touchstone: {}\n", words::visible(&self.what));
+        let mut text = "touchstone: ".to_owned();
+        for line in &self.what {
+            let _ = writeln!(text, "{}", words::visible(line));
+        }
         for finding in &self.findings {
             text.push_str(&finding.text());
         }
