@@ -5,10 +5,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Writes a new file with exactly this mode, whatever the umask, and syncs it.
+/// Writes a file that is not there yet with exactly this mode, whatever the umask, and syncs it.
 pub(crate) fn write_new(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     // Born private: nobody reads a secret between its creation and its mode.
-    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
     out.set_permissions(Permissions::from_mode(mode))?;
     out.write_all(bytes)?;
     out.sync_all()
@@ -19,7 +19,11 @@ pub(crate) fn replace(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let fresh = file.with_file_name(name);
-    write_new(&fresh, bytes, mode)?;
+    // What is there may be another user's, or lead elsewhere: it is not written to.
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => write_new(&fresh, bytes, mode)?,
+    }
     std::fs::rename(&fresh, file)?;
     file.parent().map_or(Ok(()), sync_dir)
 }
@@ -57,6 +61,22 @@ mod tests {
         assert_eq!(std::fs::read(&file).unwrap(), b"two");
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn nothing_is_written_to_a_file_that_was_laid_out_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, fresh, theirs] = ["a", "a.new", "theirs"].map(|name| dir.path().join(name));
+        std::fs::write(&theirs, "").unwrap();
+        std::os::unix::fs::symlink(&theirs, &fresh).unwrap();
+        assert_eq!(write_new(&fresh, b"secret", 0o600).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        replace(&file, b"secret", 0o600).unwrap();
+        assert_eq!(std::fs::read(&theirs).unwrap(), b"", "a link leads nowhere");
+        std::fs::write(&fresh, "").unwrap();
+        let held_open = File::open(&fresh).unwrap();
+        replace(&file, b"other", 0o600).unwrap();
+        assert_eq!(io::read_to_string(held_open).unwrap(), "", "nor is it read where it was awaited");
+        assert_eq!(std::fs::read(&file).unwrap(), b"other");
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod client;
 pub mod commands;
 pub mod config;
 pub mod deliver;
+pub mod doctor;
 pub(crate) mod durable;
 pub mod evidence;
 pub mod health;

@@ -63,6 +63,30 @@ enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Look at everything that the attestor needs, and say what to do about what does not work. Changes nothing. Exit code
+    /// 0: nothing stands in the way; 1: something does.
+    #[command(after_help = "Example: touchstone-attestor doctor -o json")]
+    Doctor {
+        /// Configuration file.
+        #[arg(long, default_value = DEFAULT_FILE)]
+        config: PathBuf,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Make the disk forget which device it was, before it is copied to others. The configuration and the TPM stay as they
+    /// are; the device enrolls again when its attestor starts.
+    #[command(
+        after_help = "Example: systemctl stop touchstone-attestor && touchstone-attestor reset --dry-run"
+    )]
+    Reset {
+        /// Configuration file.
+        #[arg(long, default_value = DEFAULT_FILE)]
+        config: PathBuf,
+        /// Say what would be removed, and remove nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Show who this device is by its TPM, for an administrator to register. Needs no broker.
     Identify {
         /// Address of the TPM, for example device:/dev/tpmrm0.
@@ -161,6 +185,8 @@ async fn execute(command: Command) -> Result<(String, u8), CommandError> {
             let asked = commands::Asked { peer_cert, service, zone, outbound, grant };
             commands::authorize(&config, &asked, output.into())
         }
+        Command::Doctor { config, output } => Ok(commands::doctor(&config, output.into()).await),
+        Command::Reset { config, dry_run } => commands::reset(&config, dry_run).map(|text| (text, 0)),
         Command::Identify { tpm, config, output } => {
             commands::identify(tpm, config, output.into()).await.map(|text| (text, 0))
         }

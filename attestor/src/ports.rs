@@ -59,10 +59,19 @@ impl Entropy for System {
 }
 
 /// A clock that shows an earlier time than this was never set.
-pub(crate) const CLOCKS_ARE_SET: UnixTime = UnixTime(1_767_225_600); // 2026-01-01
+const CLOCKS_ARE_SET: UnixTime = UnixTime(1_767_225_600); // 2026-01-01
+
+/// Seconds by which a clock that is set and the time that the plant signed may differ: one that runs late by more has
+/// lost its battery, whatever year it begins in.
+pub(crate) const MOST_APART: u64 = 86_400;
+
+/// Whether a clock that shows `own` was set, once the plant has signed at `floor`.
+pub(crate) fn is_set(own: UnixTime, floor: UnixTime) -> bool {
+    own >= CLOCKS_ARE_SET && own.plus(MOST_APART) >= floor
+}
 
 /// A clock that never shows less than the last time the broker signed: a box without a
-/// battery starts in 1970, when no certificate is valid yet. The system's own clock is left alone.
+/// battery starts in 1970, or when its firmware was built, and no certificate is valid yet. The system's own clock is left alone.
 ///
 /// While that one was never set, the time goes on from the floor: a conduit must close when its hours are over,
 /// broker or not.
@@ -85,9 +94,9 @@ impl Floor {
 
     /// The least that the time is while the clock shows `own`.
     fn least(&self, own: UnixTime) -> UnixTime {
-        match own < CLOCKS_ARE_SET {
-            true => self.at.plus(self.learnt.elapsed().as_secs()),
-            false => self.at,
+        match is_set(own, self.at) {
+            true => self.at,
+            false => self.at.plus(self.learnt.elapsed().as_secs()),
         }
     }
 }
@@ -145,18 +154,35 @@ mod tests {
 
     #[test]
     fn time_goes_on_from_the_floor_while_the_clock_was_never_set() {
-        let floor = CLOCKS_ARE_SET.plus(1000);
-        let (unset, set) = (FlooredClock::new(Fixed(7), floor), FlooredClock::new(Fixed(floor.0 - 1), floor));
-        let a_minute_ago = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
-        unset.floor.lock().unwrap().learnt = a_minute_ago;
-        set.floor.lock().unwrap().learnt = a_minute_ago;
+        let floor = CLOCKS_ARE_SET.plus(100 * MOST_APART);
+        let a_minute_ago = |own: UnixTime| {
+            let clock = FlooredClock::new(Fixed(own.0), floor);
+            clock.floor.lock().unwrap().learnt = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+            clock
+        };
         let minute = floor.plus(60)..floor.plus(120);
-        assert!(minute.contains(&unset.now()), "{}", unset.now());
+        for (own, year) in [(UnixTime(7), "1970"), (CLOCKS_ARE_SET, "when the firmware was built")] {
+            let unset = a_minute_ago(own);
+            assert!(minute.contains(&unset.now()), "{year}: {}", unset.now());
+            unset.raise(floor.plus(30));
+            assert!(minute.contains(&unset.now()), "time does not go back");
+            unset.raise(floor.plus(500));
+            assert!((floor.plus(500)..floor.plus(560)).contains(&unset.now()));
+        }
+        let set = a_minute_ago(floor.minus(MOST_APART));
         assert_eq!(set.now(), floor, "a clock that was set goes by itself");
-        unset.raise(floor.plus(30));
-        assert!(minute.contains(&unset.now()), "time does not go back");
-        unset.raise(floor.plus(500));
-        assert!((floor.plus(500)..floor.plus(560)).contains(&unset.now()));
+    }
+
+    #[test]
+    fn a_clock_is_set_if_it_shows_the_time_of_the_plant_within_a_day() {
+        let floor = CLOCKS_ARE_SET.plus(100 * MOST_APART);
+        for own in [floor.minus(MOST_APART), floor, floor.plus(1000 * MOST_APART)] {
+            assert!(is_set(own, floor), "{own}");
+        }
+        for own in [UnixTime(0), CLOCKS_ARE_SET, floor.minus(MOST_APART + 1)] {
+            assert!(!is_set(own, floor), "{own}");
+        }
+        assert!(!is_set(CLOCKS_ARE_SET.minus(1), UnixTime(0)) && is_set(CLOCKS_ARE_SET, UnixTime(0)));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::trust::{Place, TrustSet};
 use crate::wanted::Wanted;
 
 /// Name of the file in the state folder.
-const FILE: &str = "state.json";
+pub(crate) const FILE: &str = "state.json";
 /// Longest state file in bytes: a trust set at its bound in base64, and room for keys and certificates.
 const MAX_FILE: u64 = 32 * 1024 * 1024;
 
@@ -44,8 +44,8 @@ pub struct State {
     pub keys: BTreeMap<Seat, IdentityKeyBlob>,
     /// Its certificates, each for the key of the same seat.
     pub svids: BTreeMap<Seat, HeldSvid>,
-    /// Places whose certificate is worth nothing any more, as when its authority is distrusted: software has it until
-    /// there is another.
+    /// Places whose certificate is worth nothing any more, as when it was revoked or its authority is distrusted:
+    /// software has it until there is another.
     pub void: BTreeSet<Seat>,
     /// Its software keys with their certificates.
     pub software_keys: BTreeMap<ServiceSeat, HeldSoftwareKey>,
@@ -84,6 +84,11 @@ impl State {
     /// The certificates that are worth something.
     pub fn holding(&self) -> impl Iterator<Item = (&Seat, &HeldSvid)> {
         self.svids.iter().filter(|(seat, _)| !self.void.contains(seat))
+    }
+
+    /// The software keys whose certificates are worth something.
+    pub fn holding_software_keys(&self) -> impl Iterator<Item = (&ServiceSeat, &HeldSoftwareKey)> {
+        self.software_keys.iter().filter(|(seat, _)| !self.void.contains(&seat.own()))
     }
 
     fn holds(&self, seat: &Seat) -> Option<&HeldSvid> {
@@ -127,6 +132,18 @@ impl State {
         self.refused_keys.retain(|key| wanted.contains(&key.seat));
     }
 
+    /// Takes the name that the broker gives. What is of another name is worth nothing under this one, and would not
+    /// be read back; highest numbers and keys of the TPM stay.
+    pub fn take_name(&mut self, device: DeviceName) {
+        if self.device.as_ref().is_some_and(|name| *name != device) {
+            self.forget_certificates();
+            self.refused_keys.clear();
+            let places: Vec<Place> = self.trust.take().iter().flat_map(TrustSet::places).collect();
+            self.closed.extend(places);
+        }
+        self.device = Some(device);
+    }
+
     /// Takes another trust set; files that it has no more believe nobody from now on.
     pub fn take_trust(&mut self, trust: TrustSet) {
         let before = self.trust.iter().flat_map(TrustSet::places).chain(std::mem::take(&mut self.closed));
@@ -138,11 +155,29 @@ impl State {
         self.trust = Some(trust);
     }
 
+    /// No certificate is worth anything any more. Software keeps what it was given, and with it trust files that open
+    /// and close on time: whether a machine stops is the operator's choice.
+    pub fn void_certificates(&mut self) {
+        self.void = self.svids.keys().cloned().collect();
+    }
+
     /// Forgets every certificate, and the software keys that are worth nothing without theirs.
-    pub fn forget_certificates(&mut self) {
+    fn forget_certificates(&mut self) {
         self.svids.clear();
         self.void.clear();
         self.software_keys.clear();
+    }
+
+    /// Forgets the keys with everything that is worth nothing without them.
+    pub fn forget_keys(&mut self) {
+        self.keys.clear();
+        self.forget_certificates();
+    }
+
+    /// Whether the broker took every certificate of the device away.
+    #[must_use]
+    pub fn lost_trust(&self) -> bool {
+        self.refusal.is_some() && self.holding().next().is_none()
     }
 
     /// Whether a place of this device has no certificate that is worth something.

@@ -19,7 +19,12 @@ fn write_whole(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let fresh = file.with_file_name(name);
-    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
+    // What is there may be another user's, or lead elsewhere: it is not written to.
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut out = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
     out.write_all(bytes)?;
     out.sync_all()?;
     std::fs::rename(&fresh, file)?;
@@ -47,4 +52,28 @@ pub(crate) fn read_bounded(file: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// Whether anybody but the owner may read `file`.
 pub(crate) fn readable_by_others(file: &Path) -> io::Result<bool> {
     Ok(std::fs::metadata(file)?.mode() & 0o077 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_written_to_no_file_that_was_laid_out_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, fresh, theirs] = ["kek", "kek.new", "theirs"].map(|name| dir.path().join(name));
+        std::fs::write(&theirs, "").unwrap();
+        symlink(&theirs, &fresh).unwrap();
+        write_secret(&file, b"secret").unwrap();
+        assert_eq!(std::fs::read(&theirs).unwrap(), b"", "a link leads nowhere");
+        std::fs::write(&fresh, "").unwrap();
+        let held_open = File::open(&fresh).unwrap();
+        assert!(readable_by_others(&fresh).unwrap());
+        write_secret(&file, b"other").unwrap();
+        assert_eq!(io::read_to_string(held_open).unwrap(), "", "nor is it read where it was awaited");
+        assert!(!readable_by_others(&file).unwrap());
+        assert_eq!(std::fs::read(&file).unwrap(), b"other");
+    }
 }

@@ -13,6 +13,7 @@ pub mod authority;
 pub mod ca;
 pub mod config;
 pub mod ear;
+mod edges;
 mod files;
 pub mod golden;
 pub mod grpc;

@@ -43,7 +43,7 @@ use crate::metrics::{Metrics, listener};
 use crate::plant::{FORECASTS, KeysError, Plant, PlantKeys};
 use crate::ports::{Clock, System};
 use crate::publication;
-use crate::session::{Refusal, complete::commit};
+use crate::session::complete::commit;
 use crate::store::blobs::{BlobIoError, Blobs};
 use crate::store::sled::{OpenError, SledStore};
 use crate::store::timed::Timed;
@@ -207,7 +207,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
     let tasks = [
         tokio::spawn(follow(Arc::clone(&plant), Arc::clone(&tls), Arc::clone(&hub))),
         tokio::spawn(renew(Arc::clone(&plant), Arc::clone(&tls))),
-        tokio::spawn(edges(Arc::clone(&plant))),
+        tokio::spawn(crate::edges::tell(Arc::clone(&plant))),
         tokio::spawn(crate::sweep::every_day(Arc::clone(&plant))),
         tokio::spawn(crate::audit::seal::regularly(Arc::clone(&plant))),
         tokio::spawn(crate::withdrawal::follow(Arc::clone(&plant))),
@@ -395,37 +395,4 @@ async fn renew(plant: Arc<Plant>, tls: Arc<Tls>) {
             }
         }
     }
-}
-
-/// Raises the trust head when a conduit opens or closes by the clock, so that devices are told at once.
-async fn edges(plant: Arc<Plant>) {
-    // Looked at anew this often, since conduits come and go.
-    const LOOK: Duration = Duration::from_secs(1);
-    let mut last = plant.now();
-    let mut known = None;
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let now = plant.now();
-        let Ok(view) = trust::view(&plant).await else { continue };
-        // The next edge of ten thousand conduits takes longer than a look is worth.
-        let edge = match &known {
-            Some((of, edge)) if Arc::ptr_eq(of, &view) => *edge,
-            _ => view.next_edge(last),
-        };
-        known = Some((view, edge));
-        if edge.is_none_or(|edge| edge > now) {
-            continue;
-        }
-        match raise(&plant).await {
-            Ok(()) => (last, known) = (now, None),
-            Err(error) => tracing::warn!(%error, "an edge of a conduit is told with the next try"),
-        }
-    }
-}
-
-async fn raise(plant: &Plant) -> Result<(), Refusal> {
-    let now = plant.now();
-    let text = "a conduit opened or closed by the clock";
-    let event = Event::new(now, "broker", "conduit.edge", "plant", text);
-    commit(plant, trust::raise(plant, Txn::new(), now).await?.audit(event.entry())).await
 }

@@ -31,9 +31,9 @@ use crate::store::{MAX_TXN_KEYS, Txn};
 const EVERY: u64 = 86_400;
 /// Seconds by which the wall clock may drift from the time that passed.
 const DRIFT: u64 = 600;
-/// Seconds for which a revocation is kept after the certificate's end: devices' clocks run late, and so may
+/// Seconds for which a revocation is kept, and told, after the certificate's end: devices' clocks run late, and so may
 /// the broker's have run ahead.
-const KEPT: u64 = 30 * 86_400;
+pub(crate) const KEPT: u64 = 30 * 86_400;
 /// Seconds for which the evidence of a device that fell silent is kept: half a year explains what it was, and
 /// a fleet's leftovers stay bounded.
 const EVIDENCE_KEPT: u64 = 180 * 86_400;

@@ -137,24 +137,26 @@ async fn reach(plant: &Plant, release: &ReleaseId, loss: &Loss) -> Result<(usize
     let zones = enforcing(plant, &release.product).await?;
     let all: Vec<Held<Attested>> = list(plant.store.as_ref(), ATTESTED).await?;
     let (mut devices, mut batch) = (0, Batch::default());
-    for seen in all {
+    for seen in all.into_iter().filter(|held| held.record.running().contains(release)) {
         let name = seen.key.strip_prefix(ATTESTED).and_then(|name| name.parse::<DeviceName>().ok());
-        let Some(name) = name.filter(|_| concerned(&seen.record, release)) else { continue };
+        let Some(name) = name else { continue };
+        // A large fleet attests while it is reached: what it was when it was listed is old by now.
+        let attested: Option<Held<Attested>> = fetch(plant.store.as_ref(), seen.key).await?;
+        let Some(attested) = attested.filter(|held| held.record.running().contains(release)) else {
+            continue;
+        };
         if !is_in(plant, &name, &zones).await? {
             continue;
         }
-        // A large fleet attests while it is reached: what it was when it was listed is old by now.
-        let attested: Option<Held<Attested>> = fetch(plant.store.as_ref(), seen.key).await?;
-        let Some(attested) = attested.filter(|held| concerned(&held.record, release)) else { continue };
+        // What ended its trust before may have been a matter of other zones only.
+        if attested.record.lost.is_some() && !rules::holds(plant, &name, &zones).await? {
+            continue;
+        }
         devices += 1;
         lose(plant, &mut batch, loss, &name, attested, &zones).await?;
     }
     batch.commit(plant).await?;
     Ok((devices, batch.revoked))
-}
-
-fn concerned(attested: &Attested, release: &ReleaseId) -> bool {
-    attested.lost.is_none() && attested.running().contains(release)
 }
 
 /// The zones in which the withdrawal ends trust: those that compare with releases of the product and enforce it.

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::appraisal::Prover;
 use crate::digest::Digest;
 use crate::evidence::identity::CertifiedKey;
 use crate::evidence::software_key::SoftwareKey;
@@ -53,6 +54,9 @@ pub enum GrantError {
         "zone {0} certifies no software keys; use the key in the TPM, or a zone made with --software-keys allow"
     )]
     SoftwareKeys(ZoneName),
+    /// A device's own key outside a TPM, of a device that has one, or the other way round.
+    #[error("the key is not where the device proved itself with; a device with a TPM keeps its keys in it")]
+    OtherProver,
     /// A key outside the TPM for a client.
     #[error("software keys are for servers alone; clients use the device's key in the TPM")]
     SoftwareCaller,
@@ -103,6 +107,20 @@ impl IssuanceGrant {
         backdate: u64,
         revisions: Vec<Revision>,
     ) -> Result<Self, GrantError> {
+        demand(trusted, Prover::Tpm)?;
+        Self::of_key(trusted, key.spki_der(), subject, now, backdate, revisions)
+    }
+
+    /// The same for a key of a device without a TPM, which the zone trusts as such.
+    pub fn without_tpm(
+        trusted: &Trusted,
+        key: &SoftwareKey,
+        subject: &Subject<'_>,
+        now: UnixTime,
+        backdate: u64,
+        revisions: Vec<Revision>,
+    ) -> Result<Self, GrantError> {
+        demand(trusted, Prover::Key)?;
         Self::of_key(trusted, key.spki_der(), subject, now, backdate, revisions)
     }
 
@@ -214,6 +232,10 @@ impl IssuanceGrant {
     }
 }
 
+fn demand(trusted: &Trusted, prover: Prover) -> Result<(), GrantError> {
+    if trusted.prover() == prover { Ok(()) } else { Err(GrantError::OtherProver) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,10 +299,29 @@ mod tests {
         assert_eq!(grant("cell-4", 0, 1), Err(GrantError::OtherZone { trusted, asked }));
     }
 
-    fn software(zone: &Zone, role: Role, device_end: UnixTime) -> Result<IssuanceGrant, GrantError> {
+    fn software_key() -> SoftwareKey {
         let key = rcgen::KeyPair::generate().unwrap();
         let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
-        let key = SoftwareKey::verify(csr.der(), &Digest::of(csr.der()).0).unwrap();
+        SoftwareKey::verify(csr.der(), &Digest::of(csr.der()).0).unwrap()
+    }
+
+    #[test]
+    fn only_a_device_without_a_tpm_has_its_own_keys_outside_one() {
+        let (plant, device) = ("plant.example".parse().unwrap(), "press-7".parse().unwrap());
+        let (zone, addresses) = (Zone::new("cell-3".parse().unwrap()), BTreeSet::new());
+        let role = Role::Caller;
+        let subject = Subject { plant: &plant, device: &device, zone: &zone, role, addresses: &addresses };
+        let grant = |prover| {
+            let trusted = Trusted::for_tests("cell-3".parse().unwrap(), None).by(prover);
+            let revisions = vec![Revision { record: "zone/cell-3".to_owned(), revision: 4 }];
+            IssuanceGrant::without_tpm(&trusted, &software_key(), &subject, NOW, 0, revisions)
+        };
+        assert_eq!(grant(Prover::Tpm), Err(GrantError::OtherProver));
+        assert_eq!(grant(Prover::Key).unwrap().role(), Role::Caller);
+    }
+
+    fn software(zone: &Zone, role: Role, device_end: UnixTime) -> Result<IssuanceGrant, GrantError> {
+        let key = software_key();
         let (plant, device) = ("plant.example".parse().unwrap(), "press-7".parse().unwrap());
         let addresses = BTreeSet::from(["10.1.3.7".parse().unwrap(), "10.9.9.9".parse().unwrap()]);
         let subject = Subject { plant: &plant, device: &device, zone, role, addresses: &addresses };

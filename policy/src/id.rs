@@ -14,22 +14,26 @@ pub const MAX_DOMAIN: usize = 253;
 /// Labels under the plant's domain that belong to Touchstone itself.
 pub const RESERVED_LABELS: [&str; 3] = ["control", "margo", "www"];
 
-/// A name is not well formed.
+/// A name is not well formed. It may be a peer's, so it is escaped: nothing in it reaches a terminal or a log as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Not one DNS label.
-    #[error("`{0}` is no {1}: use 1 to 40 of a-z, 0-9 and -, not at the ends")]
+    #[error("`{}` is no {}: use 1 to 40 of a-z, 0-9 and -, not at the ends", .0.escape_debug(), .1)]
     Label(String, &'static str),
     /// A label that Touchstone uses itself.
     #[error("`{0}` is reserved; choose another {1}")]
     Reserved(String, &'static str),
     /// Not a DNS domain.
     #[error(
-        "`{0}` is no plant domain: use lower-case DNS labels with dots, at most 160 characters, for example plant.example"
+        "`{}` is no plant domain: use lower-case DNS labels with dots, at most 160 characters, for example plant.example",
+        .0.escape_debug()
     )]
     Domain(String),
     /// Not a SPIFFE ID of this plant's form.
-    #[error("`{0}` is no device's SPIFFE ID; it looks like spiffe://<zone>.<plant>/device/<name>")]
+    #[error(
+        "`{}` is no device's SPIFFE ID; it looks like spiffe://<zone>.<plant>/device/<name>",
+        .0.escape_debug()
+    )]
     SpiffeId(String),
 }
 
@@ -281,6 +285,21 @@ mod tests {
             assert!(bad.parse::<ZoneName>().is_err(), "{bad}");
         }
         assert!("control".parse::<DeviceName>().is_ok());
+    }
+
+    #[test]
+    fn what_is_refused_is_shown_without_control_characters() {
+        let plant: PlantDomain = "plant.example".parse().unwrap();
+        let hostile = "\u{1b}[2J\r\n";
+        let refusals = [
+            hostile.parse::<DeviceName>().unwrap_err(),
+            hostile.parse::<PlantDomain>().unwrap_err(),
+            SpiffeId::parse(hostile, &plant).unwrap_err(),
+        ];
+        for refusal in refusals.map(|refusal| refusal.to_string()) {
+            assert!(refusal.starts_with(r"`\u{1b}[2J\r\n` is no "), "{refusal}");
+            assert!(!refusal.contains(char::is_control));
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use attestor::testing::Swtpm;
 use attestor::tpm::{EsapiTpm, PcrBank, PcrIndex, Tpm, TpmAddress};
@@ -10,7 +11,7 @@ use policy::tpm::alg::HashAlg;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Environment, Process, run, run_in};
+use crate::process::{Environment, Process, run_in};
 use crate::wait::until;
 
 /// A device with folders of its own.
@@ -174,17 +175,21 @@ impl Device {
 
     /// What `touchstone-attestor identify` prints.
     pub fn identify(&self) -> Value {
-        let config = self.path("attestor.toml").display().to_string();
-        let output = run("touchstone-attestor", &["identify", "--config", &config, "-o", "json"]);
+        let output = self.attestor("identify", &["-o", "json"]);
         assert!(output.status.success(), "identify failed: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("identify prints JSON")
     }
 
+    /// Runs a command of the attestor's program with the device's configuration.
+    pub fn attestor(&self, command: &str, more: &[&str]) -> Output {
+        let config = self.path("attestor.toml").display().to_string();
+        let args = [&[command, "--config", &config], more].concat();
+        run_in(&self.environment, "touchstone-attestor", &args)
+    }
+
     /// What `touchstone-attestor status` prints; null while there is none.
     pub fn status(&self) -> Value {
-        let config = self.path("attestor.toml").display().to_string();
-        let args = ["status", "--config", &config, "-o", "json"];
-        let output = run_in(&self.environment, "touchstone-attestor", &args);
+        let output = self.attestor("status", &["-o", "json"]);
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 

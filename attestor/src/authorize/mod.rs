@@ -163,7 +163,9 @@ fn zone(state: &State, trust: &TrustSet, question: &Question) -> Result<ZoneName
             )),
         };
     }
-    let mut listing = trust.listing(&question.service, question.direction);
+    // A trust set may be of before the device left a zone.
+    let mut listing =
+        trust.listing(&question.service, question.direction).filter(|zone| state.zones.contains(zone));
     match (listing.next(), listing.next()) {
         (Some(only), None) => Ok(only.clone()),
         (Some(one), Some(other)) => Err(Told::new(
@@ -196,8 +198,10 @@ fn granted(
             false => Ok(()),
         };
     };
-    let device =
-        state.device.as_ref().ok_or_else(|| Told::new("no-device", "this device has no name yet", ""))?;
+    let device = state.device.as_ref().ok_or_else(|| {
+        let remedy = "touchstone-attestor status says why it is not trusted";
+        Told::new("no-device", "this device has no name yet", remedy)
+    })?;
     let audience =
         Audience { device: plant.trust_domain(zone).device(device), service: question.service.clone() };
     let verified = grant::verify(token, trust.grant_keys())

@@ -30,7 +30,19 @@ impl World {
         Self::with_ways(vec![v1::Way { zone: "cell".into(), schedule: String::new(), expires_at: 0 }])
     }
 
-    fn with_ways(ways: Vec<v1::Way>) -> Self {
+    /// The same with these ways from others into its opcua.
+    pub(crate) fn with_ways(ways: Vec<v1::Way>) -> Self {
+        let file = |service: &str, ways: Vec<v1::Way>| v1::TrustFile {
+            zone: "press".into(),
+            service: service.into(),
+            direction: v1::Direction::Inbound.into(),
+            ways,
+            ..v1::TrustFile::default()
+        };
+        Self::with_files(vec![file("opcua", ways), file("ssh", Vec::new())])
+    }
+
+    fn with_files(files: Vec<v1::TrustFile>) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "cell.plant.example caller 1");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -52,13 +64,6 @@ impl World {
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let crl = crl.signed_by(&cell).unwrap().der().to_vec();
-        let file = |service: &str, ways: Vec<v1::Way>| v1::TrustFile {
-            zone: "press".into(),
-            service: service.into(),
-            direction: v1::Direction::Inbound.into(),
-            ways,
-            ..v1::TrustFile::default()
-        };
         let grants = KeyPair::generate().unwrap();
         let grants = EncodingKey::from_ec_der(&grants.serialize_der());
         let mut public = Jwk::from_encoding_key(&grants, Algorithm::ES256).unwrap();
@@ -74,7 +79,7 @@ impl World {
                 certificate,
                 crl,
             }],
-            files: vec![file("opcua", ways), file("ssh", Vec::new())],
+            files,
             device: "press-1".into(),
             grant_keys: serde_json::to_string(&JwkSet { keys: vec![public] }).unwrap(),
             ..v1::TrustSet::default()
@@ -170,6 +175,57 @@ fn a_peer_is_let_in_by_what_was_delivered_alone() {
     assert_eq!(world.codes(&question(None)), ["no-certificate-shown"]);
     let elsewhere = Question { zone: Some("cell".parse().unwrap()), ..question(Some(shown)) };
     assert_eq!(world.codes(&elsewhere), ["not-in-zone"]);
+}
+
+#[test]
+fn the_zone_is_one_of_the_devices_own() {
+    let file = |zone: &str| v1::TrustFile {
+        zone: zone.into(),
+        service: "opcua".into(),
+        direction: v1::Direction::Inbound.into(),
+        ways: vec![v1::Way { zone: "cell".into(), schedule: String::new(), expires_at: 0 }],
+        ..v1::TrustFile::default()
+    };
+    let mut world = World::with_files(vec![file("press"), file("vendor")]);
+    let asked = question(Some(world.shown(0x41)));
+    assert_eq!(world.codes(&asked), [""; 0], "the set is of before it left the other zone");
+    world.state.zones = vec!["press".parse().unwrap(), "vendor".parse().unwrap()];
+    assert_eq!(world.codes(&asked), ["several-zones"]);
+    assert!(world.answer(&asked).words().contains("in the zones press and vendor"));
+    let one = Question { zone: Some("vendor".parse().unwrap()), ..asked.clone() };
+    assert_eq!(world.codes(&one), [""; 0]);
+    // Of a zone that it left it does not speak, whoever asks and however.
+    world.state.zones = vec!["hall".parse().unwrap()];
+    assert_eq!(world.codes(&asked), ["not-offered"]);
+    assert_eq!(world.codes(&one), ["not-in-zone"]);
+    let outbound = Question { direction: Direction::Outbound, ..asked.clone() };
+    assert_eq!(world.codes(&outbound), ["not-reached"]);
+    world.state.zones.clear();
+    assert_eq!(world.codes(&asked), ["no-zone"]);
+}
+
+#[test]
+fn a_device_without_a_name_believes_no_grant() {
+    let mut world = World::new();
+    let shown = world.shown(0x41);
+    let asked = Question { grant: Some(world.grant(&shown, |_, _| {})), ..question(Some(shown)) };
+    assert_eq!(world.codes(&asked), [""; 0]);
+    world.state.device = None;
+    assert_eq!(world.codes(&asked), ["no-device"]);
+}
+
+#[test]
+fn what_a_peer_writes_into_its_certificate_reaches_no_terminal() {
+    let world = World::new();
+    let mut params = CertificateParams::default();
+    let uri = "spiffe://cell.plant.example/device/\u{1b}[2Jcamera\r\n- allowed";
+    params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+    let shown = params.signed_by(&KeyPair::generate().unwrap(), &world.cell).unwrap().der().to_vec();
+    let answer = world.answer(&question(Some(shown)));
+    let [reason] = answer.reasons.as_slice() else { panic!("{answer:?}") };
+    assert_eq!(reason.code, "foreign");
+    assert!(reason.message.contains(r"\u{1b}[2Jcamera\r\n- allowed"), "{}", reason.message);
+    assert!(!reason.message.contains(char::is_control));
 }
 
 #[test]

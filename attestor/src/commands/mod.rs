@@ -1,9 +1,13 @@
 //! The commands of `touchstone-attestor`.
 
 mod authorize;
+mod doctor;
 mod identify;
+mod reset;
 mod run;
 mod status;
+
+use std::path::PathBuf;
 
 use crate::config::{ConfigError, LocalAddress};
 use crate::evidence::ProverError;
@@ -13,7 +17,9 @@ use crate::state::LoadStateError;
 use crate::status::ReadStatusError;
 
 pub use authorize::{Asked, authorize};
+pub use doctor::doctor;
 pub use identify::{Identity, identify};
+pub use reset::reset;
 pub use run::run;
 pub use status::status;
 
@@ -60,6 +66,18 @@ pub enum CommandError {
         #[source]
         source: std::io::Error,
     },
+    /// The attestor would make anew what is removed.
+    #[error("the attestor runs; stop it first: systemctl stop touchstone-attestor")]
+    Running,
+    /// A part of what the attestor made is still there.
+    #[error("{} cannot be removed: {source}; run this as root, and again afterwards", path.display())]
+    NotRemoved {
+        /// What.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
     /// The system refused a thread, a signal handler or the output.
     #[error("the system refused {what}: {source}; see its limits and log")]
     System {
@@ -78,7 +96,12 @@ impl CommandError {
         match self {
             Self::Config(_) | Self::PlantRoot(_) | Self::BrokerName(_) | Self::Listen { .. } => 64,
             Self::Tpm(_) => 69,
-            Self::State(_) | Self::Status(_) | Self::Driver(_) | Self::System { .. } => 1,
+            Self::Running
+            | Self::NotRemoved { .. }
+            | Self::State(_)
+            | Self::Status(_)
+            | Self::Driver(_)
+            | Self::System { .. } => 1,
         }
     }
 }

@@ -7,6 +7,7 @@ mod local;
 mod mqtt;
 mod programs;
 mod raw;
+mod vouches;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +20,7 @@ use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 pub use self::local::LocalAddress;
 pub use self::mqtt::{Mqtt, MqttPeer};
 use self::raw::{Raw, RawService};
+pub use self::vouches::Vouched;
 use crate::durable;
 use crate::health::HealthCheck;
 use crate::hooks::Hook;
@@ -66,6 +68,8 @@ pub struct Config {
     pub ima_log: Option<PathBuf>,
     /// Services that it offers to others.
     pub services: Vec<Service>,
+    /// Machines behind it that it vouches for.
+    pub vouches: Vec<Vouched>,
     /// Declared properties for the inventory.
     pub inventory: BTreeMap<String, String>,
     /// Its health command.
@@ -236,6 +240,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let device = raw.device.as_deref().map(|name| faults.parsed("device", name));
     let zones = interpret_zones(&raw.zones, faults);
     let services = interpret_services(&raw.services, faults);
+    let vouches = vouches::interpret(&raw.vouches, faults);
     interpret_inventory(&raw.inventory, faults);
     let health = programs::health(raw.health.as_ref(), faults);
     let on_wanted = programs::command("on_wanted", raw.on_wanted.as_ref(), faults);
@@ -259,6 +264,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         userspace_log: path(raw.userspace_log.as_deref(), "/run/log/systemd/tpm2-measure.log"),
         ima_log: raw.ima_log.as_deref().filter(|file| !file.is_empty()).map(|file| base.join(file)),
         services,
+        vouches,
         inventory: raw.inventory.clone(),
         health,
         on_wanted,

@@ -27,6 +27,8 @@ pub(super) struct Raw {
     #[serde(default, rename = "service")]
     pub(super) services: Vec<RawService>,
     #[serde(default)]
+    pub(super) vouches: Vec<RawVouched>,
+    #[serde(default)]
     pub(super) inventory: BTreeMap<String, String>,
     pub(super) health: Option<RawHealth>,
     pub(super) on_wanted: Option<Vec<String>>,
@@ -74,6 +76,17 @@ pub(super) struct RawHook {
     pub(super) reload: Option<Vec<String>>,
     pub(super) restart: Option<Vec<String>>,
     pub(super) timeout: Option<i64>,
+    #[serde(flatten)]
+    pub(super) unknown: BTreeMap<String, toml::Value>,
+}
+
+/// One `[[vouches]]`.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawVouched {
+    pub(super) name: Option<String>,
+    pub(super) kind: Option<String>,
+    pub(super) address: Option<String>,
+    pub(super) serial: Option<String>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,
 }

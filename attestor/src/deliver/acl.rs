@@ -55,6 +55,10 @@ mod tests {
     use crate::trust::tests::NOW;
 
     fn acl(zone: &str) -> String {
+        acl_of(&World::new(), zone, NOW)
+    }
+
+    fn acl_of(world: &World, zone: &str, now: UnixTime) -> String {
         let peer = MqttPeer {
             zone: zone.parse().unwrap(),
             devices: vec!["camera-1".parse().unwrap(), "camera-2".parse().unwrap()],
@@ -63,7 +67,7 @@ mod tests {
         };
         let mqtt = Mqtt { service: "opcua".parse().unwrap(), peers: vec![peer] };
         let mut delivery = Delivery::default();
-        delivery.add_acl(&mqtt, &World::new().state, &"plant.example".parse().unwrap(), NOW);
+        delivery.add_acl(&mqtt, &world.state, &"plant.example".parse().unwrap(), now);
         let file = &delivery.files[Path::new("press/services/opcua/acl")];
         String::from_utf8(file.bytes.to_vec()).unwrap()
     }
@@ -82,5 +86,26 @@ mod tests {
     #[test]
     fn a_zone_that_no_conduit_lets_in_has_no_topics() {
         assert_eq!(acl("vendor"), HEAD);
+    }
+
+    #[test]
+    fn topics_are_given_in_the_hours_of_the_conduit_until_it_ends() {
+        // Sunday the first of January 2023, 22:00.
+        let (opens, end) = (UnixTime(1_672_610_400), UnixTime(1_672_610_400 + 5_400));
+        let way = |schedule: &str, expires_at| {
+            World::with_ways(vec![proto::v1::Way {
+                zone: "cell".into(),
+                schedule: schedule.into(),
+                expires_at,
+            }])
+        };
+        let weekly = way("sun 22:00-23:00", 0);
+        assert_eq!(acl_of(&weekly, "cell", opens.minus(1)), HEAD);
+        assert!(acl_of(&weekly, "cell", opens).contains("\nuser camera-1.cell.plant.example\n"));
+        assert!(acl_of(&weekly, "cell", opens.plus(3_599)).contains("\nuser "));
+        assert_eq!(acl_of(&weekly, "cell", opens.plus(3_600)), HEAD);
+        let ending = way("", end.0);
+        assert!(acl_of(&ending, "cell", end.minus(1)).contains("\nuser "));
+        assert_eq!(acl_of(&ending, "cell", end), HEAD);
     }
 }

@@ -167,6 +167,32 @@ mod tests {
     }
 
     #[test]
+    fn after_trust_is_lost_conduits_still_close_on_time() {
+        let plant = Plant::new();
+        let mut state = trusted(&plant);
+        let (seat, held) = software_key(&plant);
+        state.software_keys.insert(seat, held);
+        let mut set = crate::trust::tests::set();
+        let end = NOW.plus(60);
+        set.files[0].openings = vec![proto::v1::Opening { expires_at: end.0, ..Default::default() }];
+        let device = "press-1".parse().unwrap();
+        let seen = crate::trust::Seen::default();
+        let expected =
+            crate::trust::Expected { root: &plant.root, plant: &plant.domain, device: &device, seen };
+        state.take_trust(crate::trust::TrustSet::verify(plant.sign(&set), &expected, NOW).unwrap());
+        state.void_certificates();
+        let inbound = |now| {
+            let delivery = Delivery::compose(&state, now).unwrap().unwrap();
+            assert!(delivery.files.contains_key(Path::new("press/listener.pem")), "software keeps its files");
+            assert!(delivery.files.contains_key(Path::new("press/services/opcua/server.key")));
+            pem::parse(text(&delivery, "press/services/opcua/inbound.pem")).unwrap().into_contents()
+        };
+        let nobody = &state.trust.as_ref().unwrap().nobody().certificate;
+        assert_ne!(&inbound(end.minus(1)), nobody);
+        assert_eq!(&inbound(end), nobody);
+    }
+
+    #[test]
     fn a_file_whose_conduit_is_gone_stays_and_believes_nobody() {
         let mut state = trusted(&Plant::new());
         let place = Place {

@@ -14,11 +14,11 @@ use policy::digest::Digest;
 use super::Delivery;
 use crate::durable;
 
-const GENERATIONS: &str = "generations";
+pub(crate) const GENERATIONS: &str = "generations";
 /// Name of the link that software follows.
 pub(crate) const CURRENT: &str = "current";
 /// Name of the link before it is renamed over the current one.
-const CURRENT_NEW: &str = ".current.new";
+pub(crate) const CURRENT_NEW: &str = ".current.new";
 /// File in a generation that holds its digest: what is there already is not delivered again.
 const DIGEST: &str = "digest";
 /// Longest digest file in bytes.
@@ -76,6 +76,11 @@ impl FileSink {
         self.write(delivery, &mut |_| Ok(()))
             .map(|()| true)
             .map_err(|source| InstallError { dir: self.dir.clone(), source })
+    }
+
+    /// Whether software sees a delivery at all.
+    pub(crate) fn shows_something(&self) -> bool {
+        self.current().is_some()
     }
 
     /// The digest of what software sees; None if that is nothing.

@@ -17,7 +17,7 @@ use policy::digest::Digest;
 use zeroize::Zeroizing;
 
 pub use compose::ComposeError;
-pub(crate) use files::CURRENT;
+pub(crate) use files::{CURRENT, CURRENT_NEW, GENERATIONS};
 pub use files::{FileSink, InstallError};
 
 /// Everybody may read certificates, CRLs and ACLs.

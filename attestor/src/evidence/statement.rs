@@ -12,7 +12,7 @@ use proto::v1;
 
 use super::challenge::VERSION;
 use super::{Challenge, Prover, RequestedKey};
-use crate::config::Service;
+use crate::config::{Service, Vouched};
 use crate::durable;
 use crate::join_token::JoinToken;
 
@@ -32,6 +32,8 @@ pub struct Subject {
     pub zones: Vec<ZoneName>,
     /// The services it offers.
     pub services: Vec<Service>,
+    /// Machines behind it that it vouches for.
+    pub vouches: Vec<Vouched>,
     /// Declared properties.
     pub inventory: BTreeMap<String, String>,
     /// Requests for software keys.
@@ -84,6 +86,7 @@ pub(super) fn encode(
         other_ek_certificates: prover.other_certificates().map(<[u8]>::to_vec).collect(),
         health: subject.health.clone(),
         trust_sequence: subject.trust_sequence,
+        vouches: subject.vouches.iter().map(vouched).collect(),
         delivered: Some(v1::Delivered { serials: subject.delivered.clone() }),
         ek_name,
         ak_name,
@@ -125,6 +128,11 @@ fn stated_log(kind: v1::LogKind, log: &[u8]) -> v1::StatedLog {
 
 fn claim((name, value): (&String, &String)) -> v1::Claim {
     v1::Claim { name: name.clone(), value: value.clone() }
+}
+
+fn vouched(machine: &Vouched) -> v1::VouchedMachine {
+    let Vouched { name, kind, address, serial } = machine.clone();
+    v1::VouchedMachine { name: name.to_string(), kind, address, serial }
 }
 
 fn service(service: &Service) -> v1::OfferedService {

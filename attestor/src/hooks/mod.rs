@@ -1,14 +1,17 @@
 //! Hooks: programs of the operator's that make local software read its files again.
 //!
 //! Promises: after every delivery that changed what a hook's software uses, the hook runs, and runs again until it ends
-//! well, also if the attestor stopped in between. Where an authority left a trust file it is `restart` that runs: some
-//! software only ever adds authorities when it is told to reload. No hook waits for another. Does not promise that
-//! the software did what it was told: an exit code of 0 is believed.
+//! well, also if the attestor stopped in between. Software may read files at any moment, by itself or because of a hook
+//! that then failed, so it may go by everything that it could see since its hook last ended well; only a hook that
+//! saw one delivery from beginning to end knows better. Where an authority left a trust file it is `restart` that
+//! runs: some software only ever adds authorities when it is told to reload. No hook waits for another. Does not
+//! promise that the software did what it was told: an exit code of 0 is believed.
 
 mod seen;
+mod told;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,12 +22,13 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::seen::Seen;
+use self::told::{Run, Told};
 use crate::deliver::{CURRENT, Delivery};
 use crate::program::{self, ProgramError};
 use crate::renewal::Attester;
 
 /// Folder in the delivery folder with what each hook's software was told.
-const FOLDER: &str = "hooks";
+pub(crate) const FOLDER: &str = "hooks";
 /// Time that a hook has unless told otherwise: a restart of large software.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most time that a hook may be given: until it ends, its software may accept what was revoked.
@@ -56,32 +60,93 @@ pub struct FailingHook {
     pub message: String,
 }
 
-/// What hooks wait for, and how they do.
-#[derive(Debug, Default)]
+/// The hooks of the device, what their software goes by, and how they do.
+#[derive(Debug)]
 pub struct Hooks {
-    delivered: watch::Sender<Option<Arc<Delivery>>>,
-    failing: Mutex<BTreeMap<String, String>>,
+    /// Delivery folder.
+    dir: PathBuf,
+    hooks: Vec<Hook>,
+    /// By name of the hook.
+    told: Mutex<BTreeMap<String, Told>>,
+    shown: watch::Sender<()>,
 }
 
 impl Hooks {
-    /// Software can see this delivery now.
-    pub(crate) fn delivered(&self, delivery: Delivery) {
-        self.delivered.send_replace(Some(Arc::new(delivery)));
+    /// `hooks`, of software that reads its files below `dir`, and what that was told before.
+    pub(crate) fn new(hooks: Vec<Hook>, dir: PathBuf) -> Self {
+        let told = hooks.iter().map(|hook| (hook.name.clone(), Told::new(Seen::read(&file(&dir, hook)))));
+        Self { told: Mutex::new(told.collect()), dir, hooks, shown: watch::Sender::new(()) }
+    }
+
+    /// Lets software see `delivery`, which `install` does. That it may is on disk before: an attestor that ends in
+    /// between tells it all the same.
+    pub(crate) fn show<T, E>(
+        &self,
+        delivery: &Delivery,
+        install: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        // Held throughout: no hook begins between the files that it is told of and those that it finds.
+        let mut told = self.lock();
+        let due: Vec<(&Hook, Seen)> =
+            self.hooks.iter().map(|hook| (hook, Seen::of(delivery, hook.service.as_ref()))).collect();
+        for (hook, due) in &due {
+            let told = told.entry(hook.name.clone()).or_default();
+            if told.may_see(due) {
+                self.keep(hook, told);
+            }
+        }
+        let installed = install()?;
+        for (hook, due) in due {
+            told.entry(hook.name.clone()).or_default().shall_see(due);
+        }
+        drop(told);
+        self.shown.send_replace(());
+        Ok(installed)
     }
 
     /// The hooks that did not end well.
     pub(crate) fn failing(&self) -> Vec<FailingHook> {
-        let failing = self.lock();
+        let told = self.lock();
+        let failing = told.iter().filter_map(|(name, told)| Some((name, told.fault()?)));
         failing
-            .iter()
-            .map(|(name, message)| FailingHook { name: name.clone(), message: message.clone() })
+            .map(|(name, message)| FailingHook { name: name.clone(), message: message.to_owned() })
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
-        // Each change is one insert or remove: nothing can be half done.
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What has to be run now, if anything.
+    fn begin(&self, hook: &Hook) -> Option<Run> {
+        self.lock().get_mut(&hook.name)?.begin()
     }
+
+    /// What was begun has ended.
+    fn end(&self, hook: &Hook, ended: Result<(), HookError>) {
+        let mut all = self.lock();
+        let told = all.entry(hook.name.clone()).or_default();
+        match ended {
+            Ok(()) => {
+                told.end_well();
+                self.keep(hook, told);
+            }
+            Err(error) => told.end_ill(error.to_string()),
+        }
+    }
+
+    fn keep(&self, hook: &Hook, told: &Told) {
+        let file = file(&self.dir, hook);
+        if let Some(Err(error)) = told.goes_by().map(|seen| seen.write(&file)) {
+            let (hook, file) = (&hook.name, file.display());
+            tracing::error!(hook, %error, "{file} cannot be written: after a restart the hook may run once more, or not; free space");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Told>> {
+        // Each change is a whole one: nothing can be half done.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn file(dir: &Path, hook: &Hook) -> PathBuf {
+    dir.join(FOLDER).join(format!("{}.json", hook.name))
 }
 
 /// How a hook failed.
@@ -95,38 +160,25 @@ enum HookError {
     Failed(std::process::ExitStatus),
 }
 
-/// Follows deliveries for every configured hook; ends with the value.
+/// Follows deliveries for every hook; ends with the value.
 pub(crate) fn follow_all(attester: &Arc<Attester>) -> JoinSet<()> {
     let mut all = JoinSet::new();
     for hook in &attester.config.hooks {
         let (attester, hook) = (Arc::clone(attester), hook.clone());
-        all.spawn(async move { follow(&attester.hooks, &hook, attester.sink.dir()).await });
+        all.spawn(async move { follow(&attester.hooks, &hook).await });
     }
     all
 }
 
-/// What the software was told is compared with what it should have been, so that nothing is lost between a delivery
-/// and its hook: not by a hook that fails, nor by an attestor that ends.
-async fn follow(hooks: &Hooks, hook: &Hook, dir: &Path) {
-    let file = dir.join(FOLDER).join(format!("{}.json", hook.name));
-    let mut told = Seen::read(&file);
-    let mut deliveries = hooks.delivered.subscribe();
+async fn follow(hooks: &Hooks, hook: &Hook) {
+    let mut shown = hooks.shown.subscribe();
     loop {
-        let delivery = deliveries.borrow_and_update().clone();
-        let due = delivery.map(|delivery| Seen::of(&delivery, hook.service.as_ref()));
-        let due = due.filter(|due| told.as_ref() != Some(due));
-        let failed = match due {
-            Some(due) if hook.tell(hooks, told.as_ref(), &due, dir).await => {
-                if let Err(error) = due.write(&file) {
-                    let file = file.display();
-                    tracing::error!(%error, "the hook may run once more: {file} cannot be written; free space");
-                }
-                told = Some(due);
-                false
-            }
-            due => due.is_some(),
+        shown.borrow_and_update();
+        let failed = match hooks.begin(hook) {
+            Some(run) => !hook.tell(hooks, run).await,
+            None => false,
         };
-        let changed = deliveries.changed();
+        let changed = shown.changed();
         match failed {
             true => drop(timeout(RETRY, changed).await),
             false if changed.await.is_err() => return,
@@ -136,22 +188,22 @@ async fn follow(hooks: &Hooks, hook: &Hook, dir: &Path) {
 }
 
 impl Hook {
-    /// Runs it for software that was `told` something else, and tells whether it ended well.
-    async fn tell(&self, hooks: &Hooks, told: Option<&Seen>, due: &Seen, dir: &Path) -> bool {
-        let restart = told.is_none_or(|told| due.lacks_authority_of(told));
-        let words = if restart { &self.restart } else { &self.reload };
-        match self.run(words, dir).await {
-            Ok(()) => {
-                tracing::info!(hook = self.name, restart, "software was told of its new files");
-                hooks.lock().remove(&self.name);
-                true
-            }
+    /// Runs it, and tells whether it ended well.
+    async fn tell(&self, hooks: &Hooks, run: Run) -> bool {
+        let (words, run) = match run {
+            Run::Reload => (&self.reload, "reload"),
+            Run::Restart => (&self.restart, "restart"),
+        };
+        let ended = self.run(words, &hooks.dir).await;
+        match &ended {
+            Ok(()) => tracing::info!(hook = self.name, run, "software was told of its new files"),
             Err(error) => {
-                tracing::error!(hook = self.name, restart, %error, "the hook failed; its software may go on by old files");
-                hooks.lock().insert(self.name.clone(), error.to_string());
-                false
+                tracing::error!(hook = self.name, run, %error, "the hook failed; its software may go on by old files");
             }
         }
+        let well = ended.is_ok();
+        hooks.end(self, ended);
+        well
     }
 
     async fn run(&self, words: &[String], dir: &Path) -> Result<(), HookError> {

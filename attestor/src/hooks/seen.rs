@@ -17,13 +17,13 @@ const SCHEMA: u32 = 1;
 /// Longest file in bytes: a line for each authority in each trust file, of which a set has a few thousand.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
 
-/// What a hook's software was told, or should be.
+/// What a hook's software sees, or may have seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Seen {
     schema: u32,
-    /// Of all its files.
-    files: Digest,
-    /// Of each trust file's name with each authority in it.
+    /// Of all its files; None: they may be those of several deliveries.
+    files: Option<Digest>,
+    /// Of each trust file's name with each authority that was in it.
     authorities: BTreeSet<Digest>,
 }
 
@@ -42,7 +42,15 @@ impl Seen {
                 authorities.extend(blocks.iter().map(|block| Digest::of_parts(&[&name.0, block.contents()])));
             }
         }
-        Self { schema: SCHEMA, files: Digest::of(&files), authorities }
+        Self { schema: SCHEMA, files: Some(Digest::of(&files)), authorities }
+    }
+
+    /// Takes in that `next` may have been seen too.
+    pub(super) fn add(&mut self, next: &Self) {
+        if self.files != next.files {
+            self.files = None;
+            self.authorities.extend(&next.authorities);
+        }
     }
 
     /// Whether an authority of `before` is not there any more.

@@ -25,20 +25,42 @@ struct World {
     running: JoinSet<()>,
 }
 
+const INBOUND: &str = "press/services/mqtt/inbound.pem";
+
 impl World {
+    /// An attestor that has not begun, in a folder of its own.
     fn new() -> Self {
-        Self { folder: TempDir::new().unwrap(), hooks: Arc::default(), running: JoinSet::new() }
+        let folder = TempDir::new().unwrap();
+        let hooks = Arc::new(Hooks::new(Vec::new(), folder.path().to_owned()));
+        Self { folder, hooks, running: JoinSet::new() }
+    }
+
+    fn deliver(&self, inbound: &str) {
+        self.show(&[(INBOUND, inbound)]);
+    }
+
+    fn show(&self, files: &[(&str, &str)]) {
+        self.hooks.show(&delivery(files), || Ok::<_, ()>(())).unwrap();
+    }
+
+    /// The hook fails from now on, or no longer.
+    fn fail(&self, fails: bool) {
+        let file = self.folder.path().join("fail");
+        if fails { std::fs::write(file, "").unwrap() } else { std::fs::remove_file(file).unwrap() }
     }
 
     fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// A hook of the service mqtt that logs what runs, and fails while there is a file `fail`.
+    /// The attestor begins, or another one takes over. It has a hook of the service mqtt that logs what runs, waits
+    /// while there is a file `wait`, and fails while there is a file `fail`.
     fn follow(&mut self) {
         let dir = self.folder.path().to_owned();
         let line = |word: &str| {
-            let script = format!("cd \"$0\" && echo {word} >>log && test ! -e fail");
+            let script = format!(
+                "cd \"$0\" && echo {word} >>log && while test -e wait; do sleep 0.01; done && test ! -e fail"
+            );
             ["/bin/sh", "-c", &script, dir.to_str().unwrap()].map(str::to_owned).to_vec()
         };
         let hook = Hook {
@@ -48,8 +70,9 @@ impl World {
             restart: line("restart"),
             timeout: DEADLINE,
         };
+        self.hooks = Arc::new(Hooks::new(vec![hook.clone()], dir));
         let hooks = Arc::clone(&self.hooks);
-        self.running.spawn(async move { follow(&hooks, &hook, &dir).await });
+        self.running.spawn(async move { follow(&hooks, &hook).await });
     }
 
     async fn until(&self, holds: impl Fn(&Self) -> bool) {
@@ -69,54 +92,106 @@ impl World {
 async fn a_hook_reloads_and_restarts_when_an_authority_left() {
     let mut world = World::new();
     world.follow();
-    let deliver =
-        |inbound: &str| world.hooks.delivered(delivery(&[("press/services/mqtt/inbound.pem", inbound)]));
-    deliver("a");
+    world.deliver("a");
     world.until_log("restart").await;
-    deliver("ab");
+    world.deliver("ab");
     world.until_log("restart reload").await;
-    deliver("b");
+    world.deliver("b");
     world.until_log("restart reload restart").await;
-    world.hooks.delivered(delivery(&[
-        ("press/services/mqtt/inbound.pem", "b"),
-        ("press/listener.pem", "l"),
-        ("press/services/hmi/inbound.pem", "x"),
-    ]));
+    world.show(&[(INBOUND, "b"), ("press/listener.pem", "l"), ("press/services/hmi/inbound.pem", "x")]);
     world.until_log("restart reload restart reload").await;
     // Another service's files are no reason; the log shows that once the next change was told.
-    world.hooks.delivered(delivery(&[
-        ("press/services/mqtt/inbound.pem", "b"),
-        ("press/listener.pem", "l"),
-        ("press/services/hmi/inbound.pem", "y"),
-    ]));
-    deliver("bc");
+    world.show(&[(INBOUND, "b"), ("press/listener.pem", "l"), ("press/services/hmi/inbound.pem", "y")]);
+    world.deliver("bc");
     world.until_log("restart reload restart reload reload").await;
 }
 
 #[tokio::test]
 async fn what_was_told_is_not_told_again_and_what_failed_is() {
     let mut world = World::new();
-    std::fs::write(world.folder.path().join("fail"), "").unwrap();
+    world.fail(true);
     world.follow();
-    world.hooks.delivered(delivery(&[("press/services/mqtt/inbound.pem", "a")]));
+    world.deliver("a");
     world.until(|world| world.hooks.failing().len() == 1).await;
     assert!(world.hooks.failing()[0].message.contains("exit status: 1"), "{:?}", world.hooks.failing());
     // The attestor ends before the hook ended well, and another one takes over.
     world.running.shutdown().await;
-    std::fs::remove_file(world.folder.path().join("fail")).unwrap();
+    world.fail(false);
     world.follow();
+    world.deliver("a");
     world.until_log("restart restart").await;
     let told = |world: &World| world.folder.path().join("hooks/mosquitto.json").exists();
     world.until(|world| told(world) && world.hooks.failing().is_empty()).await;
     world.running.shutdown().await;
     world.follow();
-    world.hooks.delivered(delivery(&[("press/services/mqtt/inbound.pem", "ab")]));
+    world.deliver("a");
+    world.deliver("ab");
     world.until_log("restart restart reload").await;
 }
 
 #[tokio::test]
+async fn software_may_go_by_what_a_failed_hook_told_it() {
+    let mut world = World::new();
+    world.follow();
+    world.deliver("a");
+    world.until_log("restart").await;
+    world.until(|world| world.folder.path().join("hooks/mosquitto.json").exists()).await;
+    world.fail(true);
+    world.deliver("ab");
+    world.until(|world| world.hooks.failing().len() == 1).await;
+    world.until_log("restart reload").await;
+    // Back to the files of before: software may have read the others, and only a restart takes an authority away.
+    world.fail(false);
+    world.deliver("a");
+    world.until_log("restart reload restart").await;
+    world.until(|world| world.hooks.failing().is_empty()).await;
+
+    // The same with an attestor that ends in between.
+    world.fail(true);
+    world.deliver("ab");
+    world.until(|world| world.hooks.failing().len() == 1).await;
+    world.running.shutdown().await;
+    world.fail(false);
+    world.follow();
+    world.deliver("a");
+    world.until_log("restart reload restart reload restart").await;
+}
+
+#[tokio::test]
+async fn what_software_could_see_while_its_hook_ran_is_told() {
+    let mut world = World::new();
+    world.follow();
+    world.deliver("a");
+    world.until_log("restart").await;
+    world.until(|world| world.folder.path().join("hooks/mosquitto.json").exists()).await;
+    // A conduit opens and closes while a hook runs for something else.
+    std::fs::write(world.folder.path().join("wait"), "").unwrap();
+    world.show(&[(INBOUND, "a"), ("press/listener.pem", "l")]);
+    world.until_log("restart reload").await;
+    world.show(&[(INBOUND, "ab"), ("press/listener.pem", "l")]);
+    world.show(&[(INBOUND, "a"), ("press/listener.pem", "l")]);
+    std::fs::remove_file(world.folder.path().join("wait")).unwrap();
+    world.until_log("restart reload restart").await;
+}
+
+#[tokio::test]
+async fn what_was_shown_is_told_though_the_attestor_ended_before_its_hook_began() {
+    let mut world = World::new();
+    world.follow();
+    world.deliver("a");
+    world.until_log("restart").await;
+    world.until(|world| world.folder.path().join("hooks/mosquitto.json").exists()).await;
+    world.running.shutdown().await;
+    // Nobody runs the hook, and the files themselves cannot be written whole.
+    assert_eq!(world.hooks.show(&delivery(&[(INBOUND, "ab")]), || Err::<(), _>("cut")), Err("cut"));
+    world.follow();
+    world.deliver("a");
+    world.until_log("restart restart").await;
+}
+
+#[tokio::test]
 async fn a_hook_that_does_not_end_fails() {
-    let (world, files) = (World::new(), delivery(&[]));
+    let folder = TempDir::new().unwrap();
     let sleeps = ["/bin/sleep", "60"].map(str::to_owned).to_vec();
     let hook = Hook {
         name: "slow".to_owned(),
@@ -125,6 +200,9 @@ async fn a_hook_that_does_not_end_fails() {
         restart: sleeps,
         timeout: Duration::from_millis(20),
     };
-    assert!(!hook.tell(&world.hooks, None, &Seen::of(&files, None), world.folder.path()).await);
-    assert!(world.hooks.failing()[0].message.starts_with("it did not end within"));
+    let hooks = Hooks::new(vec![hook.clone()], folder.path().to_owned());
+    hooks.show(&delivery(&[]), || Ok::<_, ()>(())).unwrap();
+    let run = hooks.begin(&hook).unwrap();
+    assert!(!hook.tell(&hooks, run).await);
+    assert!(hooks.failing()[0].message.starts_with("it did not end within"));
 }

@@ -13,10 +13,10 @@ use proto::v1::complete_response::Outcome as Answer;
 
 use super::attester::Attester;
 use super::exchange::Answered;
+use super::floor::learn_time;
 use super::machine::{DEFAULT_REATTEST_EVERY, Outcome};
 use crate::config::MAX_ZONES;
 use crate::deliver::{ComposeError, Delivery, InstallError};
-use crate::ports::CLOCKS_ARE_SET;
 use crate::role::{Role, Seat};
 use crate::software_key::{HeldSoftwareKey, ServiceSeat, SoftwareKey};
 use crate::state::{SaveStateError, State};
@@ -102,7 +102,7 @@ impl Attester {
             );
         }
         self.keeper.update(|state| {
-            state.device = Some(device.clone());
+            state.take_name(device.clone());
             state.svids.extend(svids);
             let holds = |svid: &HeldSvid| {
                 now <= svid.not_after() && issued.valid_serials.iter().any(|serial| serial == svid.serial())
@@ -208,7 +208,10 @@ impl Attester {
         device: &DeviceName,
         now: UnixTime,
     ) -> Result<(Option<TrustSet>, Option<TrustError>), AdoptError> {
-        let (seen, held) = self.keeper.read(|state| (Seen::of(state), state.trust.is_some()));
+        let (seen, held) = self.keeper.read(|state| {
+            let held = state.trust.is_some() && state.device.as_ref() == Some(device);
+            (Seen::of(state), held)
+        });
         let Some(signed) = trust else {
             let missing = AdoptError::Malformed("it holds no trust set");
             return if held { Ok((None, None)) } else { Err(missing) };
@@ -231,7 +234,7 @@ impl Attester {
         }
         let (device, zones) = (pending.device.parse()?, parse_zones(&pending.zones)?);
         let keys_missing = self.keeper.update(|state| {
-            state.device = Some(device);
+            state.take_name(device);
             state.keep_zones(zones);
             state.lacks_keys()
         })?;
@@ -264,18 +267,14 @@ impl Attester {
         self.keeper.update(|state| {
             state.refusal = Some(refusal);
             if lost {
-                // What software was given stays: whether a machine stops is the operator's choice.
-                state.forget_certificates();
+                state.void_certificates();
             }
         })
     }
 
     /// Forgets keys that this TPM cannot use any more, with their certificates.
     pub(super) fn forget_keys(&self) -> Result<(), SaveStateError> {
-        self.keeper.update(|state| {
-            state.keys.clear();
-            state.forget_certificates();
-        })
+        self.keeper.update(State::forget_keys)
     }
 
     /// Each certificate must be for a software key that was made for this exchange.
@@ -326,12 +325,15 @@ impl Attester {
             Ok::<_, ComposeError>(composed)
         });
         let Some(delivery) = composed? else { return Ok(()) };
-        if self.sink.install(&delivery)? {
+        // What software was given it keeps; it is not given what was revoked.
+        if self.keeper.read(State::lost_trust) && !self.sink.shows_something() {
+            return Ok(());
+        }
+        if self.hooks.show(&delivery, || self.sink.install(&delivery))? {
             let sequence = self.keeper.read(|state| state.trust_sequence);
             tracing::info!(trust.sequence = sequence, dir = %self.sink.dir().display(), "delivered");
         }
         self.shown.set(Some(now));
-        self.hooks.delivered(delivery);
         Ok(())
     }
 }
@@ -344,12 +346,18 @@ fn parse_zones(zones: &[String]) -> Result<Vec<ZoneName>, AdoptError> {
     }
 }
 
-/// What the broker said about software keys; what it said about none of ours is left out when it is kept.
+/// What the broker said about software keys; what it said about none of ours is left out when it is kept. Without a
+/// service it is about the device's own keys, whose certificates stay as they are.
 fn refused_keys(refused: Vec<v1::RefusedKey>) -> Vec<RefusedKey> {
     let mut kept = Vec::new();
     for key in refused.into_iter().take(MAX_REFUSED_KEYS) {
+        let denial = key.denial.unwrap_or_default();
+        if key.service.is_empty() {
+            let (zone, why) = (key.zone.escape_debug(), denial.message.escape_debug());
+            tracing::warn!(%zone, "no new certificates for the keys of this zone: {why}");
+        }
         let (Ok(zone), Ok(service)) = (key.zone.parse(), key.service.parse()) else { continue };
-        let key = RefusedKey::new(ServiceSeat { zone, service }, &key.denial.unwrap_or_default());
+        let key = RefusedKey::new(ServiceSeat { zone, service }, &denial);
         tracing::warn!(
             zone = %key.seat.zone, service = %key.seat.service, reason = %key.reason,
             "no certificate for a software key: {}", key.message
@@ -359,28 +367,9 @@ fn refused_keys(refused: Vec<v1::RefusedKey>) -> Vec<RefusedKey> {
     kept
 }
 
-/// Seconds that a set clock follows the plant's: a broker whose clock ran ahead once must not carry devices
-/// into a time in which its next certificates have ended.
-const MOST_AHEAD: u64 = 86_400;
-
-/// Times that the plant's authorities signed: the clock was not earlier. `own` is what
-/// the device's clock shows.
-fn learn_time(state: &mut State, own: UnixTime) {
-    let signed = state.svids.values().map(HeldSvid::not_before);
-    let signed = signed.chain(state.trust.as_ref().map(TrustSet::issued_at));
-    state.clock_floor = learned(state.clock_floor, signed.fold(UnixTime(0), UnixTime::max), own);
-}
-
-/// The floor of the clock once the plant has signed at `signed`.
-fn learned(floor: UnixTime, signed: UnixTime, own: UnixTime) -> UnixTime {
-    let set = own >= floor.max(CLOCKS_ARE_SET);
-    let most = if set { own.plus(MOST_AHEAD) } else { UnixTime(u64::MAX) };
-    floor.max(signed.min(most))
-}
-
 fn log_certificates(state: &State) {
     let device = state.device.as_ref().map(DeviceName::as_str);
-    for (seat, held) in &state.software_keys {
+    for (seat, held) in state.holding_software_keys() {
         let end = held.svid().not_after();
         tracing::info!(device.id = device, zone = %seat.zone, service = %seat.service, until = %end, "holds a software key");
     }
@@ -396,28 +385,5 @@ fn issued_outcome(state: &State, now: UnixTime) -> Outcome {
         reattest_every: reattest_every.unwrap_or(DEFAULT_REATTEST_EVERY),
         lifetime: Duration::from_secs(state.first_end().map_or(0, |end| end.since(now))),
         incomplete: state.lacks_certificates() || state.holds_stale(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: UnixTime = UnixTime(1_800_000_000);
-    const FAR: UnixTime = UnixTime(1_900_000_000);
-
-    #[test]
-    fn a_clock_that_is_set_follows_the_broker_by_a_day_at_most() {
-        let floor = NOW.minus(3600);
-        assert_eq!(learned(floor, NOW.plus(60), NOW), NOW.plus(60));
-        assert_eq!(learned(floor, NOW.plus(MOST_AHEAD), NOW), NOW.plus(86_400));
-        assert_eq!(learned(floor, FAR, NOW), NOW.plus(86_400), "a broker whose clock ran ahead once");
-        assert_eq!(learned(floor, NOW.minus(7200), NOW), floor, "the floor never falls");
-    }
-
-    #[test]
-    fn a_clock_that_was_never_set_follows_as_far_as_the_broker_says() {
-        assert_eq!(learned(UnixTime(0), NOW, UnixTime(0)), NOW, "1970");
-        assert_eq!(learned(NOW, FAR, NOW.minus(1)), FAR, "behind its own floor: without a battery");
     }
 }

@@ -63,6 +63,7 @@ impl Attester {
         let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
         let client = BrokerClient::new(config.broker.clone(), config.plant.clone(), root.clone(), tls_clock)?;
         let sink = FileSink::new(config.deliver.clone());
+        let hooks = Hooks::new(config.hooks.clone(), config.deliver.clone());
         Ok(Self {
             config,
             root,
@@ -70,7 +71,7 @@ impl Attester {
             prover,
             client,
             sink,
-            hooks: Hooks::default(),
+            hooks,
             clock,
             entropy: Arc::new(System::default()),
             shown: Shown::default(),

@@ -284,6 +284,7 @@ impl Driver {
 
     /// Conduits open and close on time, broker or not.
     fn open_and_close(&mut self) {
+        self.saved(self.attester.keep_time());
         let delivered = self.attester.deliver();
         if let Err(error) = delivered {
             tracing::error!(%error, "the edge of a conduit's hours is not delivered");

@@ -209,6 +209,7 @@ impl Known {
             zones: asked.clone(),
             services: config.services.clone(),
             inventory: config.inventory.clone(),
+            vouches: config.vouches.clone(),
             software_keys: Vec::new(),
             health: None,
             token: None,

@@ -54,8 +54,7 @@ impl Reporter {
             since: self.since,
             certificates: state.holding().map(|(seat, svid)| certificate(seat, svid, now)).collect(),
             software_keys: state
-                .software_keys
-                .iter()
+                .holding_software_keys()
                 .map(|(seat, held)| software_key(seat, held, now))
                 .collect(),
             refused_keys: state.refused_keys.clone(),

@@ -184,6 +184,9 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
     if let Some(trust) = stored.trust {
         let expected = Expected { root, plant, device, seen: Seen::default() };
         let trust = TrustSet::recall(&trust.0, &expected).map_err(|error| error.to_string())?;
+        // A file that was put together from two is no way back to what was replaced.
+        state.trust_sequence = state.trust_sequence.max(trust.sequence());
+        state.issuing_number = state.issuing_number.max(trust.issuing_number());
         state.trust = Some(trust);
     }
     Ok(state)

@@ -92,6 +92,37 @@ fn everything_survives_a_restart() {
 }
 
 #[test]
+fn the_highest_numbers_are_at_least_those_of_the_set_that_is_held() {
+    let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
+    saved(dir.path(), &plant);
+    let file = dir.path().join(FILE);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lower = text
+        .replace("\"trust_sequence\": 7", "\"trust_sequence\": 6")
+        .replace("\"issuing_number\": 2", "\"issuing_number\": 1");
+    assert_ne!(lower, text);
+    std::fs::write(&file, lower).unwrap();
+    let keeper = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap();
+    assert_eq!(keeper.read(|read| (read.trust_sequence, read.issuing_number)), (7, 2));
+}
+
+#[test]
+fn what_is_of_another_name_goes_with_it_and_the_state_is_read_back() {
+    let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
+    let state = saved(dir.path(), &plant);
+    let keeper = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap();
+    keeper.update(|held| held.take_name("press-1".parse().unwrap())).unwrap();
+    keeper.read(|same| assert_eq!((&same.svids, &same.trust), (&state.svids, &state.trust)));
+    keeper.update(|held| held.take_name("press-2".parse().unwrap())).unwrap();
+    Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap().read(|read| {
+        assert_eq!(read.device.as_ref().unwrap().as_str(), "press-2");
+        assert!(read.svids.is_empty() && read.void.is_empty() && read.software_keys.is_empty());
+        assert_eq!((read.trust.is_none(), read.trust_sequence, read.issuing_number), (true, 7, 2));
+        assert_eq!(read.keys, state.keys, "the TPM is the same");
+    });
+}
+
+#[test]
 fn the_file_is_for_its_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
@@ -150,8 +181,24 @@ fn a_certificate_that_is_worth_nothing_is_asked_for_anew_and_shown_until_then() 
     assert_eq!(state.due_software_keys(&[service("opcua", KeyPlace::Software)], fresh), [seat]);
     assert!(state.lacks_certificates());
     assert_eq!((state.holding().count(), state.svids.len()), (1, 2));
-    state.forget_certificates();
-    assert!(state.void.is_empty());
+}
+
+#[test]
+fn a_device_that_lost_trust_holds_nothing_and_shows_what_it_showed() {
+    let plant = Plant::new();
+    let mut state = trusted(&plant);
+    let (seat, held) = software_key(&plant);
+    state.software_keys.insert(seat.clone(), held);
+    let fresh = state.svids[&seat.own()].not_before();
+    assert!(!state.lost_trust());
+    state.void_certificates();
+    assert_eq!((state.holding().count(), state.holding_software_keys().count()), (0, 0));
+    assert_eq!((state.first_end(), state.due(fresh).len()), (None, 2));
+    assert_eq!(state.due_software_keys(&[service("opcua", KeyPlace::Software)], fresh), [seat]);
+    assert_eq!((state.svids.len(), state.software_keys.len()), (2, 1), "software keeps its files");
+    assert!(!state.lost_trust(), "nobody refused it: its authorities may be distrusted");
+    state.refusal = Some(Refusal::new(&proto::v1::Denial::default(), NOW));
+    assert!(state.lost_trust());
 }
 
 #[test]
@@ -201,8 +248,10 @@ fn software_keys_go_with_the_certificates_of_the_device() {
     let mut moved = state.clone();
     moved.keep_zones(vec!["cell".parse().unwrap()]);
     assert!(moved.software_keys.is_empty());
-    state.forget_certificates();
-    assert!(state.svids.is_empty() && state.software_keys.is_empty());
+    state.void.extend(state.svids.keys().next().cloned());
+    state.forget_keys();
+    assert!(state.keys.is_empty() && state.svids.is_empty() && state.void.is_empty());
+    assert!(state.software_keys.is_empty());
 }
 
 #[test]

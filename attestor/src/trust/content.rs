@@ -30,7 +30,7 @@ pub(super) fn parse(
     let set = v1::TrustSet::decode(signed.trust_set.as_slice())
         .map_err(|error| TrustError::Malformed(error.to_string()))?;
     if set.device != expected.device.as_str() {
-        let named = set.device.chars().take(80).collect();
+        let named = set.device.chars().take(80).flat_map(char::escape_debug).collect();
         return Err(TrustError::OtherDevice { named, device: expected.device.clone() });
     }
     let bounded = set.authorities.len() <= MAX_AUTHORITIES
@@ -75,7 +75,7 @@ fn interval(timing: &v1::ZoneTiming) -> Result<(ZoneName, Duration), TrustError>
 }
 
 fn authority(certificate: &[u8], crl: &[u8], zone: &str) -> Result<Authority, TrustError> {
-    let zone: String = zone.chars().take(80).collect();
+    let zone: String = zone.chars().take(80).flat_map(char::escape_debug).collect();
     webpki::anchor_from_trusted_cert(&CertificateDer::from(certificate))
         .map_err(|_| TrustError::Malformed(format!("the authority {zone} cannot be read")))?;
     // One CRL missing beside its authority, and OpenSSL refuses every peer.

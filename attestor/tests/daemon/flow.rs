@@ -88,6 +88,40 @@ async fn a_conduit_closes_on_time_without_the_broker() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_lost_trust_still_closes_its_conduits_on_time() {
+    let Some(device) = Device::make() else { return };
+    let broker = Broker::new();
+    let (address, _serving) = serve(&broker, "127.0.0.1:0").await;
+    let daemon = device.start(&broker, address).await;
+    device.status("trusted", is(Word::Trusted)).await;
+    until("watching", || broker.script.lock().unwrap().watchers == 1).await;
+    let listener = device.delivered("listener.pem");
+    let open = device.delivered("services/opcua/inbound.pem");
+    let end = System::default().now().plus(8);
+    broker.say(Event::Trust(broker.plant.trust_until(8, end.0)));
+    device.status("told when it closes", |status| status.trust_sequence == 8).await;
+    let reason = v1::DenialReason::Quarantined;
+    broker.script.lock().unwrap().denial = Some(denial(reason));
+    broker.say(Event::TrustLost(v1::TrustLost { denial: Some(denial(reason)) }));
+    let status = device.status("refused", is(Word::Refused)).await;
+    assert!(
+        System::default().now() < end,
+        "too slow a machine to see the conduit close after trust was lost"
+    );
+    assert!(status.certificates.is_empty() && status.software_keys.is_empty());
+    until("closed", || device.delivered("services/opcua/inbound.pem") != open).await;
+    assert!(System::default().now() >= end, "it closed before its time");
+    assert_eq!(device.delivered("listener.pem"), listener, "software keeps what it was given");
+    daemon.stop().await;
+    // What was revoked is given to nobody who does not have it, as after a reboot.
+    std::fs::remove_dir_all(device.path("run")).unwrap();
+    let daemon = device.start(&broker, address).await;
+    device.status("refused again", |status| status.state == Word::Refused && !status.stopped).await;
+    assert!(!device.path("run/current").exists());
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_without_broker_holds_what_it_has_and_its_return_renews() {
     let Some(device) = Device::make() else { return };
     let broker = Broker::new();

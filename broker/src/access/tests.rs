@@ -11,6 +11,7 @@ use proto::v1;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, SanType, SerialNumber};
 
 use super::{Answer, GrantKey, Question, authorize};
+use crate::admin::authority::{Distrust, distrust};
 use crate::admin::conduit::Unoffered;
 use crate::admin::tests::{Bench, NOW, enforcing};
 use crate::admin::{Act, conduit, device::stop};
@@ -239,6 +240,23 @@ async fn who_asks_needs_a_certificate_that_holds_and_asks_about_its_own_zones() 
     stop::quarantine(&world.bench.plant, &actor, &historian, "moved").await.unwrap();
     let refused = world.ask(&world.question(true)).await.unwrap_err();
     assert!(matches!(&refused, Refusal::NotPermitted(why) if why.contains("quarantined")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn who_asks_under_an_authority_that_is_distrusted_is_told_to_attest() {
+    let world = World::new().await;
+    assert!(world.ask(&world.question(true)).await.is_ok());
+    let wanted = Distrust {
+        zone: "archive".parse().unwrap(),
+        role: Role::Caller,
+        generation: 1,
+        reason: "its key was stolen".to_owned(),
+    };
+    let actor = world.bench.actor(Act::DistrustAuthority).await;
+    distrust(&world.bench.plant, &actor, &wanted, false).await.unwrap();
+    let refused = world.ask(&world.question(true)).await.unwrap_err();
+    let told = "the certificate of historian-1 is of an authority that is distrusted; attest again";
+    assert!(matches!(&refused, Refusal::NotPermitted(why) if why == told), "{refused:?}");
 }
 
 #[tokio::test]

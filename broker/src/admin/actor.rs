@@ -69,6 +69,8 @@ pub enum Act {
     RetireDevice,
     /// IP addresses in a device's certificates.
     ChangeAddresses,
+    /// A machine behind a gateway.
+    SettleVouched,
     /// A TPM is to be cleared.
     ExpectClear,
     /// Accepts for a time what a device is refused for.
@@ -149,6 +151,7 @@ impl Act {
         Self::ReplaceDevice,
         Self::RetireDevice,
         Self::ChangeAddresses,
+        Self::SettleVouched,
         Self::ExpectClear,
         Self::Override,
         Self::EndOverride,
@@ -210,6 +213,7 @@ impl Act {
             | Self::ReplaceDevice
             | Self::RetireDevice
             | Self::ChangeAddresses
+            | Self::SettleVouched
             | Self::ExpectClear
             | Self::Override
             | Self::EndOverride
@@ -284,6 +288,7 @@ impl Act {
             | Self::ReplaceDevice
             | Self::RetireDevice
             | Self::ChangeAddresses
+            | Self::SettleVouched
             | Self::ExpectClear
             | Self::CreateToken
             | Self::CreateZone
@@ -339,6 +344,7 @@ impl Act {
             Self::ReplaceDevice => "device.replace",
             Self::RetireDevice => "device.retire",
             Self::ChangeAddresses => "device.address",
+            Self::SettleVouched => "device.vouch",
             Self::ExpectClear => "device.expect-clear",
             Self::Override => "device.override",
             Self::EndOverride => "device.end-override",

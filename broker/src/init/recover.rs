@@ -59,7 +59,8 @@ pub struct Recovered {
     pub owners: Vec<String>,
 }
 
-/// It could not be recovered. Until the store took the change, nothing was changed.
+/// It could not be recovered. Until the store took the change, nothing was changed but that administrators may be
+/// gone whom a new issuing key removes: it is to be tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
     /// The broker runs.
@@ -155,14 +156,11 @@ pub async fn recover(
     let address = request.address.clone().unwrap_or_else(|| config.listen.to_string());
     // On disk before the store knows of it: an owner whose key was not kept would be nobody.
     write_context(request, &plant, &address, &key, &chain)?;
-    let others = match appoint(&store, request, &issuing, &owner, now).await {
-        Ok(others) => others,
-        Err(error) => {
-            drop(std::fs::remove_dir_all(&request.out));
-            return Err(error);
-        }
-    };
-    told(&store, &issuing, others, now).await
+    let done = appoint(&store, request, &issuing, &owner, now).await;
+    if done.is_err() {
+        drop(std::fs::remove_dir_all(&request.out));
+    }
+    done
 }
 
 fn broker_id(dir: &Path) -> Result<BrokerId, RecoverError> {
@@ -226,16 +224,18 @@ fn write_context(
     put(write_secret, &out.join("admin.key"), pem("PRIVATE KEY", &key.to_pkcs8()).as_bytes())
 }
 
-/// Stores the new owner, and the new issuing key with it. Returns the other administrators.
+/// Stores the new owner, and the new issuing key with it. Whom the former one vouched for goes first: left behind by
+/// a power cut, they would count as owners who never come.
 async fn appoint(
     store: &SledStore,
     request: &Request,
     issuing: &IssuingKey,
     owner: &Administrator,
     now: UnixTime,
-) -> Result<Vec<Held<Administrator>>, RecoverError> {
+) -> Result<Recovered, RecoverError> {
     let others: Vec<Held<Administrator>> = list(store, ADMIN).await?;
-    let others = others.into_iter().filter(|held| held.record.name != owner.name).collect();
+    let others: Vec<_> = others.into_iter().filter(|held| held.record.name != owner.name).collect();
+    let recovered = dismissed(store, issuing, others, now).await?;
     let mut text = format!("{} is an owner by the recovery kit", owner.name);
     if let Some(generation) = issuing.made() {
         text.push_str(&format!(", under the new issuing key {generation}"));
@@ -243,11 +243,11 @@ async fn appoint(
     let event = Event::new(now, "broker", "plant.recover", &request.owner, &text);
     let txn = Txn::new().put(admin_key(&owner.name), stored(owner)?).audit(event.entry());
     store.transact(issuing.kept(txn)?).await?;
-    Ok(others)
+    Ok(recovered)
 }
 
 /// Who is left, and who is removed because the former issuing key vouched for them.
-async fn told(
+async fn dismissed(
     store: &SledStore,
     issuing: &IssuingKey,
     others: Vec<Held<Administrator>>,

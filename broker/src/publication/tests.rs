@@ -10,6 +10,9 @@ use super::*;
 use crate::access::GrantKey;
 use crate::admin::tests::{Bench, enforcing};
 use crate::ear::EarKey;
+use crate::record::zone::{AuthorityRecord, AuthorityState, authority_key};
+use crate::record::{Held, fetch, stored};
+use crate::store::Txn;
 
 async fn publication(margo: bool) -> (Publication, tempfile::TempDir) {
     let bench = Bench::new().await;
@@ -56,20 +59,25 @@ async fn a_bundle_has_both_authorities_as_the_standard_writes_them() {
 async fn the_sequence_rises_with_every_change_and_an_empty_bundle_is_never_served() {
     let (site, _dir) = publication(false).await;
     let plant = &site.plant;
-    let zone = "cell-3".parse().unwrap();
+    let zone: ZoneName = "cell-3".parse().unwrap();
     let sequence =
         async || json(&site, "/zones/cell-3/bundle.json").await["spiffe_sequence"].as_u64().unwrap();
     let before = sequence().await;
-    plant
-        .store
-        .transact(trust::raise(plant, crate::store::Txn::new(), UnixTime(1)).await.unwrap())
-        .await
-        .unwrap();
+    plant.store.transact(trust::raise(plant, Txn::new(), UnixTime(1)).await.unwrap()).await.unwrap();
     assert!(sequence().await > before);
+    for role in [Role::Caller, Role::Listener] {
+        assert!(trust::view(plant).await.unwrap().believes(&zone, role, 1));
+        assert_eq!(json(&site, "/zones/cell-3/bundle.json").await["keys"][0]["crv"], "P-256");
+        let key = authority_key(&zone, role, 1);
+        let held: Held<AuthorityRecord> = fetch(plant.store.as_ref(), key.clone()).await.unwrap().unwrap();
+        let distrusted = AuthorityRecord { state: AuthorityState::Distrusted, ..held.record };
+        let txn = Txn::new().put(key, stored(&distrusted).unwrap());
+        plant.store.transact(trust::raise(plant, txn, UnixTime(2)).await.unwrap()).await.unwrap();
+    }
     let view = trust::view(plant).await.unwrap();
-    let refused = bundle::of(&view, &"cell-4".parse().unwrap(), 1).unwrap_err();
-    assert!(matches!(&refused, bundle::BundleError::Empty(zone) if zone.as_str() == "cell-4"), "{refused}");
-    assert!(view.believes(&zone, Role::Caller, 1));
+    let refused = bundle::of(&view, &zone, 1).unwrap_err();
+    assert!(matches!(&refused, bundle::BundleError::Empty(named) if *named == zone), "{refused}");
+    assert!(site.page("/zones/cell-3/bundle.json").await.is_err(), "no keys at all would distrust for good");
 }
 
 #[tokio::test]

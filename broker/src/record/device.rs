@@ -343,6 +343,12 @@ pub struct Tpm {
 }
 
 impl Tpm {
+    /// Whether somebody stopped it: quarantined, retired or replaced.
+    #[must_use]
+    pub const fn is_barred(&self) -> bool {
+        self.retired || self.quarantine.is_some()
+    }
+
     /// Whose TPM it is, if an EK certificate ever said so.
     #[must_use]
     pub fn manufacturer(&self) -> Option<Manufacturer> {

@@ -18,6 +18,7 @@ pub mod release_key;
 pub mod rollout;
 pub mod sbom;
 pub mod stage;
+pub mod vouched;
 pub mod would;
 pub mod zone;
 

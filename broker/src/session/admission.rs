@@ -12,6 +12,7 @@ use super::Refusal;
 use super::challenge::Purpose;
 use super::proof::Proven;
 use super::statement::TokenProof;
+use super::vouched;
 use crate::plant::Plant;
 use crate::record::device::{
     Admission, AkOwner, BoundAk, Device, PENDING, Pending, Token, Tpm, ak_key, device_key, ek_key,
@@ -219,6 +220,7 @@ async fn new_device(
     if fetch::<Device>(plant.store.as_ref(), device_key(&name)).await?.is_some() {
         return Err(Refusal::Conflict(format!("the name {name} belongs to another TPM; choose another")));
     }
+    let txn = vouched::no_machine(plant, &name, txn).await?;
     let device = Device {
         name: name.clone(),
         zones,

@@ -19,7 +19,7 @@ use super::proof::{Proven, prove};
 use super::recorded::Results;
 use super::ruling::{Ruling, in_order, rule};
 use super::software::RefusedKey;
-use super::{Refusal, addressed, earlier, kept, software};
+use super::{Refusal, addressed, earlier, kept, software, vouched};
 use crate::audit::Event;
 use crate::golden::{self, Golden};
 use crate::metrics::{CertificateKind, Enrolled};
@@ -116,6 +116,7 @@ async fn decide(
     let draft = Draft { device, rebound, departure, rulings, golden, excused, attested, last, now };
     match settle(plant, proven, &draft, txn).await {
         Ok(earned) => {
+            hear(plant, proven, &draft).await;
             forget(plant, draft.last.as_ref().map(|held| &held.record)).await;
             answer(plant, &draft, earned).await
         }
@@ -123,6 +124,18 @@ async fn decide(
             forget(plant, Some(&draft.attested)).await;
             Err(refusal)
         }
+    }
+}
+
+/// Takes over what a trusted device states of machines behind it. What it earned does not wait for that.
+async fn hear(plant: &Plant, proven: &Proven, draft: &Draft) {
+    let trusted = draft.rulings.iter().all(|ruling| ruling.decision() != Decision::Refused);
+    if !trusted || draft.rulings.is_empty() {
+        return;
+    }
+    let (name, stated) = (&draft.device.name, &proven.statement().vouches);
+    if let Err(error) = vouched::take(plant, name, stated, draft.now).await {
+        tracing::warn!(device.id = %name, %error, "what it vouches for is taken over with its next proof");
     }
 }
 
@@ -215,7 +228,7 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
         true => (&[][..], &[][..]),
         false => (proven.keys(), proven.software_keys()),
     };
-    let (mut svids, mut granted) = (Vec::new(), Vec::new());
+    let (mut svids, mut granted, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for ruling in &draft.rulings {
         let Admission::Trusted(trusted) = &ruling.admission else { continue };
         if !draft.departure.certifies(&ruling.zone.record.name) {
@@ -224,12 +237,15 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
         let addresses = device.addresses.get(&ruling.zone.record.name).cloned().unwrap_or_default();
         let grants = Grants { device: name, zone: &ruling.zone, trusted, revisions: &revisions, addresses };
         let (issued, next) = issue(plant, &grants, keys, txn, now).await?;
-        svids.extend(issued);
+        svids.extend(issued.svids);
+        let zone = ruling.zone.record.name.clone();
+        refused.extend(issued.refused.map(|refusal| RefusedKey { zone, service: None, refusal }));
         granted.push(grants);
         txn = next;
     }
     let (answered, next) = software::issue(plant, &granted, outside, &svids, txn, now).await?;
     svids.extend(answered.svids);
+    refused.extend(answered.refused);
     txn = next
         .unchanged(GOLDEN, draft.golden.version)
         .put(device_key(name), stored(&draft.departure.awaiting(device, &svids))?)
@@ -244,7 +260,7 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
     if revoked > 0 || draft.departure.left().is_some() || services_changed(plant, device).await? {
         txn = trust::raise(plant, txn, now).await?;
     }
-    let earned = Earned { svids, refused: answered.refused };
+    let earned = Earned { svids, refused };
     let event = event(name, &draft.rulings, &earned, revoked, now)
         .issuing(earned.svids.iter().filter_map(serial).collect(), draft.attested.evidence);
     commit(plant, txn.audit(event.entry())).await?;
@@ -359,7 +375,11 @@ fn event(name: &DeviceName, rulings: &[Ruling], earned: &Earned, revoked: usize,
         text.extend(["; software key of ", &svid.service, " in ", &svid.zone, " certified"]);
     }
     for key in &earned.refused {
-        text.extend(["; software key of ", key.service.as_str(), " in ", key.zone.as_str(), " refused"]);
+        match &key.service {
+            Some(service) => text.extend(["; software key of ", service.as_str()]),
+            None => text.push_str("; keys"),
+        }
+        text.extend([" in ", key.zone.as_str(), " refused"]);
     }
     for ruling in rulings {
         let decision = ruling.decision().name();
@@ -407,7 +427,8 @@ async fn answer(plant: &Plant, draft: &Draft, earned: Earned) -> Result<v1::Comp
 
 fn refused_key(plant: &Plant, key: &RefusedKey) -> v1::RefusedKey {
     let denial = Some(crate::grpc::status::denial(plant, &key.refusal));
-    v1::RefusedKey { zone: key.zone.to_string(), service: key.service.to_string(), denial }
+    let service = key.service.as_ref().map(ToString::to_string).unwrap_or_default();
+    v1::RefusedKey { zone: key.zone.to_string(), service, denial }
 }
 
 /// Commits `txn`. Somebody else's change in between is no fault of the device: it begins again.

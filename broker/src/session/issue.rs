@@ -41,46 +41,58 @@ pub struct Grants<'a> {
     pub addresses: BTreeSet<IpAddr>,
 }
 
+/// What a zone gives for the keys that are for it.
+#[derive(Debug, Default)]
+pub struct Issued {
+    /// The certificates.
+    pub svids: Vec<v1::Svid>,
+    /// Why there are none, though there are keys: an attestation is good without certificates, too.
+    pub refused: Option<Refusal>,
+}
+
 /// Issues a certificate for each of `keys` that is for this zone. The certificates are worth nothing
 /// before `txn` is committed: it records them and compares every revision.
 pub async fn issue(
     plant: &Plant,
     grants: &Grants<'_>,
     keys: &[ProvenKey],
-    mut txn: Txn,
+    txn: Txn,
     now: UnixTime,
-) -> Result<(Vec<v1::Svid>, Txn), Refusal> {
+) -> Result<(Issued, Txn), Refusal> {
     let zone = &grants.zone.record.name;
     let mut svids = Vec::new();
-    let mut held = held(plant, grants.device, zone).await?;
+    let (mut held, mut drafted) = (held(plant, grants.device, zone).await?, txn.clone());
     for proven in keys.iter().filter(|key| key.zone == *zone) {
-        let (svid, certificate, next) = issue_one(plant, grants, proven, txn, now).await?;
-        txn = next;
+        let (svid, certificate, next) = issue_one(plant, grants, proven, drafted, now).await?;
+        drafted = next;
         held.certificates.push(certificate);
         svids.push(svid);
     }
     if svids.is_empty() {
-        return Ok((svids, txn));
+        return Ok((Issued::default(), txn));
     }
     let view = trust::view(plant).await.map_err(Refusal::internal)?;
     held.certificates
         .retain(|held| held.validity.not_after > now && view.believes(zone, held.role, held.generation));
-    unhurried(&held, &grants.zone.record, MAX_HELD)?;
+    if let Err(refusal) = unhurried(&held, &grants.zone.record, MAX_HELD) {
+        return Ok((Issued { svids: Vec::new(), refused: Some(refusal) }, txn));
+    }
     for role in [Role::Caller, Role::Listener] {
         while held.certificates.iter().filter(|held| held.role == role).count() > MAX_HELD {
             let Some(oldest) = held.certificates.iter().position(|held| held.role == role) else { break };
             let certificate = held.certificates.remove(oldest);
-            txn = revoke_one(txn, grants.device, zone, &certificate, now, "superseded")?;
+            drafted = revoke_one(drafted, grants.device, zone, &certificate, now, "superseded")?;
         }
     }
-    let txn = txn
+    let txn = drafted
         .unchanged(grants.zone.key.clone(), grants.zone.version)
         .put(held_key(grants.device, zone), stored(&held)?);
-    Ok((svids, txn))
+    Ok((Issued { svids, refused: None }, txn))
 }
 
 /// Refuses a device that asks for certificates faster than it can need them: each that is superseded
-/// makes a CRL longer that others must read.
+/// makes a CRL longer that others must read. One with other addresses is needed at once, and comes no more often
+/// than somebody changes them.
 pub(super) fn unhurried(held: &HeldCertificates, zone: &Zone, most: usize) -> Result<(), Refusal> {
     // An honest device comes after a third of a certificate's life, with some tries in between.
     let least = zone.timing.certificate_lifetime() / 12;
@@ -88,7 +100,8 @@ pub(super) fn unhurried(held: &HeldCertificates, zone: &Zone, most: usize) -> Re
         let of_role: Vec<_> = held.certificates.iter().filter(|held| held.role == role).collect();
         let Some((newest, older)) = of_role.split_last() else { continue };
         let began = older.last().map_or(UnixTime(0), |before| before.validity.not_before);
-        if of_role.len() > most && newest.validity.not_before.since(began) < least {
+        let same = older.last().is_some_and(|before| before.addresses == newest.addresses);
+        if same && of_role.len() > most && newest.validity.not_before.since(began) < least {
             let seconds = u32::try_from(least).unwrap_or(u32::MAX);
             let why = format!("it holds {most} certificates of {} already", zone.name);
             return Err(Refusal::TryLater { why, seconds });

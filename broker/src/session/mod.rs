@@ -28,6 +28,7 @@ pub mod standing;
 pub mod statement;
 #[cfg(test)]
 mod tests;
+pub(crate) mod vouched;
 
 use policy::zone::Role;
 use proto::v1;

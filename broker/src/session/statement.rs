@@ -11,8 +11,9 @@ use prost::Message;
 use proto::v1;
 
 use super::challenge::{Challenge, Purpose, VERSION};
-use super::{Refusal, role_from_wire};
+use super::{Refusal, role_from_wire, vouched};
 use crate::record::device::{MAX_INVENTORY, MAX_SERVICES, MAX_VALUE, MAX_ZONES};
+use crate::record::vouched::About;
 
 /// Largest statement: a few certificates of other EKs and a page of claims.
 const MAX_STATEMENT: usize = 32 * 1024;
@@ -44,6 +45,8 @@ pub struct BoundStatement {
     pub health: Option<StatedHealth>,
     /// Serials of the certificates that its software has, hex; none: it does not say.
     pub delivered: Option<BTreeSet<String>>,
+    /// Machines behind it that it vouches for.
+    pub vouches: BTreeMap<DeviceName, About>,
 }
 
 /// The result of a device's health command.
@@ -99,6 +102,7 @@ impl BoundStatement {
             device_time: stated.device_time,
             health: stated.health.as_ref().map(health).transpose()?,
             delivered: stated.delivered.as_ref().map(delivered).transpose()?,
+            vouches: vouched::read(&stated.vouches)?,
         })
     }
 }

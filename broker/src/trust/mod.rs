@@ -5,6 +5,7 @@
 //! the head orders trust sets, and what is read under one head is kept until the next.
 
 mod offers;
+mod revoked;
 mod set;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,18 +22,17 @@ use tokio::sync::Mutex;
 
 pub(crate) use self::offers::Offer;
 use self::offers::{Offers, ZoneOffers};
+use self::revoked::revoked;
 use self::set::AllSaid;
 pub use self::set::{TrustSet, trust_set};
 use crate::access::GrantKey;
 use crate::authority::{self, AuthorityError};
-use crate::ca::{CaError, Revoked, Serial};
+use crate::ca::{CaError, Revoked};
 use crate::metrics::Signed;
 use crate::plant::Plant;
 use crate::record::device::{Device, device_key};
 use crate::record::plant::{TRUST, TrustHead};
-use crate::record::zone::{
-    AUTHORITY, AuthorityRecord, AuthorityState, CONDUIT, RevokedCertificate, ZONE, revoked_prefix,
-};
+use crate::record::zone::{AUTHORITY, AuthorityRecord, AuthorityState, CONDUIT, ZONE};
 use crate::record::{Held, RecordError, fetch, list, stored};
 use crate::session::{Refusal, role_to_wire};
 use crate::store::{Revision, Txn};
@@ -225,21 +225,6 @@ async fn authorities(
         });
     }
     Ok(believed)
-}
-
-/// Certificates that `authority` revoked; one that ended is refused by its date and left out.
-async fn revoked(plant: &Plant, authority: &AuthorityRecord) -> Result<Vec<Revoked>, TrustError> {
-    let prefix = revoked_prefix(&authority.zone, authority.role, authority.generation);
-    let records: Vec<Held<RevokedCertificate>> = list(plant.store.as_ref(), &prefix).await?;
-    let now = plant.now();
-    Ok(records
-        .iter()
-        .filter(|held| held.record.not_after >= now)
-        .filter_map(|held| {
-            let serial = Serial::from_hex(held.key.strip_prefix(&prefix)?)?;
-            Some(Revoked { serial, at: held.record.at })
-        })
-        .collect())
 }
 
 fn names(revoked: &[Revoked]) -> Digest {

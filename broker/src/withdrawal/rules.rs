@@ -46,7 +46,7 @@ async fn against(
     device: &Device,
     zone: &ZoneName,
 ) -> Result<Option<(Held<Attested>, Against)>, Refusal> {
-    if !holds(plant, &device.name, zone).await? {
+    if !holds(plant, &device.name, &BTreeSet::from([zone.clone()])).await? {
         return Ok(None);
     }
     let attested: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(&device.name)).await?;
@@ -55,13 +55,18 @@ async fn against(
     Ok(against.map(|against| (attested, against)))
 }
 
-async fn holds(plant: &Plant, device: &DeviceName, zone: &ZoneName) -> Result<bool, Refusal> {
+/// Whether `device` holds a certificate of one of `zones` that has not ended.
+pub(super) async fn holds(
+    plant: &Plant,
+    device: &DeviceName,
+    zones: &BTreeSet<ZoneName>,
+) -> Result<bool, Refusal> {
     let (now, prefix) = (plant.now(), held_prefix(device));
     let all: Vec<Held<HeldCertificates>> = list(plant.store.as_ref(), &prefix).await?;
-    let in_zone = |held: &&Held<HeldCertificates>| {
-        held.key.strip_prefix(&prefix).and_then(held_place).is_some_and(|(place, _)| place == *zone)
+    let in_zones = |held: &&Held<HeldCertificates>| {
+        held.key.strip_prefix(&prefix).and_then(held_place).is_some_and(|(place, _)| zones.contains(&place))
     };
-    let mut certificates = all.iter().filter(in_zone).flat_map(|held| &held.record.certificates);
+    let mut certificates = all.iter().filter(in_zones).flat_map(|held| &held.record.certificates);
     Ok(certificates.any(|certificate| certificate.validity.not_after > now))
 }
 

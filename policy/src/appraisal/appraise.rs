@@ -9,8 +9,9 @@ use super::finding::{Finding, FindingKind, MAX_FINDINGS};
 use super::matching::{Mismatch, mismatches};
 use super::measurements::{Measurements, Origin};
 use super::policy::ZonePolicy;
-use super::result::{AppraisalRecord, AttestationResult, Forecast, Verdict};
+use super::result::{AppraisalRecord, AttestationResult, Forecast, Prover, Verdict};
 use crate::evidence::HardwareProof;
+use crate::evidence::device_key::KeyProof;
 use crate::evidence::endorsement::Weight;
 use crate::evidence::flaw::Flaw;
 use crate::evidence::verify::VerifiedEvidence;
@@ -21,6 +22,7 @@ use crate::reference::supposed::Supposed;
 use crate::reference::{ReferenceValues, Release};
 use crate::time::UnixTime;
 use crate::tpm::pcr::PcrIndex;
+use crate::zone::without_tpm::claims_without_tpm;
 
 /// PCRs that a release must constrain before it can affirm what was booted and how: firmware, option
 /// ROMs, boot loader and kernel, Secure Boot.
@@ -36,7 +38,15 @@ pub fn appraise(
 ) -> AttestationResult {
     let (record, approving) = examine(&Measurements::from(evidence), reference, policy, now);
     let ima = evidence.ima().map(|list| list.state().approved_by(approving));
-    AttestationResult { record, policy: policy.clone(), ima }
+    AttestationResult { record, policy: policy.clone(), ima, prover: Prover::Tpm }
+}
+
+/// Appraises a device without a TPM, which proved who it is with `_proof` and can prove nothing else.
+#[must_use]
+pub fn appraise_without_tpm(_proof: &KeyProof, policy: &ZonePolicy, now: UnixTime) -> AttestationResult {
+    let mut draft = Draft::new(policy, now);
+    claim_key(&mut draft);
+    AttestationResult { record: draft.finish(), policy: policy.clone(), ima: None, prover: Prover::Key }
 }
 
 /// Says what an appraisal of these measurements would find at `now`, which may lie ahead.
@@ -123,6 +133,7 @@ pub(super) fn examine(
             draft.claims.lower_to(Claim::InstanceIdentity, ClaimValue::APPROVED);
             reject_hardware(&mut draft, seen);
         }
+        Origin::WithoutTpm => claim_key(&mut draft),
         // Neither a device nor its TPM is claimed.
         Origin::Folder => approving = judge(&mut draft, seen, &compare(seen, reference, policy, now)),
     }
@@ -174,6 +185,21 @@ fn reject_hardware(draft: &mut Draft<'_>, seen: &Measurements<'_>) {
         FindingKind::HardwareUnproven,
         Claim::Hardware,
         "no trusted manufacturer certifies this TPM and its EK is not registered, so its PCRs prove nothing; import the EK's digest or the manufacturer's root".to_owned(),
+    ));
+}
+
+/// A key in software says who holds it, and nothing about the machine.
+fn claim_key(draft: &mut Draft<'_>) {
+    draft.claims = claims_without_tpm();
+    draft.verdict = Verdict::Contraindicated;
+    draft.add(Finding::new(
+        FindingKind::HardwareUnproven,
+        Claim::Hardware,
+        format!(
+            "the device has no TPM, so nothing proves its hardware or what it boots; zone {} must not ask for \
+             that, or give the device a TPM",
+            draft.policy.zone
+        ),
     ));
 }
 

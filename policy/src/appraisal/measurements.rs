@@ -21,6 +21,8 @@ use crate::tpm::pcr::{PcrIndex, PcrValues};
 pub enum Origin {
     /// A device that attested, and how far its TPM is proven to be one.
     Device(HardwareProof),
+    /// A device that has no TPM and proves itself with a key: it measured nothing.
+    WithoutTpm,
     /// A folder of files: no TPM and no device is proven, whoever brings the folder vouches for it.
     /// [`VerifiedEvidence`] never has this origin, so it leads to no Attestation Result.
     Folder,

@@ -22,7 +22,7 @@ pub mod policy;
 pub mod result;
 mod secure_boot;
 
-pub use appraise::{BOOT_PCRS, appraise, forecast, forecast_supposed};
+pub use appraise::{BOOT_PCRS, appraise, appraise_without_tpm, forecast, forecast_supposed};
 pub use finding::Finding;
 pub use offline::OfflineResult;
-pub use result::{AppraisalRecord, AttestationResult, Forecast, Verdict};
+pub use result::{AppraisalRecord, AttestationResult, Forecast, Prover, Verdict};

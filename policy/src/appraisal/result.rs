@@ -60,18 +60,29 @@ pub struct AppraisalRecord {
     pub not_appraised: Vec<u8>,
 }
 
-/// The result of appraising fresh, verified evidence. Only [`appraise`](super::appraise) makes one.
+/// What a device proves itself with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prover {
+    /// A TPM.
+    Tpm,
+    /// A key in software.
+    Key,
+}
+
+/// The result of appraising fresh, verified evidence. Only [`appraise`](super::appraise) and
+/// [`appraise_without_tpm`](super::appraise_without_tpm) make one.
 #[derive(Clone, Debug)]
 pub struct AttestationResult {
     pub(super) record: AppraisalRecord,
     pub(super) policy: ZonePolicy,
     pub(super) ima: Option<ImaState>,
+    pub(super) prover: Prover,
 }
 
 impl AttestationResult {
     #[cfg(test)]
     pub(crate) const fn for_tests(record: AppraisalRecord, policy: ZonePolicy) -> Self {
-        Self { record, policy, ima: None }
+        Self { record, policy, ima: None, prover: Prover::Tpm }
     }
 
     #[cfg(test)]
@@ -89,6 +100,12 @@ impl AttestationResult {
     #[must_use]
     pub const fn policy(&self) -> &ZonePolicy {
         &self.policy
+    }
+
+    /// What the device proved itself with.
+    #[must_use]
+    pub const fn prover(&self) -> Prover {
+        self.prover
     }
 
     /// How far the device's IMA list is verified and under which releases it is approved: to be kept, so

@@ -5,6 +5,7 @@
 //! by its log. What is kept of it comes back as [`recorded::RecordedEvidence`], good for forecasts only.
 //! Whether what was booted is good is appraised elsewhere.
 
+pub mod device_key;
 pub mod devid;
 pub mod endorsement;
 pub mod flaw;
@@ -85,6 +86,10 @@ pub enum Purpose {
     DeviceIdentity,
     /// A certification of an NvPCR.
     NvCertify,
+    /// A signature by the key that a device without a TPM proves itself with.
+    DeviceKey,
+    /// A signature by the key that follows that one.
+    NextKey,
 }
 
 impl Purpose {
@@ -96,6 +101,8 @@ impl Purpose {
             Self::Certify => "touchstone/v1/certify",
             Self::DeviceIdentity => "touchstone/v1/idevid",
             Self::NvCertify => "touchstone/v1/nv-certify",
+            Self::DeviceKey => "touchstone/v1/device-key",
+            Self::NextKey => "touchstone/v1/next-key",
         }
     }
 }

@@ -14,6 +14,7 @@ use super::verify::{EvidenceError, Explained, Measured, VerifiedEvent, explain};
 use crate::appraisal::measurements::{Measurements, Origin};
 use crate::eventlog::ima::state::Boot;
 use crate::eventlog::ima::verify::{ImaPart, VerifiedIma};
+use crate::tpm::alg::HashAlg;
 use crate::tpm::pcr::{PcrIndex, PcrValues};
 
 /// PCR values and the events that explain them, as they were stored.
@@ -23,7 +24,7 @@ pub struct RecordedEvidence {
     events: BTreeMap<PcrIndex, Vec<VerifiedEvent>>,
     unexplained: Vec<PcrIndex>,
     ima: Option<VerifiedIma>,
-    secure_boot: SecureBootState,
+    secure_boot: Option<SecureBootState>,
     origin: Origin,
     flaws: Vec<Flaw>,
 }
@@ -60,7 +61,22 @@ impl RecordedEvidence {
         let (linux, ima) = (logs.linux, logs.ima);
         let measured = Measured { pcrs: &pcrs, firmware_log, linux, ima, boot, accepted: None };
         let Explained { events, unexplained, ima, secure_boot } = explain(&measured)?;
+        let secure_boot = Some(secure_boot);
         Ok(Self { pcrs, events, unexplained, origin, ima, secure_boot, flaws: Vec::new() })
+    }
+
+    /// What a device without a TPM measured: nothing.
+    #[must_use]
+    pub fn without_tpm() -> Self {
+        Self {
+            pcrs: PcrValues::new(HashAlg::Sha256),
+            events: BTreeMap::new(),
+            unexplained: Vec::new(),
+            ima: None,
+            secure_boot: None,
+            origin: Origin::WithoutTpm,
+            flaws: Vec::new(),
+        }
     }
 
     /// The evidence with what is known today against its TPM ([`super::flaw::flaws`]).
@@ -73,9 +89,11 @@ impl RecordedEvidence {
     #[must_use]
     pub fn measurements(&self) -> Measurements<'_> {
         let events = self.events.iter().map(|(pcr, events)| (*pcr, events.as_slice()));
-        Measurements::with_origin(&self.pcrs, events, &self.unexplained, self.origin)
-            .with_secure_boot(&self.secure_boot)
-            .with_ima(self.ima.as_ref())
-            .with_flaws(&self.flaws)
+        let seen = Measurements::with_origin(&self.pcrs, events, &self.unexplained, self.origin);
+        let seen = match &self.secure_boot {
+            Some(state) => seen.with_secure_boot(state),
+            None => seen,
+        };
+        seen.with_ima(self.ima.as_ref()).with_flaws(&self.flaws)
     }
 }

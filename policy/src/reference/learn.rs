@@ -196,7 +196,7 @@ fn agreed_bank(devices: &[&Measurements<'_>]) -> Result<HashAlg, LearnError> {
         if seen.bank() != wanted {
             return Err(LearnError::Banks { device, found: seen.bank(), wanted });
         }
-        if seen.origin() == Origin::Device(HardwareProof::Unproven) {
+        if matches!(seen.origin(), Origin::Device(HardwareProof::Unproven) | Origin::WithoutTpm) {
             return Err(LearnError::Unproven(device));
         }
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::appraisal::claims::Claim;
 use crate::appraisal::finding::{Finding, FindingKind};
 use crate::appraisal::policy::{Mode, ZonePolicy};
+use crate::appraisal::result::Prover;
 use crate::appraisal::{AppraisalRecord, AttestationResult, Forecast};
 use crate::id::ZoneName;
 use crate::reference::release::ReleaseId;
@@ -13,7 +14,7 @@ use crate::zone::overriding::Override;
 
 /// Claims that observe does not relax: that the device is who it is and that its TPM is one (design,
 /// section 5).
-const NEVER_RELAXED: [Claim; 2] = [Claim::InstanceIdentity, Claim::Hardware];
+pub(super) const NEVER_RELAXED: [Claim; 2] = [Claim::InstanceIdentity, Claim::Hardware];
 
 /// What a zone makes of a record: the reasons to refuse, and those it only notes. It proves nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,7 @@ pub struct Trusted {
     would_refuse: Vec<Finding>,
     overridden: Vec<Finding>,
     until: Option<UnixTime>,
+    prover: Prover,
 }
 
 impl Trusted {
@@ -68,9 +70,22 @@ impl Trusted {
         self.until
     }
 
+    /// What it proved itself with.
+    #[must_use]
+    pub const fn prover(&self) -> Prover {
+        self.prover
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn by(mut self, prover: Prover) -> Self {
+        self.prover = prover;
+        self
+    }
+
     #[cfg(test)]
     pub(crate) const fn for_tests(zone: ZoneName, until: Option<UnixTime>) -> Self {
-        Self { zone, release: None, would_refuse: Vec::new(), overridden: Vec::new(), until }
+        let prover = Prover::Tpm;
+        Self { zone, release: None, would_refuse: Vec::new(), overridden: Vec::new(), until, prover }
     }
 }
 
@@ -99,6 +114,7 @@ pub fn decide(result: &AttestationResult, excused: Option<&Override>) -> Admissi
         would_refuse: judgement.would_refuse,
         overridden: judgement.overridden,
         until,
+        prover: result.prover(),
     })
 }
 

@@ -21,6 +21,7 @@ pub mod span;
 pub mod subnet;
 pub mod trust;
 pub mod ways;
+pub mod without_tpm;
 
 pub use admission::{Admission, Trusted, decide};
 pub use authorize::authorize;

@@ -140,12 +140,16 @@ impl Case {
 
     /// As the broker decides: from the graph itself, with every authority of the plant.
     fn online(&self, graph: &Segmentation, shown: &[u8]) -> Decision {
+        self.online_at(graph, shown, NOW)
+    }
+
+    fn online_at(&self, graph: &Segmentation, shown: &[u8], now: UnixTime) -> Decision {
         let (own, service) = (zone_name(self.own), self.service.parse().unwrap());
         let ways = Ways::of(graph, &own, &service, self.direction).unwrap();
         let listed = self.placement().lists(graph, &service, self.direction);
         let (plant, revoked) = (plant(), self.revoked());
         let authorities = known(&revoked, |_| true);
-        decide(&View { plant: &plant, listed, ways: &ways, authorities: &authorities }, shown, NOW)
+        decide(&View { plant: &plant, listed, ways: &ways, authorities: &authorities }, shown, now)
     }
 
     /// As the device decides: from trust files that were made earlier, with the authorities that stand in them.
@@ -201,7 +205,15 @@ proptest! {
     fn a_decision_stands_until_the_time_it_says(graph in any_plant(), case in any_case()) {
         let shown = case.shown();
         if let Decision::Allowed(allowed) = case.online(&graph, &shown) {
-            prop_assert!(allowed.until() > NOW && allowed.until().0 <= case.validity.1 + 1);
+            let until = allowed.until();
+            prop_assert!(until > NOW && until.0 <= case.validity.1 + 1);
+            let last = case.online_at(&graph, &shown, until.minus(1));
+            prop_assert_eq!(last, Decision::Allowed(allowed));
+            let Decision::Refused { reasons, .. } = case.online_at(&graph, &shown, until) else {
+                return Err(TestCaseError::fail("it is over"));
+            };
+            let over = ["ended", "conduit-ended", "conduit-closed"];
+            prop_assert!(reasons.iter().all(|reason| over.contains(&reason.code())), "{:?}", reasons);
         }
     }
 }
@@ -286,6 +298,38 @@ fn hours_open_and_close_a_decision_and_a_refusal_says_when() {
 
 fn id(zone: &str, device: &str) -> SpiffeId {
     plant().trust_domain(&zone_name(zone)).device(&device.parse().unwrap())
+}
+
+#[test]
+fn a_service_that_is_not_there_is_refused_before_anything_is_read() {
+    let graph = graph(None);
+    let code = |direction| {
+        let ways = Ways::of(&graph, &zone_name("b"), &"opcua".parse().unwrap(), direction).unwrap();
+        let view = View { plant: &plant(), listed: false, ways: &ways, authorities: &[] };
+        match decide(&view, b"no certificate", NOW) {
+            Decision::Refused { peer: None, reasons } if reasons.len() == 1 => reasons[0].code(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!([code(Direction::Inbound), code(Direction::Outbound)], ["not-offered", "not-reached"]);
+}
+
+#[test]
+fn a_grant_is_for_who_opens_the_service_that_was_decided_about() {
+    let graph = graph(None);
+    let audience =
+        |service: &str| Audience { device: id("b", "historian-1"), service: service.parse().unwrap() };
+    let inbound = allowed(asked(&graph, &honest((0, 2_000)), &[], NOW));
+    let refused = AccessGrant::new(&inbound, &plant(), &audience("ssh"), NOW);
+    assert_eq!(refused, Err(AccessGrantError::Service("opcua".parse().unwrap())));
+    let server = certificate("b", ("b", Role::Listener), Role::Listener, (0, 2_000), 7);
+    let ways = Ways::of(&graph, &zone_name("a"), &"opcua".parse().unwrap(), Direction::Outbound).unwrap();
+    let (plant, revoked) = (plant(), BTreeSet::new());
+    let authorities = known(&revoked, |_| true);
+    let view = View { plant: &plant, listed: true, ways: &ways, authorities: &authorities };
+    let outbound = allowed(decide(&view, &server, NOW));
+    let refused = AccessGrant::new(&outbound, &plant, &audience("opcua"), NOW);
+    assert_eq!(refused, Err(AccessGrantError::Direction));
 }
 
 #[test]

@@ -33,6 +33,20 @@ pub struct Seen {
     #[prost(string, tag = "2")]
     pub words: ::prost::alloc::string::String,
 }
+/// A machine without keys behind a gateway.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VouchedMachine {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What it is, for example PLC.
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    /// Where it is reached behind the gateway.
+    #[prost(string, tag = "3")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub serial: ::prost::alloc::string::String,
+}
 /// One reason of an appraisal.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Finding {
@@ -565,6 +579,9 @@ pub struct Statement {
     /// What local software was given; left out by attestors that do not say.
     #[prost(message, optional, tag = "80")]
     pub delivered: ::core::option::Option<Delivered>,
+    /// Machines behind this device that it vouches for.
+    #[prost(message, repeated, tag = "81")]
+    pub vouches: ::prost::alloc::vec::Vec<VouchedMachine>,
 }
 /// What the device delivered to local software, as a whole.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -667,7 +684,7 @@ pub struct Issued {
     /// forgets any other it has, offers the key again and attests again.
     #[prost(bytes = "vec", repeated, tag = "7")]
     pub valid_serials: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// Software keys that got no certificate; the device is trusted all the same.
+    /// Keys that got no certificate; the device is trusted all the same.
     #[prost(message, repeated, tag = "20")]
     pub refused_keys: ::prost::alloc::vec::Vec<RefusedKey>,
     /// The release that the device should run, where one is wanted of it; its own updater installs it.
@@ -681,6 +698,7 @@ pub struct Issued {
 pub struct RefusedKey {
     #[prost(string, tag = "1")]
     pub zone: ::prost::alloc::string::String,
+    /// The service that a software key was for; empty: the device's own keys of the zone.
     #[prost(string, tag = "2")]
     pub service: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
@@ -2753,6 +2771,53 @@ pub struct ChangeAddressesResponse {
     /// Certificates that named an address which was removed.
     #[prost(uint32, tag = "3")]
     pub revoked: u32,
+}
+/// Machines behind gateways, which have no keys.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListVouchedRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListVouchedResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub machines: ::prost::alloc::vec::Vec<Vouched>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Vouched {
+    #[prost(message, optional, tag = "1")]
+    pub machine: ::core::option::Option<VouchedMachine>,
+    /// The device that vouches for it, and those of its zones that take machines without a TPM.
+    #[prost(string, tag = "2")]
+    pub gateway: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "3")]
+    pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// vouched, pending (nobody accepted it), ended (the gateway is not trusted, states it no more, or is in no zone that takes it).
+    #[prost(string, tag = "4")]
+    pub state: ::prost::alloc::string::String,
+    /// Since when the gateway states it so; 0: it does not.
+    #[prost(uint64, tag = "5")]
+    pub stated_since: u64,
+    #[prost(string, tag = "6")]
+    pub accepted_by: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "7")]
+    pub accepted_at: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SettleVouchedRequest {
+    #[prost(string, tag = "1")]
+    pub gateway: ::prost::alloc::string::String,
+    /// With its name alone: as the gateway states it.
+    #[prost(message, optional, tag = "2")]
+    pub machine: ::core::option::Option<VouchedMachine>,
+    /// Accept it, or forget it.
+    #[prost(bool, tag = "3")]
+    pub accept: bool,
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SettleVouchedResponse {
+    /// Left out of one that is forgotten.
+    #[prost(message, optional, tag = "1")]
+    pub machine: ::core::option::Option<VouchedMachine>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LearnReleaseRequest {
@@ -5300,6 +5365,54 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "ChangeAddresses"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn list_vouched(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListVouchedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListVouchedResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ListVouched",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ListVouched"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn settle_vouched(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SettleVouchedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SettleVouchedResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/SettleVouched",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "SettleVouched"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn expect_clear(
             &mut self,
             request: impl tonic::IntoRequest<super::ExpectClearRequest>,
@@ -6871,6 +6984,20 @@ pub mod admin_server {
             tonic::Response<super::ChangeAddressesResponse>,
             tonic::Status,
         >;
+        async fn list_vouched(
+            &self,
+            request: tonic::Request<super::ListVouchedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListVouchedResponse>,
+            tonic::Status,
+        >;
+        async fn settle_vouched(
+            &self,
+            request: tonic::Request<super::SettleVouchedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SettleVouchedResponse>,
+            tonic::Status,
+        >;
         async fn expect_clear(
             &self,
             request: tonic::Request<super::ExpectClearRequest>,
@@ -7945,6 +8072,94 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ChangeAddressesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ListVouched" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListVouchedSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ListVouchedRequest>
+                    for ListVouchedSvc<T> {
+                        type Response = super::ListVouchedResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListVouchedRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_vouched(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListVouchedSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/SettleVouched" => {
+                    #[allow(non_camel_case_types)]
+                    struct SettleVouchedSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::SettleVouchedRequest>
+                    for SettleVouchedSvc<T> {
+                        type Response = super::SettleVouchedResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SettleVouchedRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::settle_vouched(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SettleVouchedSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

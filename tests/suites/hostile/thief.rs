@@ -80,6 +80,7 @@ impl Thief {
             token: None,
             held_serial: Vec::new(),
             delivered: Vec::new(),
+            vouches: Vec::new(),
             trust_sequence: 0,
             pinned_root: self.root.spki_digest(),
             now: System::default().now(),

@@ -171,6 +171,8 @@ scripted! {
     retire_device: RetireDeviceRequest => RetireDeviceResponse,
     change_addresses: ChangeAddressesRequest => ChangeAddressesResponse,
     get_calendar: GetCalendarRequest => GetCalendarResponse,
+    list_vouched: ListVouchedRequest => ListVouchedResponse,
+    settle_vouched: SettleVouchedRequest => SettleVouchedResponse,
     expect_clear: ExpectClearRequest => ExpectClearResponse,
     attest_device: AttestDeviceRequest => AttestDeviceResponse,
     get_result: GetResultRequest => GetResultResponse,

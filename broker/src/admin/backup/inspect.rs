@@ -15,7 +15,7 @@ use super::kinds::{self, KindError};
 use super::named_blobs;
 use crate::ca::Serial;
 use crate::record::audit::{AUDIT_KEY, AuditSigning};
-use crate::record::device::{HELD, HeldCertificates, held_place};
+use crate::record::device::{EK, HELD, HeldCertificates, Tpm, held_place};
 use crate::record::golden::GOLDEN;
 use crate::record::plant::{
     ADMIN, EAR, GRANT, ISSUING, Issuing, PLANT, SEALING, Sealing, TRUST, TokenSigning,
@@ -74,6 +74,8 @@ pub(super) struct Inspected {
     pub(super) revoked: BTreeSet<String>,
     /// Its zones.
     pub(super) zones: BTreeSet<ZoneName>,
+    /// Its TPMs by store key, and whether each is stopped.
+    pub(super) tpms: BTreeMap<String, bool>,
     /// Blobs of evidence and results that records name and the backup lacks.
     pub(super) lacking: usize,
 }
@@ -113,6 +115,7 @@ struct Found {
     revocations: BTreeMap<String, RevokedCertificate>,
     revoked: BTreeSet<String>,
     zones: BTreeSet<ZoneName>,
+    tpms: BTreeMap<String, bool>,
 }
 
 impl Found {
@@ -142,6 +145,9 @@ impl Found {
         }
         if key.starts_with(ZONE) {
             self.zones.insert(decode_staged::<Zone>(key, value)?.0.name);
+        }
+        if key.starts_with(EK) {
+            self.tpms.insert(key.to_owned(), decode_staged::<Tpm>(key, value)?.0.is_barred());
         }
         if !serials.is_empty() && key.starts_with(HELD) {
             self.revoke(key, &decode(key, value)?, serials, now);
@@ -186,6 +192,7 @@ impl Found {
             revocations: self.revocations,
             revoked: self.revoked,
             zones: self.zones,
+            tpms: self.tpms,
         })
     }
 }

@@ -29,6 +29,7 @@ use crate::record::release_key::{
 use crate::record::rollout::{HEALTH, HealthRecord, ROLLOUT, Rollout, TOLD, TellRecord};
 use crate::record::sbom::{SBOM, SbomRecord};
 use crate::record::stage::{STAGE, Stage};
+use crate::record::vouched::{MACHINE, Machine, MachineOwner, VOUCHED};
 use crate::record::would::{WOULD, WouldRefuse};
 use crate::record::zone::{
     AUTHORITY, AuthorityRecord, CONDUIT, REAPPRAISAL, REVOKED, Reappraisal, RevokedCertificate, ZONE,
@@ -78,6 +79,8 @@ const MANY: &[(&str, Reads)] = &[
     (DEVICE, as_kind::<Device>),
     (ATTESTED, as_kind::<Attested>),
     (BOOT, as_kind::<EarlierBoot>),
+    (VOUCHED, as_kind::<Machine>),
+    (MACHINE, as_kind::<MachineOwner>),
     (ADDRESS, as_kind::<AddressOwner>),
     (MOVE, as_kind::<PlannedMove>),
     (EK, as_kind::<Tpm>),

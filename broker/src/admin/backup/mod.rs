@@ -9,6 +9,7 @@
 //! Does not promise: to know what happened after the backup was made. What follows from that is told
 //! in the restore's notes.
 
+mod barred;
 mod format;
 mod inspect;
 mod kinds;

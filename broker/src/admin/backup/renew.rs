@@ -6,8 +6,9 @@ use policy::id::ZoneName;
 use policy::time::UnixTime;
 use policy::zone::Zone;
 
+use super::barred::Barred;
 use crate::record::change::CHANGE;
-use crate::record::device::{DEVICE, Device, HELD, HeldCertificates, TOKEN};
+use crate::record::device::{DEVICE, Device, EK, HELD, HeldCertificates, TOKEN, Tpm};
 use crate::record::invitation::INVITATION;
 use crate::record::moving::MOVE;
 use crate::record::overriding::OVERRIDE;
@@ -37,6 +38,10 @@ pub(super) struct Renewal {
     /// The plant's authorities of now, by store key: one that was distrusted since stays so, and no number of a
     /// generation is used twice.
     pub(super) authorities: BTreeMap<String, AuthorityRecord>,
+    /// TPMs that are stopped now: a backup of before does not let them in again.
+    pub(super) barred: Barred,
+    /// What the barred add to the backup's records.
+    pub(super) barring: Vec<(String, Vec<u8>)>,
 }
 
 impl Renewal {
@@ -50,6 +55,7 @@ impl Renewal {
         for (key, record) in &self.authorities {
             added.push((key.clone(), stored(record)?));
         }
+        added.extend(self.barring.iter().cloned());
         Ok(added)
     }
 
@@ -64,7 +70,9 @@ impl Renewal {
         }
         // What was made to be used once before must not be used now, nor what may have been ended since.
         let once = [TOKEN, CHANGE, INVITATION, OVERRIDE, MOVE].iter().any(|prefix| key.starts_with(prefix));
-        let known = self.revocations.contains_key(key) || self.authorities.contains_key(key);
+        let known = self.revocations.contains_key(key)
+            || self.authorities.contains_key(key)
+            || self.barred.has_ak(key);
         // A key that was replaced, because it was lost or stolen, must not come back, nor whom it vouched for.
         let replaced = !self.kept.is_empty() && (key == ISSUING || key.starts_with(ADMIN));
         if once || known || replaced {
@@ -75,7 +83,12 @@ impl Renewal {
             let asked = device.asked.saturating_add(1);
             // An exception for one attestation may have been used up since.
             let device = Device { asked, clock_excused: false, clear_expected: None, ..device };
+            let device = self.barred.device(device);
             return Ok(Some(encode_staged(&device, stage.as_deref())?));
+        }
+        if key.starts_with(EK) {
+            let (tpm, stage) = decode_staged::<Tpm>(key, &value)?;
+            return Ok(Some(encode_staged(&self.barred.tpm(key, tpm), stage.as_deref())?));
         }
         if key.starts_with(ZONE) {
             let (zone, stage) = decode_staged::<Zone>(key, &value)?;

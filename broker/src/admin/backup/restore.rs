@@ -10,6 +10,7 @@ use policy::zone::Zone;
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
 
+use super::barred::Barred;
 use super::format::{Piece, Reader};
 use super::inspect::{Inspected, inspect};
 use super::renew::Renewal;
@@ -119,14 +120,12 @@ pub async fn restore(
     let inspected = inspected.map_err(|fault| Refusal::malformed(fault.to_string()))?;
     put_blobs(plant, &staged.path).await?;
     let epoch = plant.keys.load().epoch.max(inspected.header.plant_epoch).saturating_add(1);
-    let restored = Restored {
-        epoch,
-        records: inspected.records,
-        blobs: inspected.blobs,
-        notes: notes(&inspected, given, &plant.keys.load()),
-    };
+    let known = Known::of(plant, &inspected).await?;
+    let mut notes = notes(&inspected, given, &plant.keys.load());
+    notes.extend(known.barred.note(&inspected));
+    let restored = Restored { epoch, records: inspected.records, blobs: inspected.blobs, notes };
     let (past, made) = (inspected.header.revision, inspected.header.made_at);
-    let content = content(&staged.path, renewal(plant, inspected, epoch).await?)?;
+    let content = content(&staged.path, renewal(plant, inspected, known, epoch).await?)?;
     plant.store.replace_all(content, past).await.map_err(refusal)?;
     adopt(plant).await?;
     let text = format!("the state of {made} was restored; plant epoch {epoch} begins");
@@ -155,9 +154,10 @@ async fn put_blobs(plant: &Plant, file: &Path) -> Result<(), Refusal> {
     blocking(put).await?
 }
 
-/// What a plant that is still here knows of its own authorities, and of what they revoked.
+/// What a plant that is still here knows of its own authorities, of what they revoked, and of whom it stopped.
 #[derive(Default)]
 struct Known {
+    barred: Barred,
     authorities: BTreeMap<String, AuthorityRecord>,
     revocations: BTreeMap<String, RevokedCertificate>,
 }
@@ -176,16 +176,20 @@ impl Known {
             });
         let revocations: Vec<Held<RevokedCertificate>> = list(plant.store.as_ref(), REVOKED).await?;
         Ok(Self {
+            barred: Barred::of(plant).await?,
             authorities: authorities.collect(),
             revocations: revocations.into_iter().map(|held| (held.key, held.record)).collect(),
         })
     }
 }
 
-async fn renewal(plant: &Plant, inspected: Inspected, epoch: u64) -> Result<Renewal, Refusal> {
+async fn renewal(plant: &Plant, inspected: Inspected, known: Known, epoch: u64) -> Result<Renewal, Refusal> {
     let kept = kept(plant, &inspected).await?;
-    let Known { authorities, mut revocations } = Known::of(plant, &inspected).await?;
+    let Known { authorities, mut revocations, barred } = known;
+    let barring = barred.added(&inspected)?;
     revocations.extend(inspected.revocations);
+    let mut revoked = inspected.revoked;
+    revoked.extend(revocations.keys().filter_map(|key| key.rsplit('/').next()).map(str::to_owned));
     let zones: Vec<Held<Zone>> = list(plant.store.as_ref(), ZONE).await?;
     let two_person = zones.into_iter().map(|held| held.record).filter(|zone| zone.two_person);
     let (now, id) = (plant.now(), inspected.sealing.max(plant.keys.load().sealing_id).saturating_add(1));
@@ -196,9 +200,11 @@ async fn renewal(plant: &Plant, inspected: Inspected, epoch: u64) -> Result<Rene
         sealing: (init::sealing_name(id), key),
         kept,
         revocations,
-        revoked: inspected.revoked,
+        revoked,
         two_person: two_person.map(|zone| zone.name).collect(),
         authorities,
+        barred,
+        barring,
     })
 }
 
@@ -282,8 +288,10 @@ fn notes(inspected: &Inspected, given: usize, replaced: &PlantKeys) -> Vec<Strin
             true => "authorities and revoked certificates are as they were before the restore".to_owned(),
             false => "authorities that were distrusted and certificates that were revoked since then are believed again: repeat `touchstone authority distrust`".to_owned(),
         },
-        "quarantines, removed administrators and withdrawn releases of that time have to be repeated"
-            .to_owned(),
+        match replaced.plant_id == inspected.header.plant_id {
+            true => "removed administrators and withdrawn releases of that time have to be repeated".to_owned(),
+            false => "quarantines, replaced and retired devices, removed administrators and withdrawn releases of that time have to be repeated".to_owned(),
+        },
         "every join token, invitation and override ended, and what waited for a second person; make new ones"
             .to_owned(),
         "zones that asked for two people before the restore still do".to_owned(),

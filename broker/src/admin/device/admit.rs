@@ -11,6 +11,7 @@ use crate::record::device::{Admission, Device, Pending, Tpm, device_key, ek_key}
 use crate::record::{Held, fetch, stored};
 use crate::session::Refusal;
 use crate::session::issue::revoke;
+use crate::session::vouched::no_machine;
 use crate::store::Txn;
 use crate::trust;
 
@@ -92,7 +93,8 @@ async fn let_in(
         )));
     }
     let tpm: Option<Held<Tpm>> = fetch(plant.store.as_ref(), ek_key(&ek)).await?;
-    let txn = Txn::new().unchanged(pending.key.clone(), pending.version).absent(device_key(&name));
+    let txn = no_machine(plant, &name, Txn::new()).await?;
+    let txn = txn.unchanged(pending.key.clone(), pending.version).absent(device_key(&name));
     let (txn, tpm) = adopt(txn, tpm, &name, &ek_key(&ek))?;
     let (zones, txn) =
         existing_zones(plant, &wanted_zones(&request.zones, &pending.record.zones, &name)?, txn).await?;

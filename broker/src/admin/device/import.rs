@@ -22,8 +22,10 @@ use crate::record::device::{
     Admission, Device, Inventory, InventoryValue, MAX_INVENTORY, MAX_VALUE, MAX_ZONES, PENDING, Pending,
     Source, Tpm, device_key, ek_key, inventory_key, pending_key,
 };
+use crate::record::vouched::{MachineOwner, machine_key};
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, list, stored};
+use crate::session::vouched::belongs_to;
 use crate::session::{Refusal, complete};
 use crate::store::{MAX_TXN_KEYS, Txn};
 
@@ -291,6 +293,10 @@ async fn standing(plant: &Plant, entry: &Entry) -> Result<Standing, Refusal> {
     let store = plant.store.as_ref();
     let device: Option<Held<Device>> = fetch(store, device_key(&entry.name)).await?;
     let tpm: Option<Held<Tpm>> = fetch(store, ek_key(&entry.ek)).await?;
+    let machine: Option<Held<MachineOwner>> = fetch(store, machine_key(&entry.name)).await?;
+    if let Some(owner) = machine {
+        return Ok(Standing::Conflict(belongs_to(&entry.name, &owner.record)));
+    }
     Ok(match (device, tpm) {
         (Some(device), _) if device.record.ek != entry.ek => Standing::Conflict(format!(
             "{} belongs to EK {}, the list says {}",

@@ -9,6 +9,7 @@ pub mod result;
 pub mod retire;
 pub mod stop;
 pub mod view;
+pub mod vouch;
 pub mod why;
 
 use std::fmt;

@@ -12,7 +12,7 @@ use crate::admin::bounds::{MAX_REASON, printable};
 use crate::admin::change::{Draft, commit};
 use crate::plant::Plant;
 use crate::record::boot::boot_key;
-use crate::record::device::{Device, Pending, Tpm, attested_key, ek_key, pending_key};
+use crate::record::device::{Admission, Device, Pending, Tpm, attested_key, ek_key, pending_key};
 use crate::record::overriding::override_key;
 use crate::record::{Held, fetch, stored};
 use crate::session::Refusal;
@@ -49,7 +49,11 @@ async fn decide(
     dry_run: bool,
 ) -> Result<Draft<Replaced>, Refusal> {
     let now = plant.now();
-    let known = super::stop::not_retired(known(plant, actor.scope(), name).await?)?;
+    let known = known(plant, actor.scope(), name).await?;
+    // Its TPM may be barred: after a restore, a device has the one again that was replaced.
+    if known.device.record.admission == Admission::Retired {
+        return Err(Refusal::Retired(name.to_string()));
+    }
     let reach = actor.reach(plant, &known.device.record.zones).await?;
     let former = known.device.record.ek;
     if former == *ek {

@@ -4,6 +4,7 @@
 
 use std::fmt::Debug;
 
+use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use policy::digest::Digest;
 use policy::zone::Zone;
 use proto::v1::admin_server::Admin;
@@ -18,7 +19,8 @@ use crate::grpc::peer::AdministratorPeer;
 use crate::record::device::{Decision, Pending, pending_key};
 use crate::record::plant::AdminRole;
 use crate::record::rollout::{Rollout, rollout_key};
-use crate::record::{fetch, stored};
+use crate::record::zone::zone_key;
+use crate::record::{Held, fetch, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
 
@@ -214,6 +216,14 @@ impl Plant {
                 let add = vec!["10.1.3.7".to_owned()];
                 call!(change_addresses, ChangeAddressesRequest { name: device, add, ..Default::default() })
             }
+            Act::SettleVouched => {
+                let (name, kind) = ("plc-1".to_owned(), "PLC".to_owned());
+                let machine = Some(v1::VouchedMachine { name, kind, ..Default::default() });
+                call!(
+                    settle_vouched,
+                    SettleVouchedRequest { gateway: device, machine, accept: true, dry_run: false }
+                )
+            }
             Act::ExpectClear => {
                 call!(
                     expect_clear,
@@ -306,6 +316,14 @@ impl Plant {
             let (zone, role) = (of.pick("cell-3", "cell-4").to_owned(), v1::Role::Caller.into());
             let request = v1::RotateAuthorityRequest { zone, role, dry_run: false };
             service.rotate_authority(by(ada, request)).await.unwrap();
+        }
+        if act == Act::SettleVouched {
+            let key = zone_key(&of.pick("cell-3", "cell-4").parse().unwrap());
+            let held: Held<Zone> =
+                fetch(self.office.plant.store.as_ref(), key.clone()).await.unwrap().unwrap();
+            let least = LeastClaims::new([(Claim::InstanceIdentity, ClaimValue::AFFIRMING)].into());
+            let zone = stored(&Zone { least, ..held.record }).unwrap();
+            self.office.plant.store.transact(Txn::new().put(key, zone)).await.unwrap();
         }
         if !matches!(act, Act::StartRollout | Act::HaltRollout | Act::ResumeRollout | Act::Rollback) {
             return;

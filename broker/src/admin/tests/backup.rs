@@ -38,7 +38,7 @@ use crate::store::blobs::MAX_BLOB;
 use crate::tls::Tls;
 use crate::trust;
 
-async fn save(bench: &Bench) -> Vec<u8> {
+pub(super) async fn save(bench: &Bench) -> Vec<u8> {
     let reach = bench.reach(Act::Backup).await;
     let (sink, mut chunks) = mpsc::channel::<Vec<u8>>(1);
     let collect = async {
@@ -59,7 +59,7 @@ async fn save(bench: &Bench) -> Vec<u8> {
     file
 }
 
-async fn put_back(bench: &Bench, file: &[u8], serials: &[String]) -> Result<Restored, Refusal> {
+pub(super) async fn put_back(bench: &Bench, file: &[u8], serials: &[String]) -> Result<Restored, Refusal> {
     let reach = bench.reach(Act::Restore).await;
     let staged = staged(&bench.plant, file).await;
     restore(&bench.plant, &reach, staged, serials).await
@@ -73,7 +73,7 @@ async fn staged(plant: &crate::plant::Plant, file: &[u8]) -> Staged {
     staged
 }
 
-async fn furnished() -> Bench {
+pub(super) async fn furnished() -> Bench {
     let bench = Bench::new().await;
     bench.zone(&observing("cell-3")).await;
     let press = bench.device("press-7", &["cell-3"]).await;

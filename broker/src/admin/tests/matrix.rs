@@ -53,6 +53,7 @@ fn beyond(act: Act) -> Beyond {
         | Act::ReplaceDevice
         | Act::RetireDevice
         | Act::ChangeAddresses
+        | Act::SettleVouched
         | Act::ExpectClear
         | Act::Override
         | Act::EndOverride

@@ -60,6 +60,7 @@ fn trace(act: Act) -> Trace {
         | Act::ReplaceDevice
         | Act::RetireDevice
         | Act::ChangeAddresses
+        | Act::SettleVouched
         | Act::ExpectClear
         | Act::AttestDevice
         | Act::CreateToken

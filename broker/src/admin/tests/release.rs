@@ -119,6 +119,33 @@ async fn a_withdrawal_that_was_cut_off_goes_on_and_does_nothing_twice() {
 }
 
 #[tokio::test]
+async fn what_ended_trust_in_one_zone_spares_no_certificate_of_another() {
+    let bench = bench(1).await;
+    let mut vision = enforcing("vision");
+    vision.products = ["camera".parse().unwrap()].into();
+    bench.zone(&vision).await;
+    let gateway = bench.device("gateway", &["cell-3", "vision"]).await;
+    bench.attest(&gateway, "boot-a", Decision::Trusted).await;
+    runs(&bench, "gateway").await;
+    for (zone, serial) in [("cell-3", 1), ("vision", 2)] {
+        bench.certificate(&gateway, zone, serial).await;
+    }
+    // Its other release was withdrawn before, which ended what it held in the other zone.
+    let held = crate::record::device::held_key(&gateway, &"vision".parse().unwrap());
+    let lost = Some("camera@1.0 was withdrawn: a debug shell".to_owned());
+    let key = attested_key(&gateway);
+    let attested = Attested { decision: Decision::Refused, lost, ..bench.read(key.clone()).await };
+    let txn = Txn::new().delete(held).put(key.clone(), stored(&attested).unwrap());
+    bench.plant.store.transact(txn).await.unwrap();
+
+    change(&bench, ReleaseState::Withdrawn, None).await.unwrap();
+    finish(&bench.plant).await.unwrap();
+    assert_eq!(revoked(&bench).await, 2, "the certificates of cell-3");
+    let lost = bench.read::<Attested>(key).await.lost;
+    assert_eq!(lost.as_deref(), Some("edge-box@1.0 was withdrawn: a debug shell"));
+}
+
+#[tokio::test]
 async fn the_second_of_two_administrators_is_told_the_difference() {
     let bench = bench(1).await;
     let looked = seen(&held(&bench.plant).await.unwrap()[0]);

@@ -25,7 +25,7 @@ const fn acts(role: AdminRole) -> &'static str {
             "golden.learn golden.apply golden.set-state golden.want rollout.start rollout.halt rollout.resume rollout.rollback sbom.add sbom.remove"
         }
         AdminRole::Operator => {
-            "device.import device.admit device.quarantine device.readmit device.move device.replace device.retire device.address device.expect-clear device.override \
+            "device.import device.admit device.quarantine device.readmit device.move device.replace device.retire device.address device.vouch device.expect-clear device.override \
              device.end-override device.attest-now token.create"
         }
         AdminRole::Security => {

@@ -4,7 +4,9 @@ use prost::Message;
 use proto::v1;
 
 use super::people;
-use super::{authority, day_two, device, golden, graph, import, overriding, release_key, rollout, zone};
+use super::{
+    authority, day_two, device, golden, graph, import, overriding, release_key, rollout, vouch, zone,
+};
 use crate::admin::second::{self, Approval, Waiting};
 use crate::admin::{Act, Actor};
 use crate::plant::Plant;
@@ -97,6 +99,7 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::ReplaceDevice => with!(day_two::replace),
         Act::RetireDevice => with!(day_two::retire),
         Act::ChangeAddresses => with!(day_two::addresses),
+        Act::SettleVouched => with!(vouch::settle),
         Act::ExpectClear => with!(device::expect_clear),
         Act::Override => with!(overriding::accept),
         Act::CreateToken => with!(device::create_token),

@@ -19,6 +19,7 @@ mod progress;
 mod release_key;
 mod rollout;
 mod status;
+mod vouch;
 mod zone;
 
 use std::sync::Arc;
@@ -167,6 +168,8 @@ impl Admin for Administration {
         Act::ChangeAddresses,
         day_two::addresses
     );
+    unary!(list_vouched, ListVouchedRequest, ListVouchedResponse, Act::ReadDevices, vouch::list);
+    unary!(settle_vouched, SettleVouchedRequest, SettleVouchedResponse, Act::SettleVouched, vouch::settle);
     unary!(expect_clear, ExpectClearRequest, ExpectClearResponse, Act::ExpectClear, device::expect_clear);
     unary!(override_device, OverrideDeviceRequest, OverrideDeviceResponse, Act::Override, overriding::accept);
     unary!(end_override, EndOverrideRequest, EndOverrideResponse, Act::EndOverride, overriding::end);

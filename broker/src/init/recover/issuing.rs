@@ -70,10 +70,10 @@ impl Maker<'_> {
     }
 
     fn make(&self, former: Option<u32>) -> Result<IssuingKey, RecoverError> {
-        // Days since 1970 count on from any that was: devices refuse a number below the highest they saw, and a
-        // former one may not be known, or be of a backup from before another recovery.
-        let days = u32::try_from(self.now.0 / 86_400).unwrap_or(u32::MAX);
-        let generation = days.max(former.map_or(0, |former| former.saturating_add(1)));
+        // Seconds since 1970 (until 2106) count on from any that was: devices refuse a number below the highest they
+        // saw, and a former one may not be known, or be of a backup from before another recovery.
+        let seconds = u32::try_from(self.now.0).unwrap_or(u32::MAX);
+        let generation = seconds.max(former.map_or(0, |former| former.saturating_add(1)));
         let not_after = self.now.plus(ISSUING_LIFETIME).min(self.root.not_after());
         let validity = Validity { not_before: self.now.minus(86_400), not_after };
         let key = AuthorityKey::generate()?;

@@ -112,11 +112,13 @@ async fn an_issuing_key_that_ended_or_is_damaged_is_replaced() {
     let late = NOW.plus(11 * YEAR);
     let request = plant.request("bob");
     let done = plant.recover(&request, late).await.unwrap();
-    let days = u32::try_from(late.0 / 86_400).unwrap();
-    assert_eq!((done.issuing, done.removed), (Some(days), vec!["ada".to_owned()]));
+    let number = u32::try_from(late.0).unwrap();
+    assert_eq!((done.issuing, done.removed), (Some(number), vec!["ada".to_owned()]));
     assert!(plant.known(&request.out, late).await.is_some());
 
-    for damage in [b"no record".to_vec(), Vec::new()] {
+    // Damaged again a minute later: nothing tells the number of before.
+    for (minutes, damage) in [(1, b"no record".to_vec()), (2, Vec::new())] {
+        let late = late.plus(60 * minutes);
         let txn = match damage.as_slice() {
             [] => Txn::new().delete(ISSUING),
             _ => Txn::new().put(ISSUING, damage),
@@ -124,12 +126,14 @@ async fn an_issuing_key_that_ended_or_is_damaged_is_replaced() {
         plant.store().transact(txn).await.unwrap();
         let request = Request { out: plant.folder.path().join("again"), ..plant.request("bob") };
         let done = plant.recover(&request, late).await.unwrap();
-        assert_eq!(done.issuing, Some(days), "above every one of before");
+        let number = u32::try_from(late.0).unwrap();
+        assert_eq!(done.issuing, Some(number), "above every one of before, of this day too");
         assert!(plant.known(&request.out, late).await.is_some());
         std::fs::remove_dir_all(&request.out).unwrap();
     }
     let again = Request { out: plant.folder.path().join("again"), issuing_key: true, ..plant.request("bob") };
-    assert_eq!(plant.recover(&again, late).await.unwrap().issuing, Some(days + 1), "twice on one day");
+    let done = plant.recover(&again, late).await.unwrap();
+    assert_eq!(done.issuing, Some(number + 121), "above the one that is there, whatever the clock shows");
     let held: Held<Issuing> = fetch(&plant.store(), ISSUING.to_owned()).await.unwrap().unwrap();
     assert!(held.record.not_after > late.plus(9 * YEAR), "it lives ten years, within the root's life");
 }

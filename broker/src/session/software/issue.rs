@@ -68,7 +68,7 @@ pub(in crate::session) async fn issue(
                 Err(
                     refusal @ (Refusal::NotPermitted(_) | Refusal::TryLater { .. } | Refusal::Conflict(_)),
                 ) => {
-                    let (zone, service) = (zone.clone(), key.service.clone());
+                    let (zone, service) = (zone.clone(), Some(key.service.clone()));
                     answered.refused.push(RefusedKey { zone, service, refusal });
                 }
                 Err(other) => return Err(other),

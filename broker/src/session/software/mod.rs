@@ -35,13 +35,13 @@ pub struct OfferedKey {
     pub key: SoftwareKey,
 }
 
-/// A software key that gets no certificate.
+/// A key that gets no certificate.
 #[derive(Debug)]
 pub struct RefusedKey {
     /// The zone it was for.
     pub zone: ZoneName,
-    /// The service it was for.
-    pub service: ServiceName,
+    /// The service that a software key was for; none: the device's own keys of the zone.
+    pub service: Option<ServiceName>,
     /// Why.
     pub refusal: Refusal,
 }

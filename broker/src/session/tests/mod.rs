@@ -4,6 +4,7 @@ mod answers;
 mod endorsed;
 mod enforcing;
 mod faulty;
+mod hurry;
 mod ima;
 mod overriding;
 mod planning;

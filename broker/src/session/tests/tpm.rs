@@ -5,9 +5,10 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use policy::digest::Digest;
 use policy::evidence::{Purpose, qualifying_data};
 use policy::tpm::alg::HashAlg;
-use policy::tpm::public::{AttestationKey, EkPublic};
+use policy::tpm::public::{AttestationKey, EkPublic, Public};
 use prost::Message;
 use proto::v1;
+use rcgen::CertificateParams;
 
 use crate::admin::tests::{EK_P256, boot};
 use crate::plant::Plant;
@@ -17,6 +18,8 @@ use crate::session::{Refusal, begin, complete};
 
 /// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, sign.
 const AK_ATTRIBUTES: u32 = 0x0005_0472;
+/// The same, not restricted.
+const IDENTITY_ATTRIBUTES: u32 = 0x0004_0472;
 /// x and y of a P-256 point, each with its length, at the end of a public area.
 const POINT: usize = 68;
 
@@ -30,10 +33,22 @@ fn key() -> EcdsaKeyPair {
     EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()
 }
 
-/// The point as a public area ends with it.
-fn point(key: &EcdsaKeyPair) -> Vec<u8> {
-    let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+/// A point as a public area ends with it.
+fn point(uncompressed: &[u8]) -> Vec<u8> {
+    let (x, y) = uncompressed[1..].split_at(32);
     [tpm2b(x), tpm2b(y)].concat()
+}
+
+/// `TPMT_PUBLIC` of a P-256 key that signs with ECDSA and SHA-256.
+fn public_area(attributes: u32, uncompressed: &[u8]) -> Vec<u8> {
+    let mut out = [0x0023_u16.to_be_bytes(), HashAlg::Sha256.id().to_be_bytes()].concat();
+    out.extend(attributes.to_be_bytes());
+    // No policy, no symmetric algorithm, ECDSA with SHA-256, P-256, no KDF.
+    for word in [0x0000_u16, 0x0010, 0x0018, 0x000b, 0x0003, 0x0010] {
+        out.extend(word.to_be_bytes());
+    }
+    out.extend(point(uncompressed));
+    out
 }
 
 /// One EK and one AK; two of these may share the AK, as the EKs of one TPM do.
@@ -46,11 +61,23 @@ pub(super) struct TestTpm {
     pub(super) booted: v1::CompleteRequest,
     /// Services that it offers in cell-3, each with a CSR of its software key.
     pub(super) software: Vec<(&'static str, Vec<u8>)>,
+    /// Zones and roles that it asks for certificates of, each with a new identity key.
+    pub(super) asks: Vec<(&'static str, v1::Role)>,
+    /// Serials of the certificates that its software has; none: it does not say.
+    pub(super) delivered: Option<Vec<Vec<u8>>>,
 }
 
 impl TestTpm {
     pub(super) fn new() -> Self {
-        Self { ek: ek(), ak: key(), clock: 1000, booted: boot("boot-a"), software: Vec::new() }
+        Self {
+            ek: ek(),
+            ak: key(),
+            clock: 1000,
+            booted: boot("boot-a"),
+            software: Vec::new(),
+            asks: Vec::new(),
+            delivered: None,
+        }
     }
 
     /// What `request` becomes when this TPM's AK and its signature take the place of the first ones.
@@ -82,14 +109,7 @@ impl TestTpm {
     }
 
     fn ak_public(&self) -> Vec<u8> {
-        let mut out = [0x0023_u16.to_be_bytes(), HashAlg::Sha256.id().to_be_bytes()].concat();
-        out.extend(AK_ATTRIBUTES.to_be_bytes());
-        // No policy, no symmetric algorithm, ECDSA with SHA-256, P-256, no KDF.
-        for word in [0x0000_u16, 0x0010, 0x0018, 0x000b, 0x0003, 0x0010] {
-            out.extend(word.to_be_bytes());
-        }
-        out.extend(point(&self.ak));
-        out
+        public_area(AK_ATTRIBUTES, self.ak.public_key().as_ref())
     }
 
     /// Enrolls under `name`, whole.
@@ -125,7 +145,9 @@ impl TestTpm {
         let challenge = Challenge::open(&plant.keys.load(), plant.now(), &sealed)?;
         let booted = self.booted.clone();
         let mut statement = statement(&challenge, name, &booted.firmware_log);
-        let keys = self.offer(&mut statement);
+        let software_keys = self.offer(&mut statement);
+        let mut identity_keys = self.ask(&mut statement);
+        statement.delivered = self.delivered.clone().map(|serials| v1::Delivered { serials });
         if let Some((id, secret)) = token {
             let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
             let proven = [&sealed[..], &challenge.ek_name.0, &challenge.ak_name.0].concat();
@@ -134,6 +156,10 @@ impl TestTpm {
         }
         let statement = statement.encode_to_vec();
         let quote = self.quote(&sealed, &statement, &booted.pcr_values);
+        for key in &mut identity_keys {
+            key.certify = self.certify(&sealed, &statement, &key.public[2..]);
+            key.certify_signature = self.sign(&key.certify);
+        }
         Ok(v1::CompleteRequest {
             ek_public: self.ek.clone(),
             ak_public: self.ak_public(),
@@ -142,7 +168,8 @@ impl TestTpm {
             quote,
             statement,
             sealed,
-            software_keys: keys,
+            software_keys,
+            identity_keys,
             ..booted
         })
     }
@@ -163,23 +190,55 @@ impl TestTpm {
         keys
     }
 
-    /// `TPMS_ATTEST` of a quote (TPM 2.0 Part 2, 10.12.12).
-    fn quote(&mut self, sealed: &[u8], statement: &[u8], pcrs: &[Vec<u8>]) -> Vec<u8> {
+    /// States a new identity key for each certificate that it asks for.
+    fn ask(&self, statement: &mut v1::Statement) -> Vec<v1::IdentityKey> {
+        let mut keys = Vec::new();
+        for (zone, role) in &self.asks {
+            let (key, zone, role) = (rcgen::KeyPair::generate().unwrap(), (*zone).to_owned(), (*role).into());
+            let public = public_area(IDENTITY_ATTRIBUTES, key.public_key_raw());
+            let csr = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
+            statement.identity_keys.push(v1::StatedKey {
+                zone: zone.clone(),
+                role,
+                name: Public::parse(&public).unwrap().name().to_bytes(),
+                csr_digest: Digest::of(&csr).0.to_vec(),
+            });
+            keys.push(v1::IdentityKey { zone, role, public: tpm2b(&public), csr, ..Default::default() });
+        }
+        keys
+    }
+
+    /// `TPMS_ATTEST` up to what is attested (TPM 2.0 Part 2, 10.12.12).
+    fn attest(&mut self, kind: u16, qualifying: &[u8]) -> Vec<u8> {
         self.clock += 1000;
         let mut out = 0xff54_4347_u32.to_be_bytes().to_vec();
-        out.extend(0x8018_u16.to_be_bytes());
+        out.extend(kind.to_be_bytes());
         out.extend(tpm2b(&[0x00, 0x0b, 0x11]));
-        out.extend(tpm2b(&qualifying_data(Purpose::Quote, sealed, statement)));
+        out.extend(tpm2b(qualifying));
         out.extend(self.clock.to_be_bytes());
         out.extend([7_u32.to_be_bytes(), 1_u32.to_be_bytes()].concat());
         out.push(1);
         out.extend(1_u64.to_be_bytes());
+        out
+    }
+
+    /// A quote of `pcrs`.
+    fn quote(&mut self, sealed: &[u8], statement: &[u8], pcrs: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = self.attest(0x8018, &qualifying_data(Purpose::Quote, sealed, statement));
         out.extend(1_u32.to_be_bytes());
         out.extend(SELECTION.bank.id().to_be_bytes());
         out.push(3);
         out.extend(SELECTION.bitmap());
         let values = pcr_values(pcrs, &SELECTION).unwrap();
         out.extend(tpm2b(values.quote_digest(&SELECTION, HashAlg::Sha256).unwrap().as_bytes()));
+        out
+    }
+
+    /// A certification of the key with this public area.
+    fn certify(&mut self, sealed: &[u8], statement: &[u8], public: &[u8]) -> Vec<u8> {
+        let name = Public::parse(public).unwrap().name().to_bytes();
+        let mut out = self.attest(0x8017, &qualifying_data(Purpose::Certify, sealed, statement));
+        out.extend([tpm2b(&name), tpm2b(&name)].concat());
         out
     }
 
@@ -195,7 +254,7 @@ impl TestTpm {
 pub(super) fn ek() -> Vec<u8> {
     let mut public = hex::decode(EK_P256).unwrap();
     public.truncate(public.len() - POINT);
-    public.extend(point(&key()));
+    public.extend(point(key().public_key().as_ref()));
     public
 }
 

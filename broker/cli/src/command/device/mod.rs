@@ -8,6 +8,7 @@ mod moving;
 mod result;
 mod show;
 mod view;
+mod vouch;
 
 use std::fmt;
 use std::str::FromStr;
@@ -69,6 +70,9 @@ pub(crate) enum DeviceCommand {
     /// IP addresses in a device's certificates, for peers that know each other by nothing else
     #[command(subcommand)]
     Address(address::AddressCommand),
+    /// Machines without a TPM behind a gateway that vouches for them: list, accept, drop
+    #[command(subcommand)]
+    Vouch(vouch::VouchCommand),
     /// Announce that a device's TPM is cleared, so that its new counters are no alarm
     ExpectClear(clear::ClearArgs),
     /// Ask a device to prove itself now
@@ -172,6 +176,7 @@ pub(crate) async fn run(command: DeviceCommand, session: &Session) -> Result<Rep
         DeviceCommand::Replace(args) => ending::replace(args, session).await,
         DeviceCommand::Retire(args) => ending::retire(args, session).await,
         DeviceCommand::Address(command) => address::run(command, session).await,
+        DeviceCommand::Vouch(command) => vouch::run(command, session).await,
         DeviceCommand::ExpectClear(args) => clear::run(args, session).await,
         DeviceCommand::Attest { name, dry_run } => attest(name, dry_run, session).await,
         DeviceCommand::Result(args) => result::run(args, session).await,

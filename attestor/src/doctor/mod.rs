@@ -1,0 +1,181 @@
+//! What a technician asks first on a device that is not trusted: does everything that the attestor needs work here?
+//!
+//! Promises: it looks at everything even when something fails; each finding names what was found and what to do; it changes
+//! nothing, neither in the TPM nor on disk. Does not promise that the broker will accept the device: what it booted is
+//! judged there.
+
+mod local;
+mod measured;
+mod network;
+
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::evidence::{Prover, ProverError};
+use crate::plant::PlantRoot;
+use crate::ports::System;
+use crate::tpm::{EsapiTpm, TpmAddress, TpmHandle};
+
+/// Version of the report's form.
+const SCHEMA: u32 = 1;
+
+/// What a look at the device found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    schema: u32,
+    findings: Vec<Finding>,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    check: &'static str,
+    verdict: Verdict,
+    /// What was found and, unless it is good, what to do.
+    found: String,
+}
+
+/// How it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    /// As it should be.
+    Good,
+    /// The attestor works, and somebody should know.
+    Warning,
+    /// The device cannot be trusted like this.
+    Fault,
+    /// It could not be looked at, because of a fault elsewhere.
+    Unknown,
+}
+
+impl Verdict {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Warning => "warning",
+            Self::Fault => "fault",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Finding {
+    fn new(check: &'static str, verdict: Verdict, found: impl Display) -> Self {
+        Self { check, verdict, found: found.to_string() }
+    }
+
+    fn good(check: &'static str, found: impl Display) -> Self {
+        Self::new(check, Verdict::Good, found)
+    }
+
+    fn warning(check: &'static str, found: impl Display) -> Self {
+        Self::new(check, Verdict::Warning, found)
+    }
+
+    fn fault(check: &'static str, found: impl Display) -> Self {
+        Self::new(check, Verdict::Fault, found)
+    }
+
+    fn unknown(check: &'static str, found: impl Display) -> Self {
+        Self::new(check, Verdict::Unknown, found)
+    }
+}
+
+impl Report {
+    /// Looks at the device that the configuration in `file` describes.
+    pub async fn of(file: &Path) -> Self {
+        let findings = match Config::load(file) {
+            Ok(config) => look(&config).await,
+            Err(error) => vec![
+                Finding::fault("configuration", error),
+                Finding::unknown("everything else", "the configuration says where it is; correct that first"),
+            ],
+        };
+        Self { schema: SCHEMA, findings }
+    }
+
+    /// Whether nothing stands in the way of trust.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.findings.iter().all(|finding| matches!(finding.verdict, Verdict::Good | Verdict::Warning))
+    }
+
+    /// For people, one line for each finding.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let line = |finding: &Finding| {
+            let Finding { check, verdict, found } = finding;
+            format!("{:8} {check:16} {found}\n", verdict.as_str())
+        };
+        self.findings.iter().map(line).collect()
+    }
+}
+
+async fn look(config: &Config) -> Vec<Finding> {
+    let root = PlantRoot::load(&config.plant_root);
+    let mut findings = vec![Finding::good("configuration", "it can be used")];
+    findings.push(match &root {
+        Ok(root) => Finding::good("plant root", format!("pinned, SHA-256 of its key {}", root.spki_digest())),
+        Err(error) => Finding::fault("plant root", error),
+    });
+    findings.extend(tpm(config).await);
+    findings.extend(local::look(config, root.as_ref().ok(), &System::default()));
+    findings.push(network::name(&config.broker).await);
+    findings.push(network::broker(config, root.ok(), Arc::new(System::default())).await);
+    findings
+}
+
+async fn tpm(config: &Config) -> Vec<Finding> {
+    let tpm = match TpmHandle::start(EsapiTpm::new(config.tpm.clone())) {
+        Ok(tpm) => tpm,
+        Err(error) => return vec![Finding::fault("tpm", format!("the system refused a thread: {error}"))],
+    };
+    match Prover::new(tpm, config.firmware_log.clone()).await {
+        Ok(prover) => {
+            let mut findings = vec![access(&config.tpm, &prover), endorsement(&prover)];
+            findings.extend(measured::look(prover.tpm(), config).await);
+            findings
+        }
+        Err(error) => absent(&error),
+    }
+}
+
+fn access(address: &TpmAddress, prover: &Prover) -> Finding {
+    let firmware = prover.endorsement().firmware_version;
+    let found = format!("{address} answers, firmware {firmware:#018x}");
+    match address {
+        TpmAddress::Device(path) if !path.to_string_lossy().contains("tpmrm") => Finding::warning(
+            "tpm",
+            format!("{found}; it serves one program at a time: use /dev/tpmrm0, which several can share"),
+        ),
+        _ => Finding::good("tpm", found),
+    }
+}
+
+fn endorsement(prover: &Prover) -> Finding {
+    let template = prover.endorsement_key().template.name();
+    match prover.endorsement_key().certificate {
+        Some(_) => Finding::good("endorsement key", format!("{template}, with a certificate")),
+        None => Finding::warning(
+            "endorsement key",
+            format!(
+                "{template}, and the TPM stores no certificate for it: have an administrator register what \
+                 `touchstone-attestor identify` prints"
+            ),
+        ),
+    }
+}
+
+fn absent(error: &ProverError) -> Vec<Finding> {
+    let blind = |check| Finding::unknown(check, "the TPM has to answer first");
+    let others = ["endorsement key", "pcr banks", "firmware log", "ima"].map(blind);
+    [Finding::fault("tpm", error)].into_iter().chain(others).collect()
+}
+
+#[cfg(test)]
+mod tests;
