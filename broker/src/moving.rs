@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use policy::time::UnixTime;
 
+use crate::admin::device::due::{Due, due};
 use crate::audit::Event;
 use crate::plant::Plant;
-use crate::record::device::{Admission, Device, Leaving, device_key};
+use crate::record::device::{Device, Leaving};
 use crate::record::moving::{MOVE, PlannedMove};
-use crate::record::zone::zone_key;
-use crate::record::{Held, fetch, list, stored};
+use crate::record::{Held, list, stored};
 use crate::session::Refusal;
 use crate::session::complete::commit;
 use crate::store::Txn;
@@ -34,25 +34,15 @@ pub(crate) async fn turn(plant: &Plant) -> Result<(), Refusal> {
     let now = plant.now();
     let planned: Vec<Held<PlannedMove>> = list(plant.store.as_ref(), MOVE).await?;
     for planned in planned.into_iter().filter(|held| held.record.window.is_open(now)) {
-        let PlannedMove { device: name, from, to, by, .. } = planned.record;
-        let held: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(&name)).await?;
         let txn = Txn::new().unchanged(planned.key.clone(), planned.version).delete(planned.key);
-        let there = plant.store.get(&zone_key(&to)).await?.is_some();
-        let fits = |device: &Device| {
-            let joins = device.zones.contains(&from) && !device.zones.contains(&to);
-            there && joins && device.leaving.is_none() && device.admission == Admission::Admitted
-        };
-        let (txn, text) = match held.filter(|held| fits(&held.record)) {
-            Some(held) => {
+        let PlannedMove { device: name, from, to, by, .. } = &planned.record;
+        let (txn, text) = match due(plant, &planned.record).await? {
+            Due::Begins(device, rests_on) => {
                 let leaving = Leaving { from: from.clone(), to: to.clone(), since: now };
-                let txn = txn.unchanged(held.key.clone(), held.version).present(zone_key(&to));
                 let text = format!("from {from} to {to}, planned by {by}");
-                (begun(plant, txn, held, leaving, now).await?, text)
+                (begun(plant, txn.and(rests_on), *device, leaving, now).await?, text)
             }
-            None => (
-                txn,
-                format!("not from {from} to {to}: device or zones are not as they were when {by} planned it"),
-            ),
+            Due::Dropped(why) => (txn, format!("not from {from} to {to}, as {by} planned it: {why}")),
         };
         tracing::info!(device.id = %name, "{text}");
         let event = Event::new(now, "broker", "device.move", name.as_str(), &text);

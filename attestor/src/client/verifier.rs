@@ -127,26 +127,59 @@ mod tests {
         params
     }
 
-    /// What a verifier that saw issuing key `seen` says in 2026 or at `now` to a server of June 2026, certified by `issuing`.
-    fn verdict(issuing: &str, seen: u32, now: u64) -> Result<(), Error> {
-        let keys = [(); 3].map(|()| KeyPair::generate().unwrap());
-        let [root_key, issuing_key, key] = &keys;
-        let (root, issuing) = (authority("plant.example plant root"), authority(issuing));
-        let pinned = PlantRoot::pin(root.self_signed(root_key).unwrap().der()).unwrap();
-        let middle = issuing.signed_by(issuing_key, &Issuer::from_params(&root, root_key)).unwrap();
+    /// An issuing key, which certifies no other authority.
+    fn issuing(name: &str) -> CertificateParams {
+        let mut params = authority(name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params
+    }
+
+    /// A server of June 2026.
+    fn server() -> CertificateParams {
         let mut leaf = CertificateParams::default();
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         leaf.subject_alt_names = vec![SanType::DnsName(NAME.try_into().unwrap())];
         (leaf.not_before, leaf.not_after) =
             (rcgen::date_time_ymd(2026, 6, 1), rcgen::date_time_ymd(2026, 7, 1));
-        let leaf = leaf.signed_by(key, &Issuer::from_params(&issuing, issuing_key)).unwrap();
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        leaf
+    }
+
+    fn key() -> KeyPair {
+        KeyPair::generate().unwrap()
+    }
+
+    fn certified(
+        params: &CertificateParams,
+        by: &CertificateParams,
+        key: &KeyPair,
+    ) -> CertificateDer<'static> {
+        params.signed_by(&self::key(), &Issuer::from_params(by, key)).unwrap().der().clone()
+    }
+
+    /// What a verifier that pinned `root` and saw issuing key `seen` says at `now`.
+    fn said(
+        root: &CertificateDer<'_>,
+        seen: u32,
+        now: u64,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+    ) -> Result<(), Error> {
+        let (pinned, provider) = (PlantRoot::pin(root).unwrap(), Arc::new(aws_lc_rs::default_provider()));
         let verifier =
             BrokerVerifier::new(&pinned, "plant.example".parse().unwrap(), seen, provider).unwrap();
-        let (leaf, chain) = (leaf.der().clone(), [middle.der().clone()]);
         let name = ServerName::try_from(NAME).unwrap();
         let now = TlsTime::since_unix_epoch(Duration::from_secs(now));
-        verifier.verify_server_cert(&leaf, &chain, &name, &[], now).map(drop)
+        verifier.verify_server_cert(leaf, chain, &name, &[], now).map(drop)
+    }
+
+    /// What a verifier that saw issuing key `seen` says in 2026 or at `now` to a server of June 2026, certified by `name`.
+    fn verdict(name: &str, seen: u32, now: u64) -> Result<(), Error> {
+        let (root_key, issuing_key) = (key(), key());
+        let (root, issuing) = (authority("plant.example plant root"), issuing(name));
+        let pinned = root.self_signed(&root_key).unwrap();
+        let middle = issuing.signed_by(&issuing_key, &Issuer::from_params(&root, &root_key)).unwrap();
+        let leaf = certified(&server(), &issuing, &issuing_key);
+        said(pinned.der(), seen, now, &leaf, &[middle.der().clone()])
     }
 
     /// The middle of June 2026.
@@ -171,5 +204,34 @@ mod tests {
         assert!(replaced.contains("issuing key 1 of the plant, and 2 has taken its place"), "{replaced}");
         let other = verdict("plant.example audit", 0, DURING).unwrap_err().to_string();
         assert!(other.contains("not certified by an issuing key"), "{other}");
+    }
+
+    /// Whoever has issuing key 1 signs what they like with it; 3 has taken its place.
+    #[test]
+    fn a_key_that_was_replaced_gives_itself_no_higher_number() {
+        let (root_key, first_key, third_key) = (key(), key(), key());
+        let root = authority("plant.example plant root");
+        let (first, third) = (issuing("plant.example issuing 1"), issuing("plant.example issuing 3"));
+        let pinned = root.self_signed(&root_key).unwrap().der().clone();
+        let by_root = |params: &CertificateParams, key: &KeyPair| {
+            params.signed_by(key, &Issuer::from_params(&root, &root_key)).unwrap().der().clone()
+        };
+        let (of_first, of_third) = (by_root(&first, &first_key), by_root(&third, &third_key));
+        let verdict = |leaf: &CertificateDer<'_>, chain: &[CertificateDer<'_>]| {
+            let Err(Error::InvalidCertificate(error)) = said(&pinned, 3, DURING, leaf, chain) else {
+                panic!("believed, or refused for another reason")
+            };
+            error
+        };
+        said(&pinned, 3, DURING, &certified(&server(), &third, &third_key), std::slice::from_ref(&of_third))
+            .unwrap();
+
+        // A certificate that says another signed it, alone, beside that one's own, and under one that was made for it.
+        let forged = certified(&server(), &third, &first_key);
+        assert_eq!(verdict(&forged, std::slice::from_ref(&of_first)), CertificateError::UnknownIssuer);
+        assert_eq!(verdict(&forged, &[of_first.clone(), of_third]), CertificateError::BadSignature);
+        let below = third.signed_by(&first_key, &Issuer::from_params(&first, &first_key)).unwrap();
+        let below = verdict(&forged, &[below.der().clone(), of_first]);
+        assert!(format!("{below:?}").contains("PathLenConstraintViolated"), "{below:?}");
     }
 }

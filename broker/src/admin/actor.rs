@@ -267,8 +267,10 @@ impl Act {
             Self::AddSbom | Self::RemoveSbom => Demand::One,
             // They are the second person, or drop what nobody did yet.
             Self::ApproveChange | Self::RejectChange => Demand::One,
-            // Nor does stopping a person. A certificate is renewed for the same person and key.
-            Self::RemoveAdministrator | Self::RenewCertificate => Demand::One,
+            // Nor does stopping a person, but one owner alone must not become the only one.
+            Self::RemoveAdministrator => Demand::OfOwners,
+            // For the same person and key.
+            Self::RenewCertificate => Demand::One,
             // It comes after a loss, of the records of people too, and takes the key-encryption key of the host.
             Self::Restore => Demand::One,
             Self::ApplyRelease
@@ -384,6 +386,8 @@ pub enum Demand {
     ByZone,
     /// The same, and two wherever the plant has two owners.
     ByOwners,
+    /// One, whatever zones say, but two for what takes a right from another owner.
+    OfOwners,
     /// Two, always.
     Two,
     /// Two of different roles, always: the second has this one.
@@ -395,14 +399,20 @@ impl Demand {
     const fn approver(self, role: AdminRole) -> AdminRole {
         match self {
             Self::TwoRoles(other) => other,
-            Self::One | Self::ByZone | Self::ByOwners | Self::Two => role,
+            Self::One | Self::ByZone | Self::ByOwners | Self::OfOwners | Self::Two => role,
         }
+    }
+
+    /// Whether zones that are touched are asked.
+    pub(super) const fn asks_zones(self) -> bool {
+        !matches!(self, Self::One | Self::OfOwners)
     }
 
     /// Whether it waits, where `asked` says whether a zone that is touched, or the plant, asks for two.
     pub(super) const fn waits(self, asked: bool) -> bool {
         match self {
-            Self::One => false,
+            // Of which owner is known where it is decided: `Reach::of_owner`.
+            Self::One | Self::OfOwners => false,
             Self::ByZone | Self::ByOwners => asked,
             Self::Two | Self::TwoRoles(_) => true,
         }

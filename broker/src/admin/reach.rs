@@ -101,7 +101,7 @@ impl Actor {
             self.within(second.name(), second.scope(), &zones)?;
         }
         let (mut versions, mut asks) = (Vec::new(), false);
-        for zone in zones.iter().filter(|_| self.act().demand() != Demand::One) {
+        for zone in zones.iter().filter(|_| self.act().demand().asks_zones()) {
             let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(zone)).await?;
             if let Some(held) = held {
                 asks |= held.record.two_person;
@@ -139,6 +139,12 @@ impl Actor {
 }
 
 impl Reach {
+    /// The same for an act that takes a right from an owner: it needs two people.
+    pub(super) const fn of_owner(mut self) -> Self {
+        self.waits = true;
+        self
+    }
+
     /// What was done, and what came of it, for people.
     #[must_use]
     pub fn deed(&self, subject: &str, text: &str) -> Deed {

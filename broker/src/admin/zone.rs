@@ -236,7 +236,7 @@ async fn confine(plant: &Plant, mut txn: Txn, zone: &Zone, published: u64) -> Re
             list(plant.store.as_ref(), &authority_prefix(&zone.name, role)).await?;
         if line.iter().any(|held| held.record.state == AuthorityState::Prepared) {
             return Err(Refusal::Conflict(format!(
-                "the next authorities of zone {} are prepared already, with the subnets of before; once they sign (`touchstone authority list`), set them again",
+                "the next authorities of zone {0} are prepared already, with the subnets of before; once they sign (`touchstone authority list`, or at once with `touchstone authority activate {0} --role ROLE`), set them again",
                 zone.name
             )));
         }

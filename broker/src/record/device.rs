@@ -46,6 +46,12 @@ pub const MAX_HELD: usize = 4;
 /// Zones that one device may be in: a gateway joins a few, never many.
 pub const MAX_ZONES: usize = 8;
 
+/// Addresses of a device in one zone, a few interfaces with both families: every certificate that it holds there may
+/// name them all, and their record has at most 4 KiB.
+pub const MAX_ADDRESSES: usize = 6;
+/// Addresses of a device in all its zones: its record has at most 4 KiB, too.
+pub const MAX_ALL_ADDRESSES: usize = 24;
+
 /// Where an inventory value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -23,10 +23,33 @@ pub struct PlannedMove {
     pub window: Schedule,
     /// Who asked for it.
     pub by: String,
+    /// That person as an administrator, and who approved it, if two were needed. Not known of older records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub people: Vec<Person>,
     /// When.
     pub at: UnixTime,
     /// Why.
     pub reason: String,
+}
+
+/// An administrator who stands for something that happens later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// Their name.
+    pub name: String,
+    /// Since when they are an administrator: another one of this name has another time. Not known of older records.
+    pub since: Option<UnixTime>,
+}
+
+impl PlannedMove {
+    /// Everybody who stands for it, who asked for it first.
+    #[must_use]
+    pub fn people(&self) -> Vec<Person> {
+        match self.people.as_slice() {
+            [] => vec![Person { name: self.by.clone(), since: None }],
+            people => people.to_vec(),
+        }
+    }
 }
 
 impl Record for PlannedMove {

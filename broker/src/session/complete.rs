@@ -231,7 +231,7 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
     let (mut svids, mut granted, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for ruling in &draft.rulings {
         let Admission::Trusted(trusted) = &ruling.admission else { continue };
-        if !draft.departure.certifies(&ruling.zone.record.name) {
+        if !draft.departure.certifies(&ruling.zone.record.name, &draft.rulings, proven) {
             continue;
         }
         let addresses = device.addresses.get(&ruling.zone.record.name).cloned().unwrap_or_default();

@@ -84,7 +84,7 @@ pub async fn rule(
 async fn zone(plant: &Plant, name: &ZoneName) -> Result<Held<Zone>, Refusal> {
     fetch(plant.store.as_ref(), zone_key(name)).await?.ok_or_else(|| {
         Refusal::NotAdmitted(format!(
-            "zone {name} does not exist; create it, or move the device to another zone"
+            "zone {name} is not there any more; make it with `touchstone zone create {name}`, or let the device go to another with `touchstone device move`"
         ))
     })
 }

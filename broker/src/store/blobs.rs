@@ -460,15 +460,24 @@ mod tests {
         assert!(matches!(error, FetchError::TooLarge { .. }), "no room is made for it: {error}");
         let promises_less = [&7_u32.to_le_bytes()[..], &whole[4..]].concat();
         let cut = whole[..whole.len() - 1].to_vec();
-        for altered in [compress_prepend_size(b"another"), b"no block".to_vec(), promises_less, cut, vec![1]]
-        {
+        for (altered, what) in [
+            (compress_prepend_size(b"another"), "another file"),
+            (compress_prepend_size(&vec![b' '; log.len()]), "another file of its length"),
+            (promises_less, "less than is in it"),
+            (cut, "cut off"),
+            (vec![1], "no length"),
+            ([&whole[..], b" "].concat(), "something follows"),
+        ] {
             fs::write(&small, altered).unwrap();
             let error = blobs.fetch(digest, log.len()).await.unwrap_err();
-            assert!(
-                matches!(&error, FetchError::Altered { path } | FetchError::TooLarge { path, .. } if *path == small),
-                "{error}"
-            );
+            assert!(matches!(&error, FetchError::Altered { path } if *path == small), "{what}: {error}");
         }
+        fs::write(&small, "no block").unwrap();
+        let error = blobs.fetch(digest, log.len()).await.unwrap_err();
+        assert!(
+            matches!(&error, FetchError::TooLarge { path, .. } if *path == small),
+            "words as length: {error}"
+        );
         blobs.put(log.clone()).await.unwrap();
         assert_eq!(blobs.fetch(digest, log.len()).await.unwrap(), log);
         blobs.remove(digest).await.unwrap();

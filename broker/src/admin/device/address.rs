@@ -15,16 +15,15 @@ use crate::admin::Actor;
 use crate::admin::change::{Draft, commit};
 use crate::plant::Plant;
 use crate::record::address::{AddressOwner, address_key};
-use crate::record::device::{Device, HeldCertificates, device_key, held_place, held_prefix};
+use crate::record::device::{
+    Device, HeldCertificates, MAX_ADDRESSES, MAX_ALL_ADDRESSES, device_key, held_place, held_prefix,
+};
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
 use crate::session::issue::revoke_one;
 use crate::store::Txn;
 use crate::trust;
-
-/// Most addresses of a device in one zone: a few interfaces, each with both families.
-const MAX_ADDRESSES: usize = 8;
 
 /// Which addresses come and go.
 #[derive(Debug)]
@@ -79,6 +78,12 @@ async fn decide(
     addresses.retain(|address| !request.remove.contains(address));
     if addresses.len() > MAX_ADDRESSES {
         return Err(Refusal::malformed(format!("a device has at most {MAX_ADDRESSES} addresses in a zone")));
+    }
+    let others = known.device.record.addresses.iter().filter(|(zone, _)| **zone != of);
+    if others.map(|(_, all)| all.len()).sum::<usize>() + addresses.len() > MAX_ALL_ADDRESSES {
+        return Err(Refusal::malformed(format!(
+            "a device has at most {MAX_ALL_ADDRESSES} addresses in all its zones"
+        )));
     }
     if addresses == before {
         return Ok(Draft::nothing(Addressed { zone: of, addresses, revoked: 0 }));

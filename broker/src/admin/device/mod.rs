@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod admit;
+pub(crate) mod due;
 pub mod import;
 pub mod moving;
 pub mod replace;

@@ -17,7 +17,8 @@ use crate::admin::graph::members;
 use crate::moving::begun;
 use crate::plant::Plant;
 use crate::record::device::{Device, Leaving, MAX_ZONES};
-use crate::record::moving::{PlannedMove, move_key};
+use crate::record::moving::{Person, PlannedMove, move_key};
+use crate::record::plant::{Administrator, admin_key};
 use crate::record::{Held, fetch, stored};
 use crate::session::Refusal;
 use crate::trust;
@@ -87,9 +88,17 @@ async fn decide(
     let txn = match (begins, &request.window) {
         (Some(begins), Some(window)) => {
             told.push_str(&format!(", in {window}, next on {begins}"));
-            let (by, reason) = (actor.name().to_owned(), request.reason.clone());
-            let (device, to, window) = (name.clone(), request.to.clone(), window.clone());
-            txn.put(key, stored(&PlannedMove { device, from, to, window, by, at: now, reason })?)
+            let planned = PlannedMove {
+                device: name.clone(),
+                from,
+                to: request.to.clone(),
+                window: window.clone(),
+                by: actor.name().to_owned(),
+                people: people(plant, actor).await?,
+                at: now,
+                reason: request.reason.clone(),
+            };
+            txn.put(key, stored(&planned)?)
         }
         _ => begun(plant, txn.delete(key), known.device.clone(), leaving, now).await?,
     };
@@ -97,6 +106,18 @@ async fn decide(
         told.push_str(&format!(": {}", request.reason));
     }
     Ok(Draft::unless(dry_run, moved, txn, reach.deed(name.as_str(), &told)))
+}
+
+/// Who stands for what is done later.
+async fn people(plant: &Plant, actor: &Actor) -> Result<Vec<Person>, Refusal> {
+    let mut people = vec![Person { name: actor.name().to_owned(), since: Some(actor.since()) }];
+    if let Some(second) = actor.second() {
+        let key = admin_key(second.name());
+        let held: Option<Held<Administrator>> = fetch(plant.store.as_ref(), key).await?;
+        let since = held.map(|held| held.record.created);
+        people.push(Person { name: second.name().to_owned(), since });
+    }
+    Ok(people)
 }
 
 /// The zone that the device leaves.

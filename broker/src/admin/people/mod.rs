@@ -1,12 +1,13 @@
 //! Administrators: invited by an owner, each with a role and the zones they are limited to.
 //!
-//! Promises: nobody changes their own role; an owner is left after every change; whoever was removed is refused by
-//! the next call, on open connections too, and what they asked for or invited is void; one owner alone makes no second
-//! person for a change (`Hands`).
+//! Promises: nobody changes their own role; an owner is left after every change, and goes by themselves or with the word
+//! of two others; whoever was removed is refused by the next call, on open connections too, and what they asked for or
+//! invited is void; one owner alone makes no second person for a change (`Hands`).
 
 pub mod accept;
 mod hands;
 mod invite;
+mod owners;
 mod steer;
 mod view;
 

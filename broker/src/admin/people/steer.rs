@@ -4,21 +4,23 @@ use policy::digest::Digest;
 use policy::id::ZoneName;
 use policy::time::{UnixTime, Validity};
 
+use super::owners::{loses_a_right, owner_left};
 use super::{BACKDATE, LIFETIME, described, known, limits, touched};
 use crate::admin::Actor;
 use crate::admin::change::{Draft, Seen, commit};
 use crate::ca::profile;
 use crate::metrics::CertificateKind;
 use crate::plant::Plant;
-use crate::record::plant::{ADMIN, AdminRole, Administrator, admin_key};
-use crate::record::{Held, fetch, list, stored};
+use crate::record::plant::{AdminRole, Administrator, admin_key};
+use crate::record::{Held, fetch, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
 
 /// Longest public key: one of P-256 has 91 bytes.
 const MAX_PUBLIC_KEY: usize = 256;
 
-/// Removes the administrator `name`. Their next call is refused, on an open connection too.
+/// Removes the administrator `name`. Their next call is refused, on an open connection too. Another owner goes with the
+/// word of two.
 pub async fn remove(
     plant: &Plant,
     actor: &Actor,
@@ -36,6 +38,7 @@ async fn take_out(
 ) -> Result<Draft<Administrator>, Refusal> {
     let Held { key, version, record } = known(plant, name).await?;
     let reach = actor.reach(plant, &touched(plant, record.zones.as_ref()).await?).await?;
+    let reach = if loses_a_right(plant, actor, &record).await? { reach.of_owner() } else { reach };
     let txn = Txn::new().unchanged(key.clone(), version).delete(key);
     let txn = owner_left(plant, &record, txn).await?;
     let text = format!("removed; was {}", described(record.role, record.zones.as_ref()));
@@ -99,31 +102,12 @@ async fn change(
     );
     let mut txn = Txn::new().unchanged(key.clone(), version);
     if role != AdminRole::Owner {
+        loses_a_right(plant, actor, &record).await?;
         txn = owner_left(plant, &record, txn).await?;
     }
     let changed = Administrator { role, zones: limits, let_in_by, ..record };
     let txn = txn.put(key, stored(&changed)?);
     Ok(Draft::unless(wanted.dry_run, (changed, seen), txn, reach.deed(name, &text)))
-}
-
-/// The transaction, if an owner is left without `leaving`; it expects that this one still is.
-async fn owner_left(plant: &Plant, leaving: &Administrator, txn: Txn) -> Result<Txn, Refusal> {
-    if leaving.role != AdminRole::Owner {
-        return Ok(txn);
-    }
-    let (all, now): (Vec<Held<Administrator>>, UnixTime) =
-        (list(plant.store.as_ref(), ADMIN).await?, plant.now());
-    let other = all.into_iter().find(|held| {
-        let record = &held.record;
-        record.role == AdminRole::Owner && record.name != leaving.name && record.not_after > now
-    });
-    let other = other.ok_or_else(|| {
-        Refusal::Conflict(format!(
-            "{} is the last owner; invite another one first, so that somebody can administer the plant",
-            leaving.name
-        ))
-    })?;
-    Ok(txn.unchanged(other.key, other.version))
 }
 
 /// A new certificate for the key of `actor`, whose connection has proven it. Leaf first, with its end.

@@ -112,6 +112,7 @@ pub async fn reject(plant: &Plant, actor: &Actor, id: &str, reason: &str) -> Res
     let (held, basis) = found(plant, actor, id).await?;
     let change = held.record.clone();
     if change.by != actor.name() {
+        not_about(&change, actor.name())?;
         if let Some(act) = Act::named(&change.act) {
             permitted(actor.name(), actor.role(), act, act.approved_by())?;
         }
@@ -129,6 +130,19 @@ pub async fn reject(plant: &Plant, actor: &Actor, id: &str, reason: &str) -> Res
     let text = format!("{} {}, asked for by {}: {reason}", change.act, change.subject, change.by);
     remove(plant, &held, actor.name(), "change.reject", &text).await?;
     Ok(change)
+}
+
+/// Whoever is to be removed, or to get another role, would drop it for as long as they are there.
+fn not_about(change: &Change, name: &str) -> Result<(), Refusal> {
+    let of_a_person =
+        matches!(Act::named(&change.act), Some(Act::RemoveAdministrator | Act::SetAdministrator));
+    if of_a_person && change.subject == name {
+        return Err(Refusal::NotPermitted(format!(
+            "change {} is about {name}; {}, who asked for it, or another owner may drop it",
+            change.id, change.by
+        )));
+    }
+    Ok(())
 }
 
 async fn remove(

@@ -8,29 +8,26 @@ use proto::v1::admin_server::Admin;
 
 use super::office::{Office, by, refusal, waits};
 use super::{Bench, NOW, observing, refused};
-use crate::admin::device::moving::{Moved, Request, begin, cancel};
+use crate::admin::device::moving::{Moved, Request, begin};
 use crate::admin::device::replace::replace;
 use crate::admin::device::retire::retire;
 use crate::admin::device::view::{Seen, State, one};
 use crate::admin::device::{DeviceRef, stop};
 use crate::admin::reach::Scope;
 use crate::admin::{Act, graph};
-use crate::moving;
 use crate::record::device::{
-    Attested, Decision, Device, HeldCertificates, Leaving, Tpm, attested_key, device_key, ek_key, held_prefix,
+    Attested, Decision, Device, HeldCertificates, Leaving, MAX_ZONES, Tpm, attested_key, device_key, ek_key,
+    held_prefix,
 };
-use crate::record::moving::{PlannedMove, move_key};
-use crate::record::{Held, fetch, list};
+use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
+use crate::store::Txn;
 
-/// Saturdays and Sundays, and [`NOW`] is a Friday.
-const WINDOW: &str = "sat,sun 22:00-04:00";
-
-fn zone(name: &str) -> ZoneName {
+pub(super) fn zone(name: &str) -> ZoneName {
     name.parse().unwrap()
 }
 
-async fn bench() -> (Bench, DeviceName) {
+pub(super) async fn bench() -> (Bench, DeviceName) {
     let bench = Bench::new().await;
     for name in ["cell-3", "cell-4", "hall-5"] {
         bench.zone(&observing(name)).await;
@@ -41,12 +38,12 @@ async fn bench() -> (Bench, DeviceName) {
     (bench, press)
 }
 
-fn request(name: &DeviceName, to: &str, window: Option<&str>) -> Request {
+pub(super) fn request(name: &DeviceName, to: &str, window: Option<&str>) -> Request {
     let window = window.map(|text| text.parse().unwrap());
     Request { name: name.clone(), to: zone(to), from: None, window, reason: "line 4 grows".to_owned() }
 }
 
-async fn ask(bench: &Bench, request: &Request) -> Result<Moved, Refusal> {
+pub(super) async fn ask(bench: &Bench, request: &Request) -> Result<Moved, Refusal> {
     begin(&bench.plant, &bench.actor(Act::MoveDevice).await, request, false).await
 }
 
@@ -91,35 +88,13 @@ async fn a_move_names_what_it_cannot_do() {
     assert!(text.contains("is in 2 zones; say which one it leaves"), "{text}");
     let from = Request { from: Some(zone("hall-5")), ..request(&gateway, "cell-4", None) };
     assert_eq!(ask(&bench, &from).await.unwrap().from, zone("hall-5"));
-}
-
-#[tokio::test]
-async fn a_planned_move_begins_when_its_window_opens_and_is_dropped_when_it_fits_no_more() {
-    let (bench, press) = bench().await;
-    let opens = ask(&bench, &request(&press, "cell-4", Some(WINDOW))).await.unwrap().begins.unwrap();
-    assert!(opens > NOW && opens < NOW.plus(2 * 86_400), "{opens}");
-    moving::turn(&bench.plant).await.unwrap();
-    assert_eq!(bench.read::<Device>(device_key(&press)).await.leaving, None, "its window is not open");
-    bench.clock.set(opens);
-    moving::turn(&bench.plant).await.unwrap();
-    let device: Device = bench.read(device_key(&press)).await;
-    assert_eq!(device.leaving.unwrap().to, zone("cell-4"));
-    let waits = async || fetch::<PlannedMove>(bench.plant.store.as_ref(), move_key(&press)).await.unwrap();
-    assert!(waits().await.is_none(), "it begins once");
-
-    let other = bench.device("press-8", &["cell-3"]).await;
-    bench.clock.set(NOW);
-    ask(&bench, &request(&other, "cell-4", Some(WINDOW))).await.unwrap();
-    let actor = bench.actor(Act::MoveDevice).await;
-    assert_eq!(cancel(&bench.plant, &actor, &other, false).await.unwrap().to, zone("cell-4"));
-    refused!(cancel(&bench.plant, &actor, &other, false).await, NotFound);
-    ask(&bench, &request(&other, "cell-4", Some(WINDOW))).await.unwrap();
-    stop::quarantine(&bench.plant, &bench.actor(Act::QuarantineDevice).await, &other, "odd").await.unwrap();
-    let retiring = bench.actor(Act::RetireDevice).await;
-    retire(&bench.plant, &retiring, &other, "scrapped", false).await.unwrap();
-    bench.clock.set(opens);
-    moving::turn(&bench.plant).await.unwrap();
-    assert_eq!(bench.read::<Device>(device_key(&other)).await.zones, [zone("cell-3")]);
+    let mut everywhere: Device = bench.read(device_key(&press)).await;
+    everywhere.zones.extend((1..MAX_ZONES).map(|n| zone(&format!("lab-{n}"))));
+    let txn = Txn::new().put(device_key(&press), stored(&everywhere).unwrap());
+    bench.plant.store.transact(txn).await.unwrap();
+    let ninth = Request { from: Some(zone("cell-3")), ..request(&press, "cell-4", None) };
+    let text = refused!(ask(&bench, &ninth).await, Malformed);
+    assert!(text.starts_with("press-7 is in 8 zones and cannot join one before it leaves one"), "{text}");
 }
 
 #[tokio::test]
@@ -159,6 +134,13 @@ async fn another_tpm_takes_the_name_and_the_former_is_barred() {
     let taken = bench.read::<Device>(device_key(&other)).await.ek;
     let text = refused!(replace(&bench.plant, &actor, (&press, &taken), "board", false).await, Conflict);
     assert!(text.contains("belongs to press-8"), "{text}");
+
+    stop::quarantine(&bench.plant, &stopping, &other, "stolen").await.unwrap();
+    let mut spare: Tpm = bench.read(ek_key(&taken)).await;
+    spare.device = None;
+    bench.plant.store.transact(Txn::new().put(ek_key(&taken), stored(&spare).unwrap())).await.unwrap();
+    let text = refused!(replace(&bench.plant, &actor, (&press, &taken), "board", false).await, Quarantined);
+    assert!(text.contains(&taken.to_string()) && text.contains("stolen"), "{text}");
 
     let done = replace(&bench.plant, &actor, (&press, &new), "board", false).await.unwrap();
     assert_eq!((done.former, done.revoked), (old, 1));

@@ -1,5 +1,6 @@
 //! The acts of administrators on a plant in memory, with a stated clock and recorded boots.
 
+mod addresses;
 mod asking;
 mod audit;
 mod authority;
@@ -20,6 +21,7 @@ mod matrix;
 pub(crate) mod office;
 mod on_record;
 mod people;
+mod planned;
 mod release;
 mod result;
 mod rights;

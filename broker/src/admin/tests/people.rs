@@ -242,7 +242,11 @@ async fn nobody_raises_their_own_role_and_an_owner_is_left() {
     office.approve(&office.bob, &raised).await.unwrap();
     let lowered = waits(role(&office, &eve, "bob", "viewer").await);
     office.approve(&office.ada, &lowered).await.unwrap();
-    remove(&office, &eve, "ada").await.unwrap();
+    let (reason, text) = refusal(remove(&office, &eve, "ada").await);
+    assert!(reason == Reason::NotPermitted && text.starts_with("eve and ada are the only owners"), "{text}");
+    assert!(text.contains("touchstone-broker recover --owner ada"), "{text}");
+    assert_eq!(refusal(role(&office, &eve, "ada", "viewer").await), (reason, text), "nor by another role");
+    remove(&office, &office.ada, "ada").await.unwrap();
     // On the same connection, from the next call on.
     let (reason, text) = refusal(remove(&office, &office.ada, "eve").await);
     assert!(reason == Reason::NotPermitted && text.contains("no longer, registered"), "{text}");
@@ -291,8 +295,43 @@ async fn one_owner_does_not_make_the_second_person() {
     let key = KeyPair::generate().unwrap();
     answer_to(&office, &made.code, &key).await.unwrap();
     assert_eq!(known(&office, "puppet").await.let_in_by, None, "two owners stand for them");
-    // To remove somebody never waits.
+    // To remove somebody who is no owner never waits, whatever the zones ask for.
     remove(&office, &office.ada, "puppet").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_owner_goes_with_the_word_of_two_others() {
+    let office = Office::of(Bench::new().await).await;
+    let eve = office.administrator("eve", AdminRole::Owner, None).await;
+    let sam = office.administrator("sam", AdminRole::Security, None).await;
+    let id = waits(remove(&office, &office.ada, "eve").await);
+    known(&office, "eve").await;
+    let not_theirs = |outcome: Result<(), Status>, words: &str| {
+        let (reason, text) = refusal(outcome);
+        assert!(reason == Reason::NotPermitted && text.contains(words), "{reason:?}: {text}");
+    };
+    not_theirs(office.approve(&office.ada, &id).await.map(drop), "nobody approves their own");
+    not_theirs(office.approve(&sam, &id).await.map(drop), "needs the role owner; sam has the role security");
+    not_theirs(office.approve(&eve, &id).await.map(drop), "it is about eve; another owner approves it");
+    not_theirs(
+        office.reject(&eve, &id).await,
+        "is about eve; ada, who asked for it, or another owner may drop it",
+    );
+    office.approve(&office.bob, &id).await.unwrap();
+    not_theirs(remove(&office, &eve, "ada").await, "no longer, registered");
+    let told = office.events().await.into_iter().filter(|event| event.action == "admin.remove");
+    let told: Vec<_> = told.map(|event| (event.actor, event.text)).collect();
+    let text = "approved by bob; removed; was owner of the whole plant".to_owned();
+    assert_eq!(told, [("ada".to_owned(), text)]);
+}
+
+#[tokio::test]
+async fn an_owner_whose_certificate_ended_is_removed_by_one() {
+    let office = Office::of(Bench::new().await).await;
+    let ended = Administrator { not_after: NOW, ..known(&office, "bob").await };
+    let txn = Txn::new().put(admin_key("bob"), crate::record::stored(&ended).unwrap());
+    office.plant.store.transact(txn).await.unwrap();
+    remove(&office, &office.ada, "bob").await.unwrap();
 }
 
 async fn known(office: &Office, name: &str) -> Administrator {

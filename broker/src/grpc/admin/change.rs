@@ -121,6 +121,7 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::AllowConduit => with!(zone::allow),
         Act::CloseConduit => with!(zone::close),
         Act::InviteAdministrator => with!(people::invite),
+        Act::RemoveAdministrator => with!(people::remove),
         Act::SetAdministrator => with!(people::set),
         Act::ReadStatus
         | Act::ReadDevices
@@ -139,7 +140,6 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         | Act::ApproveChange
         | Act::RejectChange
         | Act::ReadAdministrators
-        | Act::RemoveAdministrator
         | Act::RenewCertificate
         | Act::Backup
         | Act::Restore => {

@@ -1,11 +1,13 @@
 //! Whose device it is, asked by TPMs that nobody vouches for.
 
+mod addressed;
 mod answers;
 mod endorsed;
 mod enforcing;
 mod faulty;
 mod hurry;
 mod ima;
+mod leaving;
 mod overriding;
 mod planning;
 mod software;

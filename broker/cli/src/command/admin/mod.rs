@@ -32,7 +32,7 @@ pub(crate) enum AdminCommand {
     Accept(accept::AcceptArgs),
     /// Give an administrator another role and other zones (owners)
     Role(RoleArgs),
-    /// Remove an administrator at once, on open connections too (owners)
+    /// Remove an administrator, from open connections too (owners)
     Remove(RemoveArgs),
     /// Renew your own certificate, before it ends; the key stays the same
     #[command(after_help = "Example:\n  touchstone --context ~/.config/touchstone/context admin renew")]
@@ -107,7 +107,8 @@ pub(crate) struct RoleArgs {
 /// Who is removed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What they asked for, and whom they invited, is void with them. The last owner stays.
+What they asked for, and whom they invited, is void with them. That another owner goes, a second one has to approve
+(exit code 6), not the one it is about; an owner may step down alone, but the last one stays.
 Example:
   touchstone admin remove bob")]
 pub(crate) struct RemoveArgs {

@@ -17,7 +17,8 @@ use crate::output::{Page, Report, Session, View, words};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The device gets certificates of the new zone first; those of the old one are revoked when it says that its
-software has them. `device show` says how far it is. Moving it back is the way out.
+software has them. `device show` says how far it is. Moving it back is the way out; a week after the move has
+begun, those of the old zone are made anew no more.
   touchstone device move press-7 --to cell-4 --dry-run
   touchstone device move press-7 --to cell-4 --at 'sat 22:00-04:00 in Europe/Berlin'")]
 pub(crate) struct MoveArgs {

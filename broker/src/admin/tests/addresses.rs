@@ -1,0 +1,145 @@
+//! IP addresses of devices: whose they are, and how many there may be.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use policy::digest::Digest;
+use policy::id::DeviceName;
+use policy::time::Validity;
+use policy::zone::{Role, Zone};
+
+use super::{Bench, NOW, observing, refused};
+use crate::admin::device::address::{Addressed, Request, change};
+use crate::admin::zone::{Settings, set};
+use crate::admin::{Act, graph};
+use crate::record::device::{
+    BoundAk, Device, HeldCertificate, HeldCertificates, Leaving, MAX_ADDRESSES, MAX_ALL_ADDRESSES, MAX_HELD,
+    MAX_SERVICES, MAX_ZONES, device_key,
+};
+use crate::record::stored;
+use crate::session::Refusal;
+use crate::store::{MAX_VALUE, Txn};
+
+fn v4(host: u8) -> IpAddr {
+    Ipv4Addr::new(10, 1, 3, host).into()
+}
+
+/// The longest text of an address.
+fn v6(n: usize) -> IpAddr {
+    Ipv6Addr::new(0xfd00, 0xdb81, 0x1111, 0x2222, 0x3333, 0x4444, 0x5555, 0x1000 + u16::try_from(n).unwrap())
+        .into()
+}
+
+fn addressed(name: &str) -> Zone {
+    let subnets = ["10.1.3.0/24".parse().unwrap(), "fd00::/8".parse().unwrap()].into();
+    Zone { subnets, ..observing(name) }
+}
+
+async fn bench() -> (Bench, DeviceName) {
+    let bench = Bench::new().await;
+    bench.zone(&addressed("cell-3")).await;
+    bench.zone(&addressed("cell-4")).await;
+    let press = bench.device("press-7", &["cell-3"]).await;
+    (bench, press)
+}
+
+async fn ask(
+    bench: &Bench,
+    name: &DeviceName,
+    zone: Option<&str>,
+    add: &[IpAddr],
+    remove: &[IpAddr],
+) -> Result<Addressed, Refusal> {
+    let zone = zone.map(|zone| zone.parse().unwrap());
+    let (add, remove) = (add.iter().copied().collect(), remove.iter().copied().collect());
+    let request = Request { name: name.clone(), zone, add, remove };
+    change(&bench.plant, &bench.actor(Act::ChangeAddresses).await, &request, false).await
+}
+
+#[tokio::test]
+async fn an_address_is_one_devices_until_it_gives_it_up() {
+    let (bench, press) = bench().await;
+    let other = bench.device("press-8", &["cell-3", "cell-4"]).await;
+    ask(&bench, &press, None, &[v4(7)], &[]).await.unwrap();
+    let before = bench.revision();
+    let text = refused!(ask(&bench, &other, Some("cell-3"), &[v4(7)], &[]).await, Conflict);
+    assert_eq!(text, "10.1.3.7 in cell-3 is the address of press-7");
+    let text = refused!(ask(&bench, &other, None, &[v4(8)], &[]).await, Malformed);
+    assert_eq!(text, "press-8 is in 2 zones; say in which with --zone ZONE");
+    let outside = IpAddr::from([192, 0, 2, 1]);
+    let text = refused!(ask(&bench, &press, None, &[outside], &[]).await, Conflict);
+    assert!(text.contains("192.0.2.1 is in no subnet of zone cell-3"), "{text}");
+    assert_eq!(bench.revision(), before, "refusals change nothing");
+    ask(&bench, &other, Some("cell-4"), &[v4(7)], &[]).await.unwrap();
+    ask(&bench, &press, None, &[], &[v4(7)]).await.unwrap();
+    ask(&bench, &other, Some("cell-3"), &[v4(7)], &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn there_are_as_many_addresses_as_records_hold() {
+    let (bench, press) = bench().await;
+    let all: Vec<IpAddr> = (0..MAX_ADDRESSES).map(v6).collect();
+    let text = refused!(ask(&bench, &press, None, &[&all[..], &[v4(1)]].concat(), &[]).await, Malformed);
+    assert_eq!(text, "change at most 6 addresses at once");
+    ask(&bench, &press, None, &all, &[]).await.unwrap();
+    let text = refused!(ask(&bench, &press, None, &[v4(1)], &[]).await, Malformed);
+    assert_eq!(text, "a device has at most 6 addresses in a zone");
+    let gateway = bench.device("gateway", &["cell-3"]).await;
+    let mut device: Device = bench.read(device_key(&gateway)).await;
+    let zones = (0..MAX_ALL_ADDRESSES / MAX_ADDRESSES).map(|n| format!("hall-{n}").parse().unwrap());
+    device.addresses = zones.map(|zone| (zone, all.iter().copied().collect())).collect();
+    let txn = Txn::new().put(device_key(&gateway), stored(&device).unwrap());
+    bench.plant.store.transact(txn).await.unwrap();
+    let text = refused!(ask(&bench, &gateway, None, &[v4(1)], &[]).await, Malformed);
+    assert_eq!(text, "a device has at most 24 addresses in all its zones");
+}
+
+#[tokio::test]
+async fn the_largest_records_fit_the_store() {
+    let (bench, press) = bench().await;
+    let long = |n: usize| format!("{:a<39}{n:x}", "z");
+    let mut device: Device = bench.read(device_key(&press)).await;
+    device.name = long(0).parse().unwrap();
+    device.zones = (0..MAX_ZONES).map(|n| long(n).parse().unwrap()).collect();
+    let each: BTreeSet<IpAddr> = (0..MAX_ALL_ADDRESSES / MAX_ZONES).map(v6).collect();
+    device.addresses = device.zones.iter().map(|zone| (zone.clone(), each.clone())).collect();
+    device.services = (0..MAX_SERVICES).map(|n| (long(n), u16::MAX)).collect();
+    device.ak = Some(BoundAk { public: vec![0xff; 122].into(), name: vec![0xff; 34].into(), since: NOW });
+    device.admitted_by = "x".repeat(80);
+    (device.counter, device.asked, device.answered) = (u64::MAX, u64::MAX, u64::MAX);
+    (device.trust_sequence, device.clear_expected) = (u64::MAX, Some(NOW));
+    let (from, to) = (device.zones[0].clone(), device.zones[1].clone());
+    device.leaving = Some(Leaving { from, to, since: NOW });
+    let size = stored(&device).unwrap().len();
+    assert!(size <= MAX_VALUE, "{size} bytes");
+
+    let certificate = HeldCertificate {
+        role: Role::Listener,
+        generation: u32::MAX,
+        serial: "ff".repeat(16),
+        spki: Digest([0xff; 32]),
+        validity: Validity { not_before: NOW, not_after: NOW },
+        service: None,
+        addresses: (0..MAX_ADDRESSES).map(v6).collect(),
+    };
+    let held = HeldCertificates { certificates: vec![certificate; 2 * MAX_HELD] };
+    let size = stored(&held).unwrap().len();
+    assert!(size <= MAX_VALUE, "{size} bytes");
+}
+
+#[tokio::test]
+async fn subnets_are_bounded_and_stay_as_they_are_in_a_file() {
+    let (bench, _) = bench().await;
+    let many = (0..17).map(|n| format!("10.{n}.0.0/16").parse().unwrap()).collect();
+    let actor = bench.actor(Act::SetZone).await;
+    let settings = Settings { subnets: Some(many), ..Settings::default() };
+    let text =
+        refused!(set(&bench.plant, &actor, &"cell-3".parse().unwrap(), &settings, false).await, Malformed);
+    assert_eq!(text, "17 subnets; a zone has at most 16");
+    let seen = graph::view(&bench.plant, &crate::admin::reach::Scope::Plant).await.unwrap().document;
+    let other = seen.replace("10.1.3.0/24", "10.1.4.0/24");
+    assert_ne!(seen, other);
+    let actor = bench.actor(Act::ApplyGraph).await;
+    let text = refused!(graph::apply(&bench.plant, &actor, &other, &seen, false).await, Conflict);
+    assert!(text.starts_with("the subnets of zone cell-3 stand in its authorities"), "{text}");
+}
