@@ -131,6 +131,13 @@ impl BrokerFolder {
         fs::write(&file, format!("{lines}{text}")).expect("broker.toml can be written");
     }
 
+    /// Adds lines to broker.toml, after its tables.
+    pub fn add_end(&self, lines: &str) {
+        let file = self.path("broker.toml");
+        let text = fs::read_to_string(&file).expect("init writes broker.toml");
+        fs::write(&file, format!("{text}\n{lines}")).expect("broker.toml can be written");
+    }
+
     fn configure(&self, key: &str, value: &str) {
         let file = self.path("broker.toml");
         let text = fs::read_to_string(&file).expect("init writes broker.toml");

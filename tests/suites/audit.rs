@@ -48,6 +48,8 @@ fn whatever_is_done_to_an_export_is_found_and_named() {
         lines.replace(&about("vision"), &about("vision").replacen("\"actor\":\"", "\"actor\":\"not-", 1)),
     );
     assert!(said.contains("shows something else than the record in it"), "{said}");
+    let said = refused(lines.replacen("\"type\":\"seal\",\"time\":\"2", "\"type\":\"seal\",\"time\":\"1", 1));
+    assert!(said.contains("shows something else than the seal in it"), "{said}");
     let said = refused(lines.replace(&format!("{}\n", about("lab")), ""));
     assert!(said.contains("the end was cut off"), "{said}");
     let first = lines.lines().find(|line| line.contains("\"type\":\"event\"")).expect("an event");

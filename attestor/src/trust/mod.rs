@@ -332,8 +332,10 @@ impl TrustSet {
     /// The first second after `now` at which a file believes others, without any word from the broker.
     #[must_use]
     pub fn next_edge(&self, now: UnixTime) -> Option<UnixTime> {
-        let openings = self.files.iter().flat_map(|file| &file.openings);
-        openings.filter_map(|opening| opening.hours().next_edge(now)).min()
+        let openings = self.files.iter().flat_map(|file| &file.openings).map(Opening::hours);
+        // An ACL goes by the way itself, whoever signs for its zone.
+        let ways = self.files.iter().flat_map(|file| &file.ways).map(Way::hours);
+        openings.chain(ways).filter_map(|hours| hours.next_edge(now)).min()
     }
 
     /// Which trust files there are.

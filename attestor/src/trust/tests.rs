@@ -167,6 +167,13 @@ fn conduits_open_and_close_by_the_clock_without_the_broker() {
     assert_eq!(trust.next_edge(opens.minus(1)), Some(opens));
     assert_eq!(trust.next_edge(end.minus(1)), Some(end));
     assert_eq!(trust.next_edge(end), None);
+    // An ACL goes by the way, also where no authority is believed.
+    let mut bare = set.clone();
+    bare.files[0].openings.clear();
+    bare.files[0].ways =
+        vec![v1::Way { zone: "cell".into(), schedule: "sat,sun 22:00-04:00".into(), expires_at: end.0 }];
+    let bare = TrustSet::verify(plant.sign(&bare), &expected, NOW).unwrap();
+    assert_eq!((bare.next_edge(opens.minus(1)), bare.next_edge(end.minus(1))), (Some(opens), Some(end)));
     set.files[0].openings = vec![opening("when it suits", 0)];
     assert!(matches!(plant.refusal(plant.sign(&set), 7), TrustError::Malformed(_)));
     set.files[0].openings = vec![v1::Opening { authority: 1, ..opening("", 0) }];

@@ -188,6 +188,15 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_says_nothing_is_bad_usage() {
+        let usable = |line: &[&str]| Cli::try_parse_from([&["touchstone"], line].concat()).is_ok();
+        let observe = |reason| usable(&["zone", "observe", "cell-3", "--reason", reason]);
+        assert!(observe("the line stands") && !observe(""));
+        let list = |limit| usable(&["audit", "list", "--limit", limit]);
+        assert!(list("1") && list("1000") && !list("0") && !list("1001"));
+    }
+
+    #[test]
     fn a_malformed_name_is_bad_usage() {
         let error = Cli::try_parse_from(["touchstone", "zone", "show", "Cell_3"]).unwrap_err();
         assert_eq!(error.kind(), clap::error::ErrorKind::ValueValidation);

@@ -18,8 +18,7 @@ pub(crate) type Result<T> = std::result::Result<T, Failure>;
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
-    /// What, and a line for each thing that is wrong, if there are several.
-    what: Vec<String>,
+    what: String,
     findings: Vec<Finding>,
     next: Option<String>,
     change: Option<String>,
@@ -46,7 +45,7 @@ struct Waiting<'a> {
 impl Failure {
     /// A failure in one line.
     pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self { exit, what: vec![what.into()], findings: Vec::new(), next: None, change: None, lack: None }
+        Self { exit, what: what.into(), findings: Vec::new(), next: None, change: None, lack: None }
     }
 
     /// A file or value that cannot be used.
@@ -57,12 +56,6 @@ impl Failure {
     /// The same, with another exit code.
     pub(crate) const fn ending(mut self, exit: Exit) -> Self {
         self.exit = exit;
-        self
-    }
-
-    /// Adds a line for each thing that is wrong.
-    pub(crate) fn each(mut self, lines: impl IntoIterator<Item = String>) -> Self {
-        self.what.extend(lines);
         self
     }
 
@@ -95,7 +88,7 @@ impl Failure {
         };
         Self {
             exit: exit_of(denial.reason()),
-            what: vec![denial.message],
+            what: denial.message,
             findings: denial.findings.into_iter().map(Finding::from).collect(),
             next,
             change: (!denial.change.is_empty()).then_some(denial.change),
@@ -129,12 +122,11 @@ impl Failure {
         self.exit
     }
 
-    /// The lines: what, each thing that is wrong, the findings, what next.
+    /// The lines: what, the findings, what next.
     pub(crate) fn text(&self) -> String {
-        let mut text = "touchstone: ".to_owned();
-        for line in &self.what {
-            let _ = writeln!(text, "{}", words::visible(line));
-        }
+        // What is told in several lines stays so, set in: no line that others chose looks like one of these.
+        let lines: Vec<String> = self.what.trim_end().lines().map(words::visible).collect();
+        let mut text = format!("touchstone: {}\n", lines.join("\n  "));
         for finding in &self.findings {
             text.push_str(&finding.text());
         }
@@ -219,7 +211,18 @@ mod tests {
 
     #[test]
     fn a_message_cannot_steer_the_terminal() {
-        let text = Failure::unusable("bad\u{1b}[2Jname\n").text();
-        assert_eq!(text, "touchstone: bad\\u{1b}[2Jname\\u{a}\n");
+        let text = Failure::unusable("bad\u{1b}[2Jname\r\n").text();
+        assert_eq!(text, "touchstone: bad\\u{1b}[2Jname\n");
+        let text = Failure::unusable("a\ntouchstone: done\r\u{1b}[2J").text();
+        assert_eq!(text, "touchstone: a\n  touchstone: done\\u{d}\\u{1b}[2J\n");
+    }
+
+    #[test]
+    fn faults_that_are_told_together_have_a_line_each() {
+        let what = "e.toml: the manifest has 2 fault(s)\nline 1, column 1: one\nline 7, column 3: two";
+        assert_eq!(
+            Failure::unusable(what).next("mend it").text(),
+            "touchstone: e.toml: the manifest has 2 fault(s)\n  line 1, column 1: one\n  line 7, column 3: two\nmend it\n"
+        );
     }
 }

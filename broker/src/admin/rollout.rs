@@ -12,6 +12,7 @@ use super::Actor;
 use super::actor::Act;
 use super::bounds::{MAX_REASON, printable};
 use super::change::{Draft, Seen, commit};
+use super::device::no_zone;
 use super::golden::apply::zones_of;
 use super::reach::{Reach, Scope};
 use crate::golden::{self, Golden};
@@ -156,6 +157,7 @@ async fn begin(plant: &Plant, actor: &Actor, request: &Request, dry: bool) -> Re
             .await
             .map_err(Refusal::internal)?
             .or_else(|| most_run(&members, to));
+        aimed(&rollout.plan, &members, &zones)?;
         let reach = reach_fleet(plant, actor, product, &members).await?;
         (view(rollout.clone(), Revision(0), (&roster, &zones), actor.scope(), now), reach)
     };
@@ -174,6 +176,25 @@ async fn begin(plant: &Plant, actor: &Actor, request: &Request, dry: bool) -> Re
     let txn = same_wish(txn, product, wanted.as_ref());
     let txn = txn.unchanged(GOLDEN, golden.version).put(key, stored(&rollout)?);
     Ok(Draft::unless(dry, shown, txn, deed))
+}
+
+/// Refuses a wave of a zone that is not there, or of an inventory value that no device has: a wave for nobody ends at
+/// once, and the rest would go without the trial that was meant.
+fn aimed(plan: &Plan, members: &[Member], zones: &Segmentation) -> Result<(), Refusal> {
+    let moved = || members.iter().filter(|member| !member.outside);
+    for wave in plan.waves() {
+        match wave {
+            Wave::Zone(zone) if zones.zone(zone).is_none() => return Err(no_zone(zone)),
+            Wave::Label { name, value } if !moved().any(|member| wave.selects(plan.id(), member)) => {
+                return Err(Refusal::Conflict(format!(
+                    "no device of {} has `{value}` as its inventory value {name}, so the wave {wave} would be nobody's; `touchstone device show NAME` shows what a device has",
+                    plan.id().product
+                )));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The proof that `actor` may move every device of the fleet: a gateway's other zones are touched too.

@@ -279,16 +279,25 @@ pub async fn all(plant: &Plant, scope: &Scope) -> Result<Vec<Zone>, Refusal> {
     Ok(known.zones().filter(|zone| scope.sees(slice::from_ref(&zone.name))).cloned().collect())
 }
 
-/// One zone, if it is in sight.
-pub async fn one(plant: &Plant, scope: &Scope, name: &ZoneName) -> Result<ZoneView, Refusal> {
+/// A zone of `known`, if it is in sight.
+pub(super) fn in_sight<'a>(
+    known: &'a Segmentation,
+    scope: &Scope,
+    name: &ZoneName,
+) -> Result<&'a Zone, Refusal> {
     if !scope.sees(slice::from_ref(name)) {
         return Err(Refusal::NotFound(format!(
             "there is no zone {name}{}; `touchstone zone list` shows what there is",
             scope.phrase()
         )));
     }
+    known.zone(name).ok_or_else(|| no_zone(name))
+}
+
+/// One zone, if it is in sight.
+pub async fn one(plant: &Plant, scope: &Scope, name: &ZoneName) -> Result<ZoneView, Refusal> {
     let known = trust::segmentation(plant).await.map_err(Refusal::internal)?;
-    let zone = known.zone(name).cloned().ok_or_else(|| no_zone(name))?;
+    let zone = in_sight(&known, scope, name)?.clone();
     let touches = |conduit: &&Conduit| conduit.from == *name || conduit.to == *name;
     let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
     Ok(ZoneView {

@@ -64,7 +64,7 @@ pub struct Recovered {
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
     /// The broker runs.
-    #[error("{0}: stop the broker first, recover, then start it again")]
+    #[error("stop the broker first, recover, then start it again")]
     Runs(#[source] OpenError),
     /// The store cannot be opened.
     #[error(transparent)]

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! /zones/<zone>/bundle.json    the zone's authorities as a SPIFFE bundle (SPIFFE Federation, https_web)
-//! /.well-known/margo           where Margo clients find the bundle of their zone
+//! /.well-known/margo           where Margo clients find the bundle of the zone that margo_zone names
+//! /zones/<zone>/margo.json     the same for each zone: of several trust domains behind one address Margo asks for
+//!                              other URLs (Margo, Trust Bundle and Discovery)
 //! /.well-known/jwks.json       public keys of attestation results and grants (RFC 7517)
 //! ```
 //!
@@ -73,7 +75,8 @@ impl Site for Publication {
             Ok(Some(page)) => document(request.headers(), page),
             Ok(None) => said(
                 StatusCode::NOT_FOUND,
-                "published are /zones/NAME/bundle.json and /.well-known/jwks.json; /.well-known/margo if margo_zone is set\n",
+                "published are /zones/NAME/bundle.json and /.well-known/jwks.json; /zones/NAME/margo.json if url is set, \
+                 /.well-known/margo if margo_zone is\n",
             ),
             Err(error) => {
                 tracing::error!(%error, "what is asked for cannot be published");
@@ -92,24 +95,34 @@ impl Publication {
                 serde_json::to_string(&keys).map_err(Refusal::internal)?
             }
             "/.well-known/margo" => {
-                let Some((zone, url)) = self.config.margo.as_ref().zip(self.config.url.as_ref()) else {
-                    return Ok(None);
-                };
-                let domain = self.plant.domain().trust_domain(zone).to_string();
-                let uri = format!("{url}/zones/{zone}/bundle.json");
-                serde_json::json!({ "trustDomain": domain, "trustBundleUri": uri }).to_string()
+                return Ok(self.config.margo.as_ref().and_then(|zone| self.discovery(zone)));
             }
             other => {
-                let zone = other.strip_prefix("/zones/").and_then(|rest| rest.strip_suffix("/bundle.json"));
-                let Some(zone) = zone.and_then(|zone| zone.parse::<ZoneName>().ok()) else { return Ok(None) };
+                let found = other.strip_prefix("/zones/").and_then(|rest| rest.split_once('/'));
+                let Some((zone, file)) = found else { return Ok(None) };
+                let Ok(zone) = zone.parse::<ZoneName>() else { return Ok(None) };
                 let view = trust::view(&self.plant).await.map_err(Refusal::internal)?;
                 if view.zones().zone(&zone).is_none() {
                     return Ok(None);
                 }
-                bundle::of(&view, &zone, self.plant.keys.load().epoch).map_err(Refusal::internal)?
+                match file {
+                    "bundle.json" => {
+                        bundle::of(&view, &zone, self.plant.keys.load().epoch).map_err(Refusal::internal)?
+                    }
+                    "margo.json" => return Ok(self.discovery(&zone)),
+                    _ => return Ok(None),
+                }
             }
         };
         Ok(Some(document))
+    }
+
+    /// Where Margo clients find the bundle of `zone`, if the plant says under which URL it is reached.
+    fn discovery(&self, zone: &ZoneName) -> Option<String> {
+        let url = self.config.url.as_ref()?;
+        let domain = self.plant.domain().trust_domain(zone).to_string();
+        let uri = format!("{url}/zones/{zone}/bundle.json");
+        Some(serde_json::json!({ "trustDomain": domain, "trustBundleUri": uri }).to_string())
     }
 }
 

@@ -86,6 +86,12 @@ async fn margo_clients_are_told_where_the_bundle_is() {
     let found = json(&site, "/.well-known/margo").await;
     assert_eq!(found["trustDomain"], "cell-3.plant.example");
     assert_eq!(found["trustBundleUri"], "https://trust.plant.example/zones/cell-3/bundle.json");
+    assert_eq!(json(&site, "/zones/cell-3/margo.json").await, found, "the same as for every other zone");
+    for gone in ["/zones/cell-4/margo.json", "/zones/cell-3/margo", "/zones/cell-3/x/margo.json"] {
+        assert!(site.page(gone).await.unwrap().is_none(), "{gone}");
+    }
+    let (without, _dir) = publication(false).await;
+    assert!(without.page("/zones/cell-3/margo.json").await.unwrap().is_none(), "nobody said under which URL");
 }
 
 #[tokio::test]

@@ -156,6 +156,8 @@ async fn devices_are_told_one_after_the_other_as_they_prove_the_release() {
     assert_eq!(fleet.wanted().await, ["2.0", "1.0", "1.0", "1.0"]);
     let text = refused!(fleet.want("2.0").await, Conflict);
     assert!(text.contains("rollout edge-box/1 to edge-box@2.0 is running"), "no way around it: {text}");
+    let text = refused!(fleet.want("1.0").await, Conflict);
+    assert!(text.contains("is running"), "what was wanted before is no answer while it is left: {text}");
     fleet.0.clock.set(NOW.plus(600));
     fleet.settle().await;
     for (n, name) in DEVICES.iter().enumerate() {
@@ -172,6 +174,18 @@ async fn devices_are_told_one_after_the_other_as_they_prove_the_release() {
     fleet.want("2.0").await.unwrap();
     let text = refused!(fleet.start(&["100%"], 1).await, Conflict);
     assert!(text.contains("is wanted of every device of edge-box already"), "{text}");
+}
+
+#[tokio::test]
+async fn a_wave_that_is_meant_for_somebody_is_not_nobody_s() {
+    let fleet = Fleet::new().await;
+    let text = refused!(fleet.start(&["zone=stagin", "100%"], 1).await, NotFound);
+    assert!(text.contains("there is no zone stagin"), "{text}");
+    let text = refused!(fleet.start(&["label=depends_on=cooling", "100%"], 1).await, Conflict);
+    assert!(text.contains("no device of edge-box has `cooling` as its inventory value depends_on"), "{text}");
+    fleet.depends("press-2", "cooling").await;
+    let view = fleet.start(&["label=depends_on=cooling", "100%"], 1).await.unwrap();
+    assert_eq!(view.devices.iter().filter(|line| line.wave == 0).count(), 1);
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ pub async fn issue(
     let view = trust::view(plant).await.map_err(Refusal::internal)?;
     held.certificates
         .retain(|held| held.validity.not_after > now && view.believes(zone, held.role, held.generation));
-    if let Err(refusal) = unhurried(&held, &grants.zone.record, MAX_HELD) {
+    if let Err(refusal) = unhurried(&held, &grants.zone.record, MAX_HELD, now) {
         return Ok((Issued { svids: Vec::new(), refused: Some(refusal) }, txn));
     }
     for role in [Role::Caller, Role::Listener] {
@@ -93,12 +93,19 @@ pub async fn issue(
 /// Refuses a device that asks for certificates faster than it can need them: each that is superseded
 /// makes a CRL longer that others must read. One with other addresses is needed at once, and comes no more often
 /// than somebody changes them.
-pub(super) fn unhurried(held: &HeldCertificates, zone: &Zone, most: usize) -> Result<(), Refusal> {
-    // An honest device comes after a third of a certificate's life, with some tries in between.
-    let least = zone.timing.certificate_lifetime() / 12;
+pub(super) fn unhurried(
+    held: &HeldCertificates,
+    zone: &Zone,
+    most: usize,
+    now: UnixTime,
+) -> Result<(), Refusal> {
     for role in [Role::Caller, Role::Listener] {
         let of_role: Vec<_> = held.certificates.iter().filter(|held| held.role == role).collect();
         let Some((newest, older)) = of_role.split_last() else { continue };
+        // An honest device comes after a third of a certificate's life, with some tries in between. A certificate
+        // that rests on an override or on a deprecated release lives shorter than the zone says.
+        let life = newest.validity.not_after.since(now).min(zone.timing.certificate_lifetime());
+        let least = (life / 12).max(1);
         let began = older.last().map_or(UnixTime(0), |before| before.validity.not_before);
         let same = older.last().is_some_and(|before| before.addresses == newest.addresses);
         if same && of_role.len() > most && newest.validity.not_before.since(began) < least {
@@ -318,14 +325,15 @@ mod tests {
     use super::*;
     use policy::time::Validity;
 
-    fn certificates(ages: &[u64]) -> HeldCertificates {
-        let now = UnixTime(1_800_000_000);
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    fn certificates(ages: &[u64], left: u64) -> HeldCertificates {
         let certificate = |age: &u64| HeldCertificate {
             role: Role::Caller,
             generation: 1,
             serial: String::new(),
             spki: Digest([0; 32]),
-            validity: Validity { not_before: now.minus(*age), not_after: now.plus(3600) },
+            validity: Validity { not_before: NOW.minus(*age), not_after: NOW.plus(left) },
             service: None,
             addresses: std::collections::BTreeSet::new(),
         };
@@ -336,11 +344,36 @@ mod tests {
     fn certificates_are_not_issued_faster_than_they_can_be_needed() {
         let zone = Zone::new("cell-3".parse().unwrap());
         let slow = zone.timing.certificate_lifetime() / 12;
-        unhurried(&certificates(&[4 * slow, 3 * slow, 2 * slow, slow, 0]), &zone, MAX_HELD).unwrap();
-        unhurried(&certificates(&[4, 3, 2, 1]), &zone, MAX_HELD).unwrap();
-        let refusal = unhurried(&certificates(&[4, 3, 2, 1, 0]), &zone, MAX_HELD).unwrap_err();
+        let held = certificates(&[4 * slow, 3 * slow, 2 * slow, slow, 0], 12 * slow);
+        unhurried(&held, &zone, MAX_HELD, NOW).unwrap();
+        unhurried(&certificates(&[4, 3, 2, 1], 12 * slow), &zone, MAX_HELD, NOW).unwrap();
+        let hurried = certificates(&[4, 3, 2, 1, 0], 12 * slow);
+        let refusal = unhurried(&hurried, &zone, MAX_HELD, NOW).unwrap_err();
         assert!(
             matches!(&refusal, Refusal::TryLater { why, .. } if why == "it holds 4 certificates of cell-3 already")
         );
+    }
+
+    /// An override of four hours in a zone whose certificates live twelve: each of its certificates ends with it.
+    #[test]
+    fn a_device_is_not_held_up_when_all_its_certificates_end_at_once() {
+        let zone = Zone::new("cell-3".parse().unwrap());
+        let end = NOW.plus(4 * 3600);
+        let issued = |held: &mut HeldCertificates, at: UnixTime| {
+            let mut certificate = certificates(&[0], 0).certificates.remove(0);
+            certificate.validity = Validity { not_before: at, not_after: end };
+            held.certificates.push(certificate);
+            unhurried(held, &zone, MAX_HELD, at)
+        };
+        let (mut now, mut held) = (NOW, HeldCertificates::default());
+        while end.since(now) > 60 {
+            issued(&mut held, now).unwrap();
+            let more = held.certificates.len().saturating_sub(MAX_HELD);
+            held.certificates.drain(..more);
+            now = now.plus(end.since(now) / 3);
+        }
+        issued(&mut held, now).unwrap();
+        let refusal = issued(&mut held, now).unwrap_err();
+        assert!(matches!(refusal, Refusal::TryLater { seconds: 1..60, .. }), "{refusal:?}");
     }
 }

@@ -55,7 +55,7 @@ mod tests {
         RevokedCertificate { device, at: NOW.minus(90 * 86_400), reason, not_after }
     }
 
-    fn held(key: usize, not_after: UnixTime) -> Held<RevokedCertificate> {
+    fn held(key: u64, not_after: UnixTime) -> Held<RevokedCertificate> {
         Held { key: format!("{key:08}"), version: Revision(1), record: record(not_after) }
     }
 
@@ -79,18 +79,19 @@ mod tests {
 
     #[test]
     fn those_that_ended_are_bounded_and_those_that_did_not_are_all_named() {
-        let living = (0..MOST_ENDED + 10).map(|key| held(key, NOW));
-        let ended = (0..MOST_ENDED + 10).map(|age| held(MOST_ENDED + 10 + age, NOW.minus(1 + age as u64)));
+        let most = u64::try_from(MOST_ENDED).unwrap();
+        let living = (0..most + 10).map(|key| held(key, NOW));
+        let ended = (0..most + 10).map(|age| held(most + 10 + age, NOW.minus(1 + age)));
         let named = named(living.chain(ended).collect(), NOW);
         assert_eq!(named.len(), 2 * MOST_ENDED + 10);
         assert!(named.is_sorted_by_key(|held| &held.key));
         let oldest = named.iter().map(|held| held.record.not_after).min();
-        assert_eq!(oldest, Some(NOW.minus(MOST_ENDED as u64)), "the ten that ended first are left out");
+        assert_eq!(oldest, Some(NOW.minus(most)), "the ten that ended first are left out");
     }
 
     #[test]
     fn nothing_moves_when_a_certificate_ends() {
-        let all = || [3, 1, 2].map(|key| held(key, NOW.plus(key as u64))).to_vec();
+        let all = || [3, 1, 2].map(|key| held(key, NOW.plus(key))).to_vec();
         let keys = |now| named(all(), now).into_iter().map(|held| held.key).collect::<Vec<_>>();
         assert_eq!(keys(NOW), keys(NOW.plus(2)));
     }

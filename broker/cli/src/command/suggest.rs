@@ -75,7 +75,9 @@ fn nearest<'a>(words: &[String], known: &'a [String]) -> Option<&'a str> {
     let near = unknown.flat_map(|word| {
         let most = word.chars().count().div_ceil(LETTERS_PER_TYPO);
         let distance = move |name: &'a String| (strsim::damerau_levenshtein(word, name), name.as_str());
-        known.iter().filter(|name| name.len() <= MAX_WORD).map(distance).filter(move |(far, _)| *far <= most)
+        // A release is meant for a release: `edge@9` is nearer to the product `edge` than to any of its versions.
+        let alike = move |name: &&String| name.len() <= MAX_WORD && name.contains('@') == word.contains('@');
+        known.iter().filter(alike).map(distance).filter(move |(far, _)| *far <= most)
     });
     near.min().map(|(_, name)| name)
 }
@@ -90,11 +92,13 @@ mod tests {
 
     #[test]
     fn the_nearest_name_is_suggested_for_a_word_that_is_none() {
-        let known = owned(&["press-7", "press-17", "cell-3", "edge@1.4"]);
+        let known = owned(&["press-7", "press-17", "cell-3", "edge@1.4", "edge"]);
         let of = |words: &[&str]| nearest(&owned(words), &known).map(str::to_owned);
         assert_eq!(of(&["device", "show", "pres-7"]).as_deref(), Some("press-7"));
         assert_eq!(of(&["device", "list", "--zone=cel-3"]).as_deref(), Some("cell-3"));
         assert_eq!(of(&["golden", "show", "edge@1.5"]).as_deref(), Some("edge@1.4"));
+        assert_eq!(of(&["golden", "show", "edge@9"]), None, "not the product");
+        assert_eq!(of(&["golden", "rollback", "edgy"]).as_deref(), Some("edge"));
         assert_eq!(of(&["device", "show", "historian"]), None);
         assert_eq!(of(&["device", "show", "press-7"]), None);
     }

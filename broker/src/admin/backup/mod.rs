@@ -10,6 +10,7 @@
 //! in the restore's notes.
 
 mod barred;
+mod ended;
 mod format;
 mod inspect;
 mod kinds;

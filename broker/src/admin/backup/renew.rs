@@ -7,12 +7,13 @@ use policy::time::UnixTime;
 use policy::zone::Zone;
 
 use super::barred::Barred;
+use super::ended::Ended;
 use crate::record::change::CHANGE;
 use crate::record::device::{DEVICE, Device, EK, HELD, HeldCertificates, TOKEN, Tpm};
 use crate::record::invitation::INVITATION;
 use crate::record::moving::MOVE;
 use crate::record::overriding::OVERRIDE;
-use crate::record::plant::{ADMIN, ISSUING, PLANT, Plant, Sealing, TRUST, TrustHead};
+use crate::record::plant::{PLANT, Plant, Sealing, TRUST, TrustHead};
 use crate::record::rollout::{ROLLOUT, Rollout, RolloutState};
 use crate::record::zone::{AuthorityRecord, RevokedCertificate, ZONE};
 use crate::record::{RecordError, stored};
@@ -27,8 +28,8 @@ pub(super) struct Renewal {
     pub(super) now: UnixTime,
     /// A sealing key that no challenge was sealed under yet, with its store key.
     pub(super) sealing: (String, Sealing),
-    /// An issuing key that took the place of the backup's, and the administrators under it; empty: the backup's count.
-    pub(super) kept: Vec<(String, Vec<u8>)>,
+    /// What the plant ended since the backup, and its people.
+    pub(super) ended: Ended,
     /// Certificates revoked after the backup was made, as far as it is known, by store key.
     pub(super) revocations: BTreeMap<String, RevokedCertificate>,
     /// Their serials.
@@ -48,7 +49,7 @@ impl Renewal {
     /// Records that the backup does not have.
     pub(super) fn added(&self) -> Result<Vec<(String, Vec<u8>)>, RecordError> {
         let mut added = vec![(self.sealing.0.clone(), stored(&self.sealing.1)?)];
-        added.extend(self.kept.iter().cloned());
+        added.extend(self.ended.added());
         for (key, record) in &self.revocations {
             added.push((key.clone(), stored(record)?));
         }
@@ -73,10 +74,11 @@ impl Renewal {
         let known = self.revocations.contains_key(key)
             || self.authorities.contains_key(key)
             || self.barred.has_ak(key);
-        // A key that was replaced, because it was lost or stolen, must not come back, nor whom it vouched for.
-        let replaced = !self.kept.is_empty() && (key == ISSUING || key.starts_with(ADMIN));
-        if once || known || replaced {
+        if once || known || self.ended.replaces(key) {
             return Ok(None);
+        }
+        if let Some(now) = self.ended.golden(key) {
+            return Ok(Some(now.to_vec()));
         }
         if key.starts_with(DEVICE) {
             let (device, stage) = decode_staged::<Device>(key, &value)?;

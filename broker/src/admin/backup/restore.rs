@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
 
 use super::barred::Barred;
+use super::ended::Ended;
 use super::format::{Piece, Reader};
 use super::inspect::{Inspected, inspect};
 use super::renew::Renewal;
@@ -19,9 +20,8 @@ use crate::ca::Serial;
 use crate::init;
 use crate::plant::{Plant, PlantKeys};
 use crate::ports::random;
-use crate::record::plant::{ADMIN, Administrator, ISSUING, Issuing};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, AuthorityState, REVOKED, RevokedCertificate, ZONE};
-use crate::record::{Held, fetch, list, stored};
+use crate::record::{Held, list};
 use crate::session::Refusal;
 use crate::store::{Content, ReplaceError, Txn};
 
@@ -158,6 +158,7 @@ async fn put_blobs(plant: &Plant, file: &Path) -> Result<(), Refusal> {
 #[derive(Default)]
 struct Known {
     barred: Barred,
+    ended: Ended,
     authorities: BTreeMap<String, AuthorityRecord>,
     revocations: BTreeMap<String, RevokedCertificate>,
 }
@@ -177,6 +178,7 @@ impl Known {
         let revocations: Vec<Held<RevokedCertificate>> = list(plant.store.as_ref(), REVOKED).await?;
         Ok(Self {
             barred: Barred::of(plant).await?,
+            ended: Ended::of(plant, inspected).await?,
             authorities: authorities.collect(),
             revocations: revocations.into_iter().map(|held| (held.key, held.record)).collect(),
         })
@@ -184,8 +186,7 @@ impl Known {
 }
 
 async fn renewal(plant: &Plant, inspected: Inspected, known: Known, epoch: u64) -> Result<Renewal, Refusal> {
-    let kept = kept(plant, &inspected).await?;
-    let Known { authorities, mut revocations, barred } = known;
+    let Known { authorities, mut revocations, barred, ended } = known;
     let barring = barred.added(&inspected)?;
     revocations.extend(inspected.revocations);
     let mut revoked = inspected.revoked;
@@ -198,7 +199,7 @@ async fn renewal(plant: &Plant, inspected: Inspected, known: Known, epoch: u64) 
         epoch,
         now,
         sealing: (init::sealing_name(id), key),
-        kept,
+        ended,
         revocations,
         revoked,
         two_person: two_person.map(|zone| zone.name).collect(),
@@ -211,17 +212,6 @@ async fn renewal(plant: &Plant, inspected: Inspected, known: Known, epoch: u64) 
 /// Whether the plant replaced the issuing key of its backup since that was made.
 fn is_replaced(keys: &PlantKeys, inspected: &Inspected) -> bool {
     keys.plant_id == inspected.header.plant_id && keys.issuing_number > inspected.issuing
-}
-
-/// The issuing key of now and the administrators under it, where it took the place of the backup's.
-async fn kept(plant: &Plant, inspected: &Inspected) -> Result<Vec<(String, Vec<u8>)>, Refusal> {
-    if !is_replaced(&plant.keys.load(), inspected) {
-        return Ok(Vec::new());
-    }
-    let issuing: Option<Held<Issuing>> = fetch(plant.store.as_ref(), ISSUING.to_owned()).await?;
-    let administrators: Vec<Held<Administrator>> = list(plant.store.as_ref(), ADMIN).await?;
-    let issuing = issuing.into_iter().map(|held| Ok((held.key, stored(&held.record)?)));
-    issuing.chain(administrators.into_iter().map(|held| Ok((held.key, stored(&held.record)?)))).collect()
 }
 
 /// The records of the file as they are restored.
@@ -289,8 +279,8 @@ fn notes(inspected: &Inspected, given: usize, replaced: &PlantKeys) -> Vec<Strin
             false => "authorities that were distrusted and certificates that were revoked since then are believed again: repeat `touchstone authority distrust`".to_owned(),
         },
         match replaced.plant_id == inspected.header.plant_id {
-            true => "removed administrators and withdrawn releases of that time have to be repeated".to_owned(),
-            false => "quarantines, replaced and retired devices, removed administrators and withdrawn releases of that time have to be repeated".to_owned(),
+            true => "administrators, removed release keys and withdrawn releases are as they were before the restore".to_owned(),
+            false => "quarantines, replaced and retired devices, removed administrators and release keys, and withdrawn releases of that time have to be repeated".to_owned(),
         },
         "every join token, invitation and override ended, and what waited for a second person; make new ones"
             .to_owned(),
@@ -306,10 +296,7 @@ fn notes(inspected: &Inspected, given: usize, replaced: &PlantKeys) -> Vec<Strin
         );
     }
     if is_replaced(replaced, inspected) {
-        notes.push(
-            "the issuing key of the backup was replaced since: the one of now stays, and so do the administrators of now"
-                .to_owned(),
-        );
+        notes.push("the issuing key of the backup was replaced since: the one of now stays".to_owned());
     }
     let unknown = given.saturating_sub(inspected.revoked.len());
     if unknown > 0 {

@@ -6,6 +6,7 @@ use policy::zone::Segmentation;
 
 use super::{DeviceRef, Found, find};
 use crate::admin::reach::Scope;
+use crate::admin::zone::in_sight;
 use crate::plant::Plant;
 use crate::record::device::{
     Admission, Attested, DEVICE, Decision, Device, HeldCertificate, HeldCertificates, Inventory, PENDING,
@@ -143,6 +144,7 @@ pub struct Page {
 pub async fn page(plant: &Plant, scope: &Scope, filter: &Filter) -> Result<Page, Refusal> {
     let limit = if filter.limit == 0 { MAX_PAGE } else { filter.limit.min(MAX_PAGE) };
     let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    filter.zone.as_ref().map(|zone| in_sight(&zones, scope, zone)).transpose()?;
     let mut page = Page { devices: Vec::new(), next: None };
     if !filter.after.starts_with(AFTER_NAMES) {
         let mut after = (!filter.after.is_empty()).then(|| format!("{DEVICE}{}", filter.after));

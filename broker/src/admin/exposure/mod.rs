@@ -27,6 +27,7 @@ pub use self::release::{Found, ReleaseFindings};
 use super::device::view::MAX_PAGE;
 use super::reach::Scope;
 use super::records::Records;
+use super::zone::in_sight;
 use crate::golden::current;
 use crate::plant::Plant;
 use crate::record::device::{
@@ -106,9 +107,11 @@ pub async fn answer(
     zone: Option<ZoneName>,
     parts: &mpsc::Sender<Part>,
 ) -> Result<(), Refusal> {
+    let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    // Of a zone that is not there nobody is exposed, which must not be taken for good news.
+    zone.as_ref().map(|zone| in_sight(&zones, scope, zone)).transpose()?;
     let golden = current(plant).await.map_err(Refusal::internal)?;
     let findings = release::findings(plant, &golden.values, Inquiry::new(affected)).await?;
-    let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let ground = device::Ground::new(&findings, &golden.values, &zones);
     for release in findings.values().filter(|release| !release.is_clear()) {
         send(parts, Part::Release(release.clone())).await?;

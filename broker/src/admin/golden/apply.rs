@@ -106,10 +106,15 @@ async fn decide(
     };
     let after = changed(&golden.values, signed, held.as_ref().map(|held| &held.record), to)?;
     let mut applied = Applied { release: id.clone(), forecast: Vec::new(), seen, basis, golden: golden.n };
+    // A dry run is refused what the change would be refused.
+    let reach = actor.reach(plant, &zones_of(plant, &id.product).await?).await?;
+    let now = plant.now();
+    let change = StateChange { at: now, by: actor.name().to_owned(), reason: terms.reason.trim().to_owned() };
+    txn = consequences(plant, txn, id, to, &change).await?;
     if terms.dry_run {
-        let change =
+        let supposed =
             Change { product: &id.product, before: golden.values.clone(), after: after.into(), at: None };
-        applied.forecast = fleet(plant, actor.scope(), change).await?;
+        applied.forecast = fleet(plant, actor.scope(), supposed).await?;
     }
     let signers: Vec<String> = signed.signers().iter().map(ToString::to_string).collect();
     let vouched = |held: &Held<ReleaseRecord>| signers.iter().all(|id| held.record.signers.contains(id));
@@ -117,10 +122,6 @@ async fn decide(
         return Ok(Draft::nothing(applied));
     }
     applied.golden = golden.n.saturating_add(1);
-    let reach = actor.reach(plant, &zones_of(plant, &id.product).await?).await?;
-    let now = plant.now();
-    let change = StateChange { at: now, by: actor.name().to_owned(), reason: terms.reason.trim().to_owned() };
-    txn = consequences(plant, txn, id, to, &change).await?;
     // The blob first, then the record that names it.
     let blob = plant.blobs.put(envelope.to_vec()).await.map_err(Refusal::internal)?;
     let record = ReleaseRecord {

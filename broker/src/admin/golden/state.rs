@@ -107,13 +107,18 @@ async fn decide(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft
     if let Err(reason @ (TransitionError::Withdrawn | TransitionError::NoSuchStep { .. })) = step {
         return Err(Refusal::Conflict(format!("{release}: {reason}")));
     }
+    // A dry run is refused what the change would be refused.
+    let now = plant.now();
+    let change = StateChange { at: now, by: actor.name().to_owned(), reason: reason.trim().to_owned() };
+    let reach = actor.reach(plant, &zones_of(plant, &release.product).await?).await?;
+    let txn = consequences(plant, Txn::new(), release, *to, &change).await?;
     // What it does was asked before; whoever withdraws a release does not wait for forecasts.
     let forecast = match request.dry_run {
         true => {
             let after = changed(&golden.values, release, *to).into();
             let before = golden.values.clone();
-            let change = Change { product: &release.product, before, after, at: None };
-            fleet(plant, actor.scope(), change).await?
+            let supposed = Change { product: &release.product, before, after, at: None };
+            fleet(plant, actor.scope(), supposed).await?
         }
         false => Vec::new(),
     };
@@ -123,12 +128,7 @@ async fn decide(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft
     if request.dry_run || step.is_err() {
         return Ok(Draft::nothing(answer));
     }
-    let now = plant.now();
-    let change = StateChange { at: now, by: actor.name().to_owned(), reason: reason.trim().to_owned() };
-    let why = change.because();
-    let reach = actor.reach(plant, &zones_of(plant, &release.product).await?).await?;
-    let deed = reach.deed(&release.to_string(), &format!("is {to}{why}"));
-    let txn = consequences(plant, Txn::new(), release, *to, &change).await?;
+    let deed = reach.deed(&release.to_string(), &format!("is {to}{}", change.because()));
     (held.record.state, held.record.changed) = (*to, Some(change));
     let txn = txn
         .unchanged(GOLDEN, golden.version)

@@ -58,13 +58,18 @@ async fn decide(
     present.expected(seen, &format!("the wanted release of {product}"), last, "touchstone golden list")?;
     let before = held.as_ref().map(|held| held.record.release.version.clone());
     let reach = actor.reach(plant, &zones_of(plant, product).await?).await?;
-    let wish = Wish { before, wanted: version.cloned(), seen: present };
-    if wish.before == wish.wanted {
-        return Ok(Draft::nothing(wish));
+    let golden = golden::current(plant).await.map_err(refusal)?;
+    let mut releases = golden.values.iter().map(|known| known.signed().id()).chain(golden.void.keys());
+    if held.is_none() && version.is_none() && !releases.any(|release| release.product == *product) {
+        return Err(Refusal::NotFound(format!(
+            "there is no release of {product}; `touchstone golden list` shows what there is"
+        )));
     }
+    let wish = Wish { before, wanted: version.cloned(), seen: present };
     let (key, underway) = (wanted_key(product), rollout_key(product));
     let txn = match rollout::last(plant, product).await? {
         Some(held) if !held.record.state.is_over() => return Err(busy(&held.record)),
+        _ if wish.before == wish.wanted => return Ok(Draft::nothing(wish)),
         Some(held) => Txn::new().unchanged(underway, held.version),
         None => Txn::new().absent(underway),
     };
@@ -78,7 +83,6 @@ async fn decide(
     };
     let release = ReleaseId { product: product.clone(), version: version.clone() };
     let target = known(plant, &release).await?;
-    let golden = golden::current(plant).await.map_err(refusal)?;
     if !golden.accepts(&release, now) {
         let void = if golden.void.contains_key(&release) { ", and its signatures count no more" } else { "" };
         return Err(Refusal::Conflict(format!(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policy::digest::Digest;
+use policy::reference::state::ReleaseState;
 use policy::rollout::{Budget, Plan, Position, RolloutId, Wave};
 use policy::zone::Override;
 use tokio::sync::mpsc;
@@ -21,15 +22,18 @@ use crate::admin::{Act, graph, token};
 use crate::plant::PlantKeys;
 use crate::record::Bytes;
 use crate::record::device::{Decision, Device, HeldCertificates, TOKEN, Token, device_key, held_key};
+use crate::record::golden::{RELEASE, ReleaseRecord, StateChange};
 use crate::record::overriding::{OVERRIDE, OverrideRecord, override_key};
 use crate::record::plant::{
-    AdminRole, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead, admin_key,
+    ADMIN, AdminRole, Administrator, ISSUING, Issuing, PLANT, Plant, SEALING, Sealing, TRUST, TrustHead,
+    admin_key,
 };
+use crate::record::release_key::{RELEASE_KEY, ReleaseKeyRecord};
 use crate::record::rollout::{Rollout, RolloutState, rollout_key};
 use crate::record::zone::{
     AuthorityRecord, AuthorityState, RevokedCertificate, authority_key, revoked_key, zone_key,
 };
-use crate::record::{list, stored};
+use crate::record::{Held, list, stored};
 use crate::secrets::SecretKey;
 use crate::server::follow;
 use crate::session::Refusal;
@@ -252,6 +256,35 @@ async fn an_issuing_key_that_was_replaced_stays_replaced_with_those_it_vouched_f
     assert_eq!(bench.plant.keys.load().issuing_number, next.generation);
     assert!(bench.plant.store.get(&admin_key("eve")).await.unwrap().is_none());
     assert!(bench.plant.store.get(&admin_key("ada")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn whoever_was_removed_since_and_what_was_withdrawn_does_not_come_back() {
+    let bench = furnished().await;
+    bench.administrator("eve", AdminRole::Owner, None).await;
+    super::golden::pending(&bench, "press-7", "edge-box").await;
+    let keys: Vec<Held<ReleaseKeyRecord>> = list(bench.plant.store.as_ref(), RELEASE_KEY).await.unwrap();
+    let releases: Vec<Held<ReleaseRecord>> = list(bench.plant.store.as_ref(), RELEASE).await.unwrap();
+    let (key, release) = (keys.into_iter().next().unwrap(), releases.into_iter().next().unwrap());
+    let file = save(&bench).await;
+    // Since then bob came, eve went, the key was lost and the release was found bad.
+    bench.administrator("bob", AdminRole::Owner, None).await;
+    let change = Some(StateChange { at: NOW, by: "ada".to_owned(), reason: "stolen".to_owned() });
+    let gone = ReleaseKeyRecord { removed: change.clone(), compromised: change, ..key.record };
+    let bad = ReleaseRecord { state: ReleaseState::Withdrawn, ..release.record };
+    let txn = Txn::new()
+        .delete(admin_key("eve"))
+        .put(key.key.clone(), stored(&gone).unwrap())
+        .put(release.key.clone(), stored(&bad).unwrap());
+    bench.plant.store.transact(txn).await.unwrap();
+
+    let done = put_back(&bench, &file, &[]).await.unwrap();
+    assert!(done.notes.iter().any(|note| note.starts_with("administrators, removed release keys")));
+    let owners = list::<Administrator>(bench.plant.store.as_ref(), ADMIN).await.unwrap();
+    let owners: Vec<_> = owners.into_iter().map(|held| held.record.name).collect();
+    assert_eq!(owners, ["ada", "bob"], "neither is one of them alone again");
+    assert!(bench.read::<ReleaseKeyRecord>(key.key).await.compromised.is_some());
+    assert_eq!(bench.read::<ReleaseRecord>(release.key).await.state, ReleaseState::Withdrawn);
 }
 
 #[tokio::test]

@@ -195,6 +195,10 @@ async fn the_list_pages_through_devices_and_then_those_that_wait() {
     let refused = Filter { state: Some(Refused), ..Filter::default() };
     let page = page(&bench.plant, &Scope::Plant, &refused).await.unwrap();
     assert_eq!((page.devices.len(), page.next), (1, None));
+    let elsewhere = Filter { zone: Some("cel-3".parse().unwrap()), ..Filter::default() };
+    let text =
+        refused!(super::super::device::view::page(&bench.plant, &Scope::Plant, &elsewhere).await, NotFound);
+    assert!(text.contains("there is no zone cel-3"), "{text}");
 }
 
 #[tokio::test]

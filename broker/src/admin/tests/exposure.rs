@@ -21,6 +21,7 @@ use crate::record::device::{
     Attested, Decision, Inventory, InventoryValue, Source, attested_key, inventory_key,
 };
 use crate::record::{fetch, stored};
+use crate::session::Refusal;
 use crate::store::Txn;
 
 const CYCLONEDX: &[u8] = include_bytes!("../../../../policy/tests/exposure_suite/data/edge.cdx.json");
@@ -116,6 +117,12 @@ impl Fleet {
         all
     }
 
+    async fn ask_of_zone(&self, scope: &Scope, zone: &str) -> Result<(), Refusal> {
+        let (data, _parts) = mpsc::channel(64);
+        let affected = Advisory::parse(OSV).unwrap().affected;
+        answer(&self.0.plant, scope, affected, Some(zone.parse().unwrap()), &data).await
+    }
+
     async fn openssl(&self) -> Answer {
         self.ask(&Scope::Plant, Advisory::parse(OSV).unwrap().affected).await
     }
@@ -178,6 +185,17 @@ async fn each_device_is_on_the_list_that_its_evidence_allows() {
     let doubtful = fleet.ask(&Scope::Plant, below("pkg:generic/zlib", "1.2.14")).await;
     let (exposure, why) = doubtful.exposure("bad");
     assert!(exposure == Exposure::May && why.contains("the SBOM gives no purl"), "{why}");
+}
+
+#[tokio::test]
+async fn of_a_zone_that_is_not_there_nothing_is_said() {
+    let fleet = Fleet::new().await;
+    fleet.ask_of_zone(&Scope::Plant, "cell-3").await.unwrap();
+    let text = refused!(fleet.ask_of_zone(&Scope::Plant, "cel-3").await, NotFound);
+    assert!(text.contains("there is no zone cel-3"), "{text}");
+    let theirs = Scope::Zones(["historian".parse().unwrap()].into());
+    let text = refused!(fleet.ask_of_zone(&theirs, "cell-3").await, NotFound);
+    assert!(text.contains("there is no zone cell-3 in your zones (historian)"), "{text}");
 }
 
 #[tokio::test]

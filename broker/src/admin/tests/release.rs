@@ -3,16 +3,17 @@
 use policy::reference::release::ReleaseId;
 use policy::reference::state::ReleaseState;
 
-use super::golden::{released, terms};
+use super::golden::{release, released, terms};
 use super::{Bench, enforcing, observing, refused};
 use crate::admin::golden::apply::{Terms, apply};
 use crate::admin::golden::state::{Changed, Request, set};
 use crate::admin::golden::want::{Wish, want};
 use crate::admin::golden::{held, running, seen};
-use crate::admin::{Act, Seen};
+use crate::admin::{Act, Seen, authorize};
 use crate::golden::wanted;
 use crate::record::device::{Attested, Decision, attested_key};
 use crate::record::golden::{WITHDRAWAL, Withdrawal};
+use crate::record::plant::AdminRole;
 use crate::record::zone::{REVOKED, RevokedCertificate};
 use crate::record::{Held, list, stored};
 use crate::session::Refusal;
@@ -71,6 +72,10 @@ async fn open(bench: &Bench) -> usize {
 async fn a_product_has_one_wanted_release_and_it_is_an_accepted_one() {
     let bench = bench(1).await;
     refused!(wish(&bench, Some("2.0")).await, NotFound);
+    let actor = bench.actor(Act::WantRelease).await;
+    let nothing = want(&bench.plant, &actor, &"edgebox".parse().unwrap(), None, None, false).await;
+    let text = refused!(nothing, NotFound);
+    assert!(text.contains("there is no release of edgebox"), "{text}");
     wish(&bench, Some("1.0")).await.unwrap();
     assert_eq!(wanted(&bench.plant, &id().product).await.unwrap(), Some(id()));
     change(&bench, ReleaseState::Deprecated { until: super::NOW.plus(9) }, None).await.unwrap();
@@ -82,6 +87,37 @@ async fn a_product_has_one_wanted_release_and_it_is_an_accepted_one() {
     let text = refused!(wish(&bench, Some("1.0")).await, Conflict);
     assert!(text.contains("touchstone golden activate edge-box@1.0"), "{text}");
     assert_eq!(running::counts(&bench.plant).await.unwrap(), [(id(), 1)].into());
+}
+
+#[tokio::test]
+async fn a_dry_run_is_refused_what_the_change_would_be_refused() {
+    let bench = bench(1).await;
+    let peer = bench.administrator("eva", AdminRole::Engineer, Some(&["cell-3"])).await;
+    let eva = async |act| authorize(&bench.plant, &peer, act).await.unwrap();
+    let away = "touches zone lab; eva is limited to cell-3";
+    let withdrawn = |dry_run| Request {
+        release: id(),
+        to: ReleaseState::Withdrawn,
+        reason: "a debug shell".to_owned(),
+        seen: None,
+        dry_run,
+    };
+    for dry_run in [true, false] {
+        let actor = eva(Act::SetReleaseState).await;
+        let text = refused!(set(&bench.plant, &actor, &withdrawn(dry_run)).await, NotPermitted);
+        assert!(text.contains(away), "{text}");
+    }
+    let envelope = release(&bench, "press-0", "2.0").await;
+    let terms = Terms { dry_run: true, ..terms(ReleaseState::Active, false) };
+    let actor = eva(Act::ApplyRelease).await;
+    let text = refused!(apply(&bench.plant, &actor, &envelope, &terms).await, NotPermitted);
+    assert!(text.contains(away), "{text}");
+    wish(&bench, Some("1.0")).await.unwrap();
+    change(&bench, ReleaseState::Deprecated { until: super::NOW.plus(9) }, None).await.unwrap();
+    let retired = Request { to: ReleaseState::Retired, ..withdrawn(true) };
+    let actor = bench.actor(Act::SetReleaseState).await;
+    let text = refused!(set(&bench.plant, &actor, &retired).await, Conflict);
+    assert!(text.contains("want another release first"), "{text}");
 }
 
 #[tokio::test]

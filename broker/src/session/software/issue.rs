@@ -129,7 +129,7 @@ fn draft(
     let (mut held, stale) = places.take(key, now)?;
     let (svid, certificate) = signing.sign(plant, &grant, Some(key.service.clone()))?;
     held.certificates.push(certificate);
-    unhurried(&held, zone, MAX_HELD)?;
+    unhurried(&held, zone, MAX_HELD, now)?;
     Ok(Draft { svid, service: key.service.clone(), held, stale })
 }
 

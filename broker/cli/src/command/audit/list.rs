@@ -33,7 +33,7 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "TIME")]
     until: Option<Moment>,
     /// How many at most, up to 1000
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
 }
 

@@ -132,11 +132,14 @@ fn offline(
     partial: bool,
     progress: &Progress,
 ) -> Result<Found> {
-    lines(path, progress, |line, _| {
-        if let Line::Seal(line) = line {
-            seals.push(line.seal.verify(root).map_err(|e| bad_seal(&e))?);
+    lines(path, progress, |line, number| {
+        let Line::Seal(shown) = &line else { return Ok(()) };
+        seals.push(shown.seal.clone().verify(root).map_err(|e| bad_seal(&e))?);
+        if Line::of_seal(shown.seal.clone())? == line {
+            return Ok(());
         }
-        Ok(())
+        let what = format!("line {number} shows something else than the seal in it: the line was changed");
+        Err(Failure::new(Exit::Negative, what))
     })?;
     let mut trail = Trail::new(&seals, partial);
     lines(path, progress, |line, number| {

@@ -1,6 +1,9 @@
 //! What is asked for: a purl with versions, or an advisory.
 
+use std::cmp::Ordering;
+
 use policy::advisory::Advisory;
+use policy::component::version::Scheme;
 use policy::component::{Affected, Event, Purl, Range};
 use proto::v1;
 
@@ -24,6 +27,12 @@ fn by_purl(purl: &Purl, from: Option<&str>, below: Option<&str>) -> Result<Advis
     if version.is_some() && (from.is_some() || below.is_some()) {
         return Err(Failure::unusable(format!("{purl} names one version already"))
             .next("leave out the version, or --from and --below"));
+    }
+    if let (Some(from), Some(below)) = (from, below)
+        && Scheme::of(purl.package_type()).compare(from, below).is_some_and(Ordering::is_ge)
+    {
+        return Err(Failure::unusable(format!("no version is from {from} on and below {below}"))
+            .next("--from is the first version that is affected, --below the first that is not any more"));
     }
     let mut events = Vec::new();
     if from.is_some() || below.is_some() {
@@ -66,5 +75,19 @@ pub(super) fn to_wire(affected: &Affected) -> v1::AffectedPackage {
             .collect(),
         versions: affected.versions.clone(),
         incomplete: affected.incomplete,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_without_a_version_in_it_is_no_question() {
+        let ask = |from, below| by_purl(&"pkg:deb/debian/openssl".parse().unwrap(), Some(from), Some(below));
+        let failure = ask("3.0.15", "3.0.15").unwrap_err().text();
+        assert!(failure.contains("no version is from 3.0.15 on and below 3.0.15"), "{failure}");
+        assert!(ask("1:1", "9").is_err(), "an epoch comes first");
+        assert_eq!(ask("3.0.9", "3.0.15").unwrap().summary, "from 3.0.9, below 3.0.15");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use policy::reference::release::ReleaseId;
 use policy::time::UnixTime;
@@ -45,7 +46,7 @@ pub(crate) struct ApplyArgs {
     #[arg(long, value_name = "PRODUCT@VERSION")]
     allow_rollback: Option<ReleaseId>,
     /// Apply what this plan of `golden plan` showed, and nothing else
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     plan: Option<String>,
     /// Then follow the live results, and say who leaves the forecast
     #[arg(long, conflicts_with = "dry_run")]
@@ -226,6 +227,13 @@ mod tests {
             text.contains("press-7  loses trust") && text.contains("kernel is not in edge@1.5"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_plan_without_an_id_is_not_the_same_as_no_plan() {
+        let parse = |id| Cli::try_parse_from(["touchstone", "golden", "apply", "f", "--plan", id]);
+        assert_eq!(parse("").unwrap_err().kind(), clap::error::ErrorKind::InvalidValue);
+        assert!(parse("42-9f86d081884c7d65").is_ok());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use policy::cause::chain;
 use policy::reference::manifest::Manifest;
 use serde::Deserialize;
 
@@ -61,12 +62,5 @@ impl LocalRelease {
 }
 
 fn parse(path: &Path, text: &str) -> Result<Manifest> {
-    Manifest::parse(text).map_err(|faults| {
-        let more = faults.left_out();
-        let count = faults.faults().len().saturating_add(more);
-        let what = format!("{}: the manifest has {count} fault(s)", path.display());
-        let lines = faults.faults().iter().map(ToString::to_string);
-        let more = (more > 0).then(|| format!("and {more} more; mend these first"));
-        Failure::unusable(what).each(lines.chain(more))
-    })
+    Manifest::parse(text).map_err(|e| Failure::unusable(format!("{}: {}", path.display(), chain(&e))))
 }

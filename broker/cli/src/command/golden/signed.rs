@@ -8,6 +8,7 @@ use policy::reference::keys::ReleaseKey;
 use serde::Serialize;
 
 use super::envelope::LocalRelease;
+use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::file;
 use crate::output::{Sentence, words};
@@ -45,7 +46,7 @@ pub(super) fn add(signing: &Signing<'_>, out: Option<PathBuf>) -> Result<Sentenc
     let refused = |e: EnvelopeError| fault(chain(&e));
     let earlier = release.envelope.as_deref().map(Envelope::parse).transpose().map_err(refused)?;
     let already = earlier.as_ref().is_some_and(|earlier| earlier.is_signed_by(key));
-    let out = out.unwrap_or_else(|| default_out(file, earlier.is_some()));
+    let out = out.map_or_else(|| default_out(file, earlier.is_some()), Ok)?;
     let envelope = match earlier {
         Some(earlier) if already => earlier,
         Some(earlier) => earlier.merge(&ours).map_err(refused)?,
@@ -67,11 +68,29 @@ pub(super) fn add(signing: &Signing<'_>, out: Option<PathBuf>) -> Result<Sentenc
     Ok(Sentence { text, fields })
 }
 
-fn default_out(path: &Path, is_envelope: bool) -> PathBuf {
+fn default_out(path: &Path, is_envelope: bool) -> Result<PathBuf> {
+    if path == Path::new("-") {
+        let what = "standard input has no name, so the signed release has none either";
+        return Err(Failure::new(Exit::Usage, what).next("say where to write it with --out FILE"));
+    }
     if is_envelope {
-        return path.to_owned();
+        return Ok(path.to_owned());
     }
     let mut name = path.as_os_str().to_owned();
     name.push(".dsse.json");
-    PathBuf::from(name)
+    Ok(PathBuf::from(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_from_standard_input_is_written_where_it_is_said() {
+        let failure = default_out(Path::new("-"), true).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.text().contains("--out FILE"), "{}", failure.text());
+        assert_eq!(default_out(Path::new("a.toml"), false).unwrap(), Path::new("a.toml.dsse.json"));
+        assert_eq!(default_out(Path::new("a.json"), true).unwrap(), Path::new("a.json"));
+    }
 }

@@ -88,6 +88,10 @@ impl View for Change {
             ("cannot be foreseen", &self.unknown),
             ("last proved to run it and lose their certificates at once where it is enforced", &self.running),
         ];
+        // Without a state before, nothing was forecast.
+        if !self.before.is_empty() && lines.iter().all(|(_, devices)| devices.is_empty()) {
+            text.push_str("No device would gain or lose trust.\n");
+        }
         for (what, devices) in lines.into_iter().filter(|(_, devices)| !devices.is_empty()) {
             let names = words::visible(&devices.join(", ")).to_string();
             text.push_str(&format!("{} {what}: {names}\n", words::count(devices.len(), "device")));
@@ -141,4 +145,23 @@ async fn set(args: StateArgs, state: &'static str, until: u64, session: &Session
     let answer = client.set_release_state(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
     // What it does was forecast before it was done.
     session.report(&Change { applied: true, running: answer.running, ..change })
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::Release;
+
+    use super::*;
+
+    #[test]
+    fn a_forecast_of_nothing_says_so_and_no_forecast_says_nothing() {
+        let request = SetReleaseStateRequest { dry_run: true, ..SetReleaseStateRequest::default() };
+        let text = |before| {
+            let answer = SetReleaseStateResponse { before, ..SetReleaseStateResponse::default() };
+            Change::new(&request, "withdrawn", answer).text(&Page::plain(0))
+        };
+        let active = Release { state: "active".to_owned(), ..Release::default() };
+        assert!(text(Some(active)).ends_with("No device would gain or lose trust.\n"));
+        assert!(!text(None).contains("No device"), "the broker was busy");
+    }
 }

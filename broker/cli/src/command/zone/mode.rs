@@ -59,7 +59,7 @@ pub(crate) struct ObserveArgs {
     /// Name of the zone
     name: ZoneName,
     /// Why, for the audit log
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: String,
     /// Let its conduits into enforcing zones stay; they are on the status page from then on
     #[arg(long)]

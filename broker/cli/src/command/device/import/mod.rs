@@ -17,7 +17,7 @@ use crate::client::failed;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::output::progress::Unit;
-use crate::output::{Report, Sentence, Session};
+use crate::output::{Report, Sentence, Session, words};
 
 /// Devices in one part of the list: far below gRPC's default limit of 4 MiB.
 const PART: usize = 500;
@@ -75,8 +75,16 @@ pub(super) async fn run(args: ImportArgs, session: &Session) -> Result<Report> {
     drop(progress);
     let verb = if dry_run { "would be registered" } else { "registered" };
     let done = Imported { dry_run, created: answer.created, unchanged: answer.unchanged };
-    let text = format!("{} {verb}, {} already known", done.created, done.unchanged);
-    session.report(&Sentence { text, fields: done })
+    let left = if done.unchanged > 0 { ", left as they are" } else { "" };
+    let text = format!("{} {verb}, {} already known{left}", done.created, done.unchanged);
+    let report = session.report(&Sentence { text, fields: done })?;
+    Ok(match entries.iter().filter(|entry| entry.zones.is_empty()).count() {
+        0 => report,
+        nowhere => report.aside(format!(
+            "In no zone, so without certificates until `touchstone device admit NAME --zone ZONE`: {}",
+            words::count(nowhere, "device")
+        )),
+    })
 }
 
 /// A list that did not arrive whole registered nobody; one whose answer was lost may be registered.

@@ -142,7 +142,18 @@ mod tests {
         let failure = read_text("name,ekk\n").unwrap_err();
         assert!(failure.contains("column `ekk` is not known"), "{failure}");
         assert!(failure.contains("there is no column `ek`"), "{failure}");
-        assert!(read_text("# nothing\n").unwrap_err().contains("no device"));
+        let failure = read_text("name,EK,name\n").unwrap_err();
+        assert!(failure.contains("column `name` stands there twice"), "{failure}");
+        for nobody in ["# nothing\n", "name,ek\n", "name,ek\n\n# press-7\n"] {
+            assert!(read_text(nobody).unwrap_err().contains("no device"), "{nobody}");
+        }
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_takes_no_devices_with_it() {
+        let text = format!("name,ek,owner\npress-7,{},\"line 3\npress-8,{},line 4\n", ek("ab"), ek("cd"));
+        let failure = read_text(&text).unwrap_err();
+        assert!(failure.contains("line 2: a value goes over several lines; close its quote"), "{failure}");
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub(super) fn read(path: &Path, text: &str) -> Result<Vec<DeviceEntry>> {
         }
     }
     match faults.len().checked_sub(MAX_TOLD) {
+        None if faults.is_empty() && entries.is_empty() => {
+            return Err(Failure::unusable(format!("{}: no device under its columns", path.display())));
+        }
         None if faults.is_empty() => return Ok(entries),
         Some(more) if more > 0 => {
             faults.truncate(MAX_TOLD);
@@ -49,8 +52,12 @@ fn columns(header: &StringRecord) -> Vec<String> {
         let known = known().collect::<Vec<_>>().join(", ");
         format!("line 1: column `{name}` is not known; write one of {known}")
     });
+    let twice =
+        header.iter().enumerate().filter(|(place, name)| header.iter().take(*place).any(|has| has == *name));
+    let twice = twice.map(|(_, name)| format!("line 1: column `{name}` stands there twice; leave one"));
     let missing = ["name", "ek"].into_iter().filter(|name| !header.iter().any(|has| has == *name));
-    unknown.chain(missing.map(|name| format!("line 1: there is no column `{name}`"))).collect()
+    let missing = missing.map(|name| format!("line 1: there is no column `{name}`"));
+    unknown.chain(twice).chain(missing).collect()
 }
 
 fn device(
@@ -64,6 +71,10 @@ fn device(
     })?;
     let line = row.position().map_or(0, csv::Position::line);
     let at = |what: String| format!("line {line}: {what}");
+    // A quote that is not closed takes all that follows into one value, and whole devices with it.
+    if row.iter().any(|cell| cell.contains(['\n', '\r'])) {
+        return Err(at("a value goes over several lines; close its quote".to_owned()));
+    }
     let cell = |column: &str| {
         let place = header.iter().position(|name| name == column);
         place.and_then(|place| row.get(place)).unwrap_or_default()
