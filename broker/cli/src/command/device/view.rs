@@ -108,6 +108,8 @@ struct CertificateView {
     key: &'static str,
     /// The service that has the key in software.
     service: Option<String>,
+    /// The workload that it names, which has the key in software.
+    workload: Option<String>,
     not_before: Option<String>,
     not_after: Option<String>,
     key_digest: String,
@@ -175,12 +177,23 @@ impl From<Attested> for AttestedView {
     }
 }
 
+impl CertificateView {
+    fn key_in(&self) -> String {
+        match (&self.service, &self.workload) {
+            (Some(service), _) => format!("software ({service})"),
+            (None, Some(workload)) => format!("software (workload {workload})"),
+            (None, None) => "TPM".to_owned(),
+        }
+    }
+}
+
 impl From<Svid> for CertificateView {
     fn from(svid: Svid) -> Self {
         Self {
             role: authority::role(svid.role()),
-            key: if svid.service.is_empty() { "tpm" } else { "software" },
+            key: if svid.service.is_empty() && svid.workload.is_empty() { "tpm" } else { "software" },
             service: some(svid.service),
+            workload: some(svid.workload),
             zone: svid.zone,
             not_before: words::json_time(svid.not_before),
             not_after: words::json_time(svid.not_after),
@@ -268,9 +281,7 @@ impl DevicePage {
             certificates.row([
                 one.zone.clone(),
                 one.role.to_owned(),
-                one.service
-                    .as_ref()
-                    .map_or_else(|| "TPM".to_owned(), |service| format!("software ({service})")),
+                one.key_in(),
                 words::left(one.ends, page.now),
                 one.key_digest.clone(),
             ]);
