@@ -1,4 +1,5 @@
-//! Keys in software: for servers of this device that cannot use one in the TPM, and of a device that has none.
+//! Keys in software: for workloads, for servers of this device that cannot use one in the TPM, and of a device that has
+//! none.
 //!
 //! Promises: a key is made anew for every certificate and never shown in logs; a [`HeldSoftwareKey`] is a key together
 //! with the certificate for that very key.
@@ -10,7 +11,8 @@ use std::sync::Arc;
 
 use pem::{EncodeConfig, LineEnding, Pem};
 use policy::digest::Digest;
-use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
+use policy::id::{DeviceName, PlantDomain, ServiceName, WorkloadName, ZoneName};
+use proto::v1;
 use rcgen::{
     CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SigningKey,
 };
@@ -23,26 +25,87 @@ use zeroize::Zeroizing;
 use crate::role::{Role, Seat};
 use crate::svid::{Asked, HeldSvid, SvidError};
 
-/// What a software key is for: one service of this device in one zone.
+/// What a software key is for: one holder on this device in one zone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ServiceSeat {
+pub struct SoftwareSeat {
     /// The zone.
     pub zone: ZoneName,
-    /// The service.
-    pub service: ServiceName,
+    /// Who has the key there.
+    #[serde(flatten)]
+    pub holder: Holder,
 }
 
-impl ServiceSeat {
+/// Who has a software key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Holder {
+    /// The server of a service, in the device's own name.
+    Service(ServiceName),
+    /// A workload, in a name of its own.
+    Workload {
+        /// Its name.
+        name: WorkloadName,
+        /// The side of connections that it is on.
+        role: Role,
+    },
+}
+
+impl SoftwareSeat {
     /// The place of the device's own certificate that a software key's ends with.
     #[must_use]
     pub fn own(&self) -> Seat {
-        Seat { zone: self.zone.clone(), role: Role::Listener }
+        let role = match &self.holder {
+            Holder::Service(_) => Role::Listener,
+            Holder::Workload { role, .. } => *role,
+        };
+        Seat { zone: self.zone.clone(), role }
+    }
+
+    /// The workload that its certificate names; None: the device itself.
+    #[must_use]
+    pub const fn workload(&self) -> Option<&WorkloadName> {
+        match &self.holder {
+            Holder::Service(_) => None,
+            Holder::Workload { name, .. } => Some(name),
+        }
+    }
+
+    /// The place that a message of the broker names; None if it names none.
+    #[must_use]
+    pub fn from_wire(zone: &str, service: &str, workload: &str, role: v1::Role) -> Option<Self> {
+        let holder = match (service.is_empty(), workload.is_empty()) {
+            (false, true) => Holder::Service(service.parse().ok()?),
+            (true, false) => Holder::Workload { name: workload.parse().ok()?, role: Role::from_wire(role)? },
+            _ => return None,
+        };
+        Some(Self { zone: zone.parse().ok()?, holder })
+    }
+
+    /// What the broker is asked for.
+    #[must_use]
+    pub fn to_wire(&self, csr: Vec<u8>) -> v1::SoftwareKey {
+        let asked = v1::SoftwareKey { zone: self.zone.to_string(), csr, ..v1::SoftwareKey::default() };
+        match &self.holder {
+            Holder::Service(service) => v1::SoftwareKey { service: service.to_string(), ..asked },
+            Holder::Workload { name, role } => {
+                v1::SoftwareKey { workload: name.to_string(), role: role.to_wire().into(), ..asked }
+            }
+        }
     }
 }
 
-impl fmt::Display for ServiceSeat {
+impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in zone {}", self.service, self.zone)
+        match self {
+            Self::Service(service) => write!(f, "{service}"),
+            Self::Workload { name, .. } => write!(f, "workload {name}"),
+        }
+    }
+}
+
+impl fmt::Display for SoftwareSeat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in zone {}", self.holder, self.zone)
     }
 }
 
@@ -145,12 +208,13 @@ impl HeldSoftwareKey {
     /// [`HeldSvid::accept`] or [`HeldSvid::recall`].
     pub(crate) fn take(
         key: SoftwareKey,
-        seat: &ServiceSeat,
+        seat: &SoftwareSeat,
         plant: &PlantDomain,
         device: &DeviceName,
         read: impl FnOnce(&Asked<'_>) -> Result<HeldSvid, SvidError>,
     ) -> Result<Self, SvidError> {
-        let svid = read(&Asked { seat: &seat.own(), point: key.point(), plant, device })?;
+        let (own, workload) = (seat.own(), seat.workload());
+        let svid = read(&Asked { seat: &own, point: key.point(), plant, device, workload })?;
         Ok(Self { key, svid })
     }
 

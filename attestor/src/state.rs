@@ -13,14 +13,15 @@ use std::sync::{Mutex, PoisonError};
 
 use policy::id::{DeviceName, PlantDomain, ZoneName};
 use policy::time::UnixTime;
+use tokio::sync::watch;
 
-use crate::config::{KeyPlace, Service};
+use crate::config::Holders;
 use crate::device_key::DeviceKey;
 use crate::durable;
 use crate::identity_key::IdentityKey;
 use crate::plant::PlantRoot;
 use crate::role::Seat;
-use crate::software_key::{HeldSoftwareKey, ServiceSeat};
+use crate::software_key::{HeldSoftwareKey, SoftwareSeat};
 use crate::status::{Refusal, RefusedKey};
 use crate::svid::HeldSvid;
 use crate::tpm::IdentityKeyBlob;
@@ -52,7 +53,7 @@ pub struct State {
     /// software has it until there is another.
     pub void: BTreeSet<Seat>,
     /// Its software keys with their certificates.
-    pub software_keys: BTreeMap<ServiceSeat, HeldSoftwareKey>,
+    pub software_keys: BTreeMap<SoftwareSeat, HeldSoftwareKey>,
     /// The software keys that got no certificate at the last attestation.
     pub refused_keys: Vec<RefusedKey>,
     /// The trust set it enforces.
@@ -91,7 +92,7 @@ impl State {
     }
 
     /// The software keys whose certificates are worth something.
-    pub fn holding_software_keys(&self) -> impl Iterator<Item = (&ServiceSeat, &HeldSoftwareKey)> {
+    pub fn holding_software_keys(&self) -> impl Iterator<Item = (&SoftwareSeat, &HeldSoftwareKey)> {
         self.software_keys.iter().filter(|(seat, _)| !self.void.contains(&seat.own()))
     }
 
@@ -126,22 +127,22 @@ impl State {
         Seat::of_zones(&self.zones).filter(|seat| !self.holds(seat).is_some_and(fresh)).collect()
     }
 
-    /// The software keys that `services` want and that are to be made now: there is none, or its certificate ends
-    /// before the device's own as a listener of the zone does, or will when that one is replaced.
+    /// The software keys that `holders` want and that are to be made now: there is none, or its certificate ends
+    /// before the device's own of its zone and role does, or will when that one is replaced.
     #[must_use]
-    pub fn due_software_keys(&self, services: &[Service], now: UnixTime) -> Vec<ServiceSeat> {
+    pub fn due_software_keys(&self, holders: Holders<'_>, now: UnixTime) -> Vec<SoftwareSeat> {
         let due = self.due(now);
-        let fresh = |seat: &ServiceSeat| {
+        let fresh = |seat: &SoftwareSeat| {
             let (held, own) = (self.software_keys.get(seat), self.svids.get(&seat.own()));
             let (Some(held), Some(own)) = (held, own) else { return false };
             !due.contains(&seat.own()) && held.svid().not_after() >= own.not_after()
         };
-        software_seats(&self.zones, services).filter(|seat| !fresh(seat)).collect()
+        holders.seats(&self.zones).filter(|seat| !fresh(seat)).collect()
     }
 
-    /// Forgets software keys that no service wants any more.
-    pub fn keep_software_keys(&mut self, services: &[Service]) {
-        let wanted: Vec<ServiceSeat> = software_seats(&self.zones, services).collect();
+    /// Forgets software keys that nobody wants any more.
+    pub fn keep_software_keys(&mut self, holders: Holders<'_>) {
+        let wanted: Vec<SoftwareSeat> = holders.seats(&self.zones).collect();
         self.software_keys.retain(|seat, _| wanted.contains(seat));
         self.refused_keys.retain(|key| wanted.contains(&key.seat));
     }
@@ -217,14 +218,6 @@ impl State {
     }
 }
 
-/// The places of the software keys that these services want in these zones.
-fn software_seats(zones: &[ZoneName], services: &[Service]) -> impl Iterator<Item = ServiceSeat> {
-    let wanted = services.iter().filter(|service| service.key == KeyPlace::Software);
-    wanted.flat_map(|service| {
-        zones.iter().map(|zone| ServiceSeat { zone: zone.clone(), service: service.name.clone() })
-    })
-}
-
 /// The state file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadStateError {
@@ -267,6 +260,7 @@ pub struct SaveStateError {
 pub struct Keeper {
     file: PathBuf,
     state: Mutex<State>,
+    changed: watch::Sender<()>,
 }
 
 impl Keeper {
@@ -281,7 +275,7 @@ impl Keeper {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => State::default(),
             Err(source) => return Err(unreadable(source)),
         };
-        Ok(Self { file, state: Mutex::new(state) })
+        Ok(Self { file, state: Mutex::new(state), changed: watch::Sender::new(()) })
     }
 
     /// Looks at the state.
@@ -297,7 +291,14 @@ impl Keeper {
         durable::replace(&self.file, &stored::write(&next), 0o600)
             .map_err(|source| SaveStateError { file: self.file.clone(), source })?;
         *held = next;
+        drop(held);
+        self.changed.send_replace(());
         Ok(value)
+    }
+
+    /// Hears of every change from now on.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 }
 

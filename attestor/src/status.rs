@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::durable;
 use crate::hooks::FailingHook;
 use crate::role::Role;
-use crate::software_key::ServiceSeat;
+use crate::software_key::SoftwareSeat;
 use crate::wanted::Wanted;
 
 pub use words::remedy;
@@ -129,7 +129,7 @@ pub struct CertificateStatus {
 pub struct SoftwareKeyStatus {
     /// What the key is for.
     #[serde(flatten)]
-    pub seat: ServiceSeat,
+    pub seat: SoftwareSeat,
     /// Its certificate's serial number, hex.
     pub serial: String,
     /// Last second at which it holds.
@@ -143,7 +143,7 @@ pub struct SoftwareKeyStatus {
 pub struct RefusedKey {
     /// What it was for.
     #[serde(flatten)]
-    pub seat: ServiceSeat,
+    pub seat: SoftwareSeat,
     /// The broker's reason, such as `NOT_PERMITTED`.
     pub reason: String,
     /// The broker's sentence.
@@ -153,7 +153,7 @@ pub struct RefusedKey {
 impl RefusedKey {
     /// What the broker said about the key at `seat`.
     #[must_use]
-    pub fn new(seat: ServiceSeat, denial: &v1::Denial) -> Self {
+    pub fn new(seat: SoftwareSeat, denial: &v1::Denial) -> Self {
         let reason = denial.reason().as_str_name().trim_start_matches("DENIAL_REASON_").to_owned();
         Self { seat, reason, message: text(&denial.message) }
     }

@@ -3,7 +3,7 @@
 //! Promises: a [`HeldSvid`] certifies the TPM key it was asked for, names this device in this zone, and has not
 //! ended. Does not promise: that a peer accepts it; the zone's authority is the peers' matter.
 
-use policy::id::{DeviceName, PlantDomain, SpiffeId};
+use policy::id::{DeviceName, PlantDomain, SpiffeId, WorkloadName};
 use policy::time::UnixTime;
 use x509_cert::Certificate;
 use x509_cert::der::{Decode, Encode};
@@ -76,6 +76,18 @@ pub struct Asked<'a> {
     pub plant: &'a PlantDomain,
     /// The device.
     pub device: &'a DeviceName,
+    /// The workload on it that the certificate must name instead; None: the device itself.
+    pub workload: Option<&'a WorkloadName>,
+}
+
+impl Asked<'_> {
+    fn id(&self) -> SpiffeId {
+        let domain = self.plant.trust_domain(&self.seat.zone);
+        match self.workload {
+            Some(workload) => domain.workload(self.device, workload),
+            None => domain.device(self.device),
+        }
+    }
 }
 
 impl HeldSvid {
@@ -99,7 +111,7 @@ impl HeldSvid {
         if tbs.subject_public_key_info().subject_public_key.raw_bytes() != asked.point {
             return Err(SvidError::OtherKey { seat: seat() });
         }
-        let expected = asked.plant.trust_domain(&asked.seat.zone).device(asked.device);
+        let expected = asked.id();
         if !names(&leaf, &expected) {
             return Err(SvidError::OtherName { seat: seat(), expected: expected.to_string() });
         }
@@ -183,7 +195,7 @@ mod tests {
         let seat = Seat { zone: "press".parse().unwrap(), role: crate::role::Role::Caller };
         let point = if other_key { other.der_bytes() } else { key.der_bytes() };
         let (plant, device) = ("plant.example".parse().unwrap(), "press-1".parse().unwrap());
-        let asked = Asked { seat: &seat, point, plant: &plant, device: &device };
+        let asked = Asked { seat: &seat, point, plant: &plant, device: &device, workload: None };
         HeldSvid::accept(vec![certificate(uri, &key)], &asked, now)
     }
 
@@ -212,7 +224,7 @@ mod tests {
     fn an_empty_chain_is_refused() {
         let seat = Seat { zone: "press".parse().unwrap(), role: crate::role::Role::Caller };
         let (plant, device) = ("plant.example".parse().unwrap(), "press-1".parse().unwrap());
-        let asked = Asked { seat: &seat, point: &[], plant: &plant, device: &device };
+        let asked = Asked { seat: &seat, point: &[], plant: &plant, device: &device, workload: None };
         assert!(matches!(HeldSvid::accept(Vec::new(), &asked, DURING), Err(SvidError::Malformed { .. })));
     }
 }

@@ -12,7 +12,7 @@ use crate::appraisal::Prover;
 use crate::digest::Digest;
 use crate::evidence::identity::CertifiedKey;
 use crate::evidence::software_key::SoftwareKey;
-use crate::id::{DeviceName, PlantDomain, SpiffeId, ZoneName};
+use crate::id::{DeviceName, PlantDomain, SpiffeId, WorkloadName, ZoneName};
 use crate::time::{UnixTime, Validity};
 use crate::zone::admission::Trusted;
 use crate::zone::model::{SoftwareKeys, Zone};
@@ -57,8 +57,8 @@ pub enum GrantError {
     /// A device's own key outside a TPM, of a device that has one, or the other way round.
     #[error("the key is not where the device proved itself with; a device with a TPM keeps its keys in it")]
     OtherProver,
-    /// A key outside the TPM for a client.
-    #[error("software keys are for servers alone; clients use the device's key in the TPM")]
+    /// A key outside the TPM for the device itself as a client.
+    #[error("software keys are for servers and workloads; clients use the device's key in the TPM")]
     SoftwareCaller,
     /// The certificate of the device that a software key would end with is over.
     #[error("the device's own certificate ended at {0}; renew that first")]
@@ -81,6 +81,24 @@ pub struct Subject<'a> {
     pub role: Role,
     /// The device's addresses in the zone, as far as the authority that signs may name them.
     pub addresses: &'a BTreeSet<IpAddr>,
+    /// The workload of the device that the certificate names; None: the device itself.
+    pub workload: Option<&'a WorkloadName>,
+}
+
+impl Subject<'_> {
+    fn spiffe_id(&self) -> SpiffeId {
+        let domain = self.plant.trust_domain(&self.zone.name);
+        match self.workload {
+            Some(workload) => domain.workload(self.device, workload),
+            None => domain.device(self.device),
+        }
+    }
+
+    /// Those that the certificate names. They are the device's, and no workload is the device.
+    fn addresses(&self) -> BTreeSet<IpAddr> {
+        let admitted = self.addresses.iter().copied().filter(|one| self.zone.admits(*one));
+        admitted.filter(|_| self.workload.is_none()).collect()
+    }
 }
 
 /// Leave to issue one certificate. Only [`IssuanceGrant::new`] makes one.
@@ -126,8 +144,8 @@ impl IssuanceGrant {
 
     /// Grants `subject` a certificate for a key outside the TPM, which ends with the device's own at `device_end`.
     ///
-    /// Only for listeners: a caller's certificate is what the device itself is known by, and that key stays in the
-    /// TPM. Refused unless the zone allows such keys.
+    /// What the device itself is known by is its certificate as a caller, and that key stays in the TPM: beyond
+    /// listeners such keys are for workloads, which have names of their own. Refused unless the zone allows them.
     pub fn for_software_key(
         trusted: &Trusted,
         key: &SoftwareKey,
@@ -140,7 +158,7 @@ impl IssuanceGrant {
         if subject.zone.software_keys != SoftwareKeys::Allow {
             return Err(GrantError::SoftwareKeys(subject.zone.name.clone()));
         }
-        if subject.role != Role::Listener {
+        if subject.role != Role::Listener && subject.workload.is_none() {
             return Err(GrantError::SoftwareCaller);
         }
         if device_end <= now {
@@ -172,13 +190,13 @@ impl IssuanceGrant {
         let longest = now.plus(subject.zone.timing.certificate_lifetime());
         let not_after = trusted.until().map_or(longest, |until| longest.min(until));
         Ok(Self {
-            spiffe_id: subject.plant.trust_domain(&zone).device(subject.device),
+            spiffe_id: subject.spiffe_id(),
             zone,
             role: subject.role,
             spki_digest: Digest::of(&spki_der),
             spki_der,
             validity: Validity { not_before: now.minus(backdate), not_after },
-            addresses: subject.addresses.iter().copied().filter(|one| subject.zone.admits(*one)).collect(),
+            addresses: subject.addresses(),
             revisions,
         })
     }
@@ -254,6 +272,7 @@ mod tests {
             zone: &zone,
             role: Role::Caller,
             addresses: &addresses,
+            workload: None,
         };
         let revision = Revision { record: "zone/cell-3".to_owned(), revision: 4 };
         let trusted = Trusted::for_tests("cell-3".parse().unwrap(), None);
@@ -282,6 +301,7 @@ mod tests {
             zone: &zone,
             role: Role::Caller,
             addresses: &addresses,
+            workload: None,
         };
         let not_after = |until| {
             let revision = Revision { record: "zone/cell-3".to_owned(), revision: 4 };
@@ -310,7 +330,8 @@ mod tests {
         let (plant, device) = ("plant.example".parse().unwrap(), "press-7".parse().unwrap());
         let (zone, addresses) = (Zone::new("cell-3".parse().unwrap()), BTreeSet::new());
         let role = Role::Caller;
-        let subject = Subject { plant: &plant, device: &device, zone: &zone, role, addresses: &addresses };
+        let (plant, device, zone, addresses) = (&plant, &device, &zone, &addresses);
+        let subject = Subject { plant, device, zone, role, addresses, workload: None };
         let grant = |prover| {
             let trusted = Trusted::for_tests("cell-3".parse().unwrap(), None).by(prover);
             let revisions = vec![Revision { record: "zone/cell-3".to_owned(), revision: 4 }];
@@ -321,10 +342,19 @@ mod tests {
     }
 
     fn software(zone: &Zone, role: Role, device_end: UnixTime) -> Result<IssuanceGrant, GrantError> {
+        outside(zone, role, device_end, None)
+    }
+
+    fn outside(
+        zone: &Zone,
+        role: Role,
+        device_end: UnixTime,
+        workload: Option<&WorkloadName>,
+    ) -> Result<IssuanceGrant, GrantError> {
         let key = software_key();
         let (plant, device) = ("plant.example".parse().unwrap(), "press-7".parse().unwrap());
         let addresses = BTreeSet::from(["10.1.3.7".parse().unwrap(), "10.9.9.9".parse().unwrap()]);
-        let subject = Subject { plant: &plant, device: &device, zone, role, addresses: &addresses };
+        let subject = Subject { plant: &plant, device: &device, zone, role, addresses: &addresses, workload };
         let revisions = vec![Revision { record: "zone/cell-3".to_owned(), revision: 4 }];
         let trusted = Trusted::for_tests("cell-3".parse().unwrap(), None);
         IssuanceGrant::for_software_key(&trusted, &key, &subject, device_end, NOW, 60, revisions)
@@ -347,6 +377,22 @@ mod tests {
         assert_eq!(software(&zone, Role::Listener, late).unwrap().validity().not_after, longest);
         zone.name = "cell-4".parse().unwrap();
         assert!(matches!(software(&zone, Role::Listener, soon), Err(GrantError::OtherZone { .. })));
+    }
+
+    #[test]
+    fn a_workload_has_a_name_of_its_own_in_both_roles_and_no_address_of_the_device() {
+        let mut zone = Zone::new("cell-3".parse().unwrap());
+        zone.subnets = ["10.1.3.0/24".parse().unwrap()].into();
+        let (soon, name) = (NOW.plus(600), "hmi".parse().unwrap());
+        let refused = outside(&zone, Role::Caller, soon, Some(&name));
+        assert_eq!(refused, Err(GrantError::SoftwareKeys("cell-3".parse().unwrap())));
+        zone.software_keys = SoftwareKeys::Allow;
+        for role in [Role::Caller, Role::Listener] {
+            let grant = outside(&zone, role, soon, Some(&name)).unwrap();
+            let named = "spiffe://cell-3.plant.example/device/press-7/workload/hmi";
+            assert_eq!((grant.spiffe_id().to_string().as_str(), grant.role()), (named, role));
+            assert_eq!((grant.validity().not_after, grant.addresses().len()), (soon, 0));
+        }
     }
 
     #[test]

@@ -106,6 +106,10 @@ label!(
     ServiceName, "service name", false
 );
 label!(
+    /// The name of a workload: a program on a device with an identity of its own.
+    WorkloadName, "workload name", false
+);
+label!(
     /// A product that golden releases are made for.
     ProductName, "product name", false
 );
@@ -191,7 +195,13 @@ impl TrustDomain {
     /// The SPIFFE ID of a device: `spiffe://<trust domain>/device/<name>`.
     #[must_use]
     pub fn device(&self, name: &DeviceName) -> SpiffeId {
-        SpiffeId { trust_domain: self.clone(), device: name.clone() }
+        SpiffeId { trust_domain: self.clone(), device: name.clone(), workload: None }
+    }
+
+    /// The SPIFFE ID of a workload on a device: `spiffe://<trust domain>/device/<device>/workload/<name>`.
+    #[must_use]
+    pub fn workload(&self, device: &DeviceName, name: &WorkloadName) -> SpiffeId {
+        SpiffeId { trust_domain: self.clone(), device: device.clone(), workload: Some(name.clone()) }
     }
 }
 
@@ -214,15 +224,16 @@ pub fn common_name(name: &str) -> String {
     format!("h-{}", digest.get(..40).unwrap_or(&digest))
 }
 
-/// The SPIFFE ID of a device in a zone.
+/// The SPIFFE ID of a device in a zone, or of a workload on it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SpiffeId {
     trust_domain: TrustDomain,
     device: DeviceName,
+    workload: Option<WorkloadName>,
 }
 
 impl SpiffeId {
-    /// The device.
+    /// The device. Who may act as one asks [`SpiffeId::parse`], which reads no workload.
     #[must_use]
     pub const fn device(&self) -> &DeviceName {
         &self.device
@@ -234,10 +245,14 @@ impl SpiffeId {
         &self.trust_domain
     }
 
-    /// The DNS name of the device: `<name>.<zone>.<plant>`.
+    /// The DNS name of the device, `<name>.<zone>.<plant>`, or that of a workload below it: software that goes by DNS
+    /// names must not take the one for the other.
     #[must_use]
     pub fn dns_name(&self) -> String {
-        format!("{}.{}", self.device, self.trust_domain)
+        match &self.workload {
+            Some(workload) => format!("{workload}.{}.{}", self.device, self.trust_domain),
+            None => format!("{}.{}", self.device, self.trust_domain),
+        }
     }
 
     /// The common name of its certificates: the DNS name, or a digest of it where that is too long.
@@ -271,7 +286,8 @@ impl SpiffeId {
 
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "spiffe://{}/device/{}", self.trust_domain, self.device)
+        write!(f, "spiffe://{}/device/{}", self.trust_domain, self.device)?;
+        self.workload.iter().try_for_each(|workload| write!(f, "/workload/{workload}"))
     }
 }
 
@@ -307,6 +323,10 @@ mod tests {
         let plant: PlantDomain = "plant.example".parse().unwrap();
         let (zone, id) = SpiffeId::parse("spiffe://cell-3.plant.example/device/press-7", &plant).unwrap();
         assert_eq!((zone.as_str(), id.dns_name().as_str()), ("cell-3", "press-7.cell-3.plant.example"));
+        let workload = plant.trust_domain(&zone).workload(id.device(), &"x".parse().unwrap());
+        assert_eq!(workload.to_string(), "spiffe://cell-3.plant.example/device/press-7/workload/x");
+        assert_eq!(workload.dns_name(), "x.press-7.cell-3.plant.example");
+        assert_ne!(workload, id);
         for bad in [
             "spiffe://cell-3.plant.example/device/press-7/workload/x",
             "spiffe://cell-3.plant.example/device/",

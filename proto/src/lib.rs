@@ -25,5 +25,17 @@ pub mod v1 {
     include!("gen/touchstone.v1.rs");
 }
 
+/// Generated messages, clients and servers of the SPIFFE Workload API.
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::as_conversions,
+    reason = "generated; the standard's own comments are its documentation"
+)]
+pub mod workload {
+    include!("gen/spiffe.workload.rs");
+}
+
 /// Serialised file descriptors, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/touchstone.v1.fds");

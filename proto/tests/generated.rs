@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use prost::Message;
+use prost_types::FileDescriptorSet;
 
 fn generate(out: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -31,14 +32,22 @@ fn generate(out: &Path) {
         "admin",
     ]
     .map(|name| format!("touchstone/v1/{name}.proto"));
-    let descriptors = protox::compile(files, [root]).expect("the contract compiles");
+    let descriptors = compile(&files, root, out);
     std::fs::write(out.join("touchstone.v1.fds"), descriptors.encode_to_vec())
         .expect("descriptors are written");
+    // Its own package has no name, and so no name for its file.
+    compile(&["spiffe/workload.proto".to_owned()], root, out);
+    std::fs::rename(out.join("_.rs"), out.join("spiffe.workload.rs")).expect("the code has a name");
+}
+
+fn compile(files: &[String], root: &Path, out: &Path) -> FileDescriptorSet {
+    let descriptors = protox::compile(files, [root]).expect("the contract compiles");
     tonic_prost_build::configure()
         .emit_rerun_if_changed(false)
         .out_dir(out)
-        .compile_fds(descriptors)
+        .compile_fds(descriptors.clone())
         .expect("code is generated");
+    descriptors
 }
 
 #[test]
@@ -49,7 +58,7 @@ fn the_committed_code_is_what_the_contract_says() {
     }
     let fresh = tempfile::tempdir().expect("a folder for fresh code");
     generate(fresh.path());
-    for name in ["touchstone.v1.rs", "touchstone.v1.fds"] {
+    for name in ["touchstone.v1.rs", "touchstone.v1.fds", "spiffe.workload.rs"] {
         let new = std::fs::read(fresh.path().join(name)).expect("fresh code");
         let old = std::fs::read(committed.join(name)).expect("committed code");
         assert!(new == old, "{name} is stale: run TOUCHSTONE_REGENERATE=1 cargo test -p proto");

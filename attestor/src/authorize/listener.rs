@@ -13,7 +13,6 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +29,7 @@ use tokio::sync::Semaphore;
 
 use super::{Answer, Question, escaped};
 use crate::config::LocalAddress;
+use crate::local_socket;
 use crate::trust::Direction;
 
 /// Connections at once: every worker of a web server, many times over. Another waits for its turn in the backlog.
@@ -72,17 +72,7 @@ impl Listener {
     pub async fn bind(address: &LocalAddress) -> io::Result<Self> {
         match address {
             LocalAddress::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
-            LocalAddress::Unix(path) => {
-                match std::fs::symlink_metadata(path) {
-                    Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
-                        std::fs::remove_file(path)?;
-                    }
-                    _ => {}
-                }
-                let listener = UnixListener::bind(path)?;
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET))?;
-                Ok(Self::Unix(listener))
-            }
+            LocalAddress::Unix(path) => local_socket::bind(path, SOCKET, None).map(Self::Unix),
         }
     }
 

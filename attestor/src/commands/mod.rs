@@ -64,8 +64,10 @@ pub enum CommandError {
     #[error(transparent)]
     Driver(#[from] DriverError),
     /// Local software cannot ask.
-    #[error("authorize.listen: {address} cannot be listened on: {source}; free it, or name another")]
+    #[error("{key}: {address} cannot be listened on: {source}; free it, or name another")]
     Listen {
+        /// What the configuration calls it.
+        key: &'static str,
         /// Where.
         address: LocalAddress,
         /// The system's reason.

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 use super::{CommandError, system};
 use crate::authorize::listener::{self, Listener};
-use crate::config::Config;
+use crate::config::{Config, LocalAddress};
 use crate::evidence::Prover;
 use crate::plant::PlantRoot;
 use crate::renewal::{Attester, Means, driver};
 use crate::state::Keeper;
 use crate::tpm::{EsapiTpm, TpmHandle};
+use crate::workload_api;
 
 /// How long a stop waits for the TPM's last command; service managers kill after 90.
 const LAST_COMMAND: Duration = Duration::from_secs(8);
@@ -48,7 +50,7 @@ async fn serve(
     announce(&attester);
     let answering = answer_locally(&attester).await?;
     let ended = driver::run(attester, stop).await;
-    answering.abort();
+    drop(answering);
     Ok(ended?)
 }
 
@@ -57,28 +59,30 @@ fn announce(attester: &Attester) {
     match &attester.prover {
         Means::Tpm(prover) => {
             let endorsement_key = prover.endorsement_key().template.name();
-            tracing::info!(%broker, endorsement_key, "the attestor runs");
+            let tpm = attester.config.tpm.as_ref().map(tracing::field::display);
+            tracing::info!(%broker, tpm, endorsement_key, "the attestor runs");
         }
         Means::Key => tracing::warn!(%broker, "the attestor runs without a TPM: its keys can be copied"),
     }
 }
 
-/// Answers local software, if it is told where.
-async fn answer_locally(attester: &Arc<Attester>) -> Result<tokio::task::JoinHandle<()>, CommandError> {
-    let bound = match &attester.config.authorize {
-        Some(address) => {
-            let bound = Listener::bind(address).await;
-            let source = |source| CommandError::Listen { address: address.clone(), source };
-            Some(bound.map_err(source)?)
-        }
-        None => None,
-    };
-    let desk = Arc::clone(attester);
-    Ok(tokio::spawn(async move {
-        if let Some(listener) = bound {
-            listener::serve(listener, desk).await;
-        }
-    }))
+/// Answers local software, where it is told; ends with the value.
+async fn answer_locally(attester: &Arc<Attester>) -> Result<JoinSet<()>, CommandError> {
+    let mut answering = JoinSet::new();
+    if let Some(address) = &attester.config.authorize {
+        let bound = Listener::bind(address).await.map_err(unbound("authorize.listen", address.clone()))?;
+        answering.spawn(listener::serve(bound, Arc::clone(attester)));
+    }
+    if let Some(api) = &attester.config.workload_api {
+        let address = LocalAddress::Unix(api.socket.clone());
+        let bound = workload_api::Listener::bind(api).map_err(unbound("workload_api.socket", address))?;
+        answering.spawn(workload_api::serve(bound, Arc::clone(attester)));
+    }
+    Ok(answering)
+}
+
+fn unbound(key: &'static str, address: LocalAddress) -> impl FnOnce(std::io::Error) -> CommandError {
+    move |source| CommandError::Listen { key, address, source }
 }
 
 async fn assemble(config: Config, tpm: Option<TpmHandle>) -> Result<Attester, CommandError> {

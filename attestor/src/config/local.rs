@@ -8,7 +8,7 @@ use super::Faults;
 use super::raw::RawAuthorize;
 
 /// Longest path of a Unix socket in bytes (unix(7): `sun_path` less its NUL).
-const MAX_SOCKET: usize = 107;
+pub(super) const MAX_SOCKET: usize = 107;
 
 /// A loopback address or a Unix socket.
 #[derive(Debug, Clone, PartialEq, Eq)]

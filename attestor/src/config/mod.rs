@@ -8,6 +8,7 @@ mod mqtt;
 mod programs;
 mod raw;
 mod vouches;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +22,7 @@ pub use self::local::LocalAddress;
 pub use self::mqtt::{Mqtt, MqttPeer};
 use self::raw::{Raw, RawService};
 pub use self::vouches::Vouched;
+pub use self::workload::{Holders, Workload, WorkloadApi};
 use crate::durable;
 use crate::health::HealthCheck;
 use crate::hooks::Hook;
@@ -82,6 +84,10 @@ pub struct Config {
     pub mqtt: Option<Mqtt>,
     /// Programs that make software read its files again.
     pub hooks: Vec<Hook>,
+    /// Where workloads get certificates in names of their own.
+    pub workload_api: Option<WorkloadApi>,
+    /// The workloads, in the order in which a caller is looked for among them.
+    pub workloads: Vec<Workload>,
 }
 
 /// A service that the device offers.
@@ -163,6 +169,12 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
+    /// Everything that holds a software key.
+    #[must_use]
+    pub fn holders(&self) -> Holders<'_> {
+        Holders { services: &self.services, workloads: &self.workloads }
+    }
+
     /// Reads and validates a configuration file.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let fail = |faults| ConfigError { file: file.to_owned(), faults };
@@ -247,6 +259,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let offered: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
     let mqtt = mqtt::mqtt(raw.mqtt.as_ref(), &offered, faults);
     let hooks = programs::hooks(&raw.hooks, faults);
+    let (workload_api, workloads) = workload::workloads(base, raw, &services, faults);
     faults.unknown("", &raw.unknown);
     let path = |text: Option<&str>, default: &str| base.join(text.unwrap_or(default));
     Some(Config {
@@ -270,6 +283,8 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         authorize,
         mqtt,
         hooks,
+        workload_api,
+        workloads,
     })
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::mqtt::RawMqtt;
+use super::workload::{RawWorkload, RawWorkloadApi};
 
 /// `attestor.toml`, key for key.
 #[derive(Debug, Deserialize)]
@@ -36,6 +37,9 @@ pub(super) struct Raw {
     pub(super) mqtt: Option<RawMqtt>,
     #[serde(default, rename = "hook")]
     pub(super) hooks: Vec<RawHook>,
+    pub(super) workload_api: Option<RawWorkloadApi>,
+    #[serde(default, rename = "workload")]
+    pub(super) workloads: Vec<RawWorkload>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,
 }

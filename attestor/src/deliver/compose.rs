@@ -17,6 +17,7 @@ use policy::time::UnixTime;
 use super::{Content, Delivery, PUBLIC};
 use crate::identity_key::IdentityKey;
 use crate::role::Seat;
+use crate::software_key::Holder;
 use crate::state::State;
 use crate::trust::{Authority, Place};
 use crate::tss2_key::{self, WriteKeyError};
@@ -73,7 +74,9 @@ impl Delivery {
             delivery.trust_file(place, &[trust.nobody()]);
         }
         for (seat, held) in &state.software_keys {
-            let service = Path::new(seat.zone.as_str()).join("services").join(seat.service.as_str());
+            // A workload has its key from the Workload API alone, where it shows who it is.
+            let Holder::Service(service) = &seat.holder else { continue };
+            let service = Path::new(seat.zone.as_str()).join("services").join(service.as_str());
             let chain = held.svid().chain().iter().map(Vec::as_slice);
             delivery.add(service.join("server.pem"), armour("CERTIFICATE", chain), PUBLIC);
             delivery.add(service.join("server.key"), held.key().to_pem(), SOFTWARE_KEY);

@@ -134,7 +134,7 @@ async fn tpm(config: &Config) -> Vec<Finding> {
     let Some(address) = &config.tpm else {
         return vec![Finding::warning(
             "tpm",
-            "there is none, as configured: keys are files and can be copied",
+            "no TPM is used, as configured: keys are files and can be copied",
         )];
     };
     let tpm = match TpmHandle::start(EsapiTpm::new(address.clone())) {

@@ -131,3 +131,19 @@ async fn everything_else_is_looked_at_where_something_fails() {
     assert_eq!(found, expected, "{}", report.describe());
     assert!(!folder.path().join("state").exists(), "a look changes nothing");
 }
+
+#[tokio::test]
+async fn nothing_of_a_tpm_is_looked_at_where_none_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("attestor.toml");
+    let text = "broker = \"127.0.0.1:1\"\nplant = \"plant.example\"\nplant_root = \"root.pem\"\n\
+                device = \"press-7\"\ntpm = \"none\"\nstate = \"state\"\ndeliver = \"deliver\"\n";
+    std::fs::write(&file, text).unwrap();
+    let report = Report::of(&file).await;
+    assert_eq!(report.findings[0].verdict, Verdict::Good, "{}", report.describe());
+    let of = |check: &str| report.findings.iter().find(|finding| finding.check == check);
+    assert_says(of("tpm").unwrap(), Verdict::Warning, &["no TPM is used"]);
+    for check in ["endorsement key", "pcr banks", "firmware log", "ima"] {
+        assert!(of(check).is_none(), "{}", report.describe());
+    }
+}

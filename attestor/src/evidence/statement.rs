@@ -136,7 +136,8 @@ fn stated_key(key: &RequestedKey) -> v1::StatedKey {
 
 fn stated_software_key(key: &v1::SoftwareKey) -> v1::StatedSoftwareKey {
     let csr_digest = Digest::of(&key.csr).0.to_vec();
-    v1::StatedSoftwareKey { zone: key.zone.clone(), service: key.service.clone(), csr_digest }
+    let (zone, service, workload) = (key.zone.clone(), key.service.clone(), key.workload.clone());
+    v1::StatedSoftwareKey { zone, service, workload, role: key.role, csr_digest }
 }
 
 /// An empty firmware log is stated as well: that there is none is part of the evidence. Another log is

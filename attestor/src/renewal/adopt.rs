@@ -20,7 +20,7 @@ use crate::config::MAX_ZONES;
 use crate::deliver::{ComposeError, Delivery, InstallError};
 use crate::identity_key::IdentityKey;
 use crate::role::{Role, Seat};
-use crate::software_key::{HeldSoftwareKey, ServiceSeat, SoftwareKey};
+use crate::software_key::{HeldSoftwareKey, SoftwareKey, SoftwareSeat};
 use crate::state::{SaveStateError, State};
 use crate::status::{Refusal, RefusedKey};
 use crate::svid::{Asked, HeldSvid, SvidError};
@@ -88,14 +88,14 @@ impl Attester {
     fn adopt_certificates(
         &self,
         issued: v1::Issued,
-        made: BTreeMap<ServiceSeat, SoftwareKey>,
+        made: BTreeMap<SoftwareSeat, SoftwareKey>,
         own_made: Made,
     ) -> Result<Adopted, AdoptError> {
         let (now, clock) = (self.now(), self.clock.own());
         let device: DeviceName = issued.device.parse()?;
         let zones = parse_zones(&issued.zones)?;
         let (own, outside): (Vec<_>, Vec<_>) =
-            issued.svids.into_iter().partition(|svid| svid.service.is_empty());
+            issued.svids.into_iter().partition(|svid| svid.service.is_empty() && svid.workload.is_empty());
         let svids = self.accept_all(own, &own_made, &device, &zones, now)?;
         let software_keys = self.accept_software_keys(outside, made, &device, now)?;
         let refused_keys = refused_keys(issued.refused_keys);
@@ -127,7 +127,7 @@ impl Attester {
             let void = &state.void;
             state.software_keys.retain(|seat, held| holds(held.svid()) || void.contains(&seat.own()));
             state.refused_keys = refused_keys;
-            state.keep_software_keys(&self.config.services);
+            state.keep_software_keys(self.config.holders());
             state.last_attestation = Some(now);
             state.refusal = None;
             if let Some(trust) = trust {
@@ -207,7 +207,7 @@ impl Attester {
             let key = made.or_else(|| self.keeper.read(|state: &State| state.keys.get(&seat).cloned()));
             let key = key.filter(|_| zones.contains(&seat.zone));
             let key = key.ok_or(AdoptError::Malformed("a certificate is for no key of this device"))?;
-            let asked = Asked { seat: &seat, point: key.point(), plant, device };
+            let asked = Asked { seat: &seat, point: key.point(), plant, device, workload: None };
             let held = HeldSvid::accept(svid.chain, &asked, now)?;
             accepted.push((seat, held));
         }
@@ -294,16 +294,16 @@ impl Attester {
     fn accept_software_keys(
         &self,
         svids: Vec<v1::Svid>,
-        mut made: BTreeMap<ServiceSeat, SoftwareKey>,
+        mut made: BTreeMap<SoftwareSeat, SoftwareKey>,
         device: &DeviceName,
         now: UnixTime,
-    ) -> Result<Vec<(ServiceSeat, HeldSoftwareKey)>, AdoptError> {
+    ) -> Result<Vec<(SoftwareSeat, HeldSoftwareKey)>, AdoptError> {
         let mut accepted = Vec::new();
         for svid in svids {
-            let seat = ServiceSeat { zone: svid.zone.parse()?, service: svid.service.parse()? };
-            let key = made
-                .remove(&seat)
-                .ok_or(AdoptError::Malformed("a certificate is for no software key of this device"))?;
+            let seat = SoftwareSeat::from_wire(&svid.zone, &svid.service, &svid.workload, svid.role());
+            let found = seat.and_then(|seat| made.remove_entry(&seat));
+            let (seat, key) =
+                found.ok_or(AdoptError::Malformed("a certificate is for no software key of this device"))?;
             let plant = &self.config.plant;
             let held = HeldSoftwareKey::take(key, &seat, plant, device, |asked| {
                 HeldSvid::accept(svid.chain, asked, now)
@@ -315,14 +315,14 @@ impl Attester {
 
     /// Forgets software keys of services that use the TPM now, or are not offered any more.
     pub(super) fn forget_unwanted(&self) -> Result<(), SaveStateError> {
-        let services = &self.config.services;
+        let holders = self.config.holders();
         let held = |state: &State| (state.software_keys.len(), state.refused_keys.len());
         let wanted = self.keeper.read(|state| {
             let mut next = state.clone();
-            next.keep_software_keys(services);
+            next.keep_software_keys(holders);
             held(&next) == held(state)
         });
-        if wanted { Ok(()) } else { self.keeper.update(|state| state.keep_software_keys(services)) }
+        if wanted { Ok(()) } else { self.keeper.update(|state| state.keep_software_keys(holders)) }
     }
 
     /// Shows software what the state holds, if it may be shown.
@@ -363,16 +363,17 @@ fn parse_zones(zones: &[String]) -> Result<Vec<ZoneName>, AdoptError> {
 /// service it is about the device's own keys, whose certificates stay as they are.
 fn refused_keys(refused: Vec<v1::RefusedKey>) -> Vec<RefusedKey> {
     let mut kept = Vec::new();
-    for key in refused.into_iter().take(MAX_REFUSED_KEYS) {
-        let denial = key.denial.unwrap_or_default();
-        if key.service.is_empty() {
+    for mut key in refused.into_iter().take(MAX_REFUSED_KEYS) {
+        let denial = key.denial.take().unwrap_or_default();
+        if key.service.is_empty() && key.workload.is_empty() {
             let (zone, why) = (key.zone.escape_debug(), denial.message.escape_debug());
             tracing::warn!(%zone, "no new certificates for the keys of this zone: {why}");
         }
-        let (Ok(zone), Ok(service)) = (key.zone.parse(), key.service.parse()) else { continue };
-        let key = RefusedKey::new(ServiceSeat { zone, service }, &denial);
+        let seat = SoftwareSeat::from_wire(&key.zone, &key.service, &key.workload, key.role());
+        let Some(seat) = seat else { continue };
+        let key = RefusedKey::new(seat, &denial);
         tracing::warn!(
-            zone = %key.seat.zone, service = %key.seat.service, reason = %key.reason,
+            zone = %key.seat.zone, holder = %key.seat.holder, reason = %key.reason,
             "no certificate for a software key: {}", key.message
         );
         kept.push(key);
@@ -384,7 +385,7 @@ fn log_certificates(state: &State) {
     let device = state.device.as_ref().map(DeviceName::as_str);
     for (seat, held) in state.holding_software_keys() {
         let end = held.svid().not_after();
-        tracing::info!(device.id = device, zone = %seat.zone, service = %seat.service, until = %end, "holds a software key");
+        tracing::info!(device.id = device, zone = %seat.zone, holder = %seat.holder, until = %end, "holds a software key");
     }
     for (seat, svid) in state.holding() {
         let end = svid.not_after();

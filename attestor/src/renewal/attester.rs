@@ -1,15 +1,17 @@
 //! The device in its role as Attester (RFC 9334): everything that exchanges with the broker need.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use policy::time::UnixTime;
 use rustls::sign::SigningKey;
+use tokio::sync::watch;
 
 use super::shown::Shown;
 use crate::authorize::listener::Desk;
 use crate::authorize::{Answer, Question, answer};
 use crate::client::{BrokerClient, BrokerNameError, Credentials};
-use crate::config::Config;
+use crate::config::{Config, Workload};
 use crate::deliver::FileSink;
 use crate::evidence::Prover;
 use crate::hooks::Hooks;
@@ -19,6 +21,7 @@ use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
 use crate::state::{Keeper, State};
 use crate::tpm::{TpmHandle, TpmIdentityKey};
+use crate::workload_api::{Offer, Source, Withheld};
 
 /// What the device proves itself with.
 #[derive(Debug)]
@@ -75,6 +78,21 @@ impl Desk for Attester {
     fn answer(&self, question: &Question) -> Answer {
         let now = self.now();
         self.keeper.read(|state| answer(state, &self.config.plant, question, now))
+    }
+}
+
+impl Source for Attester {
+    fn workloads(&self) -> &[Workload] {
+        &self.config.workloads
+    }
+
+    fn offer(&self, workload: &Workload) -> Result<(Offer, Duration), Withheld> {
+        let now = self.now();
+        self.keeper.read(|state| Offer::of(state, &self.config.plant, workload, now))
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.keeper.changes()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::evidence::{self, Challenge, EvidenceError, Prover, Subject, VERSION};
 use crate::identity_key::IdentityKey;
 use crate::join_token::JoinToken;
 use crate::role::Seat;
-use crate::software_key::{ServiceSeat, SoftwareKey};
+use crate::software_key::{SoftwareKey, SoftwareSeat};
 use crate::state::{SaveStateError, State};
 use crate::svid::HeldSvid;
 use crate::tpm::{Credential, IdentityKeyBlob, TpmError, TpmFault};
@@ -44,7 +44,7 @@ pub(super) enum ExchangeError {
     #[error("a software key for {seat} could not be made; the device tries again")]
     SoftwareKey {
         /// What it is for.
-        seat: ServiceSeat,
+        seat: SoftwareSeat,
         /// Why.
         #[source]
         source: rcgen::Error,
@@ -83,7 +83,7 @@ pub(super) fn at_complete(call: CallError) -> ExchangeError {
 /// they are too, and others are made for the next.
 pub(super) struct Answered {
     pub(super) outcome: Outcome,
-    pub(super) software_keys: BTreeMap<ServiceSeat, SoftwareKey>,
+    pub(super) software_keys: BTreeMap<SoftwareSeat, SoftwareKey>,
     /// The device's own, where it has no TPM.
     pub(super) identity_keys: Made,
 }
@@ -120,21 +120,21 @@ pub(super) struct Said {
 }
 
 /// A new key for each software key that is due.
-fn new_software_keys(attester: &Attester) -> Result<BTreeMap<ServiceSeat, SoftwareKey>, ExchangeError> {
-    let (services, now) = (&attester.config.services, attester.now());
-    let due = attester.keeper.read(|state: &State| state.due_software_keys(services, now));
-    let make = |seat: ServiceSeat| match SoftwareKey::generate() {
+fn new_software_keys(attester: &Attester) -> Result<BTreeMap<SoftwareSeat, SoftwareKey>, ExchangeError> {
+    let (holders, now) = (attester.config.holders(), attester.now());
+    let due = attester.keeper.read(|state: &State| state.due_software_keys(holders, now));
+    let make = |seat: SoftwareSeat| match SoftwareKey::generate() {
         Ok(key) => Ok((seat, key)),
         Err(source) => Err(ExchangeError::SoftwareKey { seat, source }),
     };
     due.into_iter().map(make).collect()
 }
 
-fn requests(keys: &BTreeMap<ServiceSeat, SoftwareKey>) -> Result<Vec<v1::SoftwareKey>, ExchangeError> {
-    let request = |(seat, key): (&ServiceSeat, &SoftwareKey)| {
+fn requests(keys: &BTreeMap<SoftwareSeat, SoftwareKey>) -> Result<Vec<v1::SoftwareKey>, ExchangeError> {
+    let request = |(seat, key): (&SoftwareSeat, &SoftwareKey)| {
         let csr =
             key.request().map_err(|source| ExchangeError::SoftwareKey { seat: seat.clone(), source })?;
-        Ok(v1::SoftwareKey { zone: seat.zone.to_string(), service: seat.service.to_string(), csr })
+        Ok(seat.to_wire(csr))
     };
     keys.iter().map(request).collect()
 }

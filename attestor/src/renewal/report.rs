@@ -7,7 +7,7 @@ use policy::time::UnixTime;
 use super::attester::Attester;
 use super::machine::Standing;
 use crate::role::Seat;
-use crate::software_key::{HeldSoftwareKey, ServiceSeat};
+use crate::software_key::{HeldSoftwareKey, SoftwareSeat};
 use crate::state::State;
 use crate::status::{BrokerStatus, CertificateStatus, SCHEMA, SoftwareKeyStatus, Status, Word};
 use crate::svid::HeldSvid;
@@ -89,7 +89,7 @@ const fn word(standing: Standing) -> Word {
     }
 }
 
-fn software_key(seat: &ServiceSeat, held: &HeldSoftwareKey, now: UnixTime) -> SoftwareKeyStatus {
+fn software_key(seat: &SoftwareSeat, held: &HeldSoftwareKey, now: UnixTime) -> SoftwareKeyStatus {
     let svid = held.svid();
     SoftwareKeyStatus {
         seat: seat.clone(),

@@ -13,7 +13,7 @@ use crate::device_key::DeviceKey;
 use crate::identity_key::IdentityKey;
 use crate::plant::PlantRoot;
 use crate::role::Seat;
-use crate::software_key::{HeldSoftwareKey, ServiceSeat, SoftwareKey};
+use crate::software_key::{HeldSoftwareKey, SoftwareKey, SoftwareSeat};
 use crate::status::{Refusal, RefusedKey};
 use crate::svid::{Asked, HeldSvid};
 use crate::tpm::IdentityKeyBlob;
@@ -89,7 +89,7 @@ struct StoredSvid {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredSoftwareKey {
-    seat: ServiceSeat,
+    seat: SoftwareSeat,
     pkcs8: Binary,
     chain: Vec<Binary>,
 }
@@ -213,7 +213,7 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
     };
     for svid in stored.svids {
         let key = state.keys.get(&svid.seat).ok_or("a certificate in it has no key")?;
-        let asked = Asked { seat: &svid.seat, point: key.point(), plant, device };
+        let asked = Asked { seat: &svid.seat, point: key.point(), plant, device, workload: None };
         let chain = svid.chain.into_iter().map(|der| der.0).collect();
         let held = HeldSvid::recall(chain, &asked).map_err(|error| error.to_string())?;
         state.svids.insert(svid.seat, held);

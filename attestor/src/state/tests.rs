@@ -3,8 +3,9 @@
 use rcgen::{CertificateParams, KeyPair, PublicKeyData, SanType};
 
 use super::*;
+use crate::config::{KeyPlace, Service};
 use crate::role::Role;
-use crate::software_key::SoftwareKey;
+use crate::software_key::{Holder, SoftwareKey};
 use crate::svid::Asked;
 use crate::trust::tests::{NOW, Plant, set};
 use crate::trust::{Direction, Expected, Seen};
@@ -27,13 +28,19 @@ fn svid(seat: &Seat, key: &KeyPair, plant: &PlantDomain) -> HeldSvid {
     params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
     params.not_after = rcgen::date_time_ymd(2030, 1, 1);
     let der = params.self_signed(key).unwrap().der().to_vec();
-    let asked = Asked { seat, point: key.der_bytes(), plant, device: &device };
+    let asked = Asked { seat, point: key.der_bytes(), plant, device: &device, workload: None };
     HeldSvid::accept(vec![der], &asked, NOW).unwrap()
 }
 
+/// Holders of a device without workloads.
+fn offering(services: &[Service]) -> Holders<'_> {
+    Holders { services, workloads: &[] }
+}
+
 /// A software key of press-1 for opcua.
-pub(crate) fn software_key(plant: &Plant) -> (ServiceSeat, HeldSoftwareKey) {
-    let seat = ServiceSeat { zone: "press".parse().unwrap(), service: "opcua".parse().unwrap() };
+pub(crate) fn software_key(plant: &Plant) -> (SoftwareSeat, HeldSoftwareKey) {
+    let seat =
+        SoftwareSeat { zone: "press".parse().unwrap(), holder: Holder::Service("opcua".parse().unwrap()) };
     let key = SoftwareKey::generate().unwrap();
     let pair = KeyPair::try_from(key.pkcs8()).unwrap();
     let svid = svid(&seat.own(), &pair, &plant.domain);
@@ -178,7 +185,7 @@ fn a_certificate_that_is_worth_nothing_is_asked_for_anew_and_shown_until_then() 
     assert!(state.due(fresh).is_empty() && !state.lacks_certificates());
     state.void.insert(seat.own());
     assert_eq!(state.due(fresh), [seat.own()]);
-    assert_eq!(state.due_software_keys(&[service("opcua", KeyPlace::Software)], fresh), [seat]);
+    assert_eq!(state.due_software_keys(offering(&[service("opcua", KeyPlace::Software)]), fresh), [seat]);
     assert!(state.lacks_certificates());
     assert_eq!((state.holding().count(), state.svids.len()), (1, 2));
 }
@@ -194,7 +201,7 @@ fn a_device_that_lost_trust_holds_nothing_and_shows_what_it_showed() {
     state.void_certificates();
     assert_eq!((state.holding().count(), state.holding_software_keys().count()), (0, 0));
     assert_eq!((state.first_end(), state.due(fresh).len()), (None, 2));
-    assert_eq!(state.due_software_keys(&[service("opcua", KeyPlace::Software)], fresh), [seat]);
+    assert_eq!(state.due_software_keys(offering(&[service("opcua", KeyPlace::Software)]), fresh), [seat]);
     assert_eq!((state.svids.len(), state.software_keys.len()), (2, 1), "software keeps its files");
     assert!(!state.lost_trust(), "nobody refused it: its authorities may be distrusted");
     state.refusal = Some(Refusal::new(&proto::v1::Denial::default(), NOW));
@@ -218,25 +225,29 @@ fn a_software_key_is_made_with_the_devices_own_and_for_whoever_wants_one() {
     let plant = Plant::new();
     let mut state = trusted(&plant);
     let (inside, outside) = ([service("opcua", KeyPlace::Tpm)], [service("opcua", KeyPlace::Software)]);
-    assert_eq!(state.due_software_keys(&inside, NOW), []);
+    assert_eq!(state.due_software_keys(offering(&inside), NOW), []);
     let (seat, held) = software_key(&plant);
-    assert_eq!(state.due_software_keys(&outside, NOW), std::slice::from_ref(&seat), "there is none");
+    assert_eq!(
+        state.due_software_keys(offering(&outside), NOW),
+        std::slice::from_ref(&seat),
+        "there is none"
+    );
     state.software_keys.insert(seat.clone(), held);
     let own = state.svids[&seat.own()].clone();
     let fresh = own.not_before();
-    assert_eq!(state.due_software_keys(&outside, fresh), [], "it ends with the device's own");
+    assert_eq!(state.due_software_keys(offering(&outside), fresh), [], "it ends with the device's own");
     let third = fresh.plus(own.not_after().since(fresh) / 3);
     assert_eq!(
-        state.due_software_keys(&outside, third),
+        state.due_software_keys(offering(&outside), third),
         std::slice::from_ref(&seat),
         "the device's own is replaced"
     );
     state.svids.remove(&seat.own());
-    assert_eq!(state.due_software_keys(&outside, fresh), [seat], "the device's own is gone");
+    assert_eq!(state.due_software_keys(offering(&outside), fresh), [seat], "the device's own is gone");
 
-    state.keep_software_keys(&outside);
+    state.keep_software_keys(offering(&outside));
     assert_eq!(state.software_keys.len(), 1);
-    state.keep_software_keys(&inside);
+    state.keep_software_keys(offering(&inside));
     assert!(state.software_keys.is_empty(), "the service uses the TPM now");
 }
 

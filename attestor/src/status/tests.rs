@@ -4,8 +4,11 @@ use super::*;
 
 const NOW: UnixTime = UnixTime(1_790_000_000);
 
-fn seat() -> ServiceSeat {
-    ServiceSeat { zone: "press".parse().unwrap(), service: "hmi".parse().unwrap() }
+fn seat() -> SoftwareSeat {
+    SoftwareSeat {
+        zone: "press".parse().unwrap(),
+        holder: crate::software_key::Holder::Service("hmi".parse().unwrap()),
+    }
 }
 
 fn status(state: Word) -> Status {

@@ -391,6 +391,14 @@ impl TrustSet {
         &self.grant_keys
     }
 
+    /// The authorities that the file at `place` believes at `now`, with the zones that they are of; none if there is no
+    /// such file.
+    pub fn believed(&self, place: &Place, now: UnixTime) -> impl Iterator<Item = (&ZoneName, &Authority)> {
+        let file = self.files.iter().find(move |file| file.place() == *place);
+        let indices = file.into_iter().flat_map(move |file| file.believed(now));
+        indices.filter_map(|index| self.authorities.get(index)).map(|one| (&one.zone, &one.authority))
+    }
+
     /// The trust files at `now`, each with the authorities it believes: at least one, the authority that nobody holds
     /// the key of if there is no other. An empty file would make some software not start, or not check.
     pub fn files(&self, now: UnixTime) -> impl Iterator<Item = (&TrustFile, Vec<&Authority>)> {

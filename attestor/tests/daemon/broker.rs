@@ -224,7 +224,8 @@ fn refused(key: &v1::SoftwareKey) -> v1::RefusedKey {
     let reason = v1::DenialReason::NotPermitted.into();
     let message = "the test allows no software keys".into();
     let denial = Some(v1::Denial { reason, message, ..v1::Denial::default() });
-    v1::RefusedKey { zone: key.zone.clone(), service: key.service.clone(), denial }
+    let (zone, service) = (key.zone.clone(), key.service.clone());
+    v1::RefusedKey { zone, service, denial, ..v1::RefusedKey::default() }
 }
 
 #[tonic::async_trait]

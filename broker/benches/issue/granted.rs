@@ -92,6 +92,7 @@ impl Granted {
             zone: &self.zone,
             role: Role::Listener,
             addresses,
+            workload: None,
         };
         let revisions = vec![Revision { record: "zone/cell-3".to_owned(), revision: 7 }];
         let end = NOW.plus(12 * 3600);

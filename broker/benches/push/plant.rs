@@ -47,8 +47,14 @@ pub(crate) async fn make(dir: &Path, count: u32) {
         records.push(record::attestation(&name, &Attested { golden, ..attested }));
         let domain = plant.domain();
         let addresses = std::collections::BTreeSet::new();
-        let subject =
-            Subject { plant: &domain, device: &name, zone: &zone, role: Role::Caller, addresses: &addresses };
+        let subject = Subject {
+            plant: &domain,
+            device: &name,
+            zone: &zone,
+            role: Role::Caller,
+            addresses: &addresses,
+            workload: None,
+        };
         let revisions = vec![Revision { record: "zone/cell-3".to_owned(), revision: 1 }];
         let grant = IssuanceGrant::new(&trusted, &key_proven, &subject, now, 300, revisions).unwrap();
         let serial = serial(&plant);

@@ -93,6 +93,7 @@ pub(crate) fn certificates(spki: Digest, serial: &str, now: UnixTime) -> HeldCer
         spki,
         validity,
         service: None,
+        workload: None,
         addresses: std::collections::BTreeSet::new(),
     };
     HeldCertificates { certificates: vec![certificate(Role::Caller), certificate(Role::Listener)] }

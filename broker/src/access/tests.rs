@@ -211,6 +211,7 @@ async fn refusals_name_what_is_in_the_way() {
         spki: policy::digest::Digest::of(b"key"),
         validity: policy::time::Validity { not_before: NOW, not_after: NOW.plus(3600) },
         service: None,
+        workload: None,
         addresses: std::collections::BTreeSet::new(),
     };
     let held = HeldCertificates { certificates: vec![certificate] };

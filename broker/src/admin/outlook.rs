@@ -83,7 +83,9 @@ impl ZoneOutlook {
     fn last(&mut self, view: &DeviceView, now: UnixTime) {
         let mut ends: BTreeMap<_, UnixTime> = BTreeMap::new();
         for (_, held) in view.certificates.iter().filter(|(zone, _)| *zone == self.zone) {
-            let end = ends.entry((held.role == Role::Caller, held.service.clone())).or_default();
+            let end = ends
+                .entry((held.role == Role::Caller, held.service.clone(), held.workload.clone()))
+                .or_default();
             *end = held.validity.not_after.max(*end);
         }
         let Some(first) = ends.into_values().min() else { return };

@@ -1,11 +1,12 @@
 //! Devices, their TPMs and certificates, tokens, and those that wait for an administrator.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use policy::digest::Digest;
 use policy::evidence::endorsement::Manufacturer;
-use policy::id::{DeviceName, ServiceName, ZoneName};
+use policy::id::{DeviceName, ServiceName, WorkloadName, ZoneName};
 use policy::reference::release::ReleaseId;
 use policy::time::{UnixTime, Validity};
 use policy::zone::Role;
@@ -31,6 +32,8 @@ pub const KEY: &str = "key/";
 
 /// Prefix of the certificates that a device holds.
 pub const HELD: &str = "held/";
+/// What stands before the name of a workload there, where that of a service stands by itself.
+const WORKLOAD: &str = "workload/";
 /// Prefix of inventories.
 pub const INVENTORY: &str = "inventory/";
 
@@ -99,15 +102,45 @@ pub struct HeldCertificate {
     pub spki: Digest,
     /// When it holds.
     pub validity: Validity,
-    /// The service that has the key in software; none: it is the device's own.
+    /// The service that has the key in software; without it and a workload it is the device's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceName>,
+    /// The workload that it names, which has the key in software too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<WorkloadName>,
     /// IP addresses that it names.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub addresses: BTreeSet<IpAddr>,
 }
 
-/// The certificates of one zone, or of one service's software keys in it, that were issued to a device and have not ended.
+/// What a certificate of a device is for whose key is in software.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// The server of a service that the device offers.
+    Service(ServiceName),
+    /// A workload on it.
+    Workload(WorkloadName),
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(service) => write!(f, "{service}"),
+            Self::Workload(workload) => write!(f, "workload {workload}"),
+        }
+    }
+}
+
+impl HeldCertificate {
+    /// Who has the key in software; None: it is in the TPM.
+    #[must_use]
+    pub fn holder(&self) -> Option<Holder> {
+        let service = self.service.clone().map(Holder::Service);
+        service.or_else(|| self.workload.clone().map(Holder::Workload))
+    }
+}
+
+/// The certificates of one zone, or of one holder's software keys in it, that were issued to a device and have not ended.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct HeldCertificates {
     /// Oldest first.
@@ -501,20 +534,25 @@ pub fn held_key(name: &DeviceName, zone: &ZoneName) -> String {
     format!("{HELD}{name}/{zone}")
 }
 
-/// Key of the certificates for the software keys of one service of a device in a zone.
+/// Key of the certificates for the software keys of one holder on a device in a zone.
 #[must_use]
-pub fn held_service_key(name: &DeviceName, zone: &ZoneName, service: &ServiceName) -> String {
-    format!("{HELD}{name}/{zone}/{service}")
+pub fn held_outside_key(name: &DeviceName, zone: &ZoneName, holder: &Holder) -> String {
+    match holder {
+        Holder::Service(service) => format!("{HELD}{name}/{zone}/{service}"),
+        Holder::Workload(workload) => format!("{HELD}{name}/{zone}/{WORKLOAD}{workload}"),
+    }
 }
 
-/// The zone, and the service if it is one of software keys, of a record of certificates, from what follows
+/// The zone, and the holder if it is one of software keys, of a record of certificates, from what follows
 /// [`held_prefix`] in its key.
 #[must_use]
-pub fn held_place(rest: &str) -> Option<(ZoneName, Option<ServiceName>)> {
-    match rest.split_once('/') {
-        Some((zone, service)) => Some((zone.parse().ok()?, Some(service.parse().ok()?))),
-        None => Some((rest.parse().ok()?, None)),
-    }
+pub fn held_place(rest: &str) -> Option<(ZoneName, Option<Holder>)> {
+    let Some((zone, holder)) = rest.split_once('/') else { return Some((rest.parse().ok()?, None)) };
+    let holder = match holder.strip_prefix(WORKLOAD) {
+        Some(workload) => Holder::Workload(workload.parse().ok()?),
+        None => Holder::Service(holder.parse().ok()?),
+    };
+    Some((zone.parse().ok()?, Some(holder)))
 }
 
 /// Key of a device's inventory.

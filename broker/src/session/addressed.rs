@@ -22,6 +22,8 @@ pub(super) async fn stale(plant: &Plant, device: &Device, now: UnixTime) -> Resu
     for held in &all {
         let Some((zone, _)) = held.key.strip_prefix(&prefix).and_then(held_place) else { continue };
         let living = held.record.certificates.iter().filter(|one| one.validity.not_after > now);
+        // A workload's names none: they are the device's.
+        let living = living.filter(|one| one.workload.is_none());
         for one in living.filter(|one| !one.addresses.is_empty() || device.addresses.contains_key(&zone)) {
             if one.addresses != permitted(plant, device, &zone, one.role).await? {
                 stale.extend(hex::decode(&one.serial).ok());

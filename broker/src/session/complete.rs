@@ -21,14 +21,14 @@ use super::recorded::Results;
 use super::ruling::{Ruling, in_order, rule};
 use super::software::RefusedKey;
 use super::without_tpm::Ticket;
-use super::{Refusal, addressed, earlier, kept, software, vouched};
+use super::{Refusal, addressed, earlier, kept, role_to_wire, software, vouched};
 use crate::audit::Event;
 use crate::golden::{self, Golden};
 use crate::metrics::{CertificateKind, Enrolled};
 use crate::plant::Plant;
 use crate::record::device::{
-    Attested, Decision, Device, Inventory, InventoryValue, MAX_INVENTORY, Pending, Source, attested_key,
-    device_key, inventory_key,
+    Attested, Decision, Device, Holder, Inventory, InventoryValue, MAX_INVENTORY, Pending, Source,
+    attested_key, device_key, inventory_key,
 };
 use crate::record::golden::GOLDEN;
 use crate::record::overriding::Excused;
@@ -268,7 +268,7 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
         let (issued, next) = issue(plant, &grants, keys, txn, now).await?;
         svids.extend(issued.svids);
         let zone = ruling.zone.record.name.clone();
-        refused.extend(issued.refused.map(|refusal| RefusedKey { zone, service: None, refusal }));
+        refused.extend(issued.refused.map(|refusal| RefusedKey { zone, key: None, refusal }));
         granted.push(grants);
         txn = next;
     }
@@ -306,7 +306,7 @@ fn count(plant: &Plant, rulings: &[Ruling], earned: &Earned) {
     }
     for svid in &earned.svids {
         plant.metrics.issued(match svid.role() {
-            _ if !svid.service.is_empty() => CertificateKind::Software,
+            _ if !(svid.service.is_empty() && svid.workload.is_empty()) => CertificateKind::Software,
             v1::Role::Caller => CertificateKind::Caller,
             v1::Role::Listener | v1::Role::Unspecified => CertificateKind::Listener,
         });
@@ -403,9 +403,12 @@ fn event(name: &DeviceName, rulings: &[Ruling], earned: &Earned, revoked: usize,
     for svid in earned.svids.iter().filter(|svid| !svid.service.is_empty()) {
         text.extend(["; software key of ", &svid.service, " in ", &svid.zone, " certified"]);
     }
+    for svid in earned.svids.iter().filter(|svid| !svid.workload.is_empty()) {
+        text.extend(["; software key of workload ", &svid.workload, " in ", &svid.zone, " certified"]);
+    }
     for key in &earned.refused {
-        match &key.service {
-            Some(service) => text.extend(["; software key of ", service.as_str()]),
+        match &key.key {
+            Some((holder, _)) => text.push_str(&format!("; software key of {holder}")),
             None => text.push_str("; keys"),
         }
         text.extend([" in ", key.zone.as_str(), " refused"]);
@@ -457,8 +460,15 @@ async fn answer(plant: &Plant, draft: &Draft, earned: Earned) -> Result<v1::Comp
 
 fn refused_key(plant: &Plant, key: &RefusedKey) -> v1::RefusedKey {
     let denial = Some(crate::grpc::status::denial(plant, &key.refusal));
-    let service = key.service.as_ref().map(ToString::to_string).unwrap_or_default();
-    v1::RefusedKey { zone: key.zone.to_string(), service, denial }
+    let refused = v1::RefusedKey { zone: key.zone.to_string(), denial, ..v1::RefusedKey::default() };
+    match &key.key {
+        Some((Holder::Service(service), _)) => v1::RefusedKey { service: service.to_string(), ..refused },
+        Some((Holder::Workload(workload), role)) => {
+            let role = role_to_wire(*role).into();
+            v1::RefusedKey { workload: workload.to_string(), role, ..refused }
+        }
+        None => refused,
+    }
 }
 
 /// Commits `txn`. Somebody else's change in between is no fault of the device: it begins again.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use policy::appraisal::Prover;
 use policy::digest::Digest;
 use policy::grant::{IssuanceGrant, Revision, Subject};
-use policy::id::{DeviceName, ServiceName, ZoneName};
+use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::{Role, Trusted, Zone};
 use proto::v1;
@@ -19,8 +19,8 @@ use crate::ca::{Issuer, Serial};
 use crate::metrics::Signed;
 use crate::plant::Plant;
 use crate::record::device::{
-    CertifiedKeyOwner, HeldCertificate, HeldCertificates, MAX_HELD, certified_key, held_key, held_place,
-    held_prefix,
+    CertifiedKeyOwner, HeldCertificate, HeldCertificates, Holder, MAX_HELD, certified_key, held_key,
+    held_place, held_prefix,
 };
 use crate::record::zone::{AuthorityRecord, RevokedCertificate, revoked_key};
 use crate::record::{Held, fetch, list, stored};
@@ -145,7 +145,8 @@ async fn issue_one(
     };
     let domain = plant.domain();
     let addresses = &signing.permitted(grants);
-    let subject = Subject { plant: &domain, device: grants.device, zone, role: proven.role, addresses };
+    let subject =
+        Subject { plant: &domain, device: grants.device, zone, role: proven.role, addresses, workload: None };
     let (backdate, revisions) = (plant.config.backdate, signing.revisions(grants));
     let trusted = grants.trusted;
     let grant = match &proven.key {
@@ -195,16 +196,21 @@ impl Signing {
         txn.unchanged(self.authority.key.clone(), self.authority.version)
     }
 
-    /// The certificate that is granted, for the device and for its record; `service` has the key in software.
+    /// The certificate that is granted, for the device and for its record; `holder` has the key in software.
     pub(super) fn sign(
         &self,
         plant: &Plant,
         grant: &IssuanceGrant,
-        service: Option<ServiceName>,
+        holder: Option<&Holder>,
     ) -> Result<(v1::Svid, HeldCertificate), Refusal> {
         let serial = plant.serial().map_err(Refusal::internal)?;
         let issued = plant.metrics.signing(Signed::Certificate, || self.issuer.issue(grant, serial));
         let issued = issued.map_err(Refusal::internal)?;
+        let (service, workload) = match holder {
+            Some(Holder::Service(service)) => (Some(service.clone()), None),
+            Some(Holder::Workload(workload)) => (None, Some(workload.clone())),
+            None => (None, None),
+        };
         let svid = v1::Svid {
             zone: grant.zone().to_string(),
             role: role_to_wire(grant.role()).into(),
@@ -213,6 +219,7 @@ impl Signing {
             not_after: issued.validity.not_after.0,
             spki_digest: grant.spki_digest().0.to_vec(),
             service: service.as_ref().map(ToString::to_string).unwrap_or_default(),
+            workload: workload.as_ref().map(ToString::to_string).unwrap_or_default(),
         };
         let certificate = HeldCertificate {
             role: grant.role(),
@@ -221,6 +228,7 @@ impl Signing {
             spki: grant.spki_digest(),
             validity: issued.validity,
             service,
+            workload,
             addresses: grant.addresses().clone(),
         };
         Ok((svid, certificate))
@@ -303,10 +311,10 @@ pub async fn revoke(
     let all: Vec<Held<HeldCertificates>> = list(plant.store.as_ref(), &prefix).await?;
     for held in all {
         let place = held.key.strip_prefix(&prefix).and_then(held_place);
-        let (zone, service) = place.ok_or_else(|| Refusal::internal(format!("store key {}", held.key)))?;
+        let (zone, holder) = place.ok_or_else(|| Refusal::internal(format!("store key {}", held.key)))?;
         let living = held.record.certificates.iter().any(|held| held.validity.not_after > now);
-        // What a service once had makes the transaction no longer.
-        if !zones(&zone) || (service.is_some() && !living) {
+        // What one once had makes the transaction no longer.
+        if !zones(&zone) || (holder.is_some() && !living) {
             continue;
         }
         let (revoked, next) = revoke_all(txn, device, &zone, held, now, reason)?;
@@ -367,6 +375,7 @@ mod tests {
             spki: Digest([0; 32]),
             validity: Validity { not_before: NOW.minus(*age), not_after: NOW.plus(left) },
             service: None,
+            workload: None,
             addresses: std::collections::BTreeSet::new(),
         };
         HeldCertificates { certificates: ages.iter().map(certificate).collect() }

@@ -172,6 +172,7 @@ mod tests {
             spki: Digest([0; 32]),
             validity: Validity { not_before: SINCE, not_after: SINCE.plus(3600) },
             service: None,
+            workload: None,
             addresses: BTreeSet::new(),
         }
     }

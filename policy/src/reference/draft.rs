@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::manifest::image::ImageRule;
 use super::manifest::{EventRule, Manifest, ManifestFaults};
 use super::release::ReleaseId;
+use crate::eventlog::image::IMAGE_PCR;
 use crate::tpm::alg::{HashAlg, HashValue};
 use crate::tpm::pcr::PcrIndex;
 
@@ -46,14 +47,16 @@ impl Draft {
                 manifest.pcrs.entry(bank).or_default().insert(pcr, zero);
             }
         }
-        manifest.pcrs.retain(|_, rules| !rules.is_empty());
         manifest.events.extend(self.events);
         if let Some(files) = self.files {
             manifest.ima = Some(manifest.ima.unwrap_or_default().with_files(files));
         }
         if !self.images.is_empty() {
+            // An earlier release may say that nothing is measured where these are.
+            manifest.pcrs.values_mut().for_each(|rules| drop(rules.remove(&IMAGE_PCR)));
             manifest.images = self.images;
         }
+        manifest.pcrs.retain(|_, rules| !rules.is_empty());
         Manifest::parse(&manifest.render())
     }
 }

@@ -1,8 +1,8 @@
 //! Learns a release from attested reference devices.
 //!
 //! What all devices agree on is kept, what differs is told, or, if that is asked for, accepted in each of the few
-//! ways there are; and what is not stable from boot to boot is refused: PCRs 0, 2 and 7 are learned as whole values, 4, 9 and 11 as single events. A PCR that
-//! the logs do not explain is never learned.
+//! ways there are; and what is not stable from boot to boot is refused: PCRs 0, 2 and 7 are learned as whole values, 4, 9 and 11 as single events. Of PCRs
+//! 12 and 13 it is learned that nothing is measured into them, where that is so. A PCR that the logs do not explain is never learned.
 //!
 //! What this module does not promise: that what the devices run is good. Somebody must review and
 //! sign what was learned.
@@ -37,9 +37,13 @@ pub const MAX_ONE_OF: usize = 4;
 const WHOLE: [u32; 3] = [0, 2, 7];
 /// PCRs of the boot loader, its files and the UKI: the same events on each boot.
 const BY_EVENT: [u32; 3] = [4, 9, 11];
+/// PCRs of what systemd's stub takes from beside the image: another command line, credentials, extensions. Where a
+/// machine has any they are its own; where none has, the release says that there are none, or each of them could be
+/// added later and nobody would be refused.
+const UNUSED: [u32; 2] = [12, 13];
 /// PCRs that vary from device to device or boot to boot (verifier's table of PCR use on Linux;
 /// systemd-pcrlock refuses the same).
-const UNSTABLE: [u32; 10] = [1, 3, 5, 6, 8, 10, 12, 13, 14, 15];
+const UNSTABLE: [u32; 8] = [1, 3, 5, 6, 8, 10, 14, 15];
 
 /// Nothing can be learned from these devices.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -114,8 +118,9 @@ pub struct Learned {
 pub fn learn(devices: &[ReferenceDevice<'_>], lesson: Lesson) -> Result<Learned, LearnError> {
     let last: Vec<&Measurements<'_>> = devices.iter().map(|device| &device.last).collect();
     let bank = agreed_bank(&last)?;
+    let (unused, used): (Vec<_>, Vec<_>) = pcrs(&UNUSED).partition(|pcr| is_unused(devices, *pcr));
     let mut notes: Vec<(PcrIndex, LearnNote)> =
-        pcrs(&UNSTABLE).map(|pcr| (pcr, LearnNote::Unstable { pcr: pcr.number() })).collect();
+        pcrs(&UNSTABLE).chain(used).map(|pcr| (pcr, LearnNote::Unstable { pcr: pcr.number() })).collect();
     let mut stable = |numbers: &[u32]| -> Vec<PcrIndex> {
         let is_stable = |pcr: &PcrIndex| {
             let differing = stable::differing(devices, *pcr);
@@ -143,6 +148,7 @@ pub fn learn(devices: &[ReferenceDevice<'_>], lesson: Lesson) -> Result<Learned,
     if values.is_empty() && events.is_empty() {
         return Err(LearnError::NothingAgreed(notes));
     }
+    values.extend(unused.into_iter().map(|pcr| (pcr, BTreeSet::from([HashValue::repeated(bank, 0)]))));
     let warned = (1_usize..).zip(devices);
     let warnings =
         warned.flat_map(|(place, device)| warning::of(device).into_iter().map(move |one| (place, one)));
@@ -169,6 +175,12 @@ fn manifest(
         sboms: Vec::new(),
     };
     Manifest::parse(&draft.render()).map_err(LearnError::Manifest)
+}
+
+/// Whether no boot of any device measured anything into `pcr`.
+fn is_unused(devices: &[ReferenceDevice<'_>], pcr: PcrIndex) -> bool {
+    let mut boots = devices.iter().flat_map(|device| std::iter::once(&device.last).chain(&device.earlier));
+    boots.all(|boot| boot.is_explained(pcr) && boot.value(pcr) == Some(&HashValue::repeated(boot.bank(), 0)))
 }
 
 fn pcrs(numbers: &[u32]) -> impl Iterator<Item = PcrIndex> {

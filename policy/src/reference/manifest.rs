@@ -86,6 +86,8 @@ pub const MAX_DESCRIPTION: usize = 1000;
 pub const MAX_RULE_NAME: usize = 100;
 /// Most faults that are reported for one manifest.
 pub const MAX_FAULTS: usize = 100;
+/// Highest counter: TOML promises 64-bit signed integers, and a higher one would not survive other tools.
+pub const MAX_COUNTER: u64 = 0x7fff_ffff_ffff_ffff;
 /// The layout that this version reads and writes.
 pub const SCHEMA: u64 = 1;
 

@@ -8,6 +8,8 @@ use super::ak::{self, AkError};
 use super::alg::HashAlg;
 use super::public::{Curve, PublicKey, Scheme};
 use super::signature::{Signature, SignatureError};
+use super::spki;
+use crate::digest::Digest;
 use crate::x509::spki::{Curve as SubjectCurve, KeyError, SubjectKey};
 
 /// A signature does not hold under a bare key.
@@ -39,6 +41,12 @@ impl BareKey {
             }
             SubjectKey::Ec { curve, point } => PublicKey::Ecc { curve: curve_of(curve), point },
         }))
+    }
+
+    /// SHA-256 of the SubjectPublicKeyInfo in DER, as [`Public::spki_digest`](super::public::Public::spki_digest) has it.
+    #[must_use]
+    pub fn spki_digest(&self) -> Digest {
+        Digest::of(&spki::encode(&self.0))
     }
 
     /// Verifies `signature` over `message` in the scheme that the signature names, which must be a

@@ -51,7 +51,7 @@ fn notes_of(learned: &Learned, number: u8) -> Vec<&LearnNote> {
 fn a_learned_release_affirms_what_it_was_learned_from_and_nothing_else() {
     let learned = learn_from(&[Boot::of("kernel A")]).unwrap();
     let constrained: Vec<u8> = learned.manifest.constrained().iter().map(|pcr| pcr.number()).collect();
-    assert_eq!(constrained, [0, 2, 4, 7, 11]);
+    assert_eq!(constrained, [0, 2, 4, 7, 11, 12, 13]);
     let reference = reference(&[(learned.manifest, Active)]);
     assert_eq!(Boot::of("kernel A").forecast(&reference).record().verdict, Verdict::Affirming);
     let other = Boot::of("kernel B").forecast(&reference);
@@ -62,11 +62,40 @@ fn a_learned_release_affirms_what_it_was_learned_from_and_nothing_else() {
 #[test]
 fn unstable_pcrs_are_never_learned_and_it_is_said() {
     let learned = learn_from(&[Boot::of("k").and(8, IPL, "cmdline").and(15, IPL, "machine")]).unwrap();
-    for number in [1, 3, 5, 6, 8, 10, 12, 13, 14, 15] {
+    for number in [1, 3, 5, 6, 8, 10, 14, 15] {
         assert_eq!(notes_of(&learned, number), [&LearnNote::Unstable { pcr: number }]);
         assert!(!learned.manifest.mentioned().contains(&pcr(number)));
     }
     assert_eq!(notes_of(&learned, 9), [&LearnNote::NoEvents { pcr: 9 }]);
+}
+
+#[test]
+fn what_no_device_was_given_beside_its_image_is_refused_later() {
+    let boot = Boot::of("k");
+    let learned = learn_from(&[boot.clone(), boot.clone()]).unwrap();
+    let reference = reference(&[(learned.manifest, Active)]);
+    for (number, data) in [(12, "init=/bin/sh"), (13, "an extension")] {
+        let forecast = boot.clone().and(number, IPL, data).forecast(&reference);
+        assert_eq!(forecast.record().verdict, Verdict::Contraindicated, "{data}");
+        assert_eq!(forecast.record().findings[0].pcr, Some(number), "{data}");
+    }
+    assert_eq!(boot.forecast(&reference).record().verdict, Verdict::Affirming);
+}
+
+#[test]
+fn what_one_device_or_boot_was_given_beside_its_image_is_not_learned() {
+    let (plain, given) = (Boot::of("k"), Boot::of("k").and(12, IPL, "a credential"));
+    let mut dark = Boot::of("k");
+    dark.unexplained = vec![pcr(12)];
+    for other in [given.clone(), dark] {
+        let learned = learn_from(&[plain.clone(), other]).unwrap();
+        assert_eq!(notes_of(&learned, 12), [&LearnNote::Unstable { pcr: 12 }]);
+        assert!(!learned.manifest.mentioned().contains(&pcr(12)));
+    }
+    let [last, earlier] = [&plain, &given].map(Boot::replayed);
+    let device = ReferenceDevice { earlier: vec![earlier.measurements()], ..last.measurements().into() };
+    let learned = learn(&[device], lesson(false)).unwrap();
+    assert!(!learned.manifest.mentioned().contains(&pcr(12)));
 }
 
 #[test]
@@ -138,7 +167,7 @@ fn what_was_seen_together_is_accepted_together_only() {
     let (first, second) = (Boot::of("kernel A"), Boot::of("kernel B"));
     let learned = taught(&[first.clone(), second.clone(), first.clone()], true).unwrap();
     let constrained: Vec<u8> = learned.manifest.constrained().iter().map(|pcr| pcr.number()).collect();
-    assert_eq!(constrained, [0, 2, 4, 7, 11]);
+    assert_eq!(constrained, [0, 2, 4, 7, 11, 12, 13]);
     assert_eq!(learned.manifest.variants(), [Some("boot 1"), Some("boot 2")]);
     assert!(release_of(&first, &learned.manifest).is_some());
     assert!(release_of(&second, &learned.manifest).is_some());

@@ -26,7 +26,7 @@ pub struct Denial {
 /// What a caller saw of a thing before they changed it: if it is another by then, the change is refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Seen {
-    /// Its store revision; 0: it was not there.
+    /// Its store revision, or, of a device, what names everything that people decided of it; 0: it was not there.
     #[prost(uint64, tag = "1")]
     pub revision: u64,
     /// What it was, for people.
@@ -92,9 +92,11 @@ pub struct Svid {
     /// SHA-256 of the certified SubjectPublicKeyInfo.
     #[prost(bytes = "vec", tag = "6")]
     pub spki_digest: ::prost::alloc::vec::Vec<u8>,
-    /// The service that has the key in software; empty: the key is in the TPM.
+    /// The service, or the workload, that has the key in software; both empty: it is the device's own.
     #[prost(string, tag = "20")]
     pub service: ::prost::alloc::string::String,
+    #[prost(string, tag = "21")]
+    pub workload: ::prost::alloc::string::String,
 }
 /// An authority of a zone with its CRL, DER.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -515,17 +517,22 @@ pub struct KeyProof {
     #[prost(bytes = "vec", tag = "5")]
     pub ticket: ::prost::alloc::vec::Vec<u8>,
 }
-/// A key outside the TPM, for a server of this device that cannot use one inside: for listeners alone.
+/// A key outside the TPM: for a server of this device that cannot use one inside, as a listener, or for a workload on it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SoftwareKey {
     #[prost(string, tag = "1")]
     pub zone: ::prost::alloc::string::String,
-    /// The service that it is for, one of those that the device offers.
+    /// The service that it is for, one of those that the device offers; empty: it is for a workload.
     #[prost(string, tag = "2")]
     pub service: ::prost::alloc::string::String,
     /// PKCS#10, DER, signed by the key. Only its key and its signature are used.
     #[prost(bytes = "vec", tag = "3")]
     pub csr: ::prost::alloc::vec::Vec<u8>,
+    /// The workload that it is for, and the side of connections that this one is on.
+    #[prost(string, tag = "20")]
+    pub workload: ::prost::alloc::string::String,
+    #[prost(enumeration = "Role", tag = "21")]
+    pub role: i32,
 }
 /// One key to be certified, for one zone and role.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -644,6 +651,10 @@ pub struct StatedSoftwareKey {
     /// SHA-256 of the request.
     #[prost(bytes = "vec", tag = "3")]
     pub csr_digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "20")]
+    pub workload: ::prost::alloc::string::String,
+    #[prost(enumeration = "Role", tag = "21")]
+    pub role: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatedKey {
@@ -741,6 +752,10 @@ pub struct RefusedKey {
     pub service: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
     pub denial: ::core::option::Option<Denial>,
+    #[prost(string, tag = "20")]
+    pub workload: ::prost::alloc::string::String,
+    #[prost(enumeration = "Role", tag = "21")]
+    pub role: i32,
 }
 /// Authentic, but an administrator must admit it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2422,6 +2437,9 @@ pub struct GetDeviceResponse {
     /// What the last rollouts of its products told it.
     #[prost(message, repeated, tag = "41")]
     pub rollouts: ::prost::alloc::vec::Vec<DeviceRollout>,
+    /// The device as it is, to be sent back with a change of it.
+    #[prost(message, optional, tag = "80")]
+    pub seen: ::core::option::Option<Seen>,
 }
 /// What a device's own health command said.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2518,6 +2536,9 @@ pub struct AdmitDeviceRequest {
     pub name: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "4")]
     pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What the caller saw of the device; one that is another by then is refused with the difference.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AdmitDeviceResponse {
@@ -2542,6 +2563,9 @@ pub struct ReadmitDeviceRequest {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// What the caller saw of the device; one that is another by then is refused with the difference.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadmitDeviceResponse {}
@@ -2707,6 +2731,9 @@ pub struct MoveDeviceRequest {
     pub cancel: bool,
     #[prost(bool, tag = "7")]
     pub dry_run: bool,
+    /// What the caller saw of the device; one that is another by then is refused with the difference.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MoveDeviceResponse {
@@ -2719,6 +2746,9 @@ pub struct MoveDeviceResponse {
     pub begins_at: u64,
     #[prost(message, repeated, tag = "4")]
     pub peers: ::prost::alloc::vec::Vec<PeerChange>,
+    /// The device as it was before, to be sent back after a dry run.
+    #[prost(message, optional, tag = "20")]
+    pub seen: ::core::option::Option<Seen>,
 }
 /// What a device, or its peers, may open only before or only after a change.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

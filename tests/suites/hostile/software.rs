@@ -13,7 +13,7 @@ fn request(key: &KeyPair) -> Vec<u8> {
 }
 
 fn software_key(zone: &str, service: &str, csr: Vec<u8>) -> v1::SoftwareKey {
-    v1::SoftwareKey { zone: zone.into(), service: service.into(), csr }
+    v1::SoftwareKey { zone: zone.into(), service: service.into(), csr, ..v1::SoftwareKey::default() }
 }
 
 fn new_key(zone: &str, service: &str) -> v1::SoftwareKey {
@@ -144,7 +144,7 @@ async fn a_software_key_that_is_not_proven_or_not_new_is_refused_by_its_reason()
     let [refused] = got.refused_keys.as_slice() else { panic!("{:?}", got.refused_keys) };
     let denial = refused.denial.as_ref().expect("a reason");
     assert_eq!((refused.service.as_str(), denial.reason()), ("e", Reason::NotPermitted));
-    assert!(denial.message.contains("software keys for 4 services"), "{denial:?}");
+    assert!(denial.message.contains("software keys for 4 services and workloads"), "{denial:?}");
 
     cell.software_keys = vec![new_key("press", "a")];
     let got = issued(cell.complete(cell.request().await).await.expect("the device itself is good"));

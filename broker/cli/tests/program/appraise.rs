@@ -296,12 +296,45 @@ fn the_log_of_systemd_goes_on_where_the_firmware_ends() {
     let ran = boot.appraise(&golden, &[]);
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(reasons(&ran).contains("PCR 11, event 0 (SYSTEMD): edge@1 lists no such event"), "{ran:?}");
-    let ran = boot.appraise(&boot.learned(), &[]);
+    let learned = boot.learned();
+    let ran = boot.appraise(&learned, &[]);
+    assert_eq!((ran.code, ran.stdout.contains("goes on")), (0, false), "{ran:?}");
+    let ran = boot.write("userspace.log", log.repeat(3).as_bytes()).appraise(&learned, &[]);
     assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(
+        notes(&ran).contains("userspace.log goes on where the PCR values end: its last 2 record(s)"),
+        "{ran:?}"
+    );
 
     let ran = boot.write("userspace.log", b"no record").appraise(&golden, &[]);
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains("systemd's measurement log cannot be read"), "{ran:?}");
+}
+
+/// A record of template `ima-ng` in PCR 10.
+fn ima_record(path: &[u8]) -> Vec<u8> {
+    let field = |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap().to_le_bytes(), bytes].concat();
+    let data = [field(&[&b"sha256:\0"[..], &[0x11; 32]].concat()), field(&[path, b"\0"].concat())].concat();
+    let digest = HashAlg::Sha1.hash(&[&data]);
+    [&10_u32.to_le_bytes(), digest.as_bytes(), &field(b"ima-ng"), &field(&data)].concat()
+}
+
+#[test]
+fn each_fault_of_a_manifest_has_a_line() {
+    let boot = Evidence::of("boot-a");
+    boot.write(
+        "golden.toml",
+        b"schema = 2\nproduct = \"edge\"\nversion = \"1\"\ncounter = -1\n[pcrs.sha256]\n0 = [\"aa\"]\n",
+    );
+    let ran = boot.appraise(boot.path("golden.toml").to_str().unwrap(), &[]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (64, ""), "{ran:?}");
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    assert!(lines[0].ends_with("golden.toml: the manifest has 3 fault(s)"), "{ran:?}");
+    for (line, beginning) in
+        [(1, "line 1, column 10: schema 2"), (2, "line 4, column 11: `counter`"), (3, "line 6, ")]
+    {
+        assert!(lines[line].trim_start().starts_with(beginning), "{ran:?}");
+    }
 }
 
 #[test]
@@ -312,6 +345,14 @@ fn the_list_of_files_is_held_against_its_pcr() {
     let ran = boot.write("ima.bin", &list).appraise(&golden, &[]);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(reasons(&ran).contains("files on the device's IMA list were not appraised"), "{ran:?}");
+    assert!(!notes(&ran).contains("goes on"), "{ran:?}");
+    let longer = [&list[..], &ima_record(b"/tmp/later")].concat();
+    let ran = boot.write("ima.bin", &longer).appraise(&golden, &[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(
+        notes(&ran).contains("ima.bin goes on where the PCR values end: its last 1 record(s)"),
+        "{ran:?}"
+    );
 
     let other = fs::read(tool::recorded("boot-b").join("ima.bin")).unwrap();
     let ran = boot.write("ima.bin", &other).appraise(&golden, &[]);

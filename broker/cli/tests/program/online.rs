@@ -69,6 +69,7 @@ fn what_waits_for_a_second_person_is_6() {
     let broker = FakeBroker::start();
     let seen = Some(Seen { revision: 9, words: "observing".to_owned() });
     broker.answers("get_zone", &GetZoneResponse { seen: seen.clone(), ..Default::default() });
+    broker.answers("get_device", &GetDeviceResponse { seen: seen.clone(), ..Default::default() });
     broker.lets_wait("set_zone", "00112233aabbccdd").lets_wait("readmit_device", "00112233aabbccdd");
     let ran = broker.run(&["zone", "set", "cell-3", "--two-person", "off"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (6, ""), "{ran:?}");
@@ -78,6 +79,8 @@ fn what_waits_for_a_second_person_is_6() {
     assert_eq!((ran.code, ran.json()), (6, waits), "{ran:?}");
     let asked: Vec<SetZoneRequest> = broker.asked("set_zone");
     assert_eq!((asked[0].two_person, &asked[0].seen), (Some(false), &seen));
+    let asked: Vec<ReadmitDeviceRequest> = broker.asked("readmit_device");
+    assert_eq!(asked[0].seen, seen);
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use policy::id::{DeviceName, ZoneName};
 
 use super::import::new_device;
+use super::seen::of_pending;
 use super::{DeviceRef, Found, Known, existing_zones, find};
-use crate::admin::Actor;
 use crate::admin::change::{Draft, commit};
+use crate::admin::{Actor, Seen};
 use crate::plant::Plant;
 use crate::record::device::{Admission, Device, Pending, Tpm, device_key, ek_key};
 use crate::record::{Held, fetch, stored};
@@ -24,6 +25,8 @@ pub struct Request {
     pub name: Option<DeviceName>,
     /// Its zones; none: those it asks for.
     pub zones: Vec<ZoneName>,
+    /// What the caller saw of it.
+    pub seen: Option<Seen>,
 }
 
 /// Admits and gives the device's name.
@@ -45,6 +48,7 @@ async fn move_device(
     request: &Request,
 ) -> Result<Draft<DeviceName>, Refusal> {
     let (now, name) = (plant.now(), known.device.record.name.clone());
+    known.expected_as(request.seen.as_ref())?;
     if known.tpm.record.retired || known.device.record.admission == Admission::Retired {
         return Err(Refusal::Retired(name.to_string()));
     }
@@ -84,6 +88,8 @@ async fn let_in(
     request: &Request,
 ) -> Result<Draft<DeviceName>, Refusal> {
     let (now, ek) = (plant.now(), pending.record.ek);
+    let look = format!("touchstone device show {ek}");
+    of_pending(&pending.record).expected(request.seen.as_ref(), &request.device.to_string(), None, &look)?;
     let asked = || request.name.clone().or_else(|| pending.record.name.clone());
     let name = asked()
         .ok_or_else(|| Refusal::malformed(format!("EK {ek} asks for no name; give it one with --as NAME")))?;

@@ -8,6 +8,7 @@ pub mod moving;
 pub mod replace;
 pub mod result;
 pub mod retire;
+pub(crate) mod seen;
 pub mod stop;
 pub mod view;
 pub mod vouch;

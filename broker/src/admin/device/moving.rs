@@ -9,11 +9,12 @@ use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::{Member, Peers, Schedule, peers};
 
+use super::seen::of_device;
 use super::{Known, existing_zones, known};
-use crate::admin::Actor;
 use crate::admin::bounds::{MAX_REASON, printable};
 use crate::admin::change::{Draft, commit};
 use crate::admin::graph::members;
+use crate::admin::{Actor, Seen};
 use crate::moving::begun;
 use crate::plant::Plant;
 use crate::record::device::{Device, Leaving, MAX_ZONES};
@@ -36,6 +37,8 @@ pub struct Request {
     pub window: Option<Schedule>,
     /// Why; may be empty.
     pub reason: String,
+    /// What the caller saw of the device.
+    pub seen: Option<Seen>,
 }
 
 /// What a move came to.
@@ -51,6 +54,8 @@ pub struct Moved {
     pub before: Peers,
     /// Whom it meets once it has moved.
     pub after: Peers,
+    /// The device as it was before.
+    pub seen: Seen,
 }
 
 /// Moves a device, or plans it, or, for a dry run, says what that would mean.
@@ -69,6 +74,7 @@ async fn decide(
 ) -> Result<Draft<Moved>, Refusal> {
     let (now, name) = (plant.now(), &request.name);
     let known = super::stop::not_retired(known(plant, actor.scope(), name).await?)?;
+    known.expected_as(request.seen.as_ref())?;
     let device = &known.device.record;
     let from = left(device, request)?;
     let (_, txn) = existing_zones(plant, std::slice::from_ref(&request.to), known.expected()).await?;
@@ -82,7 +88,8 @@ async fn decide(
         None => None,
     };
     let leaving = Leaving { from: from.clone(), to: request.to.clone(), since: now };
-    let moved = outlook(plant, device, leaving.clone(), begins).await?;
+    let seen = of_device(device, &known.tpm.record);
+    let moved = outlook(plant, device, leaving.clone(), begins, seen).await?;
     let key = move_key(name);
     let mut told = format!("from {from} to {}", request.to);
     let txn = match (begins, &request.window) {
@@ -161,6 +168,7 @@ async fn outlook(
     device: &Device,
     leaving: Leaving,
     begins: Option<UnixTime>,
+    seen: Seen,
 ) -> Result<Moved, Refusal> {
     let graph = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let members = members(plant).await?;
@@ -180,6 +188,7 @@ async fn outlook(
         from: leaving.from,
         to: leaving.to,
         begins,
+        seen,
     })
 }
 

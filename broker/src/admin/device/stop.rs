@@ -6,9 +6,9 @@ use policy::id::DeviceName;
 use policy::time::UnixTime;
 
 use super::{Known, known};
-use crate::admin::Actor;
 use crate::admin::bounds::{MAX_REASON, printable};
 use crate::admin::change::{Draft, commit};
+use crate::admin::{Actor, Seen};
 use crate::plant::Plant;
 use crate::record::device::{Admission, Quarantine};
 use crate::record::stored;
@@ -52,19 +52,31 @@ async fn stop(
 
 /// Ends a quarantine, or takes a retired device back into service. The device is trusted when it proved itself again; counters of its TPM that went
 /// back are forgiven once, because a repair may have cleared it.
-pub async fn readmit(plant: &Plant, actor: &Actor, name: &DeviceName, reason: &str) -> Result<(), Refusal> {
+pub async fn readmit(
+    plant: &Plant,
+    actor: &Actor,
+    (name, seen): (&DeviceName, Option<&Seen>),
+    reason: &str,
+) -> Result<(), Refusal> {
     let reason = printable("reason", reason, MAX_REASON)?;
-    commit(plant, || release(plant, actor, name, reason)).await
+    commit(plant, || release(plant, actor, (name, seen), reason)).await
 }
 
 async fn release(
     plant: &Plant,
     actor: &Actor,
-    name: &DeviceName,
+    (name, seen): (&DeviceName, Option<&Seen>),
     reason: &str,
 ) -> Result<Draft<()>, Refusal> {
     let known = known(plant, actor.scope(), name).await?;
+    known.expected_as(seen)?;
     let reach = actor.reach(plant, &known.device.record.zones).await?;
+    // `retire` bars both. A TPM that is barred alone was replaced, and is the device's again by a restore.
+    if known.tpm.record.retired && known.device.record.admission == Admission::Admitted {
+        return Err(Refusal::Conflict(format!(
+            "the TPM of {name} was replaced and is barred for good; give {name} its new one with `touchstone device replace`"
+        )));
+    }
     let txn = known.expected();
     let Known { mut device, mut tpm } = known;
     tpm.record.quarantine = None;

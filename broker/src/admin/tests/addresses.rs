@@ -120,6 +120,7 @@ async fn the_largest_records_fit_the_store() {
         spki: Digest([0xff; 32]),
         validity: Validity { not_before: NOW, not_after: NOW },
         service: None,
+        workload: None,
         addresses: (0..MAX_ADDRESSES).map(v6).collect(),
     };
     let held = HeldCertificates { certificates: vec![certificate; 2 * MAX_HELD] };

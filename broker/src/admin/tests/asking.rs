@@ -196,7 +196,7 @@ impl Plant {
                 call!(quarantine_device, QuarantineDeviceRequest { name: device, reason: reason() })
             }
             Act::ReadmitDevice => {
-                call!(readmit_device, ReadmitDeviceRequest { name: device, reason: reason() })
+                call!(readmit_device, ReadmitDeviceRequest { name: device, reason: reason(), seen: None })
             }
             Act::MoveDevice => {
                 let to = of.pick("hall-3", "cell-3").to_owned();

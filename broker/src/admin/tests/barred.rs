@@ -46,6 +46,9 @@ async fn a_tpm_that_was_replaced_does_not_come_back_and_the_new_one_is_given_aga
     let held: HeldCertificates = bench.read(held).await;
     assert!(held.certificates.is_empty(), "what was revoked is not held again");
 
+    let actor = bench.actor(Act::ReadmitDevice).await;
+    let text = refused!(stop::readmit(&bench.plant, &actor, (&press(), None), "it is here").await, Conflict);
+    assert!(text.starts_with("the TPM of press-7 was replaced and is barred for good"), "{text}");
     another_board(&bench).await.unwrap();
     let device: Device = bench.read(device_key(&press())).await;
     assert_eq!((device.ek, device.admission), (Digest([9; 32]), Admission::Admitted));
@@ -63,7 +66,7 @@ async fn a_device_that_was_retired_stays_out_of_service_until_it_is_readmitted()
     assert_eq!(device.admission, Admission::Retired);
     refused!(another_board(&bench).await, Retired);
     let actor = bench.actor(Act::ReadmitDevice).await;
-    stop::readmit(&bench.plant, &actor, &press(), "needed after all").await.unwrap();
+    stop::readmit(&bench.plant, &actor, (&press(), None), "needed after all").await.unwrap();
     assert!(!bench.read::<Tpm>(ek_key(&former())).await.is_barred());
 }
 

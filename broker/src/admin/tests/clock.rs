@@ -49,7 +49,7 @@ async fn a_clone_alarm_is_on_record_once_and_readmission_forgives_it() {
     assert!(events[0].text.starts_with("the TPM's reset count fell from 1 to 0"), "{}", events[0].text);
 
     let actor = bench.actor(Act::ReadmitDevice).await;
-    stop::readmit(&bench.plant, &actor, &press, "cleared for service").await.unwrap();
+    stop::readmit(&bench.plant, &actor, (&press, None), "cleared for service").await.unwrap();
     let mut known = device(&bench, &press).await;
     assert!(in_order(&bench.plant, &mut known, &clock(1, 0)).await.unwrap().is_some());
     assert!(in_order(&bench.plant, &mut known, &clock(1, 0)).await.is_err(), "once");

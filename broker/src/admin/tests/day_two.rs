@@ -40,7 +40,14 @@ pub(super) async fn bench() -> (Bench, DeviceName) {
 
 pub(super) fn request(name: &DeviceName, to: &str, window: Option<&str>) -> Request {
     let window = window.map(|text| text.parse().unwrap());
-    Request { name: name.clone(), to: zone(to), from: None, window, reason: "line 4 grows".to_owned() }
+    Request {
+        name: name.clone(),
+        to: zone(to),
+        from: None,
+        window,
+        reason: "line 4 grows".to_owned(),
+        seen: None,
+    }
 }
 
 pub(super) async fn ask(bench: &Bench, request: &Request) -> Result<Moved, Refusal> {
@@ -111,7 +118,7 @@ async fn a_retired_device_loses_everything_and_comes_back_only_when_it_is_readmi
     let view = graph::view(&bench.plant, &Scope::Plant).await.unwrap();
     assert!(view.members.is_empty(), "it is nobody's peer");
     let readmitting = bench.actor(Act::ReadmitDevice).await;
-    stop::readmit(&bench.plant, &readmitting, &press, "repaired").await.unwrap();
+    stop::readmit(&bench.plant, &readmitting, (&press, None), "repaired").await.unwrap();
     let Seen::Device(view) = one(&bench.plant, &Scope::Plant, &DeviceRef::Name(press.clone())).await.unwrap()
     else {
         panic!("no device")

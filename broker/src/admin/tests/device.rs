@@ -98,6 +98,7 @@ async fn a_pending_device_is_admitted_by_its_ek_and_not_registered_by_that() {
         device,
         name,
         zones: zones.iter().map(|zone| zone.parse().unwrap()).collect(),
+        seen: None,
     };
     let no_zone = request(DeviceRef::Ek(ek), &[], None);
     let text = refused!(admit::admit(&bench.plant, &actor, &no_zone).await, Malformed);
@@ -126,6 +127,7 @@ async fn a_device_that_moves_loses_the_certificates_of_the_zone_it_left() {
         device: DeviceRef::Name(press.clone()),
         name: None,
         zones: vec!["cell-4".parse().unwrap()],
+        seen: None,
     };
     admit::admit(&bench.plant, &actor, &request).await.unwrap();
     let serial = crate::ca::Serial::from_hex(&hex::encode([0x41; 16])).unwrap();
@@ -158,7 +160,7 @@ async fn quarantine_revokes_and_readmission_forgives_the_clock_once() {
     refused!(stop::attest_now(&bench.plant, &asking, &press).await, Quarantined);
 
     let actor = bench.actor(Act::ReadmitDevice).await;
-    stop::readmit(&bench.plant, &actor, &press, "mainboard serviced").await.unwrap();
+    stop::readmit(&bench.plant, &actor, (&press, None), "mainboard serviced").await.unwrap();
     let device: Device = bench.read(device_key(&press)).await;
     assert!(device.clock_excused && device.asked == 1);
     stop::attest_now(&bench.plant, &asking, &press).await.unwrap();

@@ -25,6 +25,7 @@ mod planned;
 mod release;
 mod result;
 mod rights;
+mod saw;
 mod second;
 mod status;
 mod zone;
@@ -269,6 +270,7 @@ impl Bench {
             spki: Digest::of(&[serial]),
             validity: Validity { not_before: NOW, not_after: NOW.plus(3600) },
             service: None,
+            workload: None,
             addresses: std::collections::BTreeSet::new(),
         };
         let held = HeldCertificates { certificates: vec![certificate] };

@@ -78,7 +78,8 @@ impl Office {
     }
 
     pub(crate) async fn readmit(&self, who: &AdministratorPeer, device: &str) -> Result<(), Status> {
-        let request = v1::ReadmitDeviceRequest { name: device.to_owned(), reason: "repaired".to_owned() };
+        let request =
+            v1::ReadmitDeviceRequest { name: device.to_owned(), reason: "repaired".to_owned(), seen: None };
         self.service.readmit_device(by(who, request)).await.map(drop)
     }
 

@@ -228,8 +228,8 @@ async fn two_approvals_at_once_carry_it_out_once() {
     let other = second::approve(&office.plant, &bob, &id, false).await.unwrap();
     let name = "press-7".parse().unwrap();
     let readmit = crate::admin::device::stop::readmit;
-    readmit(&office.plant, &first.actor, &name, "repaired").await.unwrap();
-    let late = readmit(&office.plant, &other.actor, &name, "repaired").await;
+    readmit(&office.plant, &first.actor, (&name, None), "repaired").await.unwrap();
+    let late = readmit(&office.plant, &other.actor, (&name, None), "repaired").await;
     let text = super::refused!(late, Conflict);
     assert!(text.contains("approved or rejected by somebody else"), "{text}");
     assert_eq!(office.device("press-7").await.asked, 1);
@@ -260,7 +260,11 @@ async fn a_long_list_waits_as_a_whole() {
 async fn one_person_does_not_fill_the_list() {
     let office = Office::new().await;
     for n in 0..32 {
-        let request = v1::ReadmitDeviceRequest { name: "press-7".to_owned(), reason: format!("reason {n}") };
+        let request = v1::ReadmitDeviceRequest {
+            name: "press-7".to_owned(),
+            reason: format!("reason {n}"),
+            seen: None,
+        };
         waits(office.service.readmit_device(by(&office.ada, request)).await);
     }
     let (reason, text) = refusal(office.readmit(&office.ada, "press-7").await);

@@ -38,6 +38,7 @@ pub(super) async fn move_device(
         from: parse::optional("from", &request.from)?,
         window,
         reason: request.reason,
+        seen: parse::seen(request.seen)?,
     };
     let moved = moving::begin(plant, actor, &wanted, request.dry_run).await?;
     Ok(v1::MoveDeviceResponse {
@@ -45,6 +46,7 @@ pub(super) async fn move_device(
         to: moved.to.to_string(),
         begins_at: moved.begins.map_or(0, |at| at.0),
         peers: changes(&moved.before, &moved.after),
+        seen: Some(parse::to_wire(moved.seen)),
     })
 }
 

@@ -9,6 +9,7 @@ use policy::reference::release::ReleaseId;
 use proto::{convert, v1};
 
 use super::{parse, progress};
+use crate::admin::device::seen::seen as as_seen;
 use crate::admin::device::view::{self, DeviceView, Filter, Seen, State};
 use crate::admin::device::{DeviceRef, admit as admission, result as last, stop, why};
 use crate::admin::golden::running;
@@ -76,6 +77,7 @@ pub(super) async fn one(
     let names = |releases: Vec<ReleaseId>| releases.iter().map(ToString::to_string).collect();
     Ok(v1::GetDeviceResponse {
         device: Some(device(&seen, &records)),
+        seen: Some(parse::to_wire(as_seen(&seen))),
         why: why.sentences,
         next_command: why.next_command,
         r#override: held.as_ref().map(super::overriding::state),
@@ -107,6 +109,7 @@ pub(super) async fn admit(
         device: wanted,
         name: parse::optional("name", &request.name)?,
         zones: parse::texts("zone", &request.zones)?,
+        seen: parse::seen(request.seen)?,
     };
     let name = admission::admit(plant, actor, &request).await?;
     match view::one(plant, actor.scope(), &DeviceRef::Name(name)).await {
@@ -133,7 +136,8 @@ pub(super) async fn readmit(
     request: v1::ReadmitDeviceRequest,
 ) -> Result<v1::ReadmitDeviceResponse, Refusal> {
     let name = parse::text("device", &request.name)?;
-    stop::readmit(plant, actor, &name, &request.reason).await?;
+    let seen = parse::seen(request.seen)?;
+    stop::readmit(plant, actor, (&name, seen.as_ref()), &request.reason).await?;
     Ok(v1::ReadmitDeviceResponse {})
 }
 
@@ -267,6 +271,7 @@ fn certificate(zone: &ZoneName, held: &HeldCertificate) -> v1::Svid {
         not_after: held.validity.not_after.0,
         spki_digest: held.spki.0.to_vec(),
         service: held.service.as_ref().map(ToString::to_string).unwrap_or_default(),
+        workload: held.workload.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Keys outside the TPM, for servers that cannot use one inside: certified through their device.
+//! Keys outside the TPM, for workloads and for servers that cannot use one inside: certified through their device.
 //!
 //! Promises: such a key is stated, so the device's TPM vouched for it together with what it booted; its holder signed
 //! the request; it was never certified before; its certificate ends with the device's own. It is recorded with the
@@ -12,11 +12,12 @@ use std::collections::BTreeMap;
 use policy::budget::MAX_SOFTWARE_KEYS;
 use policy::evidence::software_key::{SoftwareKey, SoftwareKeyError};
 use policy::id::{NameError, ServiceName, ZoneName};
+use policy::zone::Role;
 use proto::v1;
 
 use super::Refusal;
 use super::proof::ProvenKey;
-use crate::record::device::MAX_ZONES;
+use crate::record::device::{Holder, MAX_ZONES};
 use policy::cause::chain;
 
 pub(super) use self::issue::issue;
@@ -29,8 +30,10 @@ const MAX_OFFERED: usize = MAX_SOFTWARE_KEYS * MAX_ZONES;
 pub struct OfferedKey {
     /// The zone it is for.
     pub zone: ZoneName,
-    /// The service it is for.
-    pub service: ServiceName,
+    /// What it is for.
+    pub holder: Holder,
+    /// The side of connections that it is for: a service listens.
+    pub role: Role,
     /// The key, stated and in the hands of whoever asks.
     pub key: SoftwareKey,
 }
@@ -40,14 +43,14 @@ pub struct OfferedKey {
 pub struct RefusedKey {
     /// The zone it was for.
     pub zone: ZoneName,
-    /// The service that a software key was for; none: the device's own keys of the zone.
-    pub service: Option<ServiceName>,
+    /// What a software key was for, on which side of connections; none: the device's own keys of the zone.
+    pub key: Option<(Holder, Role)>,
     /// Why.
     pub refusal: Refusal,
 }
 
-/// Verifies the software keys of a request against what the device `stated` of them. Each is for one of the
-/// `services` that it offers, and none is any of its keys `inside` the TPM.
+/// Verifies the software keys of a request against what the device `stated` of them. Each is for a workload or one of
+/// the `services` that it offers, and none is any of its keys `inside` the TPM.
 pub(super) fn verified(
     sent: &[v1::SoftwareKey],
     stated: &[v1::StatedSoftwareKey],
@@ -63,8 +66,8 @@ pub(super) fn verified(
     let mut offered: Vec<OfferedKey> = Vec::new();
     for (sent, stated) in sent.iter().zip(stated) {
         let key = one(sent, stated, services)?;
-        if offered.iter().any(|other| (&other.zone, &other.service) == (&key.zone, &key.service)) {
-            return Err(malformed(&format!("two for {} in {}", key.service, key.zone)));
+        if offered.iter().any(|other| (&other.zone, &other.holder) == (&key.zone, &key.holder)) {
+            return Err(malformed(&format!("two for {} in {}", key.holder, key.zone)));
         }
         let digest = key.key.spki_digest();
         let twice = offered.iter().any(|other| other.key.spki_digest() == digest)
@@ -72,7 +75,7 @@ pub(super) fn verified(
         if twice {
             return Err(Refusal::Conflict(format!(
                 "the software key for {} in {} is offered for something else too; make a new key for each",
-                key.service, key.zone
+                key.holder, key.zone
             )));
         }
         offered.push(key);
@@ -85,18 +88,42 @@ fn one(
     stated: &v1::StatedSoftwareKey,
     services: &BTreeMap<String, u16>,
 ) -> Result<OfferedKey, Refusal> {
-    if (&sent.zone, &sent.service) != (&stated.zone, &stated.service) {
+    let same =
+        (&sent.zone, &sent.service, &sent.workload) == (&stated.zone, &stated.service, &stated.workload);
+    if !same || sent.role != stated.role {
         return Err(not_stated());
     }
-    let name = |error: NameError| malformed(&error.to_string());
-    let zone: ZoneName = sent.zone.parse().map_err(name)?;
-    let service: ServiceName = sent.service.parse().map_err(name)?;
-    if !services.contains_key(service.as_str()) {
-        return Err(malformed(&format!("the device does not offer {service}; offer it, or ask for no key")));
-    }
+    let zone: ZoneName = sent.zone.parse().map_err(misnamed)?;
+    let (holder, role) = holder(sent, services)?;
     let key = SoftwareKey::verify(&sent.csr, &stated.csr_digest)
-        .map_err(|error| not_proven(&zone, &service, &error))?;
-    Ok(OfferedKey { zone, service, key })
+        .map_err(|error| not_proven(&zone, &holder, &error))?;
+    Ok(OfferedKey { zone, holder, role, key })
+}
+
+/// What a key is for, and on which side of connections.
+fn holder(sent: &v1::SoftwareKey, services: &BTreeMap<String, u16>) -> Result<(Holder, Role), Refusal> {
+    if sent.workload.is_empty() {
+        let service: ServiceName = sent.service.parse().map_err(misnamed)?;
+        return match services.contains_key(service.as_str()) {
+            true => Ok((Holder::Service(service), Role::Listener)),
+            false => {
+                Err(malformed(&format!("the device does not offer {service}; offer it, or ask for no key")))
+            }
+        };
+    }
+    if !sent.service.is_empty() {
+        return Err(malformed("one is for a workload and a service; ask for one key for each"));
+    }
+    let role = match sent.role() {
+        v1::Role::Caller => Role::Caller,
+        v1::Role::Listener => Role::Listener,
+        v1::Role::Unspecified => return Err(malformed("one for a workload has no role")),
+    };
+    Ok((Holder::Workload(sent.workload.parse().map_err(misnamed)?), role))
+}
+
+fn misnamed(error: NameError) -> Refusal {
+    malformed(&error.to_string())
 }
 
 fn malformed(why: &str) -> Refusal {
@@ -107,8 +134,8 @@ fn not_stated() -> Refusal {
     Refusal::EvidenceInvalid("the statement's software keys are not those of this session".to_owned())
 }
 
-fn not_proven(zone: &ZoneName, service: &ServiceName, error: &SoftwareKeyError) -> Refusal {
-    Refusal::EvidenceInvalid(format!("software key for {service} in {zone}: {}", chain(error)))
+fn not_proven(zone: &ZoneName, holder: &Holder, error: &SoftwareKeyError) -> Refusal {
+    Refusal::EvidenceInvalid(format!("software key for {holder} in {zone}: {}", chain(error)))
 }
 
 #[cfg(test)]
@@ -125,8 +152,14 @@ mod tests {
             let (zone, service) = ((*zone).to_owned(), (*service).to_owned());
             let csr = CertificateParams::default().serialize_request(*key).unwrap().der().to_vec();
             let csr_digest = Digest::of(&csr).0.to_vec();
-            let stated = v1::StatedSoftwareKey { zone: zone.clone(), service: service.clone(), csr_digest };
-            (v1::SoftwareKey { zone, service, csr }, stated)
+            let (zone_too, service_too) = (zone.clone(), service.clone());
+            let stated = v1::StatedSoftwareKey {
+                zone: zone_too,
+                service: service_too,
+                csr_digest,
+                ..Default::default()
+            };
+            (v1::SoftwareKey { zone, service, csr, ..v1::SoftwareKey::default() }, stated)
         };
         keys.iter().map(one).unzip()
     }
@@ -134,6 +167,36 @@ mod tests {
     fn refusal((sent, stated): &Offer) -> Refusal {
         let services = BTreeMap::from([("hmi".to_owned(), 443), ("opcua".to_owned(), 4840)]);
         verified(sent, stated, &services, &[]).unwrap_err()
+    }
+
+    #[test]
+    fn a_workload_states_its_side_of_connections_and_no_service() {
+        let key = KeyPair::generate().unwrap();
+        let of = |workload: &str, role: v1::Role, service: &str| {
+            let (mut sent, mut stated) = offer(&[("press", service, &key)]);
+            (sent[0].workload, sent[0].role) = (workload.to_owned(), role.into());
+            (stated[0].workload, stated[0].role) = (workload.to_owned(), role.into());
+            (sent, stated)
+        };
+        let (sent, stated) = of("hmi", v1::Role::Caller, "");
+        let taken = verified(&sent, &stated, &BTreeMap::new(), &[]).unwrap();
+        assert_eq!(taken[0].holder, Holder::Workload("hmi".parse().unwrap()), "it offers no service");
+        assert_eq!(taken[0].role, Role::Caller);
+        let (mut sent, stated) = of("hmi", v1::Role::Caller, "");
+        sent[0].role = v1::Role::Listener.into();
+        let other = refusal(&(sent, stated));
+        assert!(matches!(other, Refusal::EvidenceInvalid(why) if why.contains("statement's")), "other role");
+        let (mut sent, stated) = of("hmi", v1::Role::Caller, "");
+        sent[0].workload = "historian".into();
+        let other = refusal(&(sent, stated));
+        assert!(matches!(other, Refusal::EvidenceInvalid(why) if why.contains("statement's")), "other name");
+        for (offer, why) in [
+            (of("hmi", v1::Role::Unspecified, ""), "has no role"),
+            (of("hmi", v1::Role::Caller, "opcua"), "a workload and a service"),
+            (of("a/b", v1::Role::Caller, ""), "no workload name"),
+        ] {
+            assert!(matches!(refusal(&offer), Refusal::Malformed(said) if said.contains(why)), "{why}");
+        }
     }
 
     #[test]

@@ -249,12 +249,12 @@ async fn a_key_that_was_followed_stops_both_copies_until_a_person_decides() {
     assert!(held.is_empty(), "what either holds is revoked");
 
     let actor = bench.actor(Act::ReadmitDevice).await;
-    readmit(&bench.plant, &actor, &meter(), "the thief's disk is found").await.unwrap();
+    readmit(&bench.plant, &actor, (&meter(), None), "the thief's disk is found").await.unwrap();
     device.attest(&bench, &[csr(), csr()]).await.unwrap();
     refused!(thief.attest(&bench, &[]).await, Quarantined);
 
     // A new token begins another line of keys, and what either copy has is of the old one.
-    readmit(&bench.plant, &actor, &meter(), "set up anew").await.unwrap();
+    readmit(&bench.plant, &actor, (&meter(), None), "set up anew").await.unwrap();
     bench.clock.set(NOW.plus(60));
     let token = token_for(&bench, "yard", "meter-4", true).await.unwrap();
     let mut anew = Copy::new();

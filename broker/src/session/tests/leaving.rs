@@ -37,6 +37,7 @@ impl Scene {
             from: None,
             window: None,
             reason: String::new(),
+            seen: None,
         };
         let actor = scene.bench.actor(Act::MoveDevice).await;
         begin(&scene.bench.plant, &actor, &request, false).await.unwrap();

@@ -99,6 +99,7 @@ impl Scene {
             spki: Digest::of(b"a key"),
             validity: Validity { not_before: NOW, not_after: NOW.plus(7200) },
             service: None,
+            workload: None,
             addresses: std::collections::BTreeSet::new(),
         };
         let record = HeldCertificates { certificates: vec![certificate] };

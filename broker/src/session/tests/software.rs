@@ -29,6 +29,7 @@ fn own() -> HeldCertificates {
         spki,
         validity,
         service: None,
+        workload: None,
         addresses: Default::default(),
     };
     HeldCertificates { certificates: vec![own] }

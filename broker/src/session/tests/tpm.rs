@@ -184,8 +184,9 @@ impl TestTpm {
                 zone: zone.clone(),
                 service: service.clone(),
                 csr_digest: Digest::of(csr).0.to_vec(),
+                ..v1::StatedSoftwareKey::default()
             });
-            keys.push(v1::SoftwareKey { zone, service, csr: csr.clone() });
+            keys.push(v1::SoftwareKey { zone, service, csr: csr.clone(), ..v1::SoftwareKey::default() });
         }
         keys
     }

@@ -9,16 +9,17 @@
 //! Whoever brings the folder vouches for that. So it ends in
 //! [`OfflineResult`](crate::appraisal::offline::OfflineResult), which has no way to a grant.
 
+mod later;
 mod pcr_text;
 mod quote;
 mod signer;
 
+use self::later::{WholeList, whole_list};
 use super::linux::LinuxLogs;
 use super::recorded::{RecordedEvidence, StoredLogs};
 use super::verify::EvidenceError;
 use crate::appraisal::measurements::{Measurements, Origin};
-use crate::eventlog::ima::list::{ImaList, ImaListError};
-use crate::eventlog::ima::verify::ImaPart;
+use crate::eventlog::ima::list::ImaListError;
 use crate::eventlog::replay::{ReplayError, replay};
 use crate::eventlog::sequence::SequenceError;
 use crate::eventlog::tcg::{EventLog, EventLogError};
@@ -26,6 +27,7 @@ use crate::eventlog::userspace::UserspaceLog;
 use crate::tpm::alg::HashAlg;
 use crate::tpm::pcr::{PcrSelection, PcrValues};
 
+pub use later::Later;
 pub use pcr_text::{MAX_PCR_TEXT, PcrTable, PcrTextError};
 pub use quote::{MAX_NONCE, ProvenQuote, QuoteError, QuoteParseError};
 pub use signer::{SignedError, SignerError};
@@ -116,7 +118,8 @@ pub enum RefutedError {
 pub struct Parsed<'a> {
     firmware_log: &'a [u8],
     userspace: Option<&'a [u8]>,
-    ima: Option<ImaPart>,
+    userspace_log: UserspaceLog,
+    ima: Option<WholeList>,
     table: PcrTable,
     quote: Option<quote::ParsedQuote<'a>>,
     values: PcrValues,
@@ -128,7 +131,8 @@ impl<'a> Parsed<'a> {
     pub fn parse(folder: &Folder<'a>) -> Result<Self, UnusableError> {
         let table = PcrTable::parse(folder.pcrs).map_err(UnusableError::Pcrs)?;
         let log = EventLog::parse(folder.firmware_log).map_err(UnusableError::Log)?;
-        UserspaceLog::parse(folder.userspace.unwrap_or_default()).map_err(UnusableError::Userspace)?;
+        let userspace_log = UserspaceLog::parse(folder.userspace.unwrap_or_default());
+        let userspace_log = userspace_log.map_err(UnusableError::Userspace)?;
         let ima = folder.ima.map(whole_list).transpose()?;
         let quote = folder.quote.as_ref().map(quote::ParsedQuote::parse).transpose();
         let quote = quote.map_err(UnusableError::Quote)?;
@@ -145,7 +149,7 @@ impl<'a> Parsed<'a> {
             return Err(UnusableError::NoPcr(bank));
         }
         let (firmware_log, userspace) = (folder.firmware_log, folder.userspace);
-        Ok(Self { firmware_log, userspace, ima, table, quote, values })
+        Ok(Self { firmware_log, userspace, userspace_log, ima, table, quote, values })
     }
 
     /// Verifies the quote, if there is one, and replays the log against the PCR values as strictly as
@@ -153,20 +157,11 @@ impl<'a> Parsed<'a> {
     pub fn verify(self) -> Result<OfflineEvidence, RefutedError> {
         let quote = self.quote.map(|quote| quote.verify(&self.table)).transpose()?;
         let linux = LinuxLogs { userspace: self.userspace, images: None };
-        let logs = StoredLogs { linux, ima: self.ima.as_ref() };
+        let logs = StoredLogs { linux, ima: self.ima.as_ref().map(|list| &list.part) };
         let recorded = RecordedEvidence::replay_all(self.values, self.firmware_log, &logs, Origin::Folder)
             .map_err(|error| RefutedError::Log { error, pcrs_proven: quote.is_some() })?;
-        Ok(OfflineEvidence { recorded, quote })
-    }
-}
-
-/// Reads every record of a list that begins at boot. A digest that is not that of its data is no
-/// malformed file but a changed one, which verification finds again and refutes.
-fn whole_list(bytes: &[u8]) -> Result<ImaPart, UnusableError> {
-    let mut records = ImaList::parse(bytes, 0).map_err(UnusableError::Ima)?.records();
-    match records.find_map(Result::err) {
-        None | Some(ImaListError::Digest { .. }) => Ok(ImaPart { first: 0, bytes: bytes.into() }),
-        Some(malformed) => Err(UnusableError::Ima(malformed)),
+        let later = Later::of(&recorded.measurements(), self.ima.as_ref(), &self.userspace_log);
+        Ok(OfflineEvidence { recorded, quote, later })
     }
 }
 
@@ -175,6 +170,7 @@ fn whole_list(bytes: &[u8]) -> Result<ImaPart, UnusableError> {
 pub struct OfflineEvidence {
     recorded: RecordedEvidence,
     quote: Option<ProvenQuote>,
+    later: Later,
 }
 
 impl OfflineEvidence {
@@ -188,6 +184,12 @@ impl OfflineEvidence {
     #[must_use]
     pub const fn quote(&self) -> Option<&ProvenQuote> {
         self.quote.as_ref()
+    }
+
+    /// What the logs tell beyond the PCR values.
+    #[must_use]
+    pub const fn later(&self) -> Later {
+        self.later
     }
 }
 

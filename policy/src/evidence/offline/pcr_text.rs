@@ -1,7 +1,7 @@
 //! PCR values as text: one line `bank:index:hex` each, as people and tools write them down.
 //!
-//! Hex in either case and with or without `0x`, blank lines, `#` comments and CRLF are all read. What
-//! is said twice must be said alike.
+//! Hex in either case and with or without `0x`, blank lines, `#` comments, CRLF and a byte order mark are all read.
+//! What is said twice must be said alike.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,9 @@ pub const MAX_PCR_TEXT: usize = 64 * 1024;
 /// Banks that a TPM can have and that cannot be computed here, by the names that tpm2-tools gives
 /// them: their lines are passed over.
 const OTHER_BANKS: [&str; 4] = ["sm3_256", "sha3_256", "sha3_384", "sha3_512"];
+
+/// What some editors write before UTF-8 text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The text is no list of PCR values. Lines count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +75,7 @@ impl PcrTable {
             return Err(PcrTextError::TooLarge(bytes.len()));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| PcrTextError::NotText)?;
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let mut table = Self(BTreeMap::new());
         for (line, content) in (1..).zip(text.lines()) {
             let content = content.split_once('#').map_or(content, |(before, _)| before).trim();
@@ -139,7 +143,7 @@ mod tests {
     fn every_way_of_writing_is_read() {
         let (low, high) = ("ab".repeat(32), "AB".repeat(32));
         let table = parse(&format!(
-            "# values\r\n\r\nsha256:0:{low}\r\n SHA256 : 0 : 0x{high} # again\nsha1:23:0X{}\nsm3_256:0:00\n",
+            "\u{feff}# values\r\n\r\nsha256:0:{low}\r\n SHA256 : 0 : 0x{high} # again\nsha1:23:0X{}\nsm3_256:0:00\n",
             "00".repeat(20)
         ))
         .unwrap();

@@ -4,6 +4,7 @@
 use super::QuoteFiles;
 use super::pcr_text::PcrTable;
 use super::signer::{SignedError, Signer, SignerError, has_length};
+use crate::digest::Digest;
 use crate::tpm::alg::{HashAlg, HashValue};
 use crate::tpm::attest::{Attest, AttestError, QuoteInfo, QuotedSelection, TPM_GENERATED};
 use crate::tpm::clock::ClockInfo;
@@ -78,6 +79,8 @@ pub struct ProvenQuote {
     /// Whether the key's attributes are known, and are an attestation key's. A PEM file says nothing
     /// about them: the key may be one that signs anything.
     pub restricted_key: bool,
+    /// SHA-256 of the key's SubjectPublicKeyInfo: the same for one key, however it was written down.
+    pub key: Digest,
 }
 
 /// A quote that was read; nothing is proven.
@@ -135,6 +138,7 @@ impl<'a> ParsedQuote<'a> {
             clock: attest.clock,
             firmware_version: attest.firmware_version,
             restricted_key: self.signer.has_attributes(),
+            key: self.signer.spki_digest(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The key that is said to have signed a quote, in each form in which tools write it down.
 
 use crate::budget::MAX_PUBLIC_BYTES;
+use crate::digest::Digest;
 use crate::tpm::alg::HashAlg;
 use crate::tpm::bare::{BareKey, BareKeyError};
 use crate::tpm::public::{AkError, AttestationKey, Public, PublicError};
@@ -73,6 +74,14 @@ impl Signer {
     /// Whether attributes are known, and so were demanded.
     pub(super) const fn has_attributes(&self) -> bool {
         matches!(self, Self::Area(_))
+    }
+
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub(super) fn spki_digest(&self) -> Digest {
+        match self {
+            Self::Area(public) => public.spki_digest(),
+            Self::Bare(key) => key.spki_digest(),
+        }
     }
 
     /// Verifies `signature` over `message`; returns the hash of its scheme.

@@ -72,11 +72,6 @@ impl EvidenceFolder {
         })
     }
 
-    /// The attestation key, as it is written down, if there is a quote.
-    pub(crate) fn signer(&self) -> Option<&[u8]> {
-        self.quote.as_ref().map(|quote| quote.ak.as_slice())
-    }
-
     /// What the files tell: evidence, or how they contradict each other.
     pub(crate) fn verify(&self) -> Result<std::result::Result<OfflineEvidence, RefutedError>> {
         let quote = self.quote.as_ref().map(|quote| QuoteFiles {

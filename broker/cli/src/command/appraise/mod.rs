@@ -109,6 +109,14 @@ fn about(evidence: &OfflineEvidence) -> Vec<String> {
     let mut notes = vec![
         "hardware and instance-identity are not claimed: a folder cannot show that its key lives in a TPM, or in which; a broker proves that by activating a credential".to_owned(),
     ];
+    let later = evidence.later();
+    for (count, file) in
+        [(later.ima, "ima.bin"), (later.userspace.try_into().unwrap_or(u64::MAX), "userspace.log")]
+    {
+        if count > 0 {
+            notes.push(format!("{file} goes on where the PCR values end: its last {count} record(s) came later and are not appraised; collect the whole folder again to have them appraised"));
+        }
+    }
     if let Some(quote) = evidence.quote() {
         notes.push("the quote is as fresh as nonce.bin: only who chose the nonce knows when".to_owned());
         if !quote.restricted_key {

@@ -231,11 +231,13 @@ async fn admit(args: AdmitArgs, session: &Session) -> Result<Report> {
         DeviceRef::Ek(digest) => digest.0.to_vec(),
         DeviceRef::Name(_) => Vec::new(),
     };
+    let seen = read(&args.device, session).await?.seen;
     let request = AdmitDeviceRequest {
         device: args.device.to_string(),
         ek_digest,
         name: args.name.map(|name| name.to_string()).unwrap_or_default(),
         zones: args.zones.iter().map(ToString::to_string).collect(),
+        seen,
     };
     let answer = session.client().await?.admit_device(request).await.map_err(|s| failed(&s))?;
     let device = answer.into_inner().device.unwrap_or_default();
@@ -272,7 +274,8 @@ async fn readmit(args: ReasonArgs, session: &Session) -> Result<Report> {
         return would(&DeviceRef::Name(args.name), "readmit", session).await;
     }
     let device = args.name.to_string();
-    let request = ReadmitDeviceRequest { name: device.clone(), reason: args.reason };
+    let seen = read(&DeviceRef::Name(args.name), session).await?.seen;
+    let request = ReadmitDeviceRequest { name: device.clone(), reason: args.reason, seen };
     session.client().await?.readmit_device(request).await.map_err(|s| failed(&s))?;
     let text = format!("{device} may attest again; it is trusted again when it proves itself");
     session.report(&Sentence { text, fields: Named { device } })

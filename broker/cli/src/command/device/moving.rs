@@ -112,17 +112,24 @@ impl View for Moved {
 
 pub(super) async fn run(args: MoveArgs, session: &Session) -> Result<Report> {
     let zone = |zone: Option<ZoneName>| zone.map(|zone| zone.to_string()).unwrap_or_default();
-    let request = MoveDeviceRequest {
+    let mut request = MoveDeviceRequest {
         name: args.name.to_string(),
         to: zone(args.to),
         from: zone(args.from),
         window: args.window.map(|window| window.to_string()).unwrap_or_default(),
         reason: args.reason.unwrap_or_default(),
         cancel: args.cancel,
-        dry_run: args.dry_run.dry_run,
+        dry_run: true,
+        seen: None,
     };
-    let answer = session.client().await?.move_device(request).await.map_err(|s| failed(&s))?;
-    let MoveDeviceResponse { from, to, begins_at, peers } = answer.into_inner();
+    let mut client = session.client().await?;
+    let mut answer = client.move_device(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
+    if !args.dry_run.dry_run {
+        // Whoever changes the device between the two calls is not overwritten.
+        (request.dry_run, request.seen) = (false, answer.seen);
+        answer = client.move_device(request).await.map_err(|s| failed(&s))?.into_inner();
+    }
+    let MoveDeviceResponse { from, to, begins_at, peers, .. } = answer;
     session.report(&Moved {
         device: args.name.to_string(),
         from,

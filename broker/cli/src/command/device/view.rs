@@ -110,6 +110,8 @@ struct CertificateView {
     key: &'static str,
     /// The service that has the key in software.
     service: Option<String>,
+    /// The workload that it names, which has the key in software.
+    workload: Option<String>,
     not_before: Option<String>,
     not_after: Option<String>,
     key_digest: String,
@@ -183,15 +185,26 @@ impl From<Attested> for AttestedView {
 
 impl CertificateView {
     fn of(svid: Svid, without_tpm: bool) -> Self {
+        let of_device = svid.service.is_empty() && svid.workload.is_empty();
         Self {
             role: authority::role(svid.role()),
-            key: if svid.service.is_empty() && !without_tpm { "tpm" } else { "software" },
+            key: if of_device && !without_tpm { "tpm" } else { "software" },
             service: some(svid.service),
+            workload: some(svid.workload),
             zone: svid.zone,
             not_before: words::json_time(svid.not_before),
             not_after: words::json_time(svid.not_after),
             key_digest: words::digest(&svid.spki_digest),
             ends: svid.not_after,
+        }
+    }
+
+    fn key_in(&self) -> String {
+        match (&self.service, &self.workload) {
+            (Some(service), _) => format!("software ({service})"),
+            (None, Some(workload)) => format!("software (workload {workload})"),
+            (None, None) if self.key == "tpm" => "TPM".to_owned(),
+            (None, None) => self.key.to_owned(),
         }
     }
 }
@@ -277,11 +290,7 @@ impl DevicePage {
             certificates.row([
                 one.zone.clone(),
                 one.role.to_owned(),
-                match &one.service {
-                    Some(service) => format!("software ({service})"),
-                    None if one.key == "tpm" => "TPM".to_owned(),
-                    None => one.key.to_owned(),
-                },
+                one.key_in(),
                 words::left(one.ends, page.now),
                 one.key_digest.clone(),
             ]);

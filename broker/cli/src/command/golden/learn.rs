@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use policy::id::{DeviceName, ProductName};
+use policy::reference::manifest::MAX_COUNTER;
 use policy::reference::release::ReleaseVersion;
 use proto::v1::{LearnReleaseRequest, LearnReleaseResponse};
 
@@ -44,7 +45,7 @@ pub(crate) struct LearnArgs {
     version: Option<ReleaseVersion>,
     /// Counter of the release, above that of the one before; a broker counts by itself
     /// [default with --from-evidence: 1]
-    #[arg(long, value_name = "N", conflicts_with = "devices")]
+    #[arg(long, value_name = "N", conflicts_with = "devices", value_parser = clap::value_parser!(u64).range(..=MAX_COUNTER))]
     counter: Option<u64>,
     /// File to write [default: standard output]
     #[arg(long, value_name = "FILE")]

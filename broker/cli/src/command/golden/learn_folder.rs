@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use policy::cause::chain;
+use policy::digest::Digest;
 use policy::evidence::offline::OfflineEvidence;
 use policy::id::ProductName;
 use policy::reference::learn::{LearnError, Lesson, ReferenceDevice, learn};
@@ -54,22 +55,25 @@ pub(super) fn from_folders(folders: &[PathBuf], named: Named) -> Result<DraftPag
     Ok(DraftPage { manifest: learned.manifest.render(), notes, warnings, file: None })
 }
 
-/// The evidence of a folder, and the key that quoted it.
+/// The evidence of a folder.
 struct Boot<'p> {
     folder: &'p Path,
     evidence: OfflineEvidence,
-    signer: Option<Vec<u8>>,
 }
 
 impl<'p> Boot<'p> {
     /// The evidence of a folder whose files agree.
     fn read(folder: &'p Path) -> Result<Self> {
-        let files = EvidenceFolder::read(folder)?;
-        let evidence = files.verify()?.map_err(|error| {
+        let evidence = EvidenceFolder::read(folder)?.verify()?.map_err(|error| {
             Failure::new(Exit::Negative, format!("{}: {}", folder.display(), chain(&error)))
                 .next("nothing is learned from evidence that contradicts itself; collect it again")
         })?;
-        Ok(Self { folder, evidence, signer: files.signer().map(<[u8]>::to_vec) })
+        Ok(Self { folder, evidence })
+    }
+
+    /// The key that quoted it.
+    fn signer(&self) -> Option<Digest> {
+        self.evidence.quote().map(|quote| quote.key)
     }
 }
 
@@ -78,7 +82,7 @@ fn devices<'b, 'p>(boots: &'b [Boot<'p>]) -> Vec<Vec<&'b Boot<'p>>> {
     let mut devices: Vec<Vec<&Boot<'_>>> = Vec::new();
     for boot in boots {
         let same = |known: &&mut Vec<&Boot<'_>>| {
-            known.first().is_some_and(|first| first.signer.is_some() && first.signer == boot.signer)
+            known.first().is_some_and(|first| first.signer().is_some() && first.signer() == boot.signer())
         };
         match devices.iter_mut().find(same) {
             Some(known) => known.push(boot),

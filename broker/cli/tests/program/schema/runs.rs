@@ -146,6 +146,7 @@ pub(super) fn answers() -> Shapes {
     offline(&mut shapes);
     contexts(&mut shapes);
     let broker = FakeBroker::start();
+    broker.answers("get_device", &proto::v1::GetDeviceResponse::default());
     broker.lets_wait("readmit_device", "00112233aabbccdd");
     let ran = broker.run(&["device", "readmit", "press-7", "--reason", "x", "-o", "json"]);
     add(&mut shapes, "any command that waits for a second person", &ran);

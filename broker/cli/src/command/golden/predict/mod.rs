@@ -11,7 +11,7 @@ use policy::id::ProductName;
 use policy::predict::Phase;
 use policy::predict::pe::MAX_PE_BYTES;
 use policy::predict::release::{Artefact, Artefacts, PredictError, Predicted, predict};
-use policy::reference::manifest::Manifest;
+use policy::reference::manifest::{MAX_COUNTER, Manifest};
 use policy::reference::release::{ReleaseId, ReleaseVersion};
 use policy::tpm::alg::HashAlg;
 
@@ -76,7 +76,7 @@ pub(crate) struct PredictArgs {
     #[arg(long, value_name = "VERSION")]
     version: ReleaseVersion,
     /// Counter of the release [default: one above --base, or 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=MAX_COUNTER))]
     counter: Option<u64>,
     /// File to write [default: standard output]
     #[arg(long, value_name = "FILE")]
