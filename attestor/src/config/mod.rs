@@ -247,8 +247,8 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let plant = faults.required("plant", raw.plant.as_ref(), "plant.example");
     let plant = plant.and_then(|text| faults.parsed("plant", text));
     let root = faults.required("plant_root", raw.plant_root.as_ref(), "/etc/touchstone/plant-root.pem");
+    let tpm = interpret_tpm(raw.tpm.as_deref(), raw.device.is_some(), faults);
     let device = raw.device.as_deref().map(|name| faults.parsed("device", name));
-    let tpm = interpret_tpm(raw.tpm.as_deref(), device.is_some(), faults);
     let zones = interpret_zones(&raw.zones, faults);
     let services = interpret_services(&raw.services, faults);
     let vouches = vouches::interpret(&raw.vouches, faults);
