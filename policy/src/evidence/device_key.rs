@@ -108,25 +108,21 @@ fn verified(what: &'static str, sent: SignedKey<'_>, data: [u8; 32]) -> Result<S
 
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-    use aws_lc_rs::rand::SystemRandom;
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+    use rcgen::{KeyPair, PublicKeyData, SigningKey};
 
     use super::*;
 
-    struct Key(EcdsaKeyPair, Vec<u8>);
+    struct Key(KeyPair, Vec<u8>);
 
     impl Key {
         fn new() -> Self {
-            let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-            let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
-            let spki = spki.as_ref().to_vec();
+            let pair = KeyPair::generate().unwrap();
+            let spki = pair.subject_public_key_info();
             Self(pair, spki)
         }
 
         fn sign(&self, purpose: Purpose, challenge: &[u8]) -> (Vec<u8>, Vec<u8>) {
-            let data = qualifying_data(purpose, challenge, b"statement");
-            let signature = self.0.sign(&SystemRandom::new(), &data).unwrap().as_ref().to_vec();
+            let signature = self.0.sign(&qualifying_data(purpose, challenge, b"statement")).unwrap();
             (signature, Digest::of(&self.1).0.to_vec())
         }
     }
