@@ -27,4 +27,5 @@ mod recovery;
 mod release_keys;
 mod rollout;
 mod story;
+mod workload;
 mod zones;
