@@ -12,7 +12,7 @@ use policy::zone::Zone;
 
 pub(super) use self::ticket::Ticket;
 use super::admission::{Placed, bad_token, expect_tpm, stopped, valid};
-use super::challenge::Purpose;
+use super::challenge::{Challenge, Purpose};
 use super::complete::commit;
 use super::issue::revoke;
 use super::proof::Proven;
@@ -77,15 +77,39 @@ async fn renewed(plant: &Plant, proven: &Proven, proof: &KeyProof, ticket: &[u8]
             // A later one than this broker knows: it was restored from a backup since.
             Some(later) if later > current => later,
             Some(former) => return Err(clone_alarm(plant, proven, held, (former, current)).await?),
-            None => {
-                return Err(Refusal::NotAdmitted(format!(
-                    "this key is not {name}'s; if {name} lost its key, `touchstone token create --without-tpm \
-                     --device {name}` lets it join again"
-                )));
-            }
+            None => return Err(not_its_own(&name)),
         },
     };
     Ok(Placed { device: followed(plant, proof, held.record, used), rebound: false, txn })
+}
+
+fn not_its_own(name: &DeviceName) -> Refusal {
+    Refusal::NotAdmitted(format!(
+        "this key is not {name}'s; if {name} lost its key, `touchstone token create --without-tpm --device {name}` lets \
+         it join again"
+    ))
+}
+
+/// Refuses a key that is not and never was that of the device which the challenge is for. [`place`] decides again, in
+/// the transaction.
+pub(super) async fn ask_whose(
+    plant: &Plant,
+    challenge: &Challenge,
+    proof: &KeyProof,
+    ticket: &[u8],
+) -> Result<(), Refusal> {
+    let (Purpose::Renew | Purpose::OnDemand, Some(name)) = (challenge.purpose, &challenge.device) else {
+        return Ok(());
+    };
+    let held: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(name)).await?;
+    let current = |device: &Device| device.ak.as_ref().is_some_and(|ak| *ak.name.0 == proof.key().0);
+    let its_own =
+        |device: &Device| current(device) || Ticket::open(plant, ticket, device, proof.key()).is_some();
+    match held {
+        Some(held) if !its_own(&held.record) => Err(not_its_own(name)),
+        // Where it is gone, the reason is another one.
+        _ => Ok(()),
+    }
 }
 
 /// The device with the next key in the place of the one that it used.

@@ -11,17 +11,19 @@ use crate::record::device::{MAX_ZONES, ek_key, no_ek};
 use crate::record::fetch;
 use crate::session::challenge::Challenge;
 use crate::session::statement::{BoundStatement, key_purpose};
-use crate::session::{Refusal, software};
+use crate::session::{Refusal, software, without_tpm};
 
-/// Verifies what `request` claims of a device without a TPM. Whose the key is, is found out later.
+/// Verifies what `request` claims of a device without a TPM.
 pub(super) async fn prove(
     plant: &Plant,
     request: &v1::CompleteRequest,
     sent: &v1::KeyProof,
     challenge: Challenge,
 ) -> Result<Proven, Refusal> {
-    if !request.quote.is_empty() || !request.ek_public.is_empty() || !request.ak_public.is_empty() {
-        return Err(Refusal::malformed("an answer has a quote or a key proof, not both".to_owned()));
+    if !is_bare(request) {
+        return Err(Refusal::malformed(
+            "an answer has a key proof or what a TPM and its logs say, not both".to_owned(),
+        ));
     }
     let statement = BoundStatement::bind(request, &challenge)?;
     let [stated, next_stated] = &statement.device_keys;
@@ -29,6 +31,8 @@ pub(super) async fn prove(
     let next = SignedKey { spki: &sent.next_key, stated: next_stated, signature: &sent.next_signature };
     let proof = KeyProof::verify(key, next, &request.sealed, &request.statement)
         .map_err(|error| Refusal::EvidenceInvalid(chain(&error)))?;
+    // Many more signatures follow, and anybody can make a key.
+    without_tpm::ask_whose(plant, &challenge, &proof, &sent.ticket).await?;
     let keys = own_keys(request, &proof)?;
     let offered = &statement.software_keys;
     let software_keys = software::verified(&request.software_keys, offered, &statement.services, &keys)?;
@@ -46,6 +50,46 @@ pub(super) async fn prove(
         statement,
         challenge,
     })
+}
+
+/// Nothing is there that only a TPM or a log can say: nobody would verify it, and it would be kept as evidence.
+fn is_bare(request: &v1::CompleteRequest) -> bool {
+    let v1::CompleteRequest {
+        sealed: _,
+        statement: _,
+        identity_keys: _,
+        software_keys: _,
+        key_proof: _,
+        credential_secret,
+        ek_public,
+        ek_certificate,
+        ak_public,
+        ek_chain,
+        quote,
+        quote_signature,
+        pcr_values,
+        firmware_log,
+        ima_log,
+        userspace_log,
+        image_log,
+        ima_first,
+    } = request;
+    let fields = [
+        credential_secret,
+        ek_public,
+        ek_certificate,
+        ak_public,
+        quote,
+        quote_signature,
+        firmware_log,
+        ima_log,
+        userspace_log,
+        image_log,
+    ];
+    fields.iter().all(|field| field.is_empty())
+        && ek_chain.is_empty()
+        && pcr_values.is_empty()
+        && *ima_first == 0
 }
 
 /// Each key signed its request, and is none of those that the device proves itself with.

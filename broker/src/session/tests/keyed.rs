@@ -282,8 +282,22 @@ async fn whoever_has_no_key_of_the_device_raises_no_alarm() {
     let (bench, device) = joined().await;
     let stranger = Copy { ticket: device.ticket.clone(), ..Copy::new() };
     refused!(stranger.clone().attest(&bench, &[]).await, NotAdmitted);
+    // Nothing more of what a stranger sends is looked at.
+    refused!(stranger.clone().attest(&bench, &[b"no request".to_vec()]).await, NotAdmitted);
     let tpm: Tpm = bench.read(ek_key(&no_ek(&meter()))).await;
     assert!(tpm.quarantine.is_none());
+}
+
+#[tokio::test]
+async fn what_only_a_tpm_can_say_is_not_taken_from_a_key() {
+    let (bench, copy) = joined().await;
+    let (sealed, expected) = Copy::begin(&bench).await;
+    let stated = v1::Statement { purpose: v1::Purpose::Renew.into(), ..Default::default() };
+    let request = copy.answer(sealed, &expected, &new_key(), stated);
+    let with_log = v1::CompleteRequest { image_log: vec![0; 32], ..request.clone() };
+    let text = refused!(complete::complete(&bench.plant, with_log, Door::Attestation).await, Malformed);
+    assert!(text.contains("not both"), "{text}");
+    assert!(complete::complete(&bench.plant, request, Door::Attestation).await.is_ok());
 }
 
 #[tokio::test]
