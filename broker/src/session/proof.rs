@@ -2,7 +2,7 @@
 //!
 //! Whoever holds a `Proven` knows that one TPM answered this challenge, with this statement, having
 //! booted what the log says, and that each identity key lives in that same TPM. Or, where the session began without a
-//! TPM ([`keyed`]), that the holder of one key did, who holds the next and each identity key too.
+//! TPM (`keyed`), that the holder of one key did, who holds the next and each identity key too.
 
 mod keyed;
 

@@ -90,7 +90,7 @@ fn not_its_own(name: &DeviceName) -> Refusal {
     ))
 }
 
-/// Refuses a key that is not and never was that of the device which the challenge is for. [`place`] decides again, in
+/// Refuses a key that is not and never was that of the device which the challenge is for. `place` decides again, in
 /// the transaction.
 pub(super) async fn ask_whose(
     plant: &Plant,
