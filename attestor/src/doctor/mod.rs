@@ -10,7 +10,6 @@ mod network;
 
 use std::fmt::Display;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -126,7 +125,7 @@ async fn look(config: &Config) -> Vec<Finding> {
     findings.extend(tpm(config).await);
     findings.extend(local::look(config, root.as_ref().ok(), &System::default()));
     findings.push(network::name(&config.broker).await);
-    findings.push(network::broker(config, root.ok(), Arc::new(System::default())).await);
+    findings.push(network::broker(config, root.ok()).await);
     findings
 }
 

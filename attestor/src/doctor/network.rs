@@ -10,7 +10,7 @@ use super::Finding;
 use crate::client::BrokerClient;
 use crate::config::{BrokerAddress, Config};
 use crate::plant::PlantRoot;
-use crate::ports::{Clock, FlooredClock};
+use crate::ports::{FlooredClock, System};
 use crate::state::Keeper;
 
 /// How long a name may take: the resolver asks each of three servers for 5 s (resolv.conf(5)).
@@ -42,7 +42,7 @@ pub(super) async fn name(broker: &BrokerAddress) -> Finding {
 }
 
 /// Opens a connection to the broker and asks it nothing.
-pub(super) async fn broker(config: &Config, root: Option<PlantRoot>, clock: Arc<dyn Clock>) -> Finding {
+pub(super) async fn broker(config: &Config, root: Option<PlantRoot>) -> Finding {
     const CHECK: &str = "broker";
     let Some(root) = root else {
         return Finding::unknown(CHECK, "the plant root has to be pinned first");
@@ -53,7 +53,7 @@ pub(super) async fn broker(config: &Config, root: Option<PlantRoot>, clock: Arc<
     };
     let held = held.map(|keeper| keeper.read(|state| (state.issuing_number, state.clock_floor)));
     let (issuing_number, floor) = held.unwrap_or_default();
-    let clock = Arc::new(FlooredClock::new(Shared(clock), floor));
+    let clock = Arc::new(FlooredClock::new(System::default(), floor));
     let client = match BrokerClient::new(config.broker.clone(), config.plant.clone(), root, clock) {
         Ok(client) => client,
         Err(error) => return Finding::fault(CHECK, error),
@@ -61,15 +61,5 @@ pub(super) async fn broker(config: &Config, root: Option<PlantRoot>, clock: Arc<
     match client.connect(issuing_number).await {
         Ok(_) => Finding::good(CHECK, format!("{} answers and is the plant's", config.broker)),
         Err(error) => Finding::fault(CHECK, error),
-    }
-}
-
-/// A clock that others use as well.
-#[derive(Debug)]
-struct Shared(Arc<dyn Clock>);
-
-impl Clock for Shared {
-    fn now(&self) -> policy::time::UnixTime {
-        self.0.now()
     }
 }
