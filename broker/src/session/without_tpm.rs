@@ -6,6 +6,8 @@
 
 mod ticket;
 
+use std::collections::BTreeSet;
+
 use policy::evidence::device_key::KeyProof;
 use policy::id::{DeviceName, ZoneName};
 use policy::zone::Zone;
@@ -264,9 +266,15 @@ async fn again(
     if token.made <= held.record.admitted_at {
         return Err(bad_token());
     }
+    // Who made the token may reach other zones than those that the device was moved to since.
+    let set = |zones: &[ZoneName]| zones.iter().cloned().collect::<BTreeSet<_>>();
+    if set(&token.zones) != set(&held.record.zones) {
+        return Err(Refusal::Conflict(format!(
+            "{name} is in other zones than its join token says; make a token for the zones that it is in"
+        )));
+    }
     let txn = expect_tpm(txn.unchanged(held.key.clone(), held.version), proven);
     let device = Device {
-        zones: token.zones.clone(),
         admitted_by: format!("join token of {}", token.by),
         admitted_at: plant.now(),
         leaving: None,

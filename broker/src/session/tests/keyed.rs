@@ -278,6 +278,18 @@ async fn a_token_from_before_a_device_joined_takes_nothing_over() {
 }
 
 #[tokio::test]
+async fn a_token_does_not_bring_a_device_back_into_a_zone_that_it_left() {
+    let (bench, mut device) = joined().await;
+    let least = LeastClaims::new([(Claim::InstanceIdentity, ClaimValue::AFFIRMING)].into());
+    bench.zone(&Zone { least, ..observing("lab") }).await;
+    bench.clock.set(NOW.plus(60));
+    let token = token_for(&bench, "lab", "meter-4", true).await.unwrap();
+    let text = refused!(Copy::new().enroll(&bench, "meter-4", &token).await, Conflict);
+    assert!(text.contains("make a token for the zones that it is in"), "{text}");
+    device.attest(&bench, &[csr(), csr()]).await.unwrap();
+}
+
+#[tokio::test]
 async fn whoever_has_no_key_of_the_device_raises_no_alarm() {
     let (bench, device) = joined().await;
     let stranger = Copy { ticket: device.ticket.clone(), ..Copy::new() };
