@@ -71,7 +71,8 @@ fn grown(last: Look, first: Look) -> Vec<String> {
 
 fn print(quotes: u32, now: Look, first: Look) {
     let line = |what, value: u64, unit, floor: u64| {
-        let ratio = f64::from(u32::try_from(value).unwrap()) / f64::from(u32::try_from(floor.max(1)).unwrap());
+        let ratio =
+            f64::from(u32::try_from(value).unwrap()) / f64::from(u32::try_from(floor.max(1)).unwrap());
         println!("{quotes} quotes: {what} {value} {unit} (at the start {floor}; {ratio:.2})");
     };
     line("RssAnon", now.memory >> 10, "KiB", first.memory >> 10);

@@ -104,7 +104,8 @@ mod tests {
             // TPMS_ATTEST: magic, type, no signer, no extraData, clock, firmware; one selection of SHA-256, the digest.
             let head = "ff54434780180000000000000000000000000000000000000000000000000000000000";
             let selected = "00000001000b03ffff000020";
-            let attest = [hex::decode(format!("{head}{selected}")).unwrap(), Digest::of_parts(&parts).0.to_vec()];
+            let attest =
+                [hex::decode(format!("{head}{selected}")).unwrap(), Digest::of_parts(&parts).0.to_vec()];
             Ok(Attestation { attest: attest.concat(), signature: Vec::new() })
         }
 

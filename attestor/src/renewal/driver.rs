@@ -266,7 +266,8 @@ impl Driver {
     /// The certificate `of` was revoked, and with it all that the device holds. If it holds others by now, a proof
     /// tells what they are worth.
     fn lose(&mut self, denial: &Denial, of: &[u8]) {
-        let (held, any) = self.attester.keeper.read(|state: &State| (state.holds_leaf(of), state.holds_any()));
+        let (held, any) =
+            self.attester.keeper.read(|state: &State| (state.holds_leaf(of), state.holds_any()));
         if any && !held {
             tracing::info!("a certificate was revoked that is replaced already; proving anew");
             return self.input(Input::AttestNow);

@@ -194,7 +194,9 @@ async fn a_copied_disk_shows_nothing_of_the_device_that_it_was_copied_from() {
     let statements = broker.script.lock().unwrap().statements.clone();
     let (before, after) = (&statements[0], statements.last().unwrap());
     assert_ne!(before.ek_name, after.ek_name);
-    assert!(statements.iter().any(|one| one.ek_name == after.ek_name && one.purpose() == v1::Purpose::Enroll));
+    assert!(
+        statements.iter().any(|one| one.ek_name == after.ek_name && one.purpose() == v1::Purpose::Enroll)
+    );
     daemon.stop().await;
 }
 

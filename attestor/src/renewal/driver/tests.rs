@@ -259,7 +259,12 @@ fn unreachable() -> ExchangeError {
 fn nonsense() -> Answered {
     let seat = Seat { zone: "press".parse().unwrap(), role: Role::Caller };
     let chain = vec![vec![0x30; 40]];
-    let svid = v1::Svid { zone: seat.zone.to_string(), role: seat.role.to_wire().into(), chain, ..v1::Svid::default() };
+    let svid = v1::Svid {
+        zone: seat.zone.to_string(),
+        role: seat.role.to_wire().into(),
+        chain,
+        ..v1::Svid::default()
+    };
     let issued = v1::Issued {
         device: "press-1".into(),
         zones: vec!["press".into()],
