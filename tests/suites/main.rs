@@ -23,6 +23,7 @@ mod overriding;
 mod packaging;
 mod people;
 mod planning;
+mod promptness;
 mod publishing;
 mod recovery;
 mod release_keys;
