@@ -176,6 +176,9 @@ pub struct BrokerStatus {
     pub reachable: bool,
     /// The Watch stream is open.
     pub watching: bool,
+    /// When it gave its last sign of life, signed by it.
+    #[serde(default)]
+    pub heard: Option<UnixTime>,
 }
 
 /// A refusal as the broker gave it.

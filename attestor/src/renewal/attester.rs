@@ -7,6 +7,7 @@ use policy::id::PlantDomain;
 use policy::time::UnixTime;
 use tokio::sync::watch;
 
+use super::heard::{Heard, SILENCE};
 use super::shown::Shown;
 use crate::authorize::listener::Desk;
 use crate::authorize::{Answer, Question, answer};
@@ -72,6 +73,8 @@ pub struct Attester {
     pub entropy: Arc<dyn Entropy>,
     /// What software has of it.
     pub(super) shown: Shown,
+    /// When the broker was heard.
+    pub(super) heard: Heard,
 }
 
 impl Desk for Attester {
@@ -113,6 +116,10 @@ impl Host for Attester {
         self.keeper.changes()
     }
 
+    fn heard(&self) -> bool {
+        self.heard.ago().is_some_and(|ago| ago <= SILENCE)
+    }
+
     fn tpm(&self) -> Option<&TpmHandle> {
         self.prover.tpm()
     }
@@ -143,6 +150,7 @@ impl Attester {
             clock,
             entropy: Arc::new(System::default()),
             shown: Shown::default(),
+            heard: Heard::default(),
         })
     }
 

@@ -243,6 +243,7 @@ impl Driver {
                 self.reporter.watching = false;
                 self.report(false);
             }
+            News::Alive => self.report(false),
             News::Trust(signed) => {
                 if let Err(error) = self.attester.adopt_trust(*signed) {
                     tracing::error!(%error, "a trust set is not taken");

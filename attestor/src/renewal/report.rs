@@ -63,6 +63,7 @@ impl Reporter {
                 address: attester.config.broker.to_string(),
                 reachable: self.reachable,
                 watching: self.watching,
+                heard: attester.heard.ago().map(|ago| now.minus(ago.as_secs())),
             },
             denial: state.refusal.clone(),
             wanted: state.wanted.clone(),

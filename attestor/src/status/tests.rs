@@ -33,7 +33,12 @@ fn status(state: Word) -> Status {
         }],
         refused_keys: Vec::new(),
         last_attestation: Some(NOW),
-        broker: BrokerStatus { address: "broker:8443".into(), reachable: false, watching: false },
+        broker: BrokerStatus {
+            address: "broker:8443".into(),
+            reachable: false,
+            watching: false,
+            heard: None,
+        },
         denial: None,
         wanted: None,
         failing_hooks: Vec::new(),
