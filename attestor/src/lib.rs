@@ -1,6 +1,7 @@
 //! The Touchstone attestor: proves what a device booted and delivers its certificates.
 
 pub mod authorize;
+pub mod boot_set;
 pub mod client;
 pub mod commands;
 pub mod config;
@@ -19,6 +20,7 @@ pub mod ports;
 pub mod program;
 pub mod renewal;
 pub mod role;
+pub mod service_manager;
 pub mod software_key;
 pub mod state;
 pub mod status;

@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::service_manager;
+
 /// Most words of a command line.
 pub const MAX_WORDS: usize = 32;
 /// Longest word of a command line in bytes: a path (PATH_MAX).
@@ -44,6 +46,9 @@ pub(crate) fn start<'a>(
     let program = words.first().map_or(OsStr::new(""), OsStr::new);
     let mut command = Command::new(program);
     command.args(words.iter().skip(1)).envs(variables);
+    for variable in service_manager::VARIABLES {
+        command.env_remove(variable);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().map_err(|source| ProgramError::Start { program: program.display().to_string(), source })
 }

@@ -14,6 +14,7 @@ use crate::config::{Config, LocalAddress};
 use crate::evidence::Prover;
 use crate::plant::PlantRoot;
 use crate::renewal::{Attester, Means, driver};
+use crate::service_manager::ServiceManager;
 use crate::state::Keeper;
 use crate::tpm::{EsapiTpm, TpmHandle};
 use crate::workload_api;
@@ -49,7 +50,7 @@ async fn serve(
     };
     announce(&attester);
     let answering = answer_locally(&attester).await?;
-    let ended = driver::run(attester, stop).await;
+    let ended = driver::run(attester, ServiceManager::of_process(), stop).await;
     drop(answering);
     Ok(ended?)
 }

@@ -99,7 +99,7 @@ fn attestor(config: &Config, now: UnixTime) -> Finding {
     const CHECK: &str = "attestor";
     match Status::read(&config.deliver, now) {
         Ok(status) if !status.is_live(now) => {
-            Finding::warning(CHECK, "it does not run: systemctl start touchstone-attestor")
+            Finding::warning(CHECK, "it does not run: systemctl start --no-block touchstone-attestor")
         }
         Ok(status) => {
             let word = status.state.as_str();

@@ -7,6 +7,7 @@ use policy::time::UnixTime;
 use rustls::sign::SigningKey;
 use tokio::sync::watch;
 
+use super::boot::Boot;
 use super::shown::Shown;
 use crate::authorize::listener::Desk;
 use crate::authorize::{Answer, Question, answer};
@@ -72,6 +73,8 @@ pub struct Attester {
     pub entropy: Arc<dyn Entropy>,
     /// What software has of it.
     pub(super) shown: Shown,
+    /// Whether what it holds was proved by this boot.
+    pub(super) boot: Boot,
 }
 
 impl Desk for Attester {
@@ -87,6 +90,9 @@ impl Source for Attester {
     }
 
     fn offer(&self, workload: &Workload) -> Result<(Offer, Duration), Withheld> {
+        if let Some(doubt) = self.boot.doubt() {
+            return Err(Withheld::OtherBoot(doubt));
+        }
         let now = self.now();
         self.keeper.read(|state| Offer::of(state, &self.config.plant, workload, now))
     }
@@ -121,6 +127,7 @@ impl Attester {
             clock,
             entropy: Arc::new(System::default()),
             shown: Shown::default(),
+            boot: Boot::default(),
         })
     }
 
@@ -142,6 +149,9 @@ impl Attester {
 
     /// A caller certificate that has not ended, with its key: what Watch is opened with.
     pub(super) fn credentials(&self) -> Option<Credentials> {
+        if self.boot.doubt().is_some() {
+            return None;
+        }
         let now = self.now();
         let found = self.keeper.read(|state: &State| {
             let valid = state.holding().filter(|(seat, svid)| {

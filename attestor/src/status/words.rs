@@ -68,7 +68,7 @@ pub(super) fn describe(status: &Status, now: UnixTime) -> String {
     if !status.is_live(now) {
         let _ = writeln!(
             out,
-            "  the attestor does not run (last sign {}); start it: systemctl start touchstone-attestor",
+            "  the attestor does not run (last sign {}); start it: systemctl start --no-block touchstone-attestor",
             status.written_at
         );
     }
@@ -112,6 +112,18 @@ pub(super) fn describe(status: &Status, now: UnixTime) -> String {
         let _ = writeln!(out, "  problem       {problem}");
     }
     out
+}
+
+pub(super) fn sentence(status: &Status, now: UnixTime) -> String {
+    let denial = status.denial.as_ref().filter(|_| status.state == Word::Refused);
+    let why = match status.state {
+        Word::Trusted | Word::Holding => None,
+        Word::Starting | Word::Pending | Word::Refused => {
+            denial.map(|denial| &denial.message).or(status.problem.as_ref())
+        }
+    };
+    let headline = headline(status, now);
+    why.map_or_else(|| headline.clone(), |why| format!("{headline}: {why}"))
 }
 
 fn headline(status: &Status, now: UnixTime) -> String {

@@ -38,6 +38,23 @@ pub const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 /// TPM2_CreatePrimary up to 5 min.
 pub const KEY_GENERATION_DEADLINE: Duration = Duration::from_secs(300);
 
+impl Operation {
+    /// The time after which a TPM that still works on this will never end: twice the longest that its callers wait.
+    #[must_use]
+    pub const fn stuck_after(self) -> Duration {
+        match self {
+            Self::ReadEndorsement | Self::ActivateCredential => KEY_GENERATION_DEADLINE.saturating_mul(2),
+            Self::DeriveAttestationKey
+            | Self::ReadPcrs
+            | Self::ExtendPcr
+            | Self::Quote
+            | Self::CreateIdentityKey
+            | Self::CertifyIdentityKey
+            | Self::SignDigest => COMMAND_DEADLINE.saturating_mul(2),
+        }
+    }
+}
+
 /// A door to the TPM for many users. When the last one is dropped the thread ends.
 #[derive(Clone)]
 pub struct TpmHandle {

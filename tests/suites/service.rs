@@ -1,0 +1,101 @@
+//! The attestor as a service: ready means trusted, a sign of life means progress, and the units are tight.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::{ServiceManager, World, missing_tool};
+
+/// How often the tests' service manager wants a sign of life.
+const WATCHDOG: Duration = Duration::from_secs(2);
+/// Most exposure that `systemd-analyze security` may find in a unit, in tenths: 0 is none, 100 is all.
+const MOST_EXPOSURE: u32 = 19;
+
+#[test]
+fn ready_means_trusted_also_without_the_broker_while_the_boot_is_the_same() {
+    let Some((mut world, [mut device])) = World::with_devices(["press-1"]) else { return };
+    let mut manager = ServiceManager::of(&mut device, WATCHDOG);
+    world.admin("zone create press --product edge-box --reattest-every 10s");
+    world.register(&device, "press");
+    device.measure("boot-a");
+    device.start();
+    device.until_state("refused");
+    let before = manager.until("STATUS=refused: ");
+    assert!(!before.iter().any(|line| line == "READY=1" || line == "WATCHDOG=1"), "{before:#?}");
+    let waiting = manager.until("EXTEND_TIMEOUT_USEC=");
+    assert!(!waiting.iter().any(|line| line == "READY=1"), "a refused device may start for days: {waiting:#?}");
+
+    world.make_golden("press-1", "edge-box", "1.0.0");
+    manager.until("READY=1");
+    assert_eq!(manager.until("STATUS="), ["STATUS=trusted"]);
+    manager.until("WATCHDOG=1");
+    manager.until("WATCHDOG=1");
+    device.stop();
+    manager.until("STOPPING=1");
+
+    world.stop_broker();
+    device.reboot("boot-a");
+    let before = manager.until("READY=1");
+    assert!(!before.iter().any(|line| line == "STATUS=trusted"), "{before:#?}");
+    assert!(manager.until("STATUS=").concat().starts_with("STATUS=trusted (broker away, "));
+    assert_eq!(device.status()["state"], "holding");
+
+    // Another kernel, and nobody to ask about it.
+    device.reboot("boot-b");
+    let heard = manager.until("STATUS=starting: the broker");
+    assert!(!heard.iter().any(|line| line == "READY=1"), "{heard:#?}");
+    device.until_status("not sure of its boot", |status| status["state"] == "starting");
+    let log = std::fs::read_to_string(device.path("attestor.log")).expect("a log");
+    assert!(log.contains("PCR 4, 7 differs from") || log.contains("PCR 4 differs from"), "{log}");
+    device.reboot("boot-a");
+    manager.until("READY=1");
+    world.start_broker();
+    manager.until("STATUS=trusted");
+}
+
+#[test]
+fn a_tpm_that_hangs_ends_the_signs_of_life() {
+    let Some((world, [mut device])) = World::with_devices(["press-1"]) else { return };
+    let mut manager = ServiceManager::of(&mut device, WATCHDOG);
+    world.admin("zone create press --mode observe --least instance-identity=affirming --reattest-every 5s");
+    world.register(&device, "press");
+    device.measure("boot-a");
+    device.start();
+    manager.until("READY=1");
+    device.freeze_tpm();
+    // The caller's deadline holds (30 s), and the thread of the TPM is named.
+    device.until_status("waiting for its TPM", |status| {
+        status["problem"].as_str().is_some_and(|problem| problem.contains("TPM") && problem.contains("30 s"))
+    });
+    manager.until("WATCHDOG=1");
+    let ended = device.until_ended();
+    assert_eq!(ended.code(), Some(1), "{}", device.last_words());
+    manager.until("STOPPING=1");
+    let after = manager.heard();
+    assert!(!after.iter().any(|line| line == "WATCHDOG=1"), "{after:#?}");
+    device.thaw_tpm();
+    device.start();
+    manager.until("READY=1");
+}
+
+#[test]
+fn the_units_are_tight() {
+    if let Some(tool) = missing_tool(&["systemd-analyze"]) {
+        eprintln!("skipped: {tool} is not installed (package systemd)");
+        return;
+    }
+    for unit in ["touchstone-attestor.service", "touchstone-broker.service"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(unit);
+        let threshold = format!("--threshold={MOST_EXPOSURE}");
+        let args = ["security", "--offline=true", "--no-pager", &threshold];
+        let output = Command::new("systemd-analyze").args(args).arg(&file).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.contains("Overall exposure level"), "{said}");
+        let none = Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--no-pager", "--threshold=1"])
+            .arg(&file)
+            .output()
+            .expect("it starts");
+        assert!(!none.status.success(), "the threshold is kept to");
+    }
+}
