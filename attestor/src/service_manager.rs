@@ -99,7 +99,8 @@ impl ServiceManager {
     fn tell(&self, message: &str) -> bool {
         let Some((own, address)) = &self.listening else { return true };
         let sent = own.send_to_addr(message.as_bytes(), address);
-        sent.inspect_err(|error| tracing::debug!(%error, message, "the service manager did not hear it")).is_ok()
+        sent.inspect_err(|error| tracing::debug!(%error, message, "the service manager did not hear it"))
+            .is_ok()
     }
 }
 

@@ -1,10 +1,11 @@
 //! The attestor as a service: ready means trusted, a sign of life means progress, and the units are tight.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::{ServiceManager, World, missing_tool};
+use e2e::{ServiceManager, World, missing_tool, until};
 
 /// How often the tests' service manager wants a sign of life.
 const WATCHDOG: Duration = Duration::from_secs(2);
@@ -23,7 +24,10 @@ fn ready_means_trusted_also_without_the_broker_while_the_boot_is_the_same() {
     let before = manager.until("STATUS=refused: ");
     assert!(!before.iter().any(|line| line == "READY=1" || line == "WATCHDOG=1"), "{before:#?}");
     let waiting = manager.until("EXTEND_TIMEOUT_USEC=");
-    assert!(!waiting.iter().any(|line| line == "READY=1"), "a refused device may start for days: {waiting:#?}");
+    assert!(
+        !waiting.iter().any(|line| line == "READY=1"),
+        "a refused device may start for days: {waiting:#?}"
+    );
 
     world.make_golden("press-1", "edge-box", "1.0.0");
     manager.until("READY=1");
@@ -76,6 +80,65 @@ fn a_tpm_that_hangs_ends_the_signs_of_life() {
     device.thaw_tpm();
     device.start();
     manager.until("READY=1");
+}
+
+#[test]
+fn the_machine_hears_of_each_state_the_safe_one_first_and_the_plant_of_hooks_that_fail() {
+    let Some((mut world, [mut device])) = World::with_devices(["press-1"]) else { return };
+    world.stop_broker();
+    world.plant.add_top("metrics = \"127.0.0.1:0\"\n");
+    world.start_broker();
+    world.admin("zone create press --product edge-box --reattest-every 5s");
+    world.register(&device, "press");
+    let log = device.path("told");
+    let hook = |name: &str, end: &str| {
+        let line = "echo $1:$TOUCHSTONE_STATE:$TOUCHSTONE_REASON:$TOUCHSTONE_DEVICE >>$0; exit $2";
+        format!("command = [\"/bin/sh\", \"-c\", \"{line}\", \"{}\", \"{name}\", \"{end}\"]\n", log.display())
+    };
+    device.add_end(&format!("[safe_state]\n{}", hook("safe", "0")));
+    device.add_end(&format!("[[on_state]]\nname = \"lamp\"\nstates = [\"trusted\"]\n{}", hook("lamp", "3")));
+    device.add_end(&format!("[[on_state]]\nname = \"log\"\n{}", hook("log", "0")));
+    let told = |lines: &[&str]| {
+        until("the hooks are told", || {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let told: Vec<&str> = text.lines().collect();
+            (told.len() >= lines.len()).then_some(()).ok_or(text.clone())?;
+            let fitting = told.iter().zip(lines).all(|(told, line)| *told == format!("{line}:press-1"));
+            fitting.then_some(()).ok_or(text.clone())
+        });
+    };
+    device.measure("boot-a");
+    device.start();
+    told(&["safe:refused:REFERENCE_MISMATCH", "log:refused:REFERENCE_MISMATCH"]);
+    world.make_golden("press-1", "edge-box", "1.0.0");
+    let trusted = [
+        "safe:refused:REFERENCE_MISMATCH",
+        "log:refused:REFERENCE_MISMATCH",
+        "lamp:trusted:",
+        "log:trusted:",
+    ];
+    told(&trusted);
+    until("the broker knows of the lamp", || {
+        let shown = world.admin("device show press-1");
+        (shown["failing_hooks"] == serde_json::json!(["lamp"])).then_some(()).ok_or(format!("{shown:#}"))
+    });
+    until("the broker counts it", || {
+        let samples = world.metrics();
+        let count = samples.get("touchstone_devices_with_failing_hooks{zone=\"press\"}");
+        (count == Some(&1.0)).then_some(()).ok_or(format!("{samples:#?}"))
+    });
+    let status = device.status();
+    assert_eq!(status["failing_hooks"][0]["name"], "lamp", "{status:#}");
+    assert_eq!(status["state"], "trusted", "renewal goes on");
+
+    fs::remove_file(&log).expect("what was told before");
+    world.admin("device quarantine press-1 --reason test");
+    until("the safe state is told of the quarantine", || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let told: Vec<&str> = text.lines().filter(|line| !line.starts_with("lamp:")).collect();
+        let wanted = ["safe:refused:QUARANTINED:press-1", "log:refused:QUARANTINED:press-1"];
+        (told == wanted).then_some(()).ok_or(text.clone())
+    });
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub use self::vouches::Vouched;
 pub use self::workload::{Holders, Workload, WorkloadApi};
 use crate::durable;
 use crate::health::HealthCheck;
-use crate::hooks::Hook;
+use crate::hooks::{Hook, StateHook};
 use crate::tpm::TpmAddress;
 
 /// Where the configuration is unless told otherwise.
@@ -84,6 +84,8 @@ pub struct Config {
     pub mqtt: Option<Mqtt>,
     /// Programs that make software read its files again.
     pub hooks: Vec<Hook>,
+    /// Programs that are told when the device's state changes, in this order.
+    pub state_hooks: Vec<StateHook>,
     /// Where workloads get certificates in names of their own.
     pub workload_api: Option<WorkloadApi>,
     /// The workloads, in the order in which a caller is looked for among them.
@@ -259,6 +261,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let offered: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
     let mqtt = mqtt::mqtt(raw.mqtt.as_ref(), &offered, faults);
     let hooks = programs::hooks(&raw.hooks, faults);
+    let state_hooks = programs::state_hooks(raw.safe_state.as_ref(), &raw.on_state, faults);
     let (workload_api, workloads) = workload::workloads(base, raw, &services, faults);
     faults.unknown("", &raw.unknown);
     let path = |text: Option<&str>, default: &str| base.join(text.unwrap_or(default));
@@ -283,6 +286,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         authorize,
         mqtt,
         hooks,
+        state_hooks,
         workload_api,
         workloads,
     })

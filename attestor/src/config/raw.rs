@@ -37,6 +37,9 @@ pub(super) struct Raw {
     pub(super) mqtt: Option<RawMqtt>,
     #[serde(default, rename = "hook")]
     pub(super) hooks: Vec<RawHook>,
+    pub(super) safe_state: Option<RawSafeState>,
+    #[serde(default)]
+    pub(super) on_state: Vec<RawStateHook>,
     pub(super) workload_api: Option<RawWorkloadApi>,
     #[serde(default, rename = "workload")]
     pub(super) workloads: Vec<RawWorkload>,
@@ -79,6 +82,26 @@ pub(super) struct RawHook {
     pub(super) service: Option<String>,
     pub(super) reload: Option<Vec<String>>,
     pub(super) restart: Option<Vec<String>>,
+    pub(super) timeout: Option<i64>,
+    #[serde(flatten)]
+    pub(super) unknown: BTreeMap<String, toml::Value>,
+}
+
+/// `[safe_state]`.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawSafeState {
+    pub(super) command: Option<Vec<String>>,
+    pub(super) timeout: Option<i64>,
+    #[serde(flatten)]
+    pub(super) unknown: BTreeMap<String, toml::Value>,
+}
+
+/// One `[[on_state]]`.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawStateHook {
+    pub(super) name: Option<String>,
+    pub(super) command: Option<Vec<String>>,
+    pub(super) states: Option<Vec<String>>,
     pub(super) timeout: Option<i64>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,

@@ -79,6 +79,7 @@ pub(super) fn of_clock(now: UnixTime, floor: UnixTime) -> Finding {
 fn programs(config: &Config) -> Finding {
     let hooks = config.hooks.iter().flat_map(|hook| [&hook.reload, &hook.restart]);
     let others = config.health.iter().map(|health| &health.command).chain(&config.on_wanted);
+    let others = others.chain(config.state_hooks.iter().map(|hook| &hook.command));
     let programs: Vec<&String> = hooks.chain(others).filter_map(|words| words.first()).collect();
     match programs.iter().find_map(|program| unusable(Path::new(program))) {
         Some(fault) => Finding::fault("programs", fault),

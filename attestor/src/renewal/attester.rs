@@ -15,7 +15,7 @@ use crate::client::{BrokerClient, BrokerNameError, Credentials};
 use crate::config::{Config, Workload};
 use crate::deliver::FileSink;
 use crate::evidence::Prover;
-use crate::hooks::Hooks;
+use crate::hooks::{FailingHook, Hooks, StateHooks};
 use crate::identity_key::IdentityKey;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, Entropy, FlooredClock, System};
@@ -67,6 +67,8 @@ pub struct Attester {
     pub sink: FileSink,
     /// Who is told of it.
     pub hooks: Hooks,
+    /// Who is told of its state.
+    pub state_hooks: StateHooks,
     /// The time.
     pub clock: Arc<FlooredClock<System>>,
     /// Jitter.
@@ -116,6 +118,7 @@ impl Attester {
         let client = BrokerClient::new(config.broker.clone(), config.plant.clone(), root.clone(), tls_clock)?;
         let sink = FileSink::new(config.deliver.clone());
         let hooks = Hooks::new(config.hooks.clone(), config.deliver.clone());
+        let state_hooks = StateHooks::new(config.state_hooks.clone(), &config.deliver);
         Ok(Self {
             config,
             root,
@@ -124,6 +127,7 @@ impl Attester {
             client,
             sink,
             hooks,
+            state_hooks,
             clock,
             entropy: Arc::new(System::default()),
             shown: Shown::default(),
@@ -137,9 +141,14 @@ impl Attester {
     }
 
     /// The device's name for logs: the one it has, or asks for.
-    pub(super) fn name(&self) -> Option<String> {
+    pub(crate) fn name(&self) -> Option<String> {
         let given = self.keeper.read(|state: &State| state.device.clone());
         given.or_else(|| self.config.device.clone()).map(|name| name.to_string())
+    }
+
+    /// The hooks that did not end well.
+    pub(super) fn failing(&self) -> Vec<FailingHook> {
+        [self.state_hooks.failing(), self.hooks.failing()].concat()
     }
 
     /// The highest number of an issuing key of the plant that was seen: no lower one is believed any more.

@@ -53,5 +53,7 @@ impl Attester {
 }
 
 fn said(why: &str) -> String {
-    format!("{why}: the stored certificates count once the broker accepts this boot; bring the network to it back")
+    format!(
+        "{why}: the stored certificates count once the broker accepts this boot; bring the network to it back"
+    )
 }

@@ -22,7 +22,7 @@ use super::report::Reporter;
 use super::shown::next_look;
 use super::watch::{self, News};
 use crate::client::{CallError, Credentials};
-use crate::hooks;
+use crate::hooks::{self, Change};
 use crate::service_manager::ServiceManager;
 use crate::state::State;
 use crate::status::{ALIVE_EVERY, Word, remedy};
@@ -322,6 +322,9 @@ impl Driver {
     fn report(&mut self, stopped: bool) {
         let standing = self.machine.standing();
         let status = self.reporter.write(&self.attester, standing, stopped);
+        if let Some(change) = Change::of(&status) {
+            self.attester.state_hooks.note(change);
+        }
         let trusted = matches!(status.state, Word::Trusted | Word::Holding);
         self.manager.state(&status.sentence(self.attester.now()), trusted);
     }

@@ -24,6 +24,9 @@ use crate::svid::HeldSvid;
 use crate::tpm::{Credential, IdentityKeyBlob, PcrValue, TpmError, TpmFault};
 use crate::trust::TrustSet;
 
+/// Most failing hooks that the broker takes the names of.
+const MAX_FAILING_HOOKS: usize = 8;
+
 /// An exchange gave no answer that could be adopted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExchangeError {
@@ -240,6 +243,12 @@ impl Known {
             vouches: config.vouches.clone(),
             software_keys: Vec::new(),
             health: None,
+            failing_hooks: attester
+                .failing()
+                .into_iter()
+                .map(|hook| hook.name)
+                .take(MAX_FAILING_HOOKS)
+                .collect(),
             token: None,
             held_serial: self.held_serial.clone(),
             delivered: self.delivered.clone(),

@@ -67,7 +67,7 @@ impl Reporter {
             },
             denial: state.refusal.clone(),
             wanted: state.wanted.clone(),
-            failing_hooks: attester.hooks.failing(),
+            failing_hooks: attester.failing(),
             problem: self.problem.clone().or_else(|| attester.boot.doubt()),
             trust_sequence: state.trust_sequence,
             written_at: now,

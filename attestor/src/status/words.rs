@@ -104,7 +104,7 @@ pub(super) fn describe(status: &Status, now: UnixTime) -> String {
     for hook in &status.failing_hooks {
         let _ = writeln!(
             out,
-            "  hook          {} failed: {}; its software may accept what was revoked, and is told again in a moment",
+            "  hook          {} failed: {}; what it is for may go on as before; mend its program, it runs again by itself",
             hook.name, hook.message
         );
     }

@@ -91,7 +91,9 @@ impl Device {
         let attester = Attester::new(config, root, keeper, prover).unwrap();
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };
-        let running = tokio::spawn(async move { driver::run(Arc::new(attester), ServiceManager::default(), stopped).await.unwrap() });
+        let running = tokio::spawn(async move {
+            driver::run(Arc::new(attester), ServiceManager::default(), stopped).await.unwrap()
+        });
         Daemon { stop, running }
     }
 
