@@ -96,6 +96,9 @@ pub enum Word {
 }
 
 impl Word {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Starting, Self::Trusted, Self::Holding, Self::Pending, Self::Refused];
+
     /// The word in lower case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -9,13 +9,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::{CommandError, system};
-use crate::authorize::listener::{self, Listener};
+use crate::authorize::listener;
 use crate::config::{Config, LocalAddress};
 use crate::evidence::Prover;
+use crate::local_http::Listener;
+use crate::metrics;
 use crate::plant::PlantRoot;
 use crate::renewal::{Attester, Means, driver};
 use crate::service_manager::ServiceManager;
 use crate::state::Keeper;
+use crate::telemetry;
 use crate::tpm::{EsapiTpm, TpmHandle};
 use crate::workload_api;
 
@@ -25,6 +28,7 @@ const LAST_COMMAND: Duration = Duration::from_secs(8);
 /// Runs the daemon until SIGTERM or SIGINT.
 pub async fn run(config: &Path) -> Result<(), CommandError> {
     let config = Config::load(config)?;
+    telemetry::start(config.log_format);
     let stop = stop_signal()?;
     let start = |address| TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"));
     let tpm = config.tpm.clone().map(start).transpose()?;
@@ -73,6 +77,10 @@ async fn answer_locally(attester: &Arc<Attester>) -> Result<JoinSet<()>, Command
     if let Some(address) = &attester.config.authorize {
         let bound = Listener::bind(address).await.map_err(unbound("authorize.listen", address.clone()))?;
         answering.spawn(listener::serve(bound, Arc::clone(attester)));
+    }
+    if let Some(address) = &attester.config.metrics {
+        let bound = Listener::bind(address).await.map_err(unbound("metrics.listen", address.clone()))?;
+        answering.spawn(metrics::serve(bound, Arc::clone(attester)));
     }
     if let Some(api) = &attester.config.workload_api {
         let address = LocalAddress::Unix(api.socket.clone());

@@ -26,6 +26,7 @@ pub use self::workload::{Holders, Workload, WorkloadApi};
 use crate::durable;
 use crate::health::HealthCheck;
 use crate::hooks::{Hook, StateHook};
+use crate::telemetry::LogFormat;
 use crate::tpm::TpmAddress;
 
 /// Where the configuration is unless told otherwise.
@@ -80,6 +81,10 @@ pub struct Config {
     pub on_wanted: Option<Vec<String>>,
     /// Where local software asks whether a peer may open a service.
     pub authorize: Option<LocalAddress>,
+    /// Where a monitoring system of this machine asks.
+    pub metrics: Option<LocalAddress>,
+    /// How its log is written.
+    pub log_format: LogFormat,
     /// Who may read and write which topics of an MQTT broker on this device.
     pub mqtt: Option<Mqtt>,
     /// Programs that make software read its files again.
@@ -258,6 +263,8 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let health = programs::health(raw.health.as_ref(), faults);
     let on_wanted = programs::command("on_wanted", raw.on_wanted.as_ref(), faults);
     let authorize = local::authorize(base, raw.authorize.as_ref(), faults);
+    let metrics = local::metrics(base, raw.metrics.as_ref(), faults);
+    let log_format = interpret_log_format(raw.log_format.as_deref(), faults);
     let offered: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
     let mqtt = mqtt::mqtt(raw.mqtt.as_ref(), &offered, faults);
     let hooks = programs::hooks(&raw.hooks, faults);
@@ -284,12 +291,25 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         health,
         on_wanted,
         authorize,
+        metrics,
+        log_format,
         mqtt,
         hooks,
         state_hooks,
         workload_api,
         workloads,
     })
+}
+
+fn interpret_log_format(raw: Option<&str>, faults: &mut Faults) -> LogFormat {
+    match raw {
+        None | Some("text") => LogFormat::Text,
+        Some("json") => LogFormat::Json,
+        Some(_) => {
+            faults.add("log_format", "write log_format = \"text\" or log_format = \"json\"");
+            LogFormat::Text
+        }
+    }
 }
 
 /// The outer `None` is a fault.

@@ -34,6 +34,8 @@ pub(super) struct Raw {
     pub(super) health: Option<RawHealth>,
     pub(super) on_wanted: Option<Vec<String>>,
     pub(super) authorize: Option<RawAuthorize>,
+    pub(super) metrics: Option<RawMetrics>,
+    pub(super) log_format: Option<String>,
     pub(super) mqtt: Option<RawMqtt>,
     #[serde(default, rename = "hook")]
     pub(super) hooks: Vec<RawHook>,
@@ -60,6 +62,14 @@ pub(super) struct RawService {
 /// `[authorize]`.
 #[derive(Debug, Deserialize)]
 pub(super) struct RawAuthorize {
+    pub(super) listen: Option<String>,
+    #[serde(flatten)]
+    pub(super) unknown: BTreeMap<String, toml::Value>,
+}
+
+/// `[metrics]`.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawMetrics {
     pub(super) listen: Option<String>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,

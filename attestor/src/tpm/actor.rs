@@ -7,6 +7,7 @@
 //! second thread is never started: two users of one TPM would be worse than none.
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     sync::{
         Arc, Mutex, PoisonError,
@@ -68,6 +69,25 @@ pub struct TpmHandle {
 struct Shared {
     occupation: Mutex<Option<(Operation, Instant)>>,
     closed: AtomicBool,
+    spent: Mutex<BTreeMap<Operation, Spent>>,
+}
+
+/// What an operation took so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spent {
+    /// How often it was done.
+    pub count: u64,
+    /// For how long altogether.
+    pub time: Duration,
+}
+
+impl Shared {
+    fn count(&self, operation: Operation, time: Duration) {
+        let mut all = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = all.entry(operation).or_default();
+        spent.count = spent.count.saturating_add(1);
+        spent.time = spent.time.saturating_add(time);
+    }
 }
 
 struct Job {
@@ -97,6 +117,13 @@ impl TpmHandle {
     pub fn occupation(&self) -> Option<(Operation, Duration)> {
         let occupation = *self.shared.occupation.lock().unwrap_or_else(PoisonError::into_inner);
         occupation.map(|(operation, since)| (operation, since.elapsed()))
+    }
+
+    /// What each operation took so far.
+    #[must_use]
+    pub fn spent(&self) -> Vec<(Operation, Spent)> {
+        let spent = self.shared.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        spent.iter().map(|(operation, spent)| (*operation, *spent)).collect()
     }
 
     /// Lets no further command begin, from whatever task, and waits for the one in the works, for as long as `patience`
@@ -245,10 +272,12 @@ fn serve(mut tpm: impl Tpm, jobs: &Receiver<Job>, shared: &Shared) {
         if job.deadline <= Instant::now() || shared.closed.load(Ordering::SeqCst) {
             continue;
         }
-        occupy(Some((job.operation, Instant::now())));
+        let begun = Instant::now();
+        occupy(Some((job.operation, begun)));
         (job.work)(&mut tpm);
         tpm.release();
         occupy(None);
+        shared.count(job.operation, begun.elapsed());
     }
 }
 
