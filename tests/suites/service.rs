@@ -136,7 +136,7 @@ fn the_machine_hears_of_each_state_the_safe_one_first_and_the_plant_of_hooks_tha
     until("the safe state is told of the quarantine", || {
         let text = fs::read_to_string(&log).unwrap_or_default();
         let told: Vec<&str> = text.lines().filter(|line| !line.starts_with("lamp:")).collect();
-        let wanted = ["safe:refused:QUARANTINED:press-1", "log:refused:QUARANTINED:press-1"];
+        let wanted = ["safe:quarantined:QUARANTINED:press-1", "log:quarantined:QUARANTINED:press-1"];
         (told == wanted).then_some(()).ok_or(text.clone())
     });
 }

@@ -15,6 +15,7 @@ use crate::evidence::Prover;
 use crate::local_http::Listener;
 use crate::metrics;
 use crate::plant::PlantRoot;
+use crate::ports::System;
 use crate::renewal::{Attester, Means, driver};
 use crate::service_manager::ServiceManager;
 use crate::state::Keeper;
@@ -27,6 +28,7 @@ const LAST_COMMAND: Duration = Duration::from_secs(8);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub async fn run(config: &Path) -> Result<(), CommandError> {
+    System::gather_entropy();
     let config = Config::load(config)?;
     telemetry::start(config.log_format);
     let stop = stop_signal()?;
@@ -96,8 +98,12 @@ fn unbound(key: &'static str, address: LocalAddress) -> impl FnOnce(std::io::Err
 
 async fn assemble(config: Config, tpm: Option<TpmHandle>) -> Result<Attester, CommandError> {
     let root = PlantRoot::load(&config.plant_root)?;
-    let keeper = Keeper::load(&config.state, &config.plant, &root)?;
-    let Some(tpm) = tpm else { return Ok(Attester::new(config, root, keeper, Means::Key)?) };
+    let Some(tpm) = tpm else {
+        // Its keys are in the state alone: nobody but a person may begin anew.
+        let keeper = Keeper::load(&config.state, &config.plant, &root)?;
+        return Ok(Attester::new(config, root, keeper, Means::Key)?);
+    };
+    let keeper = Keeper::load_or_set_aside(&config.state, &config.plant, &root)?;
     let prover = Prover::new(tpm, config.firmware_log.clone())
         .await?
         .with_userspace_log(&config.userspace_log)

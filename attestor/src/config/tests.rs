@@ -211,7 +211,8 @@ fn the_safe_state_is_the_first_state_hook() {
     let names: Vec<_> = config.state_hooks.iter().map(|hook| hook.name.as_str()).collect();
     assert_eq!(names, ["safe-state", "lamp", "log"]);
     let [safe, lamp, log] = &config.state_hooks[..] else { panic!("{names:?}") };
-    assert_eq!(safe.states, Some(vec![crate::status::Word::Pending, crate::status::Word::Refused]));
+    use crate::status::Word;
+    assert_eq!(safe.states, Some(vec![Word::Pending, Word::Refused, Word::Quarantined]));
     assert_eq!((&lamp.states, lamp.timeout.as_secs()), (&Some(vec![crate::status::Word::Trusted]), 5));
     assert_eq!((&log.states, log.timeout.as_secs()), (&None, 60));
 

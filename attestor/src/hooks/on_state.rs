@@ -52,14 +52,14 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    /// The state that `status` shows; None while nothing is known, or between two.
+    /// The state that `status` shows; None while nothing is decided, or between two.
     pub(crate) fn of(status: &Status) -> Option<Self> {
         let reason = match status.state {
-            Word::Starting => return None,
+            Word::Starting | Word::Enrolling => return None,
             Word::Trusted => "",
             Word::Holding => "BROKER_AWAY",
             Word::Pending => "NOT_ADMITTED",
-            Word::Refused => match &status.denial {
+            Word::Refused | Word::Quarantined => match &status.denial {
                 Some(denial) => &denial.reason,
                 // Accepted anew, and its keys are being certified.
                 None if status.certificates.is_empty() => return None,

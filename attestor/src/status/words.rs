@@ -115,10 +115,10 @@ pub(super) fn describe(status: &Status, now: UnixTime) -> String {
 }
 
 pub(super) fn sentence(status: &Status, now: UnixTime) -> String {
-    let denial = status.denial.as_ref().filter(|_| status.state == Word::Refused);
+    let denial = status.denial.as_ref().filter(|_| matches!(status.state, Word::Refused | Word::Quarantined));
     let why = match status.state {
         Word::Trusted | Word::Holding => None,
-        Word::Starting | Word::Pending | Word::Refused => {
+        Word::Starting | Word::Enrolling | Word::Pending | Word::Refused | Word::Quarantined => {
             denial.map(|denial| &denial.message).or(status.problem.as_ref())
         }
     };
@@ -131,6 +131,7 @@ fn headline(status: &Status, now: UnixTime) -> String {
         (Word::Holding, Some(end)) => {
             format!("trusted (broker away, {} h left)", end.since(now) / 3600)
         }
+        (Word::Enrolling, _) => "enrolling (the plant does not know it yet)".to_owned(),
         (Word::Pending, _) => "pending (an administrator must admit it)".to_owned(),
         (word, _) => word.as_str().to_owned(),
     }
