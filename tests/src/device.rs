@@ -204,12 +204,12 @@ impl Device {
 
     /// Lets the TPM hang, so that it answers nothing until it is thawed.
     pub fn freeze_tpm(&self) {
-        self.swtpm.freeze().expect("the TPM can be stopped");
+        self.swtpm.pause().expect("the TPM can be stopped");
     }
 
     /// Lets the TPM go on.
     pub fn thaw_tpm(&self) {
-        self.swtpm.thaw().expect("the TPM can go on");
+        self.swtpm.resume().expect("the TPM can go on");
     }
 
     /// How the attestor ended, once it has by itself.

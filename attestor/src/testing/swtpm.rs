@@ -173,24 +173,6 @@ impl Swtpm {
         self.process.wait().map(drop)
     }
 
-    /// Lets it hang: it takes commands and answers none, until [`Self::thaw`].
-    pub fn freeze(&self) -> io::Result<()> {
-        self.signal("STOP")
-    }
-
-    /// Lets it go on.
-    pub fn thaw(&self) -> io::Result<()> {
-        self.signal("CONT")
-    }
-
-    fn signal(&self, name: &str) -> io::Result<()> {
-        let line = format!("kill -{name} {}", self.process.id());
-        match Command::new("bash").args(["-c", &line]).status()?.success() {
-            true => Ok(()),
-            false => Err(io::Error::other("the TPM is gone")),
-        }
-    }
-
     /// Switches a TPM on that was switched off.
     pub fn switch_on(&mut self) -> io::Result<()> {
         // The port may belong to a passing connection for a moment.
