@@ -24,7 +24,6 @@ use crate::svid::HeldSvid;
 use crate::tpm::{
     Credential, IdentityKeyBlob, KEY_GENERATION_DEADLINE, Operation, PcrValue, Tpm, TpmError, TpmFault,
 };
-use crate::trust::TrustSet;
 
 /// Most failing hooks that the broker takes the names of.
 const MAX_FAILING_HOOKS: usize = 8;
@@ -223,7 +222,7 @@ impl Known {
             device: state.device.clone(),
             zones: state.zones.clone(),
             // What software does not have is not known here: an authority must not sign before its peers have it.
-            trust_sequence: state.trust.as_ref().filter(|_| has_all).map_or(0, TrustSet::sequence),
+            trust_sequence: state.trust.as_ref().filter(|_| has_all).map_or(0, |trust| trust.sequence()),
             held_serial: state.svids.values().next().map(HeldSvid::serial).unwrap_or_default().to_vec(),
         })
     }
