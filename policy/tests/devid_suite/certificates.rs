@@ -34,6 +34,7 @@ fn an_idevid_that_never_ends_is_read_with_all_its_names() {
         (read.serial_number(), read.root_subject(), read.root_label()),
         ("4711", "CN=OEM Root", "oem.pem")
     );
+    assert_eq!((read.model(), read.manufacturer()), (Some("box"), "CN=OEM Root"), "it names no organization");
     assert_eq!(read.validity().not_after.to_string(), "9999-12-31T00:00:00Z");
     let module = read.hardware_module().unwrap();
     assert_eq!((module.kind.as_str(), module.serial.as_slice()), ("2.23.133.1.2", &[1, 2][..]));
