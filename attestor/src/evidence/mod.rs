@@ -119,6 +119,7 @@ pub async fn answer(
         ima_log: Vec::new(),
         ima_first: 0,
         key_proof: None,
+        idevid: None,
     };
     request.ima_log = prover.ima_log(ima::room(request.encoded_len()))?;
     self_check::warn(challenge, &request);

@@ -2370,7 +2370,8 @@ pub struct Device {
 /// What the IDevID certificate of a device says (IEEE 802.1AR).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BoxIdentity {
-    /// SHA-256 of the certified key's SubjectPublicKeyInfo: by it the box is registered.
+    /// Stands where an EK's digest would, to register the box by it: SHA-256("touchstone/v1/idevid ", SHA-256 of the certified
+    /// key's SubjectPublicKeyInfo).
     #[prost(bytes = "vec", tag = "1")]
     pub digest: ::prost::alloc::vec::Vec<u8>,
     #[prost(string, tag = "2")]
@@ -2540,6 +2541,7 @@ pub struct DeviceEntry {
     pub name: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "2")]
     pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Or the digest of its BoxIdentity.
     #[prost(bytes = "vec", tag = "3")]
     pub ek_digest: ::prost::alloc::vec::Vec<u8>,
     #[prost(map = "string, string", tag = "4")]
@@ -2547,9 +2549,6 @@ pub struct DeviceEntry {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// In place of ek_digest: the key of its IDevID.
-    #[prost(bytes = "vec", tag = "90")]
-    pub idevid_digest: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ImportDevicesRequest {
