@@ -63,7 +63,8 @@ fn a_key_that_its_maker_does_not_place_in_a_tpm_is_certified_by_nobody() {
         let idevid = a.maker.judge(&a.maker.device(&a.idevid, "4711", policies, |_| {})).unwrap();
         let proven = idevid.prove(data, &a.idevid.sign(&data)).unwrap();
         let error = proven.bind_by_certify(&public, (&attest, &signature), &a.ak.ak(), DATA).unwrap_err();
-        let expected = BindingError::Policy { certificate: "SERIALNUMBER=4711,CN=box".into(), policy: missing };
+        let expected =
+            BindingError::Policy { certificate: "SERIALNUMBER=4711,CN=box".into(), policy: missing };
         assert_eq!(error, expected);
     }
 }

@@ -36,6 +36,9 @@ fn an_idevid_that_never_ends_is_read_with_all_its_names() {
     );
     assert_eq!((read.model(), read.manufacturer()), (Some("box"), "CN=OEM Root"), "it names no organization");
     assert_eq!(read.validity().not_after.to_string(), "9999-12-31T00:00:00Z");
+    let described = describe(&der).unwrap();
+    assert_eq!((described.box_digest, described.in_tpm), (read.box_digest(), false), "fixed in no TPM");
+    assert_eq!((described.key, described.serial_number.as_str()), (read.key().digest(), "4711"));
     let module = read.hardware_module().unwrap();
     assert_eq!((module.kind.as_str(), module.serial.as_slice()), ("2.23.133.1.2", &[1, 2][..]));
     let [identifier] = read.permanent_identifiers() else { unreachable!("{read:?}") };

@@ -77,7 +77,7 @@ impl DevIdCertificate {
     /// SubjectPublicKeyInfo begins like this, so who holds the key cannot pose as a TPM that was registered.
     #[must_use]
     pub fn box_digest(&self) -> Digest {
-        Digest::of_parts(&[b"touchstone/v1/idevid ", &self.key.digest().0])
+        box_digest(&self.key)
     }
 
     /// The box's serial number in the subject: unique for its manufacturer.
@@ -145,12 +145,7 @@ impl DevIdCertificate {
         let der = readout::certificate_in(certificate).map_err(|e| DevIdError::Readout(what, e))?;
         let leaf = Certificate::parse(&der).map_err(|e| DevIdError::Parse(what, e))?;
         let chain = |error| DevIdError::Chain(what, error);
-        verify_leaf(&leaf).map_err(chain)?;
-        if is_authority(&leaf).map_err(chain)? {
-            return Err(DevIdError::IsAuthority(leaf.label()));
-        }
-        let serial_number = serial_number(&leaf)?;
-        let key = verified_key(&leaf).map_err(chain)?;
+        let (serial_number, key) = of_a_box(what, &leaf)?;
         let alive_at = match policy {
             ValidityPolicy::AtTime => now,
             ValidityPolicy::AtLeafNotBefore => leaf.validity().not_before,
@@ -194,6 +189,54 @@ pub(super) const IN_TPM: [TpmPolicy; 2] = [
 /// It signs only what the TPM made, too.
 pub(super) const RESTRICTED: TpmPolicy =
     (oid::TCG_VERIFIED_RESTRICTED, "tcg-cap-verifiedTPMRestricted (2.23.133.11.1.3)");
+
+/// What an IDevID certificate says, whoever issued it: for its holder, who need not be told who made the box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// [`DevIdCertificate::box_digest`]
+    pub box_digest: Digest,
+    /// Its subject.
+    pub subject: String,
+    /// The box's serial number.
+    pub serial_number: String,
+    /// When it holds.
+    pub validity: Validity,
+    /// SHA-256 of the certified key's SubjectPublicKeyInfo.
+    pub key: Digest,
+    /// Whether the issuer says that the key lives in a TPM.
+    pub in_tpm: bool,
+}
+
+/// Reads an IDevID certificate (DER, PEM or NV readout) without asking who issued it.
+pub fn describe(certificate: &[u8]) -> Result<Described, DevIdError> {
+    const WHAT: &str = "IDevID";
+    let der = readout::certificate_in(certificate).map_err(|e| DevIdError::Readout(WHAT, e))?;
+    let leaf = Certificate::parse(&der).map_err(|e| DevIdError::Parse(WHAT, e))?;
+    let (serial_number, key) = of_a_box(WHAT, &leaf)?;
+    let policies = policies(&leaf).map_err(|e| DevIdError::Parse(WHAT, e))?;
+    Ok(Described {
+        box_digest: box_digest(&key),
+        subject: leaf.label(),
+        serial_number,
+        validity: leaf.validity(),
+        key: key.digest(),
+        in_tpm: IN_TPM.iter().all(|(oid, _)| policies.iter().any(|policy| policy == oid)),
+    })
+}
+
+fn box_digest(key: &SubjectKey) -> Digest {
+    Digest::of_parts(&[b"touchstone/v1/idevid ", &key.digest().0])
+}
+
+/// The serial number and the key of a certificate that may be a box's.
+fn of_a_box(what: &'static str, leaf: &Certificate<'_>) -> Result<(String, SubjectKey), DevIdError> {
+    let chain = |error| DevIdError::Chain(what, error);
+    verify_leaf(leaf).map_err(chain)?;
+    if is_authority(leaf).map_err(chain)? {
+        return Err(DevIdError::IsAuthority(leaf.label()));
+    }
+    Ok((serial_number(leaf)?, verified_key(leaf).map_err(chain)?))
+}
 
 fn verify_leaf(leaf: &Certificate<'_>) -> Result<(), EndorsementError> {
     profile::verify_extensions(leaf)?;

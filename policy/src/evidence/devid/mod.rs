@@ -28,7 +28,9 @@ use crate::tpm::signature::Signature;
 use crate::x509::der;
 use crate::x509::spki::{Curve, SubjectKey};
 
-pub use certificate::{DevIdCertificate, HardwareModule, MAX_SERIAL_NUMBER, PermanentIdentifier};
+pub use certificate::{
+    Described, DevIdCertificate, HardwareModule, MAX_SERIAL_NUMBER, PermanentIdentifier, describe,
+};
 use certificate::{IN_TPM, RESTRICTED};
 pub use error::{BindingError, DevIdError};
 
