@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::factory::{AT, IAK_POLICIES, Key, Maker, box_names};
-use policy::evidence::devid::{DevIdError, verify_idevid};
+use policy::evidence::devid::{DevIdError, describe, verify_idevid};
 use policy::evidence::endorsement::{EndorsementError, ValidityPolicy};
 use policy::evidence::{Purpose, qualifying_data};
 use policy::x509::oid;
