@@ -14,6 +14,7 @@ pub mod gate;
 pub mod health;
 pub mod hooks;
 pub mod identity_key;
+pub mod idevid;
 pub mod join_token;
 pub mod local_http;
 pub(crate) mod local_socket;

@@ -17,6 +17,7 @@ use crate::deliver::FileSink;
 use crate::evidence::Prover;
 use crate::gate::Host;
 use crate::hooks::{FailingHook, Hooks, StateHooks};
+use crate::idevid::IdevId;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
@@ -61,6 +62,8 @@ pub struct Attester {
     pub keeper: Keeper,
     /// What it proves itself with.
     pub prover: Means,
+    /// The identity that its manufacturer gave it, by which it joins where it has no TPM.
+    pub idevid: Option<Arc<IdevId>>,
     /// Whom it asks.
     pub client: BrokerClient,
     /// Where it delivers.
@@ -146,6 +149,7 @@ impl Attester {
             root,
             keeper,
             prover: prover.into(),
+            idevid: None,
             client,
             sink,
             hooks,
@@ -155,6 +159,12 @@ impl Attester {
             shown: Shown::default(),
             boot: Boot::default(),
         })
+    }
+
+    /// Also joins by this identity.
+    #[must_use]
+    pub fn with_idevid(self, idevid: Option<Arc<IdevId>>) -> Self {
+        Self { idevid, ..self }
     }
 
     /// The time.
