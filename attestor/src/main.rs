@@ -189,9 +189,7 @@ async fn finish(command: Command) -> ExitCode {
 async fn execute(command: Command) -> Result<(String, u8), CommandError> {
     match command {
         Command::Run { config } => commands::run(&config).await.map(|()| (String::new(), 0)),
-        Command::Gate { gate, config } => {
-            commands::gate(&config, &gate).await.map(|()| (String::new(), 0))
-        }
+        Command::Gate { gate, config } => commands::gate(&config, &gate).await.map(|()| (String::new(), 0)),
         Command::Status { config, output } => commands::status(&config, output.into()),
         Command::Authorize { peer_cert, service, zone, outbound, grant, config, output } => {
             let asked = commands::Asked { peer_cert, service, zone, outbound, grant };

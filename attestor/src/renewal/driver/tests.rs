@@ -160,7 +160,12 @@ impl World {
             valid_serials: self.good.iter().cloned().collect(),
             ..v1::Issued::default()
         };
-        Ok(Answered { outcome: Answer::Issued(issued), software_keys: Default::default(), identity_keys, boot: None })
+        Ok(Answered {
+            outcome: Answer::Issued(issued),
+            software_keys: Default::default(),
+            identity_keys,
+            boot: None,
+        })
     }
 
     fn issue(&mut self, seat: &Seat, key: &SoftwareKey) -> v1::Svid {
