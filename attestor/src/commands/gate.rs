@@ -17,6 +17,7 @@ use crate::ports::{Clock, FlooredClock, System};
 use crate::renewal::SILENCE;
 use crate::state::{Keeper, State};
 use crate::status::Status;
+use crate::telemetry;
 use crate::tpm::{EsapiTpm, TpmHandle};
 
 /// How often it is looked whether the daemon has written another state: a peer that lost trust is cut within this
@@ -65,6 +66,7 @@ impl Host for Beside {
 /// Runs the gate that `raw` means until SIGTERM or SIGINT.
 pub async fn gate(file: &Path, raw: &RawGate) -> Result<(), CommandError> {
     let config = Config::load(file)?;
+    telemetry::start(config.log_format);
     let gate =
         GateConfig::read(raw, &config.services).map_err(|faults| CommandError::Gate(faults.join("; ")))?;
     let root = PlantRoot::load(&config.plant_root)?;

@@ -9,14 +9,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::{CommandError, system};
-use crate::authorize::listener::{self, Listener};
+use crate::authorize::listener;
 use crate::config::{Config, LocalAddress};
 use crate::evidence::Prover;
 use crate::gate::{self, Gate};
+use crate::idevid::IdevId;
+use crate::local_http::Listener;
+use crate::metrics;
 use crate::plant::PlantRoot;
 use crate::ports::System;
 use crate::renewal::{Attester, Means, driver};
+use crate::service_manager::ServiceManager;
 use crate::state::Keeper;
+use crate::telemetry;
 use crate::tpm::{EsapiTpm, TpmHandle};
 use crate::workload_api;
 
@@ -27,6 +32,7 @@ pub(super) const LAST_COMMAND: Duration = Duration::from_secs(8);
 pub async fn run(config: &Path) -> Result<(), CommandError> {
     System::gather_entropy();
     let config = Config::load(config)?;
+    telemetry::start(config.log_format);
     let stop = stop_signal()?;
     let start = |address| TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"));
     let tpm = config.tpm.clone().map(start).transpose()?;
@@ -52,7 +58,7 @@ async fn serve(
     };
     announce(&attester);
     let answering = answer_locally(&attester).await?;
-    let ended = driver::run(attester, stop).await;
+    let ended = driver::run(attester, ServiceManager::of_process(), stop).await;
     drop(answering);
     Ok(ended?)
 }
@@ -76,6 +82,10 @@ async fn answer_locally(attester: &Arc<Attester>) -> Result<JoinSet<()>, Command
         let bound = Listener::bind(address).await.map_err(unbound("authorize.listen", address.clone()))?;
         answering.spawn(listener::serve(bound, Arc::clone(attester)));
     }
+    if let Some(address) = &attester.config.metrics {
+        let bound = Listener::bind(address).await.map_err(unbound("metrics.listen", address.clone()))?;
+        answering.spawn(metrics::serve(bound, Arc::clone(attester)));
+    }
     if let Some(api) = &attester.config.workload_api {
         let address = LocalAddress::Unix(api.socket.clone());
         let bound = workload_api::Listener::bind(api).map_err(unbound("workload_api.socket", address))?;
@@ -98,16 +108,19 @@ pub(super) fn unbound(
 
 async fn assemble(config: Config, tpm: Option<TpmHandle>) -> Result<Attester, CommandError> {
     let root = PlantRoot::load(&config.plant_root)?;
+    let load = |files| IdevId::load(files, tpm.is_some()).map(Arc::new);
+    let idevid = config.idevid.as_ref().map(load).transpose()?;
     let Some(tpm) = tpm else {
         // Its keys are in the state alone: nobody but a person may begin anew.
         let keeper = Keeper::load(&config.state, &config.plant, &root)?;
-        return Ok(Attester::new(config, root, keeper, Means::Key)?);
+        return Ok(Attester::new(config, root, keeper, Means::Key)?.with_idevid(idevid));
     };
     let keeper = Keeper::load_or_set_aside(&config.state, &config.plant, &root)?;
     let prover = Prover::new(tpm, config.firmware_log.clone())
         .await?
         .with_userspace_log(&config.userspace_log)
-        .with_ima_log(config.ima_log.as_deref());
+        .with_ima_log(config.ima_log.as_deref())
+        .with_idevid(idevid);
     Ok(Attester::new(config, root, keeper, prover)?)
 }
 

@@ -4,6 +4,7 @@
 //! of the file.
 
 mod gate;
+mod idevid;
 mod local;
 mod mqtt;
 mod programs;
@@ -20,6 +21,7 @@ use policy::budget::MAX_SOFTWARE_KEYS;
 use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 
 pub use self::gate::{GateConfig, Limits, MAX_GATES, Peer, RawGate};
+pub use self::idevid::{IdevIdFiles, IdevIdKey};
 pub use self::local::LocalAddress;
 pub use self::mqtt::{Mqtt, MqttPeer};
 use self::raw::{Raw, RawService};
@@ -27,7 +29,8 @@ pub use self::vouches::Vouched;
 pub use self::workload::{Holders, Program, Workload, WorkloadApi};
 use crate::durable;
 use crate::health::HealthCheck;
-use crate::hooks::Hook;
+use crate::hooks::{Hook, StateHook};
+use crate::telemetry::LogFormat;
 use crate::tpm::TpmAddress;
 
 /// Where the configuration is unless told otherwise.
@@ -70,6 +73,8 @@ pub struct Config {
     pub userspace_log: PathBuf,
     /// The list of Linux IMA; `None` where none is to be sent.
     pub ima_log: Option<PathBuf>,
+    /// Where the identity is that its manufacturer gave it.
+    pub idevid: Option<IdevIdFiles>,
     /// Services that it offers to others.
     pub services: Vec<Service>,
     /// Machines behind it that it vouches for.
@@ -82,10 +87,16 @@ pub struct Config {
     pub on_wanted: Option<Vec<String>>,
     /// Where local software asks whether a peer may open a service.
     pub authorize: Option<LocalAddress>,
+    /// Where a monitoring system of this machine asks.
+    pub metrics: Option<LocalAddress>,
+    /// How its log is written.
+    pub log_format: LogFormat,
     /// Who may read and write which topics of an MQTT broker on this device.
     pub mqtt: Option<Mqtt>,
     /// Programs that make software read its files again.
     pub hooks: Vec<Hook>,
+    /// Programs that are told when the device's state changes, in this order.
+    pub state_hooks: Vec<StateHook>,
     /// Where workloads get certificates in names of their own.
     pub workload_api: Option<WorkloadApi>,
     /// The workloads, in the order in which a caller is looked for among them.
@@ -252,6 +263,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let plant = plant.and_then(|text| faults.parsed("plant", text));
     let root = faults.required("plant_root", raw.plant_root.as_ref(), "/etc/touchstone/plant-root.pem");
     let tpm = interpret_tpm(raw.tpm.as_deref(), raw.device.is_some(), faults);
+    let idevid = idevid::idevid(base, raw.idevid.as_ref(), raw.tpm.as_deref() != Some("none"), faults);
     let device = raw.device.as_deref().map(|name| faults.parsed("device", name));
     let zones = interpret_zones(&raw.zones, faults);
     let services = interpret_services(&raw.services, faults);
@@ -260,9 +272,12 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let health = programs::health(raw.health.as_ref(), faults);
     let on_wanted = programs::command("on_wanted", raw.on_wanted.as_ref(), faults);
     let authorize = local::authorize(base, raw.authorize.as_ref(), faults);
+    let metrics = local::metrics(base, raw.metrics.as_ref(), faults);
+    let log_format = interpret_log_format(raw.log_format.as_deref(), faults);
     let offered: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
     let mqtt = mqtt::mqtt(raw.mqtt.as_ref(), &offered, faults);
     let hooks = programs::hooks(&raw.hooks, faults);
+    let state_hooks = programs::state_hooks(raw.safe_state.as_ref(), &raw.on_state, faults);
     let (workload_api, workloads) = workload::workloads(base, raw, &services, faults);
     let gates = gate::gates(&raw.gates, &services, faults);
     faults.unknown("", &raw.unknown);
@@ -280,18 +295,33 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         firmware_log: path(raw.firmware_log.as_deref(), "/sys/kernel/security/tpm0/binary_bios_measurements"),
         userspace_log: path(raw.userspace_log.as_deref(), "/run/log/systemd/tpm2-measure.log"),
         ima_log: raw.ima_log.as_deref().filter(|file| !file.is_empty()).map(|file| base.join(file)),
+        idevid,
         services,
         vouches,
         inventory: raw.inventory.clone(),
         health,
         on_wanted,
         authorize,
+        metrics,
+        log_format,
         mqtt,
         hooks,
+        state_hooks,
         workload_api,
         workloads,
         gates,
     })
+}
+
+fn interpret_log_format(raw: Option<&str>, faults: &mut Faults) -> LogFormat {
+    match raw {
+        None | Some("text") => LogFormat::Text,
+        Some("json") => LogFormat::Json,
+        Some(_) => {
+            faults.add("log_format", "write log_format = \"text\" or log_format = \"json\"");
+            LogFormat::Text
+        }
+    }
 }
 
 /// The outer `None` is a fault.

@@ -204,7 +204,8 @@ pub struct Device {
     pub name: DeviceName,
     /// Its zones, in order.
     pub zones: Vec<ZoneName>,
-    /// Digest of its EK; [`no_ek`] without a TPM.
+    /// Digest of its EK; without a TPM that of its IDevID
+    /// ([`box_digest`](policy::evidence::devid::DevIdCertificate::box_digest)), or [`no_ek`].
     pub ek: Digest,
     /// What it proves itself with.
     #[serde(default, skip_serializing_if = "Prover::is_tpm")]
@@ -332,6 +333,9 @@ pub struct Attested {
     /// older records.
     #[serde(default)]
     pub running: Option<Vec<ReleaseId>>,
+    /// Hooks of its attestor that it said fail.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub failing_hooks: BTreeSet<String>,
     /// Why the certificates that it earned ended before the next attestation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
@@ -476,7 +480,7 @@ impl Record for Token {
     const KIND: &'static str = "join token";
 }
 
-/// Which EK an AK was activated under: all EKs of a TPM share the AK.
+/// Which EK an AK was activated under: all EKs of a TPM share the AK, and the IDevID that is in it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AkOwner {
     /// Digest of the EK.

@@ -30,6 +30,7 @@ mod second;
 mod status;
 mod zone;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -130,6 +131,7 @@ impl Bench {
             views: crate::trust::ViewCache::default(),
             fleet: crate::rollout::FleetCache::default(),
             roots: RootStore::new(),
+            idevid_roots: RootStore::new(),
             config: Config::parse(dir.path(), "listen = \"127.0.0.1:0\"\n").unwrap(),
             store,
             entropy,
@@ -253,6 +255,7 @@ impl Bench {
             clone_alarm: false,
             firmware_version: 1,
             running: None,
+            failing_hooks: BTreeSet::new(),
             lost: None,
             vouched: None,
         };
