@@ -154,7 +154,12 @@ mod tests {
             software_keys: Vec::new(),
             refused_keys: Vec::new(),
             last_attestation: Some(UnixTime(1_800_000_001)),
-            broker: BrokerStatus { address: "broker:8443".to_owned(), reachable: true, watching: false },
+            broker: BrokerStatus {
+                address: "broker:8443".to_owned(),
+                reachable: true,
+                watching: false,
+                heard: None,
+            },
             denial: None,
             wanted: None,
             failing_hooks: vec![failing],
