@@ -12,6 +12,7 @@ pub mod evidence;
 pub mod health;
 pub mod hooks;
 pub mod identity_key;
+pub mod images;
 pub mod join_token;
 pub(crate) mod local_socket;
 pub mod plant;

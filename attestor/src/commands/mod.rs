@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use crate::config::{ConfigError, LocalAddress};
 use crate::evidence::ProverError;
+use crate::images::LedgerError;
 use crate::plant::PlantRootError;
 use crate::renewal::driver::DriverError;
 use crate::state::LoadStateError;
@@ -54,6 +55,9 @@ pub enum CommandError {
          (`touchstone token create --without-tpm --device NAME --zone ZONE`)"
     )]
     NoTpm,
+    /// Images cannot be measured.
+    #[error(transparent)]
+    Images(#[from] LedgerError),
     /// The state cannot be used.
     #[error(transparent)]
     State(#[from] LoadStateError),
@@ -109,6 +113,7 @@ impl CommandError {
             | Self::NoTpm => 64,
             Self::Tpm(_) => 69,
             Self::Running
+            | Self::Images(_)
             | Self::NotRemoved { .. }
             | Self::State(_)
             | Self::Status(_)

@@ -3,6 +3,7 @@
 //! All faults are reported at once, each with its key and the remedy. Relative paths are relative to the folder
 //! of the file.
 
+mod images;
 mod local;
 mod mqtt;
 mod programs;
@@ -18,6 +19,7 @@ use std::str::FromStr;
 use policy::budget::MAX_SOFTWARE_KEYS;
 use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 
+pub use self::images::{Container, Images};
 pub use self::local::LocalAddress;
 pub use self::mqtt::{Mqtt, MqttPeer};
 use self::raw::{Raw, RawService};
@@ -82,6 +84,8 @@ pub struct Config {
     pub authorize: Option<LocalAddress>,
     /// Who may read and write which topics of an MQTT broker on this device.
     pub mqtt: Option<Mqtt>,
+    /// What it measures itself.
+    pub images: Option<Images>,
     /// Programs that make software read its files again.
     pub hooks: Vec<Hook>,
     /// Where workloads get certificates in names of their own.
@@ -258,6 +262,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let authorize = local::authorize(base, raw.authorize.as_ref(), faults);
     let offered: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
     let mqtt = mqtt::mqtt(raw.mqtt.as_ref(), &offered, faults);
+    let images = images::images(base, raw, faults);
     let hooks = programs::hooks(&raw.hooks, faults);
     let (workload_api, workloads) = workload::workloads(base, raw, &services, faults);
     faults.unknown("", &raw.unknown);
@@ -282,6 +287,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         on_wanted,
         authorize,
         mqtt,
+        images,
         hooks,
         workload_api,
         workloads,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::images::RawImages;
 use super::mqtt::RawMqtt;
 use super::workload::{RawWorkload, RawWorkloadApi};
 
@@ -35,6 +36,7 @@ pub(super) struct Raw {
     pub(super) on_wanted: Option<Vec<String>>,
     pub(super) authorize: Option<RawAuthorize>,
     pub(super) mqtt: Option<RawMqtt>,
+    pub(super) images: Option<RawImages>,
     #[serde(default, rename = "hook")]
     pub(super) hooks: Vec<RawHook>,
     pub(super) workload_api: Option<RawWorkloadApi>,

@@ -2,11 +2,13 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use policy::tpm::public::{Name, Public, PublicError};
 
 use super::{EvidenceError, ImaLogError, ima};
 use crate::durable;
+use crate::images::{Held, Images, LedgerError};
 use crate::tpm::{EkTemplate, Endorsement, EndorsementKey, KEY_GENERATION_DEADLINE, TpmError, TpmHandle};
 
 /// The TPM with what does not change while the attestor runs.
@@ -21,6 +23,7 @@ pub struct Prover {
     firmware_log: PathBuf,
     userspace_log: Option<PathBuf>,
     ima_log: Option<PathBuf>,
+    images: Option<Arc<Images>>,
 }
 
 /// The TPM cannot prove anything.
@@ -56,6 +59,7 @@ impl Prover {
             firmware_log,
             userspace_log: None,
             ima_log: None,
+            images: None,
         })
     }
 
@@ -71,6 +75,19 @@ impl Prover {
     pub fn with_ima_log(mut self, file: Option<&Path>) -> Self {
         self.ima_log = file.map(Path::to_owned);
         self
+    }
+
+    /// Also proves the images that the attestor measures itself.
+    #[must_use]
+    pub fn with_images(mut self, images: Option<Arc<Images>>) -> Self {
+        self.images = images;
+        self
+    }
+
+    /// The images that it measures.
+    #[must_use]
+    pub const fn images(&self) -> Option<&Arc<Images>> {
+        self.images.as_ref()
     }
 
     /// The TPM.
@@ -135,6 +152,14 @@ impl Prover {
     #[must_use]
     pub fn userspace_log(&self) -> Vec<u8> {
         self.userspace_log.as_deref().map(readable).unwrap_or_default()
+    }
+
+    /// The image log, which stands still with its PCR while the value is held; none where nothing is measured.
+    pub async fn image_log(&self) -> Result<Option<Held<'_>>, LedgerError> {
+        match &self.images {
+            Some(images) => images.hold().await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The IMA list as it is now, of at most `room` bytes; empty where none is to be sent.

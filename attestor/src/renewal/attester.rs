@@ -16,6 +16,7 @@ use crate::deliver::FileSink;
 use crate::evidence::Prover;
 use crate::hooks::Hooks;
 use crate::identity_key::IdentityKey;
+use crate::images::Images;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
@@ -38,6 +39,15 @@ impl Means {
     pub fn tpm(&self) -> Option<&TpmHandle> {
         match self {
             Self::Tpm(prover) => Some(prover.tpm()),
+            Self::Key => None,
+        }
+    }
+
+    /// The images that it measures, if it does.
+    #[must_use]
+    pub fn images(&self) -> Option<&Arc<Images>> {
+        match self {
+            Self::Tpm(prover) => prover.images(),
             Self::Key => None,
         }
     }

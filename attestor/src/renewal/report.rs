@@ -67,6 +67,7 @@ impl Reporter {
             denial: state.refusal.clone(),
             wanted: state.wanted.clone(),
             failing_hooks: attester.hooks.failing(),
+            images: attester.prover.images().map(|images| images.status()),
             problem: self.problem.clone(),
             trust_sequence: state.trust_sequence,
             written_at: now,
