@@ -13,6 +13,7 @@ mod files;
 mod fleet;
 mod haproxy_hook;
 mod hostile;
+mod images;
 mod interop;
 mod keys_at_rest;
 mod measured_boot;

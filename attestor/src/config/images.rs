@@ -93,7 +93,8 @@ pub(super) fn images(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Imag
         faults.add("images.log", "is itself measured, and would never rest; put it elsewhere in /run");
     }
     let containers = containers(&raw.containers, faults);
-    let limits = Limits { bytes: io_limit(raw.io_limit, faults), processor: cpu_limit(raw.cpu_limit, faults) };
+    let limits =
+        Limits { bytes: io_limit(raw.io_limit, faults), processor: cpu_limit(raw.cpu_limit, faults) };
     let quiet = raw.quiet.as_deref().and_then(|text| faults.parsed("images.quiet", text));
     Some(Images { log, files, folders, containers, limits, quiet })
 }
@@ -137,8 +138,12 @@ fn containers(raw: &[RawContainer], faults: &mut Faults) -> Vec<Container> {
         );
         let (Some(name), Some(digest)) = (name, digest) else { continue };
         let plain = |c: char| c.is_ascii_graphic();
-        if name.is_empty() || name.len() > MAX_REFERENCE || name.starts_with('/') || !name.chars().all(plain) {
-            faults.add("images.container.name", "write a reference as releases name it, for example historian:7");
+        if name.is_empty() || name.len() > MAX_REFERENCE || name.starts_with('/') || !name.chars().all(plain)
+        {
+            faults.add(
+                "images.container.name",
+                "write a reference as releases name it, for example historian:7",
+            );
             continue;
         }
         let Some(digest) = path(digest) else {
@@ -178,7 +183,8 @@ fn cpu_limit(raw: Option<f64>, faults: &mut Faults) -> f64 {
 mod tests {
     use crate::config::{Config, Images};
 
-    const HEAD: &str = "broker = \"b:1\"\nplant = \"plant.example\"\nplant_root = \"r\"\ndevice = \"press-7\"\n";
+    const HEAD: &str =
+        "broker = \"b:1\"\nplant = \"plant.example\"\nplant_root = \"r\"\ndevice = \"press-7\"\n";
 
     fn parse(head: &str, section: &str) -> Result<Images, Vec<String>> {
         let text = format!("{HEAD}{head}[images]\n{section}\n");
@@ -214,7 +220,10 @@ mod tests {
             ("files = [\"/a\"]\nquiet = \"always\"", "images.quiet: "),
             ("files = [\"/a\"]\npcr = 12", "images.pcr: there is no such key"),
             ("[[images.container]]\nname = \"x\"", "images.container.digest: missing"),
-            ("[[images.container]]\nname = \"/x\"\ndigest = \"/d\"", "images.container.name: write a reference"),
+            (
+                "[[images.container]]\nname = \"/x\"\ndigest = \"/d\"",
+                "images.container.name: write a reference",
+            ),
         ] {
             let faults = parse("", section).unwrap_err().join("; ");
             assert!(faults.contains(fault), "{section}: {faults}");

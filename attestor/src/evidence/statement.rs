@@ -104,12 +104,7 @@ impl Logs<'_> {
 }
 
 /// Encodes the statement, once: these bytes are hashed and sent.
-pub(super) fn encode(
-    proving: Proving,
-    challenge: &Challenge,
-    subject: &Subject,
-    logs: Logs<'_>,
-) -> Vec<u8> {
+pub(super) fn encode(proving: Proving, challenge: &Challenge, subject: &Subject, logs: Logs<'_>) -> Vec<u8> {
     let Proving { ek_name, ak_name, identity_keys, other_ek_certificates, device_keys } = proving;
     let [device_key, next_key] = device_keys;
     let prove = |token: &JoinToken| token.prove(challenge.sealed(), &ek_name, &ak_name);

@@ -83,7 +83,11 @@ mod tests {
         let index = |of: &[String]| format!("{{\"schemaVersion\":2,\"manifests\":[{}]}}", of.join(","));
         assert_eq!(digest(&index(&[one("ab", "other")])), Some(hex("ab")));
         assert_eq!(digest(&index(&[one("ab", "other"), one("cd", "historian")])), Some(hex("cd")));
-        assert_eq!(digest(&index(&[one("ab", "a"), one("cd", "b")])), None, "which of them it is, nobody says");
+        assert_eq!(
+            digest(&index(&[one("ab", "a"), one("cd", "b")])),
+            None,
+            "which of them it is, nobody says"
+        );
         for wrong in ["", "sha256:ab", "sha512:ab", &"ab".repeat(32), "{", "{\"manifests\":[]}", "x@"] {
             assert_eq!(digest(wrong), None, "{wrong}");
         }

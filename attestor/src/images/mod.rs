@@ -98,11 +98,7 @@ pub struct Held<'a> {
 
 impl Images {
     /// Takes up the log of this boot, or begins one. `refusal`: why PCR 13 is not the attestor's alone.
-    pub async fn open(
-        config: Config,
-        tpm: TpmHandle,
-        refusal: Option<Refusal>,
-    ) -> Result<Self, LedgerError> {
+    pub async fn open(config: Config, tpm: TpmHandle, refusal: Option<Refusal>) -> Result<Self, LedgerError> {
         let opened = match refusal {
             Some(refusal) => Err(refusal),
             None => Ledger::open(tpm, &config.log).await?,

@@ -67,9 +67,13 @@ pub(super) const fn what(kind: FileType) -> &'static str {
     match kind {
         FileType::Fifo => "it is a FIFO, and only regular files are measured",
         FileType::Socket => "it is a socket, and only regular files are measured",
-        FileType::CharacterDevice | FileType::BlockDevice => "it is a device, and only regular files are measured",
+        FileType::CharacterDevice | FileType::BlockDevice => {
+            "it is a device, and only regular files are measured"
+        }
         FileType::Directory => "it is a folder: name it in `folders`",
-        FileType::Symlink => "it is a symbolic link: name the file that it leads to, or its folder in `folders`",
+        FileType::Symlink => {
+            "it is a symbolic link: name the file that it leads to, or its folder in `folders`"
+        }
         FileType::RegularFile | FileType::Unknown => "it is of a kind that is not measured",
     }
 }

@@ -48,7 +48,8 @@ impl Refusal {
     pub fn by_logs(firmware: &[u8], userspace: &[u8]) -> Option<Self> {
         // A log that cannot be read says nothing here; the broker refuses it by name.
         let firmware = EventLog::parse(firmware).ok();
-        let extends = |log: &EventLog<'_>| log.events().iter().any(|event| event.extends() == Some(IMAGE_PCR));
+        let extends =
+            |log: &EventLog<'_>| log.events().iter().any(|event| event.extends() == Some(IMAGE_PCR));
         if firmware.as_ref().is_some_and(extends) {
             return Some(Self::OtherWriter { writer: "the firmware or the boot stub" });
         }

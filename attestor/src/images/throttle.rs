@@ -90,6 +90,9 @@ mod tests {
         let later = Instant::now() + Duration::from_secs(3600);
         let due = throttle.due(10_000, Duration::ZERO, later);
         assert!(due.duration_since(later) >= Duration::from_secs(9));
-        assert!(throttle.due(u64::MAX, Duration::ZERO, later) <= due + LONGEST, "a wait of any length is no overflow");
+        assert!(
+            throttle.due(u64::MAX, Duration::ZERO, later) <= due + LONGEST,
+            "a wait of any length is no overflow"
+        );
     }
 }

@@ -100,7 +100,8 @@ impl Walker<'_> {
             match entry {
                 Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
                 Ok(_) if self.seen.sights.len() >= MAX_IMAGES => {
-                    return self.overflow(text(root), format_args!("there are more than {MAX_IMAGES} images"));
+                    return self
+                        .overflow(text(root), format_args!("there are more than {MAX_IMAGES} images"));
                 }
                 Ok(entry) => self.entry(folder, entry.file_name(), root, below, depth),
                 Err(error) => return self.unreadable(text(&path), io::Error::from(error)),
@@ -201,7 +202,8 @@ pub(super) fn unreadable_words(path: &str, why: &dyn std::fmt::Display) -> Strin
 fn text(path: &Path) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     let text: String = path.to_string_lossy().chars().map(escape).collect();
-    let cut = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_IMAGE_PATH).last().unwrap_or(0);
+    let cut =
+        text.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_IMAGE_PATH).last().unwrap_or(0);
     if text.len() > MAX_IMAGE_PATH { text.get(..cut).unwrap_or_default().to_owned() } else { text }
 }
 

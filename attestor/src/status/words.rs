@@ -5,8 +5,8 @@ use std::fmt::Write;
 use policy::time::UnixTime;
 use proto::v1::{Denial, DenialReason};
 
-use crate::images::ImagesStatus;
 use super::{FindingStatus, Refusal, Status, Word};
+use crate::images::ImagesStatus;
 use crate::wanted::Wanted;
 
 /// What to do at the device about a refusal. Exhaustive: a new reason must choose its words.

@@ -108,7 +108,9 @@ fn unknown(image: &ImageMeasurement, rule: Option<&ImageRule>, release: &impl st
             format!("{kind} {path} has digest {digest}, which {release} does not list")
         }
         (ImageKind::File | ImageKind::Link | ImageKind::Container, Some(rule)) => {
-            format!("{kind} {path} has digest {digest}, which is not the one of {rule} in {release}")
+            let of =
+                rule.name.as_ref().map(|name| format!("one of {name} in")).unwrap_or("one of".to_owned());
+            format!("{kind} {path} has digest {digest}, which is not the {of} {release}")
         }
         (ImageKind::Removed, _) => {
             format!("{path} was removed while the device ran, and {release} lists it as nothing that may go")

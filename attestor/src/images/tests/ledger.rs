@@ -71,7 +71,10 @@ async fn a_log_that_lost_entries_or_a_pcr_that_others_extended_is_refused_by_nam
     let lost = refused().await;
     assert!(matches!(lost, Refusal::Unexplained { .. }), "{lost:?}");
     let words = lost.to_string();
-    assert!(words.contains("PCR 13") && words.contains("images.log") && words.contains("restarts"), "{words}");
+    assert!(
+        words.contains("PCR 13") && words.contains("images.log") && words.contains("restarts"),
+        "{words}"
+    );
     fs::remove_file(&log).unwrap();
     assert!(matches!(refused().await, Refusal::Unexplained { .. }), "a log that is gone lost all entries");
     fs::write(&log, b"what is this\n").unwrap();

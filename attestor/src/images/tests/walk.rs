@@ -33,15 +33,23 @@ fn a_folder_is_looked_at_file_by_file_and_never_left() {
     mknodat(CWD, inside.join("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(inside.join("socket")).unwrap();
     let seen = walk(&config(&[], &[&inside]), None);
-    let kinds: Vec<Option<ImageKind>> = ["lib/deep/a", "way-out", "key", "pipe", "socket", "way-out/key", "lib"]
-        .map(|name| kind(&seen, &inside.join(name)))
-        .to_vec();
+    let kinds: Vec<Option<ImageKind>> =
+        ["lib/deep/a", "way-out", "key", "pipe", "socket", "way-out/key", "lib"]
+            .map(|name| kind(&seen, &inside.join(name)))
+            .to_vec();
     use ImageKind::{File, Link, Unreadable};
     assert_eq!(kinds, [Some(File), Some(Link), Some(Link), Some(Unreadable), Some(Unreadable), None, None]);
     let Some(Sight::Measured(link)) = seen.sights.get(inside.join("key").to_str().unwrap()) else { panic!() };
-    assert_eq!(link.digest, Digest::of(outside.join("key").as_os_str().as_bytes()), "where it leads, not what is there");
+    assert_eq!(
+        link.digest,
+        Digest::of(outside.join("key").as_os_str().as_bytes()),
+        "where it leads, not what is there"
+    );
     let told = seen.problems.join("\n");
-    assert!(told.contains("pipe cannot be measured: it is a FIFO") && told.contains("it is a socket"), "{told}");
+    assert!(
+        told.contains("pipe cannot be measured: it is a FIFO") && told.contains("it is a socket"),
+        "{told}"
+    );
 }
 
 /// Between look and hash a file may become something else.
@@ -72,7 +80,8 @@ fn a_named_file_that_is_a_link_or_a_folder_is_not_measured_and_a_missing_one_is_
     fs::write(path("a"), "a").unwrap();
     symlink(path("a"), path("link")).unwrap();
     let seen = walk(&config(&[&path("a"), &path("link"), dir.path(), &path("none/none")], &[]), None);
-    let kinds = [path("a"), path("link"), dir.path().to_owned(), path("none/none")].map(|path| kind(&seen, &path));
+    let kinds =
+        [path("a"), path("link"), dir.path().to_owned(), path("none/none")].map(|path| kind(&seen, &path));
     use ImageKind::{File, Unreadable};
     assert_eq!(kinds, [Some(File), Some(Unreadable), Some(Unreadable), None]);
     assert!(seen.problems.join("\n").contains("it is a symbolic link: name the file"), "{:?}", seen.problems);
@@ -118,7 +127,9 @@ fn names_that_cannot_be_shown_are_refused_and_not_confused() {
 #[test]
 fn only_what_is_named_is_missed() {
     let config = config(&["/opt/press".as_ref()], &["/opt/models".as_ref()]);
-    for (path, named) in [("/opt/press", true), ("/opt/models/a/b", true), ("/opt/modelsb", false), ("press", false)] {
+    for (path, named) in
+        [("/opt/press", true), ("/opt/models/a/b", true), ("/opt/modelsb", false), ("press", false)]
+    {
         assert_eq!(is_named(&config, path), named, "{path}");
     }
 }
