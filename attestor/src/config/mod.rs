@@ -3,6 +3,7 @@
 //! All faults are reported at once, each with its key and the remedy. Relative paths are relative to the folder
 //! of the file.
 
+mod gate;
 mod images;
 mod local;
 mod mqtt;
@@ -19,6 +20,7 @@ use std::str::FromStr;
 use policy::budget::MAX_SOFTWARE_KEYS;
 use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 
+pub use self::gate::{GateConfig, Limits, MAX_GATES, Peer, RawGate};
 pub use self::images::{Container, Images};
 pub use self::local::LocalAddress;
 pub use self::mqtt::{Mqtt, MqttPeer};
@@ -92,6 +94,8 @@ pub struct Config {
     pub workload_api: Option<WorkloadApi>,
     /// The workloads, in the order in which a caller is looked for among them.
     pub workloads: Vec<Workload>,
+    /// Proxies for software without TLS.
+    pub gates: Vec<GateConfig>,
 }
 
 /// A service that the device offers.
@@ -265,6 +269,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let images = images::images(base, raw, faults);
     let hooks = programs::hooks(&raw.hooks, faults);
     let (workload_api, workloads) = workload::workloads(base, raw, &services, faults);
+    let gates = gate::gates(&raw.gates, &services, faults);
     faults.unknown("", &raw.unknown);
     let path = |text: Option<&str>, default: &str| base.join(text.unwrap_or(default));
     Some(Config {
@@ -291,6 +296,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         hooks,
         workload_api,
         workloads,
+        gates,
     })
 }
 
