@@ -19,6 +19,7 @@ use policy::digest::Digest;
 use prost::Message;
 use proto::v1;
 
+use crate::idevid::IdevIdError;
 use crate::images::LedgerError;
 use crate::role::Seat;
 use crate::tpm::{Attestation, IdentityKeyBlob, TpmError, TpmIdentityKey};
@@ -64,6 +65,9 @@ pub enum EvidenceError {
     /// The IMA list cannot be sent.
     #[error(transparent)]
     ImaLog(#[from] ImaLogError),
+    /// The identity that the manufacturer gave the device cannot be shown.
+    #[error(transparent)]
+    IdevId(#[from] IdevIdError),
     /// Measured images are not all in the log.
     #[error(transparent)]
     Images(#[from] LedgerError),
@@ -105,6 +109,10 @@ pub async fn answer(
     let image_log = images.as_ref().map_or(&[][..], |images| &images.log);
     let logs = Logs { firmware: &firmware_log, userspace: &userspace_log, images: image_log };
     let statement = statement::encode(proving, challenge, subject, logs);
+    let idevid = match prover.idevid() {
+        Some(idevid) => Some(idevid.prove(Some(prover.tpm()), challenge.sealed(), &statement).await?),
+        None => None,
+    };
     let quoted = quote::take(prover, challenge, &statement, &requested).await?;
     let image_log = images.map(|images| images.log).unwrap_or_default();
     let identity_keys = requested.into_iter().zip(quoted.certifications);
@@ -128,6 +136,7 @@ pub async fn answer(
         ima_log: Vec::new(),
         ima_first: 0,
         key_proof: None,
+        idevid,
     };
     request.ima_log = prover.ima_log(ima::room(request.encoded_len()))?;
     self_check::warn(challenge, &request);

@@ -8,6 +8,7 @@ use policy::tpm::public::{Name, Public, PublicError};
 
 use super::{EvidenceError, ImaLogError, ima};
 use crate::durable;
+use crate::idevid::IdevId;
 use crate::images::{Held, Images, LedgerError};
 use crate::tpm::{EkTemplate, Endorsement, EndorsementKey, KEY_GENERATION_DEADLINE, TpmError, TpmHandle};
 
@@ -23,6 +24,7 @@ pub struct Prover {
     firmware_log: PathBuf,
     userspace_log: Option<PathBuf>,
     ima_log: Option<PathBuf>,
+    idevid: Option<Arc<IdevId>>,
     images: Option<Arc<Images>>,
 }
 
@@ -59,6 +61,7 @@ impl Prover {
             firmware_log,
             userspace_log: None,
             ima_log: None,
+            idevid: None,
             images: None,
         })
     }
@@ -88,6 +91,19 @@ impl Prover {
     #[must_use]
     pub const fn images(&self) -> Option<&Arc<Images>> {
         self.images.as_ref()
+    }
+
+    /// Also shows the identity that the manufacturer gave the device.
+    #[must_use]
+    pub fn with_idevid(mut self, idevid: Option<Arc<IdevId>>) -> Self {
+        self.idevid = idevid;
+        self
+    }
+
+    /// The identity that the manufacturer gave the device, if it has one.
+    #[must_use]
+    pub fn idevid(&self) -> Option<&IdevId> {
+        self.idevid.as_deref()
     }
 
     /// The TPM.

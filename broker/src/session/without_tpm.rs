@@ -22,7 +22,7 @@ use super::{Refusal, vouched};
 use crate::audit::Event;
 use crate::plant::Plant;
 use crate::record::device::{
-    Admission, BoundAk, Device, Prover, Quarantine, Token, Tpm, device_key, ek_key, no_ek, token_key,
+    Admission, BoundAk, Device, Prover, Quarantine, Token, Tpm, device_key, ek_key, token_key,
 };
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, stored};
@@ -115,7 +115,7 @@ pub(super) async fn ask_whose(
 }
 
 /// The device with the next key in the place of the one that it used.
-fn followed(plant: &Plant, proof: &KeyProof, device: Device, used: u64) -> Device {
+pub(super) fn followed(plant: &Plant, proof: &KeyProof, device: Device, used: u64) -> Device {
     Device {
         ak: Some(BoundAk {
             public: proof.next_der().into(),
@@ -168,7 +168,7 @@ async fn joined(plant: &Plant, proven: &Proven, proof: &KeyProof) -> Result<Plac
     let good = |held: &Held<Token>| held.record.without_tpm && valid(plant, proven, &[], token, held);
     let held = held.filter(good).ok_or_else(bad_token)?;
     let record = &held.record;
-    let name = record.device.as_ref().filter(|name| no_ek(name) == *proven.ek());
+    let name = record.device.as_ref().filter(|name| proven.asked_name() == Some(name));
     let name = name.ok_or_else(|| {
         Refusal::NotAdmitted("the join token is for another name; set `device` in attestor.toml to it".into())
     })?;
@@ -183,7 +183,7 @@ async fn joined(plant: &Plant, proven: &Proven, proof: &KeyProof) -> Result<Plac
 }
 
 /// Refuses a zone that would refuse every device without a TPM: its token is for when the zone asks for less.
-async fn takes(plant: &Plant, name: &ZoneName) -> Result<(), Refusal> {
+pub(super) async fn takes(plant: &Plant, name: &ZoneName) -> Result<(), Refusal> {
     let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(name)).await?;
     let zone =
         held.ok_or_else(|| Refusal::NotAdmitted(format!("zone {name} does not exist any more")))?.record;
