@@ -13,8 +13,9 @@ use policy::eventlog::image::{ImageKind, ImageLog, ImageMeasurement};
 use policy::tpm::alg::{HashAlg, HashValue};
 
 use crate::tpm::{
-    Attestation, Credential, EkTemplate, Endorsement, IdentityKeyBlob, Operation, PcrBank, PcrIndex,
-    PcrSelection, PcrValue, Secret, Tpm, TpmError, TpmFault, TpmHandle,
+    Attestation, Credential, EkTemplate, Endorsement, IdentityKeyBlob, ManufacturerKey,
+    ManufacturerSignature, Operation, PcrBank, PcrIndex, PcrSelection, PcrValue, Secret, Tpm, TpmError,
+    TpmFault, TpmHandle,
 };
 
 /// How an extension goes wrong.
@@ -103,6 +104,15 @@ impl Tpm for Pcr {
     }
 
     fn sign_digest(&mut self, _: &IdentityKeyBlob, _: &[u8; 32]) -> Result<Vec<u8>, TpmError> {
+        unreachable!("measuring needs no keys")
+    }
+
+    fn sign_as_manufacturer(
+        &mut self,
+        _: &ManufacturerKey,
+        _: &[u8],
+        _: &[u8],
+    ) -> Result<ManufacturerSignature, TpmError> {
         unreachable!("measuring needs no keys")
     }
 }
