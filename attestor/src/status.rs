@@ -106,6 +106,17 @@ pub enum Word {
 }
 
 impl Word {
+    /// Every state.
+    pub const ALL: [Self; 7] = [
+        Self::Starting,
+        Self::Enrolling,
+        Self::Trusted,
+        Self::Holding,
+        Self::Pending,
+        Self::Refused,
+        Self::Quarantined,
+    ];
+
     /// The word in lower case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -276,7 +287,7 @@ pub enum ReadStatusError {
     /// There is none.
     #[error(
         "there is no status at {file}: the attestor has not run here; start it with systemctl start \
-         touchstone-attestor, or name its configuration with --config"
+         --no-block touchstone-attestor, or name its configuration with --config"
     )]
     Missing {
         /// The file.
@@ -356,6 +367,12 @@ impl Status {
     #[must_use]
     pub fn is_live(&self, now: UnixTime) -> bool {
         !self.stopped && now.since(self.written_at) <= STALE_AFTER
+    }
+
+    /// The state in a sentence, with the reason where it is not as it should be.
+    #[must_use]
+    pub fn sentence(&self, now: UnixTime) -> String {
+        words::sentence(self, now)
     }
 
     /// The status in words, for people.

@@ -31,6 +31,7 @@ mod publishing;
 mod recovery;
 mod release_keys;
 mod rollout;
+mod service;
 mod story;
 mod workload;
 mod zones;

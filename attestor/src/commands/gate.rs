@@ -15,6 +15,7 @@ use crate::gate::{FOLDER, Gate, Host};
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, FlooredClock, System};
 use crate::state::{Keeper, State};
+use crate::telemetry;
 use crate::tpm::{EsapiTpm, TpmHandle};
 
 /// How often it is looked whether the daemon has written another state: a peer that lost trust is cut within this
@@ -55,6 +56,7 @@ impl Host for Beside {
 /// Runs the gate that `raw` means until SIGTERM or SIGINT.
 pub async fn gate(file: &Path, raw: &RawGate) -> Result<(), CommandError> {
     let config = Config::load(file)?;
+    telemetry::start(config.log_format);
     let gate =
         GateConfig::read(raw, &config.services).map_err(|faults| CommandError::Gate(faults.join("; ")))?;
     let root = PlantRoot::load(&config.plant_root)?;

@@ -29,6 +29,7 @@ pub use ima::ImaLogError;
 pub use keyed::answer_keyed;
 pub use prover::{Prover, ProverError};
 pub use statement::Subject;
+pub(crate) use statement::boot_id;
 
 use statement::{Logs, Proving};
 

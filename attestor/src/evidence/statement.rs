@@ -40,6 +40,8 @@ pub struct Subject {
     pub software_keys: Vec<v1::SoftwareKey>,
     /// What its health command said.
     pub health: Option<v1::Health>,
+    /// Its hooks that fail, by name.
+    pub failing_hooks: Vec<String>,
     /// A join token, at enrollment.
     pub token: Option<JoinToken>,
     /// Serial number of a certificate it holds, or empty.
@@ -129,6 +131,7 @@ pub(super) fn encode(proving: Proving, challenge: &Challenge, subject: &Subject,
         software_keys: subject.software_keys.iter().map(stated_software_key).collect(),
         other_ek_certificates,
         health: subject.health.clone(),
+        failing_hooks: subject.failing_hooks.clone(),
         trust_sequence: subject.trust_sequence,
         vouches: subject.vouches.iter().map(vouched).collect(),
         delivered: Some(v1::Delivered { serials: subject.delivered.clone() }),
@@ -177,7 +180,7 @@ fn service(service: &Service) -> v1::OfferedService {
 }
 
 /// Empty where the kernel does not say: the broker then has the TPM's reset counter alone.
-fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     let read = durable::read_bounded(BOOT_ID.as_ref(), MAX_BOOT_ID).unwrap_or_default();
     String::from_utf8(read).unwrap_or_default().trim().to_owned()
 }

@@ -7,6 +7,7 @@ use policy::id::PlantDomain;
 use policy::time::UnixTime;
 use tokio::sync::watch;
 
+use super::boot::Boot;
 use super::shown::Shown;
 use crate::authorize::listener::Desk;
 use crate::authorize::{Answer, Question, answer};
@@ -15,7 +16,7 @@ use crate::config::{Config, Program, Workload};
 use crate::deliver::FileSink;
 use crate::evidence::Prover;
 use crate::gate::Host;
-use crate::hooks::Hooks;
+use crate::hooks::{FailingHook, Hooks, StateHooks};
 use crate::idevid::IdevId;
 use crate::images::Images;
 use crate::plant::PlantRoot;
@@ -79,12 +80,16 @@ pub struct Attester {
     pub sink: FileSink,
     /// Who is told of it.
     pub hooks: Hooks,
+    /// Who is told of its state.
+    pub state_hooks: StateHooks,
     /// The time.
     pub clock: Arc<FlooredClock<System>>,
     /// Jitter.
     pub entropy: Arc<dyn Entropy>,
     /// What software has of it.
     pub(super) shown: Shown,
+    /// Whether what it holds was proved by this boot.
+    pub(super) boot: Boot,
 }
 
 impl Desk for Attester {
@@ -100,6 +105,9 @@ impl Source for Attester {
     }
 
     fn offer(&self, program: &Program) -> Result<(Offer, Duration), Withheld> {
+        if let Some(doubt) = self.boot.doubt() {
+            return Err(Withheld::OtherBoot(doubt));
+        }
         let now = self.now();
         self.keeper.read(|state| Offer::of(state, &self.config.plant, program, now))
     }
@@ -145,6 +153,7 @@ impl Attester {
         let client = BrokerClient::new(config.broker.clone(), config.plant.clone(), root.clone(), tls_clock)?;
         let sink = FileSink::new(config.deliver.clone());
         let hooks = Hooks::new(config.hooks.clone(), config.deliver.clone());
+        let state_hooks = StateHooks::new(config.state_hooks.clone(), &config.deliver);
         Ok(Self {
             config,
             root,
@@ -154,9 +163,11 @@ impl Attester {
             client,
             sink,
             hooks,
+            state_hooks,
             clock,
             entropy: Arc::new(System::default()),
             shown: Shown::default(),
+            boot: Boot::default(),
         })
     }
 
@@ -172,9 +183,14 @@ impl Attester {
     }
 
     /// The device's name for logs: the one it has, or asks for.
-    pub(super) fn name(&self) -> Option<String> {
+    pub(crate) fn name(&self) -> Option<String> {
         let given = self.keeper.read(|state: &State| state.device.clone());
         given.or_else(|| self.config.device.clone()).map(|name| name.to_string())
+    }
+
+    /// The hooks that did not end well.
+    pub(super) fn failing(&self) -> Vec<FailingHook> {
+        [self.state_hooks.failing(), self.hooks.failing()].concat()
     }
 
     /// The highest number of an issuing key of the plant that was seen: no lower one is believed any more.
@@ -184,6 +200,9 @@ impl Attester {
 
     /// A caller certificate that has not ended, with its key: what Watch is opened with.
     pub(super) fn credentials(&self) -> Option<Credentials> {
+        if self.boot.doubt().is_some() {
+            return None;
+        }
         let now = self.now();
         let found = self.keeper.read(|state: &State| {
             let valid = state.holding().filter(|(seat, svid)| {

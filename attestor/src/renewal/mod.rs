@@ -1,11 +1,12 @@
 //! Renewal is re-attestation: when to prove oneself, how, and what to do with the answer.
 //!
 //! [`machine`] decides, [`driver`] waits and calls, `exchange` speaks with the broker, `adopt` takes what it
-//! answers, `floor` keeps what is known of time, `watch` listens for what it has to tell, `shown` says when software must be shown something, `report` writes
+//! answers, `boot` says whether what is stored counts after a reboot, `floor` keeps what is known of time, `watch` listens for what it has to tell, `shown` says when software must be shown something, `report` writes
 //! the status.
 
 mod adopt;
 mod attester;
+mod boot;
 pub mod driver;
 mod exchange;
 mod floor;

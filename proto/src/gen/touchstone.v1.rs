@@ -651,6 +651,9 @@ pub struct Statement {
     pub device_key: ::prost::alloc::vec::Vec<u8>,
     #[prost(bytes = "vec", tag = "83")]
     pub next_key: ::prost::alloc::vec::Vec<u8>,
+    /// Its hooks that did not end well the last time they ran, by name: at most 8.
+    #[prost(string, repeated, tag = "90")]
+    pub failing_hooks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What the device delivered to local software, as a whole.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2492,6 +2495,9 @@ pub struct GetDeviceResponse {
     /// The device as it is, to be sent back with a change of it.
     #[prost(message, optional, tag = "80")]
     pub seen: ::core::option::Option<Seen>,
+    /// Hooks of its attestor that failed, as it said at its last attestation.
+    #[prost(string, repeated, tag = "90")]
+    pub failing_hooks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What a device's own health command said.
 #[derive(Clone, PartialEq, ::prost::Message)]
