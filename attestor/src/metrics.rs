@@ -163,6 +163,7 @@ mod tests {
             denial: None,
             wanted: None,
             failing_hooks: vec![failing],
+            images: None,
             problem: None,
             trust_sequence: 7,
             written_at: UnixTime(1_800_000_002),

@@ -19,6 +19,7 @@ use crate::evidence::Prover;
 use crate::gate::Host;
 use crate::hooks::{FailingHook, Hooks, StateHooks};
 use crate::idevid::IdevId;
+use crate::images::Images;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
@@ -41,6 +42,15 @@ impl Means {
     pub fn tpm(&self) -> Option<&TpmHandle> {
         match self {
             Self::Tpm(prover) => Some(prover.tpm()),
+            Self::Key => None,
+        }
+    }
+
+    /// The images that it measures, if it does.
+    #[must_use]
+    pub fn images(&self) -> Option<&Arc<Images>> {
+        match self {
+            Self::Tpm(prover) => prover.images(),
             Self::Key => None,
         }
     }

@@ -68,6 +68,7 @@ impl Reporter {
             },
             denial: state.refusal.clone(),
             wanted: state.wanted.clone(),
+            images: attester.prover.images().map(|images| images.status()),
             failing_hooks: attester.failing(),
             problem: self.problem.clone().or_else(|| attester.boot.doubt()),
             trust_sequence: state.trust_sequence,
