@@ -242,6 +242,50 @@ pub struct Device {
     pub addresses: BTreeMap<ZoneName, BTreeSet<IpAddr>>,
 }
 
+/// Whose device it is, and who let it in.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Its name.
+    pub name: DeviceName,
+    /// Digest of its EK; [`no_ek`] without a TPM.
+    pub ek: Digest,
+    /// What it is to prove itself with.
+    pub prover: Prover,
+    /// Its zones.
+    pub zones: Vec<ZoneName>,
+    /// Who or what admitted it.
+    pub by: String,
+    /// When.
+    pub at: UnixTime,
+}
+
+impl Device {
+    /// A device that was just admitted, and did not prove itself yet.
+    #[must_use]
+    pub fn new(admitted: Admitted) -> Self {
+        let Admitted { name, ek, prover, zones, by, at } = admitted;
+        Self {
+            name,
+            zones,
+            ek,
+            prover,
+            ak: None,
+            admission: Admission::Admitted,
+            admitted_by: by,
+            admitted_at: at,
+            counter: 0,
+            services: BTreeMap::new(),
+            trust_sequence: 0,
+            asked: 0,
+            answered: 0,
+            clock_excused: false,
+            clear_expected: None,
+            leaving: None,
+            addresses: BTreeMap::new(),
+        }
+    }
+}
+
 /// A move that is under way: the device is in both zones until it says that it delivered the certificates of the new one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaving {

@@ -15,8 +15,8 @@ use super::statement::TokenProof;
 use super::{vouched, without_tpm};
 use crate::plant::Plant;
 use crate::record::device::{
-    Admission, AkOwner, BoundAk, Device, PENDING, Pending, Prover, Token, Tpm, ak_key, device_key, ek_key,
-    pending_key, token_key,
+    Admission, Admitted, AkOwner, BoundAk, Device, PENDING, Pending, Prover, Token, Tpm, ak_key, device_key,
+    ek_key, pending_key, token_key,
 };
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, list, stored};
@@ -250,25 +250,14 @@ async fn new_device(
         return Err(Refusal::Conflict(format!("the name {name} belongs to another TPM; choose another")));
     }
     let txn = vouched::no_machine(plant, &name, txn).await?;
-    let device = Device {
+    let device = Device::new(Admitted {
         name: name.clone(),
-        zones,
         ek: *proven.ek(),
-        ak: None,
-        admission: Admission::Admitted,
-        admitted_by,
-        admitted_at: plant.now(),
-        counter: 0,
-        services: std::collections::BTreeMap::new(),
-        trust_sequence: 0,
-        asked: 0,
-        answered: 0,
-        clock_excused: false,
-        clear_expected: None,
         prover: Prover::Tpm,
-        leaving: None,
-        addresses: std::collections::BTreeMap::new(),
-    };
+        zones,
+        by: admitted_by,
+        at: plant.now(),
+    });
     let txn = own_ak(expect_tpm(txn, proven), proven)?
         .absent(device_key(&name))
         .put(ek_key(proven.ek()), stored(&owned_tpm(proven, by, &name))?)
