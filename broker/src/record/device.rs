@@ -541,6 +541,10 @@ pub struct CertifiedKeyOwner {
     pub zone: ZoneName,
     /// The role.
     pub role: Role,
+    /// When the certificate of a key in software ends, for which alone it was made: the key comes no more. None of a key
+    /// in a TPM, which is certified again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixTime>,
 }
 
 impl Record for CertifiedKeyOwner {
