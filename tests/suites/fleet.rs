@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use attestor::ports::{Clock, System};
 use e2e::{Device, World, until};
 use serde_json::Value;
 
@@ -126,6 +127,7 @@ fn a_device_without_a_tpm_rotates_its_key_and_a_copy_of_it_stops_both() {
     copy_files(&meter.path("copy"), &meter.path("state"));
     meter.start();
     meter.until_state("refused");
+    let alarm = System::default().now();
     let shown = world.admin("device show meter");
     assert_eq!(shown["state"], "quarantined", "{shown:#}");
     let events = world.admin("audit list --action device.clone-alarm");
@@ -140,7 +142,14 @@ fn a_device_without_a_tpm_rotates_its_key_and_a_copy_of_it_stops_both() {
     });
     meter.stop();
 
-    world.admin("device readmit meter --reason cleaned");
+    let readmitted = world.admin("device readmit meter --reason cleaned");
+    let next = readmitted["next_command"].as_str().expect("what is next");
+    assert_eq!(next, "touchstone token create --without-tpm --device meter --zone yard");
+    assert_eq!(world.admin("device why meter")["next_command"], next);
+    until("the second of the alarm is over", || match System::default().now() > alarm {
+        true => Ok(()),
+        false => Err("not yet".to_owned()),
+    });
     join(&world, &mut meter);
     fs::remove_dir_all(meter.path("state")).expect("the state is removed");
     meter.start();

@@ -15,6 +15,7 @@ mod haproxy_hook;
 mod hostile;
 mod interop;
 mod keys_at_rest;
+mod lost_answers;
 mod measured_boot;
 mod metrics;
 mod mqtt_acl;

@@ -12,7 +12,7 @@ use proto::v1::complete_response::Outcome;
 use super::attester::{Attester, Means};
 use super::keyed::{self, Made};
 use super::machine::Exchange;
-use crate::client::{CallError, Connection};
+use crate::client::{CallError, Calls as _, Connection};
 use crate::evidence::{self, Challenge, EvidenceError, Prover, Subject, VERSION};
 use crate::identity_key::IdentityKey;
 use crate::join_token::JoinToken;

@@ -51,10 +51,7 @@ pub struct Placed {
 pub async fn place(plant: &Plant, proven: &Proven) -> Result<Place, Refusal> {
     match proven.by() {
         ProvenBy::Tpm(by) => of_tpm(plant, proven, by).await,
-        ProvenBy::Key(by) => {
-            let placed = without_tpm::place(plant, proven, &by.proof, &by.ticket).await?;
-            Ok(Place::Device(Box::new(placed)))
-        }
+        ProvenBy::Key(by) => Ok(Place::Device(Box::new(without_tpm::place(plant, proven, by).await?))),
     }
 }
 

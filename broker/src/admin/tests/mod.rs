@@ -16,6 +16,7 @@ mod fleet;
 pub(crate) mod golden;
 mod graph;
 mod import;
+mod key_lines;
 mod keys;
 mod matrix;
 pub(crate) mod office;

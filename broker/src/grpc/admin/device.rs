@@ -38,7 +38,7 @@ pub(super) async fn list(
     }
     let page = view::page(plant, actor.scope(), &filter).await?;
     let devices = page.devices.iter().map(|seen| device(seen, &[])).collect();
-    Ok(v1::ListDevicesResponse { devices, next: page.next.unwrap_or_default() })
+    Ok(v1::ListDevicesResponse { devices, next: page.next.unwrap_or_default(), machines: Vec::new() })
 }
 
 fn optional_state(word: &str) -> Result<Option<State>, Refusal> {
@@ -137,8 +137,8 @@ pub(super) async fn readmit(
 ) -> Result<v1::ReadmitDeviceResponse, Refusal> {
     let name = parse::text("device", &request.name)?;
     let seen = parse::seen(request.seen)?;
-    stop::readmit(plant, actor, (&name, seen.as_ref()), &request.reason).await?;
-    Ok(v1::ReadmitDeviceResponse {})
+    let next = stop::readmit(plant, actor, (&name, seen.as_ref()), &request.reason).await?;
+    Ok(v1::ReadmitDeviceResponse { next_command: next.unwrap_or_default() })
 }
 
 pub(super) async fn expect_clear(
@@ -242,7 +242,7 @@ fn known(view: &DeviceView, records: &[AppraisalRecord]) -> v1::Device {
         without_tpm: !device.prover.is_tpm(),
         key_generation: match device.prover {
             Prover::Tpm => 0,
-            Prover::Key { generation } => generation,
+            Prover::Key(line) => line.generation,
         },
     }
 }

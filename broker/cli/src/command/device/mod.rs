@@ -265,6 +265,13 @@ async fn quarantine(args: ReasonArgs, session: &Session) -> Result<Report> {
 }
 
 #[derive(Serialize)]
+struct Readmitted {
+    device: String,
+    /// Empty: the device comes back by itself.
+    next_command: String,
+}
+
+#[derive(Serialize)]
 struct Named {
     device: String,
 }
@@ -276,9 +283,16 @@ async fn readmit(args: ReasonArgs, session: &Session) -> Result<Report> {
     let device = args.name.to_string();
     let seen = read(&DeviceRef::Name(args.name), session).await?.seen;
     let request = ReadmitDeviceRequest { name: device.clone(), reason: args.reason, seen };
-    session.client().await?.readmit_device(request).await.map_err(|s| failed(&s))?;
-    let text = format!("{device} may attest again; it is trusted again when it proves itself");
-    session.report(&Sentence { text, fields: Named { device } })
+    let answer = session.client().await?.readmit_device(request).await.map_err(|s| failed(&s))?;
+    let next_command = answer.into_inner().next_command;
+    let text = match next_command.is_empty() {
+        true => format!("{device} may attest again; it is trusted again when it proves itself"),
+        false => format!(
+            "what any copy of {device} has counts for nothing any more; delete the state of the right one, and let it join \
+             again: {next_command}"
+        ),
+    };
+    session.report(&Sentence { text, fields: Readmitted { device, next_command } })
 }
 
 async fn attest(name: DeviceName, dry_run: DryRun, session: &Session) -> Result<Report> {
