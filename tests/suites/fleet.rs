@@ -53,8 +53,21 @@ fn a_gateway_vouches_for_a_plc_that_a_person_accepted_and_only_while_it_is_trust
     world.admin("device vouch accept plc-1 --by gateway");
     until_state(&world, "plc-1", "vouched");
     until_state(&world, "plc-2", "pending");
-    let devices = world.admin("device list")["devices"].as_array().map(Vec::len);
-    assert_eq!(devices, Some(1), "a machine is no device and gets no certificate");
+    let listed = world.admin("device list");
+    assert_eq!(
+        listed["devices"].as_array().map(Vec::len),
+        Some(1),
+        "a machine is no device and gets no certificate"
+    );
+    assert_eq!(listed["machines"].as_array().map(Vec::len), Some(2), "{listed:#}");
+    let listed = world.admin("device list --state vouched --zone press");
+    assert_eq!(listed["devices"].as_array().map(Vec::len), Some(0), "{listed:#}");
+    let machine = &listed["machines"][0];
+    assert_eq!(
+        (&machine["name"], &machine["vouched_by"]),
+        (&"plc-1".into(), &"gateway".into()),
+        "{listed:#}"
+    );
 
     world.admin("device quarantine gateway --reason odd");
     until_state(&world, "plc-1", "ended");

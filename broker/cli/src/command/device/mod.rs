@@ -97,7 +97,8 @@ pub(crate) struct ListArgs {
     zone: Option<ZoneName>,
     /// Only devices in this state
     #[arg(long, value_name = "STATE", value_parser = [
-        "registered", "pending", "trusted", "holding", "silent", "refused", "quarantined", "retired",
+        "registered", "pending", "trusted", "holding", "silent", "refused", "quarantined", "retired", "vouched",
+        "ended",
     ])]
     state: Option<String>,
     #[command(flatten)]
@@ -192,13 +193,14 @@ async fn list(args: &ListArgs, session: &Session) -> Result<Report> {
         after: String::new(),
         limit: PAGE,
     };
-    let mut devices = Vec::new();
+    let (mut devices, mut machines) = (Vec::new(), Vec::new());
     loop {
         let answer = client.list_devices(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
         devices.extend(answer.devices);
+        machines.extend(answer.machines);
         // Pages are ordered; one that does not lead on would be asked for ever.
         if answer.next.is_empty() || answer.next <= request.after {
-            return session.report(&Devices::from(devices));
+            return session.report(&Devices::new(devices, machines));
         }
         request.after = answer.next;
     }
