@@ -1,7 +1,7 @@
 //! What survives a restart: the name, the keys, the certificates, the trust set and what was learnt of time.
 //!
 //! Promises: the file is replaced whole and synced before [`Keeper::update`] returns, so what the broker was told
-//! about a key is never forgotten; nothing in it is believed that the daemon would not believe from the broker.
+//! about a key is never forgotten; what was lost is lost even if it cannot be saved; nothing in it is believed that the daemon would not believe from the broker.
 //! Does not promise secrecy: keys of the TPM open in this TPM only, and software keys, which a server must have back
 //! after a reboot without the broker, are in it as they are. So the file is for its owner only.
 
@@ -9,7 +9,7 @@ mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use policy::id::{DeviceName, PlantDomain, ZoneName};
 use policy::time::UnixTime;
@@ -36,9 +36,14 @@ const MAX_FILE: u64 = 32 * 1024 * 1024;
 /// Most trust files that believe nobody because their conduits are gone: more than any device's software reads.
 const MAX_CLOSED: usize = 1024;
 
+/// What a file is called that was set aside because it is corrupt.
+pub(crate) const CORRUPT: &str = "state.json.corrupt";
+
 /// What the daemon remembers.
 #[derive(Debug, Clone, Default)]
 pub struct State {
+    /// Name of the attestation key of the TPM that all this belongs to; None without a TPM, or if it is not known yet.
+    pub tpm: Option<Vec<u8>>,
     /// The name under which the broker knows this device; None: it has to enroll.
     pub device: Option<DeviceName>,
     /// The zones it was given.
@@ -189,10 +194,33 @@ impl State {
         self.forget_certificates();
     }
 
+    /// Whether a certificate is worth something.
+    #[must_use]
+    pub fn holds_any(&self) -> bool {
+        self.holding().next().is_some()
+    }
+
+    /// Whether it holds this certificate (DER).
+    #[must_use]
+    pub fn holds_leaf(&self, leaf: &[u8]) -> bool {
+        self.holding().any(|(_, svid)| svid.chain().first().is_some_and(|first| first == leaf))
+    }
+
+    /// Takes the TPM with this attestation key for its own. What is of another TPM is forgotten: it is of another device,
+    /// and software keys can be copied. What was learnt of the plant stays.
+    pub fn belong_to(&mut self, tpm: Vec<u8>) {
+        if self.tpm.as_ref().is_some_and(|own| *own != tpm) {
+            let (trust_sequence, issuing_number, clock_floor) =
+                (self.trust_sequence, self.issuing_number, self.clock_floor);
+            *self = Self { trust_sequence, issuing_number, clock_floor, ..Self::default() };
+        }
+        self.tpm = Some(tpm);
+    }
+
     /// Whether the broker took every certificate of the device away.
     #[must_use]
     pub fn lost_trust(&self) -> bool {
-        self.refusal.is_some() && self.holding().next().is_none()
+        self.refusal.is_some() && !self.holds_any()
     }
 
     /// Whether a place of this device has no certificate that is worth something.
@@ -235,7 +263,8 @@ pub enum LoadStateError {
     },
     /// Its content does not hold together.
     #[error(
-        "the state file {} is corrupt: {reason}; delete it, the device enrolls again by its TPM",
+        "the state file {} is corrupt: {reason}; a device with a TPM enrolls again by that, one without joins again with a \
+         new token once the file is deleted",
         file.display()
     )]
     Corrupt {
@@ -255,12 +284,21 @@ pub struct SaveStateError {
     source: std::io::Error,
 }
 
-/// The state in memory and on disk, always the same.
+/// The state in memory and on disk: the same, but for what could not be saved and counts all the same.
 #[derive(Debug)]
 pub struct Keeper {
     file: PathBuf,
-    state: Mutex<State>,
+    /// What to tell about how it was loaded.
+    notice: Option<String>,
+    state: Mutex<Held>,
     changed: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Held {
+    state: State,
+    /// The disk has an older one.
+    unsaved: bool,
 }
 
 impl Keeper {
@@ -275,25 +313,81 @@ impl Keeper {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => State::default(),
             Err(source) => return Err(unreadable(source)),
         };
-        Ok(Self { file, state: Mutex::new(state), changed: watch::Sender::new(()) })
+        let held = Held { state, unsaved: false };
+        Ok(Self { file, notice: None, state: Mutex::new(held), changed: watch::Sender::new(()) })
+    }
+
+    /// The same for a device with a TPM, which is who it was without any state: a file that is corrupt is set aside, and
+    /// the device enrolls again.
+    pub fn load_or_set_aside(
+        dir: &Path,
+        plant: &PlantDomain,
+        root: &PlantRoot,
+    ) -> Result<Self, LoadStateError> {
+        let corrupt = match Self::load(dir, plant, root) {
+            Err(error @ LoadStateError::Corrupt { .. }) => error,
+            loaded => return loaded,
+        };
+        let aside = dir.join(CORRUPT);
+        if std::fs::rename(dir.join(FILE), &aside).is_err() {
+            return Err(corrupt);
+        }
+        let notice = format!("{corrupt}; it was set aside as {}", aside.display());
+        tracing::error!("{notice}");
+        Ok(Self { notice: Some(notice), ..Self::load(dir, plant, root)? })
+    }
+
+    /// What to tell people about how the state was found.
+    pub fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
     }
 
     /// Looks at the state.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&self.held().state)
     }
 
     /// Changes the state; on an error it is as before, in memory and on disk.
     pub fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> Result<T, SaveStateError> {
-        let mut held = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = held.clone();
+        let mut held = self.held();
+        let mut next = held.state.clone();
         let value = change(&mut next);
-        durable::replace(&self.file, &stored::write(&next), 0o600)
-            .map_err(|source| SaveStateError { file: self.file.clone(), source })?;
-        *held = next;
+        self.save(&next)?;
+        *held = Held { state: next, unsaved: false };
         drop(held);
         self.changed.send_replace(());
         Ok(value)
+    }
+
+    /// Changes the state in memory even if it cannot be saved: a full disk must not keep a device from hearing what it,
+    /// or a peer, lost. [`Keeper::catch_up`] saves it later.
+    pub fn insist(&self, change: impl FnOnce(&mut State)) -> Result<(), SaveStateError> {
+        let mut held = self.held();
+        change(&mut held.state);
+        let saved = self.save(&held.state);
+        held.unsaved = saved.is_err();
+        drop(held);
+        self.changed.send_replace(());
+        saved
+    }
+
+    /// Saves what could not be saved before.
+    pub fn catch_up(&self) -> Result<(), SaveStateError> {
+        let mut held = self.held();
+        if held.unsaved {
+            self.save(&held.state)?;
+            held.unsaved = false;
+        }
+        Ok(())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn save(&self, state: &State) -> Result<(), SaveStateError> {
+        durable::replace(&self.file, &stored::write(state), 0o600)
+            .map_err(|source| SaveStateError { file: self.file.clone(), source })
     }
 
     /// Hears of every change from now on.

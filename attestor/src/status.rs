@@ -33,6 +33,8 @@ const STALE_AFTER: u64 = 3 * ALIVE_EVERY;
 const MAX_FILE: u64 = 1024 * 1024;
 /// Most findings kept of one refusal; a technician starts with the first.
 const MAX_FINDINGS: usize = 64;
+/// What the contract puts before each reason.
+const REASON_PREFIX: &str = "DENIAL_REASON_";
 /// Longest text taken from the broker, in characters.
 const MAX_TEXT: usize = 500;
 
@@ -85,6 +87,8 @@ pub struct Status {
 pub enum Word {
     /// Nothing is known yet.
     Starting,
+    /// The plant does not know the device yet; it asks for a place and its first certificates.
+    Enrolling,
     /// The last attestation was good.
     Trusted,
     /// The certificates hold, but the last attestation got no answer.
@@ -93,6 +97,8 @@ pub enum Word {
     Pending,
     /// The broker refused it, or its certificates have ended.
     Refused,
+    /// It was stopped: by an administrator, or because there are two of it.
+    Quarantined,
 }
 
 impl Word {
@@ -101,10 +107,12 @@ impl Word {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
+            Self::Enrolling => "enrolling",
             Self::Trusted => "trusted",
             Self::Holding => "holding",
             Self::Pending => "pending",
             Self::Refused => "refused",
+            Self::Quarantined => "quarantined",
         }
     }
 }
@@ -154,7 +162,7 @@ impl RefusedKey {
     /// What the broker said about the key at `seat`.
     #[must_use]
     pub fn new(seat: SoftwareSeat, denial: &v1::Denial) -> Self {
-        let reason = denial.reason().as_str_name().trim_start_matches("DENIAL_REASON_").to_owned();
+        let reason = denial.reason().as_str_name().trim_start_matches(REASON_PREFIX).to_owned();
         Self { seat, reason, message: text(&denial.message) }
     }
 }
@@ -209,6 +217,13 @@ pub struct FindingStatus {
 }
 
 impl Refusal {
+    /// Why, as the broker said it.
+    #[must_use]
+    pub fn reason(&self) -> v1::DenialReason {
+        let name = format!("{REASON_PREFIX}{}", self.reason);
+        v1::DenialReason::from_str_name(&name).unwrap_or_default()
+    }
+
     /// A refusal that came at `at`.
     #[must_use]
     pub fn new(denial: &v1::Denial, at: UnixTime) -> Self {
@@ -221,7 +236,7 @@ impl Refusal {
             ));
         }
         Self {
-            reason: reason.as_str_name().trim_start_matches("DENIAL_REASON_").to_owned(),
+            reason: reason.as_str_name().trim_start_matches(REASON_PREFIX).to_owned(),
             message,
             remedy: words::remedy_of(denial),
             at,

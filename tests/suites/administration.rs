@@ -12,7 +12,8 @@ fn token(world: &World, line: &str) -> String {
 }
 
 fn denied(reason: &str) -> impl Fn(&Value) -> bool {
-    move |status| status["state"] == "refused" && status["denial"]["reason"] == reason
+    let state = if reason == "QUARANTINED" { "quarantined" } else { "refused" };
+    move |status| status["state"] == state && status["denial"]["reason"] == reason
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn a_device_without_a_tpm_rotates_its_key_and_a_copy_of_it_stops_both() {
     copy_files(&meter.path("state"), &meter.path("latest"));
     copy_files(&meter.path("copy"), &meter.path("state"));
     meter.start();
-    meter.until_state("refused");
+    meter.until_state("quarantined");
     let alarm = System::default().now();
     let shown = world.admin("device show meter");
     assert_eq!(shown["state"], "quarantined", "{shown:#}");

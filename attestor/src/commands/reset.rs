@@ -47,12 +47,13 @@ fn is_live(status: &Status) -> bool {
 /// Everything that the attestor makes on disk. Folders that an operator named are left: they may hold other things.
 fn traces(config: &Config) -> Vec<PathBuf> {
     let replaced = |name: &str| [name.to_owned(), format!("{name}.new")];
-    let state = replaced(state::FILE).map(|name| config.state.join(name));
+    let state = replaced(state::FILE).into_iter().chain([state::CORRUPT.to_owned()]);
+    let state = state.map(|name| config.state.join(name));
     let single = [status::FILE, wanted::FILE].into_iter().flat_map(replaced);
     let whole =
         [deliver::CURRENT, deliver::CURRENT_NEW, deliver::GENERATIONS, hooks::FOLDER].map(str::to_owned);
     let delivered = single.chain(whole).map(|name| config.deliver.join(name));
-    state.into_iter().chain(delivered).collect()
+    state.chain(delivered).collect()
 }
 
 /// What every copy of the disk will share, for the operator to judge.

@@ -87,8 +87,12 @@ fn unbound(key: &'static str, address: LocalAddress) -> impl FnOnce(std::io::Err
 
 async fn assemble(config: Config, tpm: Option<TpmHandle>) -> Result<Attester, CommandError> {
     let root = PlantRoot::load(&config.plant_root)?;
-    let keeper = Keeper::load(&config.state, &config.plant, &root)?;
-    let Some(tpm) = tpm else { return Ok(Attester::new(config, root, keeper, Means::Key)?) };
+    let Some(tpm) = tpm else {
+        // Its keys are in the state alone: nobody but a person may begin anew.
+        let keeper = Keeper::load(&config.state, &config.plant, &root)?;
+        return Ok(Attester::new(config, root, keeper, Means::Key)?);
+    };
+    let keeper = Keeper::load_or_set_aside(&config.state, &config.plant, &root)?;
     let prover = Prover::new(tpm, config.firmware_log.clone())
         .await?
         .with_userspace_log(&config.userspace_log)

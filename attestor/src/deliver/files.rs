@@ -78,6 +78,17 @@ impl FileSink {
             .map_err(|source| InstallError { dir: self.dir.clone(), source })
     }
 
+    /// Takes everything away from software: it is of another device.
+    pub(crate) fn withdraw(&self) -> Result<(), InstallError> {
+        let current = std::fs::remove_file(self.dir.join(CURRENT));
+        let all = std::fs::remove_dir_all(self.dir.join(GENERATIONS));
+        let gone = |done: io::Result<()>| match done {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        };
+        gone(current).and(gone(all)).map_err(|source| InstallError { dir: self.dir.clone(), source })
+    }
+
     /// Whether software sees a delivery at all.
     pub(crate) fn shows_something(&self) -> bool {
         self.current().is_some()
@@ -219,6 +230,17 @@ mod tests {
             }
             cut_at += 1;
         }
+    }
+
+    #[test]
+    fn what_is_withdrawn_is_gone_and_can_be_delivered_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let sink = FileSink::new(dir.path().to_owned());
+        sink.withdraw().unwrap();
+        sink.install(&delivery("1")).unwrap();
+        sink.withdraw().unwrap();
+        assert_eq!((sink.shows_something(), std::fs::read_dir(&sink.dir).unwrap().count()), (false, 0));
+        assert!(sink.install(&delivery("1")).unwrap());
     }
 
     #[test]

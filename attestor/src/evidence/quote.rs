@@ -71,3 +71,77 @@ fn quoted_values(quote: &Attestation, values: Vec<PcrValue>) -> Option<Vec<Vec<u
     let attest = Attest::parse(&quote.attest).ok()?;
     (attest.quote().ok()?.pcr_digest == Digest::of_parts(&parts).0).then_some(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tpm::{Credential, EkTemplate, Endorsement, PcrIndex, Secret};
+
+    /// A TPM whose PCRs change after each of the next reads.
+    struct Restless {
+        changes: u32,
+        value: u8,
+    }
+
+    impl Restless {
+        fn values(&self, selection: PcrSelection) -> Vec<PcrValue> {
+            selection.iter().map(|index| PcrValue { index, digest: vec![self.value; 32] }).collect()
+        }
+    }
+
+    impl Tpm for Restless {
+        fn read_pcrs(&mut self, _: PcrBank, selection: PcrSelection) -> Result<Vec<PcrValue>, TpmError> {
+            let read = self.values(selection);
+            if let Some(left) = self.changes.checked_sub(1) {
+                (self.changes, self.value) = (left, self.value + 1);
+            }
+            Ok(read)
+        }
+
+        fn quote(&mut self, _: &[u8], _: PcrBank, selection: PcrSelection) -> Result<Attestation, TpmError> {
+            let values: Vec<_> = self.values(selection).into_iter().map(|value| value.digest).collect();
+            let parts: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+            // TPMS_ATTEST: magic, type, no signer, no extraData, clock, firmware; one selection of SHA-256, the digest.
+            let head = "ff54434780180000000000000000000000000000000000000000000000000000000000";
+            let selected = "00000001000b03ffff000020";
+            let attest =
+                [hex::decode(format!("{head}{selected}")).unwrap(), Digest::of_parts(&parts).0.to_vec()];
+            Ok(Attestation { attest: attest.concat(), signature: Vec::new() })
+        }
+
+        fn endorsement(&mut self) -> Result<Endorsement, TpmError> {
+            unreachable!()
+        }
+        fn attestation_key(&mut self) -> Result<Vec<u8>, TpmError> {
+            unreachable!()
+        }
+        fn activate(&mut self, _: EkTemplate, _: &Credential) -> Result<Secret, TpmError> {
+            unreachable!()
+        }
+        fn extend(&mut self, _: PcrIndex, _: PcrBank, _: &[u8]) -> Result<(), TpmError> {
+            unreachable!()
+        }
+        fn create_identity_key(&mut self) -> Result<IdentityKeyBlob, TpmError> {
+            unreachable!()
+        }
+        fn certify(&mut self, _: &IdentityKeyBlob, _: &[u8]) -> Result<Attestation, TpmError> {
+            unreachable!()
+        }
+        fn sign_digest(&mut self, _: &IdentityKeyBlob, _: &[u8; 32]) -> Result<Vec<u8>, TpmError> {
+            unreachable!()
+        }
+        fn release(&mut self) {}
+    }
+
+    #[test]
+    fn a_pcr_that_changes_between_read_and_quote_is_read_again_and_one_that_never_rests_is_said() {
+        for changes in 0..=ATTEMPTS {
+            let mut tpm = Restless { changes, value: 0 };
+            let still = still_quote(&mut tpm, &[], PcrBank::Sha256, PcrSelection::QUOTED).unwrap();
+            let values = still.map(|still| still.values);
+            // The values sent are those that were quoted, never those of before.
+            let quoted = vec![vec![u8::try_from(changes).unwrap(); 32]; 16];
+            assert_eq!(values, (changes < ATTEMPTS).then_some(quoted), "after {changes} changes");
+        }
+    }
+}

@@ -11,7 +11,7 @@ use policy::time::UnixTime;
 use proto::v1;
 use proto::v1::complete_response::Outcome as Answer;
 
-use super::attester::Attester;
+use super::attester::{Attester, Means};
 use super::exchange::Answered;
 use super::floor::learn_time;
 use super::keyed::Made;
@@ -264,25 +264,53 @@ impl Attester {
         let expected = Expected { root: &self.root, plant: &self.config.plant, device: &device, seen };
         let trust = TrustSet::verify(signed, &expected, self.now())?;
         let own = self.clock.own();
-        self.keeper.update(|state| {
+        // Peers that lost trust have lost it, whatever the disk says.
+        let saved = self.keeper.insist(|state| {
             state.take_trust(trust);
             learn_time(state, own);
-        })?;
-        Ok(self.deliver()?)
+        });
+        self.deliver()?;
+        Ok(saved?)
     }
 
-    /// Keeps a refusal for the status; `lost`: the certificates were revoked.
+    /// Keeps a refusal for the status; `lost`: the certificates were revoked. That counts even if it cannot be saved.
     pub(super) fn adopt_refusal(&self, denial: &v1::Denial, lost: bool) -> Result<(), SaveStateError> {
         let refusal = Refusal::new(denial, self.now());
         if let Some(wanted) = &denial.wanted {
             self.adopt_wanted(wanted);
         }
-        self.keeper.update(|state| {
+        self.keeper.insist(|state| {
             state.refusal = Some(refusal);
             if lost {
                 state.void_certificates();
             }
         })
+    }
+
+    /// Makes the state that of this TPM. One of another, as on a copied disk, is forgotten before anything of it is
+    /// shown, and files that were delivered from it are withdrawn; gives what to tell about that.
+    pub(super) fn claim_state(&self) -> Option<String> {
+        let Means::Tpm(prover) = &self.prover else { return None };
+        let name = prover.attestation_key_name();
+        let known = self.keeper.read(|state: &State| state.tpm.clone());
+        if known.as_ref() == Some(&name) {
+            return None;
+        }
+        let saved = self.keeper.insist(|state| state.belong_to(name));
+        if let Err(error) = saved {
+            tracing::error!(%error, "the state is not saved");
+        }
+        // A state of before this was kept is taken for this TPM's.
+        known?;
+        let withdrawn = self.sink.withdraw();
+        let problem = format!(
+            "the state in {} is of another TPM: the disk was copied, or the TPM replaced or reset; it is forgotten{}, and \
+             the device enrolls by this TPM (before a disk is copied, run `touchstone-attestor reset`)",
+            self.config.state.display(),
+            withdrawn.err().map(|error| format!(", but {error}")).unwrap_or_default(),
+        );
+        tracing::error!("{problem}");
+        Some(problem)
     }
 
     /// Forgets keys that this TPM cannot use any more, with their certificates.

@@ -16,14 +16,14 @@ use tracing::Instrument;
 use super::adopt::{AdoptError, Adopted};
 use super::attester::Attester;
 use super::exchange::{self, Answered, ExchangeError};
-use super::machine::{Effect, Exchange, Input, Machine, Memory, Outcome};
+use super::machine::{Effect, Exchange, Input, Machine, Memory, Outcome, revokes};
 use super::report::Reporter;
 use super::shown::next_look;
 use super::watch::{self, News};
 use crate::client::{CallError, Credentials};
 use crate::hooks;
 use crate::state::State;
-use crate::status::{ALIVE_EVERY, remedy};
+use crate::status::{ALIVE_EVERY, Refusal, remedy};
 use crate::tpm::{KEY_GENERATION_DEADLINE, Operation, TpmHandle};
 use crate::wanted::tell_updater;
 
@@ -105,13 +105,15 @@ struct Driver {
 impl Driver {
     fn new(attester: Arc<Attester>) -> Self {
         let now = attester.now();
+        let foreign = attester.claim_state();
         let memory = attester.keeper.read(|state| Memory {
             bound: state.device.is_some(),
             certified: state.first_end().is_some_and(|end| now <= end),
-            refused: state.refusal.is_some(),
+            refused: state.refusal.as_ref().map(Refusal::reason),
         });
         let (credentials, _) = latest::channel(None);
-        let (machine, reporter) = (Machine::new(memory), Reporter::new(now));
+        let (machine, mut reporter) = (Machine::new(memory), Reporter::new(now));
+        reporter.problem = foreign.or_else(|| attester.keeper.notice().map(str::to_owned));
         let wanted = Arc::new(Notify::new());
         Self { attester, machine, reporter, credentials, timer: None, in_flight: None, wanted }
     }
@@ -138,6 +140,7 @@ impl Driver {
             }
             Some(Effect::Wait(wait)) => {
                 tracing::debug!(seconds = wait.as_secs_f64(), "waiting");
+                self.in_flight = None;
                 self.timer = Some(Instant::now() + wait);
             }
             None => {}
@@ -224,8 +227,7 @@ impl Driver {
             _ => true,
         };
         if verdict {
-            self.saved(self.attester.adopt_refusal(denial, false));
-            self.wanted.notify_one();
+            self.refused(denial, revokes(reason));
         }
         let retry_after = Duration::from_secs(denial.retry_after_seconds.into());
         Outcome::Denied { at_begin, reason, retry_after }
@@ -257,21 +259,38 @@ impl Driver {
                 self.wanted.notify_one();
                 self.report(false);
             }
-            News::TrustLost(denial) => {
-                let reason = denial.reason();
-                tracing::error!(
-                    device.id = self.attester.name(),
-                    verdict = "refused",
-                    reason = reason.as_str_name(),
-                    "the certificates were revoked: {}; what to do: {}",
-                    denial.message.escape_debug(),
-                    remedy(reason)
-                );
-                self.saved(self.attester.adopt_refusal(&denial, true));
-                self.wanted.notify_one();
-                self.credentials.send_replace(None);
-                self.input(Input::TrustLost);
-            }
+            News::TrustLost { denial, of } => self.lose(&denial, &of),
+        }
+    }
+
+    /// The certificate `of` was revoked, and with it all that the device holds. If it holds others by now, a proof
+    /// tells what they are worth.
+    fn lose(&mut self, denial: &Denial, of: &[u8]) {
+        let (held, any) =
+            self.attester.keeper.read(|state: &State| (state.holds_leaf(of), state.holds_any()));
+        if any && !held {
+            tracing::info!("a certificate was revoked that is replaced already; proving anew");
+            return self.input(Input::AttestNow);
+        }
+        let reason = denial.reason();
+        tracing::error!(
+            device.id = self.attester.name(),
+            verdict = "refused",
+            reason = reason.as_str_name(),
+            "the certificates were revoked: {}; what to do: {}",
+            denial.message.escape_debug(),
+            remedy(reason)
+        );
+        self.refused(denial, true);
+        self.input(Input::TrustLost(reason));
+    }
+
+    /// Keeps a refusal; `lost`: the certificates are worth nothing any more.
+    fn refused(&mut self, denial: &Denial, lost: bool) {
+        self.saved(self.attester.adopt_refusal(denial, lost));
+        self.wanted.notify_one();
+        if lost {
+            self.credentials.send_replace(None);
         }
     }
 
@@ -300,6 +319,7 @@ impl Driver {
     }
 
     fn stay_alive(&mut self) -> Result<(), DriverError> {
+        self.saved(self.attester.keeper.catch_up());
         self.report(false);
         match self.attester.prover.tpm().and_then(TpmHandle::occupation) {
             Some((operation, since)) if since > STUCK => Err(DriverError::TpmStuck { operation, since }),
@@ -312,3 +332,6 @@ impl Driver {
         self.reporter.write(&self.attester, standing, stopped);
     }
 }
+
+#[cfg(test)]
+mod tests;

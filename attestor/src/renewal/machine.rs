@@ -59,8 +59,8 @@ pub enum Input {
     AttestNow,
     /// The exchange in flight ended.
     Finished(Outcome),
-    /// The broker revoked the certificates.
-    TrustLost,
+    /// The broker revoked the certificates, for this reason.
+    TrustLost(DenialReason),
     /// The broker answers again, seen by Watch.
     BrokerHeard,
 }
@@ -102,9 +102,9 @@ pub enum Outcome {
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Begin this exchange; there is no other in flight.
+    /// Begin this exchange; one that is in flight is given up.
     Begin(Exchange),
-    /// Give [`Input::TimerFired`] after this long; replaces an earlier wait.
+    /// Give [`Input::TimerFired`] after this long; replaces an earlier wait. An exchange in flight is given up.
     Wait(Duration),
 }
 
@@ -113,6 +113,8 @@ pub enum Effect {
 pub enum Standing {
     /// Nothing heard yet.
     Starting,
+    /// The plant does not know it yet, and it asks for a place.
+    Enrolling,
     /// The last attestation was good.
     Trusted,
     /// It has certificates, but the last attestation got no answer.
@@ -121,6 +123,28 @@ pub enum Standing {
     Pending,
     /// The broker refused it or revoked its certificates.
     Refused,
+    /// It was stopped, by an administrator or because there are two of it.
+    Quarantined,
+}
+
+impl Standing {
+    /// What a refusal for this reason means.
+    const fn refused(reason: DenialReason) -> Self {
+        match reason {
+            DenialReason::Quarantined => Self::Quarantined,
+            _ => Self::Refused,
+        }
+    }
+
+    const fn is_refusal(self) -> bool {
+        matches!(self, Self::Refused | Self::Quarantined)
+    }
+}
+
+/// Whether the broker revokes all that a device holds before it refuses for this reason.
+#[must_use]
+pub const fn revokes(reason: DenialReason) -> bool {
+    matches!(reason, DenialReason::ReferenceMismatch | DenialReason::Quarantined | DenialReason::Retired)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,8 +167,8 @@ pub struct Memory {
     pub bound: bool,
     /// There are certificates that have not ended.
     pub certified: bool,
-    /// The last verdict was a refusal.
-    pub refused: bool,
+    /// Why the last verdict was a refusal, if it was one.
+    pub refused: Option<DenialReason>,
 }
 
 /// The renewal loop.
@@ -166,11 +190,15 @@ impl Machine {
     /// A machine that waits for [`Input::Started`].
     #[must_use]
     pub const fn new(memory: Memory) -> Self {
+        let standing = match memory.refused {
+            Some(reason) => Standing::refused(reason),
+            None => Standing::Starting,
+        };
         Self {
             phase: Phase::Idle,
             bound: memory.bound,
             certified: memory.certified,
-            standing: if memory.refused { Standing::Refused } else { Standing::Starting },
+            standing,
             reattest_every: DEFAULT_REATTEST_EVERY,
             failures: 0,
             demanded: false,
@@ -210,7 +238,7 @@ impl Machine {
                 self.repeated = false;
                 Some(self.begin())
             }
-            (Input::TrustLost, phase) => self.lose_trust(phase, jitter),
+            (Input::TrustLost(reason), phase) => self.lose_trust(reason, phase, jitter),
             (Input::BrokerHeard, Phase::Backoff { away: true }) => {
                 self.failures = 0;
                 self.phase = Phase::Backoff { away: false };
@@ -231,6 +259,9 @@ impl Machine {
             (true, true) => (Phase::Attesting, Exchange::OnDemand),
         };
         self.phase = phase;
+        if exchange == Exchange::Enroll && self.standing == Standing::Starting {
+            self.standing = Standing::Enrolling;
+        }
         Effect::Begin(exchange)
     }
 
@@ -289,7 +320,8 @@ impl Machine {
                 self.back_off(after, jitter)
             }
             _ => {
-                self.standing = Standing::Refused;
+                self.certified &= !revokes(reason);
+                self.standing = Standing::refused(reason);
                 self.back_off(after, jitter)
             }
         }
@@ -297,18 +329,21 @@ impl Machine {
 
     /// No answer that counts: certificates hold, and what was refused stays refused.
     fn hold_on(&mut self) {
-        if self.certified && self.standing != Standing::Refused {
+        if self.certified && !self.standing.is_refusal() {
             self.standing = Standing::Holding;
         }
     }
 
-    fn lose_trust(&mut self, phase: Phase, jitter: Jitter) -> Option<Effect> {
+    /// What an exchange in flight brings may have been revoked with the rest: it is given up for another.
+    fn lose_trust(&mut self, reason: DenialReason, phase: Phase, jitter: Jitter) -> Option<Effect> {
         self.certified = false;
-        self.standing = Standing::Refused;
+        self.standing = Standing::refused(reason);
         self.failures = 0;
         match phase {
-            Phase::Idle | Phase::Enrolling | Phase::Attesting => None,
-            Phase::Holding | Phase::Backoff { .. } => Some(self.back_off(Duration::ZERO, jitter)),
+            Phase::Idle => None,
+            Phase::Enrolling | Phase::Attesting | Phase::Holding | Phase::Backoff { .. } => {
+                Some(self.back_off(Duration::ZERO, jitter))
+            }
         }
     }
 

@@ -82,10 +82,12 @@ fn ensure_dir(attester: &Attester) -> io::Result<()> {
 const fn word(standing: Standing) -> Word {
     match standing {
         Standing::Starting => Word::Starting,
+        Standing::Enrolling => Word::Enrolling,
         Standing::Trusted => Word::Trusted,
         Standing::Holding => Word::Holding,
         Standing::Pending => Word::Pending,
         Standing::Refused => Word::Refused,
+        Standing::Quarantined => Word::Quarantined,
     }
 }
 

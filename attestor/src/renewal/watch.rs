@@ -38,8 +38,13 @@ pub(super) enum News {
     AttestNow(String),
     /// A release is wanted of the device.
     Wanted(Box<WantedRelease>),
-    /// The certificates were revoked.
-    TrustLost(Box<Denial>),
+    /// The certificate that the stream was opened with was revoked.
+    TrustLost {
+        /// Why.
+        denial: Box<Denial>,
+        /// The certificate (DER).
+        of: Vec<u8>,
+    },
 }
 
 /// Opens the stream whenever there are credentials, until the driver is gone.
@@ -58,9 +63,10 @@ pub(super) async fn follow(
             continue;
         };
         let sequence = attester.keeper.read(|state: &State| state.trust_sequence);
+        let under = held.chain.first().cloned().unwrap_or_default();
         match attester.client.watch(held, attester.issuing_number(), sequence).await {
             Ok(stream) => {
-                let end = listen(&attester, stream, &mut credentials, &news).await;
+                let end = listen(&attester, (stream, &under), &mut credentials, &news).await;
                 if news.send(News::Closed).await.is_err() {
                     return;
                 }
@@ -99,10 +105,10 @@ enum End {
     Broken { heard: bool },
 }
 
-/// Passes events on until the stream ends.
+/// Passes events on until the stream, opened with the certificate `under`, ends.
 async fn listen(
     attester: &Attester,
-    mut stream: Streaming<WatchEvent>,
+    (mut stream, under): (Streaming<WatchEvent>, &[u8]),
     credentials: &mut watch::Receiver<Option<Credentials>>,
     news: &mpsc::Sender<News>,
 ) -> End {
@@ -131,7 +137,9 @@ async fn listen(
         let item = match event {
             Some(Event::Trust(set)) => News::Trust(Box::new(set)),
             Some(Event::AttestNow(demand)) => News::AttestNow(demand.reason),
-            Some(Event::TrustLost(lost)) => News::TrustLost(Box::new(lost.denial.unwrap_or_default())),
+            Some(Event::TrustLost(lost)) => {
+                News::TrustLost { denial: Box::new(lost.denial.unwrap_or_default()), of: under.to_vec() }
+            }
             Some(Event::Wanted(wanted)) => News::Wanted(Box::new(wanted)),
             Some(Event::Heartbeat(beat)) => {
                 let held = attester.keeper.read(|state: &State| state.trust_sequence);

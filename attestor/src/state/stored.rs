@@ -26,6 +26,8 @@ const VERSION: u32 = 1;
 #[serde(deny_unknown_fields)]
 struct Stored {
     version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tpm: Option<Binary>,
     device: Option<DeviceName>,
     zones: Vec<ZoneName>,
     keys: Vec<StoredKey>,
@@ -151,6 +153,7 @@ pub(super) fn write(state: &State) -> Vec<u8> {
     });
     let stored = Stored {
         version: VERSION,
+        tpm: state.tpm.clone().map(Binary),
         device: state.device.clone(),
         zones: state.zones.clone(),
         keys,
@@ -180,6 +183,7 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
         return Err(format!("it has version {}, and this attestor reads {VERSION}", stored.version));
     }
     let mut state = State {
+        tpm: stored.tpm.map(|name| name.0),
         device: stored.device,
         zones: stored.zones,
         void: stored.void,

@@ -167,7 +167,7 @@ fn a_corrupt_file_is_refused_with_its_name_and_the_remedy() {
         std::fs::write(&file, damage(&std::fs::read_to_string(&file).unwrap())).unwrap();
         let error = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap_err().to_string();
         assert!(error.contains(reason) && error.contains("state.json is corrupt"), "{reason}: {error}");
-        assert!(error.contains("delete it, the device enrolls again"), "{error}");
+        assert!(error.contains("joins again with a new token once the file is deleted"), "{error}");
     }
     let dir = tempfile::tempdir().unwrap();
     saved(dir.path(), &plant);
@@ -299,4 +299,55 @@ fn a_trust_file_that_is_named_no_more_stays_until_it_is_named_again() {
     assert_eq!(closed, [Direction::Inbound]);
     state.keep_zones(vec!["cell".parse().unwrap()]);
     assert!(state.closed.is_empty(), "a zone that the device left");
+}
+
+#[test]
+fn a_corrupt_file_is_set_aside_and_said() {
+    let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
+    saved(dir.path(), &plant);
+    let file = dir.path().join(FILE);
+    let torn = &std::fs::read(&file).unwrap()[..1000];
+    std::fs::write(&file, torn).unwrap();
+    let refused = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap_err();
+    assert!(matches!(refused, LoadStateError::Corrupt { .. }), "{refused}");
+    let keeper = Keeper::load_or_set_aside(dir.path(), &plant.domain, &plant.root).unwrap();
+    assert!(keeper.read(|state| state.device.is_none() && !state.holds_any()));
+    let notice = keeper.notice().unwrap();
+    assert!(notice.contains("is corrupt: ") && notice.contains("set aside as"), "{notice}");
+    assert_eq!(std::fs::read(dir.path().join(CORRUPT)).unwrap(), torn);
+    assert!(Keeper::load_or_set_aside(dir.path(), &plant.domain, &plant.root).unwrap().notice().is_none());
+}
+
+#[test]
+fn a_state_of_another_tpm_is_forgotten_but_for_what_was_learnt_of_the_plant() {
+    let plant = Plant::new();
+    let mut state = trusted(&plant);
+    state.software_keys.extend([software_key(&plant)]);
+    state.belong_to(vec![1]);
+    assert!(state.holds_any(), "the first is its own");
+    state.belong_to(vec![1]);
+    assert!(state.holds_any());
+    state.belong_to(vec![2]);
+    assert!(state.device.is_none() && state.keys.is_empty() && state.svids.is_empty());
+    assert!(state.software_keys.is_empty() && state.trust.is_none());
+    assert_eq!((state.trust_sequence, state.issuing_number, state.clock_floor), (7, 2, NOW));
+    assert_eq!(state.tpm, Some(vec![2]));
+}
+
+#[test]
+fn what_counts_whatever_the_disk_says_is_saved_when_it_can_be() {
+    let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
+    saved(dir.path(), &plant);
+    let keeper = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap();
+    let blocked = dir.path().join("state.json.new");
+    std::fs::create_dir(&blocked).unwrap();
+    assert!(keeper.update(State::void_certificates).is_err());
+    assert!(keeper.read(State::holds_any), "what could not be saved is not so");
+    assert!(keeper.insist(State::void_certificates).is_err());
+    assert!(!keeper.read(State::holds_any), "lost is lost");
+    assert!(keeper.catch_up().is_err());
+    std::fs::remove_dir(blocked).unwrap();
+    keeper.catch_up().unwrap();
+    let again = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap();
+    assert!(!again.read(State::holds_any));
 }

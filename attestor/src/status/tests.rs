@@ -87,6 +87,41 @@ fn an_ended_certificate_is_trusted_by_nobody() {
 }
 
 #[test]
+fn a_status_of_an_older_attestor_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut older = serde_json::to_value(status(Word::Refused)).unwrap();
+    let fields = older.as_object_mut().unwrap();
+    for later in ["software_keys", "refused_keys", "wanted", "failing_hooks"] {
+        fields.remove(later);
+    }
+    for (word, read) in [("starting", Word::Starting), ("refused", Word::Refused)] {
+        older["state"] = word.into();
+        std::fs::write(dir.path().join(FILE), older.to_string()).unwrap();
+        assert_eq!(Status::read(dir.path(), NOW).unwrap().state, read);
+    }
+}
+
+#[test]
+fn every_word_is_written_as_it_is_said() {
+    use Word::{Enrolling, Holding, Pending, Quarantined, Refused, Starting, Trusted};
+    for word in [Starting, Enrolling, Trusted, Holding, Pending, Refused, Quarantined] {
+        assert_eq!(serde_json::to_value(word).unwrap(), word.as_str());
+    }
+    let text = status(Word::Enrolling).describe(NOW);
+    assert!(text.starts_with("press-1: enrolling (the plant does not know it yet) since"), "{text}");
+}
+
+#[test]
+fn a_reason_is_read_back() {
+    let reason = v1::DenialReason::Quarantined;
+    let denial = v1::Denial { reason: reason.into(), ..v1::Denial::default() };
+    let mut refusal = Refusal::new(&denial, NOW);
+    assert_eq!(refusal.reason(), reason);
+    "A_LATER_ONE".clone_into(&mut refusal.reason);
+    assert_eq!(refusal.reason(), v1::DenialReason::Unspecified);
+}
+
+#[test]
 fn a_silent_or_stopped_attestor_is_seen() {
     assert!(status(Word::Trusted).is_live(NOW.plus(STALE_AFTER)));
     assert!(!status(Word::Trusted).is_live(NOW.plus(STALE_AFTER + 1)));

@@ -119,6 +119,7 @@ fn headline(status: &Status, now: UnixTime) -> String {
         (Word::Holding, Some(end)) => {
             format!("trusted (broker away, {} h left)", end.since(now) / 3600)
         }
+        (Word::Enrolling, _) => "enrolling (the plant does not know it yet)".to_owned(),
         (Word::Pending, _) => "pending (an administrator must admit it)".to_owned(),
         (word, _) => word.as_str().to_owned(),
     }

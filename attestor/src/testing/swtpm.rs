@@ -147,6 +147,26 @@ impl Swtpm {
         self.switch_on()
     }
 
+    /// Resets the TPM beneath whoever uses it, as its reset line does; nobody starts it again (TPM2_Startup).
+    pub fn reset(&self) -> io::Result<()> {
+        let control = self.port.checked_add(1).ok_or(ErrorKind::AddrNotAvailable)?;
+        run(command("swtpm_ioctl").args(["--tcp", &socket(control).to_string(), "-i"]))
+    }
+
+    /// Lets it answer nothing until [`Swtpm::resume`] (SIGSTOP).
+    pub fn pause(&self) -> io::Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, signal: &str) -> io::Result<()> {
+        run(Command::new("bash").args(["-c", "kill \"$0\" \"$1\"", signal, &self.process.id().to_string()]))
+    }
+
     /// Cuts the power (SIGKILL).
     pub fn switch_off(&mut self) -> io::Result<()> {
         self.process.kill()?;
@@ -174,6 +194,14 @@ impl Drop for Swtpm {
     fn drop(&mut self) {
         // Nothing can be done about a TPM that is gone already.
         drop(self.switch_off());
+    }
+}
+
+fn run(command: &mut Command) -> io::Result<()> {
+    let output = command.stdin(Stdio::null()).output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned())),
     }
 }
 

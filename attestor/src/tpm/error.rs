@@ -111,6 +111,21 @@ pub enum TpmFault {
         /// The code of libtss2.
         code: u32,
     },
+    /// TPM_RC_INITIALIZE, or an object of ours is gone in the midst of a verb.
+    #[error(
+        "the TPM was reset in the midst of its work (code {code:#x}); the attestor tries again by itself, if it stays so \
+         reboot the machine, whose firmware starts the TPM"
+    )]
+    Reset {
+        /// The response code.
+        code: u32,
+    },
+    /// TPM_RC_FAILURE.
+    #[error(
+        "the TPM failed its self-test (TPM_RC_FAILURE, 0x101); cut the machine's power for a minute, and replace the TPM \
+         if it stays so"
+    )]
+    Failure,
     /// TPM_RC_LOCKOUT.
     #[error(
         "the TPM is locked after too many wrong passwords (TPM_RC_LOCKOUT, 0x921); wait for its recovery time \

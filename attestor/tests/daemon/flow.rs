@@ -57,7 +57,7 @@ async fn a_device_enrolls_is_delivered_watches_answers_and_loses_trust() {
     let reason = v1::DenialReason::Quarantined;
     broker.script.lock().unwrap().denial = Some(denial(reason));
     broker.say(Event::TrustLost(v1::TrustLost { denial: Some(denial(reason)) }));
-    let status = device.status("refused", is(Word::Refused)).await;
+    let status = device.status("quarantined", is(Word::Quarantined)).await;
     assert_eq!(status.denial.unwrap().reason, "QUARANTINED");
     assert!(status.certificates.is_empty());
 
@@ -103,7 +103,7 @@ async fn a_device_that_lost_trust_still_closes_its_conduits_on_time() {
     let reason = v1::DenialReason::Quarantined;
     broker.script.lock().unwrap().denial = Some(denial(reason));
     broker.say(Event::TrustLost(v1::TrustLost { denial: Some(denial(reason)) }));
-    let status = device.status("refused", is(Word::Refused)).await;
+    let status = device.status("quarantined", is(Word::Quarantined)).await;
     assert!(
         System::default().now() < end,
         "too slow a machine to see the conduit close after trust was lost"
@@ -116,7 +116,7 @@ async fn a_device_that_lost_trust_still_closes_its_conduits_on_time() {
     // What was revoked is given to nobody who does not have it, as after a reboot.
     std::fs::remove_dir_all(device.path("run")).unwrap();
     let daemon = device.start(&broker, address).await;
-    device.status("refused again", |status| status.state == Word::Refused && !status.stopped).await;
+    device.status("quarantined still", |status| status.state == Word::Quarantined && !status.stopped).await;
     assert!(!device.path("run/current").exists());
     daemon.stop().await;
 }

@@ -9,6 +9,7 @@
 
 mod authority;
 mod broker;
+mod faults;
 mod flow;
 mod server;
 mod software;

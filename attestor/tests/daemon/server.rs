@@ -86,7 +86,7 @@ impl Watch for Broker {
 pub(crate) async fn serve(broker: &Broker, address: &str) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let acceptor = TlsAcceptor::from(tls(broker));
+    let acceptor = acceptor(broker);
     let incoming = stream::unfold((listener, acceptor), |(listener, acceptor)| async move {
         loop {
             let (tcp, _) = listener.accept().await.unwrap();
@@ -101,6 +101,11 @@ pub(crate) async fn serve(broker: &Broker, address: &str) -> (SocketAddr, JoinHa
         .add_service(WatchServer::new(broker.clone()))
         .serve_with_incoming(incoming);
     (address, tokio::spawn(async move { serving.await.unwrap() }))
+}
+
+/// What proves to be the broker.
+pub(crate) fn acceptor(broker: &Broker) -> TlsAcceptor {
+    TlsAcceptor::from(tls(broker))
 }
 
 fn tls(broker: &Broker) -> Arc<ServerConfig> {

@@ -27,7 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// A device.
 pub(crate) struct Device {
     _manufacturer: Manufacturer,
-    swtpm: Swtpm,
+    pub(crate) swtpm: Swtpm,
     folder: tempfile::TempDir,
 }
 
@@ -62,10 +62,19 @@ impl Device {
 
     /// TPM2_Clear, as firmware service does it.
     pub(crate) fn clear_tpm(&self) {
-        let mut clear = command("tpm2_clear");
-        let output =
-            clear.arg("-Q").env("TPM2TOOLS_TCTI", self.swtpm.address().to_string()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.tool("tpm2_clear", &["-Q"]);
+    }
+
+    /// TPM2_Startup, as firmware does it after a reset.
+    pub(crate) fn start_tpm(&self) {
+        self.tool("tpm2_startup", &["-c"]);
+    }
+
+    fn tool(&self, program: &str, arguments: &[&str]) {
+        let mut tool = command(program);
+        tool.args(arguments).env("TPM2TOOLS_TCTI", self.swtpm.address().to_string());
+        let output = tool.output().unwrap();
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Starts the daemon as `run` does.
@@ -84,7 +93,7 @@ impl Device {
         .unwrap();
         let config = Config::parse(self.folder.path(), &text).unwrap();
         let root = PlantRoot::load(&config.plant_root).unwrap();
-        let keeper = Keeper::load(&config.state, &config.plant, &root).unwrap();
+        let keeper = Keeper::load_or_set_aside(&config.state, &config.plant, &root).unwrap();
         let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone().unwrap())).unwrap();
         let prover = Prover::new(tpm, config.firmware_log.clone()).await.unwrap();
         let attester = Attester::new(config, root, keeper, prover).unwrap();

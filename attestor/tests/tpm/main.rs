@@ -3,6 +3,7 @@
 //! libtss2 complains on standard error where a test provokes a fault; `TSS2_LOG=all+NONE` silences it.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
+mod faults;
 mod identity;
 mod support;
 mod survival;

@@ -6,7 +6,7 @@ use super::*;
 
 const NONE: Jitter = Jitter(0);
 const MOST: Jitter = Jitter(u16::MAX);
-const BOUND: Memory = Memory { bound: true, certified: true, refused: false };
+const BOUND: Memory = Memory { bound: true, certified: true, refused: None };
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -53,7 +53,7 @@ fn a_place_without_certificates_asks_again_at_once_and_then_slower() {
         incomplete: true,
     });
     assert_eq!(machine.step(placed, NONE), Some(Effect::Begin(Exchange::Renew)));
-    assert_eq!(machine.standing(), Standing::Starting);
+    assert_eq!(machine.standing(), Standing::Enrolling);
     assert_eq!(wait(machine.step(placed, MOST)).as_secs_f64().round(), 1.0);
     machine.step(Input::TimerFired, NONE);
     machine.step(placed, NONE);
@@ -120,12 +120,12 @@ fn an_absent_broker_means_holding_only_with_certificates() {
     assert_eq!(machine.standing(), Standing::Holding);
     let mut machine = started(Memory::default());
     wait(machine.step(Input::Finished(Outcome::Unreachable), NONE));
-    assert_eq!(machine.standing(), Standing::Starting);
+    assert_eq!(machine.standing(), Standing::Enrolling);
 }
 
 #[test]
 fn a_refusal_outlasts_an_absent_broker_and_a_restart() {
-    let mut machine = started(Memory { refused: true, ..BOUND });
+    let mut machine = started(Memory { refused: Some(DenialReason::Malformed), ..BOUND });
     wait(machine.step(Input::Finished(Outcome::Unreachable), NONE));
     assert_eq!(machine.standing(), Standing::Refused);
     wait(machine.step(Input::TimerFired, NONE).and_then(|_| machine.step(issued(false), NONE)));
@@ -168,19 +168,44 @@ fn a_broker_that_came_back_is_asked_soon() {
 fn lost_trust_is_a_refusal_and_asks_again() {
     let mut machine = started(BOUND);
     wait(machine.step(issued(false), NONE));
-    assert!(wait(machine.step(Input::TrustLost, MOST)) <= seconds(1));
+    assert!(wait(machine.step(Input::TrustLost(DenialReason::ReferenceMismatch), MOST)) <= seconds(1));
     assert_eq!(machine.standing(), Standing::Refused);
     machine.step(Input::TimerFired, NONE);
     wait(machine.step(Input::Finished(Outcome::Unreachable), NONE));
     assert_eq!(machine.standing(), Standing::Refused, "what was revoked does not hold");
 }
 
+#[test]
+fn an_exchange_in_flight_when_trust_is_lost_is_given_up() {
+    let mut machine = started(BOUND);
+    assert!(wait(machine.step(Input::TrustLost(DenialReason::ReferenceMismatch), MOST)) <= seconds(1));
+    assert_eq!(machine.step(issued(false), NONE), None, "its answer may be older than the loss");
+    assert_eq!(machine.standing(), Standing::Refused);
+}
+
+#[test]
+fn quarantine_is_told_from_other_refusals_and_outlasts_a_restart() {
+    let mut machine = started(BOUND);
+    wait(machine.step(denied(true, DenialReason::Quarantined, 0), NONE));
+    assert_eq!(machine.standing(), Standing::Quarantined);
+    let mut machine = started(Memory { refused: Some(DenialReason::Quarantined), ..BOUND });
+    wait(machine.step(Input::Finished(Outcome::Unreachable), NONE));
+    assert_eq!(machine.standing(), Standing::Quarantined);
+    wait(machine.step(Input::TimerFired, NONE).and_then(|_| machine.step(issued(false), NONE)));
+    wait(machine.step(Input::TrustLost(DenialReason::Quarantined), NONE));
+    assert_eq!(machine.standing(), Standing::Quarantined);
+}
+
 fn any_duration() -> impl Strategy<Value = Duration> {
     prop_oneof![0..10_u64, 0..100_000_u64, any::<u64>()].prop_map(Duration::from_secs)
 }
 
+fn any_reason() -> impl Strategy<Value = DenialReason> {
+    (0..15_i32).prop_map(|n| DenialReason::try_from(n).unwrap())
+}
+
 fn any_outcome() -> impl Strategy<Value = Outcome> {
-    let reason = (0..15_i32).prop_map(|n| DenialReason::try_from(n).unwrap());
+    let reason = any_reason();
     prop_oneof![
         (any_duration(), any_duration(), any::<bool>()).prop_map(|(reattest_every, lifetime, incomplete)| {
             Outcome::Issued { reattest_every, lifetime, incomplete }
@@ -200,7 +225,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         4 => any_outcome().prop_map(Input::Finished),
         4 => Just(Input::TimerFired),
         1 => Just(Input::AttestNow),
-        1 => Just(Input::TrustLost),
+        1 => any_reason().prop_map(Input::TrustLost),
         1 => Just(Input::BrokerHeard),
         1 => Just(Input::Started),
     ]
@@ -209,7 +234,7 @@ fn any_input() -> impl Strategy<Value = Input> {
 proptest! {
     #[test]
     fn one_exchange_or_one_timer_always_runs(
-        bound: bool, certified: bool, refused: bool,
+        bound: bool, certified: bool, refused in prop::option::of(any_reason()),
         inputs in prop::collection::vec((any_input(), any::<u16>()), 1..200),
     ) {
         let mut machine = Machine::new(Memory { bound, certified, refused });
@@ -231,7 +256,9 @@ proptest! {
             }
             match machine.step(input, Jitter(jitter)) {
                 Some(Effect::Begin(exchange)) => {
-                    prop_assert!(!in_flight || matches!(input, Input::Finished(_)), "two at once");
+                    // Lost trust gives up the one in flight.
+                    let ended = matches!(input, Input::Finished(_) | Input::TrustLost(_));
+                    prop_assert!(!in_flight || ended, "two at once");
                     prop_assert_eq!(exchange == Exchange::Enroll, !machine.is_bound());
                     in_flight = true;
                     in_a_row += 1;

@@ -28,6 +28,11 @@ const RC_YIELDED: u32 = 0x908;
 const RC_TESTING: u32 = 0x90a;
 const RC_NV_RATE: u32 = 0x920;
 const RC_LOCKOUT: u32 = 0x921;
+const RC_INITIALIZE: u32 = 0x100;
+const RC_FAILURE: u32 = 0x101;
+/// TPM_RC_REFERENCE_H0 to S6: a handle or session that the command names is not loaded.
+const RC_REFERENCE_FIRST: u32 = 0x910;
+const RC_REFERENCE_LAST: u32 = 0x91e;
 const RC_RETRY: u32 = 0x922;
 const RC_NV_UNAVAILABLE: u32 = 0x923;
 
@@ -41,6 +46,8 @@ impl From<tss_esapi::Error> for TpmFault {
         }
         match error_number(code) {
             RC_LOCKOUT => Self::Lockout,
+            RC_INITIALIZE | RC_REFERENCE_FIRST..=RC_REFERENCE_LAST => Self::Reset { code },
+            RC_FAILURE => Self::Failure,
             RC_YIELDED | RC_TESTING | RC_RETRY | RC_NV_RATE | RC_NV_UNAVAILABLE => Self::Busy { code },
             RC_OBJECT_MEMORY | RC_SESSION_MEMORY => Self::SlotsFull { code },
             RC_BAD_AUTH | RC_AUTH_FAIL => Self::PasswordSet { code },
@@ -94,6 +101,10 @@ mod tests {
         assert!(matches!(fault(0x921), TpmFault::Lockout));
         assert!(matches!(fault(0x922), TpmFault::Busy { code: 0x922 }));
         assert!(matches!(fault(0x902), TpmFault::SlotsFull { .. }));
+        for code in [0x100, 0x910, 0x91e] {
+            assert!(matches!(fault(code), TpmFault::Reset { .. }), "{code:#x}");
+        }
+        assert!(matches!(fault(0x101), TpmFault::Failure));
         // Session 1, session 2.
         assert!(matches!(fault(0x9a2), TpmFault::PasswordSet { .. }));
         assert!(matches!(fault(0xa8e), TpmFault::PasswordSet { .. }));
