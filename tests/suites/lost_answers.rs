@@ -40,7 +40,7 @@ impl Meter {
         let memory = keeper.read(|state| Memory {
             bound: state.device.is_some(),
             certified: state.first_end().is_some(),
-            refused: state.refusal.is_some(),
+            refused: state.refusal.as_ref().map(attestor::status::Refusal::reason),
         });
         let attester = Attester::new(config, root, keeper, Means::Key).expect("a name of a broker");
         Self { folder, attester, machine: Machine::new(memory) }
