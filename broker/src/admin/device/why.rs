@@ -108,10 +108,9 @@ fn copied(view: &DeviceView, first: String) -> Why {
             format!("touchstone device readmit {name} --reason TEXT"),
         ),
         None => (
-            format!(
-                "it was readmitted, and the keys of both ended; delete the state of the right box and let it join again \
-                 with a new token, which lifts the quarantine"
-            ),
+            "it was readmitted, and the keys of both ended; delete the state of the right box and let it join again with a \
+             new token, which lifts the quarantine"
+                .to_owned(),
             join_command(&view.device),
         ),
     };

@@ -79,7 +79,7 @@ async fn takes(plant: &Plant, name: &ZoneName) -> Result<(), Refusal> {
 /// after its clone alarm, or a restore left nothing of it that a person could readmit.
 fn lifted(proven: &Proven, device: Option<&Device>, token: &Token) -> Result<(), Refusal> {
     let Some(tpm) = proven.tpm() else { return Ok(()) };
-    let by_token = |alarm: bool| device.map_or(true, |device| alarm && device.ak.is_none());
+    let by_token = |alarm: bool| device.is_none_or(|device| alarm && device.ak.is_none());
     match &tpm.record.quarantine {
         Some(stop) if !tpm.record.retired && by_token(stop.is_clone_alarm()) => match token.made > stop.at {
             true => Ok(()),
@@ -176,7 +176,7 @@ fn was_of(plant: &Plant, name: &DeviceName, line: KeyLine, by: &Keyed) -> bool {
 
 /// `txn` with an event, if the token ends a quarantine.
 fn told_if_lifted(plant: &Plant, proven: &Proven, token: &Token, name: &DeviceName, txn: Txn) -> Txn {
-    if !proven.tpm().is_some_and(|tpm| tpm.record.quarantine.is_some()) {
+    if proven.tpm().is_none_or(|tpm| tpm.record.quarantine.is_none()) {
         return txn;
     }
     let text = format!("it joined again with a token of {}: its quarantine ends", token.by);
