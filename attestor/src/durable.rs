@@ -3,29 +3,46 @@
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes a file that is not there yet with exactly this mode, whatever the umask, and syncs it.
 pub(crate) fn write_new(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    create(file, bytes, mode)?.sync_all()
+}
+
+fn create(file: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
     // Born private: nobody reads a secret between its creation and its mode.
     let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
     out.set_permissions(Permissions::from_mode(mode))?;
     out.write_all(bytes)?;
-    out.sync_all()
+    Ok(out)
+}
+
+/// Replaces a file whole for whoever reads it, and does not wait for the disk: for what a start writes anew.
+pub(crate) fn show(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let fresh = beside(file)?;
+    create(&fresh, bytes, mode)?;
+    std::fs::rename(&fresh, file)
 }
 
 /// Replaces a file whole: after a power cut it has its old content or its new one.
 pub(crate) fn replace(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let fresh = beside(file)?;
+    write_new(&fresh, bytes, mode)?;
+    std::fs::rename(&fresh, file)?;
+    file.parent().map_or(Ok(()), sync_dir)
+}
+
+/// The name of a new file beside `file`, with nothing there.
+fn beside(file: &Path) -> io::Result<PathBuf> {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let fresh = file.with_file_name(name);
     // What is there may be another user's, or lead elsewhere: it is not written to.
     match std::fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => write_new(&fresh, bytes, mode)?,
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(fresh),
     }
-    std::fs::rename(&fresh, file)?;
-    file.parent().map_or(Ok(()), sync_dir)
 }
 
 /// Syncs a folder: the names in it, not the files.

@@ -39,6 +39,15 @@ impl Jitter {
 #[derive(Debug, Default)]
 pub struct System(SystemRandom);
 
+impl System {
+    /// Draws a first random number on a thread of its own. It takes tens of milliseconds, in which the library gathers
+    /// what it cannot predict; nobody waits for them if they pass while the TPM works.
+    pub fn gather_entropy() {
+        // Without the thread, whoever is first waits.
+        drop(std::thread::Builder::new().name("entropy".to_owned()).spawn(|| Self::default().jitter()));
+    }
+}
+
 impl Clock for System {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     fn now(&self) -> UnixTime {

@@ -371,7 +371,16 @@ impl Keeper {
         saved
     }
 
-    /// Saves what could not be saved before.
+    /// Changes the state in memory; [`Keeper::catch_up`], or the next change, saves it. For what a start finds out anew.
+    pub fn note(&self, change: impl FnOnce(&mut State)) {
+        let mut held = self.held();
+        change(&mut held.state);
+        held.unsaved = true;
+        drop(held);
+        self.changed.send_replace(());
+    }
+
+    /// Saves what was not saved before.
     pub fn catch_up(&self) -> Result<(), SaveStateError> {
         let mut held = self.held();
         if held.unsaved {

@@ -302,7 +302,7 @@ impl Status {
     pub fn write(&self, dir: &Path) -> std::io::Result<()> {
         let mut json = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
         json.push(b'\n');
-        durable::replace(&dir.join(FILE), &json, 0o644)
+        durable::show(&dir.join(FILE), &json, 0o644)
     }
 
     /// Reads it from the delivery folder and brings the hours up to `now`.

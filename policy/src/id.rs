@@ -35,6 +35,13 @@ pub enum NameError {
         .0.escape_debug()
     )]
     SpiffeId(String),
+    /// Not a SPIFFE ID of this plant's form, of a device or of a workload.
+    #[error(
+        "`{}` is no SPIFFE ID of this plant; it looks like spiffe://<zone>.<plant>/device/<name>, or with \
+         /workload/<name> after that",
+        .0.escape_debug()
+    )]
+    PeerId(String),
 }
 
 fn is_label(text: &str, max: usize) -> bool {
@@ -233,7 +240,8 @@ pub struct SpiffeId {
 }
 
 impl SpiffeId {
-    /// The device. Who may act as one asks [`SpiffeId::parse`], which reads no workload.
+    /// The device, or that which the workload is on. Who may act as one asks [`SpiffeId::parse`], which reads no
+    /// workload.
     #[must_use]
     pub const fn device(&self) -> &DeviceName {
         &self.device
@@ -261,27 +269,47 @@ impl SpiffeId {
         common_name(&self.dns_name())
     }
 
-    /// Reads the SPIFFE ID of a device of this plant; the path is matched segment by segment, so a
-    /// workload below a device is not the device.
+    /// The workload that it names; None: the device itself.
+    #[must_use]
+    pub const fn workload(&self) -> Option<&WorkloadName> {
+        self.workload.as_ref()
+    }
+
+    /// Reads the SPIFFE ID of a device of this plant; a workload below a device is not the device.
     pub fn parse(text: &str, plant: &PlantDomain) -> Result<(ZoneName, Self), NameError> {
-        let refuse = || NameError::SpiffeId(text.chars().take(300).collect());
+        match Self::parse_peer(text, plant)? {
+            (_, Self { workload: Some(_), .. }) => Err(NameError::SpiffeId(shortened(text))),
+            device => Ok(device),
+        }
+    }
+
+    /// Reads the SPIFFE ID of a device of this plant or of a workload on one, matched segment by segment. Only for
+    /// those who are met: whoever acts as a device is read by [`SpiffeId::parse`].
+    pub fn parse_peer(text: &str, plant: &PlantDomain) -> Result<(ZoneName, Self), NameError> {
+        let refuse = || NameError::PeerId(shortened(text));
         let rest = text.strip_prefix("spiffe://").ok_or_else(refuse)?;
-        let mut segments = rest.split('/');
-        let (domain, kind, name) = match (segments.next(), segments.next(), segments.next(), segments.next())
-        {
-            (Some(domain), Some(kind), Some(name), None) => (domain, kind, name),
+        // One more than there can be, so that what follows is seen too.
+        let segments: Vec<&str> = rest.split('/').take(MAX_SEGMENTS.saturating_add(1)).collect();
+        let (domain, device, workload) = match segments.as_slice() {
+            [domain, "device", device] => (domain, device, None),
+            [domain, "device", device, "workload", workload] => (domain, device, Some(workload)),
             _ => return Err(refuse()),
         };
-        let zone =
-            domain.strip_suffix(plant.as_str()).and_then(|zone| zone.strip_suffix('.')).ok_or_else(refuse)?;
-        let zone: ZoneName = zone.parse().map_err(|_| refuse())?;
-        let name: DeviceName = name.parse().map_err(|_| refuse())?;
-        if kind != "device" {
-            return Err(refuse());
-        }
-        let id = plant.trust_domain(&zone).device(&name);
+        let zone = domain.strip_suffix(plant.as_str()).and_then(|zone| zone.strip_suffix('.'));
+        let zone: ZoneName = zone.and_then(|zone| zone.parse().ok()).ok_or_else(refuse)?;
+        let device: DeviceName = device.parse().map_err(|_| refuse())?;
+        let workload = workload.map(|name| name.parse()).transpose().map_err(|_| refuse())?;
+        let id = Self { trust_domain: plant.trust_domain(&zone), device, workload };
         Ok((zone, id))
     }
+}
+
+/// Longest SPIFFE ID here: trust domain, and two pairs of a kind and a name.
+const MAX_SEGMENTS: usize = 5;
+
+/// As much of a foreign text as is shown.
+fn shortened(text: &str) -> String {
+    text.chars().take(300).collect()
 }
 
 impl fmt::Display for SpiffeId {
@@ -335,6 +363,43 @@ mod tests {
             "https://cell-3.plant.example/device/press-7",
         ] {
             assert!(SpiffeId::parse(bad, &plant).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_peer_is_a_device_or_a_workload_segment_by_segment() {
+        let plant: PlantDomain = "plant.example".parse().unwrap();
+        let device = "spiffe://cell-3.plant.example/device/press-7";
+        let hmi = format!("{device}/workload/hmi");
+        for (text, workload) in [(device, None), (hmi.as_str(), Some("hmi"))] {
+            let (zone, id) = SpiffeId::parse_peer(text, &plant).unwrap();
+            assert_eq!((zone.as_str(), id.device().as_str()), ("cell-3", "press-7"));
+            assert_eq!(id.workload().map(WorkloadName::as_str), workload);
+            assert_eq!(id.to_string(), text);
+        }
+        for rest in [
+            "/",
+            "/workload",
+            "/workload/",
+            "/workload//",
+            "/workload/hmi/",
+            "/workload/hmi/x",
+            "/service/hmi",
+            "/workload/a.b",
+            "/workload/hmi/workload/hmi",
+        ] {
+            assert!(SpiffeId::parse_peer(&format!("{device}{rest}"), &plant).is_err(), "{rest}");
+        }
+        for bad in [
+            "workload/hmi",
+            "device//workload/hmi",
+            "workload/press-7/device/hmi",
+            "Device/press-7/workload/hmi",
+        ] {
+            assert!(
+                SpiffeId::parse_peer(&format!("spiffe://cell-3.plant.example/{bad}"), &plant).is_err(),
+                "{bad}"
+            );
         }
     }
 }

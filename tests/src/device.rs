@@ -23,6 +23,8 @@ pub struct Device {
     without_tpm: bool,
     attestor: Option<Process>,
     plant: String,
+    /// Where it finds its TPM, if not where that is.
+    tpm_at: Option<String>,
     join_token: bool,
     services: Vec<(String, &'static str)>,
     /// More lines of its configuration: before its tables, and after them.
@@ -47,6 +49,7 @@ impl Device {
             without_tpm: false,
             attestor: None,
             plant,
+            tpm_at: None,
             join_token: false,
             services,
             more,
@@ -69,6 +72,19 @@ impl Device {
     /// Its TPM.
     pub fn tpm(&self) -> TpmAddress {
         self.swtpm.address()
+    }
+
+    /// Lets it reach broker and TPM through proxies.
+    pub fn go_through(&mut self, broker: &str, tpm: &str) {
+        let (_, rest) = self.plant.split_once('\n').expect("the broker's line comes first");
+        self.plant = format!("broker = \"{broker}\"\n{rest}");
+        self.tpm_at = Some(tpm.to_owned());
+        self.configure();
+    }
+
+    /// The process id of its attestor.
+    pub fn attestor_id(&self) -> u32 {
+        self.attestor.as_ref().expect("the attestor runs").id()
     }
 
     /// Offers a service.
@@ -116,7 +132,11 @@ impl Device {
 
     fn configure(&self) {
         let mut text = self.plant.clone();
-        let tpm = if self.without_tpm { "none".to_owned() } else { self.swtpm.address().to_string() };
+        let tpm = match &self.tpm_at {
+            _ if self.without_tpm => "none".to_owned(),
+            Some(proxy) => proxy.clone(),
+            None => self.swtpm.address().to_string(),
+        };
         text += &format!("tpm = \"{tpm}\"\ndevice = \"{}\"\n", self.name);
         text += "firmware_log = \"eventlog.bin\"\nima_log = \"ima.bin\"\nstate = \"state\"\ndeliver = \"deliver\"\n";
         if self.join_token {

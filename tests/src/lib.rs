@@ -5,6 +5,7 @@
 //! deadline. Does not promise anything outside tests: everything here panics when the world is not as it should be.
 
 mod device;
+mod go;
 mod ima;
 pub mod peers;
 mod plant;
@@ -15,6 +16,7 @@ mod world;
 
 pub use attestor::testing::missing_tool;
 pub use device::Device;
+pub use go::GoProgram;
 pub use ima::digest_of;
 pub use plant::BrokerFolder;
 pub use process::{Environment, Process, clock, program, run, run_in};

@@ -23,6 +23,7 @@ mod on_the_device;
 mod overriding;
 mod people;
 mod planning;
+mod promptness;
 mod publishing;
 mod recovery;
 mod release_keys;

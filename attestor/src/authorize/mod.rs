@@ -45,7 +45,8 @@ pub struct Question {
 pub struct Answer {
     /// Whether the peer may.
     pub allowed: bool,
-    /// SPIFFE ID of the peer, as its certificate names it. Believe it only if it is allowed.
+    /// SPIFFE ID of the peer, a device or a workload on one, as its certificate names it. Believe it only if it is
+    /// allowed.
     pub peer: Option<String>,
     /// The device's zone.
     pub zone: Option<ZoneName>,

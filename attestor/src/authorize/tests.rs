@@ -104,8 +104,11 @@ impl World {
 
     /// What `camera-1` of `cell` shows.
     pub(super) fn shown(&self, serial: u8) -> Vec<u8> {
+        self.shown_by("spiffe://cell.plant.example/device/camera-1", serial)
+    }
+
+    fn shown_by(&self, uri: &str, serial: u8) -> Vec<u8> {
         let mut params = CertificateParams::default();
-        let uri = "spiffe://cell.plant.example/device/camera-1";
         params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.is_ca = IsCa::ExplicitNoCa;
@@ -175,6 +178,26 @@ fn a_peer_is_let_in_by_what_was_delivered_alone() {
     assert_eq!(world.codes(&question(None)), ["no-certificate-shown"]);
     let elsewhere = Question { zone: Some("cell".parse().unwrap()), ..question(Some(shown)) };
     assert_eq!(world.codes(&elsewhere), ["not-in-zone"]);
+}
+
+#[test]
+fn a_workload_is_let_in_as_its_device_is_and_is_named() {
+    let world = World::new();
+    let uri = "spiffe://cell.plant.example/device/camera-1/workload/viewer";
+    let answer = world.answer(&question(Some(world.shown_by(uri, 0x41))));
+    assert!(answer.allowed, "{answer:?}");
+    assert_eq!(answer.peer.as_deref(), Some(uri));
+    assert_eq!(world.codes(&question(Some(world.shown_by(uri, REVOKED)))), ["revoked"]);
+    let below = world.shown_by(&format!("{uri}/x"), 0x41);
+    assert_eq!(world.codes(&question(Some(below))), ["foreign"]);
+    // The device's grant is not the workload's.
+    let shown = world.shown_by(uri, 0x41);
+    let granted = |sub: &str| {
+        let token = world.grant(&shown, |_, claims| claims.sub = sub.to_owned());
+        world.codes(&Question { grant: Some(token), ..question(Some(shown.clone())) })
+    };
+    assert_eq!(granted(uri), [""; 0]);
+    assert_eq!(granted("spiffe://cell.plant.example/device/camera-1"), ["grant"]);
 }
 
 #[test]

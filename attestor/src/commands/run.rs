@@ -13,6 +13,7 @@ use crate::authorize::listener::{self, Listener};
 use crate::config::{Config, LocalAddress};
 use crate::evidence::Prover;
 use crate::plant::PlantRoot;
+use crate::ports::System;
 use crate::renewal::{Attester, Means, driver};
 use crate::state::Keeper;
 use crate::tpm::{EsapiTpm, TpmHandle};
@@ -23,6 +24,7 @@ const LAST_COMMAND: Duration = Duration::from_secs(8);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub async fn run(config: &Path) -> Result<(), CommandError> {
+    System::gather_entropy();
     let config = Config::load(config)?;
     let stop = stop_signal()?;
     let start = |address| TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"));

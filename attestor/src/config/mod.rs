@@ -22,7 +22,7 @@ pub use self::local::LocalAddress;
 pub use self::mqtt::{Mqtt, MqttPeer};
 use self::raw::{Raw, RawService};
 pub use self::vouches::Vouched;
-pub use self::workload::{Holders, Workload, WorkloadApi};
+pub use self::workload::{Holders, Program, Workload, WorkloadApi};
 use crate::durable;
 use crate::health::HealthCheck;
 use crate::hooks::Hook;

@@ -61,6 +61,24 @@ impl Workload {
     }
 }
 
+/// A process, as the entries that its user and group fit: at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The first of them.
+    pub first: Workload,
+    /// Those after it.
+    pub others: Vec<Workload>,
+}
+
+impl Program {
+    /// What runs as this user and group; None if no entry fits.
+    #[must_use]
+    pub fn of(workloads: &[Workload], uid: u32, gid: u32) -> Option<Self> {
+        let mut fitting = workloads.iter().filter(|workload| workload.is(uid, gid)).cloned();
+        Some(Self { first: fitting.next()?, others: fitting.collect() })
+    }
+}
+
 /// Everything on a device that holds a software key.
 #[derive(Debug, Clone, Copy)]
 pub struct Holders<'a> {
@@ -236,6 +254,10 @@ mod tests {
         assert_eq!(config.holders().seats(&zones).count(), 1, "in one zone alone");
         let elsewhere = Workload { zone: Some("vision".parse().unwrap()), ..one.clone() };
         assert_eq!(elsewhere.seat(&zones), None);
+        let all = [elsewhere.clone(), Workload { uid: Some(991), ..one.clone() }, one.clone()];
+        let program = Program::of(&all, 990, 80).unwrap();
+        assert_eq!((&program.first, program.others.as_slice()), (&elsewhere, std::slice::from_ref(one)));
+        assert_eq!(Program::of(&all, 990, 81), None);
     }
 
     #[test]

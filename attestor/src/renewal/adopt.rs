@@ -296,10 +296,7 @@ impl Attester {
         if known.as_ref() == Some(&name) {
             return None;
         }
-        let saved = self.keeper.insist(|state| state.belong_to(name));
-        if let Err(error) = saved {
-            tracing::error!(%error, "the state is not saved");
-        }
+        self.keeper.note(|state| state.belong_to(name));
         // A state of before this was kept is taken for this TPM's.
         known?;
         let withdrawn = self.sink.withdraw();

@@ -11,7 +11,7 @@ use super::shown::Shown;
 use crate::authorize::listener::Desk;
 use crate::authorize::{Answer, Question, answer};
 use crate::client::{BrokerClient, BrokerNameError, Credentials};
-use crate::config::{Config, Workload};
+use crate::config::{Config, Program, Workload};
 use crate::deliver::FileSink;
 use crate::evidence::Prover;
 use crate::hooks::Hooks;
@@ -86,9 +86,9 @@ impl Source for Attester {
         &self.config.workloads
     }
 
-    fn offer(&self, workload: &Workload) -> Result<(Offer, Duration), Withheld> {
+    fn offer(&self, program: &Program) -> Result<(Offer, Duration), Withheld> {
         let now = self.now();
-        self.keeper.read(|state| Offer::of(state, &self.config.plant, workload, now))
+        self.keeper.read(|state| Offer::of(state, &self.config.plant, program, now))
     }
 
     fn changes(&self) -> watch::Receiver<()> {

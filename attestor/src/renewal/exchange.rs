@@ -20,7 +20,7 @@ use crate::role::Seat;
 use crate::software_key::{SoftwareKey, SoftwareSeat};
 use crate::state::{SaveStateError, State};
 use crate::svid::HeldSvid;
-use crate::tpm::{Credential, IdentityKeyBlob, TpmError, TpmFault};
+use crate::tpm::{Credential, IdentityKeyBlob, KEY_GENERATION_DEADLINE, Operation, Tpm, TpmError, TpmFault};
 use crate::trust::TrustSet;
 
 /// An exchange gave no answer that could be adopted.
@@ -156,7 +156,7 @@ async fn enroll(
     let credential =
         Credential { id_object: begun.credential_blob, encrypted_secret: begun.encrypted_secret };
     let template = prover.endorsement_key().template;
-    let tpm = prover.tpm().with_deadline(crate::tpm::KEY_GENERATION_DEADLINE);
+    let tpm = prover.tpm().with_deadline(KEY_GENERATION_DEADLINE);
     let secret = tpm.activate(template, credential).await?;
     let known = Known::of(attester);
     let token = join_token(attester);
@@ -251,14 +251,29 @@ async fn due_keys(
     let now = attester.now();
     let due = attester.keeper.read(|state: &State| state.due(now));
     let mut keys = attester.keeper.read(|state: &State| state.tpm_keys(&due));
-    for seat in due {
-        if keys.contains_key(&seat) {
-            continue;
-        }
-        let key = prover.tpm().create_identity_key().await?;
-        tracing::info!(zone = %seat.zone, role = %seat.role, "made an identity key in the TPM");
-        attester.keeper.update(|state| state.keys.insert(seat.clone(), IdentityKey::Tpm(key.clone())))?;
-        keys.insert(seat, key);
+    let missing: Vec<Seat> = due.into_iter().filter(|seat| !keys.contains_key(seat)).collect();
+    if missing.is_empty() {
+        return Ok(keys);
     }
+    let made = make_keys(prover, missing).await?;
+    let own = |(seat, key): &(Seat, IdentityKeyBlob)| (seat.clone(), IdentityKey::Tpm(key.clone()));
+    attester.keeper.update(|state| state.keys.extend(made.iter().map(own)))?;
+    keys.extend(made);
     Ok(keys)
+}
+
+async fn make_keys(prover: &Prover, seats: Vec<Seat>) -> Result<Vec<(Seat, IdentityKeyBlob)>, TpmError> {
+    let batch = move |tpm: &mut dyn Tpm| {
+        let mut made = Vec::new();
+        for seat in seats {
+            made.push((seat, tpm.create_identity_key()?));
+        }
+        Ok(made)
+    };
+    let tpm = prover.tpm().with_deadline(KEY_GENERATION_DEADLINE);
+    let made = tpm.run(Operation::CreateIdentityKey, batch).await?;
+    for (seat, _) in &made {
+        tracing::info!(zone = %seat.zone, role = %seat.role, "made an identity key in the TPM");
+    }
+    Ok(made)
 }

@@ -1,4 +1,4 @@
-//! The gRPC service (SPIFFE_Workload_API.md): each stream says what its workload has, and again when that is another.
+//! The gRPC service (SPIFFE_Workload_API.md): each stream says what its program has, and again when that is another.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::offer::{Offer, Withheld};
 use super::peer::{Caller, Place, Places};
-use crate::config::Workload;
+use crate::config::{Program, Workload};
 
 /// Streams at once of one user: two for each connection that it may have.
 const EACH: usize = 32;
@@ -26,8 +26,8 @@ pub trait Source: Send + Sync + 'static {
     /// The workloads, in the order in which a caller is looked for.
     fn workloads(&self) -> &[Workload];
 
-    /// What `workload` has, and how long that is so if nothing changes.
-    fn offer(&self, workload: &Workload) -> Result<(Offer, Duration), Withheld>;
+    /// What `program` has, and how long that is so if nothing changes.
+    fn offer(&self, program: &Program) -> Result<(Offer, Duration), Withheld>;
 
     /// Hears whenever what workloads have may be another.
     fn changes(&self) -> watch::Receiver<()>;
@@ -58,12 +58,12 @@ impl<S: Source> Api<S> {
         Self { source, streams: Places::new(EACH, ALL) }
     }
 
-    /// The workload that calls, and a place for its stream.
-    fn admit<T>(&self, request: &Request<T>) -> Result<(Workload, Place), Status> {
+    /// The program that calls, and a place for its stream.
+    fn admit<T>(&self, request: &Request<T>) -> Result<(Program, Place), Status> {
         let caller = request.extensions().get::<Caller>();
         let Caller { uid, gid } = *caller.ok_or_else(|| Status::internal("the connection has no caller"))?;
-        let found = self.source.workloads().iter().find(|workload| workload.is(uid, gid));
-        let found = found.cloned().ok_or(Withheld::Unknown { uid, gid }).inspect_err(|withheld| {
+        let found = Program::of(self.source.workloads(), uid, gid);
+        let found = found.ok_or(Withheld::Unknown { uid, gid }).inspect_err(|withheld| {
             tracing::info!(uid, gid, "a program is refused: {withheld}");
         })?;
         let place = self.streams.take(uid);
@@ -72,23 +72,23 @@ impl<S: Source> Api<S> {
 
     fn stream<M: Send + 'static>(
         &self,
-        (workload, place): (Workload, Place),
+        (program, place): (Program, Place),
         say: impl Fn(&Offer) -> M + Send + 'static,
     ) -> Response<ReceiverStream<Result<M, Status>>> {
         let (sender, receiver) = mpsc::channel(1);
         let source = Arc::clone(&self.source);
         tokio::spawn(async move {
             let _place = place;
-            follow(source.as_ref(), &workload, &sender, say).await;
+            follow(source.as_ref(), &program, &sender, say).await;
         });
         Response::new(ReceiverStream::new(receiver))
     }
 }
 
-/// Says what `workload` has until there is nothing, or nobody listens.
+/// Says what `program` has until there is nothing, or nobody listens.
 async fn follow<S: Source, M>(
     source: &S,
-    workload: &Workload,
+    program: &Program,
     sender: &mpsc::Sender<Result<M, Status>>,
     say: impl Fn(&Offer) -> M,
 ) {
@@ -96,14 +96,22 @@ async fn follow<S: Source, M>(
     let mut said = None;
     loop {
         changes.mark_unchanged();
-        let (offer, lasts) = match source.offer(workload) {
+        let (offer, lasts) = match source.offer(program) {
             Ok(offered) => offered,
             Err(withheld) => {
-                tracing::info!(workload = %workload.name, "a workload gets nothing: {withheld}");
+                tracing::info!(workload = %program.first.name, "a workload gets nothing: {withheld}");
                 return drop(sender.send_timeout(Err(withheld.into()), SLOW).await);
             }
         };
         if said.as_ref() != Some(&offer) {
+            for name in offer.left_out() {
+                tracing::warn!(
+                    workload = %name,
+                    "not served beside {}, because other zones are at its other end or it has no certificate; run its \
+                     program as another user",
+                    program.first.name
+                );
+            }
             if sender.send_timeout(Ok(say(&offer)), SLOW).await.is_err() {
                 return;
             }
@@ -135,9 +143,7 @@ impl<S: Source> SpiffeWorkloadApi for Api<S> {
         &self,
         request: Request<pb::X509svidRequest>,
     ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
-        let admitted = self.admit(&request)?;
-        let hint = admitted.0.name.to_string();
-        Ok(self.stream(admitted, move |offer| offer.svids(&hint)))
+        Ok(self.stream(self.admit(&request)?, Offer::svids))
     }
 
     async fn fetch_x509_bundles(

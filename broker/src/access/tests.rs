@@ -3,7 +3,7 @@
 use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
 use policy::access::grant::TYPE;
 use policy::access::{AccessGrant, Audience, Decision};
-use policy::id::{DeviceName, ZoneName};
+use policy::id::{DeviceName, SpiffeId, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::{Conduit, Direction, Role};
 use prost::Message as _;
@@ -112,13 +112,20 @@ async fn device(bench: &Bench, name: &str, zone: &str) -> DeviceName {
 
 /// A certificate of the zone's own authority, as the device shows it.
 async fn certificate(bench: &Bench, name: &DeviceName, zone: &str, role: Role, serial: u8) -> Vec<u8> {
+    let domain = bench.plant.domain().trust_domain(&zone.parse().unwrap());
+    let der = signed(bench, &domain.device(name), zone, role, serial).await;
+    certificate_of(bench, name, zone, serial).await;
+    der
+}
+
+/// A certificate of the zone's own authority for `id`.
+async fn signed(bench: &Bench, id: &SpiffeId, zone: &str, role: Role, serial: u8) -> Vec<u8> {
     let zone_name: ZoneName = zone.parse().unwrap();
     let key = authority_key(&zone_name, role, 1);
     let held: Held<AuthorityRecord> = fetch(bench.plant.store.as_ref(), key).await.unwrap().unwrap();
     let issuer = authority::issuer(&bench.plant, &held).unwrap();
     let mut params = CertificateParams::default();
-    let uri = bench.plant.domain().trust_domain(&zone_name).device(name).to_string();
-    params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
+    params.subject_alt_names = vec![SanType::URI(id.to_string().as_str().try_into().unwrap())];
     params.extended_key_usages = vec![match role {
         Role::Caller => ExtendedKeyUsagePurpose::ClientAuth,
         Role::Listener => ExtendedKeyUsagePurpose::ServerAuth,
@@ -127,9 +134,7 @@ async fn certificate(bench: &Bench, name: &DeviceName, zone: &str, role: Role, s
     params.serial_number = Some(SerialNumber::from_slice(&[serial; 16]));
     let at = |at: UnixTime| time::OffsetDateTime::from_unix_timestamp(i64::try_from(at.0).unwrap()).unwrap();
     (params.not_before, params.not_after) = (at(NOW), at(NOW.plus(3600)));
-    let der = issuer.sign_certificate(&params, &AuthorityKey::generate().unwrap().spki()).unwrap();
-    certificate_of(bench, name, zone, serial).await;
-    der
+    issuer.sign_certificate(&params, &AuthorityKey::generate().unwrap().spki()).unwrap()
 }
 
 /// Puts a certificate on record as held.
@@ -189,6 +194,27 @@ async fn the_same_grant_is_on_record_once_and_devices_are_told_the_key() {
     let set = v1::TrustSet::decode(signed.trust_set.as_slice()).unwrap();
     let key = GrantKey::find(plant).await.unwrap().unwrap();
     assert!(set.grant_keys.contains(&key.kid), "{}", set.grant_keys);
+}
+
+#[tokio::test]
+async fn a_workload_is_decided_about_as_its_device_and_named_in_the_grant() {
+    let world = World::new().await;
+    let domain = world.bench.plant.domain();
+    let viewer = domain.trust_domain(&"cell-3".parse().unwrap());
+    let viewer = viewer.workload(&world.press, &"viewer".parse().unwrap());
+    let certificate = signed(&world.bench, &viewer, "cell-3", Role::Caller, 0x47).await;
+    let question = Question { certificate, ..world.question(true) };
+    let answer = world.ask(&question).await.unwrap();
+    let Decision::Allowed(allowed) = &answer.decision else { panic!("{answer:?}") };
+    assert_eq!(allowed.peer(), &viewer);
+    let key = GrantKey::find(&world.bench.plant).await.unwrap().unwrap();
+    let claims = claims(&world, &key, &answer.grant.unwrap().token);
+    assert_eq!(claims.sub, "spiffe://cell-3.plant.example/device/press-7/workload/viewer");
+    let events = world.bench.events(None, 100).await;
+    let granted = events.iter().find(|event| event.action == "grant.issue").unwrap();
+    assert!(granted.subject == "press-7" && granted.text.contains("/workload/viewer may"), "{granted:?}");
+    let ssh = Question { service: "ssh".parse().unwrap(), ..question };
+    assert_eq!(world.codes(&ssh).await, ["not-offered"]);
 }
 
 #[tokio::test]

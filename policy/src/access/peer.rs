@@ -13,7 +13,7 @@ use crate::zone::Role;
 const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
 const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 
-/// A certificate that names one device of this plant.
+/// A certificate that names one device of this plant, or one workload on it.
 #[derive(Clone, Debug)]
 pub struct PeerCertificate<'a> {
     certificate: Certificate<'a>,
@@ -22,8 +22,8 @@ pub struct PeerCertificate<'a> {
 }
 
 impl<'a> PeerCertificate<'a> {
-    /// Reads one DER certificate. Exactly one URI must be in it, the SPIFFE ID of a device of `plant` (X509-SVID,
-    /// section 2).
+    /// Reads one DER certificate. Exactly one URI must be in it, the SPIFFE ID of a device of `plant` or of a
+    /// workload on one (X509-SVID, section 2).
     pub fn parse(der: &'a [u8], plant: &PlantDomain) -> Result<Self, Reason> {
         let malformed = |error: DerError| Reason::Malformed(error.to_string());
         let certificate = Certificate::parse(der).map_err(malformed)?;
@@ -33,7 +33,8 @@ impl<'a> PeerCertificate<'a> {
             return Err(Reason::Foreign(format!("it has {} URIs and should have one", uris.len())));
         };
         let uri = str::from_utf8(uri).map_err(|_| Reason::Foreign("its URI is no text".to_owned()))?;
-        let (zone, id) = SpiffeId::parse(uri, plant).map_err(|error| Reason::Foreign(error.to_string()))?;
+        let (zone, id) =
+            SpiffeId::parse_peer(uri, plant).map_err(|error| Reason::Foreign(error.to_string()))?;
         Ok(Self { certificate, zone, id })
     }
 

@@ -11,7 +11,7 @@ pub enum Reason {
     /// The certificate cannot be read.
     #[error("the peer's certificate cannot be read: {0}")]
     Malformed(String),
-    /// It is no certificate of a device of this plant.
+    /// It is no certificate of a device of this plant, or of a workload on one.
     #[error("the peer's certificate names no device of this plant: {0}")]
     Foreign(String),
     /// The device that is asked about its own service does not offer it.
@@ -119,7 +119,8 @@ impl Reason {
                 "pass the certificate that the peer showed, alone, as PEM or DER".to_owned()
             }
             Self::Foreign(_) => {
-                "let the peer show the certificate that its attestor delivers (caller.pem)".to_owned()
+                "let the peer show the certificate that its attestor delivers (caller.pem), or that of its Workload API"
+                    .to_owned()
             }
             Self::NotOffered { service, .. } | Self::NobodyOffers { service, .. } => {
                 format!(
@@ -130,6 +131,10 @@ impl Reason {
                 format!("touchstone conduit allow --from {zone} --to ZONE --service {service}")
             }
             Self::NoWay(refusal) => refusal.remedy(),
+            Self::UnknownAuthority { peer, .. } if peer.workload().is_some() => {
+                "let the peer show what its Workload API says now; who serves cannot open with that, nor the other way"
+                    .to_owned()
+            }
             Self::UnknownAuthority { role: Role::Caller, .. } => {
                 "let the peer show its newest caller.pem; a server's certificate opens nothing".to_owned()
             }

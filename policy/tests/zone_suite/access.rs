@@ -50,8 +50,20 @@ fn plant() -> PlantDomain {
 
 /// A certificate that names a device of `zone`, by the authority of a zone and role, good for `validity`.
 fn certificate(zone: &str, by: (&str, Role), usage: Role, validity: (u64, u64), serial: u8) -> Vec<u8> {
+    certificate_of(zone, "", by, usage, validity, serial)
+}
+
+/// The same with `below` after the device's SPIFFE ID.
+fn certificate_of(
+    zone: &str,
+    below: &str,
+    by: (&str, Role),
+    usage: Role,
+    validity: (u64, u64),
+    serial: u8,
+) -> Vec<u8> {
     let mut params = CertificateParams::default();
-    let uri = format!("spiffe://{zone}.plant.example/device/press-7");
+    let uri = format!("spiffe://{zone}.plant.example/device/press-7{below}");
     params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
     params.extended_key_usages = vec![match usage {
         Role::Caller => ExtendedKeyUsagePurpose::ClientAuth,
@@ -75,6 +87,9 @@ fn known<'a>(
         .collect()
 }
 
+/// After a device's SPIFFE ID.
+const WORKLOAD: &str = "/workload/hmi";
+
 /// A question: who asks about whom.
 #[derive(Debug, Clone)]
 struct Case {
@@ -83,6 +98,8 @@ struct Case {
     direction: Direction,
     offers: BTreeSet<&'static str>,
     peer: &'static str,
+    /// What stands after its device's SPIFFE ID: the peer is a workload.
+    below: &'static str,
     signer: (&'static str, Role),
     usage: Role,
     validity: (u64, u64),
@@ -99,34 +116,38 @@ fn any_case() -> impl Strategy<Value = Case> {
     let service = prop::sample::select(SERVICES.to_vec());
     // Mostly what an honest peer shows, so that most questions come as far as the certificate.
     let honest = prop::bool::weighted(0.7);
+    let below = prop::sample::select(vec!["", WORKLOAD]);
     (
         (zone(), service, direction, offers),
-        (zone(), zone(), role(), role(), honest),
+        ((zone(), below), zone(), role(), role(), honest),
         (900_u64..1_005, 995_u64..1_100, prop::bool::weighted(0.2), 990_u64..=1_000),
     )
-        .prop_map(|((own, service, direction, offers), (peer, signer, by, usage, honest), times)| {
-            let right = direction.peer();
-            let signer = if honest { (peer, right) } else { (signer, by) };
-            let usage = if honest { right } else { usage };
-            let (from, to, revoked, informed) = times;
-            Case {
-                own,
-                service,
-                direction,
-                offers,
-                peer,
-                signer,
-                usage,
-                validity: (from, to),
-                revoked,
-                informed,
-            }
-        })
+        .prop_map(
+            |((own, service, direction, offers), ((peer, below), signer, by, usage, honest), times)| {
+                let right = direction.peer();
+                let signer = if honest { (peer, right) } else { (signer, by) };
+                let usage = if honest { right } else { usage };
+                let (from, to, revoked, informed) = times;
+                Case {
+                    own,
+                    service,
+                    direction,
+                    offers,
+                    peer,
+                    below,
+                    signer,
+                    usage,
+                    validity: (from, to),
+                    revoked,
+                    informed,
+                }
+            },
+        )
 }
 
 impl Case {
     fn shown(&self) -> Vec<u8> {
-        certificate(self.peer, self.signer, self.usage, self.validity, 7)
+        certificate_of(self.peer, self.below, self.signer, self.usage, self.validity, 7)
     }
 
     fn placement(&self) -> Placement {
@@ -198,6 +219,10 @@ proptest! {
         let shown = case.shown();
         let decision = case.online(&graph, &shown);
         prop_assert_eq!(matches!(decision, Decision::Allowed(_)), case.is_allowed(&graph), "{:?}", decision);
+        if let Decision::Allowed(allowed) = &decision {
+            let named = format!("{}{}", id(case.peer, "press-7"), case.below);
+            prop_assert_eq!(allowed.peer().to_string(), named, "a workload is named, and not its device");
+        }
         prop_assert_eq!(case.offline(&graph, &shown), decision);
     }
 
@@ -298,6 +323,31 @@ fn hours_open_and_close_a_decision_and_a_refusal_says_when() {
 
 fn id(zone: &str, device: &str) -> SpiffeId {
     plant().trust_domain(&zone_name(zone)).device(&device.parse().unwrap())
+}
+
+#[test]
+fn a_workload_is_matched_segment_by_segment() {
+    let open = graph(None);
+    let ask = |below: &str| {
+        let shown = certificate_of("a", below, ("a", Role::Caller), Role::Caller, (0, 2_000), 7);
+        asked(&open, &shown, &[], NOW)
+    };
+    let named = |below: &str| allowed(ask(below)).peer().to_string();
+    assert_eq!(named(""), "spiffe://a.plant.example/device/press-7");
+    assert_eq!(named(WORKLOAD), "spiffe://a.plant.example/device/press-7/workload/hmi");
+    for below in
+        ["/", "/workload", "/workload/", "/workload/hmi/", "/workload/hmi/x", "/program/hmi", "/workload/HMI"]
+    {
+        let Decision::Refused { peer: None, reasons } = ask(below) else { panic!("{below} is let in") };
+        assert_eq!(reasons.iter().map(Reason::code).collect::<Vec<_>>(), ["foreign"], "{below}");
+    }
+    // A grant for the one is none for the other.
+    let audience = Audience { device: id("b", "historian-1"), service: "opcua".parse().unwrap() };
+    let decided = allowed(ask(WORKLOAD));
+    let grant = AccessGrant::new(&decided, &plant(), &audience, NOW).unwrap();
+    let verified = |peer| grant.verify(&plant(), &audience, peer, &decided.thumbprint(), NOW);
+    assert_eq!(verified(decided.peer()), Ok(()));
+    assert_eq!(verified(&id("a", "press-7")), Err(AccessGrantError::Subject(grant.sub.clone())));
 }
 
 #[test]

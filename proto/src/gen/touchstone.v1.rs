@@ -1980,7 +1980,8 @@ pub struct AuthorizeResponse {
     /// Why not; empty if it is allowed.
     #[prost(message, repeated, tag = "2")]
     pub reasons: ::prost::alloc::vec::Vec<AccessReason>,
-    /// SPIFFE ID of the peer, as its certificate names it; empty if it names none. Believe it only if it is allowed.
+    /// SPIFFE ID of the peer, a device or a workload on one, as its certificate names it; empty if it names none. Believe
+    /// it only if it is allowed.
     #[prost(string, tag = "3")]
     pub peer: ::prost::alloc::string::String,
     /// The first second at which it is over if nobody does anything; 0 if it is not allowed.

@@ -151,7 +151,8 @@ impl Clock {
         self.folder.path().join("clock")
     }
 
-    fn environment(&self) -> Environment {
+    /// What a program needs to take the time from it.
+    pub fn environment(&self) -> Environment {
         let told = [
             ("FAKETIME_TIMESTAMP_FILE", self.file().display().to_string()),
             ("FAKETIME_NO_CACHE", "1".to_owned()),

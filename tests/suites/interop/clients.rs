@@ -1,11 +1,11 @@
-//! Unmodified clients on camera-1, their keys in its TPM.
+//! Unmodified clients, their keys in the TPM of their device. What servers refuse is asserted with a client of our own in
+//! `situations`; here it is what these clients refuse by themselves, and what they hear of a refusal.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use attestor::testing::command;
-use e2e::peers::{SERVED, Server};
+use e2e::peers::{Clock, SERVED, Server};
 use e2e::until;
 
 use super::plant::{Plant, ZONES};
@@ -14,61 +14,81 @@ use crate::story::openssl;
 /// Programs that it needs.
 pub(super) const TOOLS: [&str; 4] = ["curl", "openssl", "mosquitto_pub", "mosquitto_sub"];
 
-/// Each server with the client that goes with it.
-fn pairs(plant: &Plant) -> impl Iterator<Item = (&Server, Vec<Command>)> {
-    plant.servers.iter().map(|server| {
-        let (name, file) = (server.software.service(), |name: &str| text(plant, name));
-        let outbound = |kind: &str| file(&format!("services/{name}/outbound.{kind}"));
-        let (own, key, port) = (file("caller.pem"), file("caller.key"), server.port());
-        let host = &server.host;
-        let lines = match name {
-            "openssl" => {
-                // -CRL reads only the first CRL of a file.
-                let script = format!(
-                    "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | openssl s_client -quiet -connect 127.0.0.1:{port} -tls1_3 \
-                     -cert {own} -key {key} -CAfile <(cat {} {}) -crl_check -verify_return_error -verify_hostname {host}",
-                    outbound("pem"),
-                    outbound("crl")
-                );
-                vec![vec!["bash".to_owned(), "-c".to_owned(), script]]
-            }
-            "mosquitto" => {
-                // --insecure: nothing resolves the server's name here. The chain is verified all the same.
-                let line = format!(
-                    "-h 127.0.0.1 -p {port} --insecure --tls-version tlsv1.3 --cafile {} --cert {own} --key {key} \
-                     -t interop -q 1",
-                    outbound("pem")
-                );
-                let words = |program: &str, more: &[&str]| {
-                    let all = [program].into_iter().chain(line.split(' ')).chain(more.iter().copied());
-                    all.map(str::to_owned).collect()
-                };
-                vec![words("mosquitto_pub", &["-r", "-m", SERVED]), words("mosquitto_sub", &["-C", "1", "-W", "20"])]
-            }
-            _ => {
-                let line = format!(
-                    "curl -sS --max-time 20 --tlsv1.3 --cacert {} --crlfile {} --cert {own} --key {key} \
-                     --resolve {host}:{port}:127.0.0.1 https://{host}:{port}/",
-                    outbound("pem"),
-                    outbound("crl")
-                );
-                vec![line.split(' ').map(str::to_owned).collect()]
-            }
-        };
-        (server, lines.iter().map(|words| prepared(plant, words)).collect())
-    })
+/// What the programs of mosquitto say of a fault that they found, and of one that the server found.
+const MOSQUITTO: &str = "A TLS error occurred";
+const MOSQUITTO_LOST: &str = "The connection was lost";
+/// The client believes no authority that signed the server's certificate.
+pub(super) const UNBELIEVED: &[&str] = &["unable to get local issuer certificate", MOSQUITTO];
+/// The server believes no authority that signed the client's; nginx says it in HTTP.
+pub(super) const UNBELIEVING: &[&str] = &["unknown ca", "SSL certificate error", MOSQUITTO, MOSQUITTO_LOST];
+/// The server's certificate has ended.
+pub(super) const EXPIRED: &[&str] = &["certificate has expired", MOSQUITTO];
+/// The client's own was revoked.
+pub(super) const REVOKED: &[&str] =
+    &["certificate revoked", "SSL certificate error", MOSQUITTO, MOSQUITTO_LOST];
+
+/// Where clients run and what they believe.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    /// The number of their device.
+    pub(super) device: usize,
+    /// The service whose trust files they have; None: those of the service that they open.
+    pub(super) believing: Option<&'static str>,
+    /// Their clock; None: the right one.
+    pub(super) clock: Option<&'a Clock>,
 }
 
-fn text(plant: &Plant, name: &str) -> String {
-    let file: PathBuf = plant.devices[1].delivered(ZONES[1], name);
-    file.to_str().expect("run folders have plain names").to_owned()
+impl At<'_> {
+    /// On the device that conduits are opened for.
+    pub(super) const CAMERA: Self = Self { device: 1, believing: None, clock: None };
 }
 
-fn prepared(plant: &Plant, words: &[String]) -> Command {
-    let [program, rest @ ..] = words else { unreachable!("words begin with a program") };
-    let mut command = command(program);
-    command.args(rest).envs(plant.managers[1].environment()).stdin(Stdio::null());
-    command
+/// The client that goes with a server: programs, of which the last one says what came of it.
+fn client(plant: &Plant, server: &Server, at: At<'_>) -> Vec<Command> {
+    let name = server.software.service();
+    let file = |name: &str| {
+        let path = plant.devices[at.device].delivered(ZONES[at.device], name);
+        path.to_str().expect("run folders have plain names").to_owned()
+    };
+    let outbound = |kind: &str| file(&format!("services/{}/outbound.{kind}", at.believing.unwrap_or(name)));
+    let (own, key, host, port) = (file("caller.pem"), file("caller.key"), &server.host, server.port());
+    let split = |line: String| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let lines = match name {
+        "openssl" => {
+            // -CRL reads only the first CRL of a file.
+            let script = format!(
+                "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | openssl s_client -quiet -connect 127.0.0.1:{port} -tls1_3 \
+                 -cert {own} -key {key} -CAfile <(cat {} {}) -crl_check -verify_return_error -verify_hostname {host}",
+                outbound("pem"),
+                outbound("crl")
+            );
+            vec![vec!["bash".to_owned(), "-c".to_owned(), script]]
+        }
+        "mosquitto" => {
+            // --insecure: nothing resolves the server's name here. The chain is verified all the same.
+            let line = format!(
+                "-h 127.0.0.1 -p {port} --insecure --tls-version tlsv1.3 --cafile {} --cert {own} --key {key} \
+                 -t interop -q 1",
+                outbound("pem")
+            );
+            let publish = [split(format!("mosquitto_pub {line} -r -m")), vec![SERVED.to_owned()]].concat();
+            vec![publish, split(format!("mosquitto_sub {line} -C 1 -W 20"))]
+        }
+        _ => vec![split(format!(
+            "curl -sS --max-time 20 --tlsv1.3 --cacert {} --crlfile {} --cert {own} --key {key} \
+             --resolve {host}:{port}:127.0.0.1 https://{host}:{port}/",
+            outbound("pem"),
+            outbound("crl")
+        ))],
+    };
+    let prepared = |words: &Vec<String>| {
+        let [program, rest @ ..] = words.as_slice() else { unreachable!("words begin with a program") };
+        let mut command = command(program);
+        command.args(rest).envs(plant.managers[at.device].environment()).stdin(Stdio::null());
+        command.envs(at.clock.map(Clock::environment).unwrap_or_default());
+        command
+    };
+    lines.iter().map(prepared).collect()
 }
 
 /// What the last of them said.
@@ -83,11 +103,9 @@ fn said(commands: Vec<Command>) -> Vec<u8> {
 
 /// Each is served.
 pub(super) fn are_served(plant: &Plant) {
-    let names: Vec<&Server> = plant.servers.iter().collect();
-    for (number, server) in names.iter().enumerate() {
+    for server in &plant.servers {
         until(&format!("{:?} serves an unmodified client", server.software), || {
-            let (_, commands) = pairs(plant).nth(number).expect("one for each server");
-            let said = said(commands);
+            let said = said(client(plant, server, At::CAMERA));
             match server.software.serves(&said) {
                 true => Ok(()),
                 false => Err(String::from_utf8_lossy(&said).into_owned()),
@@ -96,12 +114,26 @@ pub(super) fn are_served(plant: &Plant) {
     }
 }
 
-/// No byte of the application comes to any of them.
-pub(super) fn are_refused(plant: &Plant) {
-    for (server, commands) in pairs(plant) {
-        let said = said(commands);
-        let served = server.software.serves(&said);
-        assert!(!served, "{:?} served: {}", server.software, String::from_utf8_lossy(&said));
+/// No byte of the application comes to any of them, for one of these reasons.
+pub(super) fn are_refused(plant: &Plant, servers: &[Server], at: At<'_>, why: &[&str]) {
+    for server in servers {
+        until(&format!("{:?} and its client part: {why:?}", server.software), || {
+            let said = said(client(plant, server, at));
+            let words = String::from_utf8_lossy(&said).into_owned();
+            assert!(!server.software.serves(&said), "{:?} served: {words}", server.software);
+            if why.iter().any(|why| words.contains(why)) { Ok(()) } else { Err(words) }
+        });
+    }
+}
+
+/// Clients that read CRLs refuse the servers of a device that lost trust; `at` believes their authority.
+pub(super) fn refuse_who_lost_trust(plant: &Plant, servers: &[Server], at: At<'_>) {
+    // mosquitto_pub and mosquitto_sub take no CRL: they go by the certificate's end.
+    for server in servers.iter().filter(|server| server.software.service() != "mosquitto") {
+        until(&format!("the client of {:?} refuses it", server.software), || {
+            let words = String::from_utf8_lossy(&said(client(plant, server, at))).into_owned();
+            if words.contains("certificate revoked") { Ok(()) } else { Err(words) }
+        });
     }
 }
 
@@ -112,9 +144,10 @@ pub(super) fn openssl_verifies(plant: &Plant, revoked: bool) {
     let trust = plant.world.plant.run_path("trust.pem");
     let both = [inbound("pem"), inbound("crl")].map(|file| fs::read(file).expect("a trust file")).concat();
     fs::write(&trust, both).expect("a file in the run folder");
-    let trust = trust.to_str().expect("a path");
-    let line =
-        ["verify", "-purpose", "sslclient", "-crl_check", "-CAfile", trust, &text(plant, "caller.pem")];
+    let (trust, shown) =
+        (trust.to_str().expect("a path"), plant.devices[1].delivered(ZONES[1], "caller.pem"));
+    let shown = shown.to_str().expect("a path");
+    let line = ["verify", "-purpose", "sslclient", "-crl_check", "-CAfile", trust, shown];
     match revoked {
         false => drop(openssl(&line)),
         true => {

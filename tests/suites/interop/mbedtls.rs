@@ -19,7 +19,6 @@ pub(super) fn believes_who_may_open(plant: &Plant) {
             return println!("not tried: mbedTLS, which does not build here (libmbedtls-dev): {other:?}");
         }
     }
-    plant.open_to("logistics", &["field"]);
     let verify_for = |service: &str, device: usize| {
         let inbound =
             |kind: &str| plant.devices[0].delivered(ZONES[0], &format!("services/{service}/inbound.{kind}"));

@@ -15,6 +15,7 @@ use std::time::Instant;
 use e2e::peers::Refusal::{Revoked, Unknown};
 use e2e::peers::{Server, Shown};
 
+use clients::At;
 use plant::Plant;
 use situations::{PROMISE, measured, refused_by_all, served_by_all, until_all_refuse};
 
@@ -24,9 +25,13 @@ fn servers_serve_whom_a_conduit_lets_in_and_nobody_else() {
     let (camera, truck) = (plant.client(1), plant.client(2));
     let thief = camera.thief();
 
-    refused_by_all(&plant.servers, &thief, Shown::Caller, Unknown);
+    let without = |plant: &Plant| {
+        refused_by_all(&plant.servers, &thief, Shown::Caller, Unknown);
+        clients::are_refused(plant, &plant.servers, At::CAMERA, clients::UNBELIEVED);
+    };
+    without(&plant);
     plant.open(&["spare"]);
-    refused_by_all(&plant.servers, &thief, Shown::Caller, Unknown);
+    without(&plant);
     let opened = plant.open_all();
     measured("serves once its conduit is open", &served_by_all(&plant.servers, &camera, opened));
     refused_by_all(&plant.servers, &truck.thief(), Shown::Caller, Unknown);
@@ -34,17 +39,20 @@ fn servers_serve_whom_a_conduit_lets_in_and_nobody_else() {
 
     rotation::loses_no_request(&mut plant, &camera);
 
+    plant.open_field_to_truck();
     mbedtls::believes_who_may_open(&plant);
+    let of_another_zone = At { device: 2, believing: Some("field"), clock: None };
+    clients::are_refused(&plant, &plant.servers, of_another_zone, clients::UNBELIEVING);
     lint::finds_nothing(&plant);
 
     plant.world.stop_broker();
-    clients::are_served(&plant);
     clients::openssl_verifies(&plant, false);
     situations::other_direction_is_refused(&mut plant);
     situations::ended_certificates_are_refused(&plant, &camera);
     plant.until_broker_is_missed();
     plant.servers.iter().for_each(Server::restart);
     served_by_all(&plant.servers, &camera, Instant::now());
+    clients::are_served(&plant);
     plant.world.start_broker();
     plant.until_trusted();
 
@@ -61,6 +69,8 @@ fn servers_serve_whom_a_conduit_lets_in_and_nobody_else() {
     plant.world.stop_broker();
     plant.servers.iter().for_each(Server::restart);
     refused_by_all(&plant.servers, &thief, Shown::Caller, Revoked);
-    clients::are_refused(&plant);
+    clients::are_refused(&plant, &plant.servers, At::CAMERA, clients::REVOKED);
     clients::openssl_verifies(&plant, true);
+    plant.world.start_broker();
+    situations::servers_that_lost_trust_are_refused(&plant, of_another_zone);
 }

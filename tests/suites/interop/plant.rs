@@ -23,7 +23,7 @@ const REATTEST: Duration = Duration::from_secs(5);
 /// Fields end in their order: servers before what lends them their keys.
 pub(super) struct Plant {
     pub(super) servers: Vec<Server>,
-    pub(super) managers: [ResourceManager; 2],
+    pub(super) managers: [ResourceManager; 3],
     pub(super) world: World,
     pub(super) devices: [Device; 3],
 }
@@ -56,8 +56,8 @@ impl Plant {
         press.offer("spare");
         press.offer("field");
         devices.iter().for_each(|device| device.measure("boot-a"));
-        let [press, camera, _] = &mut devices;
-        let managers = [ResourceManager::start(press), ResourceManager::start(camera)];
+        let managers = devices.each_ref().map(ResourceManager::start);
+        let [press, ..] = &mut devices;
         let mut servers: Vec<Server> =
             SOFTWARE.iter().map(|software| Server::set_up(*software, press, ZONES[0])).collect();
         servers.iter().for_each(|server| press.add_end(&server.hook()));
@@ -117,6 +117,13 @@ impl Plant {
         }
         waits.into_iter().for_each(Awaited::come);
         opened
+    }
+
+    /// Lets truck-1 open the service of press-1 that nobody serves, and waits until both were told.
+    pub(super) fn open_field_to_truck(&self) {
+        let wait = self.awaited(vec![(2, "services/field/outbound.pem".to_owned())]);
+        self.open_to(ZONES[2], &["field"]);
+        wait.into_iter().for_each(Awaited::come);
     }
 
     fn awaited(&self, files: Vec<(usize, String)>) -> Vec<Awaited> {

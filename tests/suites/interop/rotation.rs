@@ -12,7 +12,7 @@ use super::plant::{Plant, ZONES};
 use crate::zones::issuer;
 
 /// Servers that take new certificates without a restart.
-const WITHOUT_RESTART: [&str; 2] = ["nginx", "haproxy"];
+const WITHOUT_RESTART: [&str; 3] = ["nginx", "haproxy", "mosquitto"];
 
 /// Tells the load that it is over, also when the test fails.
 struct Over<'a>(&'a AtomicBool);

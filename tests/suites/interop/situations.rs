@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use e2e::peers::{Client, Clock, Refusal, Server, Shown};
 use e2e::until;
 
+use super::clients::{self, At};
 use super::plant::{Plant, ZONES};
 
 /// How soon a server with hooks refuses.
@@ -110,21 +111,40 @@ pub(super) fn other_direction_is_refused(plant: &mut Plant) {
         server.start(&plant.managers[1], None);
     }
     refused_by_all(&servers, &plant.client(0).thief(), Shown::Caller, Refusal::Unknown);
+    let press = At { device: 0, ..At::CAMERA };
+    clients::are_refused(plant, &servers, press, clients::UNBELIEVED);
 }
 
-/// Servers on press-1 by a clock of their own: certificates last less than a day.
+/// Servers on press-1 that no hook tells of anything, and clients of `at`, which believe its authority until its
+/// certificate is in a CRL.
+pub(super) fn servers_that_lost_trust_are_refused(plant: &Plant, at: At<'_>) {
+    let servers = on_press(plant, None);
+    clients::are_refused(plant, &servers, at, clients::UNBELIEVING);
+    plant.world.admin("device quarantine press-1 --reason stolen");
+    clients::refuse_who_lost_trust(plant, &servers, at);
+}
+
+/// More servers on press-1, which no hook tells of anything.
+fn on_press(plant: &Plant, clock: Option<&Clock>) -> Vec<Server> {
+    let here = |server: &Server| Server::set_up(server.software, &plant.devices[0], ZONES[0]);
+    let mut servers: Vec<Server> = plant.servers.iter().map(here).collect();
+    for server in &mut servers {
+        server.tell();
+        server.start(&plant.managers[0], clock);
+    }
+    servers
+}
+
+/// Servers on press-1, and then clients of others, by a clock of their own: certificates last less than a day.
 pub(super) fn ended_certificates_are_refused(plant: &Plant, client: &Client) {
     let Some(clock) = Clock::new() else {
         println!("not tried: ended certificates, because libfaketime is not installed");
         return;
     };
-    let here = |server: &Server| Server::set_up(server.software, &plant.devices[0], ZONES[0]);
-    let mut servers: Vec<Server> = plant.servers.iter().map(here).collect();
-    for server in &mut servers {
-        server.tell();
-        server.start(&plant.managers[0], Some(&clock));
-    }
+    let servers = on_press(plant, Some(&clock));
     served_by_all(&servers, client, Instant::now());
     clock.put_ahead("+2d");
     refused_by_all(&servers, &client.thief(), Shown::Caller, Refusal::Expired);
+    let ahead = At { clock: Some(&clock), ..At::CAMERA };
+    clients::are_refused(plant, &plant.servers, ahead, clients::EXPIRED);
 }

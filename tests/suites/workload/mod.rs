@@ -1,7 +1,10 @@
 //! Workloads on two devices, by the SPIFFE Workload API: they meet while a conduit lets them, and not otherwise.
 
+mod crates;
 mod go;
 mod peer;
+mod rotation;
+mod tools;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,10 +14,16 @@ use e2e::{Device, World, until};
 use tokio::runtime::Runtime;
 use tonic::Code;
 
+use crates::Ends;
 use peer::{Svid, meet, svid};
+use tools::{Helper, Tunnel};
 
 /// How soon a workload believes whom a change lets it believe, and nobody more.
 const PROMISE: Duration = Duration::from_secs(5);
+/// What the crate says of a trust domain that its program was told nothing of.
+const NO_BUNDLE: &str = "NoBundle(TrustDomain";
+const PLC: &str = "spiffe://press.plant.example/device/press-1/workload/plc";
+const VIEWER: &str = "spiffe://vision.plant.example/device/camera-1/workload/viewer";
 const ALLOW: &str = "conduit allow --from vision --to press --service opcua";
 const CLOSE: &str = "conduit close --from vision --to press --service opcua";
 
@@ -35,11 +44,12 @@ impl Plant {
     fn with(change: impl Fn(&World, &mut Device)) -> Option<Self> {
         let (world, [mut press, mut camera]) = World::with_devices(["press-1", "camera-1"])?;
         for (zone, device) in [("press", &press), ("vision", &camera)] {
-            let options = "--mode observe --least instance-identity=affirming --software-keys allow";
+            let options = "--mode observe --least instance-identity=affirming --software-keys allow --reattest-every 5s";
             world.admin(&format!("zone create {zone} {options}"));
             world.register(device, zone);
         }
         press.offer("opcua");
+        press.offer("ssh");
         change(&world, &mut camera);
         for (device, name, role) in [(&mut press, "plc", "server"), (&mut camera, "viewer", "client")] {
             let uid = fs::metadata(device.path("attestor.toml")).expect("its configuration").uid();
@@ -91,6 +101,36 @@ impl Plant {
         });
     }
 
+    /// Whether press-1 would let a workload open a service, whom it takes it for, and why not.
+    fn press_says(&self, peer: &Svid, service: &str) -> (bool, String, String) {
+        let file = self.press.path("peer.der");
+        fs::write(&file, &peer.chain).expect("a file in the device's folder");
+        let file = file.to_str().expect("run folders have plain names");
+        let asked = ["--peer-cert", file, "--service", service, "-o", "json"];
+        let output = self.press.attestor("authorize", &asked);
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        (answer["allowed"] == true, word(&answer["peer"]), word(&answer["reasons"][0]["code"]))
+    }
+
+    /// Lets viewer's zone open another service of press-1, and waits until both devices know.
+    fn open_another_service(&self) {
+        let files = [
+            self.press.delivered("press", "services/ssh/inbound.pem"),
+            self.camera.delivered("vision", "services/ssh/outbound.pem"),
+        ];
+        let before = files.clone().map(|file| fs::read(file).ok());
+        self.world.admin("conduit allow --from vision --to press --service ssh");
+        until("both know of the other service", || {
+            let now = files.clone().map(|file| fs::read(file).ok());
+            if now.iter().zip(&before).all(|(now, before)| now != before) {
+                Ok(())
+            } else {
+                Err(String::new())
+            }
+        });
+    }
+
     /// How long it takes until they do not, for this reason.
     fn until_refused(&self, why: &str) -> Duration {
         let since = Instant::now();
@@ -107,7 +147,7 @@ fn workloads_meet_while_a_conduit_lets_them() {
     let Some(mut plant) = Plant::new() else { return };
     plant.until_refused("UnknownIssuer");
     let named = plant.plc().expect("it has a certificate without a conduit").id;
-    assert_eq!(named, "spiffe://press.plant.example/device/press-1/workload/plc");
+    assert_eq!(named, PLC);
     let shown = plant.world.admin("device show press-1").to_string();
     assert!(shown.contains("\"workload\":\"plc\""), "{shown}");
 
@@ -118,6 +158,10 @@ fn workloads_meet_while_a_conduit_lets_them() {
     let turned = plant.runtime.block_on(meet(&viewer, &plc)).unwrap_err();
     assert!(turned.contains("InvalidPurpose"), "a client's certificate is none for a server: {turned}");
     assert_eq!(plc.domains(), ["spiffe://press.plant.example", "spiffe://vision.plant.example"]);
+
+    assert_eq!(plant.press_says(&viewer, "opcua"), (true, VIEWER.to_owned(), String::new()));
+    assert_eq!(plant.press_says(&viewer, "ssh"), (false, VIEWER.to_owned(), "no-conduit".to_owned()));
+    assert_eq!(plant.press_says(&plc, "opcua"), (false, PLC.to_owned(), "intra-zone".to_owned()));
 
     plant.world.stop_broker();
     plant.press.stop();
@@ -183,14 +227,106 @@ fn a_device_that_lost_trust_serves_its_workloads_nothing() {
 }
 
 #[test]
-fn programs_of_go_spiffe_meet_while_a_conduit_lets_them() {
-    let Some(program) = go::Program::build() else { return };
+fn programs_with_the_crate_spiffe_meet_while_a_conduit_lets_them() {
+    let Some(mut plant) = Plant::new() else { return };
+    let [press, camera] = [&plant.press, &plant.camera].map(|device| device.path("workload.sock"));
+    let open = async || (crates::source(&press).await, crates::source(&camera).await);
+    let (plc, viewer) = plant.runtime.block_on(open());
+    let _inside = plant.runtime.enter();
+    let ends = Ends::of((&plc, PLC), (&viewer, VIEWER));
+    let turned = Ends::of((&viewer, VIEWER), (&plc, PLC));
+    let own = Ends::of((&plc, PLC), (&plc, PLC));
+    let meet = |plant: &Plant, ends: &Ends| plant.runtime.block_on(ends.meet());
+    let refused = |plant: &Plant, ends: &Ends, why: &str| {
+        until(&format!("refused: {why}"), || match meet(plant, ends) {
+            Err(said) if said.contains(why) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    };
+
+    refused(&plant, &ends, NO_BUNDLE);
+    plant.open_another_service();
+    refused(&plant, &ends, NO_BUNDLE);
+    plant.world.admin(ALLOW);
+    let since = Instant::now();
+    until("they meet once a conduit lets them", || meet(&plant, &ends));
+    println!("measured: the crate spiffe meets {:.1} s after the conduit", since.elapsed().as_secs_f64());
+    refused(&plant, &turned, "InvalidPurpose");
+    refused(&plant, &own, "UnknownIssuer");
+    refused(&plant, &ends.clone().with_server_ahead(), "xpired");
+
+    let load = rotation::loses_no_request(&mut plant, &ends);
+    println!(
+        "measured: {} connections of the crate spiffe in a rotation, {} on asking again",
+        load.served, load.again
+    );
+    plant.world.stop_broker();
+    plant.until_watching(false);
+    assert_eq!(meet(&plant, &ends), Ok(()), "the broker is away");
+    plant.world.start_broker();
+    plant.until_watching(true);
+
+    plant.world.admin(CLOSE);
+    let since = Instant::now();
+    refused(&plant, &ends, NO_BUNDLE);
+    let took = since.elapsed();
+    println!(
+        "measured: the crate spiffe is refused {:.1} s after the conduit was closed",
+        took.as_secs_f64()
+    );
+    assert!(took < PROMISE, "{took:?}");
+    plant.world.admin(ALLOW);
+    until("they meet again", || meet(&plant, &ends));
+    plant.world.admin("device quarantine camera-1 --reason lost");
+    let since = Instant::now();
+    until("the crate takes back what its program had", || match viewer.svid() {
+        Err(why) if why.to_string().contains("no identity issued") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let took = since.elapsed();
+    println!(
+        "measured: the crate spiffe has nothing to show {:.1} s after trust was lost",
+        took.as_secs_f64()
+    );
+    assert!(took < PROMISE, "{took:?}");
+}
+
+#[test]
+fn programs_in_go_meet_while_a_conduit_lets_them() {
+    let program = go::program();
+    let (tunnels, helpers) = (tools::installed("ghostunnel"), tools::installed("spiffe-helper"));
+    if program.is_none() && !tunnels && !helpers {
+        return;
+    }
     let Some(plant) = Plant::new() else { return };
+    let (press, camera) = (&plant.press, &plant.camera);
+    let tunnel = tunnels.then(|| Tunnel::start(press, camera));
+    let helper = helpers.then(|| [press, camera].map(Helper::start));
     plant.world.admin(ALLOW);
     plant.until_they_meet("they meet once a conduit lets them");
-    go::is_served(&program, &plant.press, &plant.camera);
+    if let Some(program) = &program {
+        go::is_served(program, press, camera);
+        go::tells_if_it_minds_purposes(program, press, camera);
+    }
+    tunnel.iter().for_each(Tunnel::serves);
+    if let Some([server, client]) = &helper {
+        helper.iter().flatten().for_each(|helper| helper.believes(2));
+        let heard = server.heard_by(client);
+        assert!(heard.contains("HTTP/1.0 200 ok"), "{heard}");
+    }
     plant.world.admin(CLOSE);
     plant.until_refused("UnknownIssuer");
     plant.until_viewer_believes(&["spiffe://vision.plant.example"]);
-    go::is_refused(&program, &plant.press, &plant.camera);
+    if let Some(program) = &program {
+        go::is_refused(program, press, camera);
+    }
+    tunnel.iter().for_each(Tunnel::refuses);
+    if let Some([server, client]) = &helper {
+        helper.iter().flatten().for_each(|helper| helper.believes(1));
+        let heard = server.heard_by(client);
+        assert!(
+            !heard.contains("HTTP/1.0 200 ok") && heard.contains("unable to get local issuer"),
+            "{heard}"
+        );
+    }
 }

@@ -21,7 +21,7 @@ use tonic::{Request, Status};
 /// What a workload has.
 pub(super) struct Svid {
     pub(super) id: String,
-    chain: Vec<u8>,
+    pub(super) chain: Vec<u8>,
     key: Vec<u8>,
     bundles: BTreeMap<String, Vec<u8>>,
     crls: Vec<Vec<u8>>,
@@ -109,16 +109,24 @@ pub(super) async fn meet(server: &Svid, client: &Svid) -> Result<(), String> {
         .with_webpki_verifier(verifier)
         .with_client_auth_cert(chain, key)
         .expect("its key");
+    talk(Arc::new(accepts), Arc::new(opens), dns_name(&server.id)).await
+}
+
+/// Ok once something of the application was served, over a connection to `host`.
+pub(super) async fn talk(
+    accepts: Arc<ServerConfig>,
+    opens: Arc<ClientConfig>,
+    host: String,
+) -> Result<(), String> {
     let (ours, theirs) = tokio::io::duplex(16 << 10);
     let serving = tokio::spawn(async move {
-        let mut stream = TlsAcceptor::from(Arc::new(accepts)).accept(theirs).await?;
+        let mut stream = TlsAcceptor::from(accepts).accept(theirs).await?;
         stream.write_all(b"the press is running").await?;
         stream.shutdown().await
     });
-    let host = dns_name(&server.id);
     let opened = async {
         let name = ServerName::try_from(host).expect("a name");
-        let mut stream = TlsConnector::from(Arc::new(opens)).connect(name, ours).await?;
+        let mut stream = TlsConnector::from(opens).connect(name, ours).await?;
         let mut heard = String::new();
         stream.read_to_string(&mut heard).await?;
         Ok::<_, std::io::Error>(heard)

@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
 
 use super::*;
-use crate::config::Workload;
+use crate::config::{Program, Workload};
 use crate::role::Role;
 use crate::state::State;
 use crate::trust::tests::{NOW, Plant};
@@ -34,8 +34,8 @@ impl Source for Device {
         &self.workloads
     }
 
-    fn offer(&self, workload: &Workload) -> Result<(Offer, Duration), Withheld> {
-        Offer::of(&self.state.lock().unwrap(), &self.plant.domain, workload, NOW)
+    fn offer(&self, program: &Program) -> Result<(Offer, Duration), Withheld> {
+        Offer::of(&self.state.lock().unwrap(), &self.plant.domain, program, NOW)
     }
 
     fn changes(&self) -> watch::Receiver<()> {

@@ -1,5 +1,6 @@
 //! What a workload gets in each state of its device.
 
+use proto::v1;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData, SanType};
 
 use super::*;
@@ -18,12 +19,17 @@ pub(in crate::workload_api) fn workload(role: Role) -> Workload {
 /// press-1, trusted in the zone press, with a certificate for the workload.
 pub(in crate::workload_api) fn certified(plant: &Plant, workload: &Workload) -> State {
     let mut state = trusted(plant);
+    certify(&mut state, plant, workload);
+    state
+}
+
+fn certify(state: &mut State, plant: &Plant, workload: &Workload) {
     let seat = workload.seat(&state.zones).unwrap();
     let (key, device) = (SoftwareKey::generate().unwrap(), state.device.clone().unwrap());
     let pair = KeyPair::try_from(key.pkcs8()).unwrap();
     assert_eq!(pair.der_bytes(), key.point());
     let mut params = CertificateParams::default();
-    let uri = "spiffe://press.plant.example/device/press-1/workload/hmi";
+    let uri = format!("spiffe://press.plant.example/device/press-1/workload/{}", workload.name);
     params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
     params.not_after = rcgen::date_time_ymd(2030, 1, 1);
     let der = params.self_signed(&pair).unwrap().der().to_vec();
@@ -31,11 +37,14 @@ pub(in crate::workload_api) fn certified(plant: &Plant, workload: &Workload) -> 
         HeldSvid::accept(vec![der], asked, NOW)
     });
     state.software_keys.insert(seat, held.unwrap());
-    state
+}
+
+fn program(first: Workload) -> Program {
+    Program { first, others: Vec::new() }
 }
 
 fn offer(state: &State, plant: &Plant, role: Role) -> Result<Offer, Withheld> {
-    Offer::of(state, &plant.domain, &workload(role), NOW).map(|(offer, _)| offer)
+    Offer::of(state, &plant.domain, &program(workload(role)), NOW).map(|(offer, _)| offer)
 }
 
 fn refusal(reason: &str) -> Option<Refusal> {
@@ -47,7 +56,7 @@ fn refusal(reason: &str) -> Option<Refusal> {
 fn a_server_believes_whom_its_conduits_let_in_and_a_client_nobody_without_one() {
     let plant = Plant::new();
     let state = certified(&plant, &workload(Role::Listener));
-    let answer = offer(&state, &plant, Role::Listener).unwrap().svids("hmi");
+    let answer = offer(&state, &plant, Role::Listener).unwrap().svids();
     let svid = &answer.svids[0];
     assert_eq!(svid.spiffe_id, "spiffe://press.plant.example/device/press-1/workload/hmi");
     let nobody = &state.trust.as_ref().unwrap().nobody().certificate;
@@ -63,16 +72,91 @@ fn a_server_believes_whom_its_conduits_let_in_and_a_client_nobody_without_one() 
     assert!(bundles.crl.is_empty());
 }
 
+/// The state of a device whose opcua `inbound` zones may open, and which may open that of `outbound` ones; and a program
+/// with an entry for each side.
+fn both_sides(plant: &Plant, inbound: &[u32], outbound: &[u32]) -> (State, Program) {
+    let mut set = crate::trust::tests::set();
+    for (zone, role) in
+        [("cell", v1::Role::Listener), ("yard", v1::Role::Caller), ("yard", v1::Role::Listener)]
+    {
+        let (certificate, crl) = crate::trust::tests::zone_authority(&format!("{zone} {role:?}"));
+        set.authorities.push(v1::Authority {
+            zone: zone.into(),
+            role: role.into(),
+            generation: 1,
+            certificate,
+            crl,
+        });
+    }
+    for file in &mut set.files {
+        let authorities = if file.direction() == v1::Direction::Inbound { inbound } else { outbound };
+        file.authorities = authorities.to_vec();
+    }
+    set.sequence = 8;
+    let server = workload(Role::Listener);
+    let client = Workload { name: "hmi-client".parse().unwrap(), ..workload(Role::Caller) };
+    let mut state = certified(plant, &server);
+    certify(&mut state, plant, &client);
+    let device = state.device.clone().unwrap();
+    let seen = crate::trust::Seen::default();
+    let expected = crate::trust::Expected { root: &plant.root, plant: &plant.domain, device: &device, seen };
+    state.take_trust(crate::trust::TrustSet::verify(plant.sign(&set), &expected, NOW).unwrap());
+    (state, Program { first: server, others: vec![client] })
+}
+
+/// Authorities of the set: callers and listeners of two zones.
+const CELL_CALLER: u32 = 0;
+const CELL_LISTENER: u32 = 1;
+const YARD_CALLER: u32 = 2;
+const YARD_LISTENER: u32 = 3;
+
+#[test]
+fn a_program_that_serves_and_opens_has_two_certificates_where_both_ways_lead_to_the_same_zones() {
+    let plant = Plant::new();
+    let given = |inbound: &[u32], outbound: &[u32]| {
+        let (state, program) = both_sides(&plant, inbound, outbound);
+        let (offer, _) = Offer::of(&state, &plant.domain, &program, NOW).unwrap();
+        let left_out: Vec<String> = offer.left_out().iter().map(ToString::to_string).collect();
+        (offer.svids(), left_out)
+    };
+    let (both, left_out) = given(&[CELL_CALLER], &[CELL_LISTENER]);
+    let hints: Vec<&str> = both.svids.iter().map(|svid| svid.hint.as_str()).collect();
+    assert_eq!((hints, left_out), (vec!["hmi", "hmi-client"], Vec::new()));
+    assert_ne!(both.svids[0].x509_svid_key, both.svids[1].x509_svid_key);
+    assert_eq!((both.federated_bundles.len(), both.crl.len()), (1, 2), "both authorities of the one zone");
+
+    // yard may be opened and opens nothing: a library that minds no purpose would let it in.
+    let (first, left_out) = given(&[CELL_CALLER], &[CELL_LISTENER, YARD_LISTENER]);
+    assert_eq!((first.svids.len(), left_out), (1, vec!["hmi-client".to_owned()]));
+    assert_eq!(first.svids[0].hint, "hmi");
+    let domains: Vec<&str> = first.federated_bundles.keys().map(String::as_str).collect();
+    assert_eq!((domains, first.crl.len()), (vec!["spiffe://cell.plant.example"], 1));
+    let (_, left_out) = given(&[CELL_CALLER, YARD_CALLER], &[]);
+    assert_eq!(left_out, ["hmi-client"]);
+}
+
+#[test]
+fn an_entry_without_a_certificate_takes_nothing_from_the_first() {
+    let plant = Plant::new();
+    let (mut state, program) = both_sides(&plant, &[CELL_CALLER], &[CELL_LISTENER]);
+    let seat = |workload: &Workload| workload.seat(&[String::from("press").parse().unwrap()]).unwrap();
+    state.software_keys.remove(&seat(&program.others[0]));
+    let (offer, _) = Offer::of(&state, &plant.domain, &program, NOW).unwrap();
+    assert_eq!((offer.svids().svids.len(), offer.left_out().len()), (1, 1));
+    state.software_keys.remove(&seat(&program.first));
+    assert_eq!(Offer::of(&state, &plant.domain, &program, NOW).unwrap_err(), Withheld::NotYet("hmi".into()));
+}
+
 #[test]
 fn the_key_is_the_one_of_the_certificate_and_is_never_shown() {
     let plant = Plant::new();
     let state = certified(&plant, &workload(Role::Listener));
     let offer = offer(&state, &plant, Role::Listener).unwrap();
     let held = state.software_keys.values().next().unwrap();
-    assert_eq!(offer.svids("hmi").svids[0].x509_svid_key, held.key().pkcs8());
+    assert_eq!(offer.svids().svids[0].x509_svid_key, held.key().pkcs8());
     assert_eq!(
         format!("{offer:?}"),
-        "Offer { id: \"spiffe://press.plant.example/device/press-1/workload/hmi\", .. }"
+        "Offer { ids: [\"spiffe://press.plant.example/device/press-1/workload/hmi\"], .. }"
     );
 }
 
@@ -119,7 +203,7 @@ fn each_way_to_have_nothing_has_its_reason() {
 
     let state = certified(&plant, &listener);
     let elsewhere = Workload { zone: Some("vision".parse().unwrap()), ..listener.clone() };
-    let withheld = Offer::of(&state, &plant.domain, &elsewhere, NOW).unwrap_err();
+    let withheld = Offer::of(&state, &plant.domain, &program(elsewhere), NOW).unwrap_err();
     assert_eq!(withheld, Withheld::Elsewhere("hmi".into()));
     assert_eq!(
         offer(&state, &plant, Role::Caller),
@@ -128,6 +212,7 @@ fn each_way_to_have_nothing_has_its_reason() {
     );
 
     let end = state.software_keys.values().next().unwrap().svid().not_after();
+    let listener = program(listener);
     let at = |now| Offer::of(&state, &plant.domain, &listener, now);
     assert_eq!(at(end).unwrap().1, Duration::from_secs(1), "the last second counts");
     assert_eq!(at(end.plus(1)).unwrap_err(), Withheld::Ended { name: "hmi".into(), at: end });

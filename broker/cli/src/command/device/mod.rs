@@ -269,8 +269,8 @@ async fn quarantine(args: ReasonArgs, session: &Session) -> Result<Report> {
 #[derive(Serialize)]
 struct Readmitted {
     device: String,
-    /// Empty: the device comes back by itself.
-    next_command: String,
+    /// None: the device comes back by itself.
+    next_command: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -294,6 +294,7 @@ async fn readmit(args: ReasonArgs, session: &Session) -> Result<Report> {
              again: {next_command}"
         ),
     };
+    let next_command = (!next_command.is_empty()).then_some(next_command);
     session.report(&Sentence { text, fields: Readmitted { device, next_command } })
 }
 

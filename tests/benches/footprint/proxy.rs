@@ -1,0 +1,143 @@
+//! Proxies before TPM and broker that count how long the attestor waited for each.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use attestor::tpm::TpmAddress;
+
+/// Those before one device's TPM and its broker.
+pub(crate) struct Proxies {
+    pub(crate) tpm: TpmProxy,
+    pub(crate) broker: BrokerProxy,
+}
+
+/// Before both channels of a software TPM; commands go over the first.
+pub(crate) struct TpmProxy {
+    port: u16,
+    pub(crate) commands: Turns,
+}
+
+pub(crate) struct BrokerProxy {
+    port: u16,
+    pub(crate) turns: Turns,
+}
+
+impl Proxies {
+    pub(crate) fn before(broker: &str, tpm: &TpmAddress) -> Self {
+        let TpmAddress::Swtpm(tpm) = *tpm else { panic!("tests have software TPMs") };
+        let (commands, control) = pair();
+        drop(serve(control, SocketAddr::new(tpm.ip(), tpm.port() + 1)));
+        let tpm = TpmProxy { port: port(&commands), commands: serve(commands, tpm) };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let broker = BrokerProxy {
+            port: port(&listener),
+            turns: serve(listener, broker.parse().expect("an address")),
+        };
+        Self { tpm, broker }
+    }
+}
+
+impl TpmProxy {
+    /// Where it is, for the attestor's configuration.
+    pub(crate) fn swtpm(&self) -> String {
+        format!("swtpm:host=127.0.0.1,port={}", self.port)
+    }
+}
+
+impl BrokerProxy {
+    /// Where it is.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+/// How often and how long somebody waited for an answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Waited {
+    pub(crate) turns: u32,
+    pub(crate) time: Duration,
+}
+
+/// The count of all connections of a proxy.
+#[derive(Clone, Default)]
+pub(crate) struct Turns(Arc<Mutex<Waited>>);
+
+impl Turns {
+    pub(crate) fn waited(&self) -> Waited {
+        *self.0.lock().expect("nobody panics with it")
+    }
+
+    pub(crate) fn reset(&self) {
+        *self.0.lock().expect("nobody panics with it") = Waited::default();
+    }
+
+    fn add(&self, time: Duration) {
+        let mut waited = self.0.lock().expect("nobody panics with it");
+        (waited.turns, waited.time) = (waited.turns + 1, waited.time + time);
+    }
+}
+
+/// A free port and its successor.
+fn pair() -> (TcpListener, TcpListener) {
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0").expect("a port");
+        if let Ok(second) = TcpListener::bind(("127.0.0.1", port(&first).saturating_add(1))) {
+            return (first, second);
+        }
+    }
+}
+
+fn port(listener: &TcpListener) -> u16 {
+    listener.local_addr().expect("it is bound").port()
+}
+
+fn serve(listener: TcpListener, target: SocketAddr) -> Turns {
+    let turns = Turns::default();
+    let counted = turns.clone();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            // A target that is away is for the client to notice.
+            let Ok(server) = TcpStream::connect(target) else { continue };
+            connect(client, server, &counted);
+        }
+    });
+    turns
+}
+
+/// A turn begins with the first byte of a request and ends with the first of its answer.
+fn connect(client: TcpStream, server: TcpStream, turns: &Turns) {
+    for side in [&client, &server] {
+        side.set_nodelay(true).expect("a socket");
+    }
+    let asked: Arc<Mutex<Option<Instant>>> = Arc::default();
+    let (to_server, to_client) =
+        (server.try_clone().expect("a socket"), client.try_clone().expect("a socket"));
+    let (since, turns) = (Arc::clone(&asked), turns.clone());
+    thread::spawn(move || {
+        copy(client, to_server, || {
+            since.lock().expect("nobody panics with it").get_or_insert_with(Instant::now);
+        });
+    });
+    thread::spawn(move || {
+        copy(server, to_client, || {
+            if let Some(since) = asked.lock().expect("nobody panics with it").take() {
+                turns.add(since.elapsed());
+            }
+        });
+    });
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream, moved: impl Fn()) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        moved();
+        if to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    // Whichever side ended, the other hears of it.
+    drop(to.shutdown(Shutdown::Write));
+}
