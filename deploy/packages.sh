@@ -23,6 +23,10 @@ touchstone_packages() {
             echo "libtss2-tcti-tabrmd0|libtss2-tcti-tabrmd0t64"  # resource manager
             echo "jq ca-certificates"
             ;;
+        package)
+            echo "dpkg-dev"                                      # reads which libraries programs need
+            echo "jq"                                            # writes the SBOM
+            ;;
         test)
             echo "nginx-light|nginx mosquitto mosquitto-clients haproxy socat curl" # unmodified TLS software
             echo "libmbedtls-dev python3-grpcio"                 # other people's X.509 and gRPC
@@ -31,10 +35,11 @@ touchstone_packages() {
             echo "sbsigntool mtools gdisk binutils busybox-static"
             echo "faketime"                                      # a plant that was dark, and its clocks
             echo "softhsm2 opensc"                               # a PKCS#11 token
+            echo "dpkg-dev debootstrap"                            # packages, and a clean system to install them on
             echo "python3 e2fsprogs mount"                       # the store's power cut, on a disk image
             ;;
         *)
-            echo "touchstone_need: no group '$1'; there are build, run, test" >&2
+            echo "touchstone_need: no group '$1'; there are build, run, package, test" >&2
             return 1
             ;;
     esac

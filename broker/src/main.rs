@@ -26,6 +26,7 @@ const FAILED: u8 = 70;
 /// The Touchstone broker: verifies what devices booted and gives certificates to those that prove it.
 #[derive(Parser)]
 #[command(
+    name = "touchstone-broker",
     version,
     about,
     after_help = "Exit codes: 0 done, 64 bad usage or configuration, 70 anything else."

@@ -21,6 +21,7 @@ mod metrics;
 mod mqtt_acl;
 mod on_the_device;
 mod overriding;
+mod packaging;
 mod people;
 mod planning;
 mod promptness;

@@ -81,3 +81,31 @@ fn files_and_images_are_listed_as_they_will_be_on_the_device() {
     let refused = run(&[&NAMED[..], &["--uki", &uki, "--image", &named]].concat());
     assert!(refused.code == 2 && refused.stderr.contains("this is a folder"), "{refused:?}");
 }
+
+#[test]
+fn a_package_is_listed_beside_what_it_replaces() {
+    let (tree, package) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write(&tree.path().join("usr/bin/press"), "#!/bin/sh\n", 0o755);
+    write(&tree.path().join("usr/bin/attestor"), "old\n", 0o755);
+    write(&package.path().join("usr/bin/attestor"), "new\n", 0o755);
+    let base = tree.path().join("base.toml");
+    let (all, part, base) =
+        (tree.path().to_str().unwrap(), package.path().to_str().unwrap(), base.to_str().unwrap());
+    let uki = seed("uki.efi");
+    let made = run(&[&NAMED[..], &["--uki", &uki, "--ima-tree", all, "--out", base]].concat());
+    assert_eq!(made.code, 0, "{made:?}");
+    let next = ["golden", "predict", "--base", base, "--version", "9.9", "--ima-tree", part];
+    let added = run(&[&next[..], &["--ima-add"]].concat());
+    assert_eq!(added.code, 0, "{added:?}");
+    let manifest: toml::Table = added.stdout.parse().unwrap();
+    let digests = |path: &str| {
+        let files = manifest["ima"]["file"].as_array().unwrap();
+        let file = files.iter().find(|file| file["path"].as_str() == Some(path)).unwrap();
+        file["digest"].as_array().unwrap().len()
+    };
+    assert_eq!((digests("/usr/bin/press"), digests("/usr/bin/attestor")), (1, 2), "{added:?}");
+    let replaced = run(&next);
+    assert!(!replaced.stdout.contains("/usr/bin/press"), "the tree is all that may run: {replaced:?}");
+    let alone = run(&[&NAMED[..], &["--ima-tree", part, "--ima-add"]].concat());
+    assert!(alone.code == 64 && alone.stderr.contains("--base"), "{alone:?}");
+}

@@ -59,6 +59,9 @@ pub(crate) struct PredictArgs {
     /// Which files of the tree: programs, libraries and kernel modules, or all
     #[arg(long, value_enum, value_name = "WHICH", default_value_t, requires = "ima_tree")]
     ima_files: Files,
+    /// The tree is a part of what may run, a package that is upgraded: list its files beside those of --base
+    #[arg(long, requires_all = ["ima_tree", "base"])]
+    ima_add: bool,
     /// Image that the attestor measures: its path on the device, or a name if it may be anywhere; a folder stands
     /// for every file in it; may repeat
     #[arg(long = "image", value_name = "NAME=FILE")]
@@ -121,8 +124,13 @@ pub(super) fn run(args: PredictArgs, session: &Session) -> Result<Report> {
 fn from_files(args: &PredictArgs, base: Option<&Manifest>, session: &Session) -> Result<Predicted> {
     let progress = session.progress("hashing files", Unit::Things, None);
     let (ukis, loaders) = (read_all(&args.ukis)?, read_all(&args.loaders)?);
-    let files =
+    let mut files =
         args.ima_tree.as_deref().map(|root| tree::digests(root, args.ima_files, &progress)).transpose()?;
+    if let (true, Some(files), Some(ima)) = (args.ima_add, &mut files, base.and_then(Manifest::ima)) {
+        for (path, digests) in ima.files() {
+            files.entry(path.to_owned()).or_default().extend(digests);
+        }
+    }
     let mut images = Vec::new();
     for image in &args.images {
         images.extend(image.rules(&progress)?);
