@@ -473,7 +473,7 @@ mod tests {
 
     #[test]
     fn the_list_has_short_digests_and_escapes_what_devices_say() {
-        let text = Devices::from(vec![refused()]).text(&Page::plain(10_000));
+        let text = Devices::new(vec![refused()], Vec::new()).text(&Page::plain(10_000));
         assert!(text.contains("abababababab\n") && !text.contains(&"ab".repeat(7)), "{text}");
         assert!(text.contains("X\\u{1b}[2J9"), "{text}");
     }
