@@ -9,6 +9,7 @@ pub mod device_key;
 pub mod doctor;
 pub(crate) mod durable;
 pub mod evidence;
+pub mod gate;
 pub mod health;
 pub mod hooks;
 pub mod identity_key;

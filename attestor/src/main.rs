@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{self, ExitCode};
 
 use attestor::commands::{self, CommandError, Format};
-use attestor::config::DEFAULT_FILE;
+use attestor::config::{DEFAULT_FILE, RawGate};
 use attestor::telemetry;
 use attestor::tpm::TpmAddress;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -36,6 +36,19 @@ enum Command {
         /// How to print.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
+    },
+    /// Run one gate beside the daemon: a proxy between mutual TLS and software on this device that knows no TLS. The daemon
+    /// runs those that its configuration names ([[gate]]) itself.
+    #[command(after_help = "\
+Examples:
+  touchstone-attestor gate --role server --service modbus --listen 0.0.0.0:8502 --connect 127.0.0.1:502
+  touchstone-attestor gate --role client --service modbus --listen 127.0.0.1:502 --connect plc.example:8502 --peer plc-1.cell-3")]
+    Gate {
+        #[command(flatten)]
+        gate: RawGate,
+        /// Configuration file.
+        #[arg(long, default_value = DEFAULT_FILE)]
+        config: PathBuf,
     },
     /// Say whether a peer may open a service of this device, from what the broker delivered; asks no broker. Exit code
     /// 0: it may; 1: it may not.
@@ -179,6 +192,10 @@ async fn execute(command: Command) -> Result<(String, u8), CommandError> {
         Command::Run { config } => {
             telemetry::start();
             commands::run(&config).await.map(|()| (String::new(), 0))
+        }
+        Command::Gate { gate, config } => {
+            telemetry::start();
+            commands::gate(&config, &gate).await.map(|()| (String::new(), 0))
         }
         Command::Status { config, output } => commands::status(&config, output.into()),
         Command::Authorize { peer_cert, service, zone, outbound, grant, config, output } => {

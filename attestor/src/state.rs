@@ -8,8 +8,9 @@
 mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use policy::id::{DeviceName, PlantDomain, ZoneName};
 use policy::time::UnixTime;
@@ -35,6 +36,10 @@ const MAX_FILE: u64 = 32 * 1024 * 1024;
 
 /// Most trust files that believe nobody because their conduits are gone: more than any device's software reads.
 const MAX_CLOSED: usize = 1024;
+
+/// Refusals that say that the device is not trusted.
+pub(crate) const LOST: [&str; 6] =
+    ["REFERENCE_MISMATCH", "QUARANTINED", "RETIRED", "NOT_ADMITTED", "NOT_ENDORSED", "NOT_FOUND"];
 
 /// What a file is called that was set aside because it is corrupt.
 pub(crate) const CORRUPT: &str = "state.json.corrupt";
@@ -62,7 +67,7 @@ pub struct State {
     /// The software keys that got no certificate at the last attestation.
     pub refused_keys: Vec<RefusedKey>,
     /// The trust set it enforces.
-    pub trust: Option<TrustSet>,
+    pub trust: Option<Arc<TrustSet>>,
     /// Trust files that were there once and are in the set no more: they stay, and believe nobody. Software that was
     /// told of one would not start without it, or not check.
     pub closed: BTreeSet<Place>,
@@ -158,7 +163,7 @@ impl State {
         if self.device.as_ref().is_some_and(|name| *name != device) {
             self.forget_certificates();
             self.refused_keys.clear();
-            let places: Vec<Place> = self.trust.take().iter().flat_map(TrustSet::places).collect();
+            let places: Vec<Place> = self.trust.take().iter().flat_map(|trust| trust.places()).collect();
             self.closed.extend(places);
         }
         self.device = Some(device);
@@ -166,13 +171,14 @@ impl State {
 
     /// Takes another trust set; files that it has no more believe nobody from now on.
     pub fn take_trust(&mut self, trust: TrustSet) {
-        let before = self.trust.iter().flat_map(TrustSet::places).chain(std::mem::take(&mut self.closed));
+        let before = self.trust.take();
+        let before = before.iter().flat_map(|trust| trust.places()).chain(std::mem::take(&mut self.closed));
         let named: BTreeSet<Place> = trust.places().collect();
         let gone = before.filter(|place| !named.contains(place) && self.zones.contains(&place.zone));
         self.closed = gone.take(MAX_CLOSED).collect();
         self.trust_sequence = trust.sequence();
         self.issuing_number = trust.issuing_number();
-        self.trust = Some(trust);
+        self.trust = Some(Arc::new(trust));
     }
 
     /// No certificate is worth anything any more. Software keeps what it was given, and with it trust files that open
@@ -221,6 +227,13 @@ impl State {
     #[must_use]
     pub fn lost_trust(&self) -> bool {
         self.refusal.is_some() && !self.holds_any()
+    }
+
+    /// The refusal by which the device is not trusted. Others are about one attempt, and what it holds goes on to count.
+    #[must_use]
+    pub fn distrusted(&self) -> Option<&Refusal> {
+        let lost = |refusal: &&Refusal| self.lost_trust() || LOST.contains(&refusal.reason.as_str());
+        self.refusal.as_ref().filter(lost)
     }
 
     /// Whether a place of this device has no certificate that is worth something.
@@ -292,6 +305,21 @@ pub struct Keeper {
     notice: Option<String>,
     state: Mutex<Held>,
     changed: watch::Sender<()>,
+    seen: Mutex<Option<Seen>>,
+}
+
+/// Tells a file from the one that replaces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Seen {
+    fn of(file: &Path) -> Option<Self> {
+        let found = std::fs::metadata(file).ok()?;
+        Some(Self { inode: found.ino(), changed: (found.ctime(), found.ctime_nsec()) })
+    }
 }
 
 #[derive(Debug)]
@@ -313,8 +341,8 @@ impl Keeper {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => State::default(),
             Err(source) => return Err(unreadable(source)),
         };
-        let held = Held { state, unsaved: false };
-        Ok(Self { file, notice: None, state: Mutex::new(held), changed: watch::Sender::new(()) })
+        let (held, seen) = (Held { state, unsaved: false }, Mutex::new(Seen::of(&file)));
+        Ok(Self { file, notice: None, state: Mutex::new(held), changed: watch::Sender::new(()), seen })
     }
 
     /// The same for a device with a TPM, which is who it was without any state: a file that is corrupt is set aside, and
@@ -335,6 +363,22 @@ impl Keeper {
         let notice = format!("{corrupt}; it was set aside as {}", aside.display());
         tracing::error!("{notice}");
         Ok(Self { notice: Some(notice), ..Self::load(dir, plant, root)? })
+    }
+
+    /// Reads the file again if another process replaced it since; whether it did.
+    pub fn reread(&self, plant: &PlantDomain, root: &PlantRoot) -> Result<bool, LoadStateError> {
+        let now = Seen::of(&self.file);
+        if *self.seen.lock().unwrap_or_else(PoisonError::into_inner) == now {
+            return Ok(false);
+        }
+        let unreadable = |source| LoadStateError::Unreadable { file: self.file.clone(), source };
+        let bytes = durable::read_bounded(&self.file, MAX_FILE).map_err(unreadable)?;
+        let state = stored::parse(&bytes, plant, root)
+            .map_err(|reason| LoadStateError::Corrupt { file: self.file.clone(), reason })?;
+        self.held().state = state;
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        self.changed.send_replace(());
+        Ok(true)
     }
 
     /// What to tell people about how the state was found.

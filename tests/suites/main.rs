@@ -11,6 +11,7 @@ mod exposure;
 mod faults;
 mod files;
 mod fleet;
+mod gate;
 mod haproxy_hook;
 mod hostile;
 mod interop;

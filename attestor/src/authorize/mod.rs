@@ -70,8 +70,18 @@ pub struct Told {
 }
 
 impl Told {
-    fn new(code: &'static str, message: &str, remedy: &str) -> Vec<Self> {
+    pub(crate) fn new(code: &'static str, message: &str, remedy: &str) -> Vec<Self> {
         vec![Self { code, message: message.to_owned(), remedy: remedy.to_owned() }]
+    }
+
+    /// The reasons of a decision in words.
+    pub(crate) fn of(reasons: Vec<policy::access::Reason>) -> Vec<Self> {
+        let told = |reason: policy::access::Reason| Self {
+            code: reason.code(),
+            message: reason.to_string(),
+            remedy: reason.remedy(),
+        };
+        reasons.into_iter().map(told).collect()
     }
 }
 
@@ -124,7 +134,8 @@ fn decided(
             "touchstone-attestor status says why it is not trusted",
         )
     })?;
-    let zone = zone(state, trust, question)?;
+    let asked = question.zone.as_ref();
+    let zone = own_zone(state, trust, &question.service, question.direction, asked)?;
     answer.zone = Some(zone.clone());
     let certificate = question.certificate.as_deref().ok_or_else(|| {
         Told::new(
@@ -137,12 +148,7 @@ fn decided(
     match trust.decide(plant, &about, certificate, now) {
         Decision::Refused { peer, reasons } => {
             answer.peer = peer.map(|peer| peer.to_string());
-            let told = |reason: policy::access::Reason| Told {
-                code: reason.code(),
-                message: reason.to_string(),
-                remedy: reason.remedy(),
-            };
-            Err(reasons.into_iter().map(told).collect())
+            Err(Told::of(reasons))
         }
         Decision::Allowed(allowed) => {
             answer.peer = Some(allowed.peer().to_string());
@@ -152,9 +158,15 @@ fn decided(
     }
 }
 
-/// The zone that the question is about.
-fn zone(state: &State, trust: &TrustSet, question: &Question) -> Result<ZoneName, Vec<Told>> {
-    if let Some(zone) = &question.zone {
+/// The zone of this device that has the service: the one that is `asked` for, or the only one.
+pub(crate) fn own_zone(
+    state: &State,
+    trust: &TrustSet,
+    service: &ServiceName,
+    direction: Direction,
+    asked: Option<&ZoneName>,
+) -> Result<ZoneName, Vec<Told>> {
+    if let Some(zone) = asked {
         return match state.zones.contains(zone) {
             true => Ok(zone.clone()),
             false => Err(Told::new(
@@ -165,13 +177,12 @@ fn zone(state: &State, trust: &TrustSet, question: &Question) -> Result<ZoneName
         };
     }
     // A trust set may be of before the device left a zone.
-    let mut listing =
-        trust.listing(&question.service, question.direction).filter(|zone| state.zones.contains(zone));
+    let mut listing = trust.listing(service, direction).filter(|zone| state.zones.contains(zone));
     match (listing.next(), listing.next()) {
         (Some(only), None) => Ok(only.clone()),
         (Some(one), Some(other)) => Err(Told::new(
             "several-zones",
-            &format!("this device has {} in the zones {one} and {other}", question.service),
+            &format!("this device has {service} in the zones {one} and {other}"),
             "name the zone that is asked about",
         )),
         // A service that is nowhere is nowhere in the first zone either, and that is the reason then.

@@ -96,7 +96,7 @@ impl World {
         let state = State {
             device: Some(device.clone()),
             zones: vec!["press".parse().unwrap()],
-            trust: Some(trust),
+            trust: Some(std::sync::Arc::new(trust)),
             ..State::default()
         };
         Self { state, plant, cell, grants, kid }

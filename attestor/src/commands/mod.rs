@@ -2,6 +2,7 @@
 
 mod authorize;
 mod doctor;
+mod gate;
 mod identify;
 mod reset;
 mod run;
@@ -18,6 +19,7 @@ use crate::status::ReadStatusError;
 
 pub use authorize::{Asked, authorize};
 pub use doctor::doctor;
+pub use gate::gate;
 pub use identify::{Identity, identify};
 pub use reset::reset;
 pub use run::run;
@@ -39,6 +41,9 @@ pub enum CommandError {
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There is no such gate.
+    #[error("the gate cannot open: {0}")]
+    Gate(String),
     /// The plant root it names cannot be pinned.
     #[error(transparent)]
     PlantRoot(#[from] PlantRootError),
@@ -103,6 +108,7 @@ impl CommandError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_)
+            | Self::Gate(_)
             | Self::PlantRoot(_)
             | Self::BrokerName(_)
             | Self::Listen { .. }

@@ -12,6 +12,7 @@ use super::{CommandError, system};
 use crate::authorize::listener::{self, Listener};
 use crate::config::{Config, LocalAddress};
 use crate::evidence::Prover;
+use crate::gate::{self, Gate};
 use crate::plant::PlantRoot;
 use crate::ports::System;
 use crate::renewal::{Attester, Means, driver};
@@ -20,7 +21,7 @@ use crate::tpm::{EsapiTpm, TpmHandle};
 use crate::workload_api;
 
 /// How long a stop waits for the TPM's last command; service managers kill after 90.
-const LAST_COMMAND: Duration = Duration::from_secs(8);
+pub(super) const LAST_COMMAND: Duration = Duration::from_secs(8);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub async fn run(config: &Path) -> Result<(), CommandError> {
@@ -80,10 +81,18 @@ async fn answer_locally(attester: &Arc<Attester>) -> Result<JoinSet<()>, Command
         let bound = workload_api::Listener::bind(api).map_err(unbound("workload_api.socket", address))?;
         answering.spawn(workload_api::serve(bound, Arc::clone(attester)));
     }
+    for config in &attester.config.gates {
+        let gate = Arc::new(Gate::new(config.clone(), Arc::clone(attester)));
+        let bound = gate.bind().await.map_err(unbound("gate.listen", LocalAddress::Tcp(config.listen)))?;
+        answering.spawn(gate.run(bound, attester.config.deliver.join(gate::FOLDER)));
+    }
     Ok(answering)
 }
 
-fn unbound(key: &'static str, address: LocalAddress) -> impl FnOnce(std::io::Error) -> CommandError {
+pub(super) fn unbound(
+    key: &'static str,
+    address: LocalAddress,
+) -> impl FnOnce(std::io::Error) -> CommandError {
     move |source| CommandError::Listen { key, address, source }
 }
 
@@ -102,7 +111,7 @@ async fn assemble(config: Config, tpm: Option<TpmHandle>) -> Result<Attester, Co
     Ok(Attester::new(config, root, keeper, prover)?)
 }
 
-fn stop_signal() -> Result<impl Future<Output = ()>, CommandError> {
+pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, CommandError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(system("a signal handler"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("a signal handler"))?;
     Ok(async move {

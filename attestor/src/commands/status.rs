@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{CommandError, Format};
 use crate::config::Config;
+use crate::gate::{self, GateStatus};
 use crate::ports::{Clock, System};
 use crate::status::{Status, Word};
 
@@ -15,12 +16,14 @@ pub fn status(config: &Path, format: Format) -> Result<(String, u8), CommandErro
     let good = matches!(status.state, Word::Trusted | Word::Holding)
         && status.is_live(now)
         && status.failing_hooks.is_empty();
+    let gates = gate::read_all(&config.deliver, now);
     let text = match format {
-        Format::Text => status.describe(now),
+        Format::Text => status.describe(now) + &gates.iter().map(GateStatus::describe).collect::<String>(),
         Format::Json => {
             let mut json = serde_json::to_value(&status).unwrap_or_default();
             if let Some(fields) = json.as_object_mut() {
                 fields.insert("running".to_owned(), status.is_live(now).into());
+                fields.insert("gates".to_owned(), serde_json::to_value(&gates).unwrap_or_default());
             }
             format!("{json:#}\n")
         }

@@ -3,6 +3,7 @@
 //! All faults are reported at once, each with its key and the remedy. Relative paths are relative to the folder
 //! of the file.
 
+mod gate;
 mod local;
 mod mqtt;
 mod programs;
@@ -18,6 +19,7 @@ use std::str::FromStr;
 use policy::budget::MAX_SOFTWARE_KEYS;
 use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 
+pub use self::gate::{GateConfig, Limits, MAX_GATES, Peer, RawGate};
 pub use self::local::LocalAddress;
 pub use self::mqtt::{Mqtt, MqttPeer};
 use self::raw::{Raw, RawService};
@@ -88,6 +90,8 @@ pub struct Config {
     pub workload_api: Option<WorkloadApi>,
     /// The workloads, in the order in which a caller is looked for among them.
     pub workloads: Vec<Workload>,
+    /// Proxies for software without TLS.
+    pub gates: Vec<GateConfig>,
 }
 
 /// A service that the device offers.
@@ -260,6 +264,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let mqtt = mqtt::mqtt(raw.mqtt.as_ref(), &offered, faults);
     let hooks = programs::hooks(&raw.hooks, faults);
     let (workload_api, workloads) = workload::workloads(base, raw, &services, faults);
+    let gates = gate::gates(&raw.gates, &services, faults);
     faults.unknown("", &raw.unknown);
     let path = |text: Option<&str>, default: &str| base.join(text.unwrap_or(default));
     Some(Config {
@@ -285,6 +290,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         hooks,
         workload_api,
         workloads,
+        gates,
     })
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::gate::RawGate;
 use super::mqtt::RawMqtt;
 use super::workload::{RawWorkload, RawWorkloadApi};
 
@@ -40,6 +41,8 @@ pub(super) struct Raw {
     pub(super) workload_api: Option<RawWorkloadApi>,
     #[serde(default, rename = "workload")]
     pub(super) workloads: Vec<RawWorkload>,
+    #[serde(default, rename = "gate")]
+    pub(super) gates: Vec<RawGate>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,
 }

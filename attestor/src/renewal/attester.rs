@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use policy::id::PlantDomain;
 use policy::time::UnixTime;
-use rustls::sign::SigningKey;
 use tokio::sync::watch;
 
 use super::shown::Shown;
@@ -14,13 +14,13 @@ use crate::client::{BrokerClient, BrokerNameError, Credentials};
 use crate::config::{Config, Program, Workload};
 use crate::deliver::FileSink;
 use crate::evidence::Prover;
+use crate::gate::Host;
 use crate::hooks::Hooks;
-use crate::identity_key::IdentityKey;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
 use crate::state::{Keeper, State};
-use crate::tpm::{TpmHandle, TpmIdentityKey};
+use crate::tpm::TpmHandle;
 use crate::workload_api::{Offer, Source, Withheld};
 
 /// What the device proves itself with.
@@ -96,6 +96,28 @@ impl Source for Attester {
     }
 }
 
+impl Host for Attester {
+    fn plant(&self) -> &PlantDomain {
+        &self.config.plant
+    }
+
+    fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.keeper.read(look)
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.keeper.changes()
+    }
+
+    fn tpm(&self) -> Option<&TpmHandle> {
+        self.prover.tpm()
+    }
+}
+
 impl Attester {
     /// The parts of the device that `config` describes, around those that are opened first.
     pub fn new(
@@ -151,12 +173,7 @@ impl Attester {
             Some((svid.chain().to_vec(), state.keys.get(seat)?.clone()))
         });
         let (chain, key) = found?;
-        let key: Arc<dyn SigningKey> = match (key, self.prover.tpm()) {
-            (IdentityKey::Tpm(key), Some(tpm)) => Arc::new(TpmIdentityKey::new(tpm.clone(), key)),
-            (IdentityKey::Software(key), None) => key.signing_key().ok()?,
-            // The configuration was changed: the device proves itself anew first.
-            (IdentityKey::Tpm(_), None) | (IdentityKey::Software(_), Some(_)) => return None,
-        };
+        let key = key.signing_key(self.prover.tpm())?;
         Some(Credentials { chain, key })
     }
 }

@@ -21,7 +21,6 @@ use crate::software_key::{SoftwareKey, SoftwareSeat};
 use crate::state::{SaveStateError, State};
 use crate::svid::HeldSvid;
 use crate::tpm::{Credential, IdentityKeyBlob, KEY_GENERATION_DEADLINE, Operation, Tpm, TpmError, TpmFault};
-use crate::trust::TrustSet;
 
 /// An exchange gave no answer that could be adopted.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +204,7 @@ impl Known {
             device: state.device.clone(),
             zones: state.zones.clone(),
             // What software does not have is not known here: an authority must not sign before its peers have it.
-            trust_sequence: state.trust.as_ref().filter(|_| has_all).map_or(0, TrustSet::sequence),
+            trust_sequence: state.trust.as_ref().filter(|_| has_all).map_or(0, |trust| trust.sequence()),
             held_serial: state.svids.values().next().map(HeldSvid::serial).unwrap_or_default().to_vec(),
         })
     }

@@ -9,7 +9,6 @@ use super::attester::Attester;
 use crate::ports::{MOST_APART, is_set};
 use crate::state::{SaveStateError, State};
 use crate::svid::HeldSvid;
-use crate::trust::TrustSet;
 
 /// Seconds after which the time is kept again while a clock that was never set waits for an edge: a box whose power
 /// is cut more often comes no nearer to it, and a state file that is written more often wears out the flash.
@@ -19,7 +18,7 @@ const KEEP_EVERY: u64 = 600;
 /// the device's clock shows.
 pub(super) fn learn_time(state: &mut State, own: UnixTime) {
     let signed = state.svids.values().map(HeldSvid::not_before);
-    let signed = signed.chain(state.trust.as_ref().map(TrustSet::issued_at));
+    let signed = signed.chain(state.trust.as_ref().map(|trust| trust.issued_at()));
     state.clock_floor = learned(state.clock_floor, signed.fold(UnixTime(0), UnixTime::max), own);
 }
 

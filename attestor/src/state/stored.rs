@@ -1,6 +1,7 @@
 //! The state file, version 1: JSON with binary values in base64.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -235,7 +236,7 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
         // A file that was put together from two is no way back to what was replaced.
         state.trust_sequence = state.trust_sequence.max(trust.sequence());
         state.issuing_number = state.issuing_number.max(trust.issuing_number());
-        state.trust = Some(trust);
+        state.trust = Some(Arc::new(trust));
     }
     Ok(state)
 }

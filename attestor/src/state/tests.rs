@@ -59,7 +59,7 @@ pub(crate) fn trusted(plant: &Plant) -> State {
         zones: vec!["press".parse().unwrap()],
         trust_sequence: trust.sequence(),
         issuing_number: trust.issuing_number(),
-        trust: Some(trust),
+        trust: Some(Arc::new(trust)),
         clock_floor: NOW,
         last_attestation: Some(NOW),
         device: Some(device),
@@ -76,7 +76,7 @@ pub(crate) fn trusted(plant: &Plant) -> State {
 fn saved(dir: &Path, plant: &Plant) -> State {
     let mut state = trusted(plant);
     state.software_keys.extend([software_key(plant)]);
-    state.closed = state.trust.iter().flat_map(TrustSet::places).collect();
+    state.closed = state.trust.iter().flat_map(|trust| trust.places()).collect();
     state.void.extend(state.svids.keys().next().cloned());
     let keeper = Keeper::load(dir, &plant.domain, &plant.root).unwrap();
     keeper.update(|held| *held = state.clone()).unwrap();

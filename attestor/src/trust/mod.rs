@@ -5,15 +5,16 @@
 //! Does not promise: that it is the newest there is. Only the broker knows, and says so through Watch.
 
 mod content;
+mod judge;
 mod signature;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use policy::access::{Decision, KnownAuthority, View, decide};
+use policy::access::KnownAuthority;
 use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 use policy::time::UnixTime;
-use policy::zone::{self, Hours, Schedule, Way, Ways};
+use policy::zone::{self, Hours, Schedule, Way};
 use prost::Message;
 use proto::v1::SignedTrustSet;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ use crate::plant::PlantRoot;
 use crate::role::Role;
 use crate::state::State;
 
+pub use judge::{About, Judge};
 pub use signature::SignatureFault;
 
 /// Longest trust set in bytes: some hundred authorities with CRLs of a few thousand entries. It travels in one
@@ -160,17 +162,6 @@ impl Believed {
             revoked: &self.revoked,
         }
     }
-}
-
-/// What a decision is about.
-#[derive(Debug, Clone, Copy)]
-pub struct About<'a> {
-    /// The device's zone.
-    pub zone: &'a ZoneName,
-    /// The service.
-    pub service: &'a ServiceName,
-    /// Who opens it.
-    pub direction: Direction,
 }
 
 /// A trust set is refused.
@@ -353,26 +344,6 @@ impl TrustSet {
     pub fn listing(&self, service: &ServiceName, direction: Direction) -> impl Iterator<Item = &ZoneName> {
         let of = move |file: &&TrustFile| file.service == *service && file.direction == direction;
         self.files.iter().filter(of).map(|file| &file.zone)
-    }
-
-    /// Decides about a peer as the broker would that made this set.
-    #[must_use]
-    pub fn decide(
-        &self,
-        plant: &PlantDomain,
-        about: &About<'_>,
-        certificate: &[u8],
-        now: UnixTime,
-    ) -> Decision {
-        let of = |file: &&TrustFile| {
-            (&file.zone, &file.service, file.direction) == (about.zone, about.service, about.direction)
-        };
-        let file = self.files.iter().find(of);
-        let stated = file.map(|file| file.ways.clone()).unwrap_or_default();
-        let (zone, service) = (about.zone.clone(), about.service.clone());
-        let ways = Ways::stated(zone, service, about.direction.to_policy(), stated);
-        let known: Vec<KnownAuthority<'_>> = self.authorities.iter().map(Believed::known).collect();
-        decide(&View { plant, listed: file.is_some(), ways: &ways, authorities: &known }, certificate, now)
     }
 
     /// Whether a conduit, or the zone itself, lets devices of `from` into `service` of this device in `zone` at `now`.

@@ -22,9 +22,6 @@ use crate::trust::{Direction, Place};
 
 /// How long an offer is taken to be the same without a look at the clock, which may be set meanwhile.
 const LOOK: Duration = Duration::from_secs(60);
-/// Refusals that say that the device is not trusted. Others are about one attempt, and what it holds goes on to count.
-const LOST: [&str; 6] =
-    ["REFERENCE_MISMATCH", "QUARANTINED", "RETIRED", "NOT_ADMITTED", "NOT_ENDORSED", "NOT_FOUND"];
 
 /// Everything that a program gets.
 #[derive(Clone, PartialEq, Eq)]
@@ -127,8 +124,7 @@ impl Offer {
         workload: &Workload,
         now: UnixTime,
     ) -> Result<(Self, Duration), Withheld> {
-        let lost = |reason: &str| state.lost_trust() || LOST.contains(&reason);
-        if let Some(refusal) = state.refusal.as_ref().filter(|refusal| lost(&refusal.reason)) {
+        if let Some(refusal) = state.distrusted() {
             return Err(Withheld::Refused(refusal.reason.clone()));
         }
         let name = || workload.name.to_string();

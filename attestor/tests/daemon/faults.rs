@@ -139,14 +139,18 @@ async fn a_full_disk_is_named_keeps_what_is_good_and_nothing_else() {
     let status = device.status("quarantined", |status| status.state == Word::Quarantined).await;
     assert!(status.certificates.is_empty(), "{status:#?}");
     std::fs::remove_dir(blocked).unwrap();
-    let mut script = broker.script.lock().unwrap();
-    (script.denial, script.trust) = (None, Some(broker.plant.trust(8, false)));
-    drop(script);
+    recovered(&broker);
     device.status("trusted again", |status| status.state == Word::Trusted && status.problem.is_none()).await;
     daemon.stop().await;
     let daemon = device.start(&broker, address).await;
     device.status("trusted", |status| status.state == Word::Trusted && !status.stopped).await;
     daemon.stop().await;
+}
+
+/// It refuses nobody any more, and has not forgotten its newest trust set.
+fn recovered(broker: &Broker) {
+    let mut script = broker.script.lock().unwrap();
+    (script.denial, script.trust) = (None, Some(broker.plant.trust(8, false)));
 }
 
 async fn serials(device: &Device) -> Vec<String> {

@@ -16,7 +16,7 @@ pub mod grant;
 pub mod peer;
 pub mod reason;
 
-pub use decision::{Allowed, Decision, KnownAuthority, View, decide};
+pub use decision::{Allowed, Decision, KnownAuthority, View, decide, decide_again};
 pub use grant::{AccessGrant, AccessGrantError, Audience};
 pub use peer::PeerCertificate;
 pub use reason::Reason;

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use policy::access::grant::MAX_LIFETIME;
 use policy::access::{
     AccessGrant, AccessGrantError, Allowed, Audience, Decision, KnownAuthority, Reason, View, decide,
+    decide_again,
 };
 use policy::id::{PlantDomain, SpiffeId, ZoneName};
 use policy::time::UnixTime;
@@ -173,6 +174,16 @@ impl Case {
         decide(&View { plant: &plant, listed, ways: &ways, authorities: &authorities }, shown, now)
     }
 
+    /// Decides again about a peer that was let in before, whatever it shows.
+    fn again_at(&self, graph: &Segmentation, before: &Allowed, now: UnixTime) -> Decision {
+        let (own, service) = (zone_name(self.own), self.service.parse().unwrap());
+        let ways = Ways::of(graph, &own, &service, self.direction).unwrap();
+        let listed = self.placement().lists(graph, &service, self.direction);
+        let (plant, revoked) = (plant(), self.revoked());
+        let authorities = known(&revoked, |_| true);
+        decide_again(&View { plant: &plant, listed, ways: &ways, authorities: &authorities }, before, now)
+    }
+
     /// As the device decides: from trust files that were made earlier, with the authorities that stand in them.
     fn offline(&self, graph: &Segmentation, shown: &[u8]) -> Decision {
         let files = compile(graph, &self.placement(), UnixTime(self.informed)).unwrap();
@@ -241,6 +252,45 @@ proptest! {
             prop_assert!(reasons.iter().all(|reason| over.contains(&reason.code())), "{:?}", reasons);
         }
     }
+}
+
+proptest! {
+    #[test]
+    fn what_is_decided_again_is_what_would_be_decided_anew(
+        before in any_plant(), after in any_plant(), case in any_case(), revoked: bool, later in 0_u64..120,
+    ) {
+        let shown = case.shown();
+        if let Decision::Allowed(allowed) = case.online(&before, &shown) {
+            let (case, now) = (Case { revoked, ..case }, UnixTime(NOW.0 + later));
+            let (anew, again) = (case.online_at(&after, &shown, now), case.again_at(&after, &allowed, now));
+            match (anew, again) {
+                (Decision::Refused { reasons: anew, .. }, Decision::Refused { peer, reasons }) => {
+                    prop_assert_eq!((peer.as_ref(), reasons), (Some(allowed.peer()), anew));
+                }
+                (anew, again) => prop_assert_eq!(anew, again),
+            }
+        }
+    }
+}
+
+#[test]
+fn who_was_let_in_is_out_once_its_authority_is_believed_no_more() {
+    let (graph, shown) = (graph(None), honest((0, 2_000)));
+    let before = allowed(asked(&graph, &shown, &[0x41, 9], NOW));
+    let (own, service) = (zone_name("b"), "opcua".parse().unwrap());
+    let ways = Ways::of(&graph, &own, &service, Direction::Inbound).unwrap();
+    let (plant, revoked) = (plant(), BTreeSet::new());
+    let again = |authorities: &[KnownAuthority<'_>], listed| match decide_again(
+        &View { plant: &plant, listed, ways: &ways, authorities },
+        &before,
+        NOW,
+    ) {
+        Decision::Allowed(_) => "",
+        Decision::Refused { reasons, .. } => reasons[0].code(),
+    };
+    assert_eq!(again(&known(&revoked, |_| true), true), "");
+    assert_eq!(again(&known(&revoked, |one| one.role == Role::Listener), true), "unknown-authority");
+    assert_eq!(again(&known(&revoked, |_| true), false), "not-offered");
 }
 
 fn graph(schedule: Option<&str>) -> Segmentation {

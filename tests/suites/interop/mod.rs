@@ -1,6 +1,17 @@
 //! Unmodified server software in the zones of a plant. It serves whom a conduit lets in and nobody else: not a byte of
 //! the application to a client without a conduit, of another service or zone, in the wrong direction, after the
 //! conduit was closed, after trust was lost, or after its certificate ended.
+//!
+//! | situation | servers | their unmodified clients | programs of the Workload API (`suites/workload`) |
+//! |---|---|---|---|
+//! | inside a conduit | served | served | served |
+//! | without one; for another service | refused | refuse the server | refused |
+//! | in the wrong direction | refused | refuse the server | refused; go-spiffe minds no purpose, which is said |
+//! | certificate of another zone | refused | refused | refused: the server's own zone |
+//! | trust lost | refused, timed | refused; refuse such a server | the crate `spiffe`: nothing to show, timed |
+//! | certificate ended | refused | refuse the server | the crate `spiffe`: refused |
+//! | broker away for longer than any refresh | served | served | served |
+//! | rotation under load | nginx, HAProxy, mosquitto lose nothing; the others restart | | the crate `spiffe` loses nothing |
 
 mod clients;
 mod grpc;

@@ -1,0 +1,99 @@
+//! `touchstone-attestor gate`: one gate as a process of its own, beside the daemon.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy::id::PlantDomain;
+use policy::time::UnixTime;
+use tokio::sync::watch;
+
+use super::run::{LAST_COMMAND, stop_signal, unbound};
+use super::{CommandError, system};
+use crate::config::{Config, GateConfig, LocalAddress, RawGate};
+use crate::gate::{FOLDER, Gate, Host};
+use crate::plant::PlantRoot;
+use crate::ports::{Clock, FlooredClock, System};
+use crate::state::{Keeper, State};
+use crate::tpm::{EsapiTpm, TpmHandle};
+
+/// How often it is looked whether the daemon has written another state: a peer that lost trust is cut within this
+/// time, and a look costs some microseconds.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// The device as the daemon's files have it.
+#[derive(Debug)]
+struct Beside {
+    plant: PlantDomain,
+    keeper: Keeper,
+    clock: FlooredClock<System>,
+    tpm: Option<TpmHandle>,
+}
+
+impl Host for Beside {
+    fn plant(&self) -> &PlantDomain {
+        &self.plant
+    }
+
+    fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.keeper.read(look)
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.keeper.changes()
+    }
+
+    fn tpm(&self) -> Option<&TpmHandle> {
+        self.tpm.as_ref()
+    }
+}
+
+/// Runs the gate that `raw` means until SIGTERM or SIGINT.
+pub async fn gate(file: &Path, raw: &RawGate) -> Result<(), CommandError> {
+    let config = Config::load(file)?;
+    let gate =
+        GateConfig::read(raw, &config.services).map_err(|faults| CommandError::Gate(faults.join("; ")))?;
+    let root = PlantRoot::load(&config.plant_root)?;
+    let keeper = Keeper::load(&config.state, &config.plant, &root)?;
+    let clock = FlooredClock::new(System::default(), keeper.read(|state| state.clock_floor));
+    let start = |address| TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"));
+    let tpm = config.tpm.clone().map(start).transpose()?;
+    let host = Arc::new(Beside { plant: config.plant.clone(), keeper, clock, tpm: tpm.clone() });
+    let (listen, gate) = (gate.listen, Arc::new(Gate::new(gate, Arc::clone(&host))));
+    let listener = gate.bind().await.map_err(unbound("listen", LocalAddress::Tcp(listen)))?;
+    let stop = stop_signal()?;
+    tokio::select! {
+        () = stop => {}
+        () = gate.run(listener, config.deliver.join(FOLDER)) => {}
+        () = follow(&host, &config.plant, &root) => {}
+    }
+    if let Some(tpm) = tpm {
+        tpm.close(LAST_COMMAND).await;
+    }
+    Ok(())
+}
+
+/// Takes what the daemon writes, for ever.
+async fn follow(host: &Beside, plant: &PlantDomain, root: &PlantRoot) {
+    let mut complained = false;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        match host.keeper.reread(plant, root) {
+            Ok(true) => {
+                host.clock.raise(host.keeper.read(|state| state.clock_floor));
+                complained = false;
+            }
+            Ok(false) => {}
+            // What was read last stays: the daemon replaces the file whole.
+            Err(error) if !complained => {
+                tracing::error!(%error, "the daemon's state cannot be read");
+                complained = true;
+            }
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Connections as they come in: bounded in all, and while nothing is known of them by where they come from.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Gate, Host, session};
+
+/// Handshakes at once from one address: who says nothing takes no place from others for long.
+const WAITING_EACH: usize = 64;
+/// Pause after an accept that failed, out of file descriptors say: the next would fail at once too.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Places for connections.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    all: Arc<Semaphore>,
+    waiting: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
+}
+
+/// A connection's place among all, held until it is over.
+#[derive(Debug)]
+pub(super) struct Connection(#[expect(dead_code, reason = "held, not used")] OwnedSemaphorePermit);
+
+/// The place of an address among those whose handshake is under way.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    waiting: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
+    from: IpAddr,
+}
+
+impl Arrivals {
+    pub(super) fn new(all: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(all)), waiting: Arc::default() }
+    }
+
+    /// Places for a connection from this address, or the word for what is full.
+    fn take(&self, from: IpAddr) -> Result<(Connection, Waiting), &'static str> {
+        let all = Arc::clone(&self.all).try_acquire_owned().map_err(|_| "too-many-connections")?;
+        let mut waiting = lock(&self.waiting);
+        let count = waiting.entry(from).or_default();
+        if *count >= WAITING_EACH {
+            return Err("too-many-handshakes");
+        }
+        *count = count.saturating_add(1);
+        Ok((Connection(all), Waiting { waiting: Arc::clone(&self.waiting), from }))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut waiting = lock(&self.waiting);
+        match waiting.get_mut(&self.from) {
+            Some(count) if *count > 1 => *count = count.saturating_sub(1),
+            _ => drop(waiting.remove(&self.from)),
+        }
+    }
+}
+
+fn lock(waiting: &Mutex<BTreeMap<IpAddr, usize>>) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
+    // Each change is one insert or remove: nothing can be half done.
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Accepts for ever.
+pub(super) async fn serve<H: Host>(gate: Arc<Gate<H>>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) => arrive(&gate, stream, from.ip()),
+            Err(error) => {
+                tracing::warn!(gate = gate.config.name, %error, "a connection could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn arrive<H: Host>(gate: &Arc<Gate<H>>, stream: TcpStream, from: IpAddr) {
+    match gate.arrivals.take(from) {
+        Ok((connection, waiting)) => {
+            tokio::spawn(session::begin(Arc::clone(gate), stream, from, connection, waiting));
+        }
+        Err(code) => {
+            gate.table.refused(code);
+            tracing::debug!(gate = gate.config.name, %from, reason = code, "a connection is refused");
+            drop(stream.set_zero_linger());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_its_share_and_all_have_the_whole() {
+        let arrivals = Arrivals::new(WAITING_EACH + 2);
+        let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
+        let mut held: Vec<_> = (0..WAITING_EACH).map(|_| arrivals.take(one).unwrap()).collect();
+        assert_eq!(arrivals.take(one).unwrap_err(), "too-many-handshakes");
+        let _two = [arrivals.take(other).unwrap(), arrivals.take(other).unwrap()];
+        assert_eq!(arrivals.take(other).unwrap_err(), "too-many-connections");
+        let (connection, waiting) = held.pop().unwrap();
+        drop(waiting);
+        assert_eq!(arrivals.take(one).unwrap_err(), "too-many-connections", "the connection lives on");
+        drop(connection);
+        assert!(arrivals.take(one).is_ok());
+    }
+}

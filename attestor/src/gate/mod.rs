@@ -1,0 +1,131 @@
+//! The gate: a proxy between mutual TLS 1.3 on the network and software of this device that knows no TLS.
+//!
+//! ```text
+//! server:  peer -- mutual TLS --> gate -- TCP --> local server          client:  local client -- TCP --> gate -- mutual TLS --> peer
+//!
+//! standing.rs   what it goes by: trust set, zone, own certificate       tls.rs       the handshake's questions, answered by the standing
+//! accept.rs     connections in, bounded                                 session.rs   from a connection to a session, or a refusal
+//! table.rs      live sessions; decided again whenever the standing is another    relay.rs     bytes, both ways
+//! ```
+//!
+//! Promises: no byte of a peer reaches local software before certificate, conduit, hours and revocation allow it, and a
+//! session ends, as its zone says, once they do not. What waits for a slow reader is bounded; a session in which
+//! nothing moves holds no buffer. The end of one direction is passed on and leaves the other open; what was cut off
+//! does not look like an end. Whatever cannot be decided is refused.
+//! Does not promise more than the device knows: a revocation counts when the broker has told it.
+
+mod accept;
+mod relay;
+mod report;
+mod scratch;
+mod session;
+mod standing;
+mod table;
+mod tls;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy::id::PlantDomain;
+use policy::time::UnixTime;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use self::accept::Arrivals;
+use self::scratch::Pool;
+use self::standing::Standing;
+use self::table::Table;
+use crate::config::GateConfig;
+use crate::state::State;
+use crate::tpm::TpmHandle;
+
+pub use self::report::{FOLDER, GateStatus, read_all};
+
+/// Signatures of one gate that wait for the TPM at once: attestation has its place in the queue beside all gates.
+const SIGNING: usize = 2;
+/// How often the clock is looked at while nothing happens: it may be set.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// The device that gates stand before.
+pub trait Host: Send + Sync + 'static {
+    /// Its plant.
+    fn plant(&self) -> &PlantDomain;
+    /// The time there.
+    fn now(&self) -> UnixTime;
+    /// Looks at what it remembers.
+    fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T;
+    /// Hears whenever that changed.
+    fn changes(&self) -> watch::Receiver<()>;
+    /// Its TPM.
+    fn tpm(&self) -> Option<&TpmHandle>;
+}
+
+/// A gate.
+#[derive(Debug)]
+pub struct Gate<H> {
+    config: Arc<GateConfig>,
+    host: Arc<H>,
+    table: Table,
+    arrivals: Arrivals,
+    signing: Semaphore,
+    pool: Pool,
+}
+
+impl<H: Host> Gate<H> {
+    /// A gate of `host`, closed until it runs.
+    pub fn new(config: GateConfig, host: Arc<H>) -> Self {
+        let (table, arrivals) = (Table::new(config.limits.each), Arrivals::new(config.limits.connections));
+        Self {
+            config: Arc::new(config),
+            host,
+            table,
+            arrivals,
+            signing: Semaphore::new(SIGNING),
+            pool: Pool::default(),
+        }
+    }
+
+    /// Takes the address that it listens on.
+    pub fn bind(&self) -> impl Future<Output = io::Result<TcpListener>> {
+        TcpListener::bind(self.config.listen)
+    }
+
+    /// Serves for ever, and keeps its status in the folder `reports`.
+    pub async fn run(self: Arc<Self>, listener: TcpListener, reports: std::path::PathBuf) {
+        tracing::info!(
+            gate = self.config.name, service = %self.config.service, listen = %self.config.listen,
+            connect = self.config.connect, "a gate opens"
+        );
+        // Nobody is let in before the standing is known.
+        self.review();
+        tokio::join!(
+            accept::serve(Arc::clone(&self), listener),
+            self.oversee(),
+            report::keep(&self, &reports)
+        );
+    }
+
+    /// Decides about live sessions again whenever something may be another.
+    async fn oversee(&self) {
+        let mut changes = self.host.changes();
+        loop {
+            changes.mark_unchanged();
+            let wait = self.review().unwrap_or(LOOK).min(LOOK);
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(wait) => {}
+                () = self.table.sooner() => {}
+            }
+        }
+    }
+
+    /// Takes the standing of now; gives the time until the next moment at which something ends by itself.
+    fn review(&self) -> Option<Duration> {
+        let now = self.host.now();
+        let tpm = self.host.tpm();
+        let standing = self.host.look(|state| Standing::of(state, &self.config, tpm, now));
+        self.table.review(&self.config, self.host.plant(), standing, now)
+    }
+}

@@ -1,0 +1,110 @@
+//! What a gate goes by: the trust set, its zone, its own certificate. Made anew with every change of the device's state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy::access::{Allowed, Decision};
+use policy::id::{PlantDomain, ZoneName};
+use policy::time::UnixTime;
+use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
+
+use crate::authorize::{Told, own_zone};
+use crate::config::GateConfig;
+use crate::role::{Role, Seat};
+use crate::state::State;
+use crate::tpm::TpmHandle;
+use crate::trust::{About, Direction, Judge, TrustSet};
+
+/// Part of the handshake's time that a signature may take; the rest is for the network.
+const SIGNATURE: f64 = 0.8;
+
+/// The ground that a gate stands on.
+#[derive(Debug)]
+pub(super) struct Standing {
+    trust: Arc<TrustSet>,
+    /// The device's zone that the gate is in.
+    pub(super) zone: ZoneName,
+    /// What it shows to peers.
+    pub(super) identity: Arc<CertifiedKey>,
+    /// How long sessions may go on once they are not allowed any more.
+    pub(super) drain: Duration,
+    /// The first second at which its own certificate is over.
+    pub(super) until: UnixTime,
+}
+
+/// The side of the service that a gate is on.
+pub(super) const fn direction(config: &GateConfig) -> Direction {
+    match config.role {
+        Role::Listener => Direction::Inbound,
+        Role::Caller => Direction::Outbound,
+    }
+}
+
+impl Standing {
+    /// What the gate of `config` goes by, or why it opens to nobody.
+    pub(super) fn of(
+        state: &State,
+        config: &GateConfig,
+        tpm: Option<&TpmHandle>,
+        now: UnixTime,
+    ) -> Result<Arc<Self>, Vec<Told>> {
+        const REMEDY: &str = "touchstone-attestor status says why, and what to do";
+        if let Some(refusal) = state.distrusted() {
+            let words = format!("this device is refused: {}", refusal.reason);
+            return Err(Told::new("own-trust-lost", &words, REMEDY));
+        }
+        let none = || Told::new("no-trust-set", "this device has no trust set yet", REMEDY);
+        let trust = state.trust.as_ref().ok_or_else(none)?;
+        let zone = own_zone(state, trust, &config.service, direction(config), config.zone.as_ref())?;
+        let seat = Seat { zone: zone.clone(), role: config.role };
+        let none = || {
+            let words = format!("this device has no certificate as {seat} that holds");
+            Told::new("no-own-certificate", &words, REMEDY)
+        };
+        let held = state.holding().find(|(held, _)| **held == seat).map(|(_, svid)| svid);
+        let svid =
+            held.filter(|svid| (svid.not_before()..=svid.not_after()).contains(&now)).ok_or_else(none)?;
+        let tpm = tpm.map(|tpm| tpm.with_deadline(config.limits.handshake.mul_f64(SIGNATURE)));
+        let key = state.keys.get(&seat).and_then(|key| key.signing_key(tpm.as_ref())).ok_or_else(none)?;
+        let chain = svid.chain().iter().cloned().map(CertificateDer::from).collect();
+        Ok(Arc::new(Self {
+            trust: Arc::clone(trust),
+            identity: Arc::new(CertifiedKey::new(chain, key)),
+            drain: Duration::ZERO,
+            until: svid.not_after().plus(1),
+            zone,
+        }))
+    }
+
+    /// Who decides about peers of the gate.
+    pub(super) fn judge<'a>(&'a self, plant: &'a PlantDomain, config: &GateConfig) -> Judge<'a> {
+        let about = About { zone: &self.zone, service: &config.service, direction: direction(config) };
+        self.trust.judge(plant, &about)
+    }
+
+    /// Decides about the peer that showed `certificate`.
+    pub(super) fn decide(
+        &self,
+        plant: &PlantDomain,
+        config: &GateConfig,
+        certificate: &[u8],
+        now: UnixTime,
+    ) -> Result<Allowed, Vec<Told>> {
+        let allowed = match self.judge(plant, config).decide(certificate, now) {
+            Decision::Allowed(allowed) => allowed,
+            Decision::Refused { reasons, .. } => return Err(Told::of(reasons)),
+        };
+        match &config.peer {
+            Some(peer) if allowed.peer() != &plant.trust_domain(&peer.zone).device(&peer.device) => {
+                let words = format!("{} answered, and {peer} is expected", allowed.peer());
+                Err(Told::new(
+                    "other-peer",
+                    &words,
+                    "correct `connect` or `peer` of the gate in attestor.toml",
+                ))
+            }
+            _ => Ok(allowed),
+        }
+    }
+}
