@@ -13,6 +13,7 @@ pub mod gate;
 pub mod health;
 pub mod hooks;
 pub mod identity_key;
+pub mod idevid;
 pub mod join_token;
 pub(crate) mod local_socket;
 pub mod plant;

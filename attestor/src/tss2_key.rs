@@ -17,10 +17,10 @@ use x509_cert::der::{
     asn1::{ContextSpecific, ObjectIdentifier, OctetStringRef, UintRef},
 };
 
-use crate::tpm::{IdentityKeyBlob, KeyBlobError};
+use crate::tpm::{IdentityKeyBlob, KeyBlobError, ManufacturerKey, PERSISTENT_HANDLES};
 
 /// The PEM label.
-const LABEL: &str = "TSS2 PRIVATE KEY";
+pub(crate) const LABEL: &str = "TSS2 PRIVATE KEY";
 /// id-loadablekey: the private half can be loaded under its parent.
 const LOADABLE_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.3");
 /// Longest file read. One of ours takes about 500 bytes.
@@ -45,6 +45,11 @@ pub enum ParseKeyError {
     /// The key wants a password.
     #[error("the key in the file has a password, which keys of ours never have")]
     PasswordSet,
+    /// Its storage key is not kept in the TPM.
+    #[error(
+        "the key lies under {0:#x}, which is no persistent handle; have the manufacturer persist its storage key"
+    )]
+    Parent(u32),
     /// The halves of the key are not those of an identity key.
     #[error("the key file holds another kind of key")]
     Key(#[source] KeyBlobError),
@@ -66,6 +71,22 @@ pub fn write(key: &IdentityKeyBlob) -> Result<String, WriteKeyError> {
 
 /// Reads a key file that [`write()`] wrote.
 pub fn parse(text: &str) -> Result<IdentityKeyBlob, ParseKeyError> {
+    let file = read(text)?;
+    IdentityKeyBlob::parse(file.public, file.private, file.parent).map_err(ParseKeyError::Key)
+}
+
+/// Reads a file with a key of any kind under a persistent storage key, as the manufacturer of a device provides it.
+pub fn parse_any(text: &str) -> Result<ManufacturerKey, ParseKeyError> {
+    let KeyFile { public, private, parent, .. } = read(text)?;
+    if !PERSISTENT_HANDLES.contains(&parent) {
+        return Err(ParseKeyError::Parent(parent));
+    }
+    // Both have their size before them.
+    let content = |sized: &[u8]| sized.get(2..).unwrap_or_default().to_vec();
+    Ok(ManufacturerKey::Loadable { public: content(&public), private: content(&private), parent })
+}
+
+fn read(text: &str) -> Result<KeyFile, ParseKeyError> {
     if text.len() > MAX_FILE {
         return Err(ParseKeyError::TooLong);
     }
@@ -80,7 +101,7 @@ pub fn parse(text: &str) -> Result<IdentityKeyBlob, ParseKeyError> {
     if file.empty_auth != Some(true) {
         return Err(ParseKeyError::PasswordSet);
     }
-    IdentityKeyBlob::parse(file.public, file.private, file.parent).map_err(ParseKeyError::Key)
+    Ok(file)
 }
 
 fn encode(key: &IdentityKeyBlob) -> der::Result<Vec<u8>> {
@@ -150,6 +171,14 @@ eakvqw==\n\
         let key = parse(FILE).unwrap();
         assert_eq!(key.parent(), 0x8100_0001);
         assert_eq!(write(&key).unwrap(), FILE);
+    }
+
+    #[test]
+    fn a_file_of_another_program_is_read_as_it_is() {
+        let ManufacturerKey::Loadable { public, parent, .. } = parse_any(FILE).unwrap() else {
+            panic!("two halves")
+        };
+        assert_eq!((public.as_slice(), parent), (parse(FILE).unwrap().public_area(), 0x8100_0001));
     }
 
     #[test]

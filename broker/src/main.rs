@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use broker::init::recover::{self, RecoverError, Recovered, recover};
 use broker::init::{InitError, Made, Request, init};
+use broker::manufacturers::{self, TPM_ROOTS};
 use broker::ports::System;
 use broker::server::{ServeError, serve};
 use clap::{Parser, Subcommand};
@@ -151,8 +152,8 @@ async fn run_init(args: InitArgs) -> ExitCode {
             .collect(),
     };
     // What cannot be read then is told before anything is made.
-    match broker::tpm_roots::import(&request.tpm_roots) {
-        Ok((_, files)) => broker::tpm_roots::log(&files),
+    match manufacturers::import(TPM_ROOTS, &request.tpm_roots) {
+        Ok((_, files)) => manufacturers::log(TPM_ROOTS, &files),
         Err(error) => return failed(USAGE, &error),
     }
     let system = System::default();

@@ -175,6 +175,8 @@ pub struct Plant {
     pub fleet: FleetCache,
     /// Certificates of TPM manufacturers.
     pub roots: RootStore,
+    /// Certificates of manufacturers that give boxes an IDevID.
+    pub idevid_roots: RootStore,
     /// Devices that found no place here: whoever was turned away is not silent.
     pub turned_away: AtomicU64,
     /// Refusals that are counted.
@@ -206,7 +208,8 @@ impl Plant {
     /// Names what vouches for TPMs, or speaks against them, by this broker's configuration.
     #[must_use]
     pub fn vouching(&self) -> Digest {
-        let named = || Digest::of(format!("{} {:?}", self.roots.digest(), self.config.tpm_deny).as_bytes());
+        let (roots, boxes, deny) = (&self.roots, &self.idevid_roots, &self.config.tpm_deny);
+        let named = || Digest::of(format!("{} {} {deny:?}", roots.digest(), boxes.digest()).as_bytes());
         *self.vouching.get_or_init(named)
     }
 

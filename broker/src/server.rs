@@ -38,6 +38,7 @@ use crate::grpc::{
 use crate::hub::{Hub, moves_trust};
 use crate::init::{id_file, kek_file};
 use crate::kek::{Keeping, KekError};
+use crate::manufacturers::{self, IDEVID_ROOTS, RootsError, TPM_ROOTS};
 use crate::metrics::page::Page;
 use crate::metrics::{Metrics, listener};
 use crate::plant::{FORECASTS, KeysError, Plant, PlantKeys};
@@ -49,7 +50,6 @@ use crate::store::sled::{OpenError, SledStore};
 use crate::store::timed::Timed;
 use crate::store::{BrokerIdError, Txn, Watch};
 use crate::tls::{Tls, TlsError};
-use crate::tpm_roots::{self, TpmRootsError};
 use crate::trust::{self, TrustError, ViewCache};
 
 /// Requests that one connection may have open.
@@ -95,7 +95,7 @@ pub enum ServeError {
     Keys(#[from] KeysError),
     /// TPM manufacturers' certificates.
     #[error(transparent)]
-    Roots(#[from] TpmRootsError),
+    Roots(#[from] RootsError),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -156,8 +156,10 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
     let keys = PlantKeys::open(store.as_ref(), &kek).await?;
     let clock: Arc<dyn Clock> = Arc::new(System::default());
     keys.serve_at(clock.now())?;
-    let (roots, files) = tpm_roots::import(&config.tpm_roots)?;
-    tpm_roots::log(&files);
+    let (roots, files) = manufacturers::import(TPM_ROOTS, &config.tpm_roots)?;
+    manufacturers::log(TPM_ROOTS, &files);
+    let (idevid_roots, files) = manufacturers::import(IDEVID_ROOTS, &config.idevid_roots)?;
+    manufacturers::log(IDEVID_ROOTS, &files);
     Ok(Arc::new(Plant {
         blobs: Blobs::open(dir)?,
         clock,
@@ -168,6 +170,7 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
         views: ViewCache::default(),
         fleet: crate::rollout::FleetCache::default(),
         roots,
+        idevid_roots,
         turned_away: AtomicU64::new(0),
         refusals: Refusals::default(),
         grants: Grants::default(),

@@ -14,6 +14,7 @@ mod fleet;
 mod gate;
 mod haproxy_hook;
 mod hostile;
+mod idevid;
 mod interop;
 mod keys_at_rest;
 mod lost_answers;

@@ -4,20 +4,31 @@ use std::path::{Path, PathBuf};
 
 use pem::{EncodeConfig, LineEnding, Pem};
 use policy::digest::Digest;
+use policy::evidence::devid::Described;
 use policy::id::DeviceName;
 use policy::tpm::public::Public;
 use serde::Serialize;
 
 use super::{CommandError, Format, system};
-use crate::config::{Config, DEFAULT_FILE};
+use crate::config::{Config, DEFAULT_FILE, IdevIdFiles};
 use crate::evidence::{Prover, ProverError};
+use crate::idevid::IdevId;
 use crate::tpm::{EkTemplate, EndorsementKey, EsapiTpm, TpmAddress, TpmHandle};
 
-/// Who the device is, by its TPM.
+/// Who the device is, by its TPM or by its manufacturer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Identity {
     schema: u32,
     device: Option<DeviceName>,
+    #[serde(flatten)]
+    tpm: Option<TpmIdentity>,
+    #[serde(flatten)]
+    made: Option<BoxIdentity>,
+}
+
+/// Who the TPM is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct TpmIdentity {
     /// SHA-256 of the SubjectPublicKeyInfo of the endorsement key that enrolls.
     ek_digest: Digest,
     ek_type: &'static str,
@@ -29,22 +40,41 @@ pub struct Identity {
     other_ek_digests: Vec<Digest>,
 }
 
-/// Where the TPM is and which name the device asks for.
-struct Place {
-    tpm: TpmAddress,
-    device: Option<DeviceName>,
+/// Who the manufacturer says the device is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct BoxIdentity {
+    /// By which the device may be registered in place of its EK.
+    idevid_digest: Digest,
+    idevid_subject: String,
+    idevid_serial: String,
 }
 
-/// Reads the identity from the TPM at `tpm`, or else from the one that the configuration names.
+/// Where the TPM is, and what else is known of the device.
+struct Place {
+    tpm: Option<TpmAddress>,
+    device: Option<DeviceName>,
+    idevid: Option<IdevIdFiles>,
+}
+
+/// Reads the identity from the TPM at `tpm`, or else from the one that the configuration names, and from its IDevID.
 pub async fn identify(
     tpm: Option<TpmAddress>,
     config: Option<PathBuf>,
     format: Format,
 ) -> Result<String, CommandError> {
     let place = find(tpm, config)?;
-    let handle = TpmHandle::start(EsapiTpm::new(place.tpm)).map_err(system("a thread for the TPM"))?;
-    let prover = Prover::new(handle, PathBuf::new()).await?;
-    let identity = Identity::of(&prover, place.device)?;
+    let load = |files| IdevId::load(files, place.tpm.is_some());
+    let made = place.idevid.as_ref().map(load).transpose()?;
+    let tpm = match place.tpm {
+        Some(address) => {
+            let handle = TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"))?;
+            Some(TpmIdentity::of(&Prover::new(handle, PathBuf::new()).await?)?)
+        }
+        None if made.is_none() => return Err(CommandError::NoTpm),
+        None => None,
+    };
+    let made = made.as_ref().map(|made| BoxIdentity::of(made.described()));
+    let identity = Identity { schema: 1, device: place.device, tpm, made };
     Ok(match format {
         Format::Text => identity.describe(),
         Format::Json => format!("{:#}\n", serde_json::to_value(&identity).unwrap_or_default()),
@@ -58,23 +88,18 @@ fn find(tpm: Option<TpmAddress>, config: Option<PathBuf>) -> Result<Place, Comma
         (None, None) if Path::new(DEFAULT_FILE).exists() => Some(PathBuf::from(DEFAULT_FILE)),
         (None, _) => None,
     };
-    let config = file.map(|file| Config::load(&file)).transpose()?;
-    let device = config.as_ref().and_then(|config| config.device.clone());
-    let tpm = match (tpm, config) {
-        (Some(tpm), _) => tpm,
-        (None, Some(config)) => config.tpm.ok_or(CommandError::NoTpm)?,
-        (None, None) => TpmAddress::Device("/dev/tpmrm0".into()),
+    let Some(config) = file.map(|file| Config::load(&file)).transpose()? else {
+        let tpm = tpm.unwrap_or_else(|| TpmAddress::Device("/dev/tpmrm0".into()));
+        return Ok(Place { tpm: Some(tpm), device: None, idevid: None });
     };
-    Ok(Place { tpm, device })
+    Ok(Place { tpm: tpm.or(config.tpm), device: config.device, idevid: config.idevid })
 }
 
-impl Identity {
-    fn of(prover: &Prover, device: Option<DeviceName>) -> Result<Self, ProverError> {
+impl TpmIdentity {
+    fn of(prover: &Prover) -> Result<Self, ProverError> {
         let (endorsement, key) = (prover.endorsement(), prover.endorsement_key());
         let others = endorsement.keys.iter().filter(|other| other.template != key.template);
         Ok(Self {
-            schema: 1,
-            device,
             ek_digest: digest(key)?,
             ek_type: kind(key.template),
             ek_certificate: key.certificate.as_ref().map(|der| {
@@ -88,20 +113,44 @@ impl Identity {
     }
 
     fn describe(&self) -> String {
-        let name = self.device.as_ref().map_or("(none asked for)", DeviceName::as_str);
         let certificate = match self.ek_certificate {
             Some(_) => "in the TPM",
             None => "none; an administrator registers the digest",
         };
         let mut out = format!(
-            "device        {name}\nek digest     {}\nek type       {}\ncertificate   {certificate}\n\
-             manufacturer  {}\nfirmware      {}\n",
+            "ek digest     {}\nek type       {}\ncertificate   {certificate}\nmanufacturer  {}\nfirmware      {}\n",
             self.ek_digest, self.ek_type, self.manufacturer, self.firmware_version
         );
         for digest in &self.other_ek_digests {
             out.push_str(&format!("other ek      {digest}\n"));
         }
         out
+    }
+}
+
+impl BoxIdentity {
+    fn of(described: &Described) -> Self {
+        Self {
+            idevid_digest: described.box_digest,
+            idevid_subject: described.subject.clone(),
+            idevid_serial: described.serial_number.clone(),
+        }
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "idevid digest {}\nidevid of     {}\nserial number {}\n",
+            self.idevid_digest, self.idevid_subject, self.idevid_serial
+        )
+    }
+}
+
+impl Identity {
+    fn describe(&self) -> String {
+        let name = self.device.as_ref().map_or("(none asked for)", DeviceName::as_str);
+        let tpm = self.tpm.as_ref().map(TpmIdentity::describe).unwrap_or_default();
+        let made = self.made.as_ref().map(BoxIdentity::describe).unwrap_or_default();
+        format!("device        {name}\n{tpm}{made}")
     }
 }
 

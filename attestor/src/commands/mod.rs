@@ -10,8 +10,11 @@ mod status;
 
 use std::path::PathBuf;
 
+use policy::cause::chain;
+
 use crate::config::{ConfigError, LocalAddress};
 use crate::evidence::ProverError;
+use crate::idevid::IdevIdError;
 use crate::plant::PlantRootError;
 use crate::renewal::driver::DriverError;
 use crate::state::LoadStateError;
@@ -53,12 +56,15 @@ pub enum CommandError {
     /// There is no TPM that can be used.
     #[error(transparent)]
     Tpm(#[from] ProverError),
-    /// The device is said to have none.
+    /// The device is said to have none, and has no IDevID either.
     #[error(
-        "tpm = \"none\": a device without a TPM has nothing to be registered by; it joins with a token \
+        "tpm = \"none\": a device without a TPM and an IDevID has nothing to be registered by; it joins with a token \
          (`touchstone token create --without-tpm --device NAME --zone ZONE`)"
     )]
     NoTpm,
+    /// The identity that its manufacturer gave it cannot be used.
+    #[error("{}", chain(.0))]
+    IdevId(#[from] IdevIdError),
     /// The state cannot be used.
     #[error(transparent)]
     State(#[from] LoadStateError),
@@ -112,6 +118,7 @@ impl CommandError {
             | Self::PlantRoot(_)
             | Self::BrokerName(_)
             | Self::Listen { .. }
+            | Self::IdevId(_)
             | Self::NoTpm => 64,
             Self::Tpm(_) => 69,
             Self::Running

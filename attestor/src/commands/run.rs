@@ -13,6 +13,7 @@ use crate::authorize::listener::{self, Listener};
 use crate::config::{Config, LocalAddress};
 use crate::evidence::Prover;
 use crate::gate::{self, Gate};
+use crate::idevid::IdevId;
 use crate::plant::PlantRoot;
 use crate::ports::System;
 use crate::renewal::{Attester, Means, driver};
@@ -98,16 +99,19 @@ pub(super) fn unbound(
 
 async fn assemble(config: Config, tpm: Option<TpmHandle>) -> Result<Attester, CommandError> {
     let root = PlantRoot::load(&config.plant_root)?;
+    let load = |files| IdevId::load(files, tpm.is_some()).map(Arc::new);
+    let idevid = config.idevid.as_ref().map(load).transpose()?;
     let Some(tpm) = tpm else {
         // Its keys are in the state alone: nobody but a person may begin anew.
         let keeper = Keeper::load(&config.state, &config.plant, &root)?;
-        return Ok(Attester::new(config, root, keeper, Means::Key)?);
+        return Ok(Attester::new(config, root, keeper, Means::Key)?.with_idevid(idevid));
     };
     let keeper = Keeper::load_or_set_aside(&config.state, &config.plant, &root)?;
     let prover = Prover::new(tpm, config.firmware_log.clone())
         .await?
         .with_userspace_log(&config.userspace_log)
-        .with_ima_log(config.ima_log.as_deref());
+        .with_ima_log(config.ima_log.as_deref())
+        .with_idevid(idevid);
     Ok(Attester::new(config, root, keeper, prover)?)
 }
 

@@ -4,6 +4,7 @@
 //! of the file.
 
 mod gate;
+mod idevid;
 mod local;
 mod mqtt;
 mod programs;
@@ -20,6 +21,7 @@ use policy::budget::MAX_SOFTWARE_KEYS;
 use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 
 pub use self::gate::{GateConfig, Limits, MAX_GATES, Peer, RawGate};
+pub use self::idevid::{IdevIdFiles, IdevIdKey};
 pub use self::local::LocalAddress;
 pub use self::mqtt::{Mqtt, MqttPeer};
 use self::raw::{Raw, RawService};
@@ -70,6 +72,8 @@ pub struct Config {
     pub userspace_log: PathBuf,
     /// The list of Linux IMA; `None` where none is to be sent.
     pub ima_log: Option<PathBuf>,
+    /// Where the identity is that its manufacturer gave it.
+    pub idevid: Option<IdevIdFiles>,
     /// Services that it offers to others.
     pub services: Vec<Service>,
     /// Machines behind it that it vouches for.
@@ -252,6 +256,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let plant = plant.and_then(|text| faults.parsed("plant", text));
     let root = faults.required("plant_root", raw.plant_root.as_ref(), "/etc/touchstone/plant-root.pem");
     let tpm = interpret_tpm(raw.tpm.as_deref(), raw.device.is_some(), faults);
+    let idevid = idevid::idevid(base, raw.idevid.as_ref(), raw.tpm.as_deref() != Some("none"), faults);
     let device = raw.device.as_deref().map(|name| faults.parsed("device", name));
     let zones = interpret_zones(&raw.zones, faults);
     let services = interpret_services(&raw.services, faults);
@@ -280,6 +285,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         firmware_log: path(raw.firmware_log.as_deref(), "/sys/kernel/security/tpm0/binary_bios_measurements"),
         userspace_log: path(raw.userspace_log.as_deref(), "/run/log/systemd/tpm2-measure.log"),
         ima_log: raw.ima_log.as_deref().filter(|file| !file.is_empty()).map(|file| base.join(file)),
+        idevid,
         services,
         vouches,
         inventory: raw.inventory.clone(),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::gate::RawGate;
+use super::idevid::RawIdevId;
 use super::mqtt::RawMqtt;
 use super::workload::{RawWorkload, RawWorkloadApi};
 
@@ -26,6 +27,7 @@ pub(super) struct Raw {
     pub(super) firmware_log: Option<String>,
     pub(super) userspace_log: Option<String>,
     pub(super) ima_log: Option<String>,
+    pub(super) idevid: Option<RawIdevId>,
     #[serde(default, rename = "service")]
     pub(super) services: Vec<RawService>,
     #[serde(default)]

@@ -4,6 +4,7 @@
 //! nothing, neither in the TPM nor on disk. Does not promise that the broker will accept the device: what it booted is
 //! judged there.
 
+mod idevid;
 mod local;
 mod measured;
 mod network;
@@ -123,6 +124,7 @@ async fn look(config: &Config) -> Vec<Finding> {
         Err(error) => Finding::fault("plant root", error),
     });
     findings.extend(tpm(config).await);
+    findings.extend(idevid::look(config, &System::default()).await);
     findings.extend(local::look(config, root.as_ref().ok(), &System::default()));
     findings.push(network::name(&config.broker).await);
     findings.push(network::broker(config, root.ok()).await);

@@ -19,6 +19,7 @@ use policy::digest::Digest;
 use prost::Message;
 use proto::v1;
 
+use crate::idevid::IdevIdError;
 use crate::role::Seat;
 use crate::tpm::{Attestation, IdentityKeyBlob, TpmError, TpmIdentityKey};
 
@@ -63,6 +64,9 @@ pub enum EvidenceError {
     /// The IMA list cannot be sent.
     #[error(transparent)]
     ImaLog(#[from] ImaLogError),
+    /// The identity that the manufacturer gave the device cannot be shown.
+    #[error(transparent)]
+    IdevId(#[from] IdevIdError),
     /// A key in software could not be made or used.
     #[error("the device's key in software cannot be used; delete its state and join again with a new token")]
     DeviceKey(#[source] rcgen::Error),
@@ -97,6 +101,10 @@ pub async fn answer(
     let requested = request_all(prover, keys).await?;
     let proving = Proving::by_tpm(prover, &requested);
     let statement = statement::encode(proving, challenge, subject, (&firmware_log, &userspace_log));
+    let idevid = match prover.idevid() {
+        Some(idevid) => Some(idevid.prove(Some(prover.tpm()), challenge.sealed(), &statement).await?),
+        None => None,
+    };
     let quoted = quote::take(prover, challenge, &statement, &requested).await?;
     let identity_keys = requested.into_iter().zip(quoted.certifications);
     let mut request = v1::CompleteRequest {
@@ -119,6 +127,7 @@ pub async fn answer(
         ima_log: Vec::new(),
         ima_first: 0,
         key_proof: None,
+        idevid,
     };
     request.ima_log = prover.ima_log(ima::room(request.encoded_len()))?;
     self_check::warn(challenge, &request);

@@ -2,11 +2,13 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use policy::tpm::public::{Name, Public, PublicError};
 
 use super::{EvidenceError, ImaLogError, ima};
 use crate::durable;
+use crate::idevid::IdevId;
 use crate::tpm::{EkTemplate, Endorsement, EndorsementKey, KEY_GENERATION_DEADLINE, TpmError, TpmHandle};
 
 /// The TPM with what does not change while the attestor runs.
@@ -21,6 +23,7 @@ pub struct Prover {
     firmware_log: PathBuf,
     userspace_log: Option<PathBuf>,
     ima_log: Option<PathBuf>,
+    idevid: Option<Arc<IdevId>>,
 }
 
 /// The TPM cannot prove anything.
@@ -56,6 +59,7 @@ impl Prover {
             firmware_log,
             userspace_log: None,
             ima_log: None,
+            idevid: None,
         })
     }
 
@@ -71,6 +75,19 @@ impl Prover {
     pub fn with_ima_log(mut self, file: Option<&Path>) -> Self {
         self.ima_log = file.map(Path::to_owned);
         self
+    }
+
+    /// Also shows the identity that the manufacturer gave the device.
+    #[must_use]
+    pub fn with_idevid(mut self, idevid: Option<Arc<IdevId>>) -> Self {
+        self.idevid = idevid;
+        self
+    }
+
+    /// The identity that the manufacturer gave the device, if it has one.
+    #[must_use]
+    pub fn idevid(&self) -> Option<&IdevId> {
+        self.idevid.as_deref()
     }
 
     /// The TPM.

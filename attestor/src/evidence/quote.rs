@@ -75,7 +75,9 @@ fn quoted_values(quote: &Attestation, values: Vec<PcrValue>) -> Option<Vec<Vec<u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tpm::{Credential, EkTemplate, Endorsement, PcrIndex, Secret};
+    use crate::tpm::{
+        Credential, EkTemplate, Endorsement, ManufacturerKey, ManufacturerSignature, PcrIndex, Secret,
+    };
 
     /// A TPM whose PCRs change after each of the next reads.
     struct Restless {
@@ -128,6 +130,14 @@ mod tests {
             unreachable!()
         }
         fn sign_digest(&mut self, _: &IdentityKeyBlob, _: &[u8; 32]) -> Result<Vec<u8>, TpmError> {
+            unreachable!()
+        }
+        fn sign_as_manufacturer(
+            &mut self,
+            _: &ManufacturerKey,
+            _: &[u8],
+            _: &[u8],
+        ) -> Result<ManufacturerSignature, TpmError> {
             unreachable!()
         }
         fn release(&mut self) {}

@@ -16,6 +16,7 @@ use crate::deliver::FileSink;
 use crate::evidence::Prover;
 use crate::gate::Host;
 use crate::hooks::Hooks;
+use crate::idevid::IdevId;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
@@ -60,6 +61,8 @@ pub struct Attester {
     pub keeper: Keeper,
     /// What it proves itself with.
     pub prover: Means,
+    /// The identity that its manufacturer gave it, by which it joins where it has no TPM.
+    pub idevid: Option<Arc<IdevId>>,
     /// Whom it asks.
     pub client: BrokerClient,
     /// Where it delivers.
@@ -137,6 +140,7 @@ impl Attester {
             root,
             keeper,
             prover: prover.into(),
+            idevid: None,
             client,
             sink,
             hooks,
@@ -144,6 +148,12 @@ impl Attester {
             entropy: Arc::new(System::default()),
             shown: Shown::default(),
         })
+    }
+
+    /// Also joins by this identity.
+    #[must_use]
+    pub fn with_idevid(self, idevid: Option<Arc<IdevId>>) -> Self {
+        Self { idevid, ..self }
     }
 
     /// The time.

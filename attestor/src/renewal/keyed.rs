@@ -51,7 +51,11 @@ pub(super) async fn run(
         Exchange::Renew | Exchange::OnDemand => None,
     };
     let subject = Subject { token, health, software_keys, ..known.subject(attester, exchange) };
-    let request = answer_keyed((&challenge, &expected), &subject, &keys, &device, &next)?;
+    let mut request = answer_keyed((&challenge, &expected), &subject, &keys, &device, &next)?;
+    if let (Exchange::Enroll, Some(idevid)) = (exchange, &attester.idevid) {
+        let shown = idevid.prove(None, &request.sealed, &request.statement).await;
+        request.idevid = Some(shown.map_err(EvidenceError::IdevId)?);
+    }
     let response = match exchange {
         Exchange::Enroll => connection.complete_enrollment(request).await,
         Exchange::Renew | Exchange::OnDemand => connection.complete_attestation(request).await,

@@ -25,8 +25,9 @@ use tokio::{
 };
 
 use super::{
-    Attestation, Credential, EkTemplate, Endorsement, IdentityKeyBlob, Operation, PcrBank, PcrIndex,
-    PcrSelection, PcrValue, Secret, Tpm, TpmError, TpmFault,
+    Attestation, Credential, EkTemplate, Endorsement, IdentityKeyBlob, ManufacturerKey,
+    ManufacturerSignature, Operation, PcrBank, PcrIndex, PcrSelection, PcrValue, Secret, Tpm, TpmError,
+    TpmFault,
 };
 
 /// Commands that may wait. On slow hardware (0.2 s each) the last of them is served after 13 s, before its
@@ -213,6 +214,19 @@ impl TpmHandle {
     /// See [`Tpm::sign_digest`].
     pub async fn sign_digest(&self, key: IdentityKeyBlob, digest: [u8; 32]) -> Result<Vec<u8>, TpmError> {
         self.run(Operation::SignDigest, move |tpm| tpm.sign_digest(&key, &digest)).await
+    }
+}
+
+impl TpmHandle {
+    /// See [`Tpm::sign_as_manufacturer`].
+    pub async fn sign_as_manufacturer(
+        &self,
+        key: ManufacturerKey,
+        message: Vec<u8>,
+        qualifying_data: Vec<u8>,
+    ) -> Result<ManufacturerSignature, TpmError> {
+        let sign = move |tpm: &mut dyn Tpm| tpm.sign_as_manufacturer(&key, &message, &qualifying_data);
+        self.run(Operation::SignAsManufacturer, sign).await
     }
 }
 

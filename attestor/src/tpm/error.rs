@@ -35,6 +35,8 @@ pub enum Operation {
     CertifyIdentityKey,
     /// [`Tpm::sign_digest`](super::Tpm::sign_digest)
     SignDigest,
+    /// [`Tpm::sign_as_manufacturer`](super::Tpm::sign_as_manufacturer)
+    SignAsManufacturer,
 }
 
 /// Completes "cannot ...".
@@ -50,6 +52,7 @@ impl fmt::Display for Operation {
             Self::CreateIdentityKey => "create an identity key in the TPM",
             Self::CertifyIdentityKey => "have the TPM certify an identity key",
             Self::SignDigest => "sign with an identity key of the TPM",
+            Self::SignAsManufacturer => "sign with the manufacturer's IDevID key in the TPM",
         })
     }
 }
@@ -162,6 +165,15 @@ pub enum TpmFault {
          the identity keys must be made anew"
     )]
     KeyOfAnotherTpm,
+    /// There is no key of the manufacturer's where the configuration says.
+    #[error(
+        "the TPM holds nothing at {handle:#x}; correct idevid.key (`tpm2_getcap handles-persistent` lists what it holds), \
+         or ask the manufacturer"
+    )]
+    NothingThere {
+        /// The persistent handle.
+        handle: u32,
+    },
     /// The parent of an identity key is gone and is not one that can be derived again.
     #[error("the storage key {handle:#x} of the identity key is gone; the identity keys must be made anew")]
     ParentMissing {

@@ -20,6 +20,7 @@ mod error;
 mod esapi;
 mod identity;
 mod key_blob;
+mod manufacturer_key;
 mod pcr;
 mod template;
 mod wire;
@@ -32,6 +33,7 @@ pub use error::{Operation, TpmError, TpmFault};
 pub use esapi::EsapiTpm;
 pub use identity::TpmIdentityKey;
 pub use key_blob::{IdentityKeyBlob, KeyBlobError};
+pub use manufacturer_key::{ManufacturerKey, ManufacturerSignature, PERSISTENT_HANDLES};
 pub use pcr::{PCR_COUNT, PcrBank, PcrIndex, PcrIndexError, PcrSelection, PcrValue};
 pub use template::EkTemplate;
 
@@ -71,6 +73,15 @@ pub trait Tpm: Send {
 
     /// Signs a SHA-256 digest with an identity key; gives a DER Ecdsa-Sig-Value (RFC 3279, section 2.2.3).
     fn sign_digest(&mut self, key: &IdentityKeyBlob, digest: &[u8; 32]) -> Result<Vec<u8>, TpmError>;
+
+    /// Signs `message` with a key that the manufacturer left in this TPM, and has the attestation key certify that key over
+    /// `qualifying_data`.
+    fn sign_as_manufacturer(
+        &mut self,
+        key: &ManufacturerKey,
+        message: &[u8],
+        qualifying_data: &[u8],
+    ) -> Result<ManufacturerSignature, TpmError>;
 
     /// Ends a batch of verbs: where the TPM serves one program at a time, others get their turn.
     fn release(&mut self);

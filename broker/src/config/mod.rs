@@ -32,6 +32,8 @@ pub struct Config {
     pub publish: Option<Publish>,
     /// Files and folders with certificates of TPM manufacturers.
     pub tpm_roots: Vec<PathBuf>,
+    /// Files and folders with certificates of manufacturers that give boxes an IDevID.
+    pub idevid_roots: Vec<PathBuf>,
     /// TPMs that the operator believes less than their manufacturers do.
     pub tpm_deny: Vec<DenyRule>,
     /// Days for which audit records are kept.
@@ -115,6 +117,7 @@ impl Config {
             metrics,
             publish,
             tpm_roots: raw.tpm_roots.iter().map(|path| dir.join(path)).collect(),
+            idevid_roots: raw.idevid_roots.iter().map(|path| dir.join(path)).collect(),
             tpm_deny,
             audit_keep_days: raw.audit_keep_days,
             max_connections: raw.limits.connections,

@@ -15,6 +15,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) tpm_roots: Vec<String>,
     #[serde(default)]
+    pub(super) idevid_roots: Vec<String>,
+    #[serde(default)]
     pub(super) tpm_deny: Vec<RawRule>,
     #[serde(default = "a_year")]
     pub(super) audit_keep_days: u64,

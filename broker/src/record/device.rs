@@ -222,7 +222,8 @@ pub struct Device {
     pub name: DeviceName,
     /// Its zones, in order.
     pub zones: Vec<ZoneName>,
-    /// Digest of its EK; [`no_ek`] without a TPM.
+    /// Digest of its EK; without a TPM that of its IDevID
+    /// ([`box_digest`](policy::evidence::devid::DevIdCertificate::box_digest)), or [`no_ek`].
     pub ek: Digest,
     /// What it proves itself with.
     #[serde(default, skip_serializing_if = "Prover::is_tpm")]
@@ -571,7 +572,7 @@ impl Record for Token {
     const KIND: &'static str = "join token";
 }
 
-/// Which EK an AK was activated under: all EKs of a TPM share the AK.
+/// Which EK an AK was activated under: all EKs of a TPM share the AK, and the IDevID that is in it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AkOwner {
     /// Digest of the EK.

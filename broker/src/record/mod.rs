@@ -10,6 +10,7 @@ pub mod boot;
 pub mod change;
 pub mod device;
 pub mod golden;
+pub mod idevid;
 pub mod invitation;
 pub mod moving;
 pub mod overriding;

@@ -5,18 +5,20 @@
 
 use aws_lc_rs::hmac;
 use policy::digest::Digest;
+use policy::evidence::devid::DeviceIdentity;
 use policy::id::{DeviceName, ZoneName};
 use policy::zone::Zone;
 
 use super::Refusal;
 use super::challenge::Purpose;
+use super::idevid::{self, Shown, join};
 use super::proof::{Proven, ProvenBy, TpmProof};
 use super::statement::TokenProof;
 use super::{vouched, without_tpm};
 use crate::plant::Plant;
 use crate::record::device::{
-    Admission, Admitted, AkOwner, BoundAk, Device, PENDING, Pending, Prover, Token, Tpm, ak_key, device_key,
-    ek_key, pending_key, token_key,
+    Admission, Admitted, AkOwner, BoundAk, Device, PENDING, Pending, Prover, Quarantine, Token, Tpm, ak_key,
+    device_key, ek_key, pending_key, token_key,
 };
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, list, stored};
@@ -51,12 +53,24 @@ pub struct Placed {
 pub async fn place(plant: &Plant, proven: &Proven) -> Result<Place, Refusal> {
     match proven.by() {
         ProvenBy::Tpm(by) => of_tpm(plant, proven, by).await,
-        ProvenBy::Key(by) => Ok(Place::Device(Box::new(without_tpm::place(plant, proven, by).await?))),
+        ProvenBy::Key(by) => {
+            // After a clone alarm a token alone brings a box back: its IDevID may have been copied, too.
+            let stop = proven.tpm().and_then(|tpm| tpm.record.quarantine.as_ref());
+            let alarm = stop.is_some_and(Quarantine::is_clone_alarm);
+            let anew = alarm && proven.statement().token.is_some();
+            if let Some(identity) = join::by(proven).filter(|_| !anew) {
+                return join::join(plant, proven, by, identity).await;
+            }
+            join::or_by_token(proven)?;
+            idevid::of_nobody_else(plant, proven).await?;
+            Ok(Place::Device(Box::new(without_tpm::place(plant, proven, by).await?)))
+        }
     }
 }
 
 async fn of_tpm(plant: &Plant, proven: &Proven, by: &TpmProof) -> Result<Place, Refusal> {
     other_eks(plant, proven, by).await?;
+    idevid::of_nobody_else(plant, proven).await?;
     if let Some(tpm) = proven.tpm() {
         stopped(proven.ek(), &tpm.record)?;
         if let Some(name) = &tpm.record.device {
@@ -67,6 +81,9 @@ async fn of_tpm(plant: &Plant, proven: &Proven, by: &TpmProof) -> Result<Place, 
     }
     if proven.challenge().purpose != Purpose::Enroll {
         return Err(Refusal::NotAdmitted("this EK belongs to no device any more; enroll again".into()));
+    }
+    if let Some((device, txn)) = idevid::claim(plant, proven).await? {
+        return own_tpm(plant, (proven, by), device, txn);
     }
     match &proven.statement().token {
         Some(token) => by_token(plant, proven, by, token).await,
@@ -255,10 +272,19 @@ async fn new_device(
         by: admitted_by,
         at: plant.now(),
     });
-    let txn = own_ak(expect_tpm(txn, proven), proven)?
-        .absent(device_key(&name))
-        .put(ek_key(proven.ek()), stored(&owned_tpm(proven, by, &name))?)
-        .delete(pending_key(proven.ek()));
+    let txn = txn.absent(device_key(&name)).delete(pending_key(proven.ek()));
+    own_tpm(plant, (proven, by), device, txn)
+}
+
+/// The device with this TPM for its own, which nobody had.
+fn own_tpm(
+    plant: &Plant,
+    (proven, by): (&Proven, &TpmProof),
+    device: Device,
+    txn: Txn,
+) -> Result<Place, Refusal> {
+    let tpm = stored(&owned_tpm(proven, by, &device.name))?;
+    let txn = own_ak(expect_tpm(txn, proven), proven)?.put(ek_key(proven.ek()), tpm);
     let device = bind(plant, by, device);
     Ok(Place::Device(Box::new(Placed { device, rebound: false, txn })))
 }
@@ -291,22 +317,33 @@ fn owned_tpm(proven: &Proven, by: &TpmProof, name: &DeviceName) -> Tpm {
 
 /// Lets a certified TPM wait; one that nobody vouches for is turned away and nothing is stored.
 async fn pending(plant: &Plant, proven: &Proven, by: &TpmProof, why: &str) -> Result<Place, Refusal> {
-    let ek = proven.ek();
     let registered = proven.tpm().is_some_and(|tpm| tpm.record.registered);
-    let tpm = match by.endorsement() {
-        Ok(bound) => {
+    let box_ = proven.idevid().and_then(Shown::bound).map(DeviceIdentity::certificate);
+    let tpm = match (by.endorsement(), box_) {
+        (Ok(bound), _) => {
             let ek = bound.endorsed();
             let name = ek.manufacturer().name().map_or_else(|| ek.manufacturer().code(), str::to_owned);
             format!("{name} {}", ek.model())
         }
-        Err(_) if registered => "registered".to_owned(),
-        Err(error) => {
+        (Err(_), Some(box_)) => format!("IDevID {} by {}", box_.serial_number(), box_.manufacturer()),
+        (Err(_), None) if registered => "registered".to_owned(),
+        (Err(error), None) => {
+            let against = proven.idevid().and_then(Shown::against);
+            let against = against.map(|why| format!("; its IDevID does not vouch for it: {why}"));
             return Err(Refusal::NotEndorsed(format!(
-                "EK {ek} is neither certified by a trusted manufacturer ({error}) nor registered, and {why}; \
-                 register it with `touchstone device import`"
+                "EK {} is neither certified by a trusted manufacturer ({error}) nor registered, and {why}; \
+                 register it with `touchstone device import`{}",
+                proven.ek(),
+                against.unwrap_or_default()
             )));
         }
     };
+    let_wait(plant, proven, tpm).await
+}
+
+/// Lets what `tpm` tells of to people wait for an administrator.
+pub(super) async fn let_wait(plant: &Plant, proven: &Proven, tpm: String) -> Result<Place, Refusal> {
+    let ek = proven.ek();
     // What it asked for first stays: an administrator admits what they looked at.
     if let Some(known) = fetch::<Pending>(plant.store.as_ref(), pending_key(ek)).await? {
         return Ok(Place::Pending { pending: known.record, txn: None });

@@ -59,7 +59,8 @@ async fn without_tpm(
     let name: DeviceName =
         request.device.parse().map_err(|e: policy::id::NameError| Refusal::malformed(e.to_string()))?;
     let held: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(&name)).await?;
-    let device = held.filter(|held| !held.record.prover.is_tpm());
+    // One that never came may be registered by an IDevID.
+    let device = held.filter(|held| !held.record.prover.is_tpm() || held.record.ak.is_none());
     let challenge = Challenge {
         purpose: Purpose::Enroll,
         prover: Prover::Key,

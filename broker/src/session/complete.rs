@@ -21,15 +21,12 @@ use super::recorded::Results;
 use super::ruling::{Ruling, in_order, rule};
 use super::software::RefusedKey;
 use super::without_tpm::Ticket;
-use super::{Refusal, addressed, earlier, kept, role_to_wire, software, vouched};
+use super::{Refusal, addressed, earlier, idevid, inventory, kept, role_to_wire, software, vouched};
 use crate::audit::Event;
 use crate::golden::{self, Golden};
 use crate::metrics::{CertificateKind, Enrolled};
 use crate::plant::Plant;
-use crate::record::device::{
-    Attested, Decision, Device, Holder, Inventory, InventoryValue, MAX_INVENTORY, Pending, Source,
-    attested_key, device_key, inventory_key,
-};
+use crate::record::device::{Attested, Decision, Device, Holder, Pending, attested_key, device_key};
 use crate::record::golden::GOLDEN;
 use crate::record::overriding::Excused;
 use crate::record::rollout::{HealthRecord, HealthResult, health_key};
@@ -284,7 +281,8 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
     txn = earlier::remember(plant, txn, name, last, &draft.attested, draft.rebound).await?;
     let (key, expect) = draft.excused.expected();
     txn = note_would_refuse(plant, txn.expecting(key, expect), draft).await?;
-    txn = declare(plant, txn, proven, name, now).await?;
+    txn = inventory::take(plant, txn, proven, name, now).await?;
+    txn = idevid::note(plant, txn, proven, device, now).await?;
     txn = record_health(plant, txn, proven, name, now).await?;
     if revoked > 0 || draft.departure.left().is_some() || services_changed(plant, device).await? {
         txn = trust::raise(plant, txn, now).await?;
@@ -348,31 +346,6 @@ async fn note_would_refuse(plant: &Plant, mut txn: Txn, draft: &Draft) -> Result
 async fn services_changed(plant: &Plant, device: &Device) -> Result<bool, Refusal> {
     let before: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(&device.name)).await?;
     Ok(before.map(|held| held.record.services).unwrap_or_default() != device.services)
-}
-
-/// Takes the device's claims into its inventory; what an administrator vouched for stays.
-async fn declare(
-    plant: &Plant,
-    txn: Txn,
-    proven: &Proven,
-    name: &DeviceName,
-    now: UnixTime,
-) -> Result<Txn, Refusal> {
-    let key = inventory_key(name);
-    let held: Option<Held<Inventory>> = fetch(plant.store.as_ref(), key.clone()).await?;
-    let mut inventory = held.map(|held| held.record).unwrap_or_default();
-    let mut changed = false;
-    for (claim, value) in &proven.statement().claims {
-        let known = inventory.values.get(claim);
-        let keep = known.is_some_and(|known| known.source != Source::Declared || known.value == *value);
-        if keep || (known.is_none() && inventory.values.len() >= MAX_INVENTORY) {
-            continue;
-        }
-        let value = InventoryValue { value: value.clone(), source: Source::Declared, at: now };
-        inventory.values.insert(claim.clone(), value);
-        changed = true;
-    }
-    Ok(if changed { txn.put(key, stored(&inventory)?) } else { txn })
 }
 
 /// Keeps what the device's health command said. A device that states none any more has no baseline.

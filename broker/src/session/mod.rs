@@ -16,6 +16,8 @@ pub mod challenge;
 pub mod complete;
 pub mod credential;
 pub(crate) mod earlier;
+pub(crate) mod idevid;
+mod inventory;
 pub mod issue;
 pub(crate) mod kept;
 mod leaving;

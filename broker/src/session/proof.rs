@@ -18,7 +18,7 @@ use policy::evidence::identity::CertifiedKey;
 use policy::evidence::software_key::SoftwareKey;
 use policy::evidence::verify::{Challenged, VerifiedEvidence, verify};
 use policy::evidence::{Evidence, HardwareProof, Purpose as Use, Quote, qualifying_data};
-use policy::id::ZoneName;
+use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use policy::tpm::alg::HashValue;
 use policy::tpm::pcr::{PcrSelection, PcrValues};
@@ -29,6 +29,7 @@ use rcgen::{CertificateSigningRequestParams, PublicKeyData};
 use rustls::pki_types::CertificateSigningRequestDer;
 
 use super::challenge::{Challenge, Door, Purpose};
+use super::idevid::{self, Shown};
 use super::statement::{BoundStatement, key_purpose};
 use super::{Refusal, software};
 use crate::plant::Plant;
@@ -136,6 +137,7 @@ pub struct Proven {
     tpm: Option<Held<Tpm>>,
     sealed: Vec<u8>,
     by: ProvenBy,
+    idevid: Option<Shown>,
     keys: Vec<ProvenKey>,
     software_keys: Vec<software::OfferedKey>,
 }
@@ -154,6 +156,16 @@ impl Proven {
     /// What answered.
     pub const fn by(&self) -> &ProvenBy {
         &self.by
+    }
+
+    /// Who its manufacturer says it is, if it showed that.
+    pub(super) const fn idevid(&self) -> Option<&Shown> {
+        self.idevid.as_ref()
+    }
+
+    /// The name that the session began with, or that it asks for.
+    pub fn asked_name(&self) -> Option<&DeviceName> {
+        self.challenge.device.as_ref().or(self.statement.device.as_ref())
     }
 
     /// Digest of the EK, or what stands for it where there is no TPM.
@@ -203,8 +215,12 @@ pub async fn prove(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> 
     }
     let tpm: Option<Held<Tpm>> = fetch(plant.store.as_ref(), ek_key(&ek.digest())).await?;
     let endorsement = endorsed(&plant.roots, plant.now(), request, &ek);
+    let idevid = idevid::shown(&plant.idevid_roots, plant.now(), request, Some(&ak));
     let hardware = match (&endorsement, &tpm) {
         (Ok(_), _) => HardwareProof::Endorsed,
+        (Err(_), _) if idevid.as_ref().is_some_and(|shown| shown.bound().is_some()) => {
+            HardwareProof::Endorsed
+        }
         (Err(_), Some(tpm)) if tpm.record.registered => HardwareProof::Registered,
         (Err(_), _) => HardwareProof::Unproven,
     };
@@ -230,6 +246,7 @@ pub async fn prove(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> 
         tpm,
         sealed: request.sealed.clone(),
         by: ProvenBy::Tpm(Box::new(by)),
+        idevid,
         keys,
         software_keys,
         challenge,

@@ -17,8 +17,8 @@ use proto::v1;
 use serde::{Deserialize, Serialize};
 
 use super::challenge::SELECTION;
-use super::kept;
 use super::proof::{endorsed, pcr_values, sent_ima};
+use super::{idevid, kept};
 use crate::plant::Plant;
 use crate::record::device::{Attested, Tpm};
 use crate::store::blobs::{Blobs, FetchError};
@@ -64,6 +64,7 @@ pub enum RecordedError {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Vouching<'a> {
     pub(crate) roots: &'a RootStore,
+    pub(crate) idevid_roots: &'a RootStore,
     pub(crate) deny: &'a [DenyRule],
     pub(crate) now: UnixTime,
 }
@@ -77,7 +78,12 @@ pub async fn recorded(
     let (blobs, record) = (plant.blobs.clone(), attested.clone());
     let read = tokio::task::spawn_blocking(move || kept::request(&blobs, &record)).await;
     let request = read.map_err(|ended| RecordedError::Unreadable(ended.to_string()))??;
-    let vouching = Vouching { roots: &plant.roots, deny: &plant.config.tpm_deny, now: plant.now() };
+    let vouching = Vouching {
+        roots: &plant.roots,
+        idevid_roots: &plant.idevid_roots,
+        deny: &plant.config.tpm_deny,
+        now: plant.now(),
+    };
     replayed(&request, attested.firmware_version, tpm, &vouching)
 }
 
@@ -103,13 +109,15 @@ fn replayed(
     let unreadable = |error: &dyn std::error::Error| RecordedError::Unreadable(chain(error));
     let ek = EkPublic::parse(&request.ek_public).map_err(|e| unreadable(&e))?;
     let endorsement = endorsed(vouching.roots, vouching.now, request, &ek);
+    let ak = AttestationKey::accept(&request.ak_public).map_err(|e| unreadable(&e))?;
+    let shown = idevid::shown(vouching.idevid_roots, vouching.now, request, Some(&ak));
     let hardware = match &endorsement {
         Ok(_) => HardwareProof::Endorsed,
+        Err(_) if shown.is_some_and(|shown| shown.bound().is_some()) => HardwareProof::Endorsed,
         Err(_) if tpm.registered => HardwareProof::Registered,
         Err(_) => HardwareProof::Unproven,
     };
     let pcrs = pcr_values(&request.pcr_values, &SELECTION).map_err(|e| unreadable(&e))?;
-    let ak = AttestationKey::accept(&request.ak_public).map_err(|e| unreadable(&e))?;
     let attesting = AttestingTpm {
         endorsed: endorsement.as_ref().ok().map(BoundEk::endorsed),
         recorded: tpm.manufacturer(),

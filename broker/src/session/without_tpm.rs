@@ -8,7 +8,7 @@
 
 mod alarm;
 mod joining;
-mod pace;
+pub(super) mod pace;
 mod ticket;
 
 use policy::digest::Digest;
@@ -17,6 +17,7 @@ use policy::evidence::key_order::{Turn, Use};
 use policy::id::DeviceName;
 use policy::zone::Zone;
 
+pub(super) use self::joining::takes;
 pub(super) use self::ticket::Ticket;
 use super::Refusal;
 use super::admission::{Placed, expect_tpm, stopped};
@@ -149,7 +150,7 @@ pub(super) async fn ask_whose(plant: &Plant, challenge: &Challenge, by: &Keyed) 
 }
 
 /// The device with the next key in the place of the one that it used.
-fn followed(plant: &Plant, proof: &KeyProof, device: Device, line: KeyLine, used: Turn) -> Device {
+pub(super) fn followed(plant: &Plant, proof: &KeyProof, device: Device, line: KeyLine, used: Turn) -> Device {
     let (now, next) = (plant.now(), used.next(plant.keys.load().epoch));
     // A broker that was restored knows nothing of how the line began that the device is in.
     let first: Option<Digest> = line.first.filter(|_| used.line == device.admitted_at);

@@ -60,21 +60,9 @@ impl CertifiedKey {
         ak: &AttestationKey,
         qualifying_data: [u8; 32],
     ) -> Result<Self, IdentityKeyError> {
-        let public = Public::parse(public).map_err(IdentityKeyError::Public)?;
-        let parsed = Attest::parse(attest).map_err(IdentityKeyError::Certify)?;
-        let certify = parsed.certify().map_err(IdentityKeyError::Certify)?;
-        Signature::parse(signature)
-            .and_then(|signature| signature.verify(ak, attest))
-            .map_err(IdentityKeyError::Signature)?;
-        if parsed.extra_data != qualifying_data {
-            return Err(IdentityKeyError::QualifyingData);
-        }
-        let name = public.name();
-        if certify.name != name.to_bytes() {
-            return Err(IdentityKeyError::Name(name));
-        }
-        demand_identity(&public)?;
-        Ok(Self { public, name })
+        let public = resident(public, (attest, signature), ak, qualifying_data)?;
+        demand_p256(&public)?;
+        Ok(Self { name: public.name(), public })
     }
 
     /// The key as SubjectPublicKeyInfo in DER, to compare with a certificate request's.
@@ -102,7 +90,32 @@ impl CertifiedKey {
     }
 }
 
-fn demand_identity(public: &Public) -> Result<(), IdentityKeyError> {
+/// The public area of a key of any kind that `ak` certified to live in its own TPM, fixed there, and to sign what
+/// software asks.
+pub(super) fn resident(
+    public: &[u8],
+    (attest, signature): (&[u8], &[u8]),
+    ak: &AttestationKey,
+    qualifying_data: [u8; 32],
+) -> Result<Public, IdentityKeyError> {
+    let public = Public::parse(public).map_err(IdentityKeyError::Public)?;
+    let parsed = Attest::parse(attest).map_err(IdentityKeyError::Certify)?;
+    let certify = parsed.certify().map_err(IdentityKeyError::Certify)?;
+    Signature::parse(signature)
+        .and_then(|signature| signature.verify(ak, attest))
+        .map_err(IdentityKeyError::Signature)?;
+    if parsed.extra_data != qualifying_data {
+        return Err(IdentityKeyError::QualifyingData);
+    }
+    let name = public.name();
+    if certify.name != name.to_bytes() {
+        return Err(IdentityKeyError::Name(name));
+    }
+    demand_signer(&public)?;
+    Ok(public)
+}
+
+fn demand_signer(public: &Public) -> Result<(), IdentityKeyError> {
     let set = [
         ObjectAttributes::FIXED_TPM,
         ObjectAttributes::FIXED_PARENT,
@@ -111,7 +124,10 @@ fn demand_identity(public: &Public) -> Result<(), IdentityKeyError> {
     ];
     // A restricted key would sign what the TPM makes, so it could pose as an attestation key.
     let clear = [ObjectAttributes::RESTRICTED, ObjectAttributes::DECRYPT];
-    public.attributes().demand(&set, &clear).map_err(IdentityKeyError::Attribute)?;
+    public.attributes().demand(&set, &clear).map_err(IdentityKeyError::Attribute)
+}
+
+fn demand_p256(public: &Public) -> Result<(), IdentityKeyError> {
     match public.key() {
         PublicKey::Ecc { curve: Curve::P256, point } => {
             ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point).map(drop).map_err(|_| IdentityKeyError::Key)

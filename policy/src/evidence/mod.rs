@@ -67,12 +67,13 @@ pub struct Quote {
 /// [`HardwareProof::Unproven`] verifies like any other, and none of its PCR claims may count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HardwareProof {
-    /// A trusted manufacturer certifies the endorsement key.
+    /// A trusted manufacturer certifies the endorsement key, or the box by an IDevID that is
+    /// [bound](devid::Binding::Bound) to the attestation key.
     Endorsed,
     /// An administrator registered the endorsement key's digest, taken on the device or from the
     /// supplier.
     Registered,
-    /// Nobody vouches for the endorsement key: any program can have made it.
+    /// Nobody vouches for the endorsement key or the box: any program can have made the keys.
     Unproven,
 }
 

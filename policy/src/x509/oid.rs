@@ -45,6 +45,8 @@ pub const SHA384: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02
 /// id-sha512, 2.16.840.1.101.3.4.2.3
 pub const SHA512: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03];
 
+/// id-at-commonName, 2.5.4.3 (RFC 5280, appendix A.1)
+pub const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 /// id-at-organizationName, 2.5.4.10 (RFC 5280, appendix A.1)
 pub const ORGANISATION: &[u8] = &[0x55, 0x04, 0x0a];
 /// id-at-serialNumber, 2.5.4.5 (RFC 5280, appendix A.1)

@@ -5,6 +5,7 @@ use super::factory::{Key, Maker};
 use policy::evidence::devid::{Binding, BindingError, BoundBy, ProvenIdevId};
 use policy::evidence::identity::IdentityKeyError;
 use policy::evidence::{Purpose, qualifying_data};
+use policy::x509::oid;
 
 /// A box: its maker's certificates and its keys.
 struct Box {
@@ -47,6 +48,25 @@ fn the_aks_certification_of_the_idevid_key_binds() {
     assert!(matches!(other, BindingError::Certify(IdentityKeyError::Signature(_))), "{other}");
     let stale = bind(&a.ak, [8; 32]).unwrap_err();
     assert_eq!(stale, BindingError::Certify(IdentityKeyError::QualifyingData));
+}
+
+#[test]
+fn a_key_that_its_maker_does_not_place_in_a_tpm_is_certified_by_nobody() {
+    // Whoever has the key in a file runs a TPM in software, whose AK certifies it.
+    let (a, data) = (Box::new("4711"), qualifying_data(Purpose::DeviceIdentity, b"c", b"s"));
+    let public = a.idevid.idevid_public();
+    let (attest, signature) = a.ak.certify(&public, DATA);
+    for (policies, missing) in [
+        (&[][..], "tcg-cap-verifiedTPMResidency (2.23.133.11.1.1)"),
+        (&[oid::TCG_VERIFIED_RESIDENCY], "tcg-cap-verifiedTPMFixed (2.23.133.11.1.2)"),
+    ] {
+        let idevid = a.maker.judge(&a.maker.device(&a.idevid, "4711", policies, |_| {})).unwrap();
+        let proven = idevid.prove(data, &a.idevid.sign(&data)).unwrap();
+        let error = proven.bind_by_certify(&public, (&attest, &signature), &a.ak.ak(), DATA).unwrap_err();
+        let expected =
+            BindingError::Policy { certificate: "SERIALNUMBER=4711,CN=box".into(), policy: missing };
+        assert_eq!(error, expected);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::factory::{AT, IAK_POLICIES, Key, Maker, box_names};
-use policy::evidence::devid::{DevIdError, verify_idevid};
+use policy::evidence::devid::{DevIdError, describe, verify_idevid};
 use policy::evidence::endorsement::{EndorsementError, ValidityPolicy};
 use policy::evidence::{Purpose, qualifying_data};
 use policy::x509::oid;
@@ -34,7 +34,11 @@ fn an_idevid_that_never_ends_is_read_with_all_its_names() {
         (read.serial_number(), read.root_subject(), read.root_label()),
         ("4711", "CN=OEM Root", "oem.pem")
     );
+    assert_eq!((read.model(), read.manufacturer()), (Some("box"), "CN=OEM Root"), "it names no organization");
     assert_eq!(read.validity().not_after.to_string(), "9999-12-31T00:00:00Z");
+    let described = describe(&der).unwrap();
+    assert_eq!((described.box_digest, described.in_tpm), (read.box_digest(), false), "fixed in no TPM");
+    assert_eq!((described.key, described.serial_number.as_str()), (read.key().digest(), "4711"));
     let module = read.hardware_module().unwrap();
     assert_eq!((module.kind.as_str(), module.serial.as_slice()), ("2.23.133.1.2", &[1, 2][..]));
     let [identifier] = read.permanent_identifiers() else { unreachable!("{read:?}") };

@@ -501,6 +501,33 @@ pub struct CompleteRequest {
     /// In place of everything that a TPM made: of a device without one.
     #[prost(message, optional, tag = "82")]
     pub key_proof: ::core::option::Option<KeyProof>,
+    /// Who the manufacturer says the box is; left out where it does not say.
+    #[prost(message, optional, tag = "90")]
+    pub idevid: ::core::option::Option<ManufacturerIdentity>,
+}
+/// The identity that a manufacturer gave the box (IDevID, IEEE 802.1AR), proven for this session.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ManufacturerIdentity {
+    /// DER, and what is between it and the manufacturer's root.
+    #[prost(bytes = "vec", tag = "1")]
+    pub certificate: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub chain: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// TPMT_SIGNATURE of its key over SHA-256(label, SHA-256(sealed), SHA-256(statement)), label "touchstone/v1/idevid":
+    /// ECDSA with the hash of the curve's size, or RSASSA with SHA-256.
+    #[prost(bytes = "vec", tag = "3")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+    /// That the key lives in the TPM of the AK: its TPMT_PUBLIC, and TPM2_Certify of it by the AK over the qualifying data of
+    /// identity keys. Left out of a key elsewhere.
+    #[prost(bytes = "vec", tag = "4")]
+    pub public: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub certify: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "6")]
+    pub certify_signature: ::prost::alloc::vec::Vec<u8>,
+    /// Or that the manufacturer says so: the certificate of the AK (IAK), DER.
+    #[prost(bytes = "vec", tag = "7")]
+    pub iak_certificate: ::prost::alloc::vec::Vec<u8>,
 }
 /// A device without a TPM proves itself with a key in software, which another follows with every proof. Both sign
 /// SHA-256(label, SHA-256(sealed), SHA-256(statement)), ECDSA with SHA-256, DER, with the labels "touchstone/v1/device-key"
@@ -2340,6 +2367,30 @@ pub struct Device {
     pub without_tpm: bool,
     #[prost(uint64, tag = "83")]
     pub key_generation: u64,
+    /// Who its manufacturer says it is; left out where none does.
+    #[prost(message, optional, tag = "90")]
+    pub idevid: ::core::option::Option<BoxIdentity>,
+}
+/// What the IDevID certificate of a device says (IEEE 802.1AR).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BoxIdentity {
+    /// Stands where an EK's digest would, to register the box by it: SHA-256("touchstone/v1/idevid ", SHA-256 of the certified
+    /// key's SubjectPublicKeyInfo).
+    #[prost(bytes = "vec", tag = "1")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub subject: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub serial: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub manufacturer: ::prost::alloc::string::String,
+    /// How it is known that the key belongs to the device's attestation key: certify, iak-certificate; without-tpm: it
+    /// does not have one.
+    #[prost(string, tag = "5")]
+    pub bound_by: ::prost::alloc::string::String,
+    /// Since when it is known.
+    #[prost(uint64, tag = "6")]
+    pub since: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Service {
@@ -2497,6 +2548,7 @@ pub struct DeviceEntry {
     pub name: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "2")]
     pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Or the digest of its BoxIdentity.
     #[prost(bytes = "vec", tag = "3")]
     pub ek_digest: ::prost::alloc::vec::Vec<u8>,
     #[prost(map = "string, string", tag = "4")]

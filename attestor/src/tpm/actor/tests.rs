@@ -56,6 +56,14 @@ impl Tpm for GatedTpm {
     fn sign_digest(&mut self, _: &IdentityKeyBlob, _: &[u8; 32]) -> Result<Vec<u8>, TpmError> {
         Ok(vec![])
     }
+    fn sign_as_manufacturer(
+        &mut self,
+        _: &ManufacturerKey,
+        _: &[u8],
+        _: &[u8],
+    ) -> Result<ManufacturerSignature, TpmError> {
+        Err(Operation::SignAsManufacturer.failed(TpmFault::Lockout))
+    }
     fn release(&mut self) {
         self.log.send("release").unwrap();
     }

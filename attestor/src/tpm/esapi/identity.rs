@@ -22,7 +22,7 @@ use super::{
 use crate::tpm::{IdentityKeyBlob, TpmFault, template};
 
 /// First persistent handle (TPM_HT_PERSISTENT).
-const FIRST_PERSISTENT: u32 = 0x8100_0000;
+pub(super) const FIRST_PERSISTENT: u32 = 0x8100_0000;
 /// Where TCG's provisioning guidance keeps the storage root key.
 const STORAGE_ROOT_KEY: u32 = 0x8100_0001;
 /// Where ours goes if another key sits there; ends in the letters TS.
@@ -62,7 +62,7 @@ pub(super) fn with_key<T>(
     with_transient(context, loaded, work)
 }
 
-fn load_fault(error: tss_esapi::Error) -> TpmFault {
+pub(super) fn load_fault(error: tss_esapi::Error) -> TpmFault {
     match failed_with(error, &[RC_INTEGRITY]) {
         Some(_) => TpmFault::KeyOfAnotherTpm,
         None => error.into(),
@@ -72,8 +72,7 @@ fn load_fault(error: tss_esapi::Error) -> TpmFault {
 pub(super) fn sign(context: &mut Context, key: KeyHandle, digest: &[u8; 32]) -> Result<Vec<u8>, TpmFault> {
     let digest = Digest::try_from(digest.as_slice())?;
     let scheme = SignatureScheme::EcDsa { hash_scheme: HashScheme::new(HashingAlgorithm::Sha256) };
-    let ticket = TPMT_TK_HASHCHECK { tag: ST_HASHCHECK, hierarchy: RH_NULL, digest: Default::default() };
-    let ticket = HashcheckTicket::try_from(ticket)?;
+    let ticket = outside_ticket()?;
     match authorized(context, |context| context.sign(key, digest, scheme, ticket))? {
         Signature::EcDsa(signature) => {
             ecdsa_sig_value(signature.signature_r().value(), signature.signature_s().value())
@@ -81,6 +80,12 @@ pub(super) fn sign(context: &mut Context, key: KeyHandle, digest: &[u8; 32]) -> 
         }
         _ => Err(TpmFault::UnexpectedAnswer { what: "kind of signature" }),
     }
+}
+
+/// Says that what is signed came from outside the TPM, which an unrestricted key signs.
+pub(super) fn outside_ticket() -> Result<HashcheckTicket, TpmFault> {
+    let ticket = TPMT_TK_HASHCHECK { tag: ST_HASHCHECK, hierarchy: RH_NULL, digest: Default::default() };
+    Ok(HashcheckTicket::try_from(ticket)?)
 }
 
 fn ecdsa_sig_value(r: &[u8], s: &[u8]) -> x509_cert::der::Result<Vec<u8>> {
@@ -122,7 +127,7 @@ fn persist_storage_key(context: &mut Context, handle: u32) -> Result<(), TpmFaul
 }
 
 /// Lends a persistent key to `work` and lets libtss2 forget it afterwards.
-fn with_persistent<T>(
+pub(super) fn with_persistent<T>(
     context: &mut Context,
     handle: u32,
     work: impl FnOnce(&mut Context, KeyHandle) -> Result<T, TpmFault>,

@@ -9,6 +9,7 @@ mod attestation;
 mod endorsement;
 mod fault;
 mod identity;
+mod manufacturer;
 
 use std::{fmt, fs::OpenOptions, io, net::TcpStream, str::FromStr, thread, time::Duration};
 
@@ -22,8 +23,9 @@ use tss_esapi::{
 };
 
 use super::{
-    Attestation, Credential, EkTemplate, Endorsement, IdentityKeyBlob, Operation, PcrBank, PcrIndex,
-    PcrSelection, PcrValue, Secret, Tpm, TpmAddress, TpmError, TpmFault,
+    Attestation, Credential, EkTemplate, Endorsement, IdentityKeyBlob, ManufacturerKey,
+    ManufacturerSignature, Operation, PcrBank, PcrIndex, PcrSelection, PcrValue, Secret, Tpm, TpmAddress,
+    TpmError, TpmFault,
 };
 
 /// How long to wait for a software TPM when finding out why it did not answer.
@@ -117,6 +119,17 @@ impl Tpm for EsapiTpm {
     fn sign_digest(&mut self, key: &IdentityKeyBlob, digest: &[u8; 32]) -> Result<Vec<u8>, TpmError> {
         self.run(Operation::SignDigest, |context| {
             identity::with_key(context, key, |context, key| identity::sign(context, key, digest))
+        })
+    }
+
+    fn sign_as_manufacturer(
+        &mut self,
+        key: &ManufacturerKey,
+        message: &[u8],
+        qualifying_data: &[u8],
+    ) -> Result<ManufacturerSignature, TpmError> {
+        self.run(Operation::SignAsManufacturer, |context| {
+            manufacturer::sign(context, key, message, qualifying_data)
         })
     }
 

@@ -15,6 +15,7 @@ use crate::record::golden::{
     GOLDEN, GoldenHead, PRODUCT, ProductCounter, RELEASE, ReleaseRecord, WANTED, WITHDRAWAL, WantedRelease,
     Withdrawal,
 };
+use crate::record::idevid::{BoxIdentity, IDEVID};
 use crate::record::invitation::{INVITATION, Invitation};
 use crate::record::moving::{MOVE, PlannedMove};
 use crate::record::overriding::{OVERRIDE, OverrideRecord};
@@ -90,6 +91,7 @@ const MANY: &[(&str, Reads)] = &[
     (AK, as_kind::<AkOwner>),
     (HELD, as_kind::<HeldCertificates>),
     (INVENTORY, as_kind::<Inventory>),
+    (IDEVID, as_kind::<BoxIdentity>),
     (ZONE, as_kind::<policy::zone::Zone>),
     (CONDUIT, as_kind::<policy::zone::Conduit>),
     (AUTHORITY, as_kind::<AuthorityRecord>),

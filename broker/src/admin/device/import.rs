@@ -25,6 +25,7 @@ use crate::record::device::{
 use crate::record::vouched::{MachineOwner, machine_key};
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, list, stored};
+use crate::session::idevid::device_of as device_of_idevid;
 use crate::session::vouched::belongs_to;
 use crate::session::{Refusal, complete};
 use crate::store::{MAX_TXN_KEYS, Txn};
@@ -296,6 +297,15 @@ async fn standing(plant: &Plant, entry: &Entry) -> Result<Standing, Refusal> {
     let machine: Option<Held<MachineOwner>> = fetch(store, machine_key(&entry.name)).await?;
     if let Some(owner) = machine {
         return Ok(Standing::Conflict(belongs_to(&entry.name, &owner.record)));
+    }
+    if let Some(owner) = device_of_idevid(plant, &entry.ek).await? {
+        return Ok(match owner == entry.name {
+            true => Standing::Same,
+            false => Standing::Conflict(format!(
+                "IDevID {} is {owner}'s, the list gives it to {}",
+                entry.ek, entry.name
+            )),
+        });
     }
     Ok(match (device, tpm) {
         (Some(device), _) if device.record.ek != entry.ek => Standing::Conflict(format!(

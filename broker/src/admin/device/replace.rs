@@ -13,6 +13,7 @@ use crate::admin::change::{Draft, commit};
 use crate::plant::Plant;
 use crate::record::boot::boot_key;
 use crate::record::device::{Admission, Device, Pending, Prover, Tpm, attested_key, ek_key, pending_key};
+use crate::record::idevid::idevid_key;
 use crate::record::overriding::override_key;
 use crate::record::{Held, fetch, stored};
 use crate::session::Refusal;
@@ -70,6 +71,7 @@ async fn decide(
         .delete(pending_key(ek))
         .delete(attested_key(name))
         .delete(boot_key(name))
+        .delete(idevid_key(name))
         .delete(override_key(name));
     let text =
         format!("{reason}; EK {former} is barred, {ek} takes its place, {revoked} certificates revoked");

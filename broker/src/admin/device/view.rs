@@ -12,6 +12,7 @@ use crate::record::device::{
     Admission, Attested, DEVICE, Decision, Device, HeldCertificate, HeldCertificates, Inventory, PENDING,
     Pending, Tpm, attested_key, ek_key, held_place, held_prefix, inventory_key,
 };
+use crate::record::idevid::{BoxIdentity, idevid_key};
 use crate::record::moving::{PlannedMove, move_key};
 use crate::record::{Held, fetch, list, list_page};
 use crate::session::Refusal;
@@ -79,6 +80,8 @@ pub struct DeviceView {
     pub attested: Option<Attested>,
     /// Its inventory.
     pub inventory: Inventory,
+    /// Who its manufacturer says it is.
+    pub idevid: Option<BoxIdentity>,
     /// Certificates that have not ended, with their zone.
     pub certificates: Vec<(ZoneName, HeldCertificate)>,
     /// Its state.
@@ -228,12 +231,14 @@ pub(crate) async fn view(plant: &Plant, device: Device, zones: &Segmentation) ->
     let attested = attested.map(|held| held.record);
     let inventory: Option<Held<Inventory>> = fetch(store, inventory_key(&device.name)).await?;
     let inventory = inventory.map(|held| held.record).unwrap_or_default();
+    let idevid: Option<Held<BoxIdentity>> = fetch(store, idevid_key(&device.name)).await?;
+    let idevid = idevid.map(|held| held.record);
     let certificates = certificates(plant, &device.name).await?;
     let state = state(&device, &tpm, attested.as_ref(), zones, plant.now());
     let planned: Option<Held<PlannedMove>> = fetch(store, move_key(&device.name)).await?;
     let planned = planned.map(|held| held.record);
     let begins = planned.as_ref().and_then(|planned| planned.window.next_opening(plant.now()));
-    Ok(DeviceView { planned, begins, device, tpm, attested, inventory, certificates, state })
+    Ok(DeviceView { planned, begins, device, tpm, attested, inventory, idevid, certificates, state })
 }
 
 async fn certificates(plant: &Plant, name: &DeviceName) -> Result<Vec<(ZoneName, HeldCertificate)>, Refusal> {

@@ -131,6 +131,7 @@ impl Bench {
             views: crate::trust::ViewCache::default(),
             fleet: crate::rollout::FleetCache::default(),
             roots: RootStore::new(),
+            idevid_roots: RootStore::new(),
             config: Config::parse(dir.path(), "listen = \"127.0.0.1:0\"\n").unwrap(),
             store,
             entropy,

@@ -16,6 +16,7 @@ use crate::admin::golden::running;
 use crate::admin::{Actor, overriding, token};
 use crate::plant::Plant;
 use crate::record::device::{Attested, HeldCertificate, Inventory, Pending, Prover, Source};
+use crate::record::idevid::BoxIdentity;
 use crate::session::{Refusal, role_to_wire};
 
 pub(super) async fn list(
@@ -248,6 +249,18 @@ fn known(view: &DeviceView, records: &[AppraisalRecord]) -> v1::Device {
             Prover::Tpm => 0,
             Prover::Key(line) => line.generation,
         },
+        idevid: view.idevid.as_ref().map(box_identity),
+    }
+}
+
+fn box_identity(known: &BoxIdentity) -> v1::BoxIdentity {
+    v1::BoxIdentity {
+        digest: known.digest.0.to_vec(),
+        subject: known.subject.clone(),
+        serial: known.serial.clone(),
+        manufacturer: known.manufacturer.clone(),
+        bound_by: known.tie.name().to_owned(),
+        since: known.since.0,
     }
 }
 
@@ -315,13 +328,18 @@ fn attestation(attested: &Attested, view: &DeviceView, records: &[AppraisalRecor
 fn hardware(view: &DeviceView, records: &[AppraisalRecord]) -> String {
     let Some(record) = records.first() else { return String::new() };
     if !view.device.prover.is_tpm() {
-        return "no TPM: a key in software, another after each proof".to_owned();
+        return match &view.idevid {
+            Some(_) => "no TPM: a key in software, another after each proof; joined by an IDevID",
+            None => "no TPM: a key in software, another after each proof",
+        }
+        .to_owned();
     }
     let proven = record.claims.value(Claim::Hardware).tier() == Tier::Affirming;
-    match (proven, view.tpm.registered) {
-        (true, true) => "TPM with a registered EK",
-        (true, false) => "TPM with an EK that its manufacturer certifies",
-        (false, _) => "nothing vouches for the TPM",
+    match (proven, view.tpm.registered, view.tpm.manufacturer) {
+        (true, true, _) => "TPM with a registered EK",
+        (true, false, Some(_)) => "TPM with an EK that its manufacturer certifies",
+        (true, false, None) => "TPM of a box whose manufacturer certifies it by an IDevID",
+        (false, _, _) => "nothing vouches for the TPM",
     }
     .to_owned()
 }

@@ -1,15 +1,17 @@
 //! The proof of a device without a TPM: by its key, which is followed by the next.
 
 use policy::cause::chain;
+use policy::digest::Digest;
 use policy::evidence::device_key::{KeyProof, SignedKey};
 use policy::evidence::software_key::SoftwareKey;
 use proto::v1;
 
 use super::{Keyed, OwnKey, Proven, ProvenBy, ProvenKey, add};
 use crate::plant::Plant;
-use crate::record::device::{MAX_ZONES, ek_key, no_ek};
-use crate::record::fetch;
-use crate::session::challenge::Challenge;
+use crate::record::device::{Device, MAX_ZONES, device_key, ek_key, no_ek};
+use crate::record::{Held, fetch};
+use crate::session::challenge::{Challenge, Purpose};
+use crate::session::idevid::{self, Shown};
 use crate::session::statement::{BoundStatement, key_purpose};
 use crate::session::{Refusal, software, without_tpm};
 
@@ -20,6 +22,11 @@ pub(super) async fn prove(
     sent: &v1::KeyProof,
     challenge: Challenge,
 ) -> Result<Proven, Refusal> {
+    if request.idevid.is_some() && challenge.purpose != Purpose::Enroll {
+        return Err(Refusal::malformed(
+            "a device without a TPM shows its IDevID to enroll, not later".to_owned(),
+        ));
+    }
     if !is_bare(request) {
         return Err(Refusal::malformed(
             "an answer has a key proof or what a TPM and its logs say, not both".to_owned(),
@@ -37,20 +44,40 @@ pub(super) async fn prove(
     let keys = own_keys(request, &by.proof)?;
     let offered = &statement.software_keys;
     let software_keys = software::verified(&request.software_keys, offered, &statement.services, &keys)?;
-    let name = challenge.device.as_ref().or(statement.device.as_ref()).ok_or_else(|| {
-        Refusal::malformed("state a device name: a device without a TPM is known by nothing else".to_owned())
-    })?;
-    let ek = no_ek(name);
+    let idevid = idevid::shown(&plant.idevid_roots, plant.now(), request, None);
+    let ek = stands_for_ek(plant, &challenge, &statement, idevid.as_ref()).await?;
     Ok(Proven {
         tpm: fetch(plant.store.as_ref(), ek_key(&ek)).await?,
         ek,
         sealed: request.sealed.clone(),
         by: ProvenBy::Key(by),
+        idevid,
         keys,
         software_keys,
         statement,
         challenge,
     })
+}
+
+/// What stands for the EK: of a device that is known without a TPM what did before, then the IDevID if it is to join by
+/// that, or else the name.
+async fn stands_for_ek(
+    plant: &Plant,
+    challenge: &Challenge,
+    statement: &BoundStatement,
+    shown: Option<&Shown>,
+) -> Result<Digest, Refusal> {
+    let name = challenge.device.as_ref().or(statement.device.as_ref()).ok_or_else(|| {
+        Refusal::malformed("state a device name: a device without a TPM is known by nothing else".to_owned())
+    })?;
+    let held: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(name)).await?;
+    let held = held.map(|held| held.record);
+    let identity = shown.and_then(Shown::identity).map(|identity| identity.certificate().box_digest());
+    let by_idevid = identity.filter(|digest| {
+        statement.token.is_none() || held.as_ref().is_some_and(|device| device.ek == *digest)
+    });
+    let known = || held.filter(|device| !device.prover.is_tpm()).map(|device| device.ek);
+    Ok(by_idevid.or_else(known).unwrap_or_else(|| no_ek(name)))
 }
 
 /// Nothing is there that only a TPM or a log can say: nobody would verify it, and it would be kept as evidence.
@@ -61,6 +88,7 @@ fn is_bare(request: &v1::CompleteRequest) -> bool {
         identity_keys: _,
         software_keys: _,
         key_proof: _,
+        idevid: _,
         credential_secret,
         ek_public,
         ek_certificate,

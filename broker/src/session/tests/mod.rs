@@ -6,6 +6,7 @@ mod endorsed;
 mod enforcing;
 mod faulty;
 mod hurry;
+mod idevid;
 mod ima;
 mod keyed;
 mod leaving;

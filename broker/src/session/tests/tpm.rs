@@ -19,11 +19,11 @@ use crate::session::{Refusal, begin, complete};
 /// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, sign.
 const AK_ATTRIBUTES: u32 = 0x0005_0472;
 /// The same, not restricted.
-const IDENTITY_ATTRIBUTES: u32 = 0x0004_0472;
+pub(super) const IDENTITY_ATTRIBUTES: u32 = 0x0004_0472;
 /// x and y of a P-256 point, each with its length, at the end of a public area.
 const POINT: usize = 68;
 
-fn tpm2b(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn tpm2b(bytes: &[u8]) -> Vec<u8> {
     let mut out = u16::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
     out.extend_from_slice(bytes);
     out
@@ -40,7 +40,7 @@ fn point(uncompressed: &[u8]) -> Vec<u8> {
 }
 
 /// `TPMT_PUBLIC` of a P-256 key that signs with ECDSA and SHA-256.
-fn public_area(attributes: u32, uncompressed: &[u8]) -> Vec<u8> {
+pub(super) fn public_area(attributes: u32, uncompressed: &[u8]) -> Vec<u8> {
     let mut out = [0x0023_u16.to_be_bytes(), HashAlg::Sha256.id().to_be_bytes()].concat();
     out.extend(attributes.to_be_bytes());
     // No policy, no symmetric algorithm, ECDSA with SHA-256, P-256, no KDF.
@@ -236,7 +236,7 @@ impl TestTpm {
     }
 
     /// A certification of the key with this public area.
-    fn certify(&mut self, sealed: &[u8], statement: &[u8], public: &[u8]) -> Vec<u8> {
+    pub(super) fn certify(&mut self, sealed: &[u8], statement: &[u8], public: &[u8]) -> Vec<u8> {
         let name = Public::parse(public).unwrap().name().to_bytes();
         let mut out = self.attest(0x8017, &qualifying_data(Purpose::Certify, sealed, statement));
         out.extend([tpm2b(&name), tpm2b(&name)].concat());
@@ -244,7 +244,7 @@ impl TestTpm {
     }
 
     /// `TPMT_SIGNATURE` over `message`.
-    fn sign(&self, message: &[u8]) -> Vec<u8> {
+    pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
         let raw = self.ak.sign(&aws_lc_rs::rand::SystemRandom::new(), message).unwrap();
         let (r, s) = raw.as_ref().split_at(32);
         [&[0x00, 0x18, 0x00, 0x0b][..], &tpm2b(r), &tpm2b(s)].concat()

@@ -11,7 +11,7 @@ use super::{Ticket, followed, known, not_stopped, refusal_of};
 use crate::audit::Event;
 use crate::plant::Plant;
 use crate::record::device::{
-    Admitted, BROKER, Device, KeyLine, Prover, Token, Tpm, device_key, ek_key, no_ek, token_key,
+    Admitted, BROKER, Device, KeyLine, Prover, Token, Tpm, device_key, ek_key, token_key,
 };
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, stored};
@@ -56,7 +56,7 @@ async fn usable(plant: &Plant, proven: &Proven) -> Result<Held<Token>, Refusal> 
     let held: Option<Held<Token>> = fetch(plant.store.as_ref(), token_key(&token.id)).await?;
     let good = |held: &Held<Token>| held.record.without_tpm && valid(plant, proven, &[], token, held);
     let held = held.filter(good).ok_or_else(bad_token)?;
-    match held.record.device.as_ref().is_some_and(|name| no_ek(name) == *proven.ek()) {
+    match held.record.device.as_ref().is_some_and(|name| proven.asked_name() == Some(name)) {
         true => Ok(held),
         false => Err(Refusal::NotAdmitted(
             "the join token is for another name; set `device` in attestor.toml to it".into(),
@@ -65,7 +65,7 @@ async fn usable(plant: &Plant, proven: &Proven) -> Result<Held<Token>, Refusal> 
 }
 
 /// Refuses a zone that would refuse every device without a TPM: its token is for when the zone asks for less.
-async fn takes(plant: &Plant, name: &ZoneName) -> Result<(), Refusal> {
+pub(in crate::session) async fn takes(plant: &Plant, name: &ZoneName) -> Result<(), Refusal> {
     let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(name)).await?;
     let zone =
         held.ok_or_else(|| Refusal::NotAdmitted(format!("zone {name} does not exist any more")))?.record;

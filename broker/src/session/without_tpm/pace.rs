@@ -17,7 +17,7 @@ const AT_ONCE: u64 = 10;
 const MOST: u64 = EACH * AT_ONCE;
 
 /// Puts a device off that came too often.
-pub(super) fn allowed(line: KeyLine, now: UnixTime) -> Result<(), Refusal> {
+pub(in crate::session) fn allowed(line: KeyLine, now: UnixTime) -> Result<(), Refusal> {
     let over = owed(line, now).saturating_add(EACH).saturating_sub(MOST);
     let Ok(seconds @ 1..) = u32::try_from(over) else { return Ok(()) };
     Err(Refusal::TryLater { why: "the device proves itself too often".to_owned(), seconds })

@@ -8,7 +8,8 @@ use crate::evidence::endorsement::{EndorsementError, RootStore, ValidityPolicy};
 use crate::time::{UnixTime, Validity};
 use crate::x509::der::{self, Der, DerError};
 use crate::x509::extension::{self, KeyUsage};
-use crate::x509::{Certificate, SubjectKey, name, oid, readout};
+use crate::x509::name::{self, MAX_NAME_TEXT};
+use crate::x509::{Certificate, SubjectKey, oid, readout};
 
 /// Longest serial number of a box in characters (RFC 5280, appendix A.1, ub-serial-number).
 pub const MAX_SERIAL_NUMBER: usize = 64;
@@ -42,6 +43,8 @@ pub struct DevIdCertificate {
     key: SubjectKey,
     digest: Digest,
     serial_number: String,
+    model: Option<String>,
+    manufacturer: Option<String>,
     hardware_module: Option<HardwareModule>,
     permanent_identifiers: Vec<PermanentIdentifier>,
     policies: Vec<Vec<u8>>,
@@ -70,10 +73,29 @@ impl DevIdCertificate {
         self.digest
     }
 
+    /// Names the box in registers, where a TPM is named by the digest of its EK. No EK has the same: no
+    /// SubjectPublicKeyInfo begins like this, so who holds the key cannot pose as a TPM that was registered.
+    #[must_use]
+    pub fn box_digest(&self) -> Digest {
+        box_digest(&self.key)
+    }
+
     /// The box's serial number in the subject: unique for its manufacturer.
     #[must_use]
     pub fn serial_number(&self) -> &str {
         &self.serial_number
+    }
+
+    /// What the manufacturer calls the box: the subject's common name, if it has one that can be printed.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// The manufacturer as it names itself: the subject's organization, or else the root's subject.
+    #[must_use]
+    pub fn manufacturer(&self) -> &str {
+        self.manufacturer.as_deref().unwrap_or(&self.root_subject)
     }
 
     /// The module that holds the key, as the manufacturer numbers it.
@@ -123,12 +145,7 @@ impl DevIdCertificate {
         let der = readout::certificate_in(certificate).map_err(|e| DevIdError::Readout(what, e))?;
         let leaf = Certificate::parse(&der).map_err(|e| DevIdError::Parse(what, e))?;
         let chain = |error| DevIdError::Chain(what, error);
-        verify_leaf(&leaf).map_err(chain)?;
-        if is_authority(&leaf).map_err(chain)? {
-            return Err(DevIdError::IsAuthority(leaf.label()));
-        }
-        let serial_number = serial_number(&leaf)?;
-        let key = verified_key(&leaf).map_err(chain)?;
+        let (serial_number, key) = of_a_box(what, &leaf)?;
         let alive_at = match policy {
             ValidityPolicy::AtTime => now,
             ValidityPolicy::AtLeafNotBefore => leaf.validity().not_before,
@@ -143,6 +160,8 @@ impl DevIdCertificate {
             key,
             digest: Digest::of(&der),
             serial_number,
+            model: printable(&leaf, oid::COMMON_NAME),
+            manufacturer: printable(&leaf, oid::ORGANISATION),
             hardware_module,
             permanent_identifiers,
             policies: policies(&leaf).map_err(read)?,
@@ -153,18 +172,70 @@ impl DevIdCertificate {
         })
     }
 
-    /// The issuer says that it verified the key to live in a TPM, fixed there, and restricted.
-    pub(super) fn demand_verified_attestation_key(&self) -> Result<(), DevIdError> {
-        let demanded: [(&[u8], &'static str); 3] = [
-            (oid::TCG_VERIFIED_RESIDENCY, "tcg-cap-verifiedTPMResidency (2.23.133.11.1.1)"),
-            (oid::TCG_VERIFIED_FIXED, "tcg-cap-verifiedTPMFixed (2.23.133.11.1.2)"),
-            (oid::TCG_VERIFIED_RESTRICTED, "tcg-cap-verifiedTPMRestricted (2.23.133.11.1.3)"),
-        ];
-        match demanded.into_iter().find(|(oid, _)| !self.policies.iter().any(|policy| policy == oid)) {
-            Some((_, policy)) => Err(DevIdError::Policy { certificate: self.label.clone(), policy }),
-            None => Ok(()),
-        }
+    /// The first of these that the issuer does not say it verified of the key.
+    pub(super) fn unverified(&self, demanded: &[TpmPolicy]) -> Option<&'static str> {
+        let missing = |(oid, _): &&TpmPolicy| !self.policies.iter().any(|policy| policy == oid);
+        demanded.iter().find(missing).map(|(_, name)| *name)
     }
+}
+
+/// What an issuer says that it verified of a key, by its policy's object identifier, and how messages call it.
+pub(super) type TpmPolicy = (&'static [u8], &'static str);
+/// The key lives in a TPM and is fixed there.
+pub(super) const IN_TPM: [TpmPolicy; 2] = [
+    (oid::TCG_VERIFIED_RESIDENCY, "tcg-cap-verifiedTPMResidency (2.23.133.11.1.1)"),
+    (oid::TCG_VERIFIED_FIXED, "tcg-cap-verifiedTPMFixed (2.23.133.11.1.2)"),
+];
+/// It signs only what the TPM made, too.
+pub(super) const RESTRICTED: TpmPolicy =
+    (oid::TCG_VERIFIED_RESTRICTED, "tcg-cap-verifiedTPMRestricted (2.23.133.11.1.3)");
+
+/// What an IDevID certificate says, whoever issued it: for its holder, who need not be told who made the box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// [`DevIdCertificate::box_digest`]
+    pub box_digest: Digest,
+    /// Its subject.
+    pub subject: String,
+    /// The box's serial number.
+    pub serial_number: String,
+    /// When it holds.
+    pub validity: Validity,
+    /// SHA-256 of the certified key's SubjectPublicKeyInfo.
+    pub key: Digest,
+    /// Whether the issuer says that the key lives in a TPM.
+    pub in_tpm: bool,
+}
+
+/// Reads an IDevID certificate (DER, PEM or NV readout) without asking who issued it.
+pub fn describe(certificate: &[u8]) -> Result<Described, DevIdError> {
+    const WHAT: &str = "IDevID";
+    let der = readout::certificate_in(certificate).map_err(|e| DevIdError::Readout(WHAT, e))?;
+    let leaf = Certificate::parse(&der).map_err(|e| DevIdError::Parse(WHAT, e))?;
+    let (serial_number, key) = of_a_box(WHAT, &leaf)?;
+    let policies = policies(&leaf).map_err(|e| DevIdError::Parse(WHAT, e))?;
+    Ok(Described {
+        box_digest: box_digest(&key),
+        subject: leaf.label(),
+        serial_number,
+        validity: leaf.validity(),
+        key: key.digest(),
+        in_tpm: IN_TPM.iter().all(|(oid, _)| policies.iter().any(|policy| policy == oid)),
+    })
+}
+
+fn box_digest(key: &SubjectKey) -> Digest {
+    Digest::of_parts(&[b"touchstone/v1/idevid ", &key.digest().0])
+}
+
+/// The serial number and the key of a certificate that may be a box's.
+fn of_a_box(what: &'static str, leaf: &Certificate<'_>) -> Result<(String, SubjectKey), DevIdError> {
+    let chain = |error| DevIdError::Chain(what, error);
+    verify_leaf(leaf).map_err(chain)?;
+    if is_authority(leaf).map_err(chain)? {
+        return Err(DevIdError::IsAuthority(leaf.label()));
+    }
+    Ok((serial_number(leaf)?, verified_key(leaf).map_err(chain)?))
 }
 
 fn verify_leaf(leaf: &Certificate<'_>) -> Result<(), EndorsementError> {
@@ -201,6 +272,15 @@ fn serial_number(leaf: &Certificate<'_>) -> Result<String, DevIdError> {
     let fit = (1..=MAX_SERIAL_NUMBER).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
     fit.then(|| text.to_owned()).ok_or_else(|| refuse("has a malformed"))
+}
+
+/// The first attribute of this kind in the subject, if it can be printed.
+fn printable(leaf: &Certificate<'_>, kind: &[u8]) -> Option<String> {
+    let attributes = name::attributes(leaf.subject()).ok()?;
+    let value = attributes.iter().find(|attribute| attribute.oid == kind)?.value;
+    let text = std::str::from_utf8(value).ok()?;
+    let fits = !text.is_empty() && text.len() <= MAX_NAME_TEXT && !text.chars().any(char::is_control);
+    fits.then(|| text.to_owned())
 }
 
 fn policies(leaf: &Certificate<'_>) -> Result<Vec<Vec<u8>>, DerError> {

@@ -73,6 +73,16 @@ pub enum BindingError {
         /// The key of the IDevID certificate.
         idevid: Digest,
     },
+    /// The manufacturer does not say that the IDevID key lives in a TPM.
+    #[error(
+        "`{certificate}` lacks policy {policy}: its issuer does not say that the key lives in a TPM, and without that any program can have certified it; register the device's EK"
+    )]
+    Policy {
+        /// The certificate.
+        certificate: String,
+        /// Name and number of the policy.
+        policy: &'static str,
+    },
     /// The IAK certificate is for another attestation key.
     #[error(
         "the IAK certificate is for key {certified}, the device attests with {presented}: this IDevID does not vouch for it; attest with the IAK"

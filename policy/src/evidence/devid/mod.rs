@@ -5,8 +5,8 @@
 //! [`IdevId::prove`] takes the device's signature over the qualifying data. A [`ProvenIdevId`] says which box
 //! holds the key, and nothing about the TPM that signs quotes: box A's IDevID can vouch for box B's AK. So it
 //! [identifies](ProvenIdevId::identify), and it is [`Binding::Bound`] only if the AK certifies its key to be in
-//! the same TPM, or if the manufacturer says with an IAK certificate that the AK belongs to the box with this
-//! serial number.
+//! the same TPM and the manufacturer says that it is in one, or if the manufacturer says with an IAK certificate that
+//! the AK belongs to the box with this serial number.
 //!
 //! Serial numbers are unique for each manufacturer only. So an IAK counts if its chain ends at the same root as
 //! the IDevID's: with two manufacturers trusted, box 123 of the one is not box 123 of the other.
@@ -20,7 +20,7 @@ mod error;
 use aws_lc_rs::signature::{self as backend, UnparsedPublicKey, VerificationAlgorithm};
 
 use super::endorsement::{RootStore, ValidityPolicy};
-use super::identity::CertifiedKey;
+use super::identity::resident;
 use crate::time::UnixTime;
 use crate::tpm::alg::HashAlg;
 use crate::tpm::public::{AttestationKey, Name};
@@ -28,7 +28,10 @@ use crate::tpm::signature::Signature;
 use crate::x509::der;
 use crate::x509::spki::{Curve, SubjectKey};
 
-pub use certificate::{DevIdCertificate, HardwareModule, MAX_SERIAL_NUMBER, PermanentIdentifier};
+pub use certificate::{
+    Described, DevIdCertificate, HardwareModule, MAX_SERIAL_NUMBER, PermanentIdentifier, describe,
+};
+use certificate::{IN_TPM, RESTRICTED};
 pub use error::{BindingError, DevIdError};
 
 /// An IDevID certificate that a trusted manufacturer issued. Only [`verify_idevid`] makes one.
@@ -61,8 +64,10 @@ pub fn verify_iak(
     policy: ValidityPolicy,
 ) -> Result<Iak, DevIdError> {
     let certificate = DevIdCertificate::verify("IAK", iak, intermediates, roots, (at, policy))?;
-    certificate.demand_verified_attestation_key()?;
-    Ok(Iak(certificate))
+    match certificate.unverified(&[IN_TPM.as_slice(), &[RESTRICTED]].concat()) {
+        Some(policy) => Err(DevIdError::Policy { certificate: certificate.label().to_owned(), policy }),
+        None => Ok(Iak(certificate)),
+    }
 }
 
 impl Iak {
@@ -171,6 +176,9 @@ impl ProvenIdevId {
 
     /// Binds the box to `ak` by a certification of the IDevID key: `public` is its `TPMT_PUBLIC`, `certification`
     /// the `TPMS_ATTEST` and `TPMT_SIGNATURE` of TPM2_Certify by `ak` over `qualifying_data`.
+    ///
+    /// The manufacturer must say that the key lives in a TPM. Whoever has it in a file makes an attestation key in
+    /// software as well, which certifies whatever they like.
     pub fn bind_by_certify(
         self,
         public: &[u8],
@@ -178,12 +186,13 @@ impl ProvenIdevId {
         ak: &AttestationKey,
         qualifying_data: [u8; 32],
     ) -> Result<DeviceIdentity, BindingError> {
-        let (attest, signature) = certification;
-        let key = CertifiedKey::verify(public, attest, signature, ak, qualifying_data)
-            .map_err(BindingError::Certify)?;
+        let key = resident(public, certification, ak, qualifying_data).map_err(BindingError::Certify)?;
         let (certified, idevid) = (key.spki_digest(), self.0.key().digest());
         if certified != idevid {
             return Err(BindingError::OtherKey { certified, idevid });
+        }
+        if let Some(policy) = self.0.unverified(&IN_TPM) {
+            return Err(BindingError::Policy { certificate: self.0.label().to_owned(), policy });
         }
         Ok(self.bound(ak, BoundBy::Certify))
     }

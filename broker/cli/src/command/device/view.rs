@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use proto::v1::{Attested, Device, DeviceMove, GetDeviceResponse, Svid, Vouched};
+use proto::v1::{Attested, BoxIdentity, Device, DeviceMove, GetDeviceResponse, Svid, Vouched};
 use serde::Serialize;
 
 use super::vouch::MachineView;
@@ -20,6 +20,7 @@ pub(super) struct DevicePage {
     ek_digest: String,
     without_tpm: bool,
     key_generation: u64,
+    idevid: Option<IdevIdView>,
     inventory: Vec<ValueView>,
     services: Vec<ServiceView>,
     attested: Option<AttestedView>,
@@ -33,6 +34,36 @@ pub(super) struct DevicePage {
     moving: Option<MoveView>,
     #[serde(skip)]
     seen: u64,
+}
+
+/// Who its manufacturer says it is.
+#[derive(Debug, Serialize)]
+struct IdevIdView {
+    digest: String,
+    subject: String,
+    serial: String,
+    manufacturer: String,
+    bound_by: String,
+    since: Option<String>,
+}
+
+impl From<BoxIdentity> for IdevIdView {
+    fn from(known: BoxIdentity) -> Self {
+        let BoxIdentity { digest, subject, serial, manufacturer, bound_by, since } = known;
+        let (digest, since) = (words::digest(&digest), words::json_time(since));
+        Self { digest, subject, serial, manufacturer, bound_by, since }
+    }
+}
+
+impl IdevIdView {
+    fn line(&self) -> String {
+        let tie = match self.bound_by.as_str() {
+            "certify" => "its key is in the TPM",
+            "iak-certificate" => "its maker certified the TPM's key",
+            _ => "it joined by it",
+        };
+        format!("{} by {} ({}); {tie}", self.serial, self.manufacturer, self.subject)
+    }
 }
 
 /// An address that its certificates of a zone may name.
@@ -141,6 +172,7 @@ impl From<Device> for DevicePage {
             ek_digest: words::digest(&device.ek_digest),
             without_tpm: device.without_tpm,
             key_generation: device.key_generation,
+            idevid: device.idevid.map(IdevIdView::from),
             inventory: device.inventory.into_iter().map(value).collect(),
             services: device
                 .services
@@ -239,6 +271,7 @@ impl DevicePage {
             ("admitted", admitted),
             ("last seen", words::age(self.seen, page.now)),
         ];
+        lines.extend(self.idevid.as_ref().map(|idevid| ("IDevID", idevid.line())));
         let addresses = self.addresses.iter().map(|one| format!("{} ({})", one.address, one.zone));
         let addresses: Vec<String> = addresses.collect();
         lines.extend((!addresses.is_empty()).then(|| ("addresses", words::list(&addresses))));

@@ -33,6 +33,7 @@ const WAITING: usize = 2;
 pub(super) struct Ground {
     blobs: Blobs,
     roots: RootStore,
+    idevid_roots: RootStore,
     deny: Vec<DenyRule>,
     before: Arc<ReferenceValues>,
     after: Supposed,
@@ -63,13 +64,15 @@ pub(super) struct Appraised {
 
 impl Ground {
     pub(super) fn new(plant: &Plant, before: Arc<ReferenceValues>, after: Supposed, at: UnixTime) -> Self {
-        let (blobs, roots, deny) = (plant.blobs.clone(), plant.roots.clone(), plant.config.tpm_deny.clone());
-        Self { blobs, roots, deny, before, after, now: plant.now(), at }
+        let (roots, idevid_roots) = (plant.roots.clone(), plant.idevid_roots.clone());
+        let (blobs, deny) = (plant.blobs.clone(), plant.config.tpm_deny.clone());
+        Self { blobs, roots, idevid_roots, deny, before, after, now: plant.now(), at }
     }
 
     /// `None` if the evidence cannot be read back.
     fn appraise(&self, piece: &Piece) -> Option<Appraised> {
-        let vouching = Vouching { roots: &self.roots, deny: &self.deny, now: self.now };
+        let (roots, idevid_roots) = (&self.roots, &self.idevid_roots);
+        let vouching = Vouching { roots, idevid_roots, deny: &self.deny, now: self.now };
         let evidence = recorded_here(&self.blobs, &piece.attested, &piece.tpm, &vouching).ok()?;
         let seen = evidence.measurements();
         let mut appraised = Appraised {

@@ -19,7 +19,11 @@ struct Identity {
     schema: u32,
     #[serde(default)]
     device: Option<DeviceName>,
-    ek_digest: Digest,
+    #[serde(default)]
+    ek_digest: Option<Digest>,
+    /// Of a device without a TPM.
+    #[serde(default)]
+    idevid_digest: Option<Digest>,
     #[serde(default)]
     manufacturer: String,
 }
@@ -51,11 +55,15 @@ fn entry(path: &Path, read: serde_json::Result<Identity>) -> Result<DeviceEntry>
         let what = format!("{}: `schema` is {}, this tool reads {SCHEMA}", path.display(), identity.schema);
         return Err(Failure::unusable(what).next("use a touchstone as new as the attestor"));
     }
+    let digest = identity.ek_digest.or(identity.idevid_digest).ok_or_else(|| {
+        Failure::unusable(format!("{}: missing field `ek_digest` or `idevid_digest`", path.display()))
+            .next("make the file on the device with `touchstone-attestor identify -o json`")
+    })?;
     Ok(DeviceEntry {
         name: identity.device.map(|name| name.to_string()).unwrap_or_default(),
         zones: Vec::new(),
-        ek_digest: identity.ek_digest.0.to_vec(),
-        inventory: inventory([("manufacturer", Some(identity.manufacturer))]),
+        ek_digest: digest.0.to_vec(),
+        inventory: inventory([("manufacturer", Some(identity.manufacturer).filter(|name| !name.is_empty()))]),
     })
 }
 
@@ -85,6 +93,16 @@ mod tests {
         assert_eq!(entries[0].ek_digest, [0xab; 32]);
         assert_eq!(entries[0].inventory["manufacturer"], "IFX");
         assert_eq!(entries[0].inventory.len(), 1);
+    }
+
+    #[test]
+    fn a_device_without_a_tpm_is_registered_by_its_idevid() {
+        let idevid = format!(r#"{{"schema":1,"device":"meter-4","idevid_digest":"{}"}}"#, ek("ab"));
+        assert_eq!(read_text(&idevid).unwrap()[0].ek_digest, [0xab; 32]);
+        let both = idevid
+            .replace("idevid_digest", "ek_digest")
+            .replace('}', &format!(r#","idevid_digest":"{}"}}"#, ek("cd")));
+        assert_eq!(read_text(&both).unwrap()[0].ek_digest, [0xab; 32], "its TPM names it");
     }
 
     #[test]
@@ -172,7 +190,7 @@ mod tests {
                 format!("[[device]]\nname = \"a\"\nek = \"{}\"\nower = \"x\"\n", ek("ab")),
                 "line 4: unknown field `ower`",
             ),
-            ("{\"schema\":1,\n\"device\":\"a\"}".to_owned(), "missing field `ek_digest`"),
+            ("{\"schema\":1,\n\"device\":\"a\"}".to_owned(), "missing field `ek_digest` or `idevid_digest`"),
             (format!("{{\"schema\":2,\"ek_digest\":\"{}\"}}", ek("ab")), "`schema` is 2"),
         ];
         for (text, reason) in cases {
