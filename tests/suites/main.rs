@@ -18,6 +18,7 @@ mod idevid;
 mod images;
 mod interop;
 mod keys_at_rest;
+mod lost_answers;
 mod measured_boot;
 mod metrics;
 mod mqtt_acl;

@@ -13,7 +13,7 @@ use super::attester::{Attester, Means};
 use super::keyed::{self, Made};
 use super::machine::Exchange;
 use crate::boot_set::BootSet;
-use crate::client::{CallError, Connection};
+use crate::client::{CallError, Calls as _, Connection};
 use crate::evidence::{self, Challenge, EvidenceError, Prover, Subject, VERSION};
 use crate::identity_key::IdentityKey;
 use crate::join_token::JoinToken;

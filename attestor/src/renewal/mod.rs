@@ -16,6 +16,8 @@ mod keyed;
 pub mod machine;
 mod report;
 mod shown;
+#[cfg(feature = "test-util")]
+mod trial;
 mod watch;
 
 pub use attester::{Attester, Means};

@@ -427,6 +427,9 @@ pub struct BeginAttestationResponse {
     /// SHA-256 of the SubjectPublicKeyInfo of the key that a device without a TPM proves itself with now.
     #[prost(bytes = "vec", tag = "82")]
     pub expected_key: ::prost::alloc::vec::Vec<u8>,
+    /// To be kept with that key, if the device has it, before it is used: the answer that gave it first may have been lost.
+    #[prost(bytes = "vec", tag = "83")]
+    pub key_ticket: ::prost::alloc::vec::Vec<u8>,
 }
 /// What the device must answer. The sealed part is the broker's own memory; the device returns it unread.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -545,7 +548,7 @@ pub struct KeyProof {
     pub next_key: ::prost::alloc::vec::Vec<u8>,
     #[prost(bytes = "vec", tag = "4")]
     pub next_signature: ::prost::alloc::vec::Vec<u8>,
-    /// What the broker gave with the acceptance of `key`; empty if that answer was lost, or it is the first.
+    /// What the broker gave for `key`; empty if it is the first.
     #[prost(bytes = "vec", tag = "5")]
     pub ticket: ::prost::alloc::vec::Vec<u8>,
 }
@@ -2472,6 +2475,9 @@ pub struct ListDevicesResponse {
     /// Pass as `after` for more; empty at the end.
     #[prost(string, tag = "2")]
     pub next: ::prost::alloc::string::String,
+    /// With the first page: machines behind gateways, in the same zone and state; they are no devices.
+    #[prost(message, repeated, tag = "80")]
+    pub machines: ::prost::alloc::vec::Vec<Vouched>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetDeviceRequest {
@@ -2638,8 +2644,12 @@ pub struct ReadmitDeviceRequest {
     #[prost(message, optional, tag = "20")]
     pub seen: ::core::option::Option<Seen>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ReadmitDeviceResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadmitDeviceResponse {
+    /// What is to be done for the device to come back; empty: it comes by itself.
+    #[prost(string, tag = "80")]
+    pub next_command: ::prost::alloc::string::String,
+}
 /// Announces that a device's TPM is to be cleared, so that its counters may begin anew once.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExpectClearRequest {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use attestor::client::{BrokerClient, CallError, Connection};
+use attestor::client::{BrokerClient, CallError, Calls as _, Connection};
 use attestor::config::{Config, Service};
 use attestor::evidence::{Challenge, Prover, Subject, answer};
 use attestor::plant::PlantRoot;
