@@ -47,7 +47,7 @@ pub enum IdevIdError {
         file: PathBuf,
         /// Why.
         #[source]
-        source: DevIdError,
+        source: Box<DevIdError>,
     },
     /// More certificates than any chain has.
     #[error("{key}: {} holds more than {MAX_BETWEEN} certificates besides the device's; leave those up to the root", file.display())]
@@ -86,7 +86,7 @@ pub enum IdevIdError {
     OtherKey,
     /// The TPM does not sign with it.
     #[error("the IDevID key cannot be used: {0}")]
-    Tpm(#[source] TpmError),
+    Tpm(#[source] Box<TpmError>),
     /// The file's key does not sign.
     #[error("the IDevID key cannot be used")]
     Sign(#[source] FileKeyError),
@@ -115,7 +115,7 @@ impl IdevId {
         let mut certificates = certificates("idevid.certificate", file)?.into_iter();
         let certificate = certificates.next().unwrap_or_default();
         let described = devid::describe(&certificate)
-            .map_err(|source| IdevIdError::Certificate { file: file.clone(), source })?;
+            .map_err(|source| IdevIdError::Certificate { file: file.clone(), source: Box::new(source) })?;
         let key = key(&files.key, tpm)?;
         if let Key::File(key) = &key
             && key.digest() != described.key
@@ -174,7 +174,7 @@ impl IdevId {
         };
         let to_certify = qualifying_data(Purpose::Certify, sealed, statement);
         let signed = tpm.sign_as_manufacturer(key, to_sign.to_vec(), to_certify.to_vec()).await;
-        let signed = signed.map_err(IdevIdError::Tpm)?;
+        let signed = signed.map_err(|error| IdevIdError::Tpm(Box::new(error)))?;
         let certification = signed.certification.map(|said| (said.attest, said.signature));
         let (certify, certify_signature) = certification.unwrap_or_default();
         Ok(v1::ManufacturerIdentity {
