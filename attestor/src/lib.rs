@@ -16,6 +16,7 @@ pub mod health;
 pub mod hooks;
 pub mod identity_key;
 pub mod idevid;
+pub mod images;
 pub mod join_token;
 pub mod local_http;
 pub(crate) mod local_socket;

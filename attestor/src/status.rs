@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable;
 use crate::hooks::FailingHook;
+use crate::images::ImagesStatus;
 use crate::role::Role;
 use crate::software_key::SoftwareSeat;
 use crate::wanted::Wanted;
@@ -71,6 +72,9 @@ pub struct Status {
     /// Hooks that did not end well: their software may go on by old files.
     #[serde(default)]
     pub failing_hooks: Vec<FailingHook>,
+    /// What it measures itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImagesStatus>,
     /// What went wrong on the device itself at the last try, and what to do.
     pub problem: Option<String>,
     /// Sequence of the trust set that is delivered; 0: none.
@@ -187,6 +191,9 @@ pub struct BrokerStatus {
     pub reachable: bool,
     /// The Watch stream is open.
     pub watching: bool,
+    /// When it gave its last sign of life, signed by it.
+    #[serde(default)]
+    pub heard: Option<UnixTime>,
 }
 
 /// A refusal as the broker gave it.

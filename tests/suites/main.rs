@@ -16,6 +16,7 @@ mod gate;
 mod haproxy_hook;
 mod hostile;
 mod idevid;
+mod images;
 mod interop;
 mod keys_at_rest;
 mod measured_boot;

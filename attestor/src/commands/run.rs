@@ -16,6 +16,7 @@ use crate::config::{Config, LocalAddress, Outline};
 use crate::evidence::Prover;
 use crate::gate::{self, Gate};
 use crate::idevid::IdevId;
+use crate::images::{Images, Refusal};
 use crate::local_http::Listener;
 use crate::metrics;
 use crate::plant::PlantRoot;
@@ -144,7 +145,18 @@ async fn assemble(config: Config, tpm: Option<TpmHandle>) -> Result<Attester, Co
         .with_userspace_log(&config.userspace_log)
         .with_ima_log(config.ima_log.as_deref())
         .with_idevid(idevid);
+    let images = measured_images(&config, &prover).await?;
+    let prover = prover.with_images(images);
     Ok(Attester::new(config, root, keeper, prover)?)
+}
+
+/// The log of this boot's images, if there is one to be kept.
+async fn measured_images(config: &Config, prover: &Prover) -> Result<Option<Arc<Images>>, CommandError> {
+    let Some(wanted) = config.images.clone() else { return Ok(None) };
+    // One that cannot be read is named with the first evidence.
+    let firmware = prover.firmware_log().unwrap_or_default();
+    let refusal = Refusal::by_logs(&firmware, &prover.userspace_log());
+    Ok(Some(Arc::new(Images::open(wanted, prover.tpm().clone(), refusal).await?)))
 }
 
 pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, CommandError> {

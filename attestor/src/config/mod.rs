@@ -5,6 +5,7 @@
 
 mod gate;
 mod idevid;
+mod images;
 mod local;
 mod mqtt;
 mod outline;
@@ -23,6 +24,7 @@ use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 
 pub use self::gate::{GateConfig, Limits, MAX_GATES, Peer, RawGate};
 pub use self::idevid::{IdevIdFiles, IdevIdKey};
+pub use self::images::{Container, Images};
 pub use self::local::LocalAddress;
 pub use self::mqtt::{Mqtt, MqttPeer};
 pub use self::outline::{Origins, Outline};
@@ -99,6 +101,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Who may read and write which topics of an MQTT broker on this device.
     pub mqtt: Option<Mqtt>,
+    /// What it measures itself.
+    pub images: Option<Images>,
     /// Programs that make software read its files again.
     pub hooks: Vec<Hook>,
     /// Programs that are told when the device's state changes, in this order.
@@ -277,6 +281,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let log_format = interpret_log_format(raw.log_format.as_deref(), faults);
     let offered: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
     let mqtt = mqtt::mqtt(raw.mqtt.as_ref(), &offered, faults);
+    let images = images::images(base, raw, faults);
     let hooks = programs::hooks(&raw.hooks, faults);
     let state_hooks = programs::state_hooks(raw.safe_state.as_ref(), &raw.on_state, faults);
     let (workload_api, workloads) = workload::workloads(base, raw, &services, faults);
@@ -307,6 +312,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         metrics,
         log_format,
         mqtt,
+        images,
         hooks,
         state_hooks,
         workload_api,

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::gate::RawGate;
 use super::idevid::RawIdevId;
+use super::images::RawImages;
 use super::mqtt::RawMqtt;
 use super::workload::{RawWorkload, RawWorkloadApi};
 
@@ -40,6 +41,7 @@ pub(super) struct Raw {
     pub(super) metrics: Option<RawMetrics>,
     pub(super) log_format: Option<String>,
     pub(super) mqtt: Option<RawMqtt>,
+    pub(super) images: Option<RawImages>,
     #[serde(default, rename = "hook")]
     pub(super) hooks: Vec<RawHook>,
     pub(super) safe_state: Option<RawSafeState>,

@@ -8,6 +8,7 @@ use policy::time::UnixTime;
 use tokio::sync::watch;
 
 use super::boot::Boot;
+use super::heard::{Heard, SILENCE};
 use super::shown::Shown;
 use crate::authorize::listener::Desk;
 use crate::authorize::{Answer, Question, answer};
@@ -18,6 +19,7 @@ use crate::evidence::Prover;
 use crate::gate::Host;
 use crate::hooks::{FailingHook, Hooks, StateHooks};
 use crate::idevid::IdevId;
+use crate::images::Images;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
@@ -40,6 +42,15 @@ impl Means {
     pub fn tpm(&self) -> Option<&TpmHandle> {
         match self {
             Self::Tpm(prover) => Some(prover.tpm()),
+            Self::Key => None,
+        }
+    }
+
+    /// The images that it measures, if it does.
+    #[must_use]
+    pub fn images(&self) -> Option<&Arc<Images>> {
+        match self {
+            Self::Tpm(prover) => prover.images(),
             Self::Key => None,
         }
     }
@@ -80,6 +91,8 @@ pub struct Attester {
     pub(super) shown: Shown,
     /// Whether what it holds was proved by this boot.
     pub(super) boot: Boot,
+    /// When the broker was heard.
+    pub(super) heard: Heard,
 }
 
 impl Desk for Attester {
@@ -124,6 +137,10 @@ impl Host for Attester {
         self.keeper.changes()
     }
 
+    fn heard(&self) -> bool {
+        self.heard.ago().is_some_and(|ago| ago <= SILENCE)
+    }
+
     fn tpm(&self) -> Option<&TpmHandle> {
         self.prover.tpm()
     }
@@ -158,6 +175,7 @@ impl Attester {
             entropy: Arc::new(System::default()),
             shown: Shown::default(),
             boot: Boot::default(),
+            heard: Heard::default(),
         })
     }
 

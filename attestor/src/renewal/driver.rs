@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use proto::v1::{Denial, DenialReason};
 use tokio::sync::{Notify, mpsc, watch as latest};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::Instrument;
 
@@ -23,6 +24,8 @@ use super::shown::next_look;
 use super::watch::{self, News};
 use crate::client::{CallError, Credentials};
 use crate::hooks::{self, Change};
+use crate::images::{self, Images};
+use crate::ports::{Clock, FlooredClock, System};
 use crate::service_manager::ServiceManager;
 use crate::state::State;
 use crate::status::{ALIVE_EVERY, Refusal, Word, remedy};
@@ -58,6 +61,8 @@ pub async fn run(
     let updater = tell_updater(Arc::clone(&driver.attester), Arc::clone(&driver.wanted));
     let updater = tokio::spawn(updater);
     let followers = hooks::follow_all(&driver.attester);
+    let images = driver.attester.prover.images().cloned();
+    let measurer = driver.measure_images();
     let mut alive = interval(driver.manager.alive_every(Duration::from_secs(ALIVE_EVERY)));
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(stop);
@@ -71,13 +76,14 @@ pub async fn run(
             () = elapsed(timer) => driver.input(Input::TimerFired),
             () = elapsed(edge) => driver.open_and_close(),
             Some(item) = news.recv() => driver.hear(item),
+            () = changed(images.as_deref()) => driver.attest_images(),
             _ = alive.tick() => if let Err(error) = driver.stay_alive() { break Err(error) },
         }
     };
     driver.manager.stopping();
     listener.abort();
     updater.abort();
-    drop(followers);
+    drop((followers, measurer));
     driver.report(true);
     ended
 }
@@ -85,6 +91,13 @@ pub async fn run(
 async fn finished(in_flight: &mut Option<InFlight>) -> Result<Answered, ExchangeError> {
     match in_flight {
         Some(exchange) => exchange.await,
+        None => pending().await,
+    }
+}
+
+async fn changed(images: Option<&Images>) {
+    match images {
+        Some(images) => images.changed().await,
         None => pending().await,
     }
 }
@@ -184,6 +197,22 @@ impl Driver {
         self.input(Input::Finished(outcome));
     }
 
+    /// Measures images until the value is dropped.
+    fn measure_images(&self) -> JoinSet<()> {
+        let mut measuring = JoinSet::new();
+        if let Some(images) = self.attester.prover.images() {
+            let clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&self.attester.clock);
+            measuring.spawn(images::follow(Arc::clone(images), clock, Arc::new(System::default())));
+        }
+        measuring
+    }
+
+    /// What a device uses is proven at once, whoever changed it.
+    fn attest_images(&mut self) {
+        tracing::info!("the image log has a new entry; attesting now");
+        self.input(Input::AttestNow);
+    }
+
     fn not_adopted(&mut self, error: &AdoptError) -> Outcome {
         tracing::error!(%error, "the broker's answer is not taken");
         self.reporter.problem = Some(error.to_string());
@@ -250,6 +279,7 @@ impl Driver {
                 self.reporter.watching = false;
                 self.report(false);
             }
+            News::Alive => self.report(false),
             News::Trust(signed) => {
                 if let Err(error) = self.attester.adopt_trust(*signed) {
                     tracing::error!(%error, "a trust set is not taken");

@@ -97,6 +97,9 @@ pub(super) struct Answered {
 
 /// Runs an exchange to its end.
 pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answered, ExchangeError> {
+    if let Some(images) = attester.prover.images() {
+        images.ready().await;
+    }
     let connection = attester.client.connect(attester.issuing_number()).await.map_err(at_begin)?;
     // Before the challenge: it must not grow old meanwhile.
     let health = match &attester.config.health {

@@ -6,6 +6,7 @@ use policy::time::UnixTime;
 use proto::v1::{Denial, DenialReason};
 
 use super::{FindingStatus, Refusal, Status, Word};
+use crate::images::ImagesStatus;
 use crate::wanted::Wanted;
 
 /// What to do at the device about a refusal. Exhaustive: a new reason must choose its words.
@@ -108,10 +109,24 @@ pub(super) fn describe(status: &Status, now: UnixTime) -> String {
             hook.name, hook.message
         );
     }
+    if let Some(images) = &status.images {
+        describe_images(&mut out, images, now);
+    }
     if let Some(problem) = &status.problem {
         let _ = writeln!(out, "  problem       {problem}");
     }
     out
+}
+
+fn describe_images(out: &mut String, images: &ImagesStatus, now: UnixTime) {
+    let _ = writeln!(out, "  images        {} measured, log of {} entries", images.measured, images.entries);
+    for waiting in &images.waiting {
+        let minutes = now.since(waiting.since) / 60;
+        let _ = writeln!(out, "                {} waits to be measured again ({minutes} min)", waiting.path);
+    }
+    for problem in &images.problems {
+        let _ = writeln!(out, "                {problem}");
+    }
 }
 
 pub(super) fn sentence(status: &Status, now: UnixTime) -> String {
