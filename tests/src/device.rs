@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{ExitStatus, Output};
 
 use attestor::testing::Swtpm;
 use attestor::tpm::{EsapiTpm, PcrBank, PcrIndex, Tpm, TpmAddress};
@@ -200,6 +200,27 @@ impl Device {
         self.swtpm.cut_power().expect("the TPM starts again");
         self.measure(boot);
         self.start();
+    }
+
+    /// Lets the TPM hang, so that it answers nothing until it is thawed.
+    pub fn freeze_tpm(&self) {
+        self.swtpm.pause().expect("the TPM can be stopped");
+    }
+
+    /// Lets the TPM go on.
+    pub fn thaw_tpm(&self) {
+        self.swtpm.resume().expect("the TPM can go on");
+    }
+
+    /// How the attestor ended, once it has by itself.
+    pub fn until_ended(&mut self) -> ExitStatus {
+        let attestor = self.attestor.as_mut().expect("the attestor was started");
+        until("the attestor ends by itself", || attestor.ended().ok_or_else(|| attestor.last_words()))
+    }
+
+    /// What the attestor logged last.
+    pub fn last_words(&self) -> String {
+        self.attestor.as_ref().map(Process::last_words).unwrap_or_default()
     }
 
     /// What `touchstone-attestor identify` prints.

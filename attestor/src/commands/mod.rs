@@ -15,6 +15,7 @@ use policy::cause::chain;
 use crate::config::{ConfigError, LocalAddress};
 use crate::evidence::ProverError;
 use crate::idevid::IdevIdError;
+use crate::images::LedgerError;
 use crate::plant::PlantRootError;
 use crate::renewal::driver::DriverError;
 use crate::state::LoadStateError;
@@ -65,6 +66,9 @@ pub enum CommandError {
     /// The identity that its manufacturer gave it cannot be used.
     #[error("{}", chain(.0))]
     IdevId(#[from] IdevIdError),
+    /// Images cannot be measured.
+    #[error(transparent)]
+    Images(#[from] LedgerError),
     /// The state cannot be used.
     #[error(transparent)]
     State(#[from] LoadStateError),
@@ -122,6 +126,7 @@ impl CommandError {
             | Self::NoTpm => 64,
             Self::Tpm(_) => 69,
             Self::Running
+            | Self::Images(_)
             | Self::NotRemoved { .. }
             | Self::State(_)
             | Self::Status(_)

@@ -9,15 +9,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::{CommandError, system};
-use crate::authorize::listener::{self, Listener};
+use crate::authorize::listener;
 use crate::config::{Config, LocalAddress};
 use crate::evidence::Prover;
 use crate::gate::{self, Gate};
 use crate::idevid::IdevId;
+use crate::images::{Images, Refusal};
+use crate::local_http::Listener;
+use crate::metrics;
 use crate::plant::PlantRoot;
 use crate::ports::System;
 use crate::renewal::{Attester, Means, driver};
+use crate::service_manager::ServiceManager;
 use crate::state::Keeper;
+use crate::telemetry;
 use crate::tpm::{EsapiTpm, TpmHandle};
 use crate::workload_api;
 
@@ -28,6 +33,7 @@ pub(super) const LAST_COMMAND: Duration = Duration::from_secs(8);
 pub async fn run(config: &Path) -> Result<(), CommandError> {
     System::gather_entropy();
     let config = Config::load(config)?;
+    telemetry::start(config.log_format);
     let stop = stop_signal()?;
     let start = |address| TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"));
     let tpm = config.tpm.clone().map(start).transpose()?;
@@ -53,7 +59,7 @@ async fn serve(
     };
     announce(&attester);
     let answering = answer_locally(&attester).await?;
-    let ended = driver::run(attester, stop).await;
+    let ended = driver::run(attester, ServiceManager::of_process(), stop).await;
     drop(answering);
     Ok(ended?)
 }
@@ -76,6 +82,10 @@ async fn answer_locally(attester: &Arc<Attester>) -> Result<JoinSet<()>, Command
     if let Some(address) = &attester.config.authorize {
         let bound = Listener::bind(address).await.map_err(unbound("authorize.listen", address.clone()))?;
         answering.spawn(listener::serve(bound, Arc::clone(attester)));
+    }
+    if let Some(address) = &attester.config.metrics {
+        let bound = Listener::bind(address).await.map_err(unbound("metrics.listen", address.clone()))?;
+        answering.spawn(metrics::serve(bound, Arc::clone(attester)));
     }
     if let Some(api) = &attester.config.workload_api {
         let address = LocalAddress::Unix(api.socket.clone());
@@ -112,7 +122,18 @@ async fn assemble(config: Config, tpm: Option<TpmHandle>) -> Result<Attester, Co
         .with_userspace_log(&config.userspace_log)
         .with_ima_log(config.ima_log.as_deref())
         .with_idevid(idevid);
+    let images = measured_images(&config, &prover).await?;
+    let prover = prover.with_images(images);
     Ok(Attester::new(config, root, keeper, prover)?)
+}
+
+/// The log of this boot's images, if there is one to be kept.
+async fn measured_images(config: &Config, prover: &Prover) -> Result<Option<Arc<Images>>, CommandError> {
+    let Some(wanted) = config.images.clone() else { return Ok(None) };
+    // One that cannot be read is named with the first evidence.
+    let firmware = prover.firmware_log().unwrap_or_default();
+    let refusal = Refusal::by_logs(&firmware, &prover.userspace_log());
+    Ok(Some(Arc::new(Images::open(wanted, prover.tpm().clone(), refusal).await?)))
 }
 
 pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, CommandError> {

@@ -5,6 +5,7 @@
 
 mod gate;
 mod idevid;
+mod images;
 mod local;
 mod mqtt;
 mod programs;
@@ -22,6 +23,7 @@ use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 
 pub use self::gate::{GateConfig, Limits, MAX_GATES, Peer, RawGate};
 pub use self::idevid::{IdevIdFiles, IdevIdKey};
+pub use self::images::{Container, Images};
 pub use self::local::LocalAddress;
 pub use self::mqtt::{Mqtt, MqttPeer};
 use self::raw::{Raw, RawService};
@@ -29,7 +31,8 @@ pub use self::vouches::Vouched;
 pub use self::workload::{Holders, Program, Workload, WorkloadApi};
 use crate::durable;
 use crate::health::HealthCheck;
-use crate::hooks::Hook;
+use crate::hooks::{Hook, StateHook};
+use crate::telemetry::LogFormat;
 use crate::tpm::TpmAddress;
 
 /// Where the configuration is unless told otherwise.
@@ -86,10 +89,18 @@ pub struct Config {
     pub on_wanted: Option<Vec<String>>,
     /// Where local software asks whether a peer may open a service.
     pub authorize: Option<LocalAddress>,
+    /// Where a monitoring system of this machine asks.
+    pub metrics: Option<LocalAddress>,
+    /// How its log is written.
+    pub log_format: LogFormat,
     /// Who may read and write which topics of an MQTT broker on this device.
     pub mqtt: Option<Mqtt>,
+    /// What it measures itself.
+    pub images: Option<Images>,
     /// Programs that make software read its files again.
     pub hooks: Vec<Hook>,
+    /// Programs that are told when the device's state changes, in this order.
+    pub state_hooks: Vec<StateHook>,
     /// Where workloads get certificates in names of their own.
     pub workload_api: Option<WorkloadApi>,
     /// The workloads, in the order in which a caller is looked for among them.
@@ -265,9 +276,13 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let health = programs::health(raw.health.as_ref(), faults);
     let on_wanted = programs::command("on_wanted", raw.on_wanted.as_ref(), faults);
     let authorize = local::authorize(base, raw.authorize.as_ref(), faults);
+    let metrics = local::metrics(base, raw.metrics.as_ref(), faults);
+    let log_format = interpret_log_format(raw.log_format.as_deref(), faults);
     let offered: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
     let mqtt = mqtt::mqtt(raw.mqtt.as_ref(), &offered, faults);
+    let images = images::images(base, raw, faults);
     let hooks = programs::hooks(&raw.hooks, faults);
+    let state_hooks = programs::state_hooks(raw.safe_state.as_ref(), &raw.on_state, faults);
     let (workload_api, workloads) = workload::workloads(base, raw, &services, faults);
     let gates = gate::gates(&raw.gates, &services, faults);
     faults.unknown("", &raw.unknown);
@@ -292,12 +307,27 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         health,
         on_wanted,
         authorize,
+        metrics,
+        log_format,
         mqtt,
+        images,
         hooks,
+        state_hooks,
         workload_api,
         workloads,
         gates,
     })
+}
+
+fn interpret_log_format(raw: Option<&str>, faults: &mut Faults) -> LogFormat {
+    match raw {
+        None | Some("text") => LogFormat::Text,
+        Some("json") => LogFormat::Json,
+        Some(_) => {
+            faults.add("log_format", "write log_format = \"text\" or log_format = \"json\"");
+            LogFormat::Text
+        }
+    }
 }
 
 /// The outer `None` is a fault.

@@ -1,6 +1,6 @@
 //! Records of a device that was admitted and attested.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use broker::record::device::{
     Admitted, Attested, BoundAk, Decision, Device, HeldCertificate, HeldCertificates, Inventory,
@@ -52,6 +52,7 @@ pub(crate) fn attested(running: &str, blob: Digest, now: UnixTime) -> Attested {
         clone_alarm: false,
         firmware_version: 0x0007_0055_0011_0000,
         running: Some(vec![running.parse().unwrap()]),
+        failing_hooks: BTreeSet::new(),
         lost: None,
     }
 }

@@ -417,6 +417,9 @@ pub struct Attested {
     /// older records.
     #[serde(default)]
     pub running: Option<Vec<ReleaseId>>,
+    /// Hooks of its attestor that it said fail.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub failing_hooks: BTreeSet<String>,
     /// Why the certificates that it earned ended before the next attestation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,

@@ -78,6 +78,7 @@ impl Thief {
             inventory: BTreeMap::new(),
             software_keys: self.software_keys.clone(),
             health: None,
+            failing_hooks: Vec::new(),
             token: None,
             held_serial: Vec::new(),
             delivered: Vec::new(),

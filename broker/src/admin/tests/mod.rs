@@ -31,6 +31,7 @@ mod second;
 mod status;
 mod zone;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -249,6 +250,7 @@ impl Bench {
             clone_alarm: false,
             firmware_version: 1,
             running: None,
+            failing_hooks: BTreeSet::new(),
             lost: None,
             vouched: None,
         };

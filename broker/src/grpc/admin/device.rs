@@ -97,6 +97,7 @@ pub(super) async fn one(
             Seen::Device(view) => progress::rollouts(plant, &view.device.name).await?,
             Seen::Pending(_) => Vec::new(),
         },
+        failing_hooks: seen.failing_hooks(),
     })
 }
 
