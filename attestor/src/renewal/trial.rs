@@ -17,7 +17,8 @@ impl Attester {
         match keyed::run(self, broker, exchange, said).await {
             Ok((response, identity_keys)) => {
                 let Some(outcome) = response.outcome else { return Outcome::Failed };
-                let answered = Answered { outcome, software_keys: BTreeMap::new(), identity_keys, boot: None };
+                let answered =
+                    Answered { outcome, software_keys: BTreeMap::new(), identity_keys, boot: None };
                 self.adopt(answered).map_or(Outcome::Failed, |adopted| adopted.outcome)
             }
             Err(ExchangeError::Call { at_begin, call: CallError::Denied(denial) }) => Outcome::Denied {
