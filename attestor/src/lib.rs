@@ -2,6 +2,7 @@
 
 pub mod authorize;
 pub mod boot_set;
+pub mod bootstrap;
 pub mod client;
 pub mod commands;
 pub mod config;

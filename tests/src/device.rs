@@ -105,6 +105,18 @@ impl Device {
         self.configure();
     }
 
+    /// Forgets its plant: what it knows of one are these credentials of its service, by name.
+    pub fn learn_from_credentials(&mut self, credentials: &[(&str, &str)]) {
+        let folder = self.path("credentials");
+        fs::create_dir_all(&folder).expect("a folder in the device's folder");
+        for (name, value) in credentials {
+            fs::write(folder.join(name), value).expect("a file in the device's folder");
+        }
+        self.environment.insert("CREDENTIALS_DIRECTORY", folder.display().to_string());
+        self.plant.clear();
+        self.configure();
+    }
+
     /// Gives it a join token.
     pub fn give_token(&mut self, token: &str) {
         fs::write(self.path("join-token"), token).expect("a file in the device's folder");
@@ -216,6 +228,11 @@ impl Device {
     pub fn until_ended(&mut self) -> ExitStatus {
         let attestor = self.attestor.as_mut().expect("the attestor was started");
         until("the attestor ends by itself", || attestor.ended().ok_or_else(|| attestor.last_words()))
+    }
+
+    /// Everything that its attestors logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("attestor.log")).unwrap_or_default()
     }
 
     /// What the attestor logged last.

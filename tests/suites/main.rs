@@ -3,6 +3,7 @@
 mod administration;
 mod audit;
 mod authorize;
+mod bootstrap;
 mod configuration;
 mod dark_plant;
 mod day_two;

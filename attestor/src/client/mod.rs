@@ -37,6 +37,7 @@ use crate::ports::Clock;
 
 pub use error::CallError;
 pub use tls::Credentials;
+pub(crate) use verifier::BrokerVerifier;
 
 use tls::Believed;
 

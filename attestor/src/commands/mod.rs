@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use policy::cause::chain;
 
+use crate::bootstrap::PrepareError;
 use crate::config::{ConfigError, LocalAddress};
 use crate::evidence::ProverError;
 use crate::idevid::IdevIdError;
@@ -48,6 +49,9 @@ pub enum CommandError {
     /// There is no such gate.
     #[error("the gate cannot open: {0}")]
     Gate(String),
+    /// Whom to believe is not known yet.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
     /// The plant root it names cannot be pinned.
     #[error(transparent)]
     PlantRoot(#[from] PlantRootError),
@@ -125,7 +129,8 @@ impl CommandError {
             | Self::IdevId(_)
             | Self::NoTpm => 64,
             Self::Tpm(_) => 69,
-            Self::Running
+            Self::Prepare(_)
+            | Self::Running
             | Self::Images(_)
             | Self::NotRemoved { .. }
             | Self::State(_)

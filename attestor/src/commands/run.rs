@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::{CommandError, system};
 use crate::authorize::listener;
-use crate::config::{Config, LocalAddress};
+use crate::bootstrap::{self, PrepareError, Sources};
+use crate::config::{Config, LocalAddress, Outline};
 use crate::evidence::Prover;
 use crate::gate::{self, Gate};
 use crate::idevid::IdevId;
@@ -26,18 +28,26 @@ use crate::telemetry;
 use crate::tpm::{EsapiTpm, TpmHandle};
 use crate::workload_api;
 
+/// Pause before the plant root is fetched again.
+const FETCH_AGAIN: Duration = Duration::from_secs(5);
 /// How long a stop waits for the TPM's last command; service managers kill after 90.
 pub(super) const LAST_COMMAND: Duration = Duration::from_secs(8);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub async fn run(config: &Path) -> Result<(), CommandError> {
     System::gather_entropy();
-    let config = Config::load(config)?;
-    telemetry::start(config.log_format);
-    let stop = stop_signal()?;
+    let outline = Outline::read(config, &Sources::of_machine())?;
+    telemetry::start(outline.log_format());
+    let mut stop = Box::pin(stop_signal()?);
+    let manager = ServiceManager::of_process();
+    tokio::select! {
+        () = &mut stop => return Ok(()),
+        prepared = prepare(&outline, &manager) => prepared?,
+    }
+    let config = Outline::read(config, &Sources::of_machine())?.finish()?;
     let start = |address| TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"));
     let tpm = config.tpm.clone().map(start).transpose()?;
-    let ended = serve(config, tpm.clone(), stop).await;
+    let ended = serve(config, tpm.clone(), manager, stop).await;
     if let Some(tpm) = tpm {
         tpm.close(LAST_COMMAND).await;
     }
@@ -46,12 +56,25 @@ pub async fn run(config: &Path) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// Waits for the network where the plant root has to be fetched.
+async fn prepare(outline: &Outline, manager: &ServiceManager) -> Result<(), PrepareError> {
+    loop {
+        match bootstrap::prepare(outline).await {
+            Err(error) if error.is_absence() => tracing::warn!(%error, "not started yet"),
+            ended => return ended,
+        }
+        manager.alive();
+        sleep(FETCH_AGAIN).await;
+    }
+}
+
 async fn serve(
     config: Config,
     tpm: Option<TpmHandle>,
+    manager: ServiceManager,
     stop: impl Future<Output = ()>,
 ) -> Result<(), CommandError> {
-    let mut stop = Box::pin(stop);
+    tokio::pin!(stop);
     let attester = tokio::select! {
         // A slow TPM may take minutes to derive its keys.
         () = &mut stop => return Ok(()),
@@ -59,7 +82,7 @@ async fn serve(
     };
     announce(&attester);
     let answering = answer_locally(&attester).await?;
-    let ended = driver::run(attester, ServiceManager::of_process(), stop).await;
+    let ended = driver::run(attester, manager, stop).await;
     drop(answering);
     Ok(ended?)
 }

@@ -8,6 +8,7 @@ mod idevid;
 mod images;
 mod local;
 mod mqtt;
+mod outline;
 mod programs;
 mod raw;
 mod vouches;
@@ -26,10 +27,11 @@ pub use self::idevid::{IdevIdFiles, IdevIdKey};
 pub use self::images::{Container, Images};
 pub use self::local::LocalAddress;
 pub use self::mqtt::{Mqtt, MqttPeer};
+pub use self::outline::{Origins, Outline};
 use self::raw::{Raw, RawService};
 pub use self::vouches::Vouched;
 pub use self::workload::{Holders, Program, Workload, WorkloadApi};
-use crate::durable;
+use crate::bootstrap::Sources;
 use crate::health::HealthCheck;
 use crate::hooks::{Hook, StateHook};
 use crate::telemetry::LogFormat;
@@ -37,6 +39,8 @@ use crate::tpm::TpmAddress;
 
 /// Where the configuration is unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/touchstone/attestor.toml";
+/// Folder of what survives a restart, unless told otherwise.
+const DEFAULT_STATE: &str = "/var/lib/touchstone-attestor";
 /// Longest configuration file in bytes: far more than all keys at their bounds take.
 const MAX_FILE: u64 = 64 * 1024;
 /// Most zones one device is in: a gateway joins a few, and each costs two keys and two certificates.
@@ -69,6 +73,8 @@ pub struct Config {
     pub zones: Vec<ZoneName>,
     /// File with a join token.
     pub join_token_file: Option<PathBuf>,
+    /// Where broker, plant root and token come from.
+    pub origins: Origins,
     /// The firmware's event log.
     pub firmware_log: PathBuf,
     /// systemd's log of its own measurements.
@@ -194,14 +200,9 @@ impl Config {
         Holders { services: &self.services, workloads: &self.workloads }
     }
 
-    /// Reads and validates a configuration file.
+    /// Reads and validates a configuration file, with what the machine was given where it states nothing.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let fail = |faults| ConfigError { file: file.to_owned(), faults };
-        let bytes = durable::read_bounded(file, MAX_FILE)
-            .map_err(|error| fail(vec![format!("{error}; write it or name another with --config")]))?;
-        let text = String::from_utf8(bytes).map_err(|_| fail(vec!["it is no UTF-8 text".to_owned()]))?;
-        let base = file.parent().unwrap_or(Path::new("/"));
-        Self::parse(base, &text).map_err(fail)
+        Outline::read(file, &Sources::of_machine())?.finish()
     }
 
     /// The configuration that `text` means in the folder `base`, or all its faults.
@@ -292,12 +293,13 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         plant: plant?,
         plant_root: base.join(root?),
         tpm: tpm?,
-        state: path(raw.state.as_deref(), "/var/lib/touchstone-attestor"),
+        state: path(raw.state.as_deref(), DEFAULT_STATE),
         deliver: path(raw.deliver.as_deref(), "/run/touchstone"),
         device: device.flatten(),
         zones,
         join_token_file: raw.join_token_file.as_deref().map(|file| base.join(file)),
-        firmware_log: path(raw.firmware_log.as_deref(), "/sys/kernel/security/tpm0/binary_bios_measurements"),
+        origins: Origins::WRITTEN,
+        firmware_log: path(raw.firmware_log.as_deref(), default_firmware_log()),
         userspace_log: path(raw.userspace_log.as_deref(), "/run/log/systemd/tpm2-measure.log"),
         ima_log: raw.ima_log.as_deref().filter(|file| !file.is_empty()).map(|file| base.join(file)),
         idevid,
@@ -328,6 +330,12 @@ fn interpret_log_format(raw: Option<&str>, faults: &mut Faults) -> LogFormat {
             LogFormat::Text
         }
     }
+}
+
+/// The unit's copy where there is one: only root reads the kernel's own.
+fn default_firmware_log() -> &'static str {
+    const COPY: &str = "/run/touchstone-attestor/firmware.log";
+    if Path::new(COPY).exists() { COPY } else { "/sys/kernel/security/tpm0/binary_bios_measurements" }
 }
 
 /// The outer `None` is a fault.
