@@ -111,9 +111,10 @@ pub(crate) struct CreateArgs {
     /// Subnet whose addresses its devices may have in certificates, for example 10.1.3.0/24; may repeat
     #[arg(long = "subnet", value_name = "CIDR")]
     subnets: Vec<Subnet>,
-    /// How long a session through a gate may take to end once it is not allowed any more, at most 1h; 0s cuts it at once
-    #[arg(long, value_name = "TIME", default_value = "0s")]
-    gate_drain: Span,
+    /// How long a session through a gate may take to end once it is not allowed any more, at most 1h [default: it
+    /// is cut at once]
+    #[arg(long, value_name = "TIME")]
+    gate_drain: Option<Span>,
     /// Whether gates let other zones begin sessions while they do not hear the broker
     #[arg(long, value_enum, default_value_t = GateFail::Open)]
     gate_fail: GateFail,
@@ -264,7 +265,7 @@ impl From<CreateArgs> for Zone {
             two_person: args.two_person,
             subnets: args.subnets.iter().map(ToString::to_string).collect(),
             function: args.function.map(|function| function.to_string()).unwrap_or_default(),
-            gate_drain_seconds: args.gate_drain.0,
+            gate_drain_seconds: args.gate_drain.map_or(0, |drain| drain.0),
             gate_fail: written(args.gate_fail),
         }
     }
