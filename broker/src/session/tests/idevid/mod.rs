@@ -124,7 +124,8 @@ async fn a_device_is_registered_by_its_idevid_and_comes_with_its_tpm() {
     let actor = bench.actor(Act::ImportDevices).await;
     let text = refused!(import(&bench.plant, &actor, &[entry], false).await, Conflict);
     assert!(text.contains("is press-7's, the list gives it to press-8"), "{text}");
-    (tpm.switch_ek(), tpm.switch_ak());
+    tpm.switch_ek();
+    tpm.switch_ak();
     let text = refused!(enroll(&bench, (&mut tpm, &made), "press-8").await, Conflict);
     assert!(
         text.contains("is press-7 already") && text.contains("touchstone device replace press-7"),
@@ -245,7 +246,8 @@ async fn a_stop_holds_for_whoever_shows_the_idevid() {
     let actor = bench.actor(Act::QuarantineDevice).await;
     stop::quarantine(&bench.plant, &actor, &press(7), "stolen").await.unwrap();
     // Under another EK and another AK only the IDevID tells.
-    (tpm.switch_ek(), tpm.switch_ak());
+    tpm.switch_ek();
+    tpm.switch_ak();
     let text = refused!(enroll(&bench, (&mut tpm, &made), "press-8").await, Quarantined);
     assert!(text.contains("press-7 is quarantined") && text.contains("stolen"), "{text}");
     let actor = bench.actor(Act::RetireDevice).await;
