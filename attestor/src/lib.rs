@@ -1,6 +1,8 @@
 //! The Touchstone attestor: proves what a device booted and delivers its certificates.
 
 pub mod authorize;
+pub mod boot_set;
+pub mod bootstrap;
 pub mod client;
 pub mod commands;
 pub mod config;
@@ -14,13 +16,17 @@ pub mod health;
 pub mod hooks;
 pub mod identity_key;
 pub mod idevid;
+pub mod images;
 pub mod join_token;
+pub mod local_http;
 pub(crate) mod local_socket;
+pub mod metrics;
 pub mod plant;
 pub mod ports;
 pub mod program;
 pub mod renewal;
 pub mod role;
+pub mod service_manager;
 pub mod software_key;
 pub mod state;
 pub mod status;

@@ -7,7 +7,6 @@ use std::process::{self, ExitCode};
 
 use attestor::commands::{self, CommandError, Format};
 use attestor::config::{DEFAULT_FILE, RawGate};
-use attestor::telemetry;
 use attestor::tpm::TpmAddress;
 use clap::{Parser, Subcommand, ValueEnum};
 use policy::id::{ServiceName, ZoneName};
@@ -189,14 +188,8 @@ async fn finish(command: Command) -> ExitCode {
 
 async fn execute(command: Command) -> Result<(String, u8), CommandError> {
     match command {
-        Command::Run { config } => {
-            telemetry::start();
-            commands::run(&config).await.map(|()| (String::new(), 0))
-        }
-        Command::Gate { gate, config } => {
-            telemetry::start();
-            commands::gate(&config, &gate).await.map(|()| (String::new(), 0))
-        }
+        Command::Run { config } => commands::run(&config).await.map(|()| (String::new(), 0)),
+        Command::Gate { gate, config } => commands::gate(&config, &gate).await.map(|()| (String::new(), 0)),
         Command::Status { config, output } => commands::status(&config, output.into()),
         Command::Authorize { peer_cert, service, zone, outbound, grant, config, output } => {
             let asked = commands::Asked { peer_cert, service, zone, outbound, grant };

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use policy::digest::Digest;
+use policy::id::PlantDomain;
+use policy::x509::certificate::Certificate;
+use policy::x509::name::attributes;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
@@ -11,6 +14,11 @@ use crate::svid::spki_digest;
 
 /// Longest root file in bytes; a certificate in PEM takes about 900.
 const MAX_FILE: u64 = 64 * 1024;
+
+/// `id-at-commonName` (RFC 5280, appendix A.1), contents of the object identifier.
+const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+/// Ends the common name of a plant's root, after the plant.
+const ROOT: &str = " plant root";
 
 /// The plant root's certificate.
 #[derive(Debug, Clone)]
@@ -76,6 +84,16 @@ impl PlantRoot {
     #[must_use]
     pub const fn spki_digest(&self) -> Digest {
         self.spki_digest
+    }
+
+    /// The plant that it says it is the root of.
+    #[must_use]
+    pub fn plant(&self) -> Option<PlantDomain> {
+        let certificate = Certificate::parse(&self.certificate).ok()?;
+        let names = attributes(certificate.subject()).ok()?;
+        let [only] = names.as_slice() else { return None };
+        let text = std::str::from_utf8(only.value).ok().filter(|_| only.oid == COMMON_NAME)?;
+        text.strip_suffix(ROOT)?.parse().ok()
     }
 
     /// A store of roots with this one alone.

@@ -1,15 +1,18 @@
 //! Programs of the operator's that the attestor runs: a health command, an updater.
 //!
 //! Promises: a program is run by its path and arguments, never through a shell; it gets no input, its output goes
-//! nowhere, and it is ended when its time is over. Does not promise that what it started itself ends with it, nor that it
-//! ends with the attestor: an updater may replace that.
+//! nowhere, and it is ended when its time is over, with what it started itself and left in its process group. Does not
+//! promise that it ends with the attestor: an updater may replace that.
 
 use std::ffi::OsStr;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+
+use crate::service_manager;
 
 /// Most words of a command line.
 pub const MAX_WORDS: usize = 32;
@@ -44,7 +47,10 @@ pub(crate) fn start<'a>(
     let program = words.first().map_or(OsStr::new(""), OsStr::new);
     let mut command = Command::new(program);
     command.args(words.iter().skip(1)).envs(variables);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    for variable in service_manager::VARIABLES {
+        command.env_remove(variable);
+    }
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().map_err(|source| ProgramError::Start { program: program.display().to_string(), source })
 }
 
@@ -52,6 +58,11 @@ pub(crate) fn start<'a>(
 pub(crate) async fn end(mut child: Child, limit: Duration) -> Result<ExitStatus, ProgramError> {
     if let Ok(status) = timeout(limit, child.wait()).await {
         return status.map_err(ProgramError::Lost);
+    }
+    // Not waited for yet, so its number is still its own, and that of its group.
+    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    if let Some(Err(error)) = group.map(|group| kill_process_group(group, Signal::KILL)) {
+        tracing::warn!(%error, "what a program started may live on");
     }
     child.kill().await.map_err(ProgramError::Lost)?;
     Err(ProgramError::Late(limit))

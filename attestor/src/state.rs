@@ -16,6 +16,7 @@ use policy::id::{DeviceName, PlantDomain, ZoneName};
 use policy::time::UnixTime;
 use tokio::sync::watch;
 
+use crate::boot_set::BootSet;
 use crate::config::Holders;
 use crate::device_key::DeviceKey;
 use crate::durable;
@@ -79,6 +80,8 @@ pub struct State {
     pub clock_floor: UnixTime,
     /// When the last good attestation was.
     pub last_attestation: Option<UnixTime>,
+    /// What it had booted then; None without a TPM.
+    pub accepted_boot: Option<BootSet>,
     /// The last verdict, if it was a refusal.
     pub refusal: Option<Refusal>,
     /// The release that the broker wants it to run.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable;
 use crate::hooks::FailingHook;
+use crate::images::ImagesStatus;
 use crate::role::Role;
 use crate::software_key::SoftwareSeat;
 use crate::wanted::Wanted;
@@ -71,6 +72,9 @@ pub struct Status {
     /// Hooks that did not end well: their software may go on by old files.
     #[serde(default)]
     pub failing_hooks: Vec<FailingHook>,
+    /// What it measures itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImagesStatus>,
     /// What went wrong on the device itself at the last try, and what to do.
     pub problem: Option<String>,
     /// Sequence of the trust set that is delivered; 0: none.
@@ -102,6 +106,17 @@ pub enum Word {
 }
 
 impl Word {
+    /// Every state.
+    pub const ALL: [Self; 7] = [
+        Self::Starting,
+        Self::Enrolling,
+        Self::Trusted,
+        Self::Holding,
+        Self::Pending,
+        Self::Refused,
+        Self::Quarantined,
+    ];
+
     /// The word in lower case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -176,6 +191,9 @@ pub struct BrokerStatus {
     pub reachable: bool,
     /// The Watch stream is open.
     pub watching: bool,
+    /// When it gave its last sign of life, signed by it.
+    #[serde(default)]
+    pub heard: Option<UnixTime>,
 }
 
 /// A refusal as the broker gave it.
@@ -272,7 +290,7 @@ pub enum ReadStatusError {
     /// There is none.
     #[error(
         "there is no status at {file}: the attestor has not run here; start it with systemctl start \
-         touchstone-attestor, or name its configuration with --config"
+         --no-block touchstone-attestor, or name its configuration with --config"
     )]
     Missing {
         /// The file.
@@ -352,6 +370,12 @@ impl Status {
     #[must_use]
     pub fn is_live(&self, now: UnixTime) -> bool {
         !self.stopped && now.since(self.written_at) <= STALE_AFTER
+    }
+
+    /// The state in a sentence, with the reason where it is not as it should be.
+    #[must_use]
+    pub fn sentence(&self, now: UnixTime) -> String {
+        words::sentence(self, now)
     }
 
     /// The status in words, for people.

@@ -1,4 +1,5 @@
-//! Removes what nothing needs any more: revocations of certificates that ended long ago, overrides that are over,
+//! Removes what nothing needs any more: revocations of certificates that ended long ago, overrides that are over, keys in
+//! software of certificates that ended,
 //! would-be refusals of last quarter, what rollouts kept of devices that are gone, changes that were never completed,
 //! and blobs that no record names.
 //!
@@ -16,7 +17,7 @@ use crate::admin::backup::blobs_in_use;
 use crate::admin::staging;
 use crate::audit::archive::archive;
 use crate::plant::Plant;
-use crate::record::device::{Admission, DEVICE, Device};
+use crate::record::device::{Admission, CertifiedKeyOwner, DEVICE, Device, KEY};
 use crate::record::overriding::{OVERRIDE, OverrideRecord};
 use crate::record::rollout::{HEALTH, HealthRecord, TOLD, TellRecord};
 use crate::record::would::{WOULD, WouldRefuse};
@@ -84,6 +85,8 @@ async fn sweep(
     let revocations = ended(plant, REVOKED, over).await?;
     ended(plant, OVERRIDE, |record: &OverrideRecord| record.excused.until < now).await?;
     ended(plant, WOULD, |record: &WouldRefuse| record.last.plus(REMEMBERED) < now).await?;
+    // Each was for one certificate, and whoever copied it has nothing of it any more.
+    ended(plant, KEY, |key: &CertifiedKeyOwner| key.until.is_some_and(|end| end < now)).await?;
     let living = living(plant).await?;
     forgotten::<TellRecord>(plant, TOLD, &living).await?;
     forgotten::<HealthRecord>(plant, HEALTH, &living).await?;
@@ -143,7 +146,7 @@ mod tests {
     use super::*;
     use crate::admin::tests::{Bench, NOW, observing};
     use crate::ca::Serial;
-    use crate::record::device::{Attested, Decision, StoredLogs, attested_key, device_key};
+    use crate::record::device::{Attested, Decision, StoredLogs, attested_key, certified_key, device_key};
     use crate::record::rollout::{health_key, told_key};
     use crate::record::stored;
     use crate::record::zone::revoked_key;
@@ -179,6 +182,21 @@ mod tests {
         assert_eq!(left(&bench).await, 2);
         sweep(&bench.plant, NOW, &BTreeSet::new()).await.unwrap();
         assert_eq!(left(&bench).await, 2);
+    }
+
+    #[tokio::test]
+    async fn keys_in_software_go_with_their_certificates_and_those_in_a_tpm_stay() {
+        let bench = Bench::new().await;
+        let key = |n: u8| certified_key(&Digest([n; 32]));
+        for (n, until) in [(1, Some(NOW.minus(1))), (2, Some(NOW)), (3, None)] {
+            let (device, zone) = ("press-7".parse().unwrap(), "cell-3".parse().unwrap());
+            let owner = CertifiedKeyOwner { device, zone, role: Role::Caller, until };
+            bench.plant.store.transact(Txn::new().put(key(n), stored(&owner).unwrap())).await.unwrap();
+        }
+        sweep(&bench.plant, NOW, &BTreeSet::new()).await.unwrap();
+        let left: Vec<Held<CertifiedKeyOwner>> = list(bench.plant.store.as_ref(), KEY).await.unwrap();
+        let left: Vec<String> = left.into_iter().map(|held| held.key).collect();
+        assert_eq!(left, [key(2), key(3)]);
     }
 
     #[tokio::test]

@@ -8,13 +8,15 @@ use policy::access::Reason;
 use policy::appraisal::Finding;
 use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use policy::appraisal::policy::Mode;
-use policy::id::{NameError, ProductName, ServiceName, ZoneName};
+use policy::id::{DeviceName, NameError, ProductName, ServiceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::function::UnknownFunction;
+use policy::zone::gate::GateRulesError;
 use policy::zone::model::TimingError;
 use policy::zone::subnet::{ParseSubnetError, Subnet};
 use policy::zone::{
-    Conduit, IntraZone, NameConstraint, Schedule, ScheduleError, SoftwareKeys, Timing, Way, Zone,
+    Conduit, GateFail, GateRules, IntraZone, NameConstraint, Schedule, ScheduleError, SoftwareKeys, Timing,
+    Way, Zone,
 };
 
 use crate::v1;
@@ -31,6 +33,9 @@ pub enum ConvertError {
     /// Not the hours of a week.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// The rules of a zone for its gates.
+    #[error(transparent)]
+    Gate(#[from] GateRulesError),
     /// Not a subnet.
     #[error(transparent)]
     Subnet(#[from] ParseSubnetError),
@@ -54,6 +59,14 @@ pub enum ConvertError {
 
 fn word(field: &'static str, found: &str, expected: &'static str) -> ConvertError {
     ConvertError::Word { field, found: found.chars().take(60).collect(), expected }
+}
+
+/// The bytes that the signature of a heartbeat covers.
+#[must_use]
+pub fn heartbeat(broker_time: u64, trust_sequence: u64, device: &DeviceName) -> Vec<u8> {
+    const LABEL: &[u8] = b"touchstone/v1/heartbeat\0";
+    let numbers = [broker_time.to_be_bytes(), trust_sequence.to_be_bytes()].concat();
+    [LABEL, &numbers, device.as_str().as_bytes()].concat()
 }
 
 /// A reason, to send.
@@ -145,6 +158,12 @@ pub fn zone_to_wire(zone: &Zone) -> v1::Zone {
         .to_owned(),
         two_person: zone.two_person,
         subnets: zone.subnets.iter().map(ToString::to_string).collect(),
+        gate_drain_seconds: u32::try_from(zone.gate.drain()).unwrap_or(u32::MAX),
+        gate_fail: match zone.gate.fail() {
+            GateFail::Open => "open",
+            GateFail::Closed => "closed",
+        }
+        .to_owned(),
         function: zone.function.map(|function| function.name().to_owned()).unwrap_or_default(),
     }
 }
@@ -158,6 +177,8 @@ pub fn timing_to_wire(zone: &Zone) -> v1::ZoneTiming {
         reattest_every_seconds: seconds(zone.timing.reattest_every()),
         outlive_broker_seconds: seconds(zone.timing.outlive_broker()),
         silent_after_seconds: seconds(zone.timing.silent_after()),
+        gate_drain_seconds: seconds(zone.gate.drain()),
+        gate_fail_closed: zone.gate.fail() == GateFail::Closed,
     }
 }
 
@@ -184,6 +205,12 @@ pub fn zone_from_wire(sent: &v1::Zone) -> Result<Zone, ConvertError> {
     zone.token_admits = sent.token_admits;
     zone.two_person = sent.two_person;
     zone.subnets = subnets(&sent.subnets)?;
+    let fail = match sent.gate_fail.as_str() {
+        "" | "open" => GateFail::Open,
+        "closed" => GateFail::Closed,
+        other => return Err(word("gate fail", other, "open, closed")),
+    };
+    zone.gate = GateRules::new(sent.gate_drain_seconds.into(), fail)?;
     zone.function = match sent.function.as_str() {
         "" => None,
         function => Some(function.parse()?),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{ExitStatus, Output};
 
 use attestor::testing::Swtpm;
 use attestor::tpm::{EsapiTpm, PcrBank, PcrIndex, Tpm, TpmAddress};
@@ -105,6 +105,18 @@ impl Device {
         self.configure();
     }
 
+    /// Forgets its plant: what it knows of one are these credentials of its service, by name.
+    pub fn learn_from_credentials(&mut self, credentials: &[(&str, &str)]) {
+        let folder = self.path("credentials");
+        fs::create_dir_all(&folder).expect("a folder in the device's folder");
+        for (name, value) in credentials {
+            fs::write(folder.join(name), value).expect("a file in the device's folder");
+        }
+        self.environment.insert("CREDENTIALS_DIRECTORY", folder.display().to_string());
+        self.plant.clear();
+        self.configure();
+    }
+
     /// Gives it a join token.
     pub fn give_token(&mut self, token: &str) {
         fs::write(self.path("join-token"), token).expect("a file in the device's folder");
@@ -200,6 +212,32 @@ impl Device {
         self.swtpm.cut_power().expect("the TPM starts again");
         self.measure(boot);
         self.start();
+    }
+
+    /// Lets the TPM hang, so that it answers nothing until it is thawed.
+    pub fn freeze_tpm(&self) {
+        self.swtpm.pause().expect("the TPM can be stopped");
+    }
+
+    /// Lets the TPM go on.
+    pub fn thaw_tpm(&self) {
+        self.swtpm.resume().expect("the TPM can go on");
+    }
+
+    /// How the attestor ended, once it has by itself.
+    pub fn until_ended(&mut self) -> ExitStatus {
+        let attestor = self.attestor.as_mut().expect("the attestor was started");
+        until("the attestor ends by itself", || attestor.ended().ok_or_else(|| attestor.last_words()))
+    }
+
+    /// Everything that its attestors logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("attestor.log")).unwrap_or_default()
+    }
+
+    /// What the attestor logged last.
+    pub fn last_words(&self) -> String {
+        self.attestor.as_ref().map(Process::last_words).unwrap_or_default()
     }
 
     /// What `touchstone-attestor identify` prints.

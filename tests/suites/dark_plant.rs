@@ -126,6 +126,41 @@ fn a_plant_that_was_dark_for_a_month_comes_back_by_itself() {
     assert!(status["written_at"].as_u64() >= Some(then - DAY), "{status:#}");
 }
 
+/// The day after today, as `faketime` and people write it.
+fn tomorrow() -> String {
+    let output = Command::new("date").args(["-u", "-d", "tomorrow", "+%F"]).output().expect("date runs");
+    String::from_utf8(output.stdout).expect("a date").trim().to_owned()
+}
+
+#[test]
+fn hours_begin_and_end_without_the_broker() {
+    let Some((mut world, press, mut db)) = furnished() else { return };
+    let before = db.status()["trust_sequence"].as_u64();
+    world.admin("conduit close --from cell-3 --to historian --service opcua");
+    let daily = ["conduit", "allow", "--from", "cell-3", "--to", "historian", "--service", "opcua"];
+    world.tool(&[&daily[..], &["--schedule", "daily 12:00-13:00"]].concat()).done();
+    let noon = |hour: u32| format!("@{} {hour}:59:40", tomorrow());
+    // Whether they are open now depends on the time of day; that the device has them does not.
+    db.until_status("told of the hours", |status| {
+        status["trust_sequence"].as_u64() >= before.map(|before| before + 2)
+    });
+    world.stop_broker();
+    for (hour, before) in [(11, "closed"), (12, "open")] {
+        db.environment = clock(&noon(hour)).expect("it is installed");
+        db.reboot("boot-a");
+        // Of the two ends only this one lives by the other clock.
+        let (caller, inbound) = (press.delivered("cell-3", "caller.pem"), "services/opcua/inbound.pem");
+        let inbound = db.delivered("historian", inbound);
+        let state =
+            || if verifies(&caller, &inbound, "sslclient", today()).is_ok() { "open" } else { "closed" };
+        let seen = |wanted: &str| if state() == wanted { Ok(()) } else { Err(state().to_owned()) };
+        until(&format!("it is {before} before the hour of {hour} is over"), || seen(before));
+        until("it is no more a moment later", || {
+            if seen(before).is_err() { Ok(()) } else { Err(before.into()) }
+        });
+    }
+}
+
 #[test]
 fn a_broker_that_was_off_for_longer_than_its_issuing_key_lives_says_what_to_do_and_devices_follow() {
     let Some((mut world, mut press, mut db)) = furnished() else { return };

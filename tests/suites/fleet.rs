@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use attestor::ports::{Clock, System};
 use e2e::{Device, World, until};
 use serde_json::Value;
 
@@ -52,8 +53,21 @@ fn a_gateway_vouches_for_a_plc_that_a_person_accepted_and_only_while_it_is_trust
     world.admin("device vouch accept plc-1 --by gateway");
     until_state(&world, "plc-1", "vouched");
     until_state(&world, "plc-2", "pending");
-    let devices = world.admin("device list")["devices"].as_array().map(Vec::len);
-    assert_eq!(devices, Some(1), "a machine is no device and gets no certificate");
+    let listed = world.admin("device list");
+    assert_eq!(
+        listed["devices"].as_array().map(Vec::len),
+        Some(1),
+        "a machine is no device and gets no certificate"
+    );
+    assert_eq!(listed["machines"].as_array().map(Vec::len), Some(2), "{listed:#}");
+    let listed = world.admin("device list --state vouched --zone press");
+    assert_eq!(listed["devices"].as_array().map(Vec::len), Some(0), "{listed:#}");
+    let machine = &listed["machines"][0];
+    assert_eq!(
+        (&machine["name"], &machine["vouched_by"]),
+        (&"plc-1".into(), &"gateway".into()),
+        "{listed:#}"
+    );
 
     world.admin("device quarantine gateway --reason odd");
     until_state(&world, "plc-1", "ended");
@@ -126,6 +140,7 @@ fn a_device_without_a_tpm_rotates_its_key_and_a_copy_of_it_stops_both() {
     copy_files(&meter.path("copy"), &meter.path("state"));
     meter.start();
     meter.until_state("quarantined");
+    let alarm = System::default().now();
     let shown = world.admin("device show meter");
     assert_eq!(shown["state"], "quarantined", "{shown:#}");
     let events = world.admin("audit list --action device.clone-alarm");
@@ -136,11 +151,18 @@ fn a_device_without_a_tpm_rotates_its_key_and_a_copy_of_it_stops_both() {
     copy_files(&meter.path("latest"), &meter.path("state"));
     meter.start();
     meter.until_status("stopped too", |status| {
-        status["denial"]["message"].to_string().contains("clone alarm")
+        status["stopped"] == false && status["denial"]["message"].to_string().contains("clone alarm")
     });
     meter.stop();
 
-    world.admin("device readmit meter --reason cleaned");
+    let readmitted = world.admin("device readmit meter --reason cleaned");
+    let next = readmitted["next_command"].as_str().expect("what is next");
+    assert_eq!(next, "touchstone token create --without-tpm --device meter --zone yard");
+    assert_eq!(world.admin("device why meter")["next_command"], next);
+    until("the second of the alarm is over", || match System::default().now() > alarm {
+        true => Ok(()),
+        false => Err("not yet".to_owned()),
+    });
     join(&world, &mut meter);
     fs::remove_dir_all(meter.path("state")).expect("the state is removed");
     meter.start();

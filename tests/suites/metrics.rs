@@ -1,8 +1,11 @@
-//! What a monitoring system sees of a plant.
+//! What a monitoring system sees of a plant, and of a device.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 
-use e2e::{World, until};
+use e2e::{Device, World, until};
 
 /// The samples once `wanted` finds what it looks for in them.
 fn once<T>(world: &World, what: &str, wanted: impl Fn(&BTreeMap<String, f64>) -> Option<T>) -> T {
@@ -58,4 +61,51 @@ fn a_refusal_is_counted_and_an_expiry_comes_nearer() {
         let family = family.unwrap_or(name);
         assert!(listed.contains(&format!("| `{family}` |")), "{family} is not in METRICS.md");
     }
+}
+
+/// What the attestor answers on the socket `metrics.sock` of its device.
+fn of_device(device: &Device, path: &str) -> String {
+    let Ok(mut stream) = UnixStream::connect(device.path("metrics.sock")) else { return String::new() };
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn a_device_shows_its_state_its_certificates_and_its_tpm_on_a_socket() {
+    let Some((mut world, [mut press])) = World::with_devices(["press-1"]) else { return };
+    world.admin("zone create press --mode observe --least instance-identity=affirming --reattest-every 5s");
+    world.register(&press, "press");
+    press.add_top("log_format = \"json\"\n");
+    press.add_end("[metrics]\nlisten = \"unix:metrics.sock\"\n");
+    press.measure("boot-a");
+    press.start();
+    let until_line = |line: &str| {
+        until(line, || {
+            let page = of_device(&press, "/metrics");
+            page.lines().any(|found| found.starts_with(line)).then_some(()).ok_or(page.clone())
+        });
+    };
+    until_line("touchstone_attestor_state{state=\"trusted\"} 1");
+    until_line("touchstone_attestor_broker_watching 1");
+    let page = of_device(&press, "/metrics");
+    assert!(page.contains("openmetrics-text; version=1.0.0") && page.ends_with("# EOF\n"), "{page}");
+    for beginning in [
+        "touchstone_attestor_certificate_not_after_timestamp_seconds{zone=\"press\",role=\"caller\"} 1",
+        "touchstone_attestor_last_attestation_timestamp_seconds 1",
+        "touchstone_attestor_tpm_seconds_count{operation=\"quote\"} ",
+    ] {
+        assert!(page.lines().any(|line| line.starts_with(beginning)), "{beginning} is not in {page}");
+    }
+    assert!(of_device(&press, "/").starts_with("HTTP/1.0 404 "));
+    world.stop_broker();
+    until_line("touchstone_attestor_state{state=\"holding\"} 1");
+    until_line("touchstone_attestor_broker_reachable 0");
+    let log = fs::read_to_string(press.path("attestor.log")).expect("a log");
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    assert!(lines.iter().any(|line| line["level"] == "INFO" && line["verdict"] == "trusted"), "{log}");
 }

@@ -10,39 +10,14 @@
 //! let through. Only this machine reaches it; every program on it may ask, and learns what the certificate that it has
 //! in hand is worth here.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use hyper::{Method, Response, StatusCode};
 
 use super::{Answer, Question, escaped};
-use crate::config::LocalAddress;
-use crate::local_socket;
+use crate::local_http::{self, Listener, said};
 use crate::trust::Direction;
-
-/// Connections at once: every worker of a web server, many times over. Another waits for its turn in the backlog.
-const CONNECTIONS: usize = 256;
-/// Bytes of a request's head: a certificate and a grant.
-const MAX_HEAD: usize = 64 << 10;
-/// Time for a request's head and for everything on one connection; a decision takes well under a millisecond.
-const HEAD: Duration = Duration::from_secs(5);
-const WHOLE: Duration = Duration::from_secs(10);
-/// Pause after an accept that failed, out of file descriptors say: the next would fail at once too.
-const PAUSE: Duration = Duration::from_millis(100);
-/// Every program of the machine may ask.
-const SOCKET: u32 = 0o666;
 
 /// The certificate, percent-encoded PEM.
 const CERTIFICATE: HeaderName = HeaderName::from_static("x-client-cert");
@@ -55,66 +30,12 @@ pub trait Desk: Send + Sync + 'static {
     fn answer(&self, question: &Question) -> Answer;
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
-/// A bound address.
-#[derive(Debug)]
-pub enum Listener {
-    /// A Unix socket.
-    Unix(UnixListener),
-    /// A loopback address.
-    Tcp(TcpListener),
-}
-
-impl Listener {
-    /// Binds `address`. A socket that a former run left behind is replaced.
-    pub async fn bind(address: &LocalAddress) -> io::Result<Self> {
-        match address {
-            LocalAddress::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
-            LocalAddress::Unix(path) => local_socket::bind(path, SOCKET, None).map(Self::Unix),
-        }
-    }
-
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
-        Ok(match self {
-            Self::Unix(listener) => Box::new(listener.accept().await?.0),
-            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
-        })
-    }
-}
-
 /// Answers for ever.
 pub async fn serve<D: Desk>(listener: Listener, desk: Arc<D>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok(stream) => {
-                let desk = Arc::clone(&desk);
-                tokio::spawn(async move {
-                    let _place = place;
-                    drop(tokio::time::timeout(WHOLE, converse(stream, desk)).await);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a local question could not be accepted");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-}
-
-/// One request and its answer. A client that says nonsense, or leaves, is no news.
-async fn converse<D: Desk>(stream: Box<dyn Stream>, desk: Arc<D>) {
-    type Reply = Pin<Box<dyn Future<Output = Result<Response<String>, Infallible>> + Send>>;
-    let service = service_fn(move |request: Request<Incoming>| -> Reply {
-        let response = respond(desk.as_ref(), request.method(), request.uri(), request.headers());
-        Box::pin(async move { Ok(response) })
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEAD).keep_alive(false);
-    drop(http.serve_connection(TokioIo::new(stream), service).await);
+    local_http::serve(listener, move |request| {
+        respond(desk.as_ref(), request.method(), request.uri(), request.headers())
+    })
+    .await;
 }
 
 fn respond(desk: &impl Desk, method: &Method, uri: &hyper::Uri, headers: &HeaderMap) -> Response<String> {
@@ -180,12 +101,6 @@ fn told(answer: &Answer) -> Response<String> {
         add("x-touchstone-remedy", first.remedy.clone());
     }
     *response.body_mut() = answer.words();
-    response
-}
-
-fn said(status: StatusCode, words: String) -> Response<String> {
-    let mut response = Response::new(words);
-    *response.status_mut() = status;
     response
 }
 

@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Response, Status, Streaming};
 
 use crate::config::BrokerAddress;
 use crate::plant::PlantRoot;
@@ -37,6 +37,7 @@ use crate::ports::Clock;
 
 pub use error::CallError;
 pub use tls::Credentials;
+pub(crate) use verifier::BrokerVerifier;
 
 use tls::Believed;
 
@@ -130,6 +131,33 @@ impl BrokerClient {
     }
 }
 
+/// What an exchange asks of the broker.
+pub trait Calls: Sync {
+    /// Asks for a challenge to enroll.
+    fn begin_enrollment(
+        &self,
+        request: BeginEnrollmentRequest,
+    ) -> impl Future<Output = Result<BeginEnrollmentResponse, CallError>> + Send;
+
+    /// Answers it.
+    fn complete_enrollment(
+        &self,
+        request: CompleteRequest,
+    ) -> impl Future<Output = Result<CompleteResponse, CallError>> + Send;
+
+    /// Asks for a challenge under the bound AK, or the device's key.
+    fn begin_attestation(
+        &self,
+        request: BeginAttestationRequest,
+    ) -> impl Future<Output = Result<BeginAttestationResponse, CallError>> + Send;
+
+    /// Answers it.
+    fn complete_attestation(
+        &self,
+        request: CompleteRequest,
+    ) -> impl Future<Output = Result<CompleteResponse, CallError>> + Send;
+}
+
 /// An open connection for one exchange.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -137,40 +165,31 @@ pub struct Connection {
     broker: BrokerAddress,
 }
 
-impl Connection {
-    /// Asks for a credential challenge.
-    pub async fn begin_enrollment(
+impl Calls for Connection {
+    async fn begin_enrollment(
         &self,
         request: BeginEnrollmentRequest,
     ) -> Result<BeginEnrollmentResponse, CallError> {
-        let mut client = self.enrollment();
-        bounded(&self.broker, client.begin(request)).await
+        bounded(&self.broker, self.enrollment().begin(request)).await
     }
 
-    /// Answers a credential challenge.
-    pub async fn complete_enrollment(&self, request: CompleteRequest) -> Result<CompleteResponse, CallError> {
-        let mut client = self.enrollment();
-        bounded(&self.broker, client.complete(request)).await
+    async fn complete_enrollment(&self, request: CompleteRequest) -> Result<CompleteResponse, CallError> {
+        bounded(&self.broker, self.enrollment().complete(request)).await
     }
 
-    /// Asks for a challenge under the bound AK.
-    pub async fn begin_attestation(
+    async fn begin_attestation(
         &self,
         request: BeginAttestationRequest,
     ) -> Result<BeginAttestationResponse, CallError> {
-        let mut client = self.attestation();
-        bounded(&self.broker, client.begin(request)).await
+        bounded(&self.broker, self.attestation().begin(request)).await
     }
 
-    /// Answers a challenge under the bound AK.
-    pub async fn complete_attestation(
-        &self,
-        request: CompleteRequest,
-    ) -> Result<CompleteResponse, CallError> {
-        let mut client = self.attestation();
-        bounded(&self.broker, client.complete(Request::new(request))).await
+    async fn complete_attestation(&self, request: CompleteRequest) -> Result<CompleteResponse, CallError> {
+        bounded(&self.broker, self.attestation().complete(request)).await
     }
+}
 
+impl Connection {
     fn enrollment(&self) -> EnrollmentClient<Channel> {
         EnrollmentClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }

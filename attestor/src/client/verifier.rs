@@ -20,7 +20,7 @@ use crate::plant::PlantRoot;
 
 /// Verifies the broker of one plant.
 #[derive(Debug)]
-pub(super) struct BrokerVerifier {
+pub(crate) struct BrokerVerifier {
     under_root: Arc<WebPkiServerVerifier>,
     plant: PlantDomain,
     /// The highest number of an issuing key that was seen.
@@ -28,7 +28,7 @@ pub(super) struct BrokerVerifier {
 }
 
 impl BrokerVerifier {
-    pub(super) fn new(
+    pub(crate) fn new(
         root: &PlantRoot,
         plant: PlantDomain,
         seen: u32,

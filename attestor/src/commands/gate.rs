@@ -1,6 +1,6 @@
 //! `touchstone-attestor gate`: one gate as a process of its own, beside the daemon.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,10 @@ use crate::config::{Config, GateConfig, LocalAddress, RawGate};
 use crate::gate::{FOLDER, Gate, Host};
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, FlooredClock, System};
+use crate::renewal::SILENCE;
 use crate::state::{Keeper, State};
+use crate::status::Status;
+use crate::telemetry;
 use crate::tpm::{EsapiTpm, TpmHandle};
 
 /// How often it is looked whether the daemon has written another state: a peer that lost trust is cut within this
@@ -28,6 +31,8 @@ struct Beside {
     keeper: Keeper,
     clock: FlooredClock<System>,
     tpm: Option<TpmHandle>,
+    /// Where the daemon says when it heard the broker.
+    deliver: PathBuf,
 }
 
 impl Host for Beside {
@@ -47,6 +52,12 @@ impl Host for Beside {
         self.keeper.changes()
     }
 
+    fn heard(&self) -> bool {
+        let status = Status::read(&self.deliver, self.now()).ok();
+        let heard = status.and_then(|status| status.broker.heard);
+        heard.is_some_and(|at| self.now().since(at) <= SILENCE.as_secs())
+    }
+
     fn tpm(&self) -> Option<&TpmHandle> {
         self.tpm.as_ref()
     }
@@ -55,6 +66,7 @@ impl Host for Beside {
 /// Runs the gate that `raw` means until SIGTERM or SIGINT.
 pub async fn gate(file: &Path, raw: &RawGate) -> Result<(), CommandError> {
     let config = Config::load(file)?;
+    telemetry::start(config.log_format);
     let gate =
         GateConfig::read(raw, &config.services).map_err(|faults| CommandError::Gate(faults.join("; ")))?;
     let root = PlantRoot::load(&config.plant_root)?;
@@ -62,7 +74,13 @@ pub async fn gate(file: &Path, raw: &RawGate) -> Result<(), CommandError> {
     let clock = FlooredClock::new(System::default(), keeper.read(|state| state.clock_floor));
     let start = |address| TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"));
     let tpm = config.tpm.clone().map(start).transpose()?;
-    let host = Arc::new(Beside { plant: config.plant.clone(), keeper, clock, tpm: tpm.clone() });
+    let host = Arc::new(Beside {
+        plant: config.plant.clone(),
+        keeper,
+        clock,
+        tpm: tpm.clone(),
+        deliver: config.deliver.clone(),
+    });
     let (listen, gate) = (gate.listen, Arc::new(Gate::new(gate, Arc::clone(&host))));
     let listener = gate.bind().await.map_err(unbound("listen", LocalAddress::Tcp(listen)))?;
     let stop = stop_signal()?;

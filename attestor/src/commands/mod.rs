@@ -12,9 +12,11 @@ use std::path::PathBuf;
 
 use policy::cause::chain;
 
+use crate::bootstrap::PrepareError;
 use crate::config::{ConfigError, LocalAddress};
 use crate::evidence::ProverError;
 use crate::idevid::IdevIdError;
+use crate::images::LedgerError;
 use crate::plant::PlantRootError;
 use crate::renewal::driver::DriverError;
 use crate::state::LoadStateError;
@@ -47,6 +49,9 @@ pub enum CommandError {
     /// There is no such gate.
     #[error("the gate cannot open: {0}")]
     Gate(String),
+    /// Whom to believe is not known yet.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
     /// The plant root it names cannot be pinned.
     #[error(transparent)]
     PlantRoot(#[from] PlantRootError),
@@ -65,6 +70,9 @@ pub enum CommandError {
     /// The identity that its manufacturer gave it cannot be used.
     #[error("{}", chain(.0))]
     IdevId(#[from] IdevIdError),
+    /// Images cannot be measured.
+    #[error(transparent)]
+    Images(#[from] LedgerError),
     /// The state cannot be used.
     #[error(transparent)]
     State(#[from] LoadStateError),
@@ -121,7 +129,9 @@ impl CommandError {
             | Self::IdevId(_)
             | Self::NoTpm => 64,
             Self::Tpm(_) => 69,
-            Self::Running
+            Self::Prepare(_)
+            | Self::Running
+            | Self::Images(_)
             | Self::NotRemoved { .. }
             | Self::State(_)
             | Self::Status(_)

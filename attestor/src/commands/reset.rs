@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::CommandError;
+use crate::bootstrap::{ROOT_FILE, TOKEN_FILE};
 use crate::config::Config;
 use crate::ports::{Clock, System};
 use crate::status::Status;
@@ -47,7 +48,8 @@ fn is_live(status: &Status) -> bool {
 /// Everything that the attestor makes on disk. Folders that an operator named are left: they may hold other things.
 fn traces(config: &Config) -> Vec<PathBuf> {
     let replaced = |name: &str| [name.to_owned(), format!("{name}.new")];
-    let state = replaced(state::FILE).into_iter().chain([state::CORRUPT.to_owned()]);
+    let state = [state::FILE, ROOT_FILE, TOKEN_FILE].into_iter().flat_map(replaced);
+    let state = state.chain([state::CORRUPT.to_owned()]);
     let state = state.map(|name| config.state.join(name));
     let single = [status::FILE, wanted::FILE].into_iter().flat_map(replaced);
     let whole =

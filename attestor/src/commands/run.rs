@@ -7,31 +7,47 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::{CommandError, system};
-use crate::authorize::listener::{self, Listener};
-use crate::config::{Config, LocalAddress};
+use crate::authorize::listener;
+use crate::bootstrap::{self, PrepareError, Sources};
+use crate::config::{Config, LocalAddress, Outline};
 use crate::evidence::Prover;
 use crate::gate::{self, Gate};
 use crate::idevid::IdevId;
+use crate::images::{Images, Refusal};
+use crate::local_http::Listener;
+use crate::metrics;
 use crate::plant::PlantRoot;
 use crate::ports::System;
 use crate::renewal::{Attester, Means, driver};
+use crate::service_manager::ServiceManager;
 use crate::state::Keeper;
+use crate::telemetry;
 use crate::tpm::{EsapiTpm, TpmHandle};
 use crate::workload_api;
 
+/// Pause before the plant root is fetched again.
+const FETCH_AGAIN: Duration = Duration::from_secs(5);
 /// How long a stop waits for the TPM's last command; service managers kill after 90.
 pub(super) const LAST_COMMAND: Duration = Duration::from_secs(8);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub async fn run(config: &Path) -> Result<(), CommandError> {
     System::gather_entropy();
-    let config = Config::load(config)?;
-    let stop = stop_signal()?;
+    let outline = Outline::read(config, &Sources::of_machine())?;
+    telemetry::start(outline.log_format());
+    let mut stop = Box::pin(stop_signal()?);
+    let manager = ServiceManager::of_process();
+    tokio::select! {
+        () = &mut stop => return Ok(()),
+        prepared = prepare(&outline, &manager) => prepared?,
+    }
+    let config = Outline::read(config, &Sources::of_machine())?.finish()?;
     let start = |address| TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"));
     let tpm = config.tpm.clone().map(start).transpose()?;
-    let ended = serve(config, tpm.clone(), stop).await;
+    let ended = serve(config, tpm.clone(), manager, stop).await;
     if let Some(tpm) = tpm {
         tpm.close(LAST_COMMAND).await;
     }
@@ -40,12 +56,25 @@ pub async fn run(config: &Path) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// Waits for the network where the plant root has to be fetched.
+async fn prepare(outline: &Outline, manager: &ServiceManager) -> Result<(), PrepareError> {
+    loop {
+        match bootstrap::prepare(outline).await {
+            Err(error) if error.is_absence() => tracing::warn!(%error, "not started yet"),
+            ended => return ended,
+        }
+        manager.alive();
+        sleep(FETCH_AGAIN).await;
+    }
+}
+
 async fn serve(
     config: Config,
     tpm: Option<TpmHandle>,
+    manager: ServiceManager,
     stop: impl Future<Output = ()>,
 ) -> Result<(), CommandError> {
-    let mut stop = Box::pin(stop);
+    tokio::pin!(stop);
     let attester = tokio::select! {
         // A slow TPM may take minutes to derive its keys.
         () = &mut stop => return Ok(()),
@@ -53,7 +82,7 @@ async fn serve(
     };
     announce(&attester);
     let answering = answer_locally(&attester).await?;
-    let ended = driver::run(attester, stop).await;
+    let ended = driver::run(attester, manager, stop).await;
     drop(answering);
     Ok(ended?)
 }
@@ -76,6 +105,10 @@ async fn answer_locally(attester: &Arc<Attester>) -> Result<JoinSet<()>, Command
     if let Some(address) = &attester.config.authorize {
         let bound = Listener::bind(address).await.map_err(unbound("authorize.listen", address.clone()))?;
         answering.spawn(listener::serve(bound, Arc::clone(attester)));
+    }
+    if let Some(address) = &attester.config.metrics {
+        let bound = Listener::bind(address).await.map_err(unbound("metrics.listen", address.clone()))?;
+        answering.spawn(metrics::serve(bound, Arc::clone(attester)));
     }
     if let Some(api) = &attester.config.workload_api {
         let address = LocalAddress::Unix(api.socket.clone());
@@ -112,7 +145,18 @@ async fn assemble(config: Config, tpm: Option<TpmHandle>) -> Result<Attester, Co
         .with_userspace_log(&config.userspace_log)
         .with_ima_log(config.ima_log.as_deref())
         .with_idevid(idevid);
+    let images = measured_images(&config, &prover).await?;
+    let prover = prover.with_images(images);
     Ok(Attester::new(config, root, keeper, prover)?)
+}
+
+/// The log of this boot's images, if there is one to be kept.
+async fn measured_images(config: &Config, prover: &Prover) -> Result<Option<Arc<Images>>, CommandError> {
+    let Some(wanted) = config.images.clone() else { return Ok(None) };
+    // One that cannot be read is named with the first evidence.
+    let firmware = prover.firmware_log().unwrap_or_default();
+    let refusal = Refusal::by_logs(&firmware, &prover.userspace_log());
+    Ok(Some(Arc::new(Images::open(wanted, prover.tpm().clone(), refusal).await?)))
 }
 
 pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, CommandError> {

@@ -5,8 +5,10 @@
 
 mod gate;
 mod idevid;
+mod images;
 mod local;
 mod mqtt;
+mod outline;
 mod programs;
 mod raw;
 mod vouches;
@@ -22,18 +24,23 @@ use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 
 pub use self::gate::{GateConfig, Limits, MAX_GATES, Peer, RawGate};
 pub use self::idevid::{IdevIdFiles, IdevIdKey};
+pub use self::images::{Container, Images};
 pub use self::local::LocalAddress;
 pub use self::mqtt::{Mqtt, MqttPeer};
+pub use self::outline::{Origins, Outline};
 use self::raw::{Raw, RawService};
 pub use self::vouches::Vouched;
 pub use self::workload::{Holders, Program, Workload, WorkloadApi};
-use crate::durable;
+use crate::bootstrap::Sources;
 use crate::health::HealthCheck;
-use crate::hooks::Hook;
+use crate::hooks::{Hook, StateHook};
+use crate::telemetry::LogFormat;
 use crate::tpm::TpmAddress;
 
 /// Where the configuration is unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/touchstone/attestor.toml";
+/// Folder of what survives a restart, unless told otherwise.
+const DEFAULT_STATE: &str = "/var/lib/touchstone-attestor";
 /// Longest configuration file in bytes: far more than all keys at their bounds take.
 const MAX_FILE: u64 = 64 * 1024;
 /// Most zones one device is in: a gateway joins a few, and each costs two keys and two certificates.
@@ -66,6 +73,8 @@ pub struct Config {
     pub zones: Vec<ZoneName>,
     /// File with a join token.
     pub join_token_file: Option<PathBuf>,
+    /// Where broker, plant root and token come from.
+    pub origins: Origins,
     /// The firmware's event log.
     pub firmware_log: PathBuf,
     /// systemd's log of its own measurements.
@@ -86,10 +95,18 @@ pub struct Config {
     pub on_wanted: Option<Vec<String>>,
     /// Where local software asks whether a peer may open a service.
     pub authorize: Option<LocalAddress>,
+    /// Where a monitoring system of this machine asks.
+    pub metrics: Option<LocalAddress>,
+    /// How its log is written.
+    pub log_format: LogFormat,
     /// Who may read and write which topics of an MQTT broker on this device.
     pub mqtt: Option<Mqtt>,
+    /// What it measures itself.
+    pub images: Option<Images>,
     /// Programs that make software read its files again.
     pub hooks: Vec<Hook>,
+    /// Programs that are told when the device's state changes, in this order.
+    pub state_hooks: Vec<StateHook>,
     /// Where workloads get certificates in names of their own.
     pub workload_api: Option<WorkloadApi>,
     /// The workloads, in the order in which a caller is looked for among them.
@@ -183,14 +200,9 @@ impl Config {
         Holders { services: &self.services, workloads: &self.workloads }
     }
 
-    /// Reads and validates a configuration file.
+    /// Reads and validates a configuration file, with what the machine was given where it states nothing.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let fail = |faults| ConfigError { file: file.to_owned(), faults };
-        let bytes = durable::read_bounded(file, MAX_FILE)
-            .map_err(|error| fail(vec![format!("{error}; write it or name another with --config")]))?;
-        let text = String::from_utf8(bytes).map_err(|_| fail(vec!["it is no UTF-8 text".to_owned()]))?;
-        let base = file.parent().unwrap_or(Path::new("/"));
-        Self::parse(base, &text).map_err(fail)
+        Outline::read(file, &Sources::of_machine())?.finish()
     }
 
     /// The configuration that `text` means in the folder `base`, or all its faults.
@@ -265,9 +277,13 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let health = programs::health(raw.health.as_ref(), faults);
     let on_wanted = programs::command("on_wanted", raw.on_wanted.as_ref(), faults);
     let authorize = local::authorize(base, raw.authorize.as_ref(), faults);
+    let metrics = local::metrics(base, raw.metrics.as_ref(), faults);
+    let log_format = interpret_log_format(raw.log_format.as_deref(), faults);
     let offered: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
     let mqtt = mqtt::mqtt(raw.mqtt.as_ref(), &offered, faults);
+    let images = images::images(base, raw, faults);
     let hooks = programs::hooks(&raw.hooks, faults);
+    let state_hooks = programs::state_hooks(raw.safe_state.as_ref(), &raw.on_state, faults);
     let (workload_api, workloads) = workload::workloads(base, raw, &services, faults);
     let gates = gate::gates(&raw.gates, &services, faults);
     faults.unknown("", &raw.unknown);
@@ -277,12 +293,13 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         plant: plant?,
         plant_root: base.join(root?),
         tpm: tpm?,
-        state: path(raw.state.as_deref(), "/var/lib/touchstone-attestor"),
+        state: path(raw.state.as_deref(), DEFAULT_STATE),
         deliver: path(raw.deliver.as_deref(), "/run/touchstone"),
         device: device.flatten(),
         zones,
         join_token_file: raw.join_token_file.as_deref().map(|file| base.join(file)),
-        firmware_log: path(raw.firmware_log.as_deref(), "/sys/kernel/security/tpm0/binary_bios_measurements"),
+        origins: Origins::WRITTEN,
+        firmware_log: path(raw.firmware_log.as_deref(), default_firmware_log()),
         userspace_log: path(raw.userspace_log.as_deref(), "/run/log/systemd/tpm2-measure.log"),
         ima_log: raw.ima_log.as_deref().filter(|file| !file.is_empty()).map(|file| base.join(file)),
         idevid,
@@ -292,12 +309,33 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         health,
         on_wanted,
         authorize,
+        metrics,
+        log_format,
         mqtt,
+        images,
         hooks,
+        state_hooks,
         workload_api,
         workloads,
         gates,
     })
+}
+
+fn interpret_log_format(raw: Option<&str>, faults: &mut Faults) -> LogFormat {
+    match raw {
+        None | Some("text") => LogFormat::Text,
+        Some("json") => LogFormat::Json,
+        Some(_) => {
+            faults.add("log_format", "write log_format = \"text\" or log_format = \"json\"");
+            LogFormat::Text
+        }
+    }
+}
+
+/// The unit's copy where there is one: only root reads the kernel's own.
+fn default_firmware_log() -> &'static str {
+    const COPY: &str = "/run/touchstone-attestor/firmware.log";
+    if Path::new(COPY).exists() { COPY } else { "/sys/kernel/security/tpm0/binary_bios_measurements" }
 }
 
 /// The outer `None` is a fault.

@@ -3,13 +3,19 @@
 use std::time::Duration;
 
 use super::Faults;
-use super::raw::{RawHealth, RawHook};
+use super::raw::{RawHealth, RawHook, RawSafeState, RawStateHook};
 use crate::health::{self, HealthCheck};
-use crate::hooks::{self, Hook};
+use crate::hooks::{self, Hook, SAFE_STATE, StateHook};
 use crate::program::{MAX_WORD, MAX_WORDS};
+use crate::status::Word;
 
 /// Most hooks: one for each service, and as many for software that is no service.
 const MAX_HOOKS: usize = 64;
+/// Most state hooks: they run one after another.
+const MAX_STATE_HOOKS: usize = 16;
+/// States of which a hook can be told, and those of which the safe state is: the device is not trusted.
+const STATES: [Word; 5] = [Word::Trusted, Word::Holding, Word::Pending, Word::Refused, Word::Quarantined];
+const NOT_TRUSTED: [Word; 3] = [Word::Pending, Word::Refused, Word::Quarantined];
 /// Longest name of a hook in bytes: it names a file.
 const MAX_HOOK_NAME: usize = 40;
 
@@ -36,11 +42,7 @@ pub(super) fn hooks(raw: &[RawHook], faults: &mut Faults) -> Vec<Hook> {
 
 fn hook(raw: &RawHook, faults: &mut Faults) -> Option<Hook> {
     faults.unknown("hook.", &raw.unknown);
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let name = faults.required("hook.name", raw.name.as_ref(), "mosquitto")?;
-    if name.is_empty() || name.len() > MAX_HOOK_NAME || !name.chars().all(plain) {
-        faults.add("hook.name", format_args!("write 1 to {MAX_HOOK_NAME} of a-z, 0-9 and -"));
-    }
+    let name = name("hook.name", raw.name.as_ref(), "mosquitto", faults)?;
     let service = raw.service.as_deref().map(|text| faults.parsed("hook.service", text));
     if raw.reload.is_none() && raw.restart.is_none() {
         faults.add(
@@ -52,12 +54,72 @@ fn hook(raw: &RawHook, faults: &mut Faults) -> Option<Hook> {
     let restart = command("hook.restart", raw.restart.as_ref(), faults);
     let timeout = limit("hook.timeout", raw.timeout, hooks::MOST_TIMEOUT, faults);
     Some(Hook {
-        name: name.to_owned(),
+        name,
         service: service.flatten(),
         reload: reload.clone().or_else(|| restart.clone())?,
         restart: restart.or(reload)?,
         timeout: timeout.unwrap_or(hooks::DEFAULT_TIMEOUT),
     })
+}
+
+/// The safe state first, then the others in their order.
+pub(super) fn state_hooks(
+    safe_state: Option<&RawSafeState>,
+    others: &[RawStateHook],
+    faults: &mut Faults,
+) -> Vec<StateHook> {
+    faults.bounded("on_state", others.len(), MAX_STATE_HOOKS);
+    let mut hooks: Vec<StateHook> = safe_state.and_then(|raw| safe(raw, faults)).into_iter().collect();
+    for one in others.iter().take(MAX_STATE_HOOKS) {
+        let Some(hook) = state_hook(one, faults) else { continue };
+        match hook.name == SAFE_STATE || hooks.iter().any(|other| other.name == hook.name) {
+            true => faults.add("on_state.name", format_args!("`{}` is taken; rename it", hook.name)),
+            false => hooks.push(hook),
+        }
+    }
+    hooks
+}
+
+fn safe(raw: &RawSafeState, faults: &mut Faults) -> Option<StateHook> {
+    faults.unknown("safe_state.", &raw.unknown);
+    let timeout = limit("safe_state.timeout", raw.timeout, hooks::MOST_TIMEOUT, faults);
+    let none = Vec::new();
+    let command = command("safe_state.command", Some(raw.command.as_ref().unwrap_or(&none)), faults)?;
+    let (name, states) = (SAFE_STATE.to_owned(), Some(NOT_TRUSTED.to_vec()));
+    Some(StateHook { name, command, states, timeout: timeout.unwrap_or(hooks::DEFAULT_TIMEOUT) })
+}
+
+fn state_hook(raw: &RawStateHook, faults: &mut Faults) -> Option<StateHook> {
+    faults.unknown("on_state.", &raw.unknown);
+    let name = name("on_state.name", raw.name.as_ref(), "lamp", faults);
+    let none = Vec::new();
+    let command = command("on_state.command", Some(raw.command.as_ref().unwrap_or(&none)), faults);
+    let states =
+        raw.states.as_ref().map(|words| words.iter().filter_map(|word| state(word, faults)).collect());
+    let timeout = limit("on_state.timeout", raw.timeout, hooks::MOST_TIMEOUT, faults);
+    Some(StateHook {
+        name: name?,
+        command: command?,
+        states,
+        timeout: timeout.unwrap_or(hooks::DEFAULT_TIMEOUT),
+    })
+}
+
+fn state(word: &str, faults: &mut Faults) -> Option<Word> {
+    let found = STATES.into_iter().find(|state| state.as_str() == word);
+    if found.is_none() {
+        faults.add("on_state.states", "known are trusted, holding, pending, refused and quarantined");
+    }
+    found
+}
+
+fn name(key: &str, raw: Option<&String>, example: &str, faults: &mut Faults) -> Option<String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let name = faults.required(key, raw, example)?;
+    if name.is_empty() || name.len() > MAX_HOOK_NAME || !name.chars().all(plain) {
+        faults.add(key, format_args!("write 1 to {MAX_HOOK_NAME} of a-z, 0-9 and -"));
+    }
+    Some(name.to_owned())
 }
 
 fn limit(key: &str, seconds: Option<i64>, most: Duration, faults: &mut Faults) -> Option<Duration> {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::gate::RawGate;
 use super::idevid::RawIdevId;
+use super::images::RawImages;
 use super::mqtt::RawMqtt;
 use super::workload::{RawWorkload, RawWorkloadApi};
 
@@ -37,9 +38,15 @@ pub(super) struct Raw {
     pub(super) health: Option<RawHealth>,
     pub(super) on_wanted: Option<Vec<String>>,
     pub(super) authorize: Option<RawAuthorize>,
+    pub(super) metrics: Option<RawMetrics>,
+    pub(super) log_format: Option<String>,
     pub(super) mqtt: Option<RawMqtt>,
+    pub(super) images: Option<RawImages>,
     #[serde(default, rename = "hook")]
     pub(super) hooks: Vec<RawHook>,
+    pub(super) safe_state: Option<RawSafeState>,
+    #[serde(default)]
+    pub(super) on_state: Vec<RawStateHook>,
     pub(super) workload_api: Option<RawWorkloadApi>,
     #[serde(default, rename = "workload")]
     pub(super) workloads: Vec<RawWorkload>,
@@ -67,6 +74,14 @@ pub(super) struct RawAuthorize {
     pub(super) unknown: BTreeMap<String, toml::Value>,
 }
 
+/// `[metrics]`.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawMetrics {
+    pub(super) listen: Option<String>,
+    #[serde(flatten)]
+    pub(super) unknown: BTreeMap<String, toml::Value>,
+}
+
 /// `[health]`.
 #[derive(Debug, Deserialize)]
 pub(super) struct RawHealth {
@@ -84,6 +99,26 @@ pub(super) struct RawHook {
     pub(super) service: Option<String>,
     pub(super) reload: Option<Vec<String>>,
     pub(super) restart: Option<Vec<String>>,
+    pub(super) timeout: Option<i64>,
+    #[serde(flatten)]
+    pub(super) unknown: BTreeMap<String, toml::Value>,
+}
+
+/// `[safe_state]`.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawSafeState {
+    pub(super) command: Option<Vec<String>>,
+    pub(super) timeout: Option<i64>,
+    #[serde(flatten)]
+    pub(super) unknown: BTreeMap<String, toml::Value>,
+}
+
+/// One `[[on_state]]`.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawStateHook {
+    pub(super) name: Option<String>,
+    pub(super) command: Option<Vec<String>>,
+    pub(super) states: Option<Vec<String>>,
     pub(super) timeout: Option<i64>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,

@@ -183,6 +183,56 @@ fn a_program_is_named_by_its_path_and_words() {
 }
 
 #[test]
+fn only_this_machine_reads_metrics_and_logs_are_text_or_json() {
+    let read = |text: &str| Config::parse(Path::new("/etc"), &format!("{LEAST}{text}"));
+    let metrics = |listen: &str| read(&format!("[metrics]\nlisten = \"{listen}\"\n"));
+    for good in ["unix:/run/m.sock", "127.0.0.1:9465", "[::1]:9465"] {
+        assert_eq!(metrics(good).unwrap().metrics.unwrap().to_string(), good);
+    }
+    for bad in ["0.0.0.0:9465", "10.0.0.1:9465", "[::]:9465", "localhost:9465", "9465"] {
+        let found = metrics(bad).unwrap_err();
+        assert!(
+            found.len() == 1 && found[0].starts_with("metrics.listen: only this machine"),
+            "{bad}: {found:?}"
+        );
+    }
+    let long = format!("unix:/{}", "x".repeat(107));
+    assert!(metrics(&long).unwrap_err()[0].contains("at most 107 bytes"));
+    assert_eq!(read("").unwrap().log_format, LogFormat::Text);
+    assert_eq!(read("log_format = \"json\"").unwrap().log_format, LogFormat::Json);
+    assert!(read("log_format = \"xml\"").unwrap_err()[0].starts_with("log_format: write"));
+}
+
+#[test]
+fn the_safe_state_is_the_first_state_hook() {
+    let text = "[[on_state]]\nname = \"lamp\"\ncommand = [\"/lamp\"]\nstates = [\"trusted\"]\ntimeout = 5\n\
+                [[on_state]]\nname = \"log\"\ncommand = [\"/log\"]\n[safe_state]\ncommand = [\"/stop\", \"--now\"]\n";
+    let config = Config::parse(Path::new("/etc"), &format!("{LEAST}{text}")).unwrap();
+    let names: Vec<_> = config.state_hooks.iter().map(|hook| hook.name.as_str()).collect();
+    assert_eq!(names, ["safe-state", "lamp", "log"]);
+    let [safe, lamp, log] = &config.state_hooks[..] else { panic!("{names:?}") };
+    use crate::status::Word;
+    assert_eq!(safe.states, Some(vec![Word::Pending, Word::Refused, Word::Quarantined]));
+    assert_eq!((&lamp.states, lamp.timeout.as_secs()), (&Some(vec![crate::status::Word::Trusted]), 5));
+    assert_eq!((&log.states, log.timeout.as_secs()), (&None, 60));
+
+    let found = faults(&format!(
+        "{LEAST}[safe_state]\ntimeout = 601\n[[on_state]]\nname = \"safe-state\"\ncommand = [\"/a\"]\n\
+         [[on_state]]\nname = \"b\"\ncommand = [\"b\"]\nstates = [\"happy\"]\nwhen = 1\n"
+    ));
+    let keys: Vec<&str> = found.iter().map(|fault| fault.split(':').next().unwrap()).collect();
+    let expected = [
+        "safe_state.timeout",
+        "safe_state.command",
+        "on_state.name",
+        "on_state.when",
+        "on_state.command",
+        "on_state.states",
+    ];
+    assert_eq!(keys, expected, "{found:#?}");
+}
+
+#[test]
 fn only_this_machine_asks_who_may_open_a_service() {
     let read = |listen: &str| {
         let text = format!("{LEAST}[authorize]\nlisten = \"{listen}\"\n");

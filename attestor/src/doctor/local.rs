@@ -79,6 +79,7 @@ pub(super) fn of_clock(now: UnixTime, floor: UnixTime) -> Finding {
 fn programs(config: &Config) -> Finding {
     let hooks = config.hooks.iter().flat_map(|hook| [&hook.reload, &hook.restart]);
     let others = config.health.iter().map(|health| &health.command).chain(&config.on_wanted);
+    let others = others.chain(config.state_hooks.iter().map(|hook| &hook.command));
     let programs: Vec<&String> = hooks.chain(others).filter_map(|words| words.first()).collect();
     match programs.iter().find_map(|program| unusable(Path::new(program))) {
         Some(fault) => Finding::fault("programs", fault),
@@ -99,7 +100,7 @@ fn attestor(config: &Config, now: UnixTime) -> Finding {
     const CHECK: &str = "attestor";
     match Status::read(&config.deliver, now) {
         Ok(status) if !status.is_live(now) => {
-            Finding::warning(CHECK, "it does not run: systemctl start touchstone-attestor")
+            Finding::warning(CHECK, "it does not run: systemctl start --no-block touchstone-attestor")
         }
         Ok(status) => {
             let word = status.state.as_str();

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::config::{Config, Origins};
 use crate::evidence::{Prover, ProverError};
 use crate::plant::PlantRoot;
 use crate::ports::System;
@@ -118,7 +118,13 @@ impl Report {
 
 async fn look(config: &Config) -> Vec<Finding> {
     let root = PlantRoot::load(&config.plant_root);
-    let mut findings = vec![Finding::good("configuration", "it can be used")];
+    let Origins { broker, plant_root, token } = &config.origins;
+    let mut found =
+        format!("it can be used: broker {} from {broker}, plant root from {plant_root}", config.broker);
+    if config.join_token_file.is_some() {
+        found.push_str(&format!(", join token from {token}"));
+    }
+    let mut findings = vec![Finding::good("configuration", found)];
     findings.push(match &root {
         Ok(root) => Finding::good("plant root", format!("pinned, SHA-256 of its key {}", root.spki_digest())),
         Err(error) => Finding::fault("plant root", error),

@@ -6,7 +6,7 @@ use policy::digest::Digest;
 use policy::evidence::{Purpose, qualifying_data};
 use proto::v1;
 
-use super::statement::{self, Proving};
+use super::statement::{self, Logs, Proving};
 use super::{Challenge, EvidenceError, Subject};
 use crate::device_key::DeviceKey;
 use crate::role::Seat;
@@ -38,7 +38,7 @@ pub fn answer_keyed(
         device_keys: [device.digest().0.to_vec(), next.digest().0.to_vec()],
         ..Proving::default()
     };
-    let statement = statement::encode(proving, challenge, subject, (&[], &[]));
+    let statement = statement::encode(proving, challenge, subject, Logs::default());
     let sealed = challenge.sealed().to_vec();
     let sign = |key: &SoftwareKey, purpose| {
         key.sign(&qualifying_data(purpose, &sealed, &statement)).map_err(EvidenceError::DeviceKey)

@@ -20,6 +20,7 @@ use prost::Message;
 use proto::v1;
 
 use crate::idevid::IdevIdError;
+use crate::images::LedgerError;
 use crate::role::Seat;
 use crate::tpm::{Attestation, IdentityKeyBlob, TpmError, TpmIdentityKey};
 
@@ -28,8 +29,9 @@ pub use ima::ImaLogError;
 pub use keyed::answer_keyed;
 pub use prover::{Prover, ProverError};
 pub use statement::Subject;
+pub(crate) use statement::boot_id;
 
-use statement::Proving;
+use statement::{Logs, Proving};
 
 /// A challenge cannot be answered.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +69,9 @@ pub enum EvidenceError {
     /// The identity that the manufacturer gave the device cannot be shown.
     #[error(transparent)]
     IdevId(#[from] IdevIdError),
+    /// Measured images are not all in the log.
+    #[error(transparent)]
+    Images(#[from] LedgerError),
     /// A key in software could not be made or used.
     #[error("the device's key in software cannot be used; delete its state and join again with a new token")]
     DeviceKey(#[source] rcgen::Error),
@@ -100,12 +105,17 @@ pub async fn answer(
     let userspace_log = prover.userspace_log();
     let requested = request_all(prover, keys).await?;
     let proving = Proving::by_tpm(prover, &requested);
-    let statement = statement::encode(proving, challenge, subject, (&firmware_log, &userspace_log));
+    // Held until the quote is made: an entry in between would be in the PCR and not in the log.
+    let images = prover.image_log().await?;
+    let image_log = images.as_ref().map_or(&[][..], |images| &images.log);
+    let logs = Logs { firmware: &firmware_log, userspace: &userspace_log, images: image_log };
+    let statement = statement::encode(proving, challenge, subject, logs);
     let idevid = match prover.idevid() {
         Some(idevid) => Some(idevid.prove(Some(prover.tpm()), challenge.sealed(), &statement).await?),
         None => None,
     };
     let quoted = quote::take(prover, challenge, &statement, &requested).await?;
+    let image_log = images.map(|images| images.log).unwrap_or_default();
     let identity_keys = requested.into_iter().zip(quoted.certifications);
     let mut request = v1::CompleteRequest {
         sealed: challenge.sealed().to_vec(),
@@ -122,7 +132,7 @@ pub async fn answer(
         firmware_log,
         software_keys: subject.software_keys.clone(),
         userspace_log,
-        image_log: Vec::new(),
+        image_log,
         // Read last: every record that the quote covers is then on it.
         ima_log: Vec::new(),
         ima_first: 0,

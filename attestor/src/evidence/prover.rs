@@ -9,6 +9,7 @@ use policy::tpm::public::{Name, Public, PublicError};
 use super::{EvidenceError, ImaLogError, ima};
 use crate::durable;
 use crate::idevid::IdevId;
+use crate::images::{Held, Images, LedgerError};
 use crate::tpm::{EkTemplate, Endorsement, EndorsementKey, KEY_GENERATION_DEADLINE, TpmError, TpmHandle};
 
 /// The TPM with what does not change while the attestor runs.
@@ -24,6 +25,7 @@ pub struct Prover {
     userspace_log: Option<PathBuf>,
     ima_log: Option<PathBuf>,
     idevid: Option<Arc<IdevId>>,
+    images: Option<Arc<Images>>,
 }
 
 /// The TPM cannot prove anything.
@@ -60,6 +62,7 @@ impl Prover {
             userspace_log: None,
             ima_log: None,
             idevid: None,
+            images: None,
         })
     }
 
@@ -75,6 +78,19 @@ impl Prover {
     pub fn with_ima_log(mut self, file: Option<&Path>) -> Self {
         self.ima_log = file.map(Path::to_owned);
         self
+    }
+
+    /// Also proves the images that the attestor measures itself.
+    #[must_use]
+    pub fn with_images(mut self, images: Option<Arc<Images>>) -> Self {
+        self.images = images;
+        self
+    }
+
+    /// The images that it measures.
+    #[must_use]
+    pub const fn images(&self) -> Option<&Arc<Images>> {
+        self.images.as_ref()
     }
 
     /// Also shows the identity that the manufacturer gave the device.
@@ -152,6 +168,14 @@ impl Prover {
     #[must_use]
     pub fn userspace_log(&self) -> Vec<u8> {
         self.userspace_log.as_deref().map(readable).unwrap_or_default()
+    }
+
+    /// The image log, which stands still with its PCR while the value is held; none where nothing is measured.
+    pub async fn image_log(&self) -> Result<Option<Held<'_>>, LedgerError> {
+        match &self.images {
+            Some(images) => images.hold().await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The IMA list as it is now, of at most `room` bytes; empty where none is to be sent.

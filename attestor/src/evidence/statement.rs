@@ -40,6 +40,8 @@ pub struct Subject {
     pub software_keys: Vec<v1::SoftwareKey>,
     /// What its health command said.
     pub health: Option<v1::Health>,
+    /// Its hooks that fail, by name.
+    pub failing_hooks: Vec<String>,
     /// A join token, at enrollment.
     pub token: Option<JoinToken>,
     /// Serial number of a certificate it holds, or empty.
@@ -82,13 +84,29 @@ impl Proving {
     }
 }
 
+/// The logs that are sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Logs<'a> {
+    pub(super) firmware: &'a [u8],
+    pub(super) userspace: &'a [u8],
+    pub(super) images: &'a [u8],
+}
+
+impl Logs<'_> {
+    /// An empty firmware log is stated as well: that there is none is part of the evidence. Another log is
+    /// stated where it is sent.
+    fn stated(self) -> Vec<v1::StatedLog> {
+        let others = [(v1::LogKind::Userspace, self.userspace), (v1::LogKind::Images, self.images)];
+        let sent = others.into_iter().filter(|(_, log)| !log.is_empty());
+        std::iter::once((v1::LogKind::Firmware, self.firmware))
+            .chain(sent)
+            .map(|(kind, log)| stated_log(kind, log))
+            .collect()
+    }
+}
+
 /// Encodes the statement, once: these bytes are hashed and sent.
-pub(super) fn encode(
-    proving: Proving,
-    challenge: &Challenge,
-    subject: &Subject,
-    (firmware_log, userspace_log): (&[u8], &[u8]),
-) -> Vec<u8> {
+pub(super) fn encode(proving: Proving, challenge: &Challenge, subject: &Subject, logs: Logs<'_>) -> Vec<u8> {
     let Proving { ek_name, ak_name, identity_keys, other_ek_certificates, device_keys } = proving;
     let [device_key, next_key] = device_keys;
     let prove = |token: &JoinToken| token.prove(challenge.sealed(), &ek_name, &ak_name);
@@ -101,7 +119,7 @@ pub(super) fn encode(
         identity_keys,
         pcr_bank: challenge.bank_id(),
         pcr_mask: challenge.mask(),
-        logs: stated_logs(firmware_log, userspace_log),
+        logs: logs.stated(),
         boot_id: boot_id(),
         claims: subject.inventory.iter().map(claim).collect(),
         services: subject.services.iter().map(service).collect(),
@@ -113,6 +131,7 @@ pub(super) fn encode(
         software_keys: subject.software_keys.iter().map(stated_software_key).collect(),
         other_ek_certificates,
         health: subject.health.clone(),
+        failing_hooks: subject.failing_hooks.clone(),
         trust_sequence: subject.trust_sequence,
         vouches: subject.vouches.iter().map(vouched).collect(),
         delivered: Some(v1::Delivered { serials: subject.delivered.clone() }),
@@ -140,16 +159,6 @@ fn stated_software_key(key: &v1::SoftwareKey) -> v1::StatedSoftwareKey {
     v1::StatedSoftwareKey { zone, service, workload, role: key.role, csr_digest }
 }
 
-/// An empty firmware log is stated as well: that there is none is part of the evidence. Another log is
-/// stated where it is sent.
-fn stated_logs(firmware: &[u8], userspace: &[u8]) -> Vec<v1::StatedLog> {
-    let mut logs = vec![stated_log(v1::LogKind::Firmware, firmware)];
-    if !userspace.is_empty() {
-        logs.push(stated_log(v1::LogKind::Userspace, userspace));
-    }
-    logs
-}
-
 fn stated_log(kind: v1::LogKind, log: &[u8]) -> v1::StatedLog {
     let digest = Digest::of(log).0.to_vec();
     // The log's bound (policy::budget) is far below the largest length.
@@ -171,7 +180,7 @@ fn service(service: &Service) -> v1::OfferedService {
 }
 
 /// Empty where the kernel does not say: the broker then has the TPM's reset counter alone.
-fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     let read = durable::read_bounded(BOOT_ID.as_ref(), MAX_BOOT_ID).unwrap_or_default();
     String::from_utf8(read).unwrap_or_default().trim().to_owned()
 }

@@ -58,6 +58,8 @@ pub trait Host: Send + Sync + 'static {
     fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T;
     /// Hears whenever that changed.
     fn changes(&self) -> watch::Receiver<()>;
+    /// Whether the broker gave a sign of life lately.
+    fn heard(&self) -> bool;
     /// Its TPM.
     fn tpm(&self) -> Option<&TpmHandle>;
 }

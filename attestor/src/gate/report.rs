@@ -35,7 +35,7 @@ pub struct GateStatus {
     pub zone: Option<ZoneName>,
     /// Where it listens.
     pub listen: SocketAddr,
-    /// Why it opens to nobody; None: it opens to whom conduits allow.
+    /// Why it opens to nobody, or to no other zone; None: it opens to whom conduits allow.
     pub closed: Option<String>,
     /// Live sessions.
     pub sessions: usize,
@@ -68,7 +68,7 @@ impl GateStatus {
             text.push_str(&format!(", {} of them are to end", self.draining));
         }
         if let Some(why) = &self.closed {
-            text.push_str(&format!("; it opens to nobody: {why}"));
+            text.push_str(&format!("; it is closed: {why}"));
         }
         let counted = |counts: &BTreeMap<String, u64>| {
             let counts: Vec<String> = counts.iter().map(|(code, count)| format!("{count} {code}")).collect();
@@ -97,7 +97,10 @@ impl<H: Host> Gate<H> {
             service: self.config.service.clone(),
             zone: stand.as_ref().ok().map(|standing| standing.zone.clone()),
             listen: self.config.listen,
-            closed: stand.err().map(|told| told.into_iter().map(|told| told.message).collect()),
+            closed: match stand {
+                Ok(standing) => standing.shut(self.host.heard()),
+                Err(told) => Some(told.into_iter().map(|told| told.message).collect()),
+            },
             sessions: counts.sessions,
             draining: counts.draining,
             opened: counts.opened,

@@ -161,7 +161,8 @@ impl<H: Host> Gate<H> {
     /// The question of a handshake that begins now.
     fn question(&self) -> Result<Arc<Question>, Refused> {
         let standing = self.table.stand().map_err(Refused::Told)?;
-        Ok(Question::new(standing, self.host.plant().clone(), Arc::clone(&self.config), self.host.now()))
+        let (plant, config) = (self.host.plant().clone(), Arc::clone(&self.config));
+        Ok(Question::new(standing, plant, config, self.host.now(), self.host.heard()))
     }
 
     fn enter(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use policy::access::{Allowed, Decision};
 use policy::id::{PlantDomain, ZoneName};
 use policy::time::UnixTime;
+use policy::zone::GateFail;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
@@ -27,6 +28,8 @@ pub(super) struct Standing {
     pub(super) zone: ZoneName,
     /// What it shows to peers.
     pub(super) identity: Arc<CertifiedKey>,
+    /// Whether other zones are let in only while the broker is heard.
+    closed: bool,
     /// How long sessions may go on once they are not allowed any more.
     pub(super) drain: Duration,
     /// The first second at which its own certificate is over.
@@ -68,13 +71,21 @@ impl Standing {
         let tpm = tpm.map(|tpm| tpm.with_deadline(config.limits.handshake.mul_f64(SIGNATURE)));
         let key = state.keys.get(&seat).and_then(|key| key.signing_key(tpm.as_ref())).ok_or_else(none)?;
         let chain = svid.chain().iter().cloned().map(CertificateDer::from).collect();
+        let rules = trust.gate_rules(&zone);
         Ok(Arc::new(Self {
             trust: Arc::clone(trust),
             identity: Arc::new(CertifiedKey::new(chain, key)),
-            drain: Duration::ZERO,
+            drain: Duration::from_secs(rules.drain()),
+            closed: rules.fail() == GateFail::Closed,
             until: svid.not_after().plus(1),
             zone,
         }))
+    }
+
+    /// Why it opens to no other zone now, if it does not.
+    pub(super) fn shut(&self, heard: bool) -> Option<String> {
+        let zone = &self.zone;
+        (self.closed && !heard).then(|| format!("the broker is not heard: no zone but {zone} is let in"))
     }
 
     /// Who decides about peers of the gate.
@@ -90,11 +101,18 @@ impl Standing {
         config: &GateConfig,
         certificate: &[u8],
         now: UnixTime,
+        heard: bool,
     ) -> Result<Allowed, Vec<Told>> {
         let allowed = match self.judge(plant, config).decide(certificate, now) {
             Decision::Allowed(allowed) => allowed,
             Decision::Refused { reasons, .. } => return Err(Told::of(reasons)),
         };
+        if self.closed && *allowed.zone() != self.zone && !heard {
+            let words = format!("the broker is not heard, and zone {} lets no other zone in then", self.zone);
+            let remedy =
+                "bring the network to the broker back; `gate_fail` of the zone says what holds meanwhile";
+            return Err(Told::new("broker-not-heard", &words, remedy));
+        }
         match &config.peer {
             Some(peer) if allowed.peer() != &plant.trust_domain(&peer.zone).device(&peer.device) => {
                 let words = format!("{} answered, and {peer} is expected", allowed.peer());

@@ -34,6 +34,8 @@ pub(super) struct Question {
     config: Arc<GateConfig>,
     plant: PlantDomain,
     now: UnixTime,
+    /// Whether the broker is heard.
+    heard: bool,
     provider: Arc<CryptoProvider>,
     answer: OnceLock<Result<Allowed, Vec<Told>>>,
 }
@@ -80,9 +82,10 @@ impl Question {
         plant: PlantDomain,
         config: Arc<GateConfig>,
         now: UnixTime,
+        heard: bool,
     ) -> Arc<Self> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        Arc::new(Self { standing, plant, config, now, provider, answer: OnceLock::new() })
+        Arc::new(Self { standing, plant, config, now, heard, provider, answer: OnceLock::new() })
     }
 
     /// What the standing said, once the peer showed its certificate.
@@ -128,7 +131,7 @@ impl Question {
     }
 
     fn ask(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
-        let decided = self.standing.decide(&self.plant, &self.config, certificate, self.now);
+        let decided = self.standing.decide(&self.plant, &self.config, certificate, self.now, self.heard);
         match self.answer.get_or_init(|| decided) {
             Ok(_) => Ok(()),
             Err(_) => Err(CertificateError::ApplicationVerificationFailure.into()),

@@ -6,7 +6,10 @@
 //! saw one delivery from beginning to end knows better. Where an authority left a trust file it is `restart` that
 //! runs: some software only ever adds authorities when it is told to reload. No hook waits for another. Does not
 //! promise that the software did what it was told: an exit code of 0 is believed.
+//!
+//! Hooks that are about the device's state, not about files, are in `on_state`.
 
+mod on_state;
 mod seen;
 mod told;
 
@@ -26,6 +29,9 @@ use self::told::{Run, Told};
 use crate::deliver::{CURRENT, Delivery};
 use crate::program::{self, ProgramError};
 use crate::renewal::Attester;
+
+pub(crate) use self::on_state::{Change, SAFE_STATE};
+pub use self::on_state::{StateHook, StateHooks};
 
 /// Folder in the delivery folder with what each hook's software was told.
 pub(crate) const FOLDER: &str = "hooks";
@@ -167,6 +173,8 @@ pub(crate) fn follow_all(attester: &Arc<Attester>) -> JoinSet<()> {
         let (attester, hook) = (Arc::clone(attester), hook.clone());
         all.spawn(async move { follow(&attester.hooks, &hook).await });
     }
+    let attester = Arc::clone(attester);
+    all.spawn(async move { attester.state_hooks.follow(|| attester.name()).await });
     all
 }
 

@@ -16,6 +16,7 @@ use super::exchange::Answered;
 use super::floor::learn_time;
 use super::keyed::Made;
 use super::machine::{DEFAULT_REATTEST_EVERY, Outcome};
+use crate::boot_set::BootSet;
 use crate::config::MAX_ZONES;
 use crate::deliver::{ComposeError, Delivery, InstallError};
 use crate::identity_key::IdentityKey;
@@ -79,7 +80,7 @@ impl Attester {
     pub(super) fn adopt(&self, answered: Answered) -> Result<Adopted, AdoptError> {
         match answered.outcome {
             Answer::Issued(issued) => {
-                self.adopt_certificates(issued, answered.software_keys, answered.identity_keys)
+                self.adopt_certificates(issued, answered.software_keys, answered.identity_keys, answered.boot)
             }
             Answer::Pending(pending) => Ok(Adopted { outcome: self.adopt_place(&pending)?, complaint: None }),
         }
@@ -90,6 +91,7 @@ impl Attester {
         issued: v1::Issued,
         made: BTreeMap<SoftwareSeat, SoftwareKey>,
         own_made: Made,
+        boot: Option<BootSet>,
     ) -> Result<Adopted, AdoptError> {
         let (now, clock) = (self.now(), self.clock.own());
         let device: DeviceName = issued.device.parse()?;
@@ -106,6 +108,7 @@ impl Attester {
                 "this zone only observes; enforcing would have refused this device: see `touchstone device why`"
             );
         }
+        self.boot.is_accepted();
         self.keeper.update(|state| {
             state.take_name(device.clone());
             let certified = |(seat, _): &(Seat, SoftwareKey)| svids.iter().any(|(other, _)| other == seat);
@@ -129,6 +132,7 @@ impl Attester {
             state.refused_keys = refused_keys;
             state.keep_software_keys(self.config.holders());
             state.last_attestation = Some(now);
+            state.accepted_boot = boot;
             state.refusal = None;
             if let Some(trust) = trust {
                 state.take_trust(trust);
@@ -363,8 +367,9 @@ impl Attester {
             Ok::<_, ComposeError>(composed)
         });
         let Some(delivery) = composed? else { return Ok(()) };
-        // What software was given it keeps; it is not given what was revoked.
-        if self.keeper.read(State::lost_trust) && !self.sink.shows_something() {
+        // What software was given it keeps; it is not given what was revoked, or proved by another boot.
+        let withheld = self.keeper.read(State::lost_trust) || self.boot.doubt().is_some();
+        if withheld && !self.sink.shows_something() {
             return Ok(());
         }
         if self.hooks.show(&delivery, || self.sink.install(&delivery))? {

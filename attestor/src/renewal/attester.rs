@@ -7,6 +7,8 @@ use policy::id::PlantDomain;
 use policy::time::UnixTime;
 use tokio::sync::watch;
 
+use super::boot::Boot;
+use super::heard::{Heard, SILENCE};
 use super::shown::Shown;
 use crate::authorize::listener::Desk;
 use crate::authorize::{Answer, Question, answer};
@@ -15,8 +17,9 @@ use crate::config::{Config, Program, Workload};
 use crate::deliver::FileSink;
 use crate::evidence::Prover;
 use crate::gate::Host;
-use crate::hooks::Hooks;
+use crate::hooks::{FailingHook, Hooks, StateHooks};
 use crate::idevid::IdevId;
+use crate::images::Images;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
@@ -39,6 +42,15 @@ impl Means {
     pub fn tpm(&self) -> Option<&TpmHandle> {
         match self {
             Self::Tpm(prover) => Some(prover.tpm()),
+            Self::Key => None,
+        }
+    }
+
+    /// The images that it measures, if it does.
+    #[must_use]
+    pub fn images(&self) -> Option<&Arc<Images>> {
+        match self {
+            Self::Tpm(prover) => prover.images(),
             Self::Key => None,
         }
     }
@@ -69,12 +81,18 @@ pub struct Attester {
     pub sink: FileSink,
     /// Who is told of it.
     pub hooks: Hooks,
+    /// Who is told of its state.
+    pub state_hooks: StateHooks,
     /// The time.
     pub clock: Arc<FlooredClock<System>>,
     /// Jitter.
     pub entropy: Arc<dyn Entropy>,
     /// What software has of it.
     pub(super) shown: Shown,
+    /// Whether what it holds was proved by this boot.
+    pub(super) boot: Boot,
+    /// When the broker was heard.
+    pub(super) heard: Heard,
 }
 
 impl Desk for Attester {
@@ -90,6 +108,9 @@ impl Source for Attester {
     }
 
     fn offer(&self, program: &Program) -> Result<(Offer, Duration), Withheld> {
+        if let Some(doubt) = self.boot.doubt() {
+            return Err(Withheld::OtherBoot(doubt));
+        }
         let now = self.now();
         self.keeper.read(|state| Offer::of(state, &self.config.plant, program, now))
     }
@@ -116,6 +137,10 @@ impl Host for Attester {
         self.keeper.changes()
     }
 
+    fn heard(&self) -> bool {
+        self.heard.ago().is_some_and(|ago| ago <= SILENCE)
+    }
+
     fn tpm(&self) -> Option<&TpmHandle> {
         self.prover.tpm()
     }
@@ -135,6 +160,7 @@ impl Attester {
         let client = BrokerClient::new(config.broker.clone(), config.plant.clone(), root.clone(), tls_clock)?;
         let sink = FileSink::new(config.deliver.clone());
         let hooks = Hooks::new(config.hooks.clone(), config.deliver.clone());
+        let state_hooks = StateHooks::new(config.state_hooks.clone(), &config.deliver);
         Ok(Self {
             config,
             root,
@@ -144,9 +170,12 @@ impl Attester {
             client,
             sink,
             hooks,
+            state_hooks,
             clock,
             entropy: Arc::new(System::default()),
             shown: Shown::default(),
+            boot: Boot::default(),
+            heard: Heard::default(),
         })
     }
 
@@ -162,9 +191,14 @@ impl Attester {
     }
 
     /// The device's name for logs: the one it has, or asks for.
-    pub(super) fn name(&self) -> Option<String> {
+    pub(crate) fn name(&self) -> Option<String> {
         let given = self.keeper.read(|state: &State| state.device.clone());
         given.or_else(|| self.config.device.clone()).map(|name| name.to_string())
+    }
+
+    /// The hooks that did not end well.
+    pub(super) fn failing(&self) -> Vec<FailingHook> {
+        [self.state_hooks.failing(), self.hooks.failing()].concat()
     }
 
     /// The highest number of an issuing key of the plant that was seen: no lower one is believed any more.
@@ -174,6 +208,9 @@ impl Attester {
 
     /// A caller certificate that has not ended, with its key: what Watch is opened with.
     pub(super) fn credentials(&self) -> Option<Credentials> {
+        if self.boot.doubt().is_some() {
+            return None;
+        }
         let now = self.now();
         let found = self.keeper.read(|state: &State| {
             let valid = state.holding().filter(|(seat, svid)| {

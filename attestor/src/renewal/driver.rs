@@ -1,7 +1,8 @@
 //! The loop around the machine: waits, exchanges, listens, and keeps the status true.
 //!
 //! Promises: one exchange at a time; an answer that arrived is adopted whole before the loop ends; on an orderly
-//! stop the last status says so. A TPM that hangs for good ends the loop, so that the service is restarted.
+//! stop the last status says so. The service manager gets a sign of life from this loop alone, and none once a TPM hangs
+//! for good: the loop ends then, so that the service is restarted even where no watchdog runs.
 
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use proto::v1::{Denial, DenialReason};
 use tokio::sync::{Notify, mpsc, watch as latest};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::Instrument;
 
@@ -21,14 +23,14 @@ use super::report::Reporter;
 use super::shown::next_look;
 use super::watch::{self, News};
 use crate::client::{CallError, Credentials};
-use crate::hooks;
+use crate::hooks::{self, Change};
+use crate::images::{self, Images};
+use crate::ports::{Clock, FlooredClock, System};
+use crate::service_manager::ServiceManager;
 use crate::state::State;
-use crate::status::{ALIVE_EVERY, Refusal, remedy};
-use crate::tpm::{KEY_GENERATION_DEADLINE, Operation, TpmHandle};
+use crate::status::{ALIVE_EVERY, Refusal, Word, remedy};
+use crate::tpm::{Operation, TpmHandle};
 use crate::wanted::tell_updater;
-
-/// Time after which a command that the TPM still works on will never end: twice the longest.
-const STUCK: Duration = KEY_GENERATION_DEADLINE.saturating_mul(2);
 
 /// The loop cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -46,15 +48,22 @@ pub enum DriverError {
 type InFlight = Pin<Box<dyn Future<Output = Result<Answered, ExchangeError>> + Send>>;
 
 /// Runs until `stop` is ready.
-pub async fn run(attester: Arc<Attester>, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
+pub async fn run(
+    attester: Arc<Attester>,
+    manager: ServiceManager,
+    stop: impl Future<Output = ()>,
+) -> Result<(), DriverError> {
     let (sender, mut news) = mpsc::channel(watch::QUEUE);
-    let mut driver = Driver::new(attester);
+    attester.look_at_boot().await;
+    let mut driver = Driver::new(attester, manager);
     let listener = watch::follow(Arc::clone(&driver.attester), driver.credentials.subscribe(), sender);
     let listener = tokio::spawn(listener);
     let updater = tell_updater(Arc::clone(&driver.attester), Arc::clone(&driver.wanted));
     let updater = tokio::spawn(updater);
     let followers = hooks::follow_all(&driver.attester);
-    let mut alive = interval(Duration::from_secs(ALIVE_EVERY));
+    let images = driver.attester.prover.images().cloned();
+    let measurer = driver.measure_images();
+    let mut alive = interval(driver.manager.alive_every(Duration::from_secs(ALIVE_EVERY)));
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(stop);
     driver.start();
@@ -67,12 +76,14 @@ pub async fn run(attester: Arc<Attester>, stop: impl Future<Output = ()>) -> Res
             () = elapsed(timer) => driver.input(Input::TimerFired),
             () = elapsed(edge) => driver.open_and_close(),
             Some(item) = news.recv() => driver.hear(item),
+            () = changed(images.as_deref()) => driver.attest_images(),
             _ = alive.tick() => if let Err(error) = driver.stay_alive() { break Err(error) },
         }
     };
+    driver.manager.stopping();
     listener.abort();
     updater.abort();
-    drop(followers);
+    drop((followers, measurer));
     driver.report(true);
     ended
 }
@@ -80,6 +91,13 @@ pub async fn run(attester: Arc<Attester>, stop: impl Future<Output = ()>) -> Res
 async fn finished(in_flight: &mut Option<InFlight>) -> Result<Answered, ExchangeError> {
     match in_flight {
         Some(exchange) => exchange.await,
+        None => pending().await,
+    }
+}
+
+async fn changed(images: Option<&Images>) {
+    match images {
+        Some(images) => images.changed().await,
         None => pending().await,
     }
 }
@@ -100,22 +118,24 @@ struct Driver {
     in_flight: Option<InFlight>,
     /// Another release may be wanted.
     wanted: Arc<Notify>,
+    manager: ServiceManager,
 }
 
 impl Driver {
-    fn new(attester: Arc<Attester>) -> Self {
+    fn new(attester: Arc<Attester>, manager: ServiceManager) -> Self {
         let now = attester.now();
         let foreign = attester.claim_state();
+        let proved = attester.boot.doubt().is_none();
         let memory = attester.keeper.read(|state| Memory {
             bound: state.device.is_some(),
-            certified: state.first_end().is_some_and(|end| now <= end),
+            certified: proved && state.first_end().is_some_and(|end| now <= end),
             refused: state.refusal.as_ref().map(Refusal::reason),
         });
         let (credentials, _) = latest::channel(None);
         let (machine, mut reporter) = (Machine::new(memory), Reporter::new(now));
         reporter.problem = foreign.or_else(|| attester.keeper.notice().map(str::to_owned));
         let wanted = Arc::new(Notify::new());
-        Self { attester, machine, reporter, credentials, timer: None, in_flight: None, wanted }
+        Self { attester, machine, reporter, credentials, timer: None, in_flight: None, wanted, manager }
     }
 
     /// A delivery that a power cut interrupted is completed before anything is asked.
@@ -175,6 +195,22 @@ impl Driver {
             self.credentials.send_replace(self.attester.credentials());
         }
         self.input(Input::Finished(outcome));
+    }
+
+    /// Measures images until the value is dropped.
+    fn measure_images(&self) -> JoinSet<()> {
+        let mut measuring = JoinSet::new();
+        if let Some(images) = self.attester.prover.images() {
+            let clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&self.attester.clock);
+            measuring.spawn(images::follow(Arc::clone(images), clock, Arc::new(System::default())));
+        }
+        measuring
+    }
+
+    /// What a device uses is proven at once, whoever changed it.
+    fn attest_images(&mut self) {
+        tracing::info!("the image log has a new entry; attesting now");
+        self.input(Input::AttestNow);
     }
 
     fn not_adopted(&mut self, error: &AdoptError) -> Outcome {
@@ -243,6 +279,7 @@ impl Driver {
                 self.reporter.watching = false;
                 self.report(false);
             }
+            News::Alive => self.report(false),
             News::Trust(signed) => {
                 if let Err(error) = self.attester.adopt_trust(*signed) {
                     tracing::error!(%error, "a trust set is not taken");
@@ -322,14 +359,24 @@ impl Driver {
         self.saved(self.attester.keeper.catch_up());
         self.report(false);
         match self.attester.prover.tpm().and_then(TpmHandle::occupation) {
-            Some((operation, since)) if since > STUCK => Err(DriverError::TpmStuck { operation, since }),
-            _ => Ok(()),
+            Some((operation, since)) if since > operation.stuck_after() => {
+                Err(DriverError::TpmStuck { operation, since })
+            }
+            _ => {
+                self.manager.alive();
+                Ok(())
+            }
         }
     }
 
     fn report(&mut self, stopped: bool) {
         let standing = self.machine.standing();
-        self.reporter.write(&self.attester, standing, stopped);
+        let status = self.reporter.write(&self.attester, standing, stopped);
+        if let Some(change) = Change::of(&status) {
+            self.attester.state_hooks.note(change);
+        }
+        let trusted = matches!(status.state, Word::Trusted | Word::Holding);
+        self.manager.state(&status.sentence(self.attester.now()), trusted);
     }
 }
 

@@ -12,7 +12,8 @@ use proto::v1::complete_response::Outcome;
 use super::attester::{Attester, Means};
 use super::keyed::{self, Made};
 use super::machine::Exchange;
-use crate::client::{CallError, Connection};
+use crate::boot_set::BootSet;
+use crate::client::{CallError, Calls as _, Connection};
 use crate::evidence::{self, Challenge, EvidenceError, Prover, Subject, VERSION};
 use crate::identity_key::IdentityKey;
 use crate::join_token::JoinToken;
@@ -20,7 +21,12 @@ use crate::role::Seat;
 use crate::software_key::{SoftwareKey, SoftwareSeat};
 use crate::state::{SaveStateError, State};
 use crate::svid::HeldSvid;
-use crate::tpm::{Credential, IdentityKeyBlob, KEY_GENERATION_DEADLINE, Operation, Tpm, TpmError, TpmFault};
+use crate::tpm::{
+    Credential, IdentityKeyBlob, KEY_GENERATION_DEADLINE, Operation, PcrValue, Tpm, TpmError, TpmFault,
+};
+
+/// Most failing hooks that the broker takes the names of.
+const MAX_FAILING_HOOKS: usize = 8;
 
 /// An exchange gave no answer that could be adopted.
 #[derive(Debug, thiserror::Error)]
@@ -85,10 +91,15 @@ pub(super) struct Answered {
     pub(super) software_keys: BTreeMap<SoftwareSeat, SoftwareKey>,
     /// The device's own, where it has no TPM.
     pub(super) identity_keys: Made,
+    /// What the quote says that was booted; None without a TPM.
+    pub(super) boot: Option<BootSet>,
 }
 
 /// Runs an exchange to its end.
 pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answered, ExchangeError> {
+    if let Some(images) = attester.prover.images() {
+        images.ready().await;
+    }
     let connection = attester.client.connect(attester.issuing_number()).await.map_err(at_begin)?;
     // Before the challenge: it must not grow old meanwhile.
     let health = match &attester.config.health {
@@ -97,19 +108,22 @@ pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answe
     };
     let software_keys = new_software_keys(attester)?;
     let said = Said { health, software_keys: requests(&software_keys)? };
-    let (response, identity_keys) = match &attester.prover {
-        Means::Key => keyed::run(attester, &connection, exchange, said).await?,
+    let (response, identity_keys, boot) = match &attester.prover {
+        Means::Key => {
+            let (response, made) = keyed::run(attester, &connection, exchange, said).await?;
+            (response, made, None)
+        }
         Means::Tpm(prover) => {
             let with = (attester, prover.as_ref());
-            let response = match exchange {
+            let (response, boot) = match exchange {
                 Exchange::Enroll => enroll(with, &connection, said).await?,
                 Exchange::Renew | Exchange::OnDemand => attest(with, &connection, exchange, said).await?,
             };
-            (response, Made::new())
+            (response, Made::new(), Some(boot))
         }
     };
     let outcome = response.outcome.ok_or(ExchangeError::Empty)?;
-    Ok(Answered { outcome, software_keys, identity_keys })
+    Ok(Answered { outcome, software_keys, identity_keys, boot })
 }
 
 /// What is said at one exchange alone.
@@ -142,7 +156,7 @@ async fn enroll(
     (attester, prover): (&Attester, &Prover),
     connection: &Connection,
     Said { health, software_keys }: Said,
-) -> Result<v1::CompleteResponse, ExchangeError> {
+) -> Result<(v1::CompleteResponse, BootSet), ExchangeError> {
     let request = v1::BeginEnrollmentRequest {
         versions: vec![VERSION],
         ek_public: prover.endorsement_key().public.clone(),
@@ -162,7 +176,8 @@ async fn enroll(
     let subject = Subject { token, health, software_keys, ..known.subject(attester, Exchange::Enroll) };
     let keys = due_keys(attester, prover).await?;
     let request = evidence::answer(prover, &challenge, &subject, &keys, &secret).await?;
-    connection.complete_enrollment(request).await.map_err(at_complete)
+    let boot = quoted_boot(&challenge, &request);
+    Ok((connection.complete_enrollment(request).await.map_err(at_complete)?, boot))
 }
 
 async fn attest(
@@ -170,7 +185,7 @@ async fn attest(
     connection: &Connection,
     exchange: Exchange,
     Said { health, software_keys }: Said,
-) -> Result<v1::CompleteResponse, ExchangeError> {
+) -> Result<(v1::CompleteResponse, BootSet), ExchangeError> {
     let known = Known::of(attester);
     let device = known.device.as_ref().ok_or(ExchangeError::Nameless)?;
     let request = v1::BeginAttestationRequest {
@@ -184,7 +199,13 @@ async fn attest(
     let keys = due_keys(attester, prover).await?;
     let subject = Subject { health, software_keys, ..known.subject(attester, exchange) };
     let request = evidence::answer(prover, &challenge, &subject, &keys, &[]).await?;
-    connection.complete_attestation(request).await.map_err(at_complete)
+    let boot = quoted_boot(&challenge, &request);
+    Ok((connection.complete_attestation(request).await.map_err(at_complete)?, boot))
+}
+
+fn quoted_boot(challenge: &Challenge, request: &v1::CompleteRequest) -> BootSet {
+    let values = challenge.selection().iter().zip(request.pcr_values.iter().cloned());
+    BootSet::read(challenge.bank(), values.map(|(index, digest)| PcrValue { index, digest }))
 }
 
 /// What the device knows of itself when an exchange begins.
@@ -226,6 +247,12 @@ impl Known {
             vouches: config.vouches.clone(),
             software_keys: Vec::new(),
             health: None,
+            failing_hooks: attester
+                .failing()
+                .into_iter()
+                .map(|hook| hook.name)
+                .take(MAX_FAILING_HOOKS)
+                .collect(),
             token: None,
             held_serial: self.held_serial.clone(),
             delivered: self.delivered.clone(),

@@ -1,16 +1,18 @@
 //! The exchange of a device without a TPM.
 //!
 //! Promises: a key that the broker hears of is on disk first, but for those that ask for certificates: they are
-//! in memory until the answer is adopted, and made anew when it is lost.
+//! in memory until the answer is adopted, and made anew when it is lost. A device goes on whichever answer was lost, that
+//! to its enrollment too.
 
 use std::collections::BTreeMap;
 
 use proto::v1;
+use proto::v1::DenialReason;
 
 use super::attester::Attester;
 use super::exchange::{ExchangeError, Known, Said, at_begin, at_complete, join_token};
 use super::machine::Exchange;
-use crate::client::Connection;
+use crate::client::{CallError, Calls};
 use crate::device_key::DeviceKey;
 use crate::evidence::{Challenge, EvidenceError, Subject, VERSION, answer_keyed};
 use crate::role::Seat;
@@ -20,17 +22,29 @@ use crate::state::State;
 /// The keys for which certificates were asked.
 pub(super) type Made = BTreeMap<Seat, SoftwareKey>;
 
+/// A challenge, and what the broker knows of the device's key.
+struct Begun {
+    /// What it is for: a device that enrolled already, and was not told, renews.
+    exchange: Exchange,
+    challenge: Option<v1::Challenge>,
+    /// Digest of the key that is expected.
+    expected: Vec<u8>,
+    /// The ticket for that, if the broker knows it.
+    ticket: Vec<u8>,
+}
+
 /// Proves the device and gives the broker's answer with the keys that it may be about.
 pub(super) async fn run(
     attester: &Attester,
-    connection: &Connection,
+    connection: &impl Calls,
     exchange: Exchange,
     Said { health, software_keys }: Said,
 ) -> Result<(v1::CompleteResponse, Made), ExchangeError> {
     let known = Known::of(attester);
-    let (begun, expected) = begin(attester, connection, exchange, &known).await?;
-    let challenge = Challenge::parse(begun).map_err(EvidenceError::from)?;
-    let (device, next) = with_next(attester, &expected)?;
+    let Begun { exchange, challenge, expected, ticket } =
+        begin(attester, connection, exchange, &known).await?;
+    let challenge = Challenge::parse(challenge).map_err(EvidenceError::from)?;
+    let (device, next) = with_next(attester, &expected, ticket)?;
     let keys = due_keys(attester)?;
     let token = match exchange {
         Exchange::Enroll => join_token(attester),
@@ -49,30 +63,57 @@ pub(super) async fn run(
     Ok((response.map_err(at_complete)?, keys))
 }
 
-/// A challenge, and the digest of the key that it expects.
 async fn begin(
     attester: &Attester,
-    connection: &Connection,
+    connection: &impl Calls,
     exchange: Exchange,
     known: &Known,
-) -> Result<(Option<v1::Challenge>, Vec<u8>), ExchangeError> {
+) -> Result<Begun, ExchangeError> {
     let device = known.name(attester).ok_or(ExchangeError::Nameless)?.to_string();
-    let versions = vec![VERSION];
-    match exchange {
-        Exchange::Enroll => {
-            let key = first(attester)?.key;
-            let device_key = key.spki();
-            let request = v1::BeginEnrollmentRequest { versions, device_key, device, ..Default::default() };
-            let begun = connection.begin_enrollment(request).await.map_err(at_begin)?;
-            Ok((begun.challenge, key.digest().0.to_vec()))
-        }
-        Exchange::Renew | Exchange::OnDemand => {
-            let (ak_name, purpose) = (Vec::new(), exchange.purpose().into());
-            let request = v1::BeginAttestationRequest { versions, device, ak_name, purpose };
-            let begun = connection.begin_attestation(request).await.map_err(at_begin)?;
-            Ok((begun.challenge, begun.expected_key))
-        }
+    if exchange != Exchange::Enroll {
+        return begin_attestation(connection, exchange, device).await;
     }
+    let held = first(attester)?;
+    if held.next.is_some()
+        && let Some(begun) = enrolled_already(connection, &held, &device).await?
+    {
+        return Ok(begun);
+    }
+    let (device_key, expected) = (held.key.spki(), held.digest().0.to_vec());
+    let request =
+        v1::BeginEnrollmentRequest { versions: vec![VERSION], device_key, device, ..Default::default() };
+    let begun = connection.begin_enrollment(request).await.map_err(at_begin)?;
+    Ok(Begun { exchange, challenge: begun.challenge, expected, ticket: Vec::new() })
+}
+
+/// A challenge to renew, if the broker took the device's first proof and its answer was lost: it expects one of its keys.
+async fn enrolled_already(
+    connection: &impl Calls,
+    held: &DeviceKey,
+    device: &str,
+) -> Result<Option<Begun>, ExchangeError> {
+    match begin_attestation(connection, Exchange::Renew, device.to_owned()).await {
+        Ok(begun) => Ok(Some(begun).filter(|begun| held.has(&begun.expected))),
+        // It knows no such device, or one with a TPM. Any other denial says nothing of that.
+        Err(ExchangeError::Call { call: CallError::Denied(denial), .. })
+            if denial.reason() == DenialReason::NotFound =>
+        {
+            Ok(None)
+        }
+        Err(other) => Err(other),
+    }
+}
+
+async fn begin_attestation(
+    connection: &impl Calls,
+    exchange: Exchange,
+    device: String,
+) -> Result<Begun, ExchangeError> {
+    let (versions, ak_name, purpose) = (vec![VERSION], Vec::new(), exchange.purpose().into());
+    let request = v1::BeginAttestationRequest { versions, device, ak_name, purpose };
+    let begun = connection.begin_attestation(request).await.map_err(at_begin)?;
+    let (challenge, expected, ticket) = (begun.challenge, begun.expected_key, begun.key_ticket);
+    Ok(Begun { exchange, challenge, expected, ticket })
 }
 
 /// The device's key; the first is made and saved.
@@ -87,9 +128,13 @@ fn first(attester: &Attester) -> Result<DeviceKey, ExchangeError> {
 }
 
 /// The device's key as the broker expects it, with the next, which is saved before anybody hears of it.
-fn with_next(attester: &Attester, expected: &[u8]) -> Result<(DeviceKey, SoftwareKey), ExchangeError> {
+fn with_next(
+    attester: &Attester,
+    expected: &[u8],
+    ticket: Vec<u8>,
+) -> Result<(DeviceKey, SoftwareKey), ExchangeError> {
     let mut held = first(attester)?;
-    held.expected(expected);
+    held.expected(expected, ticket);
     let next = held.offer().map_err(EvidenceError::DeviceKey)?;
     attester.keeper.update(|state| state.device_key = Some(held.clone()))?;
     Ok((held, next))

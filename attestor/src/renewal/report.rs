@@ -30,8 +30,8 @@ impl Reporter {
         Self { word: Word::Starting, since: now, reachable: false, watching: false, problem: None }
     }
 
-    /// Writes the status. A failure is logged: a device works without being looked at.
-    pub(super) fn write(&mut self, attester: &Attester, standing: Standing, stopped: bool) {
+    /// Writes the status, and gives it. A failure is logged: a device works without being looked at.
+    pub(super) fn write(&mut self, attester: &Attester, standing: Standing, stopped: bool) -> Status {
         let now = attester.now();
         let word = word(standing);
         if word != self.word {
@@ -43,6 +43,7 @@ impl Reporter {
             let dir = attester.sink.dir().display();
             tracing::error!(%error, "the status cannot be written to {dir}; free space or correct its owner");
         }
+        status
     }
 
     fn status(&self, attester: &Attester, state: &State, now: UnixTime, stopped: bool) -> Status {
@@ -63,11 +64,13 @@ impl Reporter {
                 address: attester.config.broker.to_string(),
                 reachable: self.reachable,
                 watching: self.watching,
+                heard: attester.heard.ago().map(|ago| now.minus(ago.as_secs())),
             },
             denial: state.refusal.clone(),
             wanted: state.wanted.clone(),
-            failing_hooks: attester.hooks.failing(),
-            problem: self.problem.clone(),
+            images: attester.prover.images().map(|images| images.status()),
+            failing_hooks: attester.failing(),
+            problem: self.problem.clone().or_else(|| attester.boot.doubt()),
             trust_sequence: state.trust_sequence,
             written_at: now,
             stopped,

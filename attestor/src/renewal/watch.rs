@@ -7,18 +7,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use policy::time::UnixTime;
 use proto::v1::watch_event::Event;
-use proto::v1::{Denial, SignedTrustSet, WantedRelease, WatchEvent};
+use proto::v1::{Denial, Heartbeat, SignedTrustSet, WantedRelease, WatchEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tonic::Streaming;
 
 use super::attester::Attester;
+use super::heard::SILENCE;
 use crate::client::{CallError, Credentials};
 use crate::state::State;
+use crate::trust::{Expected, Seen, verify_heartbeat};
 
-/// Silence after which the stream is taken for broken: three heartbeats of 30 s.
-const SILENCE: Duration = Duration::from_secs(90);
 /// First and longest wait before the stream is opened again.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const MOST_BACKOFF: Duration = Duration::from_secs(60);
@@ -32,6 +33,8 @@ pub(super) enum News {
     Opened,
     /// The stream ended or broke.
     Closed,
+    /// The broker gave a sign of life.
+    Alive,
     /// A new trust set.
     Trust(Box<SignedTrustSet>),
     /// The broker asks for proof, for this reason.
@@ -142,6 +145,7 @@ async fn listen(
             }
             Some(Event::Wanted(wanted)) => News::Wanted(Box::new(wanted)),
             Some(Event::Heartbeat(beat)) => {
+                let heard_anew = attester.hear(&beat);
                 let held = attester.keeper.read(|state: &State| state.trust_sequence);
                 if beat.trust_sequence > held {
                     tracing::info!(
@@ -151,13 +155,34 @@ async fn listen(
                     );
                     return End::Broken { heard: false };
                 }
-                continue;
+                match heard_anew {
+                    true => News::Alive,
+                    false => continue,
+                }
             }
             // An event of a newer broker.
             None => continue,
         };
         if news.send(item).await.is_err() {
             return End::Broken { heard };
+        }
+    }
+}
+
+impl Attester {
+    /// Takes a sign of life, if it is one of this plant's broker for this device; whether it is.
+    fn hear(&self, beat: &Heartbeat) -> bool {
+        let (device, seen) = self.keeper.read(|state: &State| (state.device.clone(), Seen::of(state)));
+        let Some(device) = device else { return false };
+        let expected = Expected { root: &self.root, plant: &self.config.plant, device: &device, seen };
+        match verify_heartbeat(beat, &expected) {
+            Ok(()) => self.heard.note(UnixTime(beat.broker_time)),
+            // A broker of before signed none; gates of zones that ask for it stay closed.
+            Err(_) if beat.signature.is_empty() => false,
+            Err(error) => {
+                tracing::warn!(%error, "a sign of life is not the broker's");
+                false
+            }
         }
     }
 }

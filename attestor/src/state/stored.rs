@@ -10,6 +10,7 @@ use policy::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
 use super::State;
+use crate::boot_set::BootSet;
 use crate::device_key::DeviceKey;
 use crate::identity_key::IdentityKey;
 use crate::plant::PlantRoot;
@@ -51,6 +52,8 @@ struct Stored {
     issuing_number: u32,
     clock_floor: UnixTime,
     last_attestation: Option<UnixTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    accepted_boot: Option<BootSet>,
     refusal: Option<Refusal>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     wanted: Option<Wanted>,
@@ -170,6 +173,7 @@ pub(super) fn write(state: &State) -> Vec<u8> {
         issuing_number: state.issuing_number,
         clock_floor: state.clock_floor,
         last_attestation: state.last_attestation,
+        accepted_boot: state.accepted_boot.clone(),
         refusal: state.refusal.clone(),
         wanted: state.wanted.clone(),
         told_updater: state.told_updater.clone(),
@@ -193,6 +197,7 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
         issuing_number: stored.issuing_number,
         clock_floor: stored.clock_floor,
         last_attestation: stored.last_attestation,
+        accepted_boot: stored.accepted_boot,
         refusal: stored.refusal,
         refused_keys: stored.refused_keys,
         wanted: stored.wanted,

@@ -6,6 +6,7 @@ use policy::time::UnixTime;
 use proto::v1::{Denial, DenialReason};
 
 use super::{FindingStatus, Refusal, Status, Word};
+use crate::images::ImagesStatus;
 use crate::wanted::Wanted;
 
 /// What to do at the device about a refusal. Exhaustive: a new reason must choose its words.
@@ -68,7 +69,7 @@ pub(super) fn describe(status: &Status, now: UnixTime) -> String {
     if !status.is_live(now) {
         let _ = writeln!(
             out,
-            "  the attestor does not run (last sign {}); start it: systemctl start touchstone-attestor",
+            "  the attestor does not run (last sign {}); start it: systemctl start --no-block touchstone-attestor",
             status.written_at
         );
     }
@@ -104,14 +105,40 @@ pub(super) fn describe(status: &Status, now: UnixTime) -> String {
     for hook in &status.failing_hooks {
         let _ = writeln!(
             out,
-            "  hook          {} failed: {}; its software may accept what was revoked, and is told again in a moment",
+            "  hook          {} failed: {}; what it is for may go on as before; mend its program, it runs again by itself",
             hook.name, hook.message
         );
+    }
+    if let Some(images) = &status.images {
+        describe_images(&mut out, images, now);
     }
     if let Some(problem) = &status.problem {
         let _ = writeln!(out, "  problem       {problem}");
     }
     out
+}
+
+fn describe_images(out: &mut String, images: &ImagesStatus, now: UnixTime) {
+    let _ = writeln!(out, "  images        {} measured, log of {} entries", images.measured, images.entries);
+    for waiting in &images.waiting {
+        let minutes = now.since(waiting.since) / 60;
+        let _ = writeln!(out, "                {} waits to be measured again ({minutes} min)", waiting.path);
+    }
+    for problem in &images.problems {
+        let _ = writeln!(out, "                {problem}");
+    }
+}
+
+pub(super) fn sentence(status: &Status, now: UnixTime) -> String {
+    let denial = status.denial.as_ref().filter(|_| matches!(status.state, Word::Refused | Word::Quarantined));
+    let why = match status.state {
+        Word::Trusted | Word::Holding => None,
+        Word::Starting | Word::Enrolling | Word::Pending | Word::Refused | Word::Quarantined => {
+            denial.map(|denial| &denial.message).or(status.problem.as_ref())
+        }
+    };
+    let headline = headline(status, now);
+    why.map_or_else(|| headline.clone(), |why| format!("{headline}: {why}"))
 }
 
 fn headline(status: &Status, now: UnixTime) -> String {

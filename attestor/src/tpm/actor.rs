@@ -7,6 +7,7 @@
 //! second thread is never started: two users of one TPM would be worse than none.
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     sync::{
         Arc, Mutex, PoisonError,
@@ -39,6 +40,24 @@ pub const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 /// TPM2_CreatePrimary up to 5 min.
 pub const KEY_GENERATION_DEADLINE: Duration = Duration::from_secs(300);
 
+impl Operation {
+    /// The time after which a TPM that still works on this will never end: twice the longest that its callers wait.
+    #[must_use]
+    pub const fn stuck_after(self) -> Duration {
+        match self {
+            Self::ReadEndorsement | Self::ActivateCredential => KEY_GENERATION_DEADLINE.saturating_mul(2),
+            Self::DeriveAttestationKey
+            | Self::ReadPcrs
+            | Self::ExtendPcr
+            | Self::Quote
+            | Self::CreateIdentityKey
+            | Self::CertifyIdentityKey
+            | Self::SignDigest
+            | Self::SignAsManufacturer => COMMAND_DEADLINE.saturating_mul(2),
+        }
+    }
+}
+
 /// A door to the TPM for many users. When the last one is dropped the thread ends.
 #[derive(Clone)]
 pub struct TpmHandle {
@@ -52,6 +71,25 @@ pub struct TpmHandle {
 struct Shared {
     occupation: Mutex<Option<(Operation, Instant)>>,
     closed: AtomicBool,
+    spent: Mutex<BTreeMap<Operation, Spent>>,
+}
+
+/// What an operation took so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spent {
+    /// How often it was done.
+    pub count: u64,
+    /// For how long altogether.
+    pub time: Duration,
+}
+
+impl Shared {
+    fn count(&self, operation: Operation, time: Duration) {
+        let mut all = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = all.entry(operation).or_default();
+        spent.count = spent.count.saturating_add(1);
+        spent.time = spent.time.saturating_add(time);
+    }
 }
 
 struct Job {
@@ -81,6 +119,13 @@ impl TpmHandle {
     pub fn occupation(&self) -> Option<(Operation, Duration)> {
         let occupation = *self.shared.occupation.lock().unwrap_or_else(PoisonError::into_inner);
         occupation.map(|(operation, since)| (operation, since.elapsed()))
+    }
+
+    /// What each operation took so far.
+    #[must_use]
+    pub fn spent(&self) -> Vec<(Operation, Spent)> {
+        let spent = self.shared.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        spent.iter().map(|(operation, spent)| (*operation, *spent)).collect()
     }
 
     /// Lets no further command begin, from whatever task, and waits for the one in the works, for as long as `patience`
@@ -242,10 +287,12 @@ fn serve(mut tpm: impl Tpm, jobs: &Receiver<Job>, shared: &Shared) {
         if job.deadline <= Instant::now() || shared.closed.load(Ordering::SeqCst) {
             continue;
         }
-        occupy(Some((job.operation, Instant::now())));
+        let begun = Instant::now();
+        occupy(Some((job.operation, begun)));
         (job.work)(&mut tpm);
         tpm.release();
         occupy(None);
+        shared.count(job.operation, begun.elapsed());
     }
 }
 

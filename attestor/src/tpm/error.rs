@@ -15,7 +15,7 @@ pub struct TpmError {
 }
 
 /// A verb of the port, for messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
     /// [`Tpm::endorsement`](super::Tpm::endorsement)
     ReadEndorsement,
@@ -58,6 +58,23 @@ impl fmt::Display for Operation {
 }
 
 impl Operation {
+    /// Its name for monitors.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::ReadEndorsement => "read-endorsement",
+            Self::DeriveAttestationKey => "derive-attestation-key",
+            Self::ActivateCredential => "activate-credential",
+            Self::ReadPcrs => "read-pcrs",
+            Self::ExtendPcr => "extend-pcr",
+            Self::Quote => "quote",
+            Self::CreateIdentityKey => "create-identity-key",
+            Self::CertifyIdentityKey => "certify-identity-key",
+            Self::SignDigest => "sign-digest",
+            Self::SignAsManufacturer => "sign-as-manufacturer",
+        }
+    }
+
     /// This operation, failed for this reason.
     pub fn failed(self, fault: TpmFault) -> TpmError {
         TpmError { operation: self, fault }

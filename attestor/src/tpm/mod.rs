@@ -27,7 +27,7 @@ mod wire;
 
 use zeroize::Zeroizing;
 
-pub use actor::{COMMAND_DEADLINE, KEY_GENERATION_DEADLINE, QUEUE_LENGTH, TpmHandle};
+pub use actor::{COMMAND_DEADLINE, KEY_GENERATION_DEADLINE, QUEUE_LENGTH, Spent, TpmHandle};
 pub use address::{TpmAddress, TpmAddressError};
 pub use error::{Operation, TpmError, TpmFault};
 pub use esapi::EsapiTpm;

@@ -2,11 +2,14 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// PCRs of a PC Client TPM (TCG PC Client Platform TPM Profile).
 pub const PCR_COUNT: u8 = 24;
 
 /// A PCR bank. SHA-1 is left out: no quote of ours covers it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum PcrBank {
     /// SHA-256, 32-byte PCRs.
     Sha256,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use policy::id::{NameError, ZoneName};
 use policy::time::UnixTime;
-use policy::zone::MAX_GENERATIONS;
 use policy::zone::model::{MAX_CONDUITS, MAX_ZONES as ZONES_OF_PLANT};
+use policy::zone::{GateFail, GateRules, MAX_GENERATIONS};
 use prost::Message;
 use proto::{convert, v1};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
@@ -50,6 +50,7 @@ pub(super) fn parse(
         return Err(malformed("a trust file is listed twice"));
     }
     let reattest_every = set.timings.iter().map(interval).collect::<Result<_, _>>()?;
+    let gates = set.timings.iter().map(gate).collect::<Result<_, _>>()?;
     let (sequence, issued_at) = (set.sequence, UnixTime(set.issued_at));
     let grant_keys = set.grant_keys;
     Ok(TrustSet {
@@ -61,6 +62,7 @@ pub(super) fn parse(
         files,
         nobody,
         reattest_every,
+        gates,
         grant_keys,
     })
 }
@@ -72,6 +74,13 @@ fn malformed(what: &str) -> TrustError {
 fn interval(timing: &v1::ZoneTiming) -> Result<(ZoneName, Duration), TrustError> {
     let zone = timing.zone.parse().map_err(|error: NameError| TrustError::Malformed(error.to_string()))?;
     Ok((zone, Duration::from_secs(timing.reattest_every_seconds.into())))
+}
+
+fn gate(timing: &v1::ZoneTiming) -> Result<(ZoneName, GateRules), TrustError> {
+    let zone = timing.zone.parse().map_err(|error: NameError| TrustError::Malformed(error.to_string()))?;
+    let fail = if timing.gate_fail_closed { GateFail::Closed } else { GateFail::Open };
+    let rules = GateRules::new(timing.gate_drain_seconds.into(), fail);
+    Ok((zone, rules.map_err(|error| TrustError::Malformed(error.to_string()))?))
 }
 
 fn authority(certificate: &[u8], crl: &[u8], zone: &str) -> Result<Authority, TrustError> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use policy::access::KnownAuthority;
 use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 use policy::time::UnixTime;
-use policy::zone::{self, Hours, Schedule, Way};
+use policy::zone::{self, GateRules, Hours, Schedule, Way};
 use prost::Message;
 use proto::v1::SignedTrustSet;
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ use crate::role::Role;
 use crate::state::State;
 
 pub use judge::{About, Judge};
-pub use signature::SignatureFault;
+pub use signature::{SignatureFault, verify_heartbeat};
 
 /// Longest trust set in bytes: some hundred authorities with CRLs of a few thousand entries. It travels in one
 /// message, see [`crate::client::MAX_MESSAGE`].
@@ -41,6 +41,7 @@ pub struct TrustSet {
     files: Vec<TrustFile>,
     nobody: Authority,
     reattest_every: BTreeMap<ZoneName, Duration>,
+    gates: BTreeMap<ZoneName, GateRules>,
     /// JWK Set.
     grant_keys: String,
 }
@@ -318,6 +319,12 @@ impl TrustSet {
     #[must_use]
     pub fn reattest_every(&self, zones: &[ZoneName]) -> Option<Duration> {
         zones.iter().filter_map(|zone| self.reattest_every.get(zone)).min().copied()
+    }
+
+    /// What gates of `zone` do when trust is lost, and while the broker is not heard.
+    #[must_use]
+    pub fn gate_rules(&self, zone: &ZoneName) -> GateRules {
+        self.gates.get(zone).copied().unwrap_or_default()
     }
 
     /// The first second after `now` at which a file believes others, without any word from the broker.

@@ -3,7 +3,8 @@
 use policy::id::PlantDomain;
 use policy::issuing::issuing_number;
 use policy::time::UnixTime;
-use proto::v1::SignedTrustSet;
+use proto::convert::heartbeat;
+use proto::v1::{Heartbeat, SignedTrustSet};
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 use webpki::EndEntityCert;
 use webpki::aws_lc_rs::{ECDSA_P256_SHA256, ECDSA_P384_SHA384};
@@ -12,6 +13,7 @@ use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
+use super::Expected;
 use crate::plant::PlantRoot;
 
 /// What the signature covers before the set itself.
@@ -71,13 +73,33 @@ pub(super) fn verify(
     root: &PlantRoot,
     plant: &PlantDomain,
 ) -> Result<Issuer, SignatureFault> {
-    let issuer = verify_issuer(&signed.issuing_certificate, root, plant)?;
     let message = [LABEL, &signed.trust_set].concat();
-    let der = CertificateDer::from(signed.issuing_certificate.as_slice());
+    verify_message(&message, &signed.signature, &signed.issuing_certificate, root, plant)
+}
+
+/// Whether the broker of the plant gave this sign of life to this device, at a time when its key was not replaced.
+pub fn verify_heartbeat(beat: &Heartbeat, expected: &Expected<'_>) -> Result<(), SignatureFault> {
+    let message = heartbeat(beat.broker_time, beat.trust_sequence, expected.device);
+    let (signature, certificate) = (&beat.signature, &beat.issuing_certificate);
+    let issuer = verify_message(&message, signature, certificate, expected.root, expected.plant)?;
+    issuer.holds_at(UnixTime(beat.broker_time))?;
+    match issuer.number >= expected.seen.issuing_number {
+        true => Ok(()),
+        false => Err(SignatureFault::NoAuthority),
+    }
+}
+
+fn verify_message(
+    message: &[u8],
+    signature: &[u8],
+    certificate: &[u8],
+    root: &PlantRoot,
+    plant: &PlantDomain,
+) -> Result<Issuer, SignatureFault> {
+    let issuer = verify_issuer(certificate, root, plant)?;
+    let der = CertificateDer::from(certificate);
     let signer = EndEntityCert::try_from(&der).map_err(|_| SignatureFault::Certificate)?;
-    signer
-        .verify_signature(ECDSA_P256_SHA256, &message, &signed.signature)
-        .map_err(|_| SignatureFault::Signature)?;
+    signer.verify_signature(ECDSA_P256_SHA256, message, signature).map_err(|_| SignatureFault::Signature)?;
     Ok(issuer)
 }
 

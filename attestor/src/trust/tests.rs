@@ -119,6 +119,7 @@ pub(crate) fn set() -> v1::TrustSet {
             reattest_every_seconds: 60,
             outlive_broker_seconds: 28_800,
             silent_after_seconds: 180,
+            ..v1::ZoneTiming::default()
         }],
         device: "press-1".into(),
         grant_keys: String::new(),
@@ -256,4 +257,31 @@ fn what_cannot_be_used_is_malformed() {
     assert!(refuse(|set| set.files.push(set.files[0].clone())).contains("twice"));
     assert!(refuse(|set| set.authorities[0].crl.clear()).contains("CRL"));
     assert!(refuse(|set| set.authorities[0].certificate.truncate(40)).contains("authority"));
+}
+
+#[test]
+fn a_sign_of_life_is_the_brokers_for_this_device_as_it_is() {
+    let (plant, other) = (Plant::new(), Plant::new());
+    let device: DeviceName = "press-1".parse().unwrap();
+    let beat = |plant: &Plant, device: &str| {
+        let message = proto::convert::heartbeat(NOW.0, 7, &device.parse().unwrap());
+        let key =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &plant.issuing_key.serialize_der());
+        let signature = key.unwrap().sign(&SystemRandom::new(), &message).unwrap().as_ref().to_vec();
+        let issuing_certificate = plant.issuing.clone();
+        v1::Heartbeat { broker_time: NOW.0, trust_sequence: 7, signature, issuing_certificate }
+    };
+    let verdict = |beat: &v1::Heartbeat, issuing_number| {
+        let seen = Seen { sequence: 7, issuing_number };
+        verify_heartbeat(beat, &Expected { root: &plant.root, plant: &plant.domain, device: &device, seen })
+    };
+    let good = beat(&plant, "press-1");
+    assert_eq!(verdict(&good, 2), Ok(()));
+    assert_eq!(verdict(&good, 3), Err(SignatureFault::NoAuthority), "its key was replaced");
+    assert_eq!(verdict(&beat(&other, "press-1"), 2), Err(SignatureFault::OtherRoot));
+    assert_eq!(verdict(&beat(&plant, "press-2"), 2), Err(SignatureFault::Signature));
+    let later = v1::Heartbeat { broker_time: NOW.0 + 1, ..good.clone() };
+    assert_eq!(verdict(&later, 2), Err(SignatureFault::Signature));
+    let unsigned = v1::Heartbeat { broker_time: NOW.0, trust_sequence: 7, ..v1::Heartbeat::default() };
+    assert_eq!(verdict(&unsigned, 2), Err(SignatureFault::Certificate));
 }

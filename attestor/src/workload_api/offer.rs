@@ -81,6 +81,9 @@ pub enum Withheld {
         "no identity issued: the device is not in the zone of workload {0}; correct zone in attestor.toml"
     )]
     Elsewhere(String),
+    /// What it holds was proved by another boot.
+    #[error("no identity issued: {0}")]
+    OtherBoot(String),
     /// The broker certifies no key for it.
     #[error("no identity issued: {0}")]
     NotCertified(String),

@@ -42,7 +42,7 @@ impl From<Withheld> for Status {
             | Withheld::Void(_)
             | Withheld::Elsewhere(_)
             | Withheld::NotCertified(_) => Self::permission_denied(words),
-            Withheld::NotYet(_) | Withheld::Ended { .. } => Self::unavailable(words),
+            Withheld::NotYet(_) | Withheld::OtherBoot(_) | Withheld::Ended { .. } => Self::unavailable(words),
         }
     }
 }

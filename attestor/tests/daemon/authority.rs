@@ -188,6 +188,7 @@ impl Plant {
                 reattest_every_seconds: 600,
                 outlive_broker_seconds: 28_800,
                 silent_after_seconds: 1800,
+                ..v1::ZoneTiming::default()
             }],
             device: "press-1".into(),
             grant_keys: String::new(),

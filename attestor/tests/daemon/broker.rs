@@ -133,7 +133,7 @@ impl Broker {
                 v1::Denial { reason, message: "there is no such device".into(), ..v1::Denial::default() };
             return Err(proto::denial::to_status(&denial));
         }
-        Ok(v1::BeginAttestationResponse { challenge: Some(self.challenge()), expected_key: Vec::new() })
+        Ok(v1::BeginAttestationResponse { challenge: Some(self.challenge()), ..Default::default() })
     }
 
     pub(crate) fn complete(

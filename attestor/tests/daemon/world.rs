@@ -11,6 +11,7 @@ use attestor::evidence::Prover;
 use attestor::plant::PlantRoot;
 use attestor::ports::{Clock, System};
 use attestor::renewal::{Attester, driver};
+use attestor::service_manager::ServiceManager;
 use attestor::state::Keeper;
 use attestor::status::Status;
 use attestor::testing::{Manufacturer, Swtpm, command, missing_tool};
@@ -99,7 +100,9 @@ impl Device {
         let attester = Attester::new(config, root, keeper, prover).unwrap();
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };
-        let running = tokio::spawn(async move { driver::run(Arc::new(attester), stopped).await.unwrap() });
+        let running = tokio::spawn(async move {
+            driver::run(Arc::new(attester), ServiceManager::default(), stopped).await.unwrap()
+        });
         Daemon { stop, running }
     }
 

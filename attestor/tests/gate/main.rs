@@ -7,5 +7,6 @@
 )]
 
 mod refusals;
+#[expect(dead_code, reason = "the benchmark uses the rest")]
 mod rig;
 mod sessions;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use attestor::config::{GateConfig, Limits};
@@ -52,8 +53,8 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
-        let (params, key) = (authority_params(name), KeyPair::generate().unwrap());
+    fn new(name: &str, key: KeyPair) -> Self {
+        let params = authority_params(name);
         let certificate = params.self_signed(&key).unwrap().der().to_vec();
         Self { issuer: Issuer::new(params, key), certificate }
     }
@@ -94,22 +95,42 @@ pub(crate) struct Plant {
 
 impl Plant {
     pub(crate) fn new() -> Self {
-        let (root_key, issuing_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        Self::with_keys(|_| KeyPair::generate().unwrap())
+    }
+
+    /// The same plant in every process: its keys are in `folder`.
+    pub(crate) fn kept(folder: &Path) -> Self {
+        Self::with_keys(|name| {
+            let file = folder.join(name);
+            if let Ok(pem) = std::fs::read_to_string(&file) {
+                return KeyPair::from_pem(&pem).unwrap();
+            }
+            let key = KeyPair::generate().unwrap();
+            std::fs::write(file, key.serialize_pem()).unwrap();
+            key
+        })
+    }
+
+    fn with_keys(key: impl Fn(&str) -> KeyPair) -> Self {
+        let (root_key, issuing_key) = (key("root"), key("issuing"));
         let root_params = authority_params("plant root");
         let root = PlantRoot::pin(root_params.self_signed(&root_key).unwrap().der()).unwrap();
         let issuing = authority_params("plant.example issuing 2");
         let issuer = Issuer::from_params(&root_params, &root_key);
         let issuing = issuing.signed_by(&issuing_key, &issuer).unwrap().der().to_vec();
         let pairs = ["cell", "press"].into_iter().flat_map(|zone| {
-            ["caller", "listener"]
-                .map(|role| ((zone, role), Authority::new(&format!("{zone}.plant.example {role} 1"))))
+            ["caller", "listener"].map(|role| {
+                let name = format!("{zone}.plant.example {role} 1");
+                ((zone, role), Authority::new(&name, key(&name)))
+            })
         });
+        let authorities = pairs.collect();
         Self {
             domain: "plant.example".parse().unwrap(),
             root,
             issuing: (issuing, issuing_key),
-            nobody: Authority::new("nobody"),
-            authorities: pairs.collect(),
+            nobody: Authority::new("nobody", key("nobody")),
+            authorities,
         }
     }
 
@@ -124,7 +145,11 @@ impl Plant {
     ) -> Leaf {
         let mut params = CertificateParams::default();
         let uri = format!("spiffe://{zone}.plant.example/device/{device}");
-        params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
+        let name = format!("{device}.{zone}.plant.example");
+        params.subject_alt_names = vec![
+            SanType::URI(uri.as_str().try_into().unwrap()),
+            SanType::DnsName(name.as_str().try_into().unwrap()),
+        ];
         params.extended_key_usages = vec![match role {
             "caller" => ExtendedKeyUsagePurpose::ClientAuth,
             _ => ExtendedKeyUsagePurpose::ServerAuth,
@@ -138,6 +163,11 @@ impl Plant {
         let pair = KeyPair::try_from(key.pkcs8()).unwrap();
         let issuer = &self.authorities[&(zone, role)].issuer;
         Leaf { der: params.signed_by(&pair, issuer).unwrap().der().to_vec(), key }
+    }
+
+    /// The certificate of an authority, DER.
+    pub(crate) fn certificate(&self, zone: &'static str, role: &'static str) -> Vec<u8> {
+        self.authorities[&(zone, role)].certificate.clone()
     }
 
     /// The usual certificate of a device.
@@ -167,11 +197,15 @@ pub(crate) struct Told {
     pub(crate) conduit: Option<&'static str>,
     /// Serials that every authority revoked.
     pub(crate) revoked: Vec<u8>,
+    /// Seconds that its zone gives sessions to end.
+    pub(crate) drain: u32,
+    /// Whether its zone lets others in only while the broker is heard.
+    pub(crate) closed: bool,
 }
 
 impl Default for Told {
     fn default() -> Self {
-        Self { conduit: Some(""), revoked: Vec::new() }
+        Self { conduit: Some(""), revoked: Vec::new(), drain: 0, closed: false }
     }
 }
 
@@ -184,6 +218,7 @@ pub(crate) struct Device {
     state: Mutex<State>,
     changed: watch::Sender<()>,
     now: AtomicU64,
+    heard: AtomicBool,
 }
 
 impl Device {
@@ -215,6 +250,7 @@ impl Device {
             state: Mutex::new(state),
             changed: watch::Sender::new(()),
             now: AtomicU64::new(NOW.0),
+            heard: AtomicBool::new(true),
         });
         device.tell(&Told::default());
         device
@@ -250,6 +286,12 @@ impl Device {
             }],
             files: vec![file("opcua", told.conduit.into_iter().map(way).collect()), file("ssh", Vec::new())],
             device: self.name.to_string(),
+            timings: vec![v1::ZoneTiming {
+                zone: self.zone.into(),
+                gate_drain_seconds: told.drain,
+                gate_fail_closed: told.closed,
+                ..v1::ZoneTiming::default()
+            }],
             ..v1::TrustSet::default()
         };
         let (root, plant) = (&self.plant.root, &self.plant.domain);
@@ -262,6 +304,11 @@ impl Device {
     pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state.lock().unwrap());
         self.changed.send_replace(());
+    }
+
+    /// Whether the broker gives signs of life from now on.
+    pub(crate) fn hears(&self, heard: bool) {
+        self.heard.store(heard, Ordering::SeqCst);
     }
 
     /// Sets its clock.
@@ -286,6 +333,10 @@ impl Host for Device {
 
     fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
+    }
+
+    fn heard(&self) -> bool {
+        self.heard.load(Ordering::SeqCst)
     }
 
     fn tpm(&self) -> Option<&TpmHandle> {

@@ -234,6 +234,48 @@ async fn a_device_that_lost_trust_itself_cuts_everything() {
 }
 
 #[tokio::test]
+async fn a_zone_may_give_sessions_a_while_to_end() {
+    let pair = Pair::new(Limits::default()).await;
+    pair.press.tell(&Told { drain: 3_600, ..Told::default() });
+    let (mut client, mut server) = pair.connect().await;
+    talk(&mut client, &mut server).await;
+    pair.press.tell(&Told { conduit: None, drain: 3_600, ..Told::default() });
+    until("it is to end", || pair.inner.gate.status().draining == 1).await;
+    talk(&mut client, &mut server).await;
+    let mut refused = TcpStream::connect(pair.outer.address).await.unwrap();
+    drop(refused.read(&mut [0; 1]).await);
+    until_refused(&pair.inner, "no-conduit", 1).await;
+    // Once it may be again, nothing happened.
+    pair.press.tell(&Told { drain: 3_600, ..Told::default() });
+    until("it goes on", || pair.inner.gate.status().draining == 0).await;
+    talk(&mut client, &mut server).await;
+    pair.press.tell(&Told { revoked: vec![0x41], drain: 1, ..Told::default() });
+    until_cut(&mut server).await;
+    until_cut(&mut client).await;
+    assert_eq!(pair.inner.gate.status().cut.get("revoked"), Some(&1));
+}
+
+#[tokio::test]
+async fn a_zone_may_close_to_others_while_the_broker_is_not_heard() {
+    let pair = Pair::new(Limits::default()).await;
+    let closed = Told { closed: true, ..Told::default() };
+    pair.press.tell(&closed);
+    let (mut client, mut server) = pair.connect().await;
+    pair.press.hears(false);
+    let mut refused = TcpStream::connect(pair.outer.address).await.unwrap();
+    drop(refused.read(&mut [0; 1]).await);
+    until_refused(&pair.inner, "broker-not-heard", 1).await;
+    assert!(pair.inner.gate.status().closed.unwrap().contains("no zone but press is let in"));
+    // What is open goes on, and so does a zone that says nothing.
+    talk(&mut client, &mut server).await;
+    pair.press.tell(&Told::default());
+    pair.connect().await;
+    pair.press.tell(&closed);
+    pair.press.hears(true);
+    pair.connect().await;
+}
+
+#[tokio::test]
 async fn a_session_in_which_nothing_moves_ends() {
     let pair = Pair::new(Limits { idle: Duration::from_secs(1), ..Limits::default() }).await;
     let (mut client, mut server) = pair.connect().await;

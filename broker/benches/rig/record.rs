@@ -1,10 +1,10 @@
 //! Records of a device that was admitted and attested.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use broker::record::device::{
-    Admission, Attested, BoundAk, Decision, Device, HeldCertificate, HeldCertificates, Inventory,
-    InventoryValue, Source, Tpm, attested_key, device_key, ek_key, inventory_key,
+    Admitted, Attested, BoundAk, Decision, Device, HeldCertificate, HeldCertificates, Inventory,
+    InventoryValue, Prover, Source, Tpm, attested_key, device_key, ek_key, inventory_key,
 };
 use broker::record::stored;
 use policy::digest::Digest;
@@ -16,24 +16,19 @@ use super::Written;
 
 /// A device of one zone, which `ek` identifies and which offers OPC UA.
 pub(crate) fn device(name: &DeviceName, zone: &ZoneName, ek: Digest, now: UnixTime) -> Device {
-    Device {
+    let admitted = Admitted {
         name: name.clone(),
-        zones: vec![zone.clone()],
         ek,
+        prover: Prover::Tpm,
+        zones: vec![zone.clone()],
+        by: "ada".to_owned(),
+        at: now,
+    };
+    Device {
         ak: Some(BoundAk { public: vec![1; 90].into(), name: vec![2; 34].into(), since: now }),
-        admission: Admission::Admitted,
-        admitted_by: "ada".to_owned(),
-        admitted_at: now,
         counter: 1,
         services: BTreeMap::from([("opcua".to_owned(), 4840)]),
-        asked: 0,
-        answered: 0,
-        clock_excused: false,
-        clear_expected: None,
-        prover: broker::record::device::Prover::Tpm,
-        leaving: None,
-        addresses: std::collections::BTreeMap::new(),
-        trust_sequence: 0,
+        ..Device::new(admitted)
     }
 }
 
@@ -57,6 +52,7 @@ pub(crate) fn attested(running: &str, blob: Digest, now: UnixTime) -> Attested {
         clone_alarm: false,
         firmware_version: 0x0007_0055_0011_0000,
         running: Some(vec![running.parse().unwrap()]),
+        failing_hooks: BTreeSet::new(),
         lost: None,
     }
 }

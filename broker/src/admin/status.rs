@@ -21,11 +21,10 @@ use super::reach::Scope;
 use super::{audit, conduit, golden, overriding, rollout, second};
 use crate::audit::Event;
 use crate::plant::Plant;
-use crate::record::device::Decision;
+use crate::record::device::{Decision, Quarantine};
 use crate::record::overriding::OverrideRecord;
 use crate::session::Refusal;
 use crate::session::recorded::results;
-use crate::session::without_tpm::BROKER;
 use crate::store::Revision;
 use crate::trust;
 
@@ -199,7 +198,7 @@ fn needs_a_person(seen: &Seen) -> bool {
             State::Refused | State::Silent | State::Pending => true,
             State::Trusted => would_refuse(view) || view.device.zones.is_empty(),
             // A clone alarm: the broker stopped it, and a person decides.
-            State::Quarantined => view.tpm.quarantine.as_ref().is_some_and(|stop| stop.by == BROKER),
+            State::Quarantined => view.tpm.quarantine.as_ref().is_some_and(Quarantine::is_clone_alarm),
             // Somebody decided these; they wait for nobody here.
             State::Registered | State::Retired => false,
         },

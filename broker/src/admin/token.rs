@@ -13,7 +13,7 @@ use super::change::{Draft, commit};
 use super::device::{existing_zones, known};
 use crate::plant::Plant;
 use crate::ports::random;
-use crate::record::device::{Device, TOKEN, Token, device_key, token_key};
+use crate::record::device::{Device, TOKEN, Token, Tpm, device_key, ek_key, no_ek, token_key};
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
@@ -124,7 +124,10 @@ async fn for_name(
     txn: Txn,
 ) -> Result<Txn, Refusal> {
     match fetch::<Device>(plant.store.as_ref(), device_key(name)).await? {
-        None => no_machine(plant, name, txn.absent(device_key(name))).await,
+        None => {
+            let txn = if without_tpm { not_retired(plant, name, txn).await? } else { txn };
+            no_machine(plant, name, txn.absent(device_key(name))).await
+        }
         Some(held) if without_tpm && !held.record.prover.is_tpm() => {
             let known = known(plant, actor.scope(), name).await?;
             // Whoever lets it join again takes its place in its zones too.
@@ -132,6 +135,18 @@ async fn for_name(
             Ok(txn.unchanged(held.key, held.version))
         }
         Some(_) => Err(Refusal::Conflict(format!("there is a device {name} already; choose another name"))),
+    }
+}
+
+/// `txn`, if no device without a TPM of this name was retired of which a restored backup does not know.
+async fn not_retired(plant: &Plant, name: &DeviceName, txn: Txn) -> Result<Txn, Refusal> {
+    let key = ek_key(&no_ek(name));
+    match fetch::<Tpm>(plant.store.as_ref(), key.clone()).await? {
+        None => Ok(txn.absent(key)),
+        Some(held) if held.record.retired => Err(Refusal::Conflict(format!(
+            "a device {name} without a TPM was retired or got a TPM before a backup was restored; choose another name"
+        ))),
+        Some(held) => Ok(txn.unchanged(key, held.version)),
     }
 }
 

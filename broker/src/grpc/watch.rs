@@ -7,6 +7,7 @@ use std::time::Duration;
 use policy::digest::Digest;
 use policy::reference::release::ReleaseId;
 use policy::time::UnixTime;
+use proto::convert::heartbeat;
 use proto::v1::watch_event::Event;
 use proto::v1::watch_server::Watch;
 use proto::{denial, v1};
@@ -20,6 +21,7 @@ use super::peer::DevicePeer;
 use super::status::status;
 use crate::attendance::Present;
 use crate::hub::{Hub, Listener};
+use crate::metrics::Signed;
 use crate::plant::Plant;
 use crate::ports::random;
 use crate::record::Held;
@@ -149,8 +151,7 @@ impl Stream {
             tokio::select! {
                 () = self.listener.changed() => {}
                 _ = heartbeat.tick() => {
-                    let beat = v1::Heartbeat { broker_time: self.plant.now().0, trust_sequence: self.sequence };
-                    if self.put(Event::Heartbeat(beat)).is_err() {
+                    if self.beat().is_err() {
                         return;
                     }
                 }
@@ -265,6 +266,22 @@ impl Stream {
         self.put(Event::Trust(set.signed(&self.plant).map_err(Refusal::internal)?))?;
         (self.sequence, self.content) = (set.sequence(), Some(set.content()));
         Ok(())
+    }
+
+    /// A sign of life that only this broker can give, and only to this device.
+    fn beat(&self) -> Result<(), End> {
+        let (broker_time, trust_sequence) = (self.plant.now().0, self.sequence);
+        let message = heartbeat(broker_time, trust_sequence, self.peer.id.device());
+        let keys = self.plant.keys.load();
+        let signed = self.plant.metrics.signing(Signed::Heartbeat, || keys.issuing.sign(&message));
+        let signature = signed.map_err(|error| End::Failed(Refusal::internal(error)))?;
+        let issuing_certificate = keys.issuing.certificate().to_vec();
+        self.put(Event::Heartbeat(v1::Heartbeat {
+            broker_time,
+            trust_sequence,
+            signature,
+            issuing_certificate,
+        }))
     }
 
     fn put(&self, event: Event) -> Result<(), End> {

@@ -109,10 +109,12 @@ pub enum Signed {
     TrustSet,
     /// A seal of the audit.
     Seal,
+    /// A sign of life.
+    Heartbeat,
 }
 
 impl Signed {
-    const ALL: [Self; 4] = [Self::Certificate, Self::Crl, Self::TrustSet, Self::Seal];
+    const ALL: [Self; 5] = [Self::Certificate, Self::Crl, Self::TrustSet, Self::Seal, Self::Heartbeat];
 
     const fn name(self) -> &'static str {
         match self {
@@ -120,6 +122,7 @@ impl Signed {
             Self::Crl => "crl",
             Self::TrustSet => "trust-set",
             Self::Seal => "seal",
+            Self::Heartbeat => "heartbeat",
         }
     }
 }

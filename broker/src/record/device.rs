@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use policy::digest::Digest;
 use policy::evidence::endorsement::Manufacturer;
+use policy::evidence::key_order::Turn;
 use policy::id::{DeviceName, ServiceName, WorkloadName, ZoneName};
 use policy::reference::release::ReleaseId;
 use policy::time::{UnixTime, Validity};
@@ -183,10 +184,27 @@ pub enum Prover {
     #[default]
     Tpm,
     /// A key in software, kept where a TPM's AK is: SubjectPublicKeyInfo, and the digest of it as its name.
-    Key {
-        /// How many keys came before it.
-        generation: u64,
-    },
+    Key(KeyLine),
+}
+
+/// The keys of a device without a TPM, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KeyLine {
+    /// How many keys came before the current one since it was admitted last.
+    pub generation: u64,
+    /// Plant epoch in which the current one was accepted. Not known of older records.
+    #[serde(default)]
+    pub epoch: u64,
+    /// SHA-256 of the one before it, and of the first of all: whoever uses them needs no ticket to be found out. Not known
+    /// of older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<Digest>,
+    /// See `former`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Digest>,
+    /// When all its exchanges would be paid for, if it came at the pace that is allowed for long.
+    #[serde(default)]
+    pub paid_until: UnixTime,
 }
 
 impl Prover {
@@ -241,6 +259,72 @@ pub struct Device {
     /// IP addresses that its certificates may name, by zone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub addresses: BTreeMap<ZoneName, BTreeSet<IpAddr>>,
+}
+
+/// Whose device it is, and who let it in.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Its name.
+    pub name: DeviceName,
+    /// Digest of its EK; [`no_ek`] without a TPM.
+    pub ek: Digest,
+    /// What it is to prove itself with.
+    pub prover: Prover,
+    /// Its zones.
+    pub zones: Vec<ZoneName>,
+    /// Who or what admitted it.
+    pub by: String,
+    /// When.
+    pub at: UnixTime,
+}
+
+impl Device {
+    /// A device that was just admitted, and did not prove itself yet.
+    #[must_use]
+    pub fn new(admitted: Admitted) -> Self {
+        let Admitted { name, ek, prover, zones, by, at } = admitted;
+        Self {
+            name,
+            zones,
+            ek,
+            prover,
+            ak: None,
+            admission: Admission::Admitted,
+            admitted_by: by,
+            admitted_at: at,
+            counter: 0,
+            services: BTreeMap::new(),
+            trust_sequence: 0,
+            asked: 0,
+            answered: 0,
+            clock_excused: false,
+            clear_expected: None,
+            leaving: None,
+            addresses: BTreeMap::new(),
+        }
+    }
+
+    /// Its keys, if it has no TPM.
+    #[must_use]
+    pub const fn key_line(&self) -> Option<KeyLine> {
+        match self.prover {
+            Prover::Tpm => None,
+            Prover::Key(line) => Some(line),
+        }
+    }
+
+    /// The turn of its current key, if it has no TPM.
+    #[must_use]
+    pub fn turn(&self) -> Option<Turn> {
+        let KeyLine { epoch, generation, .. } = self.key_line()?;
+        Some(Turn { epoch, line: self.admitted_at, generation })
+    }
+
+    /// Whether the key with this digest is the one that it proves itself with now.
+    #[must_use]
+    pub fn has_key(&self, key: Digest) -> bool {
+        self.ak.as_ref().is_some_and(|ak| *ak.name.0 == key.0)
+    }
 }
 
 /// A move that is under way: the device is in both zones until it says that it delivered the certificates of the new one.
@@ -333,6 +417,9 @@ pub struct Attested {
     /// older records.
     #[serde(default)]
     pub running: Option<Vec<ReleaseId>>,
+    /// Hooks of its attestor that it said fail.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub failing_hooks: BTreeSet<String>,
     /// Why the certificates that it earned ended before the next attestation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
@@ -388,6 +475,17 @@ pub struct Quarantine {
     pub by: String,
     /// For people.
     pub reason: String,
+}
+
+/// Who stops a device that was copied.
+pub const BROKER: &str = "broker";
+
+impl Quarantine {
+    /// Whether two copies of the device are about: the broker found it out.
+    #[must_use]
+    pub fn is_clone_alarm(&self) -> bool {
+        self.by == BROKER
+    }
 }
 
 /// A TPM. Quarantine and retirement are held here, so they outlive the device record.
@@ -498,6 +596,10 @@ pub struct CertifiedKeyOwner {
     pub zone: ZoneName,
     /// The role.
     pub role: Role,
+    /// When the certificate of a key in software ends, for which alone it was made: the key comes no more. None of a key
+    /// in a TPM, which is certified again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixTime>,
 }
 
 impl Record for CertifiedKeyOwner {

@@ -17,8 +17,8 @@ use super::statement::TokenProof;
 use super::{vouched, without_tpm};
 use crate::plant::Plant;
 use crate::record::device::{
-    Admission, AkOwner, BoundAk, Device, PENDING, Pending, Prover, Token, Tpm, ak_key, device_key, ek_key,
-    pending_key, token_key,
+    Admission, Admitted, AkOwner, BoundAk, Device, PENDING, Pending, Prover, Quarantine, Token, Tpm, ak_key,
+    device_key, ek_key, pending_key, token_key,
 };
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, list, stored};
@@ -54,13 +54,16 @@ pub async fn place(plant: &Plant, proven: &Proven) -> Result<Place, Refusal> {
     match proven.by() {
         ProvenBy::Tpm(by) => of_tpm(plant, proven, by).await,
         ProvenBy::Key(by) => {
-            if let Some(identity) = join::by(proven) {
+            // After a clone alarm a token alone brings a box back: its IDevID may have been copied, too.
+            let stop = proven.tpm().and_then(|tpm| tpm.record.quarantine.as_ref());
+            let alarm = stop.is_some_and(Quarantine::is_clone_alarm);
+            let anew = alarm && proven.statement().token.is_some();
+            if let Some(identity) = join::by(proven).filter(|_| !anew) {
                 return join::join(plant, proven, by, identity).await;
             }
             join::or_by_token(proven)?;
             idevid::of_nobody_else(plant, proven).await?;
-            let placed = without_tpm::place(plant, proven, &by.proof, &by.ticket).await?;
-            Ok(Place::Device(Box::new(placed)))
+            Ok(Place::Device(Box::new(without_tpm::place(plant, proven, by).await?)))
         }
     }
 }
@@ -261,25 +264,14 @@ async fn new_device(
         return Err(Refusal::Conflict(format!("the name {name} belongs to another TPM; choose another")));
     }
     let txn = vouched::no_machine(plant, &name, txn).await?;
-    let device = Device {
+    let device = Device::new(Admitted {
         name: name.clone(),
-        zones,
         ek: *proven.ek(),
-        ak: None,
-        admission: Admission::Admitted,
-        admitted_by,
-        admitted_at: plant.now(),
-        counter: 0,
-        services: std::collections::BTreeMap::new(),
-        trust_sequence: 0,
-        asked: 0,
-        answered: 0,
-        clock_excused: false,
-        clear_expected: None,
         prover: Prover::Tpm,
-        leaving: None,
-        addresses: std::collections::BTreeMap::new(),
-    };
+        zones,
+        by: admitted_by,
+        at: plant.now(),
+    });
     let txn = txn.absent(device_key(&name)).delete(pending_key(proven.ek()));
     own_tpm(plant, (proven, by), device, txn)
 }

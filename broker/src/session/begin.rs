@@ -7,6 +7,7 @@ use policy::tpm::public::{AttestationKey, EkPublic};
 use proto::v1;
 
 use super::challenge::{Challenge, Purpose, VERSION};
+use super::without_tpm::Ticket;
 use super::{Refusal, credential};
 use crate::plant::Plant;
 use crate::ports::random;
@@ -89,8 +90,11 @@ pub async fn attestation(
     let bound = held.record.ak.as_ref().map(|ak| ak.name.0.clone()).unwrap_or_default();
     let (prover, named) = match held.record.prover {
         device::Prover::Tpm => (Prover::Tpm, request.ak_name == bound),
-        device::Prover::Key { .. } => (Prover::Key, request.ak_name.is_empty()),
+        device::Prover::Key(_) => (Prover::Key, request.ak_name.is_empty()),
     };
+    if prover == Prover::Key && bound.is_empty() {
+        return Err(Refusal::NotFound(format!("no key of {name} counts any more; it has to join again")));
+    }
     if !named || bound.is_empty() {
         return Err(Refusal::NotFound(format!("{name} has another attestation key; it has to enroll again")));
     }
@@ -109,7 +113,9 @@ pub async fn attestation(
         random: fresh(plant)?,
     };
     let expected_key = if prover == Prover::Key { bound } else { Vec::new() };
-    Ok(v1::BeginAttestationResponse { challenge: Some(seal(plant, &challenge)?), expected_key })
+    // A device whose last answer was lost has none for it, and with none its copies would not be found out.
+    let key_ticket = Ticket::seal(plant, &held.record)?;
+    Ok(v1::BeginAttestationResponse { challenge: Some(seal(plant, &challenge)?), expected_key, key_ticket })
 }
 
 fn speak(versions: &[u32]) -> Result<(), Refusal> {

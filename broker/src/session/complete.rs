@@ -194,6 +194,7 @@ async fn attested(
         clone_alarm: false,
         firmware_version: measured.firmware_version,
         running: Some(running(rulings)),
+        failing_hooks: proven.statement().failing_hooks.clone(),
         lost: None,
     })
 }

@@ -74,10 +74,7 @@ pub async fn issue(
     }
     let view = trust::view(plant).await.map_err(Refusal::internal)?;
     if grants.trusted.prover() == Prover::Key {
-        // Keys of ended certificates come no more: each was for one.
-        for ended in held.certificates.iter().filter(|held| held.validity.not_after <= now) {
-            drafted = drafted.delete(certified_key(&ended.spki));
-        }
+        drafted = forget_ended(drafted, &held, now);
     }
     held.certificates
         .retain(|held| held.validity.not_after > now && view.believes(zone, held.role, held.generation));
@@ -95,6 +92,16 @@ pub async fn issue(
         .unchanged(grants.zone.key.clone(), grants.zone.version)
         .put(held_key(grants.device, zone), stored(&held)?);
     Ok((Issued { svids, refused: None }, txn))
+}
+
+/// Forgets a key in software of each role whose certificate ended: it comes no more. One for each that is certified is
+/// as many as end, and fits a transaction for many zones; the sweep finds the others.
+fn forget_ended(txn: Txn, held: &HeldCertificates, now: UnixTime) -> Txn {
+    let ended = |role: &Role| {
+        held.certificates.iter().find(|held| held.role == *role && held.validity.not_after <= now)
+    };
+    let ended = [Role::Caller, Role::Listener].iter().filter_map(ended);
+    ended.fold(txn, |txn, ended| txn.delete(certified_key(&ended.spki)))
 }
 
 /// Refuses a device that asks for certificates faster than it can need them: each that is superseded
@@ -133,16 +140,11 @@ async fn issue_one(
     plant: &Plant,
     grants: &Grants<'_>,
     proven: &ProvenKey,
-    mut txn: Txn,
+    txn: Txn,
     now: UnixTime,
 ) -> Result<(v1::Svid, HeldCertificate, Txn), Refusal> {
     let zone = &grants.zone.record;
     let signing = Signing::of(plant, grants, proven.role).await?;
-    let owner = owner(grants, proven);
-    txn = match &proven.key {
-        OwnKey::Tpm(key) => claim_key(plant, txn, &key.spki_digest(), &owner).await?,
-        OwnKey::Software(key) => claim_new_key(plant, txn, &key.spki_digest(), &owner).await?,
-    };
     let domain = plant.domain();
     let addresses = &signing.permitted(grants);
     let subject =
@@ -155,6 +157,11 @@ async fn issue_one(
     };
     let grant = grant.map_err(Refusal::internal)?;
     let (svid, certificate) = signing.sign(plant, &grant, None)?;
+    let owner = owner(grants, proven, certificate.validity.not_after);
+    let txn = match &proven.key {
+        OwnKey::Tpm(key) => claim_key(plant, txn, &key.spki_digest(), &owner).await?,
+        OwnKey::Software(key) => claim_new_key(plant, txn, &key.spki_digest(), &owner).await?,
+    };
     Ok((svid, certificate, signing.expected(txn)))
 }
 
@@ -235,8 +242,12 @@ impl Signing {
     }
 }
 
-fn owner(grants: &Grants<'_>, proven: &ProvenKey) -> CertifiedKeyOwner {
-    CertifiedKeyOwner { device: grants.device.clone(), zone: proven.zone.clone(), role: proven.role }
+fn owner(grants: &Grants<'_>, proven: &ProvenKey, end: UnixTime) -> CertifiedKeyOwner {
+    let until = match proven.key {
+        OwnKey::Tpm(_) => None,
+        OwnKey::Software(_) => Some(end),
+    };
+    CertifiedKeyOwner { device: grants.device.clone(), zone: proven.zone.clone(), role: proven.role, until }
 }
 
 /// Claims a key for one device, zone and role; refuses one that is claimed for another.

@@ -34,9 +34,9 @@ pub enum Refusal {
     /// The EK is neither certified by a trusted manufacturer nor registered.
     #[error("{0}")]
     NotEndorsed(String),
-    /// An administrator stopped the device.
+    /// An administrator, or the clone alarm, stopped the device.
     #[error(
-        "{device} is quarantined since {since} by {by}: {reason}; `touchstone device readmit {device}` ends it"
+        "{device} is quarantined since {since} by {by}: {reason}; `touchstone device why {device}` says what ends it"
     )]
     Quarantined {
         /// The device.

@@ -21,6 +21,11 @@ const MAX_STATEMENT: usize = 32 * 1024;
 /// Most certificates that a device says it delivered: one of each role in each of its zones.
 const MAX_DELIVERED: usize = 2 * MAX_ZONES;
 
+/// Most hooks that a device names as failing: one tells a person where to look.
+const MAX_FAILING_HOOKS: usize = 8;
+/// Longest name of a hook in bytes.
+const MAX_HOOK_NAME: usize = 40;
+
 /// What the device says of itself, well formed and agreeing with the request it came in.
 #[derive(Debug)]
 pub struct BoundStatement {
@@ -50,6 +55,8 @@ pub struct BoundStatement {
     pub device_keys: [Vec<u8>; 2],
     /// Machines behind it that it vouches for.
     pub vouches: BTreeMap<DeviceName, About>,
+    /// Its hooks that fail, by name; older attestors name none.
+    pub failing_hooks: BTreeSet<String>,
 }
 
 /// The result of a device's health command.
@@ -107,6 +114,7 @@ impl BoundStatement {
             delivered: stated.delivered.as_ref().map(delivered).transpose()?,
             device_keys: [stated.device_key, stated.next_key],
             vouches: vouched::read(&stated.vouches)?,
+            failing_hooks: failing_hooks(&stated.failing_hooks)?,
         })
     }
 }
@@ -268,6 +276,17 @@ fn delivered(stated: &v1::Delivered) -> Result<BTreeSet<String>, Refusal> {
     Ok(serials.iter().map(hex::encode).collect())
 }
 
+fn failing_hooks(names: &[String]) -> Result<BTreeSet<String>, Refusal> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let named = |name: &String| (1..=MAX_HOOK_NAME).contains(&name.len()) && name.chars().all(plain);
+    match names.len() <= MAX_FAILING_HOOKS && names.iter().all(named) {
+        true => Ok(names.iter().cloned().collect()),
+        false => Err(malformed(format!(
+            "at most {MAX_FAILING_HOOKS} failing hooks are taken, each of at most {MAX_HOOK_NAME} of a-z, 0-9 and -"
+        ))),
+    }
+}
+
 fn token(stated: &v1::Statement) -> Option<TokenProof> {
     let id = stated.join_token_id.clone();
     let well_formed = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit());
@@ -285,6 +304,19 @@ pub(super) fn key_purpose(key: &v1::IdentityKey) -> Result<(ZoneName, Role), Ref
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failing_hooks_are_few_and_have_plain_names() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(failing_hooks(&[]).unwrap(), BTreeSet::new());
+        let two = failing_hooks(&names(&["nginx", "safe-state"])).unwrap();
+        assert_eq!(two.into_iter().collect::<Vec<_>>(), ["nginx", "safe-state"]);
+        let long = "x".repeat(MAX_HOOK_NAME + 1);
+        for bad in [names(&[""]), names(&["a b"]), names(&["\u{1b}[2J"]), names(&[&long]), names(&["a"; 9])] {
+            let refused = failing_hooks(&bad).unwrap_err();
+            assert!(format!("{refused:?}").contains("at most 8 failing hooks"), "{bad:?}: {refused:?}");
+        }
+    }
 
     fn stated(kind: v1::LogKind, log: &[u8]) -> v1::StatedLog {
         let length = log.len().try_into().unwrap();

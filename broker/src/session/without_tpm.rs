@@ -2,58 +2,54 @@
 //!
 //! Promises: such a device joins with a token that was made for its name and for a device without a TPM, and for zones
 //! that ask for none; a name of a device with a TPM is never its own. Its key is followed by another with every proof.
-//! A key that was followed and is used nevertheless was copied: both copies are stopped until a person decides.
+//! A key that was followed and is used nevertheless was copied: both copies are stopped until a person decides, and then
+//! neither goes on: the device joins again. A device whose answers are lost raises no alarm, because it hears which key is
+//! expected, and has that one, before it proves itself.
 
+mod alarm;
+mod joining;
+pub(super) mod pace;
 mod ticket;
 
-use std::collections::BTreeSet;
-
+use policy::digest::Digest;
 use policy::evidence::device_key::KeyProof;
-use policy::id::{DeviceName, ZoneName};
+use policy::evidence::key_order::{Turn, Use};
+use policy::id::DeviceName;
 use policy::zone::Zone;
 
+pub(super) use self::joining::takes;
 pub(super) use self::ticket::Ticket;
-use super::admission::{Placed, bad_token, expect_tpm, stopped, valid};
+use super::Refusal;
+use super::admission::{Placed, expect_tpm, stopped};
 use super::challenge::{Challenge, Purpose};
-use super::complete::commit;
-use super::issue::revoke;
-use super::proof::Proven;
-use super::{Refusal, vouched};
-use crate::audit::Event;
+use super::proof::{Keyed, Proven};
 use crate::plant::Plant;
-use crate::record::device::{
-    Admission, BoundAk, Device, Prover, Quarantine, Token, Tpm, device_key, ek_key, token_key,
-};
-use crate::record::zone::zone_key;
-use crate::record::{Held, fetch, stored};
+use crate::record::device::{Admission, BoundAk, Device, KeyLine, Prover, device_key};
+use crate::record::{Held, fetch};
 use crate::store::Txn;
-use crate::trust;
 
-/// Who stops a device that was copied.
-pub(crate) const BROKER: &str = "broker";
-
-/// The place of the device whose key answered; `ticket` came with it.
-pub(super) async fn place(
-    plant: &Plant,
-    proven: &Proven,
-    proof: &KeyProof,
-    ticket: &[u8],
-) -> Result<Placed, Refusal> {
-    if let Some(tpm) = proven.tpm() {
-        stopped(proven.ek(), &tpm.record)?;
-    }
+/// The place of the device whose key answered.
+pub(super) async fn place(plant: &Plant, proven: &Proven, by: &Keyed) -> Result<Placed, Refusal> {
     match proven.challenge().purpose {
-        Purpose::Enroll => joined(plant, proven, proof).await,
-        Purpose::Renew | Purpose::OnDemand => renewed(plant, proven, proof, ticket).await,
+        Purpose::Enroll => joining::joined(plant, proven, by).await,
+        Purpose::Renew | Purpose::OnDemand => renewed(plant, proven, by).await,
     }
 }
 
-/// The device as its record has it now, and what stands for its TPM.
-async fn known(plant: &Plant, proven: &Proven, name: &DeviceName) -> Result<(Held<Device>, u64), Refusal> {
+fn not_stopped(proven: &Proven) -> Result<(), Refusal> {
+    proven.tpm().map_or(Ok(()), |tpm| stopped(proven.ek(), &tpm.record))
+}
+
+/// The device as its record has it now, and its keys.
+async fn known(
+    plant: &Plant,
+    proven: &Proven,
+    name: &DeviceName,
+) -> Result<(Held<Device>, KeyLine), Refusal> {
     let held: Held<Device> = fetch(plant.store.as_ref(), device_key(name))
         .await?
         .ok_or_else(|| Refusal::NotFound(format!("there is no device {name}; it has to enroll")))?;
-    let Prover::Key { generation } = held.record.prover else {
+    let Some(line) = held.record.key_line() else {
         return Err(Refusal::Conflict(format!("{name} has a TPM and proves itself with that alone")));
     };
     if held.record.counter != proven.challenge().counter || proven.challenge().device.as_ref() != Some(name) {
@@ -64,25 +60,68 @@ async fn known(plant: &Plant, proven: &Proven, name: &DeviceName) -> Result<(Hel
     if held.record.admission == Admission::Retired {
         return Err(Refusal::Retired(name.to_string()));
     }
-    Ok((held, generation))
+    Ok((held, line))
 }
 
-async fn renewed(plant: &Plant, proven: &Proven, proof: &KeyProof, ticket: &[u8]) -> Result<Placed, Refusal> {
+async fn renewed(plant: &Plant, proven: &Proven, by: &Keyed) -> Result<Placed, Refusal> {
+    not_stopped(proven)?;
     let name = proven.challenge().device.clone();
     let name = name.ok_or(Refusal::MustReattest("the challenge names no device"))?;
-    let (held, current) = known(plant, proven, &name).await?;
-    let txn = expect_tpm(Txn::new().unchanged(held.key.clone(), held.version), proven);
-    let expected = held.record.ak.as_ref().map(|key| key.name.0.clone()).unwrap_or_default();
-    let used = match proof.key().0.as_slice() == expected {
-        true => current,
-        false => match Ticket::open(plant, ticket, &held.record, proof.key()) {
-            // A later one than this broker knows: it was restored from a backup since.
-            Some(later) if later > current => later,
-            Some(former) => return Err(clone_alarm(plant, proven, held, (former, current)).await?),
-            None => return Err(not_its_own(&name)),
-        },
+    let (held, line) = known(plant, proven, &name).await?;
+    let used = match key_use(plant, &held.record, line, by) {
+        KeyUse::Its(used) => used,
+        KeyUse::Copied(former) => {
+            return Err(alarm::stop_both(plant, proven, held, (former, line.generation)).await?);
+        }
+        KeyUse::Repeated => return Err(taken()),
+        KeyUse::Nobodys => return Err(not_its_own(&name)),
     };
-    Ok(Placed { device: followed(plant, proof, held.record, used), rebound: false, txn })
+    let txn = expect_tpm(Txn::new().unchanged(held.key.clone(), held.version), proven);
+    let device = followed(plant, &by.proof, held.record, line, used);
+    Ok(Placed { device, rebound: false, txn })
+}
+
+/// What the use of a key means.
+enum KeyUse {
+    /// It is the device's, of this turn.
+    Its(Turn),
+    /// It was the device's and was followed by the key that is offered as the next once more: the answer was lost.
+    Repeated,
+    /// It was the device's and was followed, with this number.
+    Copied(u64),
+    /// It is no key of the device, or of a line of keys that ended.
+    Nobodys,
+}
+
+/// What it means that `by` is used for `device`. The one before the current key and the first are known without a
+/// ticket: the device had none for them while an answer was lost.
+fn key_use(plant: &Plant, device: &Device, line: KeyLine, by: &Keyed) -> KeyUse {
+    let key = by.proof.key();
+    // Its line ended, and no key is expected until it joins again.
+    let (Some(current), Some(_)) = (device.turn(), &device.ak) else { return KeyUse::Nobodys };
+    if device.has_key(key) {
+        return KeyUse::Its(current);
+    }
+    if device.has_key(by.proof.next()) {
+        return KeyUse::Repeated;
+    }
+    if line.former == Some(key) {
+        return KeyUse::Copied(line.generation.saturating_sub(1));
+    }
+    if line.first == Some(key) {
+        return KeyUse::Copied(0);
+    }
+    let Some(used) = Ticket::open(plant, &by.ticket, &device.name, key) else { return KeyUse::Nobodys };
+    match current.when_used(used) {
+        Use::Later => KeyUse::Its(used),
+        Use::Copied => KeyUse::Copied(used.generation),
+        Use::Ended => KeyUse::Nobodys,
+    }
+}
+
+/// The device finds its way with the next challenge, which expects the key that it offered.
+const fn taken() -> Refusal {
+    Refusal::MustReattest("this proof was taken already, and its answer lost")
 }
 
 fn not_its_own(name: &DeviceName) -> Refusal {
@@ -92,104 +131,48 @@ fn not_its_own(name: &DeviceName) -> Refusal {
     ))
 }
 
-/// Refuses a key that is not and never was that of the device which the challenge is for. `place` decides again, in
-/// the transaction.
-pub(super) async fn ask_whose(
-    plant: &Plant,
-    challenge: &Challenge,
-    proof: &KeyProof,
-    ticket: &[u8],
-) -> Result<(), Refusal> {
+/// Refuses a key that is not and never was that of the device which the challenge is for, and one that comes too often.
+/// `place` decides again, in the transaction.
+pub(super) async fn ask_whose(plant: &Plant, challenge: &Challenge, by: &Keyed) -> Result<(), Refusal> {
     let (Purpose::Renew | Purpose::OnDemand, Some(name)) = (challenge.purpose, &challenge.device) else {
         return Ok(());
     };
     let held: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(name)).await?;
-    let current = |device: &Device| device.ak.as_ref().is_some_and(|ak| *ak.name.0 == proof.key().0);
-    let its_own =
-        |device: &Device| current(device) || Ticket::open(plant, ticket, device, proof.key()).is_some();
-    match held {
-        Some(held) if !its_own(&held.record) => Err(not_its_own(name)),
-        // Where it is gone, the reason is another one.
-        _ => Ok(()),
+    // Where it is gone, the reason is another one.
+    let Some(device) = held.map(|held| held.record) else { return Ok(()) };
+    let Some(line) = device.key_line() else { return Ok(()) };
+    match key_use(plant, &device, line, by) {
+        KeyUse::Its(_) => pace::allowed(line, plant.now()),
+        KeyUse::Repeated => Err(taken()),
+        KeyUse::Copied(_) => Ok(()),
+        KeyUse::Nobodys => Err(not_its_own(name)),
     }
 }
 
 /// The device with the next key in the place of the one that it used.
-pub(super) fn followed(plant: &Plant, proof: &KeyProof, device: Device, used: u64) -> Device {
+pub(super) fn followed(plant: &Plant, proof: &KeyProof, device: Device, line: KeyLine, used: Turn) -> Device {
+    let (now, next) = (plant.now(), used.next(plant.keys.load().epoch));
+    // A broker that was restored knows nothing of how the line began that the device is in.
+    let first: Option<Digest> = line.first.filter(|_| used.line == device.admitted_at);
+    let line = KeyLine {
+        generation: next.generation,
+        epoch: next.epoch,
+        former: Some(proof.key()),
+        first,
+        paid_until: pace::paid(line, now),
+    };
     Device {
         ak: Some(BoundAk {
             public: proof.next_der().into(),
             name: proof.next().0.to_vec().into(),
-            since: plant.now(),
+            since: now,
         }),
-        prover: Prover::Key { generation: used.saturating_add(1) },
+        prover: Prover::Key(line),
+        admitted_at: used.line,
         counter: device.counter.saturating_add(1),
         answered: device.asked,
         clock_excused: false,
         ..device
-    }
-}
-
-/// Stops both copies of a device: which of them is the device, only a person can find out.
-async fn clone_alarm(
-    plant: &Plant,
-    proven: &Proven,
-    held: Held<Device>,
-    (former, current): (u64, u64),
-) -> Result<Refusal, Refusal> {
-    let (now, name) = (plant.now(), &held.record.name);
-    let tpm = proven.tpm().ok_or_else(|| Refusal::internal(format!("nothing stands for a TPM of {name}")))?;
-    let reason =
-        format!("clone alarm: its key number {former} was used after number {current}: it was copied");
-    let stop = Quarantine { at: now, by: BROKER.to_owned(), reason: reason.clone() };
-    let txn = expect_tpm(Txn::new().unchanged(held.key.clone(), held.version), proven);
-    let (revoked, txn) = revoke(plant, txn, name, |_| true, now, "clone alarm").await?;
-    let record = Tpm { quarantine: Some(stop), ..tpm.record.clone() };
-    let txn = trust::raise(plant, txn.put(tpm.key.clone(), stored(&record)?), now).await?;
-    let text = format!("{reason}; {revoked} certificates revoked");
-    let event = Event::new(now, BROKER, "device.clone-alarm", name.as_str(), &text);
-    commit(plant, txn.audit(event.entry())).await?;
-    tracing::warn!(device.id = %name, reason, revoked, "stopped");
-    Ok(Refusal::Quarantined { device: name.to_string(), since: now, by: BROKER.to_owned(), reason })
-}
-
-async fn joined(plant: &Plant, proven: &Proven, proof: &KeyProof) -> Result<Placed, Refusal> {
-    if proof.key().0.as_slice() != proven.challenge().ak_name.0 {
-        return Err(Refusal::EvidenceInvalid("the key is not the one this session began with".into()));
-    }
-    let token = proven.statement().token.as_ref().ok_or_else(|| {
-        Refusal::NotAdmitted(
-            "a device without a TPM joins with a token: `touchstone token create --without-tpm --device NAME --zone \
-             ZONE`"
-                .into(),
-        )
-    })?;
-    let held: Option<Held<Token>> = fetch(plant.store.as_ref(), token_key(&token.id)).await?;
-    let good = |held: &Held<Token>| held.record.without_tpm && valid(plant, proven, &[], token, held);
-    let held = held.filter(good).ok_or_else(bad_token)?;
-    let record = &held.record;
-    let name = record.device.as_ref().filter(|name| proven.asked_name() == Some(name));
-    let name = name.ok_or_else(|| {
-        Refusal::NotAdmitted("the join token is for another name; set `device` in attestor.toml to it".into())
-    })?;
-    for zone in &record.zones {
-        takes(plant, zone).await?;
-    }
-    let txn = Txn::new().unchanged(held.key.clone(), held.version).delete(held.key.clone());
-    match fetch::<Device>(plant.store.as_ref(), device_key(name)).await? {
-        None => new(plant, proven, proof, record, txn).await,
-        Some(_) => again(plant, proven, proof, record, txn).await,
-    }
-}
-
-/// Refuses a zone that would refuse every device without a TPM: its token is for when the zone asks for less.
-pub(super) async fn takes(plant: &Plant, name: &ZoneName) -> Result<(), Refusal> {
-    let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(name)).await?;
-    let zone =
-        held.ok_or_else(|| Refusal::NotAdmitted(format!("zone {name} does not exist any more")))?.record;
-    match refusal_of(&zone) {
-        None => Ok(()),
-        Some(why) => Err(Refusal::NotAdmitted(why)),
     }
 }
 
@@ -205,80 +188,4 @@ pub(crate) fn refusal_of(zone: &Zone) -> Option<String> {
             asked.join(" and ")
         )
     })
-}
-
-async fn new(
-    plant: &Plant,
-    proven: &Proven,
-    proof: &KeyProof,
-    token: &Token,
-    txn: Txn,
-) -> Result<Placed, Refusal> {
-    let name = token.device.clone().ok_or_else(bad_token)?;
-    if proven.challenge().counter != 0 {
-        return Err(Refusal::MustReattest("the device record is gone"));
-    }
-    let tpm = proven.tpm().map(|held| &held.record);
-    if tpm.is_some_and(|tpm| tpm.device.is_some()) {
-        return Err(Refusal::Conflict(format!("what stands for a TPM of {name} belongs to another device")));
-    }
-    let txn = vouched::no_machine(plant, &name, expect_tpm(txn, proven)).await?;
-    let stand_in = Tpm {
-        device: Some(name.clone()),
-        registered: false,
-        quarantine: None,
-        retired: false,
-        manufacturer: None,
-    };
-    let txn = txn.absent(device_key(&name)).put(ek_key(proven.ek()), stored(&stand_in)?);
-    let device = Device {
-        name,
-        zones: token.zones.clone(),
-        ek: *proven.ek(),
-        prover: Prover::Key { generation: 0 },
-        ak: None,
-        admission: Admission::Admitted,
-        admitted_by: format!("join token of {}", token.by),
-        admitted_at: plant.now(),
-        counter: 0,
-        services: std::collections::BTreeMap::new(),
-        trust_sequence: 0,
-        asked: 0,
-        answered: 0,
-        clock_excused: false,
-        clear_expected: None,
-        leaving: None,
-        addresses: std::collections::BTreeMap::new(),
-    };
-    Ok(Placed { device: followed(plant, proof, device, 0), rebound: false, txn })
-}
-
-/// The same device with another line of keys: an administrator made a token for it after it was admitted last.
-async fn again(
-    plant: &Plant,
-    proven: &Proven,
-    proof: &KeyProof,
-    token: &Token,
-    txn: Txn,
-) -> Result<Placed, Refusal> {
-    let name = token.device.clone().ok_or_else(bad_token)?;
-    let (held, current) = known(plant, proven, &name).await?;
-    if token.made <= held.record.admitted_at {
-        return Err(bad_token());
-    }
-    // Who made the token may reach other zones than those that the device was moved to since.
-    let set = |zones: &[ZoneName]| zones.iter().cloned().collect::<BTreeSet<_>>();
-    if set(&token.zones) != set(&held.record.zones) {
-        return Err(Refusal::Conflict(format!(
-            "{name} is in other zones than its join token says; make a token for the zones that it is in"
-        )));
-    }
-    let txn = expect_tpm(txn.unchanged(held.key.clone(), held.version), proven);
-    let device = Device {
-        admitted_by: format!("join token of {}", token.by),
-        admitted_at: plant.now(),
-        leaving: None,
-        ..held.record
-    };
-    Ok(Placed { device: followed(plant, proof, device, current), rebound: true, txn })
 }

@@ -251,14 +251,20 @@ impl Mismatch<'_> {
 
     /// The mismatch as a reason; `manifest` is the one that it was found with.
     pub(super) fn to_finding(self, manifest: &Manifest, bank: HashAlg) -> Finding {
-        let pcr = self.pcr();
         let mut finding = Finding::new(self.kind(), self.claim(), self.sentence(manifest, bank))
             .with_release(manifest.id());
-        finding.pcr = Some(pcr.number());
+        finding.pcr = Some(self.pcr().number());
         if let Self::SecureBoot { of, .. } = self {
             finding.name = of.name();
             finding.event = of.event();
             finding.expected = of.expected().take(MAX_EXPECTED).filter_map(as_text).collect();
+            finding.seen = of.seen().and_then(as_text);
+            return finding;
+        }
+        if let Self::Image(of) = self {
+            finding.name = of.rule().map(ToString::to_string);
+            let expected = of.rule().into_iter().flat_map(|rule| &rule.digests);
+            finding.expected = expected.take(MAX_EXPECTED).copied().filter_map(as_text).collect();
             finding.seen = of.seen().and_then(as_text);
             return finding;
         }

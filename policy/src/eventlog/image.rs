@@ -1,4 +1,5 @@
-//! The attestor's own log: files, folders and containers that it measured before they were used.
+//! The attestor's own log: files, links and containers that it measured before they were used, and again when they
+//! changed.
 //!
 //! One JSON text sequence, written like systemd's, for one PCR:
 //!
@@ -9,8 +10,10 @@
 //!
 //! What is extended is the hash of `touchstone-image:<kind>:<size>:<digest>:<path>`; the path comes last,
 //! so no path can pretend to be another entry. An entry is written and synced first, then extended:
-//! after a crash the log may be ahead of the PCR by its last entry, never behind.
+//! after a crash the log may be ahead of the PCR by its last entry, never behind ([`recovery`] says how to go on).
 //! Every entry's content is held against its digests here, so none is decoration.
+
+pub mod recovery;
 
 use std::fmt;
 
@@ -63,16 +66,24 @@ pub enum ImageLogError {
     },
 }
 
-/// What kind of thing was measured.
+/// What was found at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageKind {
     /// A file: SHA-256 of its content.
     File,
-    /// A folder: SHA-256 of a listing of names and file digests.
-    Folder,
+    /// A symbolic link: SHA-256 of the path that it leads to. What is there is no part of it.
+    Link,
     /// A container image: its manifest's SHA-256.
     Container,
+    /// Nothing any more: digest and size are the last that were measured.
+    Removed,
+    /// Something that has no content, or whose content cannot be had: a device, a file without the right to read it.
+    Unreadable,
+    /// A file that went on changing while it was hashed.
+    Unstable,
+    /// More than the log holds: what was there is not measured, or not all of it.
+    Overflow,
 }
 
 impl ImageKind {
@@ -81,8 +92,12 @@ impl ImageKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::File => "file",
-            Self::Folder => "folder",
+            Self::Link => "link",
             Self::Container => "container",
+            Self::Removed => "removed",
+            Self::Unreadable => "unreadable",
+            Self::Unstable => "unstable",
+            Self::Overflow => "overflow",
         }
     }
 }
@@ -93,16 +108,16 @@ impl fmt::Display for ImageKind {
     }
 }
 
-/// Something that was measured before it was used.
+/// What was found at a path before it was used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageMeasurement {
     /// What it is.
     pub kind: ImageKind,
     /// Where it was found; the reference of a container.
     pub path: String,
-    /// Its SHA-256.
+    /// Its SHA-256; zeros where nothing was read.
     pub digest: Digest,
-    /// Its size in bytes.
+    /// Its size in bytes; 0 where it is not known.
     pub size: u64,
 }
 

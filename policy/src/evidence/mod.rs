@@ -11,6 +11,7 @@ pub mod endorsement;
 pub mod flaw;
 mod grammar;
 pub mod identity;
+pub mod key_order;
 pub mod linux;
 pub mod nvpcr;
 pub mod offline;

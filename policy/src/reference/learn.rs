@@ -2,12 +2,14 @@
 //!
 //! What all devices agree on is kept, what differs is told, or, if that is asked for, accepted in each of the few
 //! ways there are; and what is not stable from boot to boot is refused: PCRs 0, 2 and 7 are learned as whole values, 4, 9 and 11 as single events. Of PCRs
-//! 12 and 13 it is learned that nothing is measured into them, where that is so. A PCR that the logs do not explain is never learned.
+//! 12 and 13 it is learned that nothing is measured into them, where that is so. What attestors measured into PCR 13
+//! themselves becomes image rules. A PCR that the logs do not explain is never learned.
 //!
 //! What this module does not promise: that what the devices run is good. Somebody must review and
 //! sign what was learned.
 
 mod events;
+mod images;
 mod note;
 mod stable;
 mod warning;
@@ -15,15 +17,17 @@ mod warning;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::hash_text::HashText;
+use super::manifest::image::ImageRule;
 use super::manifest::{EventRule, Manifest, ManifestFaults, PcrRules};
 use super::release::ReleaseId;
 use crate::appraisal::Verdict;
 use crate::appraisal::measurements::{Measurements, Origin};
+use crate::eventlog::image::IMAGE_PCR;
 use crate::evidence::HardwareProof;
 use crate::tpm::alg::{HashAlg, HashValue};
 use crate::tpm::pcr::PcrIndex;
 
-pub use self::note::{BootEvent, DifferingEvent, LearnNote};
+pub use self::note::{BootEvent, DifferingEvent, ImageNote, LearnNote};
 pub use self::warning::{LearnWarning, MAX_WARNINGS};
 
 /// Most devices that are learned from at once.
@@ -118,7 +122,11 @@ pub struct Learned {
 pub fn learn(devices: &[ReferenceDevice<'_>], lesson: Lesson) -> Result<Learned, LearnError> {
     let last: Vec<&Measurements<'_>> = devices.iter().map(|device| &device.last).collect();
     let bank = agreed_bank(&last)?;
-    let (unused, used): (Vec<_>, Vec<_>) = pcrs(&UNUSED).partition(|pcr| is_unused(devices, *pcr));
+    let (unused, mut used): (Vec<_>, Vec<_>) = pcrs(&UNUSED).partition(|pcr| is_unused(devices, *pcr));
+    let (images, of_images) = images::learn(&last, lesson.one_of);
+    if !images.is_empty() {
+        used.retain(|pcr| *pcr != IMAGE_PCR);
+    }
     let mut notes: Vec<(PcrIndex, LearnNote)> =
         pcrs(&UNSTABLE).chain(used).map(|pcr| (pcr, LearnNote::Unstable { pcr: pcr.number() })).collect();
     let mut stable = |numbers: &[u32]| -> Vec<PcrIndex> {
@@ -143,6 +151,7 @@ pub fn learn(devices: &[ReferenceDevice<'_>], lesson: Lesson) -> Result<Learned,
     }
     let (events, of_events) = events::learn(&last, &by_event, lesson.one_of);
     notes.extend(of_events);
+    notes.extend(of_images.into_iter().map(|note| (IMAGE_PCR, note)));
     notes.sort_by_key(|(pcr, _)| *pcr);
     let notes: Vec<LearnNote> = notes.into_iter().map(|(_, note)| note).collect();
     if values.is_empty() && events.is_empty() {
@@ -152,15 +161,19 @@ pub fn learn(devices: &[ReferenceDevice<'_>], lesson: Lesson) -> Result<Learned,
     let warned = (1_usize..).zip(devices);
     let warnings =
         warned.flat_map(|(place, device)| warning::of(device).into_iter().map(move |one| (place, one)));
-    Ok(Learned { manifest: manifest(lesson, bank, values, events)?, notes, warnings: warnings.collect() })
+    Ok(Learned {
+        manifest: manifest(lesson, (bank, values), events, images)?,
+        notes,
+        warnings: warnings.collect(),
+    })
 }
 
 /// Read back through the one door, so that a learned manifest is held to the same limits.
 fn manifest(
     lesson: Lesson,
-    bank: HashAlg,
-    values: PcrRules,
+    (bank, values): (HashAlg, PcrRules),
     events: Vec<EventRule>,
+    images: Vec<ImageRule>,
 ) -> Result<Manifest, LearnError> {
     let pcrs = if values.is_empty() { BTreeMap::new() } else { BTreeMap::from([(bank, values)]) };
     let draft = Manifest {
@@ -171,7 +184,7 @@ fn manifest(
         events,
         ima: None,
         secure_boot: None,
-        images: Vec::new(),
+        images,
         sboms: Vec::new(),
     };
     Manifest::parse(&draft.render()).map_err(LearnError::Manifest)

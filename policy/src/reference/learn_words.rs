@@ -1,7 +1,7 @@
 //! What was left out of a learned release, in words for whoever reviews it.
 
 use super::hash_text::HashText;
-use super::learn::{BootEvent, DifferingEvent, LearnNote, Learned, MAX_ONE_OF};
+use super::learn::{BootEvent, DifferingEvent, ImageNote, LearnNote, Learned, MAX_ONE_OF};
 use super::manifest::Manifest;
 use crate::appraisal::BOOT_PCRS;
 
@@ -112,5 +112,26 @@ fn sentence(note: &LearnNote, names: &[String]) -> Option<String> {
             format!("PCR {pcr} is left out, its events differ: {}", events.join("; "))
         }
         LearnNote::NoEvents { pcr } => format!("PCR {pcr}: no device has an event in it"),
+        LearnNote::Image { path, device, why, .. } => image(path, of(*device), *why),
     })
+}
+
+fn image(path: &str, device: &str, why: ImageNote) -> String {
+    match why {
+        ImageNote::Differs => format!(
+            "image {path} is left out, so devices that have it are refused: not all have the same, see {device}; \
+             --one-of accepts each"
+        ),
+        ImageNote::Changed => format!(
+            "image {path} changed while {device} ran; what it is now is learned, and {device} is refused until it restarts"
+        ),
+        ImageNote::Removed => format!(
+            "image {path} is left out: it was removed while {device} ran, which is refused until it restarts"
+        ),
+        ImageNote::Unmeasured => {
+            format!(
+                "image {path} is left out: {device} could not measure it and is refused until it restarts"
+            )
+        }
+    }
 }

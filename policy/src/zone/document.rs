@@ -32,6 +32,7 @@ use toml::Spanned;
 
 use super::conduit::Conduit;
 use super::function::Function;
+use super::gate::{GateFail, GateRules};
 use super::model::{
     IntraZone, MAX_CONDUITS, MAX_ZONES, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone, ZoneFault,
 };
@@ -107,11 +108,19 @@ struct ZoneEntry {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     subnets: BTreeSet<Subnet>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    gate_drain: Option<Span>,
+    #[serde(default, skip_serializing_if = "is_open")]
+    gate_fail: GateFail,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     least: Option<BTreeMap<Claim, Least>>,
 }
 
 const fn deny() -> IntraZone {
     IntraZone::Deny
+}
+
+fn is_open(fail: &GateFail) -> bool {
+    *fail == GateFail::Open
 }
 
 const fn critical() -> NameConstraint {
@@ -255,6 +264,8 @@ fn zone(entry: ZoneEntry) -> Result<Zone, String> {
     let timing =
         Timing::new(entry.reattest_every.0, entry.outlive_broker.0, entry.silent_after.map(|span| span.0))
             .map_err(|error| format!("zone {}: {error}", entry.name))?;
+    let gate = GateRules::new(entry.gate_drain.map_or(0, |span| span.0), entry.gate_fail)
+        .map_err(|error| format!("zone {}: {error}", entry.name))?;
     let worst = |least| match least {
         Least::Tier(LeastTier::Affirming) => ClaimValue::AFFIRMING,
         Least::Tier(LeastTier::Warning) => ClaimValue::WARNING,
@@ -276,6 +287,7 @@ fn zone(entry: ZoneEntry) -> Result<Zone, String> {
         software_keys: entry.software_keys,
         two_person: entry.two_person,
         subnets: entry.subnets,
+        gate,
     })
 }
 
@@ -331,6 +343,8 @@ fn zone_entry(zone: &Zone) -> ZoneEntry {
         software_keys: zone.software_keys,
         two_person: zone.two_person,
         subnets: zone.subnets.clone(),
+        gate_drain: (zone.gate.drain() > 0).then_some(Span(zone.gate.drain())),
+        gate_fail: zone.gate.fail(),
         least: Some(zone.least.iter().map(|(claim, value)| (claim, worst(value))).collect()),
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conduit::Conduit;
 use super::function::Function;
+use super::gate::GateRules;
 use super::subnet::{MAX_SUBNETS, Subnet};
 use crate::appraisal::claims::{Claim, ClaimValue, LeastClaims, Tier};
 use crate::appraisal::policy::{Mode, ZonePolicy};
@@ -216,6 +217,9 @@ pub struct Zone {
     /// The IP addresses that its devices may have in their certificates; none: no address.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub subnets: BTreeSet<Subnet>,
+    /// What its gates do when trust is lost, and while the broker is not heard.
+    #[serde(default, skip_serializing_if = "GateRules::is_default")]
+    pub gate: GateRules,
 }
 
 impl Zone {
@@ -235,6 +239,7 @@ impl Zone {
             software_keys: SoftwareKeys::Refuse,
             two_person: false,
             subnets: BTreeSet::new(),
+            gate: GateRules::default(),
         }
     }
 

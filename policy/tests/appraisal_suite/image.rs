@@ -15,12 +15,15 @@ use policy::eventlog::userspace::OS_SEPARATOR;
 use policy::evidence::HardwareProof;
 use policy::evidence::linux::EventOrigin;
 use policy::evidence::verify::VerifiedEvent;
+use policy::reference::learn::{ImageNote, LearnNote, Learned, ReferenceDevice, learn};
+use policy::reference::learn_words::describe;
 use policy::reference::manifest::Manifest;
 use policy::reference::state::ReleaseState::Active;
-use policy::tpm::alg::HashAlg;
+use policy::tpm::alg::{HashAlg, HashValue};
 use policy::tpm::pcr::{PcrIndex, PcrValues};
 
 use crate::boot::{Boot, NOW, hash, manifest, pcr, policy_of, reference, rule};
+use crate::learn::lesson;
 
 fn image(path: &str, content: &str) -> EventOrigin {
     let digest = Digest::of(content.as_bytes());
@@ -117,7 +120,7 @@ fn an_unknown_image_is_told_with_path_and_digest() {
     assert_eq!(record.claims.value(Claim::Executables), ClaimValue::UNRECOGNISED);
     let evil = Digest::of(b"evil");
     let sentence = format!(
-        "file /tmp/evil has digest {evil}, which edge-box@1.4.0 does not list; install an approved one, or sign a release that lists it"
+        "file /tmp/evil has digest {evil}, which edge-box@1.4.0 does not list; install an approved one and restart the device, or sign a release that lists it"
     );
     assert_eq!(told(&record), [(FindingKind::UnknownImage, sentence.as_str())]);
 }
@@ -129,6 +132,123 @@ fn a_changed_image_is_told_by_name() {
     assert_eq!((unknown, missing), (FindingKind::UnknownImage, FindingKind::MissingImage));
     assert!(sentence.contains("is not the one of press program in edge-box@1.4.0"), "{sentence}");
     assert!(other.starts_with("press program, which edge-box@1.4.0 asks for, was not measured"), "{other}");
+    let finding = &record.findings[0];
+    let digest = |content: &str| Some(hash(content)).map(|value| value.to_string());
+    assert_eq!(finding.name.as_deref(), Some("press program"));
+    assert_eq!(finding.expected.first().map(|text| text.0.to_string()), digest("press"));
+    assert_eq!(finding.seen.as_ref().map(|text| text.0.to_string()), digest("patched"));
+}
+
+fn of_kind(kind: ImageKind, path: &str, content: &str) -> EventOrigin {
+    let digest = Digest::of(content.as_bytes());
+    EventOrigin::Image(Box::new(ImageMeasurement { kind, path: path.to_owned(), digest, size: 7 }))
+}
+
+/// What was there may have been used: PCR 13 keeps it until the device restarts, and so does the refusal.
+#[test]
+fn an_image_that_was_put_back_is_refused_until_the_device_restarts() {
+    let history = ["press", "patched", "press"].map(|content| image("/opt/press", content)).to_vec();
+    let record = appraised(&rules(), Some(history));
+    let [(kind, sentence)] = told(&record)[..] else { panic!("{record:?}") };
+    assert_eq!((record.verdict, kind), (Verdict::Contraindicated, FindingKind::UnknownImage));
+    assert!(sentence.contains("it is an approved one again: restart the device"), "{sentence}");
+}
+
+#[test]
+fn what_is_optional_may_go_and_nothing_else() {
+    let both = || vec![image("/opt/press", "press"), image("/opt/model", "model")];
+    let gone = |path, content| [both(), vec![of_kind(ImageKind::Removed, path, content)]].concat();
+    assert_eq!(appraised(&rules(), Some(gone("/opt/model", "model"))).verdict, Verdict::Affirming);
+    let record = appraised(&rules(), Some(gone("/opt/press", "press")));
+    let [(kind, sentence)] = told(&record)[..] else { panic!("{record:?}") };
+    assert_eq!((record.verdict, kind), (Verdict::Contraindicated, FindingKind::UnknownImage));
+    assert!(sentence.starts_with("/opt/press was removed while the device ran"), "{sentence}");
+}
+
+/// The digest of an approved image helps nothing where it was not measured whole, or not at all.
+#[test]
+fn what_could_not_be_measured_is_accepted_by_no_release() {
+    for (kind, word) in [
+        (ImageKind::Unreadable, "could not be measured"),
+        (ImageKind::Unstable, "went on changing"),
+        (ImageKind::Overflow, "is more than the attestor measures"),
+    ] {
+        let origins = vec![image("/opt/press", "press"), of_kind(kind, "/opt/model", "model")];
+        let record = appraised(&rules(), Some(origins));
+        let [(found, sentence)] = told(&record)[..] else { panic!("{record:?}") };
+        assert_eq!((record.verdict, found), (Verdict::Contraindicated, FindingKind::UnknownImage));
+        assert!(sentence.starts_with("/opt/model ") && sentence.contains(word), "{sentence}");
+    }
+}
+
+/// Learns from devices that measured these images.
+fn learned(devices: &[Vec<EventOrigin>], one_of: bool) -> Learned {
+    let replayed = Boot::of("kernel").replayed();
+    let with = |origins: &Vec<EventOrigin>| {
+        let mut events = replayed.events.clone();
+        let mut pcrs = replayed.pcrs.clone();
+        let of_13: Vec<VerifiedEvent> =
+            origins.iter().cloned().enumerate().map(|(at, origin)| event(at, origin)).collect();
+        let start = HashValue::repeated(HashAlg::Sha256, 0);
+        pcrs.set(pcr(13), of_13.iter().fold(start, |value, event| value.extend(event.digest.as_bytes())));
+        events.insert(pcr(13), of_13);
+        (pcrs, events)
+    };
+    let seen: Vec<_> = devices.iter().map(with).collect();
+    let measured = seen.iter().map(|(pcrs, events)| {
+        let events = events.iter().map(|(pcr, events)| (*pcr, events.as_slice()));
+        ReferenceDevice::from(Measurements::new(pcrs, events, &[], HardwareProof::Endorsed))
+    });
+    learn(&measured.collect::<Vec<_>>(), lesson(one_of)).unwrap()
+}
+
+#[test]
+fn images_that_all_devices_have_are_learned_and_nothing_else_is_accepted() {
+    let device = || vec![image("/opt/press", "press"), of_kind(ImageKind::Link, "/opt/plc/current", "press")];
+    let release = learned(&[device(), device()], false);
+    assert_eq!(release.manifest.images().len(), 2);
+    let about_13 =
+        |note: &&LearnNote| matches!(note, LearnNote::Unstable { pcr: 13 } | LearnNote::Image { .. });
+    assert_eq!(release.notes.iter().find(about_13), None);
+    assert!(release.manifest.images().iter().all(|rule| !rule.optional));
+}
+
+#[test]
+fn images_that_differ_are_left_out_or_each_accepted() {
+    let devices = [vec![image("/opt/press", "a")], vec![image("/opt/press", "b"), image("/opt/model", "m")]];
+    let strict = learned(&devices, false);
+    assert!(strict.manifest.images().is_empty());
+    let path =
+        |path: &str| LearnNote::Image { pcr: 13, path: path.into(), device: 2, why: ImageNote::Differs };
+    assert!(strict.notes.contains(&path("/opt/press")) && strict.notes.contains(&path("/opt/model")));
+    let words = describe(&strict, &["d-1".into(), "d-2".into()]).join("\n");
+    assert!(
+        words.contains("image /opt/press is left out") && words.contains("--one-of accepts each"),
+        "{words}"
+    );
+    let each = learned(&devices, true);
+    let rules: Vec<_> =
+        each.manifest.images().iter().map(|rule| (rule.digests.len(), rule.optional)).collect();
+    assert_eq!(rules, [(1, true), (2, false)], "the model may be missing, the program may be one of two");
+}
+
+#[test]
+fn what_changed_went_or_was_not_measured_is_told_when_learning() {
+    let device = vec![
+        image("/opt/press", "old"),
+        image("/opt/press", "new"),
+        image("/opt/model", "m"),
+        of_kind(ImageKind::Removed, "/opt/model", "m"),
+        of_kind(ImageKind::Unreadable, "/opt/pipe", ""),
+    ];
+    let release = learned(&[device], false);
+    let [rule] = release.manifest.images() else { panic!("{:?}", release.manifest.images()) };
+    assert_eq!((rule.path.as_deref(), rule.digests.first()), (Some("/opt/press"), Some(&Digest::of(b"new"))));
+    let told = |path: &str, why| {
+        release.notes.contains(&LearnNote::Image { pcr: 13, path: path.into(), device: 1, why })
+    };
+    assert!(told("/opt/press", ImageNote::Changed), "{:?}", release.notes);
+    assert!(told("/opt/model", ImageNote::Removed) && told("/opt/pipe", ImageNote::Unmeasured));
 }
 
 /// The right digest at another place is another image.

@@ -41,7 +41,8 @@ fn notes_of(learned: &Learned, number: u8) -> Vec<&LearnNote> {
         | LearnNote::EventsDiffer { pcr, .. }
         | LearnNote::OneOfValues { pcr, .. }
         | LearnNote::TooMany { pcr, .. }
-        | LearnNote::NoEvents { pcr } => *pcr == number,
+        | LearnNote::NoEvents { pcr }
+        | LearnNote::Image { pcr, .. } => *pcr == number,
         LearnNote::OneOfBoots { pcrs, .. } => pcrs.contains(&number),
     };
     learned.notes.iter().filter(about).collect()

@@ -9,6 +9,7 @@ use policy::zone::Conduit;
 use policy::zone::difference::{Difference, peer_changes};
 use policy::zone::document::{MAX_DOCUMENT, changed_fields, parse, render};
 use policy::zone::function::Function;
+use policy::zone::gate::{GateFail, GateRules};
 use policy::zone::inspection::Member;
 use policy::zone::model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone};
 use policy::zone::span::Span;
@@ -135,6 +136,11 @@ fn zone_of((at, (flags, function, reattest)): (usize, ([bool; 5], Option<Functio
         products: ["edge".parse().unwrap()].into(),
         two_person,
         token_admits: !two_person,
+        gate: GateRules::new(
+            if off { reattest % 3_600 } else { 0 },
+            if soft { GateFail::Closed } else { GateFail::Open },
+        )
+        .unwrap(),
         software_keys: if soft { SoftwareKeys::Allow } else { SoftwareKeys::Refuse },
         name_constraint: if off { NameConstraint::Off } else { NameConstraint::NonCritical },
         ..Zone::new(format!("z{at}").parse().unwrap())

@@ -201,6 +201,11 @@ pub struct ZoneTiming {
     pub outlive_broker_seconds: u32,
     #[prost(uint32, tag = "4")]
     pub silent_after_seconds: u32,
+    /// For the gates of the zone: see Zone.
+    #[prost(uint32, tag = "90")]
+    pub gate_drain_seconds: u32,
+    #[prost(bool, tag = "91")]
+    pub gate_fail_closed: bool,
 }
 /// A TrustSet signed under the plant root, so that it can be checked without the connection it came by.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -422,6 +427,9 @@ pub struct BeginAttestationResponse {
     /// SHA-256 of the SubjectPublicKeyInfo of the key that a device without a TPM proves itself with now.
     #[prost(bytes = "vec", tag = "82")]
     pub expected_key: ::prost::alloc::vec::Vec<u8>,
+    /// To be kept with that key, if the device has it, before it is used: the answer that gave it first may have been lost.
+    #[prost(bytes = "vec", tag = "83")]
+    pub key_ticket: ::prost::alloc::vec::Vec<u8>,
 }
 /// What the device must answer. The sealed part is the broker's own memory; the device returns it unread.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -540,7 +548,7 @@ pub struct KeyProof {
     pub next_key: ::prost::alloc::vec::Vec<u8>,
     #[prost(bytes = "vec", tag = "4")]
     pub next_signature: ::prost::alloc::vec::Vec<u8>,
-    /// What the broker gave with the acceptance of `key`; empty if that answer was lost, or it is the first.
+    /// What the broker gave for `key`; empty if it is the first.
     #[prost(bytes = "vec", tag = "5")]
     pub ticket: ::prost::alloc::vec::Vec<u8>,
 }
@@ -651,6 +659,9 @@ pub struct Statement {
     pub device_key: ::prost::alloc::vec::Vec<u8>,
     #[prost(bytes = "vec", tag = "83")]
     pub next_key: ::prost::alloc::vec::Vec<u8>,
+    /// Its hooks that did not end well the last time they ran, by name: at most 8.
+    #[prost(string, repeated, tag = "90")]
+    pub failing_hooks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What the device delivered to local software, as a whole.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1669,12 +1680,19 @@ pub struct TrustLost {
     #[prost(message, optional, tag = "1")]
     pub denial: ::core::option::Option<Denial>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {
     #[prost(uint64, tag = "1")]
     pub broker_time: u64,
     #[prost(uint64, tag = "2")]
     pub trust_sequence: u64,
+    /// ECDSA P-256 SHA-256 (ASN.1) over "touchstone/v1/heartbeat" NUL, both numbers as 8 bytes big-endian, and the device's
+    /// name: whoever stands between cannot make a device believe that its broker is heard.
+    #[prost(bytes = "vec", tag = "90")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+    /// DER of the issuing certificate that made the signature; it chains to the plant root.
+    #[prost(bytes = "vec", tag = "91")]
+    pub issuing_certificate: ::prost::alloc::vec::Vec<u8>,
 }
 /// Generated client implementations.
 pub mod watch_client {
@@ -2457,6 +2475,9 @@ pub struct ListDevicesResponse {
     /// Pass as `after` for more; empty at the end.
     #[prost(string, tag = "2")]
     pub next: ::prost::alloc::string::String,
+    /// With the first page: machines behind gateways, in the same zone and state; they are no devices.
+    #[prost(message, repeated, tag = "80")]
+    pub machines: ::prost::alloc::vec::Vec<Vouched>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetDeviceRequest {
@@ -2492,6 +2513,9 @@ pub struct GetDeviceResponse {
     /// The device as it is, to be sent back with a change of it.
     #[prost(message, optional, tag = "80")]
     pub seen: ::core::option::Option<Seen>,
+    /// Hooks of its attestor that failed, as it said at its last attestation.
+    #[prost(string, repeated, tag = "90")]
+    pub failing_hooks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What a device's own health command said.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2620,8 +2644,12 @@ pub struct ReadmitDeviceRequest {
     #[prost(message, optional, tag = "20")]
     pub seen: ::core::option::Option<Seen>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ReadmitDeviceResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadmitDeviceResponse {
+    /// What is to be done for the device to come back; empty: it comes by itself.
+    #[prost(string, tag = "80")]
+    pub next_command: ::prost::alloc::string::String,
+}
 /// Announces that a device's TPM is to be cleared, so that its counters may begin anew once.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExpectClearRequest {
@@ -3708,6 +3736,12 @@ pub struct Zone {
     /// The IP addresses that its devices may have in certificates, in CIDR notation.
     #[prost(string, repeated, tag = "80")]
     pub subnets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Seconds in which a session through a gate may end once it is not allowed any more; 0: it is cut at once.
+    #[prost(uint32, tag = "90")]
+    pub gate_drain_seconds: u32,
+    /// Whether gates let other zones in while the broker is not heard: open (also when empty) or closed.
+    #[prost(string, tag = "91")]
+    pub gate_fail: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateZoneRequest {

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use attestor::client::Calls as _;
 use attestor::tpm::{PcrBank, PcrSelection};
 use e2e::{Device, World};
 use policy::evidence::{Purpose, qualifying_data};

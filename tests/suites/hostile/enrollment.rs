@@ -1,5 +1,6 @@
 //! Enrollment: who cannot open the credential is nobody.
 
+use attestor::client::Calls as _;
 use e2e::World;
 use proto::v1;
 use proto::v1::DenialReason as Reason;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use attestor::client::{BrokerClient, CallError, Connection};
+use attestor::client::{BrokerClient, CallError, Calls as _, Connection};
 use attestor::config::{Config, Service};
 use attestor::evidence::{Challenge, Prover, Subject, answer};
 use attestor::plant::PlantRoot;
@@ -78,6 +78,7 @@ impl Thief {
             inventory: BTreeMap::new(),
             software_keys: self.software_keys.clone(),
             health: None,
+            failing_hooks: Vec::new(),
             token: None,
             held_serial: Vec::new(),
             delivered: Vec::new(),

@@ -37,6 +37,11 @@ struct Plant {
 impl Plant {
     /// The workload plc on press-1 serves opcua, and viewer on camera-1 opens it. Both run as whoever runs this test.
     fn new() -> Option<Self> {
+        Self::with(|_, _| ())
+    }
+
+    /// The same, once camera-1 was changed.
+    fn with(change: impl Fn(&World, &mut Device)) -> Option<Self> {
         let (world, [mut press, mut camera]) = World::with_devices(["press-1", "camera-1"])?;
         for (zone, device) in [("press", &press), ("vision", &camera)] {
             let options = "--mode observe --least instance-identity=affirming --software-keys allow --reattest-every 5s";
@@ -45,6 +50,7 @@ impl Plant {
         }
         press.offer("opcua");
         press.offer("ssh");
+        change(&world, &mut camera);
         for (device, name, role) in [(&mut press, "plc", "server"), (&mut camera, "viewer", "client")] {
             let uid = fs::metadata(device.path("attestor.toml")).expect("its configuration").uid();
             device.add_end(&format!(
@@ -172,6 +178,27 @@ fn workloads_meet_while_a_conduit_lets_them() {
     let took = since.elapsed();
     println!("measured: workloads do not meet {:.1} s after the conduit was closed", took.as_secs_f64());
     assert!(took < PROMISE, "{took:?}");
+}
+
+/// Its own keys are in files, as those of workloads are everywhere.
+#[test]
+fn a_workload_of_a_device_without_a_tpm_is_one_as_any_other() {
+    let joined = |world: &World, camera: &mut Device| {
+        camera.take_tpm();
+        camera.rename("camera-2");
+        let token = world.admin("token create --zone vision --device camera-2 --without-tpm");
+        camera.give_token(token["token"].as_str().expect("a token"));
+    };
+    let Some(plant) = Plant::with(joined) else { return };
+    plant.world.admin(ALLOW);
+    plant.until_they_meet("they meet once a conduit lets them");
+    let named = plant.viewer().expect("a certificate").id;
+    assert_eq!(named, "spiffe://vision.plant.example/device/camera-2/workload/viewer");
+    plant.world.admin("device quarantine camera-2 --reason lost");
+    until("its workload gets nothing", || match plant.viewer() {
+        Err(status) if status.code() == Code::PermissionDenied => Ok(()),
+        other => Err(format!("{:?}", other.map(|svid| svid.id))),
+    });
 }
 
 #[test]

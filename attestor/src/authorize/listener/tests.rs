@@ -1,11 +1,13 @@
 //! The listener over a Unix socket and TCP, asked as nginx asks it.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::authorize::tests::{World, question};
+use crate::config::LocalAddress;
+use crate::local_http::MAX_HEAD;
 
 impl Desk for World {
     fn answer(&self, question: &Question) -> Answer {

@@ -160,7 +160,12 @@ impl World {
             valid_serials: self.good.iter().cloned().collect(),
             ..v1::Issued::default()
         };
-        Ok(Answered { outcome: Answer::Issued(issued), software_keys: Default::default(), identity_keys })
+        Ok(Answered {
+            outcome: Answer::Issued(issued),
+            software_keys: Default::default(),
+            identity_keys,
+            boot: None,
+        })
     }
 
     fn issue(&mut self, seat: &Seat, key: &SoftwareKey) -> v1::Svid {
@@ -236,7 +241,7 @@ fn driver(folder: &Path, plant: &Plant) -> Driver {
     let config = Config::parse(folder, text).unwrap();
     let keeper = Keeper::load(&config.state, &config.plant, &plant.root).unwrap();
     let attester = Attester::new(config, plant.root.clone(), keeper, Means::Key).unwrap();
-    let mut driver = Driver::new(Arc::new(attester));
+    let mut driver = Driver::new(Arc::new(attester), ServiceManager::default());
     driver.start();
     driver
 }
@@ -272,7 +277,7 @@ fn nonsense() -> Answered {
         ..v1::Issued::default()
     };
     let outcome = Answer::Issued(issued);
-    Answered { outcome, software_keys: Default::default(), identity_keys: Default::default() }
+    Answered { outcome, software_keys: Default::default(), identity_keys: Default::default(), boot: None }
 }
 
 proptest! {

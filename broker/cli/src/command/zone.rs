@@ -111,6 +111,12 @@ pub(crate) struct CreateArgs {
     /// Subnet whose addresses its devices may have in certificates, for example 10.1.3.0/24; may repeat
     #[arg(long = "subnet", value_name = "CIDR")]
     subnets: Vec<Subnet>,
+    /// How long a session through a gate may take to end once it is not allowed any more, at most 1h; 0s cuts it at once
+    #[arg(long, value_name = "TIME", default_value = "0s")]
+    gate_drain: Span,
+    /// Whether gates let other zones begin sessions while they do not hear the broker
+    #[arg(long, value_enum, default_value_t = GateFail::Open)]
+    gate_fail: GateFail,
     /// The worst that is accepted for a claim, for example executables=affirming; may repeat
     #[arg(long = "least", value_name = "CLAIM=TIER")]
     least: Vec<Least>,
@@ -190,6 +196,15 @@ enum SoftwareKeys {
     Allow,
 }
 
+/// Gates that do not hear the broker.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum GateFail {
+    /// They go on by what they know
+    Open,
+    /// They let in nobody of another zone
+    Closed,
+}
+
 /// The least a zone accepts for a claim (AR4SI, section 2.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Least {
@@ -238,6 +253,7 @@ impl From<CreateArgs> for Zone {
                 reattest_every_seconds: args.reattest_every.0,
                 outlive_broker_seconds: args.outlive_broker.0,
                 silent_after_seconds: silent,
+                ..ZoneTiming::default()
             }),
             intra_zone: args.intra_zone == IntraZone::Allow,
             products: args.products.iter().map(ToString::to_string).collect(),
@@ -248,6 +264,8 @@ impl From<CreateArgs> for Zone {
             two_person: args.two_person,
             subnets: args.subnets.iter().map(ToString::to_string).collect(),
             function: args.function.map(|function| function.to_string()).unwrap_or_default(),
+            gate_drain_seconds: args.gate_drain.0,
+            gate_fail: written(args.gate_fail),
         }
     }
 }
@@ -268,6 +286,8 @@ struct ZoneView {
     software_keys: String,
     two_person: bool,
     subnets: Vec<String>,
+    gate_drain_seconds: u32,
+    gate_fail: String,
     least: BTreeMap<String, String>,
 }
 
@@ -288,6 +308,8 @@ impl From<Zone> for ZoneView {
             software_keys: zone.software_keys,
             two_person: zone.two_person,
             subnets: zone.subnets,
+            gate_drain_seconds: zone.gate_drain_seconds,
+            gate_fail: zone.gate_fail,
             least: zone.least.into_iter().collect(),
         }
     }
@@ -366,6 +388,8 @@ impl View for ZonePage {
             ("software keys", words::or_dash(&zone.software_keys)),
             ("changes need", people(zone.two_person).to_owned()),
             ("subnets", words::list(&zone.subnets)),
+            ("gates drain for", words::span(zone.gate_drain_seconds.into())),
+            ("gates fail", words::or_dash(&zone.gate_fail)),
         ];
         let mut text = String::new();
         for (label, value) in lines {

@@ -54,6 +54,7 @@ fn a_list_is_asked_page_by_page() {
     let page = |name: &str, next: &str| ListDevicesResponse {
         devices: vec![Device { name: name.to_owned(), ..Device::default() }],
         next: next.to_owned(),
+        ..Default::default()
     };
     broker.answers("list_devices", &page("press-1", "press-1"));
     broker.answers("list_devices", &page("press-2", ""));
@@ -62,6 +63,18 @@ fn a_list_is_asked_page_by_page() {
     assert_eq!(ran.json()["devices"][1]["name"], "press-2");
     let asked: Vec<ListDevicesRequest> = broker.asked("list_devices");
     assert_eq!((asked[0].zone.as_str(), asked[1].after.as_str()), ("cell-3", "press-1"));
+}
+
+#[test]
+fn machines_behind_gateways_stand_among_devices() {
+    let broker = FakeBroker::start();
+    let machine = VouchedMachine { name: "plc-1".to_owned(), kind: "PLC".to_owned(), ..Default::default() };
+    let (gateway, state) = ("gateway-3".to_owned(), "vouched".to_owned());
+    let machines = vec![Vouched { machine: Some(machine), gateway, state, ..Default::default() }];
+    broker.answers("list_devices", &ListDevicesResponse { machines, ..Default::default() });
+    let ran = broker.run(&["device", "list", "--state", "vouched"]);
+    let row = ran.stdout.lines().find(|line| line.starts_with("plc-1")).unwrap_or_default();
+    assert!(row.contains("vouched") && row.contains("PLC") && row.ends_with("behind gateway-3"), "{ran:?}");
 }
 
 #[test]

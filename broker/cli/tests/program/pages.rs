@@ -137,7 +137,7 @@ fn a_mistyped_name_is_answered_with_the_nearest() {
     let broker = FakeBroker::start();
     broker.denies("get_device", DenialReason::NotFound, "there is no device pres-7");
     let device = Device { name: "press-7".to_owned(), ..Device::default() };
-    broker.answers("list_devices", &ListDevicesResponse { devices: vec![device], next: String::new() });
+    broker.answers("list_devices", &ListDevicesResponse { devices: vec![device], ..Default::default() });
     broker.answers("list_zones", &ListZonesResponse::default());
     broker.answers("list_releases", &ListReleasesResponse::default());
     broker.answers("list_conduits", &ListConduitsResponse::default());

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use policy::digest::Digest;
+
 use crate::tool::run;
 
 fn seed(name: &str) -> String {
@@ -65,6 +67,7 @@ fn files_and_images_are_listed_as_they_will_be_on_the_device() {
     write(&root.join("etc/press.conf"), "speed = 1\n", 0o644);
     symlink("/", root.join("loop")).unwrap();
     symlink("usr/bin", root.join("bin")).unwrap();
+    symlink("press.conf", root.join("etc/current")).unwrap();
     let (uki, dir) = (seed("uki.efi"), root.to_str().unwrap());
     let image = format!("/opt/plc={}", root.join("etc").display());
     let line = [&NAMED[..], &["--uki", &uki, "--ima-tree", dir, "--image", &image]].concat();
@@ -73,6 +76,10 @@ fn files_and_images_are_listed_as_they_will_be_on_the_device() {
     for path in ["\"/usr/bin/press\"", "\"/usr/lib/libpress.so\"", "\"/opt/plc/press.conf\""] {
         assert_eq!(ran.stdout.matches(path).count(), 1, "{path}: {ran:?}");
     }
+    // A link is measured as where it leads.
+    let leads = Digest::of(b"press.conf").to_string();
+    let (_, link) = ran.stdout.split_once("\"/opt/plc/current\"").unwrap();
+    assert!(link.lines().take(2).any(|line| line.contains(&leads)), "{ran:?}");
     assert!(!ran.stdout.contains("\"/etc/press.conf\"") && !ran.stdout.contains("loop"), "{ran:?}");
     assert_eq!(run(&line).stdout, ran.stdout);
     let all = run(&[&line[..], &["--ima-files", "all"]].concat());

@@ -97,7 +97,7 @@ fn a_page_is_watched_until_ctrl_c_and_ends_as_it_was_last() {
 fn colours_are_for_terminals_and_for_those_who_want_them() {
     let broker = FakeBroker::start();
     let device = Device { state: "trusted".to_owned(), ..Device::default() };
-    let list = ListDevicesResponse { devices: vec![device], next: String::new() };
+    let list = ListDevicesResponse { devices: vec![device], ..Default::default() };
     broker.answers("list_devices", &list).answers("list_devices", &list).answers("list_devices", &list);
     let Some(terminal) = Terminal::run(&broker, "device list") else { return };
     let (code, shown) = terminal.end();

@@ -13,6 +13,7 @@ mod barred;
 mod ended;
 mod format;
 mod inspect;
+mod key_lines;
 mod kinds;
 mod renew;
 pub mod restore;

@@ -8,6 +8,7 @@ use policy::zone::Zone;
 
 use super::barred::Barred;
 use super::ended::Ended;
+use super::key_lines::KeyLines;
 use crate::record::change::CHANGE;
 use crate::record::device::{DEVICE, Device, EK, HELD, HeldCertificates, TOKEN, Tpm};
 use crate::record::invitation::INVITATION;
@@ -30,6 +31,8 @@ pub(super) struct Renewal {
     pub(super) sealing: (String, Sealing),
     /// What the plant ended since the backup, and its people.
     pub(super) ended: Ended,
+    /// The keys of devices without a TPM.
+    pub(super) key_lines: KeyLines,
     /// Certificates revoked after the backup was made, as far as it is known, by store key.
     pub(super) revocations: BTreeMap<String, RevokedCertificate>,
     /// Their serials.
@@ -85,7 +88,7 @@ impl Renewal {
             let asked = device.asked.saturating_add(1);
             // An exception for one attestation may have been used up since.
             let device = Device { asked, clock_excused: false, clear_expected: None, ..device };
-            let device = self.barred.device(device);
+            let device = self.key_lines.device(key, self.barred.device(device));
             return Ok(Some(encode_staged(&device, stage.as_deref())?));
         }
         if key.starts_with(EK) {

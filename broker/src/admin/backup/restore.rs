@@ -14,6 +14,7 @@ use super::barred::Barred;
 use super::ended::Ended;
 use super::format::{Piece, Reader};
 use super::inspect::{Inspected, inspect};
+use super::key_lines::KeyLines;
 use super::renew::Renewal;
 use crate::admin::reach::Reach;
 use crate::ca::Serial;
@@ -159,6 +160,7 @@ async fn put_blobs(plant: &Plant, file: &Path) -> Result<(), Refusal> {
 struct Known {
     barred: Barred,
     ended: Ended,
+    key_lines: KeyLines,
     authorities: BTreeMap<String, AuthorityRecord>,
     revocations: BTreeMap<String, RevokedCertificate>,
 }
@@ -179,6 +181,7 @@ impl Known {
         Ok(Self {
             barred: Barred::of(plant).await?,
             ended: Ended::of(plant, inspected).await?,
+            key_lines: KeyLines::of(plant).await?,
             authorities: authorities.collect(),
             revocations: revocations.into_iter().map(|held| (held.key, held.record)).collect(),
         })
@@ -186,7 +189,7 @@ impl Known {
 }
 
 async fn renewal(plant: &Plant, inspected: Inspected, known: Known, epoch: u64) -> Result<Renewal, Refusal> {
-    let Known { authorities, mut revocations, barred, ended } = known;
+    let Known { authorities, mut revocations, barred, ended, key_lines } = known;
     let barring = barred.added(&inspected)?;
     revocations.extend(inspected.revocations);
     let mut revoked = inspected.revoked;
@@ -200,6 +203,7 @@ async fn renewal(plant: &Plant, inspected: Inspected, known: Known, epoch: u64) 
         now,
         sealing: (init::sealing_name(id), key),
         ended,
+        key_lines,
         revocations,
         revoked,
         two_person: two_person.map(|zone| zone.name).collect(),
@@ -297,6 +301,13 @@ fn notes(inspected: &Inspected, given: usize, replaced: &PlantKeys) -> Vec<Strin
     }
     if is_replaced(replaced, inspected) {
         notes.push("the issuing key of the backup was replaced since: the one of now stays".to_owned());
+    }
+    if replaced.plant_id != inspected.header.plant_id {
+        notes.push(
+            "of devices without a TPM, the first that comes with a key of after the backup is believed; let those join \
+             again that may have been copied"
+                .to_owned(),
+        );
     }
     let unknown = given.saturating_sub(inspected.revoked.len());
     if unknown > 0 {

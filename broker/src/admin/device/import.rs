@@ -19,7 +19,7 @@ use crate::admin::second::{settle, wait_if_asked};
 use crate::admin::staging::Staging;
 use crate::plant::Plant;
 use crate::record::device::{
-    Admission, Device, Inventory, InventoryValue, MAX_INVENTORY, MAX_VALUE, MAX_ZONES, PENDING, Pending,
+    Admitted, Device, Inventory, InventoryValue, MAX_INVENTORY, MAX_VALUE, MAX_ZONES, PENDING, Pending,
     Prover, Source, Tpm, device_key, ek_key, inventory_key, pending_key,
 };
 use crate::record::vouched::{MachineOwner, machine_key};
@@ -428,23 +428,6 @@ pub(crate) fn new_device(
     actor: &Actor,
     now: UnixTime,
 ) -> Device {
-    Device {
-        name,
-        zones,
-        ek,
-        ak: None,
-        admission: Admission::Admitted,
-        admitted_by: actor.name().to_owned(),
-        admitted_at: now,
-        counter: 0,
-        services: BTreeMap::new(),
-        asked: 0,
-        answered: 0,
-        clock_excused: false,
-        clear_expected: None,
-        prover: Prover::Tpm,
-        leaving: None,
-        addresses: std::collections::BTreeMap::new(),
-        trust_sequence: 0,
-    }
+    let by = actor.name().to_owned();
+    Device::new(Admitted { name, ek, prover: Prover::Tpm, zones, by, at: now })
 }

@@ -10,7 +10,7 @@ use crate::admin::bounds::{MAX_REASON, printable};
 use crate::admin::change::{Draft, commit};
 use crate::admin::{Actor, Seen};
 use crate::plant::Plant;
-use crate::record::device::{Admission, Quarantine};
+use crate::record::device::{Admission, Device, Quarantine};
 use crate::record::stored;
 use crate::session::Refusal;
 use crate::session::issue::revoke;
@@ -41,9 +41,10 @@ async fn stop(
     let reach = actor.reach(plant, &device.record.zones).await?;
     let txn = Known { device: device.clone(), tpm: tpm.clone() }.expected();
     let (revoked, txn) = revoke(plant, txn, name, |_| true, now, "quarantined").await?;
-    // Who stopped it first, and why, stays on record.
+    // Who stopped it first, and why, stays on record, but for an alarm that a person looked at already.
     let by = actor.name().to_owned();
     let first = tpm.record.quarantine.take();
+    let first = first.filter(|stop| !(stop.is_clone_alarm() && device.record.ak.is_none()));
     tpm.record.quarantine = Some(first.unwrap_or(Quarantine { at: now, by, reason: reason.to_owned() }));
     let deed = reach.deed(name.as_str(), &format!("{reason}; {revoked} certificates revoked"));
     let txn = txn.put(tpm.key, stored(&tpm.record)?);
@@ -51,13 +52,15 @@ async fn stop(
 }
 
 /// Ends a quarantine, or takes a retired device back into service. The device is trusted when it proved itself again; counters of its TPM that went
-/// back are forgiven once, because a repair may have cleared it.
+/// back are forgiven once, because a repair may have cleared it. After a clone alarm the line of keys ends that two have:
+/// the device joins again with a token that is made since the alarm, which alone lifts the quarantine. Gives the command
+/// for that.
 pub async fn readmit(
     plant: &Plant,
     actor: &Actor,
     (name, seen): (&DeviceName, Option<&Seen>),
     reason: &str,
-) -> Result<(), Refusal> {
+) -> Result<Option<String>, Refusal> {
     let reason = printable("reason", reason, MAX_REASON)?;
     commit(plant, || release(plant, actor, (name, seen), reason)).await
 }
@@ -67,7 +70,7 @@ async fn release(
     actor: &Actor,
     (name, seen): (&DeviceName, Option<&Seen>),
     reason: &str,
-) -> Result<Draft<()>, Refusal> {
+) -> Result<Draft<Option<String>>, Refusal> {
     let known = known(plant, actor.scope(), name).await?;
     known.expected_as(seen)?;
     let reach = actor.reach(plant, &known.device.record.zones).await?;
@@ -79,14 +82,38 @@ async fn release(
     }
     let txn = known.expected();
     let Known { mut device, mut tpm } = known;
-    tpm.record.quarantine = None;
     tpm.record.retired = false;
     device.record.admission = Admission::Admitted;
-    device.record.clock_excused = true;
-    device.record.asked = device.record.asked.saturating_add(1);
+    let alarm = tpm.record.quarantine.as_ref().filter(|stop| stop.is_clone_alarm());
+    let next = match alarm {
+        Some(stop) => {
+            end_line(&mut device.record, stop.at);
+            Some(join_command(&device.record))
+        }
+        None => {
+            tpm.record.quarantine = None;
+            device.record.clock_excused = true;
+            device.record.asked = device.record.asked.saturating_add(1);
+            None
+        }
+    };
     let txn = txn.put(tpm.key, stored(&tpm.record)?).put(device.key, stored(&device.record)?);
     // What a device offers in its zones shows in trust files.
-    Ok(Draft::write((), trust::raise(plant, txn, plant.now()).await?, reach.deed(name.as_str(), reason)))
+    let txn = trust::raise(plant, txn, plant.now()).await?;
+    Ok(Draft::write(next, txn, reach.deed(name.as_str(), reason)))
+}
+
+/// No key of the device counts any more, nor a token from before `since`. Open challenges end.
+fn end_line(device: &mut Device, since: UnixTime) {
+    device.ak = None;
+    device.admitted_at = device.admitted_at.max(since);
+    device.counter = device.counter.saturating_add(1);
+}
+
+/// What lets a device without a TPM join again.
+pub(super) fn join_command(device: &Device) -> String {
+    let zones: String = device.zones.iter().map(|zone| format!(" --zone {zone}")).collect();
+    format!("touchstone token create --without-tpm --device {}{zones}", device.name)
 }
 
 /// Announces that a device's TPM is to be cleared within `lifetime` seconds: the first fall of its reset count

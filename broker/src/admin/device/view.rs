@@ -102,6 +102,16 @@ pub enum Seen {
 }
 
 impl Seen {
+    /// Hooks of its attestor that it said fail.
+    #[must_use]
+    pub fn failing_hooks(&self) -> Vec<String> {
+        let attested = match self {
+            Self::Device(view) => view.attested.as_ref(),
+            Self::Pending(_) => None,
+        };
+        attested.map(|attested| attested.failing_hooks.iter().cloned().collect()).unwrap_or_default()
+    }
+
     /// Its state.
     #[must_use]
     pub const fn state(&self) -> State {

@@ -44,6 +44,9 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Vouched, Self::Pending, Self::Ended];
+
     /// As commands show it.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -4,8 +4,9 @@ use policy::appraisal::AppraisalRecord;
 use policy::id::ZoneName;
 use policy::time::UnixTime;
 
+use super::stop::join_command;
 use super::view::{DeviceView, Seen, State};
-use crate::record::device::{Decision, Pending};
+use crate::record::device::{Decision, Pending, Quarantine};
 
 /// Most sentences: the telling ones come first.
 const MAX_SENTENCES: usize = 20;
@@ -63,10 +64,11 @@ fn of_device(view: &DeviceView, records: &[AppraisalRecord], now: UnixTime) -> W
         State::Quarantined => {
             let stop = view.tpm.quarantine.as_ref();
             let text = stop.map_or_else(String::new, |s| format!(" on {} by {}: {}", s.at, s.by, s.reason));
-            why(
-                format!("{name} was quarantined{text}"),
-                format!("touchstone device readmit {name} --reason TEXT"),
-            )
+            let first = format!("{name} was quarantined{text}");
+            if stop.is_some_and(Quarantine::is_clone_alarm) {
+                return copied(view, first);
+            }
+            why(first, format!("touchstone device readmit {name} --reason TEXT"))
         }
         State::Registered => why(
             format!(
@@ -92,6 +94,27 @@ fn of_device(view: &DeviceView, records: &[AppraisalRecord], now: UnixTime) -> W
         ),
         State::Trusted => trusted(view, records),
     }
+}
+
+/// A device without a TPM of which there are two: a person looks at it, and then it joins again.
+fn copied(view: &DeviceView, first: String) -> Why {
+    let name = &view.device.name;
+    let (second, next_command) = match view.device.ak {
+        Some(_) => (
+            format!(
+                "somebody else has its files, or a copy of its disk was put back: find out which box is {name} and how it \
+                 was copied; readmitting ends the keys of both"
+            ),
+            format!("touchstone device readmit {name} --reason TEXT"),
+        ),
+        None => (
+            "it was readmitted, and the keys of both ended; delete the state of the right box and let it join again with a \
+             new token, which lifts the quarantine"
+                .to_owned(),
+            join_command(&view.device),
+        ),
+    };
+    Why { sentences: vec![first, second], next_command }
 }
 
 fn silent(view: &DeviceView, now: UnixTime) -> Why {

@@ -16,6 +16,7 @@ mod fleet;
 pub(crate) mod golden;
 mod graph;
 mod import;
+mod key_lines;
 mod keys;
 mod matrix;
 pub(crate) mod office;
@@ -30,6 +31,7 @@ mod second;
 mod status;
 mod zone;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,8 +56,8 @@ use crate::init;
 use crate::plant::{Plant, PlantKeys};
 use crate::ports::{Clock, System};
 use crate::record::device::{
-    Admission, AkOwner, Attested, BoundAk, Decision, Device, HeldCertificate, HeldCertificates, Tpm, ak_key,
-    attested_key, device_key, ek_key, held_key,
+    Admitted, AkOwner, Attested, BoundAk, Decision, Device, HeldCertificate, HeldCertificates, Prover, Tpm,
+    ak_key, attested_key, device_key, ek_key, held_key,
 };
 use crate::record::plant::{AdminRole, Administrator, admin_key};
 use crate::record::{Held, fetch, stored};
@@ -201,23 +203,17 @@ impl Bench {
         let name: DeviceName = name.parse().unwrap();
         let ek = Digest::of(name.as_str().as_bytes());
         let device = Device {
-            name: name.clone(),
-            zones: zones.iter().map(|zone| zone.parse().unwrap()).collect(),
-            ek,
             ak: Some(BoundAk { public: vec![1].into(), name: vec![2].into(), since: NOW }),
-            admission: Admission::Admitted,
-            admitted_by: "ada".to_owned(),
-            admitted_at: NOW,
             counter: 1,
             services: [("opcua".to_owned(), 4840)].into(),
-            asked: 0,
-            answered: 0,
-            clock_excused: false,
-            clear_expected: None,
-            prover: crate::record::device::Prover::Tpm,
-            leaving: None,
-            addresses: std::collections::BTreeMap::new(),
-            trust_sequence: 0,
+            ..Device::new(Admitted {
+                name: name.clone(),
+                ek,
+                prover: Prover::Tpm,
+                zones: zones.iter().map(|zone| zone.parse().unwrap()).collect(),
+                by: "ada".to_owned(),
+                at: NOW,
+            })
         };
         let tpm = Tpm {
             device: Some(name.clone()),
@@ -254,6 +250,7 @@ impl Bench {
             clone_alarm: false,
             firmware_version: 1,
             running: None,
+            failing_hooks: BTreeSet::new(),
             lost: None,
             vouched: None,
         };

@@ -11,7 +11,7 @@ use proto::{convert, v1};
 use super::{parse, progress};
 use crate::admin::device::seen::seen as as_seen;
 use crate::admin::device::view::{self, DeviceView, Filter, Seen, State};
-use crate::admin::device::{DeviceRef, admit as admission, result as last, stop, why};
+use crate::admin::device::{DeviceRef, admit as admission, result as last, stop, vouch, why};
 use crate::admin::golden::running;
 use crate::admin::{Actor, overriding, token};
 use crate::plant::Plant;
@@ -33,24 +33,28 @@ pub(super) async fn list(
         after: request.after,
         limit: usize::try_from(request.limit).unwrap_or(usize::MAX),
     };
-    // Whether a device's broker is away is known to the device alone.
+    let machines = match filter.after.is_empty() {
+        true => super::vouch::of(plant, actor, filter.zone.as_ref(), &request.state).await?,
+        false => Vec::new(),
+    };
+    // Whether a device's broker is away is known to the device alone, and no device is vouched for.
     if filter.state.is_none() && !request.state.is_empty() {
-        return Ok(v1::ListDevicesResponse::default());
+        return Ok(v1::ListDevicesResponse { machines, ..v1::ListDevicesResponse::default() });
     }
     let page = view::page(plant, actor.scope(), &filter).await?;
     let devices = page.devices.iter().map(|seen| device(seen, &[])).collect();
-    Ok(v1::ListDevicesResponse { devices, next: page.next.unwrap_or_default() })
+    Ok(v1::ListDevicesResponse { devices, next: page.next.unwrap_or_default(), machines })
 }
 
 fn optional_state(word: &str) -> Result<Option<State>, Refusal> {
-    if word.is_empty() || word == "holding" {
-        return Ok(None);
-    }
     let found = State::ALL.into_iter().find(|state| state.name() == word);
+    let of_no_device =
+        || word.is_empty() || word == "holding" || vouch::Standing::ALL.iter().any(|one| one.name() == word);
+    if found.is_some() || of_no_device() {
+        return Ok(found);
+    }
     let names: Vec<&str> = State::ALL.iter().map(|state| state.name()).collect();
-    found
-        .map(Some)
-        .ok_or_else(|| Refusal::malformed(format!("state: write one of {}, holding", names.join(", "))))
+    Err(Refusal::malformed(format!("state: write one of {}, holding, vouched, ended", names.join(", "))))
 }
 
 pub(super) async fn one(
@@ -93,6 +97,7 @@ pub(super) async fn one(
             Seen::Device(view) => progress::rollouts(plant, &view.device.name).await?,
             Seen::Pending(_) => Vec::new(),
         },
+        failing_hooks: seen.failing_hooks(),
     })
 }
 
@@ -138,8 +143,8 @@ pub(super) async fn readmit(
 ) -> Result<v1::ReadmitDeviceResponse, Refusal> {
     let name = parse::text("device", &request.name)?;
     let seen = parse::seen(request.seen)?;
-    stop::readmit(plant, actor, (&name, seen.as_ref()), &request.reason).await?;
-    Ok(v1::ReadmitDeviceResponse {})
+    let next = stop::readmit(plant, actor, (&name, seen.as_ref()), &request.reason).await?;
+    Ok(v1::ReadmitDeviceResponse { next_command: next.unwrap_or_default() })
 }
 
 pub(super) async fn expect_clear(
@@ -243,7 +248,7 @@ fn known(view: &DeviceView, records: &[AppraisalRecord]) -> v1::Device {
         without_tpm: !device.prover.is_tpm(),
         key_generation: match device.prover {
             Prover::Tpm => 0,
-            Prover::Key { generation } => generation,
+            Prover::Key(line) => line.generation,
         },
         idevid: view.idevid.as_ref().map(box_identity),
     }

@@ -1,5 +1,6 @@
 //! Machines behind gateways: convert, call, convert.
 
+use policy::id::ZoneName;
 use proto::v1;
 
 use super::parse;
@@ -14,7 +15,21 @@ pub(super) async fn list(
     actor: &Actor,
     _: v1::ListVouchedRequest,
 ) -> Result<v1::ListVouchedResponse, Refusal> {
+    Ok(v1::ListVouchedResponse { machines: of(plant, actor, None, "").await? })
+}
+
+/// Those in `zone` whose state has the name `state`, where these are asked for.
+pub(super) async fn of(
+    plant: &Plant,
+    actor: &Actor,
+    zone: Option<&ZoneName>,
+    state: &str,
+) -> Result<Vec<v1::Vouched>, Refusal> {
     let all = vouch::all(plant, actor.scope()).await?;
+    let wanted = |seen: &vouch::Seen| {
+        zone.is_none_or(|zone| seen.zones.contains(zone))
+            && (state.is_empty() || seen.standing.name() == state)
+    };
     let wire = |seen: vouch::Seen| v1::Vouched {
         gateway: seen.machine.gateway.to_string(),
         state: seen.standing.name().to_owned(),
@@ -24,7 +39,7 @@ pub(super) async fn list(
         accepted_at: seen.machine.accepted.as_ref().map_or(0, |one| one.at.0),
         machine: Some(machine(seen.machine)),
     };
-    Ok(v1::ListVouchedResponse { machines: all.into_iter().map(wire).collect() })
+    Ok(all.into_iter().filter(wanted).map(wire).collect())
 }
 
 pub(super) async fn settle(

@@ -44,6 +44,7 @@ pub(super) async fn count(
 struct Counts<'a> {
     zones: &'a Segmentation,
     devices: Gauges<2>,
+    failing_hooks: Gauges<1>,
     outlook: Outlook,
 }
 
@@ -57,7 +58,11 @@ impl<'a> Counts<'a> {
                 drop(devices.get_or_create(&labels(&zone, state)));
             }
         }
-        Self { zones, devices, outlook: Outlook::new(zones, &Scope::Plant, &[]) }
+        let failing_hooks = Gauges::default();
+        for zone in zones.zones() {
+            drop(failing_hooks.get_or_create(&[("zone", zone.name.to_string())]));
+        }
+        Self { zones, devices, failing_hooks, outlook: Outlook::new(zones, &Scope::Plant, &[]) }
     }
 
     fn count(&mut self, seen: &Seen, now: UnixTime) {
@@ -68,6 +73,9 @@ impl<'a> Counts<'a> {
         for zone in seen.zones().iter().filter(known) {
             homeless = false;
             self.devices.get_or_create(&labels(zone.as_str(), seen.state())).inc();
+            if !seen.failing_hooks().is_empty() {
+                self.failing_hooks.get_or_create(&[("zone", zone.to_string())]).inc();
+            }
         }
         if homeless {
             self.devices.get_or_create(&labels("", seen.state())).inc();
@@ -87,6 +95,11 @@ impl<'a> Counts<'a> {
             "devices",
             "Devices by zone and state; one in two zones counts in both, one in none has an empty zone",
             self.devices,
+        );
+        registry.register(
+            "devices_with_failing_hooks",
+            "Devices whose attestor said that a hook of it failed, so that software or the machine may not be as it should",
+            self.failing_hooks,
         );
         registry.register(
             "device_expiry_seconds",

@@ -4,16 +4,17 @@
 //! by itself; whoever copied the IDevID key joins again as well, and the key that the box has then raises the clone alarm.
 
 use policy::evidence::devid::DeviceIdentity;
+use policy::evidence::key_order::Turn;
 
 use super::{Shown, of_nobody_else};
 use crate::plant::Plant;
-use crate::record::device::{Admission, Device, Prover, device_key};
+use crate::record::device::{Admission, Device, KeyLine, device_key};
 use crate::record::{Held, fetch};
 use crate::session::Refusal;
 use crate::session::admission::{Place, Placed, expect_tpm, let_wait, stopped};
 use crate::session::challenge::Purpose;
 use crate::session::proof::{Keyed, Proven, ProvenBy};
-use crate::session::without_tpm::{followed, takes};
+use crate::session::without_tpm::{followed, pace, takes};
 use crate::store::Txn;
 
 /// The IDevID by which a device without a TPM joins, if it does.
@@ -85,12 +86,13 @@ async fn placed(
     for zone in &held.record.zones {
         takes(plant, zone).await?;
     }
-    let used = match held.record.prover {
-        Prover::Tpm => 0,
-        Prover::Key { generation } => generation,
-    };
+    let line = held.record.key_line().unwrap_or_default();
+    pace::allowed(line, plant.now())?;
     let txn = expect_tpm(Txn::new().unchanged(held.key.clone(), held.version), proven);
     let rebound = held.record.ak.is_some();
     // The line of keys goes on, so that whoever has an earlier one of it betrays that there are two.
-    Ok(Placed { device: followed(plant, &keyed.proof, held.record, used), rebound, txn })
+    let used =
+        Turn { epoch: plant.keys.load().epoch, line: held.record.admitted_at, generation: line.generation };
+    let line = KeyLine { first: Some(keyed.proof.key()), ..line };
+    Ok(Placed { device: followed(plant, &keyed.proof, held.record, line, used), rebound, txn })
 }

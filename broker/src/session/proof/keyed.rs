@@ -39,8 +39,9 @@ pub(super) async fn prove(
     let proof = KeyProof::verify(key, next, &request.sealed, &request.statement)
         .map_err(|error| Refusal::EvidenceInvalid(chain(&error)))?;
     // Many more signatures follow, and anybody can make a key.
-    without_tpm::ask_whose(plant, &challenge, &proof, &sent.ticket).await?;
-    let keys = own_keys(request, &proof)?;
+    let by = Keyed { proof, ticket: sent.ticket.clone() };
+    without_tpm::ask_whose(plant, &challenge, &by).await?;
+    let keys = own_keys(request, &by.proof)?;
     let offered = &statement.software_keys;
     let software_keys = software::verified(&request.software_keys, offered, &statement.services, &keys)?;
     let idevid = idevid::shown(&plant.idevid_roots, plant.now(), request, None);
@@ -49,7 +50,7 @@ pub(super) async fn prove(
         tpm: fetch(plant.store.as_ref(), ek_key(&ek)).await?,
         ek,
         sealed: request.sealed.clone(),
-        by: ProvenBy::Key(Keyed { proof, ticket: sent.ticket.clone() }),
+        by: ProvenBy::Key(by),
         idevid,
         keys,
         software_keys,

@@ -87,7 +87,7 @@ async fn issue_in(
         };
         match drafted {
             Ok(draft) => {
-                txn = claim(txn, grants, key)?;
+                txn = claim(txn, grants, key, UnixTime(draft.svid.not_after))?;
                 txn = draft.keep(grants, txn, now)?;
                 answered.svids.push(draft.svid);
             }
@@ -194,10 +194,10 @@ async fn unclaimed(plant: &Plant, key: &OfferedKey) -> Result<(), Refusal> {
 }
 
 /// Claims a key that is [`unclaimed`]; the transaction fails if somebody else claims it meanwhile.
-fn claim(txn: Txn, grants: &Grants<'_>, key: &OfferedKey) -> Result<Txn, Refusal> {
+fn claim(txn: Txn, grants: &Grants<'_>, key: &OfferedKey, end: UnixTime) -> Result<Txn, Refusal> {
     let index = certified_key(&key.key.spki_digest());
     let (device, zone) = (grants.device.clone(), key.zone.clone());
-    let owner = CertifiedKeyOwner { device, zone, role: key.role };
+    let owner = CertifiedKeyOwner { device, zone, role: key.role, until: Some(end) };
     Ok(txn.absent(index.clone()).put(index, stored(&owner)?))
 }
 

@@ -1,5 +1,9 @@
 //! Devices without a TPM: joining, keys that follow each other, and copies.
 
+mod copies;
+mod many;
+mod restored;
+
 use aws_lc_rs::hmac;
 use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use policy::digest::Digest;
@@ -12,11 +16,9 @@ use proto::v1::complete_response::Outcome;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData, SigningKey};
 
 use super::tpm::TestTpm;
-use crate::admin::device::stop::readmit;
 use crate::admin::tests::{Bench, NOW, observing, refused};
 use crate::admin::{Act, token};
-use crate::record::device::{Device, HeldCertificates, Prover, Tpm, device_key, ek_key, held_prefix, no_ek};
-use crate::record::{Held, list};
+use crate::record::device::{Device, Prover, Tpm, device_key, ek_key, no_ek};
 use crate::session::challenge::Door;
 use crate::session::{Refusal, begin, complete};
 
@@ -108,23 +110,30 @@ impl Copy {
         Ok(issued)
     }
 
-    async fn begin(bench: &Bench) -> (Vec<u8>, Vec<u8>) {
+    async fn begin(bench: &Bench) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
         let request = v1::BeginAttestationRequest {
             versions: vec![1],
             device: "meter-4".to_owned(),
             ..Default::default()
         };
         let begun = begin::attestation(&bench.plant, &request).await.unwrap();
-        (begun.challenge.unwrap().sealed, begun.expected_key)
+        (begun.challenge.unwrap().sealed, begun.expected_key, begun.key_ticket)
     }
 
     /// Attests with a new key for each role of the yard, or with those that are given.
     async fn attest(&mut self, bench: &Bench, csrs: &[Vec<u8>]) -> Result<v1::Issued, Refusal> {
-        let (sealed, expected) = Self::begin(bench).await;
+        let keys: Vec<_> = csrs.iter().map(|csr| ("yard".to_owned(), csr.clone())).collect();
+        self.attest_for(bench, &keys).await
+    }
+
+    /// Attests with keys of zones: of each the caller's, then the listener's.
+    async fn attest_for(&mut self, bench: &Bench, keys: &[(String, Vec<u8>)]) -> Result<v1::Issued, Refusal> {
+        let (sealed, expected, _) = Self::begin(bench).await;
         let mut stated = v1::Statement { purpose: v1::Purpose::Renew.into(), ..Default::default() };
         let mut identity_keys = Vec::new();
-        for (csr, role) in csrs.iter().zip([v1::Role::Caller, v1::Role::Listener]) {
-            let (zone, role, csr) = ("yard".to_owned(), role.into(), csr.clone());
+        for ((zone, csr), role) in keys.iter().zip([v1::Role::Caller, v1::Role::Listener].into_iter().cycle())
+        {
+            let (zone, role, csr) = (zone.clone(), role.into(), csr.clone());
             let csr_digest = Digest::of(&csr).0.to_vec();
             stated.identity_keys.push(v1::StatedKey {
                 zone: zone.clone(),
@@ -174,7 +183,7 @@ async fn joined() -> (Bench, Copy) {
 
 async fn generation(bench: &Bench) -> u64 {
     match bench.read::<Device>(device_key(&meter())).await.prover {
-        Prover::Key { generation } => generation,
+        Prover::Key(line) => line.generation,
         Prover::Tpm => panic!("it has no TPM"),
     }
 }
@@ -222,7 +231,7 @@ async fn a_name_of_a_device_with_a_tpm_is_never_one_without() {
 #[tokio::test]
 async fn a_session_ends_as_it_began() {
     let (bench, copy) = joined().await;
-    let (sealed, expected) = Copy::begin(&bench).await;
+    let (sealed, expected, _) = Copy::begin(&bench).await;
     let stated = v1::Statement { purpose: v1::Purpose::Renew.into(), ..Default::default() };
     let answer = copy.answer(sealed.clone(), &expected, &new_key(), stated.clone());
     let with_tpm = v1::CompleteRequest { key_proof: None, ..answer.clone() };
@@ -234,36 +243,6 @@ async fn a_session_ends_as_it_began() {
     assert_eq!(text, "the session began with a TPM and is answered without one");
     complete::complete(&bench.plant, answer.clone(), Door::Attestation).await.unwrap();
     refused!(complete::complete(&bench.plant, answer, Door::Attestation).await, MustReattest);
-}
-
-#[tokio::test]
-async fn a_key_that_was_followed_stops_both_copies_until_a_person_decides() {
-    let (bench, mut device) = joined().await;
-    let mut thief = device.clone();
-    device.attest(&bench, &[csr(), csr()]).await.unwrap();
-    let text = refused!(thief.attest(&bench, &[csr(), csr()]).await, Quarantined);
-    assert!(text.contains("clone alarm: its key number 1 was used after number 2: it was copied"), "{text}");
-    refused!(device.attest(&bench, &[]).await, Quarantined);
-    let held: Vec<Held<HeldCertificates>> =
-        list(bench.plant.store.as_ref(), &held_prefix(&meter())).await.unwrap();
-    assert!(held.is_empty(), "what either holds is revoked");
-
-    let actor = bench.actor(Act::ReadmitDevice).await;
-    readmit(&bench.plant, &actor, (&meter(), None), "the thief's disk is found").await.unwrap();
-    device.attest(&bench, &[csr(), csr()]).await.unwrap();
-    refused!(thief.attest(&bench, &[]).await, Quarantined);
-
-    // A new token begins another line of keys, and what either copy has is of the old one.
-    readmit(&bench.plant, &actor, (&meter(), None), "set up anew").await.unwrap();
-    bench.clock.set(NOW.plus(60));
-    let token = token_for(&bench, "yard", "meter-4", true).await.unwrap();
-    let mut anew = Copy::new();
-    anew.enroll(&bench, "meter-4", &token).await.unwrap();
-    for mut copy in [device, thief] {
-        let text = refused!(copy.attest(&bench, &[]).await, NotAdmitted);
-        assert!(text.starts_with("this key is not meter-4's;"), "{text}");
-    }
-    anew.attest(&bench, &[csr(), csr()]).await.unwrap();
 }
 
 #[tokio::test]
@@ -303,27 +282,13 @@ async fn whoever_has_no_key_of_the_device_raises_no_alarm() {
 #[tokio::test]
 async fn what_only_a_tpm_can_say_is_not_taken_from_a_key() {
     let (bench, copy) = joined().await;
-    let (sealed, expected) = Copy::begin(&bench).await;
+    let (sealed, expected, _) = Copy::begin(&bench).await;
     let stated = v1::Statement { purpose: v1::Purpose::Renew.into(), ..Default::default() };
     let request = copy.answer(sealed, &expected, &new_key(), stated);
     let with_log = v1::CompleteRequest { image_log: vec![0; 32], ..request.clone() };
     let text = refused!(complete::complete(&bench.plant, with_log, Door::Attestation).await, Malformed);
     assert!(text.contains("not both"), "{text}");
     assert!(complete::complete(&bench.plant, request, Door::Attestation).await.is_ok());
-}
-
-#[tokio::test]
-async fn a_broker_that_was_restored_knows_the_keys_that_came_since() {
-    let (bench, mut device) = joined().await;
-    let before: Device = bench.read(device_key(&meter())).await;
-    device.attest(&bench, &[]).await.unwrap();
-    device.attest(&bench, &[]).await.unwrap();
-    let now: Device = bench.read(device_key(&meter())).await;
-    let restored = Device { counter: now.counter, ..before };
-    let txn = crate::store::Txn::new().put(device_key(&meter()), crate::record::stored(&restored).unwrap());
-    bench.plant.store.transact(txn).await.unwrap();
-    device.attest(&bench, &[]).await.unwrap();
-    assert_eq!(generation(&bench).await, 4);
 }
 
 #[tokio::test]

@@ -46,6 +46,7 @@ async fn a_software_key_that_is_certified_already_is_refused_alone() {
         device: "press-8".parse().unwrap(),
         zone: zone.name.clone(),
         role: Role::Listener,
+        until: None,
     };
     let index = certified_key(&Digest::of(&taken.subject_public_key_info()));
     let txn = Txn::new()

@@ -1,15 +1,16 @@
-//! What the broker gives with the acceptance of a key, so that it knows the key again without keeping all of them.
+//! What the broker gives with a key, so that it knows the key again without keeping all of them.
 //!
-//! A ticket says of which device the key was, and how many came before it. It is sealed under the key-encryption key,
-//! which outlives epochs: a broker that was restored from a backup knows keys by it that came after the backup.
+//! A ticket says of which device the key was, and when its turn was. It is sealed under the key-encryption key, which
+//! outlives epochs: a broker that was restored from a backup knows keys by it that came after the backup. It is no
+//! secret, and worth nothing without the key.
 
 use policy::digest::Digest;
+use policy::evidence::key_order::Turn;
 use policy::id::DeviceName;
-use policy::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
 use crate::plant::Plant;
-use crate::record::device::{Device, Prover};
+use crate::record::device::Device;
 use crate::session::Refusal;
 
 /// Largest ticket that is looked at: a name and some numbers.
@@ -19,34 +20,29 @@ const MAX_TICKET: usize = 512;
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::session) struct Ticket {
     device: DeviceName,
-    /// When the device was admitted last: a token begins another line of keys.
-    admitted: UnixTime,
-    generation: u64,
+    #[serde(flatten)]
+    turn: Turn,
     key: Digest,
 }
 
 impl Ticket {
     /// The ticket for the key that `device` proves itself with from now on; empty where that is a TPM.
     pub(in crate::session) fn seal(plant: &Plant, device: &Device) -> Result<Vec<u8>, Refusal> {
-        let (Prover::Key { generation }, Some(key)) = (device.prover, &device.ak) else {
-            return Ok(Vec::new());
-        };
+        let (Some(turn), Some(key)) = (device.turn(), &device.ak) else { return Ok(Vec::new()) };
         let key = Digest::try_from(key.name.0.as_slice()).map_err(Refusal::internal)?;
-        let (device, admitted) = (device.name.clone(), device.admitted_at);
-        let plain =
-            serde_json::to_vec(&Self { device, admitted, generation, key }).map_err(Refusal::internal)?;
+        let ticket = Self { device: device.name.clone(), turn, key };
+        let plain = serde_json::to_vec(&ticket).map_err(Refusal::internal)?;
         plant.kek.seal(plant.entropy.as_ref(), &context(plant), &plain).map_err(Refusal::internal)
     }
 
-    /// The generation of `key`, if this is the ticket that was given for it to `device`.
-    pub(super) fn open(plant: &Plant, sealed: &[u8], device: &Device, key: Digest) -> Option<u64> {
+    /// The turn of `key`, if this is the ticket that was given for it to `device`.
+    pub(super) fn open(plant: &Plant, sealed: &[u8], device: &DeviceName, key: Digest) -> Option<Turn> {
         if sealed.len() > MAX_TICKET {
             return None;
         }
         let plain = plant.kek.open(&context(plant), sealed).ok()?;
         let ticket: Self = serde_json::from_slice(&plain).ok()?;
-        let same = ticket.device == device.name && ticket.admitted == device.admitted_at && ticket.key == key;
-        same.then_some(ticket.generation)
+        (ticket.device == *device && ticket.key == key).then_some(ticket.turn)
     }
 }
 

@@ -77,6 +77,31 @@ pub enum LearnNote {
         /// The PCR.
         pcr: u8,
     },
+    /// An image was not learned as it stands.
+    Image {
+        /// The PCR of images.
+        pcr: u8,
+        /// Where it is.
+        path: String,
+        /// Place of the device, from 1.
+        device: usize,
+        /// Why.
+        why: ImageNote,
+    },
+}
+
+/// Why an image was not learned as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageNote {
+    /// Not every device has it, or not the same. It is left out.
+    Differs,
+    /// It changed while the device ran. What it is now was learned.
+    Changed,
+    /// It was removed while the device ran. It is left out.
+    Removed,
+    /// It could not be measured. It is left out.
+    Unmeasured,
 }
 
 /// An event that some devices have and others do not.

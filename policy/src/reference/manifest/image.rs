@@ -1,4 +1,4 @@
-//! The part of a manifest about images: files, folders and containers that the attestor measures itself.
+//! The part of a manifest about images: files, links and containers that the attestor measures itself.
 //!
 //! ```toml
 //! [[image]]
@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A release with such rules is closed: each image that a device measured must satisfy one, and each rule
-//! that is not optional must be satisfied. A rule without a path accepts its digests wherever they are.
+//! that is not optional must be satisfied. A rule without a path accepts its digests wherever they are. What is
+//! optional may also go while the device runs. What could not be measured satisfies no rule.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,7 +17,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use crate::digest::Digest;
-use crate::eventlog::image::ImageMeasurement;
+use crate::eventlog::image::{ImageKind, ImageMeasurement};
 
 /// Most image rules of one release: an edge box runs some dozens of programs and containers.
 pub const MAX_IMAGE_RULES: usize = 1024;
@@ -44,7 +45,12 @@ impl ImageRule {
     /// Whether `image` satisfies the rule.
     #[must_use]
     pub fn is_satisfied_by(&self, image: &ImageMeasurement) -> bool {
-        self.covers(image) && self.digests.contains(&image.digest)
+        let is_accepted = match image.kind {
+            ImageKind::File | ImageKind::Link | ImageKind::Container => true,
+            ImageKind::Removed => self.optional,
+            ImageKind::Unreadable | ImageKind::Unstable | ImageKind::Overflow => false,
+        };
+        is_accepted && self.covers(image) && self.digests.contains(&image.digest)
     }
 }
 

@@ -97,7 +97,8 @@ pub(crate) struct ListArgs {
     zone: Option<ZoneName>,
     /// Only devices in this state
     #[arg(long, value_name = "STATE", value_parser = [
-        "registered", "pending", "trusted", "holding", "silent", "refused", "quarantined", "retired",
+        "registered", "pending", "trusted", "holding", "silent", "refused", "quarantined", "retired", "vouched",
+        "ended",
     ])]
     state: Option<String>,
     #[command(flatten)]
@@ -192,13 +193,14 @@ async fn list(args: &ListArgs, session: &Session) -> Result<Report> {
         after: String::new(),
         limit: PAGE,
     };
-    let mut devices = Vec::new();
+    let (mut devices, mut machines) = (Vec::new(), Vec::new());
     loop {
         let answer = client.list_devices(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
         devices.extend(answer.devices);
+        machines.extend(answer.machines);
         // Pages are ordered; one that does not lead on would be asked for ever.
         if answer.next.is_empty() || answer.next <= request.after {
-            return session.report(&Devices::from(devices));
+            return session.report(&Devices::new(devices, machines));
         }
         request.after = answer.next;
     }
@@ -265,6 +267,13 @@ async fn quarantine(args: ReasonArgs, session: &Session) -> Result<Report> {
 }
 
 #[derive(Serialize)]
+struct Readmitted {
+    device: String,
+    /// None: the device comes back by itself.
+    next_command: Option<String>,
+}
+
+#[derive(Serialize)]
 struct Named {
     device: String,
 }
@@ -276,9 +285,17 @@ async fn readmit(args: ReasonArgs, session: &Session) -> Result<Report> {
     let device = args.name.to_string();
     let seen = read(&DeviceRef::Name(args.name), session).await?.seen;
     let request = ReadmitDeviceRequest { name: device.clone(), reason: args.reason, seen };
-    session.client().await?.readmit_device(request).await.map_err(|s| failed(&s))?;
-    let text = format!("{device} may attest again; it is trusted again when it proves itself");
-    session.report(&Sentence { text, fields: Named { device } })
+    let answer = session.client().await?.readmit_device(request).await.map_err(|s| failed(&s))?;
+    let next_command = answer.into_inner().next_command;
+    let text = match next_command.is_empty() {
+        true => format!("{device} may attest again; it is trusted again when it proves itself"),
+        false => format!(
+            "what any copy of {device} has counts for nothing any more; delete the state of the right one, and let it join \
+             again: {next_command}"
+        ),
+    };
+    let next_command = (!next_command.is_empty()).then_some(next_command);
+    session.report(&Sentence { text, fields: Readmitted { device, next_command } })
 }
 
 async fn attest(name: DeviceName, dry_run: DryRun, session: &Session) -> Result<Report> {

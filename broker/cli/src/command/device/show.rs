@@ -18,6 +18,7 @@ pub(super) struct ShowPage {
     overriding: Option<OverrideView>,
     health: Option<HealthView>,
     rollouts: Vec<RolloutView>,
+    failing_hooks: Vec<String>,
 }
 
 /// What the device's own health command said last.
@@ -89,6 +90,7 @@ impl From<GetDeviceResponse> for ShowPage {
             overriding: answer.r#override.map(Into::into),
             health: answer.health.map(Into::into),
             rollouts: answer.rollouts.into_iter().map(Into::into).collect(),
+            failing_hooks: answer.failing_hooks,
         }
     }
 }
@@ -105,6 +107,9 @@ impl ShowPage {
         lines.extend(self.overriding.as_ref().map(|held| ("override", held.line(page))));
         lines.extend(self.health.as_ref().map(|health| ("health", health.line())));
         lines.extend(self.rollouts.iter().map(|rollout| ("rollout", rollout.line())));
+        if !self.failing_hooks.is_empty() {
+            lines.push(("failing hooks", words::list(&self.failing_hooks)));
+        }
         lines
     }
 }
@@ -150,6 +155,7 @@ mod tests {
                 told_at: 60,
                 proven_at: 0,
             }],
+            failing_hooks: vec!["nginx".to_owned(), "safe-state".to_owned()],
             ..GetDeviceResponse::default()
         });
         let text = page.text(&Page::plain(100));
@@ -157,6 +163,7 @@ mod tests {
             "wanted          edge@1.5\n",
             "accepted        edge@1.4, edge@1.5\n",
             "running         edge@1.4\n",
+            "failing hooks   nginx, safe-state\n",
             "override        ends in 60 min, by olga and eve: line stands\n",
             "health          failing, 2 in a row; a rollout holds it against ok\n",
             "rollout         edge/3 (running) told edge@1.5 1970-01-01T00:01:00Z, not proven yet\n",

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use proto::v1::{Attested, BoxIdentity, Device, DeviceMove, GetDeviceResponse, Svid};
+use proto::v1::{Attested, BoxIdentity, Device, DeviceMove, GetDeviceResponse, Svid, Vouched};
 use serde::Serialize;
 
+use super::vouch::MachineView;
 use crate::command::authority;
 use crate::output::finding::Finding;
 use crate::output::table::{Table, Tone};
@@ -346,11 +347,14 @@ impl DevicePage {
 #[derive(Debug, Serialize)]
 pub(super) struct Devices {
     devices: Vec<DevicePage>,
+    /// Behind gateways, and no devices: they have neither keys nor certificates.
+    machines: Vec<MachineView>,
 }
 
-impl From<Vec<Device>> for Devices {
-    fn from(devices: Vec<Device>) -> Self {
-        Self { devices: devices.into_iter().map(Into::into).collect() }
+impl Devices {
+    pub(super) fn new(devices: Vec<Device>, machines: Vec<Vouched>) -> Self {
+        let devices = devices.into_iter().map(Into::into).collect();
+        Self { devices, machines: machines.into_iter().map(Into::into).collect() }
     }
 }
 
@@ -379,6 +383,7 @@ impl View for Devices {
                 words::short(&device.ek_digest),
             ]);
         }
+        self.machines.iter().for_each(|machine| table.row(machine.among_devices()));
         table.text("no devices; `touchstone device import` registers the first", page.colour)
     }
 }
@@ -501,7 +506,7 @@ mod tests {
 
     #[test]
     fn the_list_has_short_digests_and_escapes_what_devices_say() {
-        let text = Devices::from(vec![refused()]).text(&Page::plain(10_000));
+        let text = Devices::new(vec![refused()], Vec::new()).text(&Page::plain(10_000));
         assert!(text.contains("abababababab\n") && !text.contains(&"ab".repeat(7)), "{text}");
         assert!(text.contains("X\\u{1b}[2J9"), "{text}");
     }

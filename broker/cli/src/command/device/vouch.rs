@@ -57,8 +57,9 @@ pub(crate) struct AcceptArgs {
     serial: Option<String>,
 }
 
+/// A machine behind a gateway.
 #[derive(Debug, Serialize)]
-struct MachineView {
+pub(super) struct MachineView {
     name: String,
     kind: String,
     address: String,
@@ -86,6 +87,15 @@ impl From<Vouched> for MachineView {
             accepted_by: (!vouched.accepted_by.is_empty()).then_some(vouched.accepted_by),
             accepted_at: Moment(vouched.accepted_at),
         }
+    }
+}
+
+impl MachineView {
+    /// Its row in the list of devices.
+    pub(super) fn among_devices(&self) -> [String; 8] {
+        let none = || words::or_dash("");
+        let (name, state, zones) = (self.name.clone(), self.state.clone(), words::list(&self.zones));
+        [name, state, zones, none(), none(), none(), self.kind.clone(), format!("behind {}", self.vouched_by)]
     }
 }
 

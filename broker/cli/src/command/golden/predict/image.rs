@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use policy::digest::Digest;
 use policy::reference::manifest::image::ImageRule;
-use policy::tpm::alg::HashValue;
+use policy::tpm::alg::{HashAlg, HashValue};
 
 use super::tree;
 use crate::failure::{Failure, Result};
@@ -34,7 +35,7 @@ impl FromStr for NamedImage {
 }
 
 impl NamedImage {
-    /// A rule for the file, or one for each file of the folder.
+    /// A rule for the file, or one for each file and link of the folder.
     pub(super) fn rules(&self, progress: &Progress) -> Result<Vec<ImageRule>> {
         let refuse = |why: String| Failure::unusable(format!("{}: {why}", self.file.display()));
         let is_path = self.name.starts_with('/');
@@ -58,7 +59,12 @@ impl NamedImage {
                 .map(|digest| rule(Some(format!("{at}{path}")), None, digest))
                 .collect::<Result<Vec<_>>>()
         };
-        let rules: Vec<ImageRule> = files.into_iter().map(of).collect::<Result<Vec<_>>>()?.concat();
+        let mut rules: Vec<ImageRule> = files.into_iter().map(of).collect::<Result<Vec<_>>>()?.concat();
+        // The attestor measures where a link leads, as text.
+        for (path, target) in tree::links(&self.file)? {
+            let digest = HashAlg::Sha256.hash(&[target.as_os_str().as_bytes()]);
+            rules.push(rule(Some(format!("{at}{path}")), None, &digest)?);
+        }
         if rules.is_empty() { Err(refuse("the folder holds no regular file".to_owned())) } else { Ok(rules) }
     }
 }

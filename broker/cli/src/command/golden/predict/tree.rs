@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use clap::ValueEnum;
@@ -39,8 +39,37 @@ pub(super) fn digests(
     which: Files,
     progress: &Progress,
 ) -> Result<BTreeMap<String, BTreeSet<HashValue>>> {
-    let root = fs::canonicalize(root).map_err(|e| unusable(root, &e))?;
     let mut digests = BTreeMap::new();
+    each(root, |on_disk, path, metadata| {
+        progress.add(1);
+        if metadata.is_file()
+            && let Some(digest) = digest(on_disk, metadata, which)?
+        {
+            digests.insert(path, BTreeSet::from([digest]));
+            if digests.len() > MAX_FILES {
+                return Err(too_many(on_disk));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(digests)
+}
+
+/// Where each symbolic link below `root` leads, as it is written.
+pub(super) fn links(root: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let mut links = BTreeMap::new();
+    each(root, |on_disk, path, metadata| {
+        if metadata.is_symlink() {
+            links.insert(path, fs::read_link(on_disk).map_err(|e| unusable(on_disk, &e))?);
+        }
+        if links.len() > MAX_FILES { Err(too_many(on_disk)) } else { Ok(()) }
+    })?;
+    Ok(links)
+}
+
+/// Visits all that is no folder, and follows no link.
+fn each(root: &Path, mut visit: impl FnMut(&Path, String, &Metadata) -> Result<()>) -> Result<()> {
+    let root = fs::canonicalize(root).map_err(|e| unusable(root, &e))?;
     let mut folders = vec![(root, String::new(), 0_usize)];
     while let Some((folder, path, depth)) = folders.pop() {
         if depth > MAX_DEPTH {
@@ -54,20 +83,14 @@ pub(super) fn digests(
             };
             let path = format!("{path}/{name}");
             let metadata = entry.metadata().map_err(|e| unusable(&on_disk, &e))?;
-            progress.add(1);
             if metadata.is_dir() {
                 folders.push((on_disk, path, depth.saturating_add(1)));
-            } else if metadata.is_file()
-                && let Some(digest) = digest(&on_disk, &metadata, which)?
-            {
-                digests.insert(path, BTreeSet::from([digest]));
-                if digests.len() > MAX_FILES {
-                    return Err(too_many(&on_disk));
-                }
+            } else {
+                visit(&on_disk, path, &metadata)?;
             }
         }
     }
-    Ok(digests)
+    Ok(())
 }
 
 fn too_many(at: &Path) -> Failure {

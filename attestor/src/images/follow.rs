@@ -1,0 +1,213 @@
+//! Goes round: looks, hashes what is new or changed, logs it, tells, and waits for the next change.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy::eventlog::image::{ImageKind, ImageMeasurement};
+use policy::time::UnixTime;
+use tokio::time::sleep;
+
+use super::hash::{Hashed, blocking, hash};
+use super::open::Place;
+use super::plan::{Known, Plan, plan};
+use super::stamp::Stamp;
+use super::throttle::Throttle;
+use super::walk::{Seen, is_named, unreadable_words, walk};
+use super::watch::Watch;
+use super::{Book, Images, LedgerError, WaitingImage};
+use crate::ports::Clock;
+
+/// How often everything is looked at without a sign of change: file systems of other machines give none.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// The same while a file was written so lately that another write might not show.
+const UNSETTLED: Duration = Duration::from_secs(3);
+/// The same while a change could not be logged.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Measures until it is dropped. `clock` decides about quiet hours, `system` is the one that file systems go by.
+pub async fn follow(images: Arc<Images>, clock: Arc<dyn Clock>, system: Arc<dyn Clock>) {
+    if let Book::Refused(_) = *images.book.lock().await {
+        return;
+    }
+    let watch = Watch::new().inspect_err(
+        |error| tracing::warn!(%error, "the system tells of no changes (see fs.inotify.max_user_instances); images are looked at once a minute"),
+    );
+    let watch = watch.ok().map(Arc::new);
+    let mut round = Round {
+        throttle: Throttle::new(images.config.limits),
+        images,
+        clock,
+        system,
+        watch,
+        stamps: BTreeMap::new(),
+        waiting: BTreeMap::new(),
+        problems: Vec::new(),
+        unsettled: false,
+    };
+    loop {
+        let next = match round.go().await {
+            Ok(()) if round.unsettled => UNSETTLED,
+            Ok(()) => LOOK_EVERY,
+            Err(LedgerError::Refused(_)) => return,
+            Err(error) => {
+                tracing::error!(%error, "an image is not logged; no evidence is given until it is");
+                round.images.unlogged(Some(error.to_string()));
+                RETRY
+            }
+        };
+        round.wait(next).await;
+    }
+}
+
+struct Round {
+    images: Arc<Images>,
+    clock: Arc<dyn Clock>,
+    system: Arc<dyn Clock>,
+    watch: Option<Arc<Watch>>,
+    throttle: Throttle,
+    /// Of files whose last entry is of what they hold.
+    stamps: BTreeMap<String, Stamp>,
+    /// Changes that wait, since when.
+    waiting: BTreeMap<String, UnixTime>,
+    problems: Vec<String>,
+    /// A file may be written once more without a sign.
+    unsettled: bool,
+}
+
+impl Round {
+    /// One round. An error leaves a change out of the log.
+    async fn go(&mut self) -> Result<(), LedgerError> {
+        self.unsettled = false;
+        let Seen { sights, problems } = self.look().await?;
+        let Plan { entries, new, again, waiting } = self.compare(&sights).await?;
+        self.problems = problems;
+        self.stamps.retain(|path, _| sights.contains_key(path));
+        self.wait_for(waiting.into_iter().chain(again.iter().map(|(path, _)| path.clone())).collect());
+        self.tell(sights.len()).await;
+        for entry in entries {
+            self.log(entry).await?;
+        }
+        for (path, place) in new {
+            self.measure(path, &place).await?;
+        }
+        self.images.ready.send_replace(true);
+        for (path, place) in again {
+            self.measure(path, &place).await?;
+        }
+        self.images.unlogged(None);
+        self.tell(sights.len()).await;
+        Ok(())
+    }
+
+    async fn look(&self) -> Result<Seen, LedgerError> {
+        let (images, watch) = (Arc::clone(&self.images), self.watch.clone());
+        let looked = blocking(move || Ok(walk(&images.config, watch.as_deref()))).await;
+        looked.map_err(|error: io::Error| LedgerError::Unlogged(error.to_string()))
+    }
+
+    async fn compare(&self, sights: &BTreeMap<String, super::walk::Sight>) -> Result<Plan, LedgerError> {
+        let now = self.clock.now();
+        let config = &self.images.config;
+        let quiet = config.quiet.as_ref().is_some_and(|hours| hours.is_open(now));
+        match &*self.images.book.lock().await {
+            Book::Open(ledger) if ledger.is_full() => Ok(Plan::default()),
+            Book::Open(ledger) => {
+                let known = Known { last: ledger.last(), stamps: &self.stamps };
+                Ok(plan(sights, known, |path| is_named(config, path), quiet))
+            }
+            Book::Refused(_) => Ok(Plan::default()),
+        }
+    }
+
+    fn wait_for(&mut self, paths: Vec<String>) {
+        let now = self.clock.now();
+        let before = std::mem::take(&mut self.waiting);
+        self.waiting =
+            paths.into_iter().map(|path| (path.clone(), before.get(&path).copied().unwrap_or(now))).collect();
+    }
+
+    /// Hashes a file and logs what it holds, if the log does not say so already.
+    async fn measure(&mut self, path: String, place: &Place) -> Result<(), LedgerError> {
+        let (kind, content, stamp) = match hash(place, &mut self.throttle).await {
+            Hashed::Still(content, stamp) => (ImageKind::File, Some(content), Some(stamp)),
+            Hashed::Moving(content) => (ImageKind::Unstable, Some(content), None),
+            Hashed::Gone => {
+                self.unsettled = true;
+                return Ok(());
+            }
+            Hashed::Unreadable(error) => {
+                self.problems.push(unreadable_words(&path, &error));
+                (ImageKind::Unreadable, None, None)
+            }
+        };
+        self.waiting.remove(&path);
+        let digest = content.map_or(policy::digest::Digest([0; 32]), |content| content.digest);
+        let size = content.map_or(0, |content| content.size);
+        self.log(ImageMeasurement { kind, path: path.clone(), digest, size }).await?;
+        match stamp.filter(|stamp| stamp.is_settled(self.system.now())) {
+            Some(stamp) => drop(self.stamps.insert(path, stamp)),
+            None => self.unsettled = true,
+        }
+        Ok(())
+    }
+
+    async fn log(&mut self, image: ImageMeasurement) -> Result<(), LedgerError> {
+        let mut book = self.images.book.lock().await;
+        let Book::Open(ledger) = &mut *book else { return Ok(()) };
+        let last = ledger.last().get(&image.path);
+        let is_told = last == Some(&image)
+            // One that never rests is told once.
+            || image.kind == ImageKind::Unstable && last.is_some_and(|last| last.kind == ImageKind::Unstable);
+        if is_told {
+            return Ok(());
+        }
+        tracing::info!(path = %image.path, kind = %image.kind, digest = %image.digest, "an image is measured");
+        let logged = ledger.append(image).await;
+        if let Err(LedgerError::Refused(refusal)) = &logged {
+            self.images.refuse(&mut book, refusal);
+        }
+        self.images.changed.notify_one();
+        logged
+    }
+
+    async fn tell(&self, measured: usize) {
+        let (entries, full) = match &*self.images.book.lock().await {
+            Book::Open(ledger) => (ledger.entries(), ledger.is_full()),
+            Book::Refused(_) => return,
+        };
+        let full = full.then(|| {
+            "the image log is full, so nothing more is measured: name no files that programs write to in [images], and \
+             restart the device, which is refused until then"
+                .to_owned()
+        });
+        let waiting = self.waiting.iter();
+        let waiting = waiting.map(|(path, since)| WaitingImage { path: path.clone(), since: *since });
+        self.images.tell(|told| {
+            (told.measured, told.entries) = (measured, entries);
+            told.waiting = waiting.collect();
+            told.problems = full.into_iter().chain(self.problems.iter().cloned()).collect();
+        });
+    }
+
+    /// Waits for a change, at most `longest`, and no longer than to the end of quiet hours.
+    async fn wait(&self, longest: Duration) {
+        let now = self.clock.now();
+        let edge = self.images.config.quiet.as_ref().and_then(|hours| hours.next_edge(now));
+        let longest = edge.map_or(longest, |edge| longest.min(Duration::from_secs(edge.since(now).max(1))));
+        let stirred = async {
+            match &self.watch {
+                Some(watch) => watch.stirred().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            result = stirred => if let Err(error) = result {
+                tracing::warn!(%error, "the system's word of changes cannot be read");
+                sleep(longest).await;
+            },
+            () = sleep(longest) => {}
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Hashes one file, piece by piece, and sees whether it was written meanwhile.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use policy::digest::Digest;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::open::{self, Place};
+use super::stamp::Stamp;
+use super::throttle::Throttle;
+
+/// Bytes that are read and hashed at once: a millisecond of work, and all the memory that it takes.
+const CHUNK: usize = 1 << 20;
+/// How often a file that is written meanwhile is hashed before it counts as one that never rests.
+const ATTEMPTS: u32 = 3;
+/// Pause before it is hashed again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Hashed {
+    /// The content, and the file's stamp before and after.
+    Still(Content, Stamp),
+    /// It was written during each attempt; this is what was read last.
+    Moving(Content),
+    /// It is gone: the next look says so.
+    Gone,
+    /// It cannot be read.
+    Unreadable(io::Error),
+}
+
+/// Hashes the file at `place`.
+pub(super) async fn hash(place: &Place, throttle: &mut Throttle) -> Hashed {
+    let mut last = Content { digest: Digest([0; 32]), size: 0 };
+    for attempt in 1..=ATTEMPTS {
+        match attempt_once(place, throttle).await {
+            Ok((content, Some(stamp))) => return Hashed::Still(content, stamp),
+            Ok((content, None)) => last = content,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Hashed::Gone,
+            Err(error) => return Hashed::Unreadable(error),
+        }
+        if attempt < ATTEMPTS {
+            sleep(PAUSE).await;
+        }
+    }
+    Hashed::Moving(last)
+}
+
+/// The content, with a stamp if nobody wrote meanwhile.
+async fn attempt_once(place: &Place, throttle: &mut Throttle) -> io::Result<(Content, Option<Stamp>)> {
+    let place = place.clone();
+    let (file, before) = blocking(move || open::file(&place)).await?;
+    let mut reading = Reading { file, context: Context::new(&SHA256), buffer: vec![0; CHUNK], size: 0 };
+    loop {
+        let (back, read, busy) = blocking(move || reading.step()).await?;
+        reading = back;
+        if read == 0 || reading.size > before.size {
+            break;
+        }
+        throttle.pay(read, busy).await;
+    }
+    let after = open::stamp(&reading.file)?;
+    let rested = before == after && reading.size == before.size;
+    let content = Content { digest: digest(reading.context), size: reading.size };
+    Ok((content, rested.then_some(after)))
+}
+
+struct Reading {
+    file: File,
+    context: Context,
+    buffer: Vec<u8>,
+    size: u64,
+}
+
+impl Reading {
+    /// Reads and hashes one piece: how long it was, and the processor's time that it took.
+    fn step(mut self) -> io::Result<(Self, u64, Duration)> {
+        let begin = processor_time();
+        let read = self.file.read(&mut self.buffer)?;
+        self.context.update(self.buffer.get(..read).unwrap_or_default());
+        let read = u64::try_from(read).unwrap_or(u64::MAX);
+        self.size = self.size.saturating_add(read);
+        Ok((self, read, processor_time().saturating_sub(begin)))
+    }
+}
+
+/// What this thread has had of a processor.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let part = |value: i64| u64::try_from(value).unwrap_or(0);
+    Duration::from_secs(part(time.tv_sec)).saturating_add(Duration::from_nanos(part(time.tv_nsec)))
+}
+
+fn digest(context: Context) -> Digest {
+    let mut out = [0; 32];
+    for (to, from) in out.iter_mut().zip(context.finish().as_ref()) {
+        *to = *from;
+    }
+    Digest(out)
+}
+
+/// Off the threads that serve everything else.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    spawn_blocking(work).await.map_err(io::Error::other)?
+}

@@ -1,0 +1,64 @@
+//! What is to be done after a look: a pure comparison of what is there with what the log says last.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policy::eventlog::image::{ImageKind, ImageMeasurement};
+
+use super::open::Place;
+use super::stamp::Stamp;
+use super::walk::Sight;
+
+/// What is to be done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// To be logged as they are.
+    pub(super) entries: Vec<ImageMeasurement>,
+    /// To be hashed, before anything uses them: the log has no content of them.
+    pub(super) new: Vec<(String, Place)>,
+    /// To be hashed again.
+    pub(super) again: Vec<(String, Place)>,
+    /// What waits for the end of quiet hours.
+    pub(super) waiting: BTreeSet<String>,
+}
+
+/// What is known of this boot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'a> {
+    /// The last entry of each path.
+    pub(super) last: &'a BTreeMap<String, ImageMeasurement>,
+    /// The stamps of files whose last entry is of what they hold.
+    pub(super) stamps: &'a BTreeMap<String, Stamp>,
+}
+
+/// Compares. `is_named`: whether a path is one of those that are to be measured; `quiet`: nothing is hashed again now.
+pub(super) fn plan(
+    sights: &BTreeMap<String, Sight>,
+    known: Known<'_>,
+    is_named: impl Fn(&str) -> bool,
+    quiet: bool,
+) -> Plan {
+    let mut plan = Plan::default();
+    for (path, sight) in sights {
+        let last = known.last.get(path);
+        match sight {
+            Sight::Measured(image) if last == Some(image) => {}
+            Sight::Measured(image) => plan.entries.push(image.clone()),
+            Sight::File(place, stamp) => {
+                let job = (path.clone(), place.clone());
+                match last.map(|image| image.kind) {
+                    Some(ImageKind::File | ImageKind::Unstable) => match known.stamps.get(path) {
+                        Some(held) if held == stamp => {}
+                        _ if quiet => drop(plan.waiting.insert(path.clone())),
+                        _ => plan.again.push(job),
+                    },
+                    _ => plan.new.push(job),
+                }
+            }
+        }
+    }
+    let gone = known.last.values().filter(|image| {
+        image.kind != ImageKind::Removed && !sights.contains_key(&image.path) && is_named(&image.path)
+    });
+    plan.entries.extend(gone.map(|image| ImageMeasurement { kind: ImageKind::Removed, ..image.clone() }));
+    plan
+}

@@ -1,0 +1,204 @@
+//! Rounds on a real file system with real inotify: what is noticed, what waits, and what is never missed.
+
+use std::fs;
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use policy::eventlog::image::{ImageKind, ImageMeasurement};
+use policy::time::UnixTime;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::Pcr;
+use crate::config::Images as Config;
+use crate::images::{Images, Limits, follow};
+use crate::ports::{Clock, System};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) fn config(files: &[&Path], folders: &[&Path]) -> Config {
+    let own = |paths: &[&Path]| paths.iter().map(|path| path.to_path_buf()).collect();
+    let limits = Limits { bytes: NonZeroU64::new(1 << 30).unwrap(), processor: 1.0 };
+    let log = std::env::temp_dir().join("never-written");
+    Config { log, files: own(files), folders: own(folders), containers: Vec::new(), limits, quiet: None }
+}
+
+#[derive(Debug)]
+struct At(u64);
+
+impl Clock for At {
+    fn now(&self) -> UnixTime {
+        UnixTime(self.0)
+    }
+}
+
+/// A folder whose files are measured.
+struct Scene {
+    dir: TempDir,
+    pcr: Pcr,
+    images: Arc<Images>,
+    following: JoinHandle<()>,
+}
+
+impl Scene {
+    async fn begin(pcr: &Pcr, dir: TempDir, quiet: Option<&str>) -> Self {
+        let folder = dir.path().join("plc");
+        fs::create_dir_all(&folder).unwrap();
+        let quiet = quiet.map(|text| text.parse().unwrap());
+        let config = Config { log: dir.path().join("images.log"), quiet, ..config(&[], &[&folder]) };
+        let images = Arc::new(Images::open(config, pcr.start(), None).await.unwrap());
+        // A Monday at noon.
+        let clock: Arc<dyn Clock> = Arc::new(At(1_767_614_400));
+        let system: Arc<dyn Clock> = Arc::new(System::default());
+        let following = tokio::spawn(follow(Arc::clone(&images), clock, system));
+        tokio::time::timeout(PATIENCE, images.ready()).await.unwrap();
+        Self { dir, pcr: pcr.clone(), images, following }
+    }
+
+    async fn again(self, quiet: Option<&str>) -> Self {
+        self.following.abort();
+        let Self { dir, pcr, .. } = self;
+        Self::begin(&pcr, dir, quiet).await
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        fs::write(self.dir.path().join("plc").join(name), content).unwrap();
+    }
+
+    fn replace(&self, name: &str, content: &str) {
+        let fresh = self.dir.path().join("fresh");
+        fs::write(&fresh, content).unwrap();
+        fs::rename(fresh, self.dir.path().join("plc").join(name)).unwrap();
+    }
+
+    /// What was measured so far: kind, name, and how long it is.
+    async fn history(&self) -> Vec<(ImageKind, String, u64)> {
+        let held = self.images.hold().await.unwrap();
+        let told = |image: ImageMeasurement| {
+            (image.kind, image.path.rsplit('/').next().unwrap().to_owned(), image.size)
+        };
+        self.pcr.assert_explained(&held.log).into_iter().map(told).collect()
+    }
+
+    async fn until(&self, what: &str, count: usize) -> Vec<(ImageKind, String, u64)> {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let history = self.history().await;
+            if history.len() >= count {
+                return history;
+            }
+            assert!(Instant::now() < give_up, "{what}: {history:?} {:?}", self.images.status());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn entry(kind: ImageKind, name: &str, size: u64) -> (ImageKind, String, u64) {
+    (kind, name.to_owned(), size)
+}
+
+use ImageKind::{File, Removed};
+
+#[tokio::test]
+async fn files_are_measured_before_ready_and_again_when_they_change_or_go() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("plc")).unwrap();
+    fs::write(dir.path().join("plc/press"), "1").unwrap();
+    let scene = Scene::begin(&Pcr::new(), dir, None).await;
+    let mut wanted = vec![entry(File, "press", 1)];
+    assert_eq!(scene.history().await, wanted, "before anything is proven");
+    scene.images.changed().await;
+    scene.replace("press", "22");
+    wanted.push(entry(File, "press", 2));
+    assert_eq!(scene.until("a change is noticed", 2).await, wanted);
+    tokio::time::timeout(PATIENCE, scene.images.changed()).await.expect("the driver is told");
+    fs::remove_file(scene.dir.path().join("plc/press")).unwrap();
+    wanted.push(entry(Removed, "press", 2));
+    assert_eq!(scene.until("a removal is noticed", 3).await, wanted);
+    fs::create_dir(scene.dir.path().join("plc/new")).unwrap();
+    scene.write("new/model", "333");
+    wanted.push(entry(File, "model", 3));
+    assert_eq!(scene.until("a file in a new folder is noticed", 4).await, wanted);
+    scene.replace("press", "22");
+    wanted.push(entry(File, "press", 2));
+    assert_eq!(scene.until("what comes back is noticed", 5).await, wanted);
+}
+
+/// An attestor that was away measures what changed meanwhile, and repeats nothing.
+#[tokio::test]
+async fn what_changed_while_the_attestor_was_away_is_measured_at_its_start() {
+    let scene = Scene::begin(&Pcr::new(), tempfile::tempdir().unwrap(), None).await;
+    for (name, content) in [("a", "1"), ("b", "1"), ("c", "1")] {
+        scene.write(name, content);
+    }
+    let before = scene.until("all are measured", 3).await;
+    scene.following.abort();
+    scene.write("b", "22");
+    fs::remove_file(scene.dir.path().join("plc/c")).unwrap();
+    let scene = scene.again(None).await;
+    let after = scene.until("the changes are measured", 5).await;
+    assert_eq!(after[..3], before);
+    let mut new = after[3..].to_vec();
+    new.sort();
+    assert_eq!(new, [entry(File, "b", 2), entry(Removed, "c", 1)]);
+}
+
+#[tokio::test]
+async fn quiet_hours_put_off_what_changed_and_not_what_is_new() {
+    let scene = Scene::begin(&Pcr::new(), tempfile::tempdir().unwrap(), Some("mon 00:00-24:00")).await;
+    scene.write("press", "1");
+    scene.until("what was never measured is measured", 1).await;
+    scene.replace("press", "22");
+    let give_up = Instant::now() + PATIENCE;
+    let waiting = loop {
+        if let [waiting] = &scene.images.status().waiting[..] {
+            break waiting.clone();
+        }
+        assert!(Instant::now() < give_up, "{:?}", scene.images.status());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(waiting.path.ends_with("/plc/press") && waiting.since == UnixTime(1_767_614_400), "{waiting:?}");
+    scene.write("model", "333");
+    let history = scene.until("another new file", 2).await;
+    assert_eq!(history, [entry(File, "press", 1), entry(File, "model", 3)]);
+    let scene = scene.again(Some("sun 00:00-24:00")).await;
+    assert_eq!(scene.until("quiet is over", 3).await[2], entry(File, "press", 2));
+}
+
+#[tokio::test]
+async fn nothing_is_proven_while_a_change_cannot_be_logged() {
+    let pcr = Pcr::new();
+    let scene = Scene::begin(&pcr, tempfile::tempdir().unwrap(), None).await;
+    scene.images.unlogged(Some("the disk is full".to_owned()));
+    let refused = scene.images.hold().await.unwrap_err().to_string();
+    assert!(refused.contains("could not be logged: the disk is full"), "{refused}");
+    scene.write("press", "1");
+    let give_up = Instant::now() + PATIENCE;
+    while scene.images.hold().await.is_err() {
+        assert!(Instant::now() < give_up, "a round that logs everything ends it");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What the log says last of a pcr that somebody else extended meanwhile is no proof, and the broker is to say so.
+#[tokio::test]
+async fn a_refused_log_is_sent_as_it_is() {
+    let (pcr, dir) = (Pcr::new(), tempfile::tempdir().unwrap());
+    let scene = Scene::begin(&pcr, dir, None).await;
+    scene.write("press", "1");
+    scene.until("it is measured", 1).await;
+    for value in pcr.values.lock().unwrap().iter_mut() {
+        *value = value.extend(value.alg().hash(&[b"sysext"]).as_bytes());
+    }
+    let log = scene.images.hold().await.unwrap().log.clone();
+    let scene = {
+        scene.following.abort();
+        let config = Config { log: scene.dir.path().join("images.log"), ..config(&[], &[scene.dir.path()]) };
+        Images::open(config, pcr.start(), None).await.unwrap()
+    };
+    scene.ready().await;
+    assert_eq!(scene.hold().await.unwrap().log, log);
+    assert!(scene.status().problems[0].contains("entries were lost, or other software extends that PCR"));
+}

@@ -1,0 +1,164 @@
+//! The attestor as a service: ready means trusted, a sign of life means progress, and the units are tight.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::{ServiceManager, World, missing_tool, until};
+
+/// How often the tests' service manager wants a sign of life.
+const WATCHDOG: Duration = Duration::from_secs(2);
+/// Most exposure that `systemd-analyze security` may find in a unit, in tenths: 0 is none, 100 is all.
+const MOST_EXPOSURE: u32 = 19;
+
+#[test]
+fn ready_means_trusted_also_without_the_broker_while_the_boot_is_the_same() {
+    let Some((mut world, [mut device])) = World::with_devices(["press-1"]) else { return };
+    let mut manager = ServiceManager::of(&mut device, WATCHDOG);
+    world.admin("zone create press --product edge-box --reattest-every 10s");
+    world.register(&device, "press");
+    device.measure("boot-a");
+    device.start();
+    device.until_state("refused");
+    let before = manager.until("STATUS=refused: ");
+    assert!(!before.iter().any(|line| line == "READY=1" || line == "WATCHDOG=1"), "{before:#?}");
+    let waiting = manager.until("EXTEND_TIMEOUT_USEC=");
+    assert!(
+        !waiting.iter().any(|line| line == "READY=1"),
+        "a refused device may start for days: {waiting:#?}"
+    );
+
+    world.make_golden("press-1", "edge-box", "1.0.0");
+    manager.until("READY=1");
+    assert_eq!(manager.until("STATUS="), ["STATUS=trusted"]);
+    manager.until("WATCHDOG=1");
+    manager.until("WATCHDOG=1");
+    device.stop();
+    manager.until("STOPPING=1");
+
+    world.stop_broker();
+    device.reboot("boot-a");
+    let before = manager.until("READY=1");
+    assert!(!before.iter().any(|line| line == "STATUS=trusted"), "{before:#?}");
+    assert!(manager.until("STATUS=").concat().starts_with("STATUS=trusted (broker away, "));
+    assert_eq!(device.status()["state"], "holding");
+
+    // Another kernel, and nobody to ask about it.
+    device.reboot("boot-b");
+    let heard = manager.until("STATUS=starting: the broker");
+    assert!(!heard.iter().any(|line| line == "READY=1"), "{heard:#?}");
+    device.until_status("not sure of its boot", |status| status["state"] == "starting");
+    let log = std::fs::read_to_string(device.path("attestor.log")).expect("a log");
+    assert!(log.contains("PCR 4, 7 differs from") || log.contains("PCR 4 differs from"), "{log}");
+    device.reboot("boot-a");
+    manager.until("READY=1");
+    world.start_broker();
+    manager.until("STATUS=trusted");
+}
+
+#[test]
+fn a_tpm_that_hangs_ends_the_signs_of_life() {
+    let Some((world, [mut device])) = World::with_devices(["press-1"]) else { return };
+    let mut manager = ServiceManager::of(&mut device, WATCHDOG);
+    world.admin("zone create press --mode observe --least instance-identity=affirming --reattest-every 5s");
+    world.register(&device, "press");
+    device.measure("boot-a");
+    device.start();
+    manager.until("READY=1");
+    device.freeze_tpm();
+    // The caller's deadline holds (30 s), and the thread of the TPM is named.
+    device.until_status("waiting for its TPM", |status| {
+        status["problem"].as_str().is_some_and(|problem| problem.contains("TPM") && problem.contains("30 s"))
+    });
+    manager.until("WATCHDOG=1");
+    let ended = device.until_ended();
+    assert_eq!(ended.code(), Some(1), "{}", device.last_words());
+    manager.until("STOPPING=1");
+    let after = manager.heard();
+    assert!(!after.iter().any(|line| line == "WATCHDOG=1"), "{after:#?}");
+    device.thaw_tpm();
+    device.start();
+    manager.until("READY=1");
+}
+
+#[test]
+fn the_machine_hears_of_each_state_the_safe_one_first_and_the_plant_of_hooks_that_fail() {
+    let Some((mut world, [mut device])) = World::with_devices(["press-1"]) else { return };
+    world.stop_broker();
+    world.plant.add_top("metrics = \"127.0.0.1:0\"\n");
+    world.start_broker();
+    world.admin("zone create press --product edge-box --reattest-every 5s");
+    world.register(&device, "press");
+    let log = device.path("told");
+    let hook = |name: &str, end: &str| {
+        let line = "echo $1:$TOUCHSTONE_STATE:$TOUCHSTONE_REASON:$TOUCHSTONE_DEVICE >>$0; exit $2";
+        format!("command = [\"/bin/sh\", \"-c\", \"{line}\", \"{}\", \"{name}\", \"{end}\"]\n", log.display())
+    };
+    device.add_end(&format!("[safe_state]\n{}", hook("safe", "0")));
+    device.add_end(&format!("[[on_state]]\nname = \"lamp\"\nstates = [\"trusted\"]\n{}", hook("lamp", "3")));
+    device.add_end(&format!("[[on_state]]\nname = \"log\"\n{}", hook("log", "0")));
+    let told = |lines: &[&str]| {
+        until("the hooks are told", || {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let told: Vec<&str> = text.lines().collect();
+            (told.len() >= lines.len()).then_some(()).ok_or(text.clone())?;
+            let fitting = told.iter().zip(lines).all(|(told, line)| *told == format!("{line}:press-1"));
+            fitting.then_some(()).ok_or(text.clone())
+        });
+    };
+    device.measure("boot-a");
+    device.start();
+    told(&["safe:refused:REFERENCE_MISMATCH", "log:refused:REFERENCE_MISMATCH"]);
+    world.make_golden("press-1", "edge-box", "1.0.0");
+    let trusted = [
+        "safe:refused:REFERENCE_MISMATCH",
+        "log:refused:REFERENCE_MISMATCH",
+        "lamp:trusted:",
+        "log:trusted:",
+    ];
+    told(&trusted);
+    until("the broker knows of the lamp", || {
+        let shown = world.admin("device show press-1");
+        (shown["failing_hooks"] == serde_json::json!(["lamp"])).then_some(()).ok_or(format!("{shown:#}"))
+    });
+    until("the broker counts it", || {
+        let samples = world.metrics();
+        let count = samples.get("touchstone_devices_with_failing_hooks{zone=\"press\"}");
+        (count == Some(&1.0)).then_some(()).ok_or(format!("{samples:#?}"))
+    });
+    let status = device.status();
+    assert_eq!(status["failing_hooks"][0]["name"], "lamp", "{status:#}");
+    assert_eq!(status["state"], "trusted", "renewal goes on");
+
+    fs::remove_file(&log).expect("what was told before");
+    world.admin("device quarantine press-1 --reason test");
+    until("the safe state is told of the quarantine", || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let told: Vec<&str> = text.lines().filter(|line| !line.starts_with("lamp:")).collect();
+        let wanted = ["safe:quarantined:QUARANTINED:press-1", "log:quarantined:QUARANTINED:press-1"];
+        (told == wanted).then_some(()).ok_or(text.clone())
+    });
+}
+
+#[test]
+fn the_units_are_tight() {
+    if let Some(tool) = missing_tool(&["systemd-analyze"]) {
+        eprintln!("skipped: {tool} is not installed (package systemd)");
+        return;
+    }
+    for unit in ["touchstone-attestor.service", "touchstone-broker.service"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(unit);
+        let threshold = format!("--threshold={MOST_EXPOSURE}");
+        let args = ["security", "--offline=true", "--no-pager", &threshold];
+        let output = Command::new("systemd-analyze").args(args).arg(&file).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.contains("Overall exposure level"), "{said}");
+        let none = Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--no-pager", "--threshold=1"])
+            .arg(&file)
+            .output()
+            .expect("it starts");
+        assert!(!none.status.success(), "the threshold is kept to");
+    }
+}
