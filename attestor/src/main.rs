@@ -37,7 +37,7 @@ enum Command {
         output: Output,
     },
     /// Run one gate beside the daemon: a proxy between mutual TLS and software on this device that knows no TLS. The daemon
-    /// runs those that its configuration names ([[gate]]) itself.
+    /// runs those that its configuration names (`[[gate]]`) itself.
     #[command(after_help = "\
 Examples:
   touchstone-attestor gate --role server --service modbus --listen 0.0.0.0:8502 --connect 127.0.0.1:502

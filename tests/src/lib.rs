@@ -23,5 +23,5 @@ pub use plant::BrokerFolder;
 pub use process::{Environment, Process, clock, program, run, run_in};
 pub use service_manager::ServiceManager;
 pub use tool::Answer;
-pub use wait::{DEADLINE, until};
+pub use wait::{DEADLINE, PROMISE, until};
 pub use world::World;

@@ -5,13 +5,13 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use attestor::testing::command;
 use attestor::tpm::{EsapiTpm, TpmHandle, TpmIdentityKey};
 use attestor::tss2_key;
 use e2e::peers::{Client, Shown};
-use e2e::{Device, World, missing_tool, run, until};
+use e2e::{Device, PROMISE, World, missing_tool, run, until};
 use proto::v1;
 use proto::v1::authorize_client::AuthorizeClient;
 use rustls::pki_types::ServerName;
@@ -24,9 +24,6 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::hostile::caller::connect;
-
-/// How soon a peer that lost trust is refused (README, "Use the files").
-const PROMISE: Duration = Duration::from_secs(5);
 
 /// Connects as `device` of `zone` to servers of `service`: its key is in the TPM, and it believes what it was delivered.
 pub(crate) fn connector(device: &Device, zone: &str, service: &str) -> Result<TlsConnector, String> {

@@ -7,10 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::{DEADLINE, Device, Process, World, until};
-
-/// How soon a session is cut on a machine that does little else is for the benchmark; this is for two slow cores.
-const PROMISE: Duration = Duration::from_secs(5);
+use e2e::{DEADLINE, Device, PROMISE, Process, World, until};
 
 /// A server without TLS, such as a controller has: it answers every message with the same, in capitals.
 struct Controller {

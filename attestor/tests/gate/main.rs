@@ -1,6 +1,7 @@
 //! Gates before real sockets, with a plant in memory.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a test stops at the first surprise"

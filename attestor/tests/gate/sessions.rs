@@ -112,7 +112,8 @@ async fn bytes_go_both_ways_in_any_amount_and_stay_what_they_are() {
         to_client.write_all(&sent),
         to_server.write_all(&sent)
     );
-    (one.unwrap(), two.unwrap());
+    one.unwrap();
+    two.unwrap();
     assert!(up == sent && down == sent);
     assert_eq!(pair.inner.gate.status().sessions, 1);
 }

@@ -23,12 +23,13 @@ mod situations;
 
 use std::time::Instant;
 
+use e2e::PROMISE;
 use e2e::peers::Refusal::{Revoked, Unknown};
 use e2e::peers::{Server, Shown};
 
 use clients::At;
 use plant::Plant;
-use situations::{PROMISE, measured, refused_by_all, served_by_all, until_all_refuse};
+use situations::{measured, refused_by_all, served_by_all, until_all_refuse};
 
 #[test]
 fn servers_serve_whom_a_conduit_lets_in_and_nobody_else() {

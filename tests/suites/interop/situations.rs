@@ -9,8 +9,6 @@ use e2e::until;
 use super::clients::{self, At};
 use super::plant::{Plant, ZONES};
 
-/// How soon a server with hooks refuses.
-pub(super) const PROMISE: Duration = Duration::from_secs(5);
 /// Refusals in a row that count: one process of a server that is about to end may still go by its old files.
 const IN_A_ROW: u32 = 4;
 

@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use e2e::{Device, World, until};
+use e2e::{Device, PROMISE, World, until};
 use tokio::runtime::Runtime;
 use tonic::Code;
 
@@ -18,8 +18,6 @@ use crates::Ends;
 use peer::{Svid, meet, svid};
 use tools::{Helper, Tunnel};
 
-/// How soon a workload believes whom a change lets it believe, and nobody more.
-const PROMISE: Duration = Duration::from_secs(5);
 /// What the crate says of a trust domain that its program was told nothing of.
 const NO_BUNDLE: &str = "NoBundle(TrustDomain";
 const PLC: &str = "spiffe://press.plant.example/device/press-1/workload/plc";
