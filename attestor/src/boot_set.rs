@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::tpm::{PcrBank, PcrIndex, PcrSelection, PcrValue};
+use crate::tpm::{PcrBank, PcrIndex, PcrSelection, PcrValue, TpmHandle};
 
 /// Firmware, its plug-ins, boot loader and kernel, Secure Boot's state. PCRs 1, 5, 9 to 11 and 15 often differ between two
 /// boots of the same.
@@ -41,6 +41,32 @@ impl BootSet {
         self.bank
     }
 
+    /// Why certificates from before do not count in a boot of which `now` was read, if they do not; for people.
+    #[must_use]
+    pub fn doubt(accepted: Option<&Self>, now: &Result<Self, String>) -> Option<String> {
+        let why = match (accepted, now) {
+            (None, _) => "it is not known what the device had booted when it was accepted".to_owned(),
+            (Some(_), Err(unread)) => unread.clone(),
+            (Some(accepted), Ok(now)) => {
+                let changed: Vec<String> = accepted.changed(now).iter().map(u8::to_string).collect();
+                if changed.is_empty() {
+                    return None;
+                }
+                format!("PCR {} differs from the boot that was accepted", changed.join(", "))
+            }
+        };
+        Some(format!(
+            "{why}: the stored certificates count once the broker accepts this boot; bring the network to it back"
+        ))
+    }
+
+    /// Reads it from the TPM, in the bank in which the device was accepted.
+    pub(crate) async fn of(tpm: &TpmHandle, accepted: Option<&Self>) -> Result<Self, String> {
+        let bank = accepted.map_or(PcrBank::Sha256, Self::bank);
+        let values = tpm.read_pcrs(bank, Self::selection()).await.map_err(|error| error.to_string())?;
+        Ok(Self::read(bank, values))
+    }
+
     /// The PCRs of which another value, or none, is in `now`.
     #[must_use]
     pub fn changed(&self, now: &Self) -> Vec<u8> {
@@ -70,6 +96,20 @@ mod tests {
         assert_eq!(accepted.changed(&BootSet { bank: PcrBank::Sha384, ..accepted.clone() }), PCRS);
         let nothing = BootSet::read(PcrBank::Sha256, []);
         assert_eq!((accepted.changed(&nothing), nothing.changed(&nothing)), (PCRS.to_vec(), PCRS.to_vec()));
+    }
+
+    #[test]
+    fn what_is_not_known_to_be_the_same_is_in_doubt() {
+        let accepted = boot([1, 2, 3, 4, 5]);
+        assert_eq!(BootSet::doubt(Some(&accepted), &Ok(boot([1, 2, 3, 4, 9]))), None);
+        for (accepted, now, why) in [
+            (Some(&accepted), Ok(boot([1, 2, 8, 9, 5])), "PCR 4, 7 differs from the boot"),
+            (Some(&accepted), Err("the TPM is busy".to_owned()), "the TPM is busy: the stored"),
+            (None, Ok(accepted.clone()), "it is not known what the device had booted"),
+        ] {
+            let doubt = BootSet::doubt(accepted, &now).unwrap();
+            assert!(doubt.starts_with(why), "{doubt}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::run::{LAST_COMMAND, stop_signal, unbound};
 use super::{CommandError, system};
+use crate::boot_set::BootSet;
 use crate::config::{Config, GateConfig, LocalAddress, RawGate};
 use crate::gate::{FOLDER, Gate, Host};
 use crate::plant::PlantRoot;
@@ -31,6 +32,8 @@ struct Beside {
     keeper: Keeper,
     clock: FlooredClock<System>,
     tpm: Option<TpmHandle>,
+    /// What the device booted, or why that could not be read; None without a TPM.
+    booted: Option<Result<BootSet, String>>,
     /// Where the daemon says when it heard the broker.
     deliver: PathBuf,
 }
@@ -58,6 +61,11 @@ impl Host for Beside {
         heard.is_some_and(|at| self.now().since(at) <= SILENCE.as_secs())
     }
 
+    fn doubt(&self) -> Option<String> {
+        let booted = self.booted.as_ref()?;
+        self.keeper.read(|state| BootSet::doubt(state.accepted_boot.as_ref(), booted))
+    }
+
     fn tpm(&self) -> Option<&TpmHandle> {
         self.tpm.as_ref()
     }
@@ -74,11 +82,17 @@ pub async fn gate(file: &Path, raw: &RawGate) -> Result<(), CommandError> {
     let clock = FlooredClock::new(System::default(), keeper.read(|state| state.clock_floor));
     let start = |address| TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"));
     let tpm = config.tpm.clone().map(start).transpose()?;
+    let accepted = keeper.read(|state| state.accepted_boot.clone());
+    let booted = match &tpm {
+        Some(tpm) => Some(BootSet::of(tpm, accepted.as_ref()).await),
+        None => None,
+    };
     let host = Arc::new(Beside {
         plant: config.plant.clone(),
         keeper,
         clock,
         tpm: tpm.clone(),
+        booted,
         deliver: config.deliver.clone(),
     });
     let (listen, gate) = (gate.listen, Arc::new(Gate::new(gate, Arc::clone(&host))));

@@ -81,6 +81,7 @@ async fn serve(
         attester = assemble(config, tpm) => Arc::new(attester?),
     };
     announce(&attester);
+    attester.look_at_boot().await;
     let answering = answer_locally(&attester).await?;
     let ended = driver::run(attester, manager, stop).await;
     drop(answering);

@@ -60,6 +60,8 @@ pub trait Host: Send + Sync + 'static {
     fn changes(&self) -> watch::Receiver<()>;
     /// Whether the broker gave a sign of life lately.
     fn heard(&self) -> bool;
+    /// Why its certificates do not count in the boot that it is in, if they do not.
+    fn doubt(&self) -> Option<String>;
     /// Its TPM.
     fn tpm(&self) -> Option<&TpmHandle>;
 }
@@ -126,8 +128,8 @@ impl<H: Host> Gate<H> {
     /// Takes the standing of now; gives the time until the next moment at which something ends by itself.
     fn review(&self) -> Option<Duration> {
         let now = self.host.now();
-        let tpm = self.host.tpm();
-        let standing = self.host.look(|state| Standing::of(state, &self.config, tpm, now));
+        let (tpm, doubt) = (self.host.tpm(), self.host.doubt());
+        let standing = self.host.look(|state| Standing::of(state, &self.config, tpm, doubt, now));
         self.table.review(&self.config, self.host.plant(), standing, now)
     }
 }

@@ -50,12 +50,16 @@ impl Standing {
         state: &State,
         config: &GateConfig,
         tpm: Option<&TpmHandle>,
+        doubt: Option<String>,
         now: UnixTime,
     ) -> Result<Arc<Self>, Vec<Told>> {
         const REMEDY: &str = "touchstone-attestor status says why, and what to do";
         if let Some(refusal) = state.distrusted() {
             let words = format!("this device is refused: {}", refusal.reason);
             return Err(Told::new("own-trust-lost", &words, REMEDY));
+        }
+        if let Some(doubt) = doubt {
+            return Err(Told::new("other-boot", &doubt, REMEDY));
         }
         let none = || Told::new("no-trust-set", "this device has no trust set yet", REMEDY);
         let trust = state.trust.as_ref().ok_or_else(none)?;

@@ -141,6 +141,10 @@ impl Host for Attester {
         self.heard.ago().is_some_and(|ago| ago <= SILENCE)
     }
 
+    fn doubt(&self) -> Option<String> {
+        self.boot.doubt()
+    }
+
     fn tpm(&self) -> Option<&TpmHandle> {
         self.prover.tpm()
     }

@@ -27,33 +27,18 @@ impl Boot {
 }
 
 impl Attester {
-    /// Compares what was booted with what the broker accepted last.
-    pub(super) async fn look_at_boot(&self) {
-        let certified = self.keeper.read(|state: &State| !state.svids.is_empty());
-        let doubt = if certified { self.doubt().await } else { None };
+    /// Compares what was booted with what the broker accepted last. Before anything answers software of the device: what
+    /// it holds is not to be used in the boot of somebody else.
+    pub async fn look_at_boot(&self) {
+        let (certified, accepted) =
+            self.keeper.read(|state: &State| (!state.svids.is_empty(), state.accepted_boot.clone()));
+        let doubt = match self.prover.tpm().filter(|_| certified) {
+            Some(tpm) => BootSet::doubt(accepted.as_ref(), &BootSet::of(tpm, accepted.as_ref()).await),
+            None => None,
+        };
         if let Some(doubt) = &doubt {
             tracing::warn!("{doubt}");
         }
         self.boot.set(doubt);
     }
-
-    async fn doubt(&self) -> Option<String> {
-        let tpm = self.prover.tpm()?;
-        let Some(accepted) = self.keeper.read(|state: &State| state.accepted_boot.clone()) else {
-            return Some(said("it is not known what the device had booted when it was accepted"));
-        };
-        let now = match tpm.read_pcrs(accepted.bank(), BootSet::selection()).await {
-            Ok(values) => BootSet::read(accepted.bank(), values),
-            Err(error) => return Some(said(&error.to_string())),
-        };
-        let changed: Vec<String> = accepted.changed(&now).iter().map(u8::to_string).collect();
-        let differs = || said(&format!("PCR {} differs from the boot that was accepted", changed.join(", ")));
-        (!changed.is_empty()).then(differs)
-    }
-}
-
-fn said(why: &str) -> String {
-    format!(
-        "{why}: the stored certificates count once the broker accepts this boot; bring the network to it back"
-    )
 }

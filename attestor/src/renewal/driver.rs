@@ -54,7 +54,6 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), DriverError> {
     let (sender, mut news) = mpsc::channel(watch::QUEUE);
-    attester.look_at_boot().await;
     let mut driver = Driver::new(attester, manager);
     let listener = watch::follow(Arc::clone(&driver.attester), driver.credentials.subscribe(), sender);
     let listener = tokio::spawn(listener);

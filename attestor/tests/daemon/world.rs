@@ -101,6 +101,7 @@ impl Device {
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };
         let running = tokio::spawn(async move {
+            attester.look_at_boot().await;
             driver::run(Arc::new(attester), ServiceManager::default(), stopped).await.unwrap()
         });
         Daemon { stop, running }

@@ -127,6 +127,18 @@ async fn nobody_without_leave_reaches_the_server() {
 }
 
 #[tokio::test]
+async fn certificates_of_another_boot_open_nothing_until_this_boot_is_accepted() {
+    let pair = Pair::new(Limits::default()).await;
+    pair.press.doubts(Some("PCR 4 differs from the boot that was accepted"));
+    let mut peer = TcpStream::connect(pair.outer.address).await.unwrap();
+    drop(peer.write_all(b"read").await);
+    until_refused(&pair.inner, "other-boot", 1).await;
+    assert!(untouched(&pair.server));
+    pair.press.doubts(None);
+    pair.connect().await;
+}
+
+#[tokio::test]
 async fn a_conduit_to_one_service_opens_no_other() {
     let plant = Arc::new(Plant::new());
     let press = Device::new(&plant, Role::Listener, plant.usual("press-1", "press", "listener"));

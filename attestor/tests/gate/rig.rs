@@ -219,6 +219,7 @@ pub(crate) struct Device {
     changed: watch::Sender<()>,
     now: AtomicU64,
     heard: AtomicBool,
+    doubt: Mutex<Option<String>>,
 }
 
 impl Device {
@@ -251,6 +252,7 @@ impl Device {
             changed: watch::Sender::new(()),
             now: AtomicU64::new(NOW.0),
             heard: AtomicBool::new(true),
+            doubt: Mutex::default(),
         });
         device.tell(&Told::default());
         device
@@ -311,6 +313,12 @@ impl Device {
         self.heard.store(heard, Ordering::SeqCst);
     }
 
+    /// Whether what it holds counts in the boot that it is in from now on.
+    pub(crate) fn doubts(&self, doubt: Option<&str>) {
+        *self.doubt.lock().unwrap() = doubt.map(str::to_owned);
+        self.changed.send_replace(());
+    }
+
     /// Sets its clock.
     pub(crate) fn set_clock(&self, now: UnixTime) {
         self.now.store(now.0, Ordering::SeqCst);
@@ -337,6 +345,10 @@ impl Host for Device {
 
     fn heard(&self) -> bool {
         self.heard.load(Ordering::SeqCst)
+    }
+
+    fn doubt(&self) -> Option<String> {
+        self.doubt.lock().unwrap().clone()
     }
 
     fn tpm(&self) -> Option<&TpmHandle> {
