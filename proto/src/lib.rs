@@ -12,6 +12,10 @@ pub mod invitation;
 /// list in what they leave.
 pub const MAX_REQUEST: usize = 2 << 20;
 
+/// Most bytes of a list of Linux IMA that comes in parts: some 100,000 records, and what the broker keeps as one record's
+/// evidence.
+pub const MAX_IMA_IN_PARTS: usize = 16 << 20;
+
 /// Generated messages, clients and servers.
 #[expect(
     missing_docs,

@@ -155,7 +155,7 @@ fn idle(told: &mut Told, press: &Device) {
 /// While it proves itself with as long an IMA list as can be sent.
 fn peak(told: &mut Told, world: &World, press: &mut Device) {
     press.start_ima();
-    let records = press.execute_many(IMA_BYTES);
+    let records = press.execute_many("/usr/lib/python3/dist-packages", IMA_BYTES);
     let attestor = Watched(press.attestor_id());
     let counter = || world.admin("device show press-1")["attestation_counter"].as_u64();
     let before = counter();

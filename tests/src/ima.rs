@@ -52,14 +52,15 @@ impl Device {
         self.extend_ima(path, &digest_of(content));
     }
 
-    /// Starts programs until the list has this many bytes; gives the number of its records.
-    pub fn execute_many(&self, bytes: usize) -> usize {
+    /// Starts programs of `folder` until the list has this many bytes; gives the number of its records. Each is a connection
+    /// to the TPM, of which the host has some ten thousand a minute.
+    pub fn execute_many(&self, folder: &str, bytes: usize) -> usize {
         let mut list = self.ima_list();
         let mut tpm = EsapiTpm::new(self.tpm());
         let pcr = PcrIndex::try_from(PCR).expect("a TPM has 24 PCRs");
         let mut records = 1;
         while list.len() < bytes {
-            let name = format!("/usr/lib/python3/dist-packages/module_{records:06}.py");
+            let name = format!("{folder}/module_{records:06}.py");
             let data = data(&name, &digest_of(&name));
             list.extend(record(&data));
             let extended = HashAlg::Sha256.hash(&[&data]);

@@ -17,6 +17,30 @@ fn ima_section(files: &[(&str, &str)]) -> String {
     section
 }
 
+/// A list of some MiB: longer than a request may be.
+const LONG: usize = 3 << 20;
+
+#[test]
+fn a_list_that_no_message_holds_comes_in_parts() {
+    let Some((world, [mut press])) = World::with_devices(["press-1"]) else { return };
+    world.admin("zone create press --product edge-box --reattest-every 10s --intra-zone allow");
+    world.register(&press, "press");
+    press.measure("boot-a");
+    press.start_ima();
+    let records = press.execute_many(&format!("/usr/lib/python3{}", "/a".repeat(1900)), LONG);
+    press.start();
+    press.until_state("refused");
+    world.make_golden_with("press-1", "edge-box", "1", "[ima]\nexclude = [\"/usr/lib/python3/**\"]\n");
+    press.until_state("trusted");
+    press.execute(INTRUDER, "intruder 1");
+    press.until_state("refused");
+    let why = world.admin("device why press-1");
+    let findings = why["findings"].as_array().expect("a refusal has findings");
+    let named = findings.iter().find(|finding| finding["subject"] == INTRUDER);
+    let said = named.and_then(|named| named["message"].as_str()).unwrap_or_else(|| panic!("{why:#}"));
+    assert!(said.contains(&format!("IMA record {records}")), "{said}");
+}
+
 #[test]
 fn a_device_is_trusted_for_the_files_that_its_release_lists() {
     let Some((world, [mut press])) = World::with_devices(["press-1"]) else { return };

@@ -20,14 +20,16 @@ use proto::v1::enrollment_client::EnrollmentClient;
 use proto::v1::watch_client::WatchClient;
 use proto::v1::{
     BeginAttestationRequest, BeginAttestationResponse, BeginEnrollmentRequest, BeginEnrollmentResponse,
-    CompleteRequest, CompleteResponse, WatchEvent, WatchRequest,
+    CompletePart, CompleteRequest, CompleteResponse, WatchEvent, WatchRequest,
 };
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status, Streaming};
 
@@ -47,6 +49,8 @@ pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
 /// Time for one call; the broker verifies and commits well below a second, a queue may hold it longer.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// Time for a call with some MiB in it, on a narrow line. The broker gives up on a request after 120 s.
+const PARTS_DEADLINE: Duration = Duration::from_secs(110);
 
 /// Calls the broker of one plant. Each exchange has a connection of its own: a device calls every few minutes.
 #[derive(Debug, Clone)]
@@ -190,6 +194,24 @@ impl Calls for Connection {
 }
 
 impl Connection {
+    /// Completes an enrollment with an IMA list that no message holds: the request, and the list after it.
+    pub async fn complete_enrollment_in_parts(
+        &self,
+        parts: Receiver<CompletePart>,
+    ) -> Result<CompleteResponse, CallError> {
+        let call = async { self.enrollment().complete_in_parts(ReceiverStream::new(parts)).await };
+        within(PARTS_DEADLINE, &self.broker, call).await
+    }
+
+    /// The same of an attestation.
+    pub async fn complete_attestation_in_parts(
+        &self,
+        parts: Receiver<CompletePart>,
+    ) -> Result<CompleteResponse, CallError> {
+        let call = async { self.attestation().complete_in_parts(ReceiverStream::new(parts)).await };
+        within(PARTS_DEADLINE, &self.broker, call).await
+    }
+
     fn enrollment(&self) -> EnrollmentClient<Channel> {
         EnrollmentClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
@@ -203,9 +225,17 @@ async fn bounded<T>(
     broker: &BrokerAddress,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, CallError> {
-    match timeout(CALL_DEADLINE, call).await {
+    within(CALL_DEADLINE, broker, call).await
+}
+
+async fn within<T>(
+    deadline: Duration,
+    broker: &BrokerAddress,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, CallError> {
+    match timeout(deadline, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(CallError::from_status(broker, &status)),
-        Err(_) => Err(CallError::late(broker, CALL_DEADLINE)),
+        Err(_) => Err(CallError::late(broker, deadline)),
     }
 }

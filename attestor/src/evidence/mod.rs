@@ -25,7 +25,7 @@ use crate::role::Seat;
 use crate::tpm::{Attestation, IdentityKeyBlob, TpmError, TpmIdentityKey};
 
 pub use challenge::{Challenge, ChallengeError, VERSION};
-pub use ima::ImaLogError;
+pub use ima::{ImaLogError, List, LongList};
 pub use keyed::answer_keyed;
 pub use prover::{Prover, ProverError};
 pub use statement::Subject;
@@ -93,6 +93,15 @@ struct RequestedKey {
     request: Vec<u8>,
 }
 
+/// What answers a challenge.
+#[derive(Debug)]
+pub struct Answer {
+    /// The message.
+    pub request: v1::CompleteRequest,
+    /// What it has no room for.
+    pub long_list: Option<LongList>,
+}
+
 /// Answers a challenge. `secret` is the opened credential, empty for a bound AK.
 pub async fn answer(
     prover: &Prover,
@@ -100,7 +109,7 @@ pub async fn answer(
     subject: &Subject,
     keys: &BTreeMap<Seat, IdentityKeyBlob>,
     secret: &[u8],
-) -> Result<v1::CompleteRequest, EvidenceError> {
+) -> Result<Answer, EvidenceError> {
     let firmware_log = prover.firmware_log()?;
     let userspace_log = prover.userspace_log();
     let requested = request_all(prover, keys).await?;
@@ -139,9 +148,15 @@ pub async fn answer(
         key_proof: None,
         idevid,
     };
-    request.ima_log = prover.ima_log(ima::room(request.encoded_len()))?;
+    let long_list = match prover.ima_log(ima::room(request.encoded_len()))? {
+        List::InMessage(list) => {
+            request.ima_log = list;
+            None
+        }
+        List::InParts(list) => Some(list),
+    };
     self_check::warn(challenge, &request);
-    Ok(request)
+    Ok(Answer { request, long_list })
 }
 
 async fn request_all(

@@ -178,9 +178,10 @@ impl Prover {
         }
     }
 
-    /// The IMA list as it is now, of at most `room` bytes; empty where none is to be sent.
-    pub fn ima_log(&self, room: u64) -> Result<Vec<u8>, ImaLogError> {
-        self.ima_log.as_deref().map_or_else(|| Ok(Vec::new()), |file| ima::read(file, room))
+    /// The IMA list as it is now, where a message has `room` bytes for it; empty where none is to be sent.
+    pub fn ima_log(&self, room: u64) -> Result<ima::List, ImaLogError> {
+        let none = || Ok(ima::List::InMessage(Vec::new()));
+        self.ima_log.as_deref().map_or_else(none, |file| ima::read(file, room))
     }
 }
 

@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use policy::id::{DeviceName, ZoneName};
 use proto::v1;
 use proto::v1::complete_response::Outcome;
+use tokio::sync::mpsc;
 
 use super::attester::{Attester, Means};
 use super::keyed::{self, Made};
 use super::machine::Exchange;
 use crate::boot_set::BootSet;
 use crate::client::{CallError, Calls as _, Connection};
-use crate::evidence::{self, Challenge, EvidenceError, Prover, Subject, VERSION};
+use crate::evidence::{self, Answer, Challenge, EvidenceError, Prover, Subject, VERSION};
 use crate::identity_key::IdentityKey;
 use crate::join_token::JoinToken;
 use crate::role::Seat;
@@ -132,6 +133,9 @@ pub(super) struct Said {
     pub(super) software_keys: Vec<v1::SoftwareKey>,
 }
 
+/// Parts of an IMA list that wait to be sent.
+const PARTS: usize = 2;
+
 /// A new key for each software key that is due.
 fn new_software_keys(attester: &Attester) -> Result<BTreeMap<SoftwareSeat, SoftwareKey>, ExchangeError> {
     let (holders, now) = (attester.config.holders(), attester.now());
@@ -175,9 +179,9 @@ async fn enroll(
     let token = join_token(attester);
     let subject = Subject { token, health, software_keys, ..known.subject(attester, Exchange::Enroll) };
     let keys = due_keys(attester, prover).await?;
-    let request = evidence::answer(prover, &challenge, &subject, &keys, &secret).await?;
-    let boot = quoted_boot(&challenge, &request);
-    Ok((connection.complete_enrollment(request).await.map_err(at_complete)?, boot))
+    let answer = evidence::answer(prover, &challenge, &subject, &keys, &secret).await?;
+    let boot = quoted_boot(&challenge, &answer.request);
+    Ok((complete(connection, Exchange::Enroll, answer).await?, boot))
 }
 
 async fn attest(
@@ -198,9 +202,42 @@ async fn attest(
     let challenge = Challenge::parse(begun.challenge).map_err(EvidenceError::from)?;
     let keys = due_keys(attester, prover).await?;
     let subject = Subject { health, software_keys, ..known.subject(attester, exchange) };
-    let request = evidence::answer(prover, &challenge, &subject, &keys, &[]).await?;
-    let boot = quoted_boot(&challenge, &request);
-    Ok((connection.complete_attestation(request).await.map_err(at_complete)?, boot))
+    let answer = evidence::answer(prover, &challenge, &subject, &keys, &[]).await?;
+    let boot = quoted_boot(&challenge, &answer.request);
+    Ok((complete(connection, exchange, answer).await?, boot))
+}
+
+async fn complete(
+    connection: &Connection,
+    exchange: Exchange,
+    Answer { request, long_list }: Answer,
+) -> Result<v1::CompleteResponse, ExchangeError> {
+    let Some(list) = long_list else {
+        let answered = match exchange {
+            Exchange::Enroll => connection.complete_enrollment(request).await,
+            Exchange::Renew | Exchange::OnDemand => connection.complete_attestation(request).await,
+        };
+        return answered.map_err(at_complete);
+    };
+    let (sender, parts) = mpsc::channel(PARTS);
+    // With an error comes the sender back: the broker must not take what was sent for all of it.
+    let sending = move || list.send(request, &sender).map_err(|error| (error, sender));
+    let mut sending = tokio::task::spawn_blocking(sending);
+    let answered = async {
+        match exchange {
+            Exchange::Enroll => connection.complete_enrollment_in_parts(parts).await,
+            Exchange::Renew | Exchange::OnDemand => connection.complete_attestation_in_parts(parts).await,
+        }
+    };
+    tokio::pin!(answered);
+    let answered = tokio::select! {
+        answered = &mut answered => answered,
+        sent = &mut sending => match sent {
+            Ok(Err((error, _sender))) => return Err(EvidenceError::from(error).into()),
+            Ok(Ok(())) | Err(_) => answered.await,
+        },
+    };
+    answered.map_err(at_complete)
 }
 
 fn quoted_boot(challenge: &Challenge, request: &v1::CompleteRequest) -> BootSet {

@@ -19,7 +19,7 @@ use proto::v1;
 use proto::v1::complete_response::Outcome;
 use rcgen::{CertificateParams, KeyPair};
 use tokio::sync::broadcast;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use x509_cert::der::Decode;
 
@@ -249,6 +249,13 @@ impl v1::enrollment_server::Enrollment for Broker {
     ) -> Result<Response<v1::CompleteResponse>, Status> {
         Self::complete(self, request.get_ref(), true).map(Response::new)
     }
+
+    async fn complete_in_parts(
+        &self,
+        _: Request<Streaming<v1::CompletePart>>,
+    ) -> Result<Response<v1::CompleteResponse>, Status> {
+        Err(Status::unimplemented("no device of these tests has an IMA list"))
+    }
 }
 
 #[tonic::async_trait]
@@ -265,6 +272,13 @@ impl v1::attestation_server::Attestation for Broker {
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
         Self::complete(self, request.get_ref(), false).map(Response::new)
+    }
+
+    async fn complete_in_parts(
+        &self,
+        _: Request<Streaming<v1::CompletePart>>,
+    ) -> Result<Response<v1::CompleteResponse>, Status> {
+        Err(Status::unimplemented("no device of these tests has an IMA list"))
     }
 }
 

@@ -10,8 +10,9 @@ use proto::v1;
 use proto::v1::attestation_server::Attestation;
 use proto::v1::enrollment_server::Enrollment;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
+use super::parts::{self, Places};
 use super::status::status;
 use crate::audit::refusals::Caller;
 use crate::metrics;
@@ -35,6 +36,7 @@ pub struct Devices {
     plant: Arc<Plant>,
     enrollments: Arc<Semaphore>,
     attestations: Arc<Semaphore>,
+    lists: Places,
 }
 
 impl Devices {
@@ -45,7 +47,29 @@ impl Devices {
             plant,
             enrollments: Arc::new(Semaphore::new(ENROLLMENTS)),
             attestations: Arc::new(Semaphore::new(ATTESTATIONS)),
+            lists: Places::default(),
         }
+    }
+
+    /// Completes a request that comes in parts. Only with all of them does it take a place of its door, so that a slow
+    /// sender keeps nobody out.
+    async fn complete_in_parts(
+        &self,
+        mut parts: Streaming<v1::CompletePart>,
+        door: Door,
+    ) -> Result<Response<v1::CompleteResponse>, Status> {
+        let first = parts::first(&mut parts).await;
+        let caller =
+            first.as_ref().map_or_else(|_| UNKNOWN.to_owned(), |first| challenged(&self.plant, first));
+        let whole = match first {
+            Ok(first) => parts::rest(&self.plant, &self.lists, door, first, parts).await,
+            Err(refusal) => Err(refusal),
+        };
+        let work = async {
+            let (request, _place) = whole?;
+            complete::complete(&self.plant, request, door).await
+        };
+        self.run(Session { door, caller }, work).await
     }
 
     /// Runs `work` if a place is free, and turns its refusal into a status.
@@ -159,6 +183,13 @@ impl Enrollment for Devices {
         let work = complete::complete(&self.plant, request.into_inner(), Door::Enrollment);
         self.run(session, work).await
     }
+
+    async fn complete_in_parts(
+        &self,
+        request: Request<Streaming<v1::CompletePart>>,
+    ) -> Result<Response<v1::CompleteResponse>, Status> {
+        Self::complete_in_parts(self, request.into_inner(), Door::Enrollment).await
+    }
 }
 
 #[tonic::async_trait]
@@ -178,5 +209,12 @@ impl Attestation for Devices {
         let session = Session::attestation(challenged(&self.plant, request.get_ref()));
         let work = complete::complete(&self.plant, request.into_inner(), Door::Attestation);
         self.run(session, work).await
+    }
+
+    async fn complete_in_parts(
+        &self,
+        request: Request<Streaming<v1::CompletePart>>,
+    ) -> Result<Response<v1::CompleteResponse>, Status> {
+        Self::complete_in_parts(self, request.into_inner(), Door::Attestation).await
     }
 }

@@ -6,6 +6,7 @@ pub mod connection;
 pub mod device;
 pub mod health;
 pub mod invitation;
+mod parts;
 pub mod peer;
 pub mod status;
 pub mod watch;

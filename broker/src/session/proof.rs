@@ -16,13 +16,15 @@ use policy::evidence::endorsement::{BoundEk, RootStore, ValidityPolicy, endorse}
 use policy::evidence::flaw::{AttestingTpm, flaws};
 use policy::evidence::identity::CertifiedKey;
 use policy::evidence::software_key::SoftwareKey;
-use policy::evidence::verify::{Challenged, VerifiedEvidence, verify};
+use policy::evidence::verify::{Challenged, EvidenceError, VerifiedEvidence, verify};
 use policy::evidence::{Evidence, HardwareProof, Purpose as Use, Quote, qualifying_data};
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use policy::tpm::alg::HashValue;
+use policy::tpm::attest::Attest;
 use policy::tpm::pcr::{PcrSelection, PcrValues};
 use policy::tpm::public::{AttestationKey, EkPublic};
+use policy::tpm::signature::Signature;
 use policy::zone::Role;
 use proto::v1;
 use rcgen::{CertificateSigningRequestParams, PublicKeyData};
@@ -203,13 +205,7 @@ pub async fn prove(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> 
     let challenge = challenge.proven_by(Prover::Tpm)?;
     let statement = BoundStatement::bind(request, &challenge)?;
     let ek = EkPublic::parse(&request.ek_public).map_err(|e| Refusal::malformed(format!("EK: {e}")))?;
-    let ak =
-        AttestationKey::accept(&request.ak_public).map_err(|e| Refusal::malformed(format!("AK: {e}")))?;
-    if ak.name().to_bytes() != challenge.ak_name.0 {
-        return Err(Refusal::EvidenceInvalid(
-            "the attestation key is not the one this session began with".into(),
-        ));
-    }
+    let ak = begun_with(&challenge, request)?;
     if challenge.purpose == Purpose::Enroll {
         opened(&challenge, request, &ek)?;
     }
@@ -251,6 +247,34 @@ pub async fn prove(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> 
         software_keys,
         challenge,
     })
+}
+
+/// Whoever sends `request` has the AK with which the session began, and answered its challenge: what it takes to be listened
+/// to for longer. Nothing else is proven.
+pub(crate) fn answered(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> Result<(), Refusal> {
+    let challenge = Challenge::open(&plant.keys.load(), plant.now(), &request.sealed)?.begun_at(door)?;
+    let challenge = challenge.proven_by(Prover::Tpm)?;
+    let ak = begun_with(&challenge, request)?;
+    let invalid = |error: &dyn std::error::Error| Refusal::EvidenceInvalid(chain(error));
+    let signature = Signature::parse(&request.quote_signature).map_err(|error| invalid(&error))?;
+    signature.verify(&ak, &request.quote).map_err(|error| invalid(&error))?;
+    let quote = Attest::parse(&request.quote).map_err(|error| invalid(&error))?;
+    match quote.extra_data == qualifying_data(Use::Quote, &request.sealed, &request.statement) {
+        true => Ok(()),
+        false => Err(invalid(&EvidenceError::QualifyingData)),
+    }
+}
+
+/// The AK of a session.
+fn begun_with(challenge: &Challenge, request: &v1::CompleteRequest) -> Result<AttestationKey, Refusal> {
+    let ak =
+        AttestationKey::accept(&request.ak_public).map_err(|e| Refusal::malformed(format!("AK: {e}")))?;
+    match ak.name().to_bytes() == challenge.ak_name.0 {
+        true => Ok(ak),
+        false => {
+            Err(Refusal::EvidenceInvalid("the attestation key is not the one this session began with".into()))
+        }
+    }
 }
 
 /// The credential was opened by the TPM of the EK that the session began with.

@@ -510,6 +510,22 @@ pub struct CompleteRequest {
     #[prost(message, optional, tag = "90")]
     pub idevid: ::core::option::Option<ManufacturerIdentity>,
 }
+/// The request first, with an empty ima_log; then that list, in order, in parts of at least one byte.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CompletePart {
+    #[prost(oneof = "complete_part::Part", tags = "1, 2")]
+    pub part: ::core::option::Option<complete_part::Part>,
+}
+/// Nested message and enum types in `CompletePart`.
+pub mod complete_part {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Part {
+        #[prost(message, tag = "1")]
+        Request(super::CompleteRequest),
+        #[prost(bytes, tag = "2")]
+        ImaLog(::prost::alloc::vec::Vec<u8>),
+    }
+}
 /// The identity that a manufacturer gave the box (IDevID, IEEE 802.1AR), proven for this session.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ManufacturerIdentity {
@@ -1020,6 +1036,31 @@ pub mod enrollment_client {
                 .insert(GrpcMethod::new("touchstone.v1.Enrollment", "Complete"));
             self.inner.unary(req, path, codec).await
         }
+        /// The same with a list of Linux IMA that no message holds.
+        pub async fn complete_in_parts(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::CompletePart>,
+        ) -> std::result::Result<
+            tonic::Response<super::CompleteResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Enrollment/CompleteInParts",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Enrollment", "CompleteInParts"));
+            self.inner.client_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1045,6 +1086,14 @@ pub mod enrollment_server {
         async fn complete(
             &self,
             request: tonic::Request<super::CompleteRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CompleteResponse>,
+            tonic::Status,
+        >;
+        /// The same with a list of Linux IMA that no message holds.
+        async fn complete_in_parts(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::CompletePart>>,
         ) -> std::result::Result<
             tonic::Response<super::CompleteResponse>,
             tonic::Status,
@@ -1214,6 +1263,53 @@ pub mod enrollment_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Enrollment/CompleteInParts" => {
+                    #[allow(non_camel_case_types)]
+                    struct CompleteInPartsSvc<T: Enrollment>(pub Arc<T>);
+                    impl<
+                        T: Enrollment,
+                    > tonic::server::ClientStreamingService<super::CompletePart>
+                    for CompleteInPartsSvc<T> {
+                        type Response = super::CompleteResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::CompletePart>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Enrollment>::complete_in_parts(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CompleteInPartsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -1399,6 +1495,31 @@ pub mod attestation_client {
                 .insert(GrpcMethod::new("touchstone.v1.Attestation", "Complete"));
             self.inner.unary(req, path, codec).await
         }
+        /// The same with a list of Linux IMA that no message holds.
+        pub async fn complete_in_parts(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::CompletePart>,
+        ) -> std::result::Result<
+            tonic::Response<super::CompleteResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Attestation/CompleteInParts",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Attestation", "CompleteInParts"));
+            self.inner.client_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1424,6 +1545,14 @@ pub mod attestation_server {
         async fn complete(
             &self,
             request: tonic::Request<super::CompleteRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CompleteResponse>,
+            tonic::Status,
+        >;
+        /// The same with a list of Linux IMA that no message holds.
+        async fn complete_in_parts(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::CompletePart>>,
         ) -> std::result::Result<
             tonic::Response<super::CompleteResponse>,
             tonic::Status,
@@ -1593,6 +1722,53 @@ pub mod attestation_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Attestation/CompleteInParts" => {
+                    #[allow(non_camel_case_types)]
+                    struct CompleteInPartsSvc<T: Attestation>(pub Arc<T>);
+                    impl<
+                        T: Attestation,
+                    > tonic::server::ClientStreamingService<super::CompletePart>
+                    for CompleteInPartsSvc<T> {
+                        type Response = super::CompleteResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::CompletePart>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Attestation>::complete_in_parts(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CompleteInPartsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

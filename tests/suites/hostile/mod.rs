@@ -6,6 +6,7 @@ mod administrators;
 mod attestation;
 pub(crate) mod caller;
 mod enrollment;
+mod parts;
 mod routes;
 mod software;
 pub(crate) mod thief;

@@ -110,7 +110,7 @@ impl Thief {
         let secret = tpm.activate(template, credential).await.expect("the TPM opens its own credential");
         let challenge = Challenge::parse(begun.challenge).expect("a challenge");
         let subject = self.subject(v1::Purpose::Enroll);
-        answer(&self.prover, &challenge, &subject, &self.keys, &secret).await.expect("evidence")
+        answer(&self.prover, &challenge, &subject, &self.keys, &secret).await.expect("evidence").request
     }
 
     /// Enrolls honestly.
@@ -134,7 +134,7 @@ impl Thief {
         let begun = self.connection.begin_attestation(self.attestation()).await.expect("a challenge");
         let challenge = Challenge::parse(begun.challenge).expect("a challenge");
         let subject = self.subject(v1::Purpose::Renew);
-        answer(&self.prover, &challenge, &subject, &self.keys, &[]).await.expect("evidence")
+        answer(&self.prover, &challenge, &subject, &self.keys, &[]).await.expect("evidence").request
     }
 
     /// Sends an answer.

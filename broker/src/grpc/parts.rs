@@ -1,0 +1,103 @@
+//! Complete in parts: the request, then a list of Linux IMA that no message holds.
+//!
+//! Promises: whoever sends a list has answered the session's challenge with the AK that it began with; a list has at
+//! most [`MAX_IMA_IN_PARTS`] bytes, and as many are held at once as there are places. A device without a place is told to
+//! come again. How long it may take is bounded for every request alike.
+
+use std::sync::Arc;
+
+use proto::MAX_IMA_IN_PARTS;
+use proto::v1;
+use proto::v1::complete_part::Part;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Status, Streaming};
+
+use crate::plant::Plant;
+use crate::session::challenge::Door;
+use crate::session::{Refusal, proof};
+
+/// Lists of unknown devices that are held at once.
+const ENROLLING: usize = 2;
+/// Lists of known devices that are held at once.
+const ATTESTING: usize = 4;
+/// Seconds after which a device that found no place asks again: a list takes some seconds.
+const BUSY: u32 = 15;
+
+/// The places for lists in parts.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    enrolling: Arc<Semaphore>,
+    attesting: Arc<Semaphore>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self { enrolling: places(ENROLLING), attesting: places(ATTESTING) }
+    }
+}
+
+impl Places {
+    fn take(&self, door: Door) -> Result<OwnedSemaphorePermit, Refusal> {
+        let places = match door {
+            Door::Enrollment => &self.enrolling,
+            Door::Attestation => &self.attesting,
+        };
+        Arc::clone(places).try_acquire_owned().map_err(|_| Refusal::TryLater {
+            why: "the broker is busy with the IMA lists of other devices".to_owned(),
+            seconds: BUSY,
+        })
+    }
+}
+
+/// The request with which a completion begins.
+pub(super) async fn first(parts: &mut Streaming<v1::CompletePart>) -> Result<v1::CompleteRequest, Refusal> {
+    match next(parts).await? {
+        Some(Part::Request(request)) => Ok(request),
+        Some(Part::ImaLog(_)) | None => {
+            Err(Refusal::malformed("send the request before its list".to_owned()))
+        }
+    }
+}
+
+/// A request with its whole list, and the place that it takes.
+pub(super) async fn rest(
+    plant: &Plant,
+    places: &Places,
+    door: Door,
+    mut request: v1::CompleteRequest,
+    mut parts: Streaming<v1::CompletePart>,
+) -> Result<(v1::CompleteRequest, OwnedSemaphorePermit), Refusal> {
+    proof::answered(plant, &request, door)?;
+    let place = places.take(door)?;
+    if !request.ima_log.is_empty() {
+        return Err(Refusal::malformed(
+            "send the whole list after the request, or the whole in it".to_owned(),
+        ));
+    }
+    while let Some(part) = next(&mut parts).await? {
+        match part {
+            Part::ImaLog(bytes) if !bytes.is_empty() => add(&mut request.ima_log, &bytes)?,
+            Part::ImaLog(_) | Part::Request(_) => {
+                return Err(Refusal::malformed("after the request, send parts of its list".to_owned()));
+            }
+        }
+    }
+    Ok((request, place))
+}
+
+fn add(list: &mut Vec<u8>, part: &[u8]) -> Result<(), Refusal> {
+    if list.len().saturating_add(part.len()) > MAX_IMA_IN_PARTS {
+        return Err(Refusal::malformed(format!(
+            "the IMA list has more than {MAX_IMA_IN_PARTS} bytes; let the kernel's IMA policy measure less and reboot"
+        )));
+    }
+    list.extend_from_slice(part);
+    Ok(())
+}
+
+async fn next(parts: &mut Streaming<v1::CompletePart>) -> Result<Option<Part>, Refusal> {
+    let broken = |status: Status| Refusal::malformed(format!("the parts ended early: {}", status.message()));
+    let Some(message) = parts.message().await.map_err(broken)? else { return Ok(None) };
+    message.part.map(Some).ok_or_else(|| Refusal::malformed("a part is empty".to_owned()))
+}

@@ -1,0 +1,138 @@
+//! An IMA list in parts: whoever has not answered the challenge is not listened to, and nobody for ever.
+
+use std::time::Duration;
+
+use attestor::client::CallError;
+use e2e::{DEADLINE, World};
+use proto::v1::complete_part::Part;
+use proto::v1::{CompletePart, CompleteRequest, CompleteResponse, DenialReason as Reason};
+use proto::{MAX_IMA_IN_PARTS, v1};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::thief::{Thief, denied, issued};
+
+/// Lists of known devices that the broker holds at once.
+const PLACES: usize = 4;
+
+async fn world() -> Option<(World, e2e::Device, Thief)> {
+    let (world, [device]) = World::with_devices(["press-1"])?;
+    device.measure("boot-a");
+    device.start_ima();
+    ["/bin/a", "/bin/b", "/bin/c"].iter().for_each(|program| device.execute(program, program));
+    let mut thief = Thief::of(&device).await;
+    world.admin("zone create press --mode observe");
+    world.register(&device, "press");
+    thief.make_keys("press").await;
+    thief.enroll().await;
+    Some((world, device, thief))
+}
+
+/// An honest answer and its list.
+async fn taken_apart(thief: &Thief) -> (CompleteRequest, Vec<u8>) {
+    let mut request = thief.request().await;
+    let list = std::mem::take(&mut request.ima_log);
+    assert!(list.len() > 100, "the device has a list");
+    (request, list)
+}
+
+async fn send(
+    thief: &Thief,
+    parts: impl IntoIterator<Item = Option<Part>>,
+) -> Result<CompleteResponse, CallError> {
+    let parts: Vec<CompletePart> = parts.into_iter().map(|part| CompletePart { part }).collect();
+    let (sender, receiver) = mpsc::channel(parts.len().max(1));
+    for part in parts {
+        sender.send(part).await.expect("there is room");
+    }
+    drop(sender);
+    thief.connection.complete_attestation_in_parts(receiver).await
+}
+
+fn whole(request: CompleteRequest, list: &[u8]) -> Vec<Option<Part>> {
+    let list = list.chunks(50).map(|part| Some(Part::ImaLog(part.to_vec())));
+    [Some(Part::Request(request))].into_iter().chain(list).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_the_request_and_its_list_is_refused_and_changes_nothing() {
+    let Some((world, _device, thief)) = world().await else { return };
+    let before = world.store();
+    let (request, list) = taken_apart(&thief).await;
+    let part = |bytes: &[u8]| Some(Part::ImaLog(bytes.to_vec()));
+    let first = || Some(Part::Request(request.clone()));
+    let stranger =
+        || Some(Part::Request(v1::CompleteRequest { quote_signature: vec![0; 80], ..request.clone() }));
+    let other = taken_apart(&thief).await.0;
+    let of_other = v1::CompleteRequest {
+        quote: other.quote.clone(),
+        quote_signature: other.quote_signature.clone(),
+        ..request.clone()
+    };
+    let large = vec![7; 1 << 20];
+    let endless = std::iter::once(first()).chain((0..=MAX_IMA_IN_PARTS >> 20).map(|_| part(&large)));
+    let half = list.len() / 2;
+    let cases: Vec<(&str, Vec<Option<Part>>, Reason, &str)> = vec![
+        ("nothing", vec![], Reason::Malformed, "send the request before its list"),
+        ("the list first", vec![part(&list), first()], Reason::Malformed, "send the request before its list"),
+        ("no part", vec![first(), None], Reason::Malformed, "a part is empty"),
+        ("an empty part", vec![first(), part(&[])], Reason::Malformed, "send parts of its list"),
+        ("the request twice", vec![first(), first()], Reason::Malformed, "send parts of its list"),
+        ("an endless list", endless.collect(), Reason::Malformed, "has more than 16777216 bytes"),
+        ("no signature", vec![stranger(), part(&list)], Reason::EvidenceInvalid, "signature"),
+        (
+            "another quote",
+            vec![Some(Part::Request(of_other)), part(&list)],
+            Reason::EvidenceInvalid,
+            "another challenge",
+        ),
+        ("half a list", vec![first(), part(&list[..half])], Reason::EvidenceInvalid, "IMA list"),
+        (
+            "a turned list",
+            vec![first(), part(&list[half..]), part(&list[..half])],
+            Reason::EvidenceInvalid,
+            "IMA list",
+        ),
+    ];
+    for (case, parts, reason, words) in cases {
+        let (told, message) = denied(send(&thief, parts).await);
+        assert_eq!(told, reason, "{case}: {message}");
+        assert!(message.contains(words), "{case}: {message}");
+    }
+    assert_eq!(world.store(), before, "a refusal changes nothing");
+    issued(send(&thief, whole(request, &list)).await.expect("the honest answer is accepted"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn places_are_few_and_come_back_when_a_sender_goes() {
+    let Some((_world, _device, thief)) = world().await else { return };
+    let mut held = Vec::new();
+    for _ in 0..PLACES {
+        let (sender, receiver) = mpsc::channel(1);
+        let (request, _) = taken_apart(&thief).await;
+        sender.send(CompletePart { part: Some(Part::Request(request)) }).await.expect("there is room");
+        let connection = thief.connection.clone();
+        let call = tokio::spawn(async move { connection.complete_attestation_in_parts(receiver).await });
+        held.push((sender, call));
+    }
+    let outcome = |full: bool| {
+        let thief = &thief;
+        async move {
+            loop {
+                let (request, list) = taken_apart(thief).await;
+                match send(thief, whole(request, &list)).await {
+                    Err(error) if full => break denied::<()>(Err(error)),
+                    Ok(response) if !full => {
+                        break (Reason::Unspecified, format!("{:?}", issued(response).svids.len()));
+                    }
+                    _ => sleep(Duration::from_millis(50)).await,
+                }
+            }
+        }
+    };
+    let (reason, message) = timeout(DEADLINE, outcome(true)).await.expect("no place is left");
+    assert_eq!(reason, Reason::TryLater, "{message}");
+    assert!(message.contains("the IMA lists of other devices"), "{message}");
+    held.into_iter().for_each(|(_, call)| call.abort());
+    timeout(DEADLINE, outcome(false)).await.expect("the places are given back");
+}
