@@ -82,6 +82,22 @@ impl Device {
         self.configure();
     }
 
+    /// Where its broker listens.
+    pub(crate) fn broker(&self) -> &str {
+        let line = self.plant.lines().find_map(|line| line.strip_prefix("broker = "));
+        line.expect("the device knows a broker").trim_matches('"')
+    }
+
+    /// The folder in which its TPM keeps what survives without power.
+    pub(crate) fn tpm_state(&self) -> &Path {
+        self.swtpm.state()
+    }
+
+    /// Switches its TPM off; whoever starts one on its state goes on with the same TPM.
+    pub(crate) fn switch_tpm_off(&mut self) {
+        self.swtpm.switch_off().expect("the TPM was on");
+    }
+
     /// The process id of its attestor.
     pub fn attestor_id(&self) -> u32 {
         self.attestor.as_ref().expect("the attestor runs").id()

@@ -12,8 +12,13 @@ pub const PROMISE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(25);
 
 /// Waits until `look` finds something, and panics with what it saw last when that takes too long.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
-    let give_up = Instant::now() + DEADLINE;
+pub fn until<T>(what: &str, look: impl FnMut() -> Result<T, String>) -> T {
+    until_within(DEADLINE, what, look)
+}
+
+/// The same for what takes longer.
+pub fn until_within<T>(deadline: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let give_up = Instant::now() + deadline;
     loop {
         match look() {
             Ok(found) => return found,

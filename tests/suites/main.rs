@@ -20,6 +20,7 @@ mod images;
 mod interop;
 mod keys_at_rest;
 mod lost_answers;
+mod machine;
 mod measured_boot;
 mod metrics;
 mod mqtt_acl;

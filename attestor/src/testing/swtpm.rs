@@ -140,6 +140,11 @@ impl Swtpm {
         TpmAddress::Swtpm(socket(self.port))
     }
 
+    /// The folder with what survives without power.
+    pub fn state(&self) -> &Path {
+        self.state.path()
+    }
+
     /// Cuts the power without warning and switches it on again: PCRs start anew, the reset counter rises, and
     /// what the TPM had not stored is lost. The address stays.
     pub fn cut_power(&mut self) -> io::Result<()> {

@@ -14,6 +14,7 @@ use super::measurements::Measurements;
 use super::secure_boot::{self, StateMismatch};
 use crate::digest::Digest;
 use crate::eventlog::image::IMAGE_PCR;
+use crate::evidence::secure_boot::SecureBootState;
 use crate::evidence::verify::VerifiedEvent;
 use crate::reference::event_type::EventType;
 use crate::reference::hash_text::HashText;
@@ -26,16 +27,44 @@ use crate::tpm::pcr::PcrIndex;
 /// A way in which measurements differ from a release.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mismatch<'a> {
-    NotQuoted { pcr: PcrIndex },
-    Unexplained { pcr: PcrIndex },
-    OtherBank { pcr: PcrIndex },
-    Value { pcr: PcrIndex, expected: &'a BTreeSet<HashValue>, seen: &'a HashValue },
-    Digest { rule: &'a EventRule, event: &'a VerifiedEvent },
-    Unexpected { event: &'a VerifiedEvent },
-    Missing { rule: &'a EventRule },
-    Forbidden { rule: &'a EventRule, event: &'a VerifiedEvent },
-    Early { rule: &'a EventRule, event: &'a VerifiedEvent },
-    SecureBoot { pcr: PcrIndex, of: StateMismatch<'a> },
+    NotQuoted {
+        pcr: PcrIndex,
+    },
+    Unexplained {
+        pcr: PcrIndex,
+    },
+    OtherBank {
+        pcr: PcrIndex,
+    },
+    /// With the state of Secure Boot where the PCR tells of it.
+    Value {
+        pcr: PcrIndex,
+        expected: &'a BTreeSet<HashValue>,
+        seen: &'a HashValue,
+        of: Option<&'a SecureBootState>,
+    },
+    Digest {
+        rule: &'a EventRule,
+        event: &'a VerifiedEvent,
+    },
+    Unexpected {
+        event: &'a VerifiedEvent,
+    },
+    Missing {
+        rule: &'a EventRule,
+    },
+    Forbidden {
+        rule: &'a EventRule,
+        event: &'a VerifiedEvent,
+    },
+    Early {
+        rule: &'a EventRule,
+        event: &'a VerifiedEvent,
+    },
+    SecureBoot {
+        pcr: PcrIndex,
+        of: StateMismatch<'a>,
+    },
     Image(ImageMismatch<'a>),
 }
 
@@ -110,7 +139,8 @@ fn compare_pcr<'a>(
     }
     match manifest.pcrs().get(&seen.bank()).and_then(|rules| rules.get(&pcr)) {
         Some(expected) if !expected.contains(value) => {
-            found.push(Mismatch::Value { pcr, expected, seen: value });
+            let of = seen.secure_boot().filter(|_| SecureBootRule::pcr() == Some(pcr));
+            found.push(Mismatch::Value { pcr, expected, seen: value, of });
         }
         Some(_) => {}
         None if manifest.pcrs().values().any(|rules| rules.contains_key(&pcr)) => {
@@ -359,8 +389,10 @@ impl Mismatch<'_> {
             Self::OtherBank { .. } => format!(
                 "{release} states PCR {pcr} in other banks than {bank}, in which this device quotes; add the {bank} values to the release"
             ),
-            Self::Value { .. } => {
-                format!("PCR {pcr} has a value that {release} does not list; {}", remedy(release))
+            Self::Value { of, .. } => {
+                let state =
+                    of.map(|state| format!(" ({})", secure_boot::in_words(state))).unwrap_or_default();
+                format!("PCR {pcr} has a value that {release} does not list{state}; {}", remedy(release))
             }
             Self::Digest { rule, event } => {
                 format!("{}: {} is not the one of {release}; {}", place(event), called(rule), remedy(release))

@@ -9,6 +9,9 @@ use crate::eventlog::event::EventType;
 use crate::evidence::secure_boot::{Authority, KeyDatabase, OtherEvent, SecureBootState, Voucher};
 use crate::reference::manifest::secure_boot::{KeyVariable, SecureBootRule};
 
+/// Most authorities that a sentence names.
+const TOLD_AT_MOST: usize = 3;
+
 /// A way in which a state differs from what a release asks.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StateMismatch<'a> {
@@ -141,6 +144,24 @@ impl StateMismatch<'_> {
                 seen.position, seen.event_type, seen.text
             ),
         }
+    }
+}
+
+/// The state in words, for a value of PCR 7 that says nothing to people.
+pub(super) fn in_words(state: &SecureBootState) -> String {
+    if !state.is_enabled() {
+        return "Secure Boot is off".to_owned();
+    }
+    let vouched: Vec<String> = state
+        .authorities()
+        .iter()
+        .filter(|authority| authority.is_of_firmware())
+        .take(TOLD_AT_MOST)
+        .map(called)
+        .collect();
+    match vouched.is_empty() {
+        true => "Secure Boot is on".to_owned(),
+        false => format!("Secure Boot is on, {} vouched for what was started", vouched.join(" and ")),
     }
 }
 

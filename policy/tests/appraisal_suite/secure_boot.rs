@@ -301,3 +301,28 @@ fn a_release_is_written_from_a_real_log() {
     let names: Vec<_> = off.findings.iter().filter(|f| f.pcr == Some(7)).map(|f| f.name.clone()).collect();
     assert_eq!(names, [Some("SecureBoot".to_owned()), Some("dbx".to_owned())]);
 }
+
+/// A value is nothing to people; what the PCR tells beside it says which of the two it was.
+#[test]
+fn a_value_of_the_pcr_that_differs_is_told_with_the_state() {
+    let told = |accepted: &str, booted: &str| {
+        let value = recorded(accepted).1.value(pcr(7)).unwrap().to_string();
+        let rules = format!("[pcrs.sha256]\n7 = [\"{value}\"]\n");
+        let release = reference(&[(manifest("1.4.0", 7, &rules), Active)]);
+        let policy = policy_of(&["edge-box"], policy::appraisal::policy::Mode::Enforce);
+        let (log, pcrs) = recorded(booted);
+        let evidence = RecordedEvidence::replay(pcrs, &log, HardwareProof::Endorsed).unwrap();
+        let record = forecast(&evidence.measurements(), &release, &policy, NOW).record().clone();
+        record.findings.iter().find(|f| f.pcr == Some(7)).map(|f| f.sentence.clone()).unwrap_or_default()
+    };
+    let off = told("boot-a", "boot-c");
+    assert!(
+        off.starts_with("PCR 7 has a value that edge-box@1.4.0 does not list (Secure Boot is off); "),
+        "{off}"
+    );
+    let on = told("boot-c", "boot-a");
+    assert!(
+        on.contains("(Secure Boot is on, CN=Touchstone test vector db (of db) vouched for what was started)"),
+        "{on}"
+    );
+}
