@@ -3,8 +3,8 @@
 # and by tests/vectors/record; it changes nothing by itself. Everything is made in the current directory.
 
 STUB=/usr/lib/systemd/boot/efi/linuxx64.efi.stub
-FIRMWARE=/usr/share/OVMF/OVMF_CODE_4M.fd
-VARIABLES=/usr/share/OVMF/OVMF_VARS_4M.fd
+FIRMWARE=${FIRMWARE:-/usr/share/OVMF/OVMF_CODE_4M.fd}
+VARIABLES=${FIRMWARE/CODE/VARS}
 BUSYBOX=/bin/busybox
 PARTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 

@@ -21,7 +21,6 @@ pub const BOOT: Duration = Duration::from_secs(300);
 const MISSING: i32 = 77;
 /// Where a guest finds the host's loopback.
 const HOST: &str = "10.0.2.2";
-const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 /// What the state's disk may hold.
 const STATE: u64 = 16 << 20;
 
@@ -222,7 +221,7 @@ impl Machine {
         let flash = |unit: u8, more: &str, file: &Path| {
             format!("if=pflash,format=raw,unit={unit}{more},file={}", file.display())
         };
-        qemu.args(["-drive", &flash(0, ",readonly=on", Path::new(FIRMWARE))]);
+        qemu.args(["-drive", &flash(0, ",readonly=on", &self.disks.path("code.fd"))]);
         qemu.args(["-drive", &flash(1, "", &self.path("variables.fd"))]);
         qemu.args(["-chardev", &format!("socket,id=tpm,path={}", self.path("tpm").display())]);
         qemu.args(["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"]);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use e2e::{program, run};
+use e2e::{kernel_package, program, run};
 
 /// What the recorder says when something is not installed, or cannot be downloaded.
 const MISSING: i32 = 77;
@@ -16,18 +16,11 @@ fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
 }
 
-/// The newest kernel for virtual machines; old ones leave the mirror.
-fn kernel() -> Option<String> {
-    let output = Command::new("apt-cache").args(["depends", "linux-image-cloud-amd64"]).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    text.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image-")).map(str::to_owned)
-}
-
 /// Boots an image and leaves it in `work`, its evidence in `out`; or says why that cannot be done here.
 fn record(work: &Path, out: &Path) -> Result<(), String> {
-    let kernel = kernel().ok_or("there is no package linux-image-cloud-amd64")?;
+    let kernel = kernel_package()?;
     let mut recorder = Command::new(vectors().join("record"));
-    recorder.env("BOOTS", BOOT).env("KERNEL_A", format!("linux-image-{kernel}")).env("WORK", work);
+    recorder.env("BOOTS", BOOT).env("KERNEL_A", kernel).env("WORK", work);
     let output = recorder.env("TOUCHSTONE", program("touchstone")).arg(out).output();
     let Output { status, stderr, stdout } = output.map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&stderr).trim().replace('\n', "; ");
