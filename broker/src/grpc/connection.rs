@@ -1,5 +1,7 @@
 //! Connections: how many, how long, and who is on each.
 
+mod places;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,13 +14,14 @@ use policy::time::UnixTime;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use self::places::{Place, Places};
 use super::peer::{Anchors, Peer, PeerError};
 use crate::audit::refusals::HandshakeFault;
 use crate::plant::Plant;
@@ -38,13 +41,13 @@ pub struct Connection<S = TlsStream<TcpStream>> {
     stream: S,
     peer: Peer,
     end: Pin<Box<Sleep>>,
-    _permit: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl<S> Connection<S> {
-    fn new(stream: S, peer: Peer, now: UnixTime, permit: OwnedSemaphorePermit) -> Self {
+    fn new(stream: S, peer: Peer, now: UnixTime, place: Place) -> Self {
         let end = Box::pin(tokio::time::sleep(lifetime(&peer, now)));
-        Self { stream, peer, end, _permit: permit }
+        Self { stream, peer, end, place }
     }
 }
 
@@ -79,7 +82,7 @@ pub fn accept(
     plant: Arc<Plant>,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (send, receive) = mpsc::channel(BACKLOG);
-    let permits = Arc::new(Semaphore::new(plant.config.max_connections));
+    let places = Places::new(plant.config.max_connections);
     let door = Door { acceptor, tls, plant };
     tokio::spawn(async move {
         while !send.is_closed() {
@@ -91,7 +94,7 @@ pub fn accept(
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            let Some(place) = places.take() else {
                 door.plant.turned_away.fetch_add(1, Ordering::Relaxed);
                 door.plant.metrics.turned_away(crate::metrics::Door::Connection);
                 tracing::warn!(peer.addr = %address, "too many connections; this one is closed");
@@ -99,7 +102,7 @@ pub fn accept(
             };
             let (door, send) = (door.clone(), send.clone());
             tokio::spawn(async move {
-                match handshake(tcp, &door, permit).await {
+                match handshake(tcp, &door, place).await {
                     Ok(connection) => drop(send.send(Ok(connection)).await),
                     Err(error) => failed(&door.plant, address, &error).await,
                 }
@@ -139,13 +142,25 @@ fn fault(error: &io::Error) -> Option<HandshakeFault> {
     }
 }
 
-async fn handshake(tcp: TcpStream, door: &Door, permit: OwnedSemaphorePermit) -> io::Result<Connection> {
+async fn handshake(tcp: TcpStream, door: &Door, mut place: Place) -> io::Result<Connection> {
     tcp.set_nodelay(true)?;
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took longer than 10 s");
-    let stream = tokio::time::timeout(HANDSHAKE, door.acceptor.accept(tcp)).await.map_err(late)??;
+    let shaken = tokio::time::timeout(HANDSHAKE, door.acceptor.accept(tcp));
+    let stream = tokio::select! {
+        shaken = shaken => shaken.map_err(late)??,
+        () = place.lost() => return Err(given_away()),
+    };
     let now = door.plant.now();
     let peer = peer(&door.tls.anchors.load(), stream.get_ref().1.peer_certificates(), now)?;
-    Ok(Connection::new(stream, peer, now, permit))
+    if !matches!(peer, Peer::Anonymous) && !place.keep() {
+        return Err(given_away());
+    }
+    Ok(Connection::new(stream, peer, now, place))
+}
+
+/// The end of a stranger that somebody else needs the place of. It says nothing about either of them.
+fn given_away() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "its place was needed for a newcomer")
 }
 
 /// How long a connection of `peer` lives.
@@ -170,6 +185,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     ) -> Poll<io::Result<()>> {
         if self.end.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::Error::other("the connection's time is over")));
+        }
+        if self.place.poll_lost(cx).is_ready() {
+            return Poll::Ready(Err(given_away()));
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }

@@ -5,6 +5,7 @@
 mod administrators;
 mod attestation;
 pub(crate) mod caller;
+mod crowd;
 mod enrollment;
 mod parts;
 mod routes;

@@ -22,10 +22,10 @@ fn device(not_after: UnixTime) -> Peer {
     }))
 }
 
-async fn connection(peer: Peer) -> (Connection<DuplexStream>, DuplexStream) {
-    let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+fn connection(peer: Peer) -> (Connection<DuplexStream>, DuplexStream) {
+    let place = Places::new(1).take().unwrap();
     let (near, far) = duplex(64);
-    (Connection::new(near, peer, NOW, permit), far)
+    (Connection::new(near, peer, NOW, place), far)
 }
 
 #[test]
@@ -43,18 +43,29 @@ fn whoever_shows_no_certificate_gets_two_minutes() {
 
 #[tokio::test]
 async fn a_connection_whose_time_is_over_reads_nothing_more() {
-    let (mut near, mut far) = connection(Peer::Anonymous).await;
+    let (mut near, mut far) = connection(Peer::Anonymous);
     far.write_all(b"begin").await.unwrap();
     let mut read = [0; 5];
     near.read_exact(&mut read).await.unwrap();
     assert_eq!(&read, b"begin");
     assert!(!near.end.is_elapsed());
 
-    let (mut near, mut far) = connection(device(NOW)).await;
+    let (mut near, mut far) = connection(device(NOW));
     near.end.as_mut().await;
     far.write_all(b"begin").await.unwrap();
     let error = near.read_exact(&mut read).await.unwrap_err();
     assert_eq!(error.to_string(), "the connection's time is over");
+}
+
+#[tokio::test]
+async fn a_stranger_whose_place_is_needed_reads_nothing_more() {
+    let places = Places::new(1);
+    let (near, mut far) = duplex(64);
+    let mut near = Connection::new(near, Peer::Anonymous, NOW, places.take().unwrap());
+    let _newcomer = places.take().expect("the stranger's place");
+    far.write_all(b"begin").await.unwrap();
+    let error = near.read_exact(&mut [0; 5]).await.unwrap_err();
+    assert_eq!(error.to_string(), "its place was needed for a newcomer");
 }
 
 #[test]
