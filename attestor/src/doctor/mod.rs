@@ -5,6 +5,7 @@
 //! judged there.
 
 mod idevid;
+mod images;
 mod local;
 mod measured;
 mod network;
@@ -131,6 +132,7 @@ async fn look(config: &Config) -> Vec<Finding> {
     });
     findings.extend(tpm(config).await);
     findings.extend(idevid::look(config, &System::default()).await);
+    findings.extend(config.images.as_ref().map(images::of_images));
     findings.extend(local::look(config, root.as_ref().ok(), &System::default()));
     findings.push(network::name(&config.broker).await);
     findings.push(network::broker(config, root.ok()).await);
