@@ -10,7 +10,7 @@ mod tls;
 mod verifier;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -26,7 +26,8 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::Receiver;
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -52,6 +53,9 @@ const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// Time for a call with some MiB in it, on a narrow line. The broker gives up on a request after 120 s.
 const PARTS_DEADLINE: Duration = Duration::from_secs(110);
 
+/// A connection that was opened ahead is used within this time: the broker ends those that say nothing.
+const FRESH: Duration = Duration::from_secs(20);
+
 /// Calls the broker of one plant. Each exchange has a connection of its own: a device calls every few minutes.
 #[derive(Debug, Clone)]
 pub struct BrokerClient {
@@ -61,6 +65,15 @@ pub struct BrokerClient {
     authority: String,
     root: PlantRoot,
     clock: Arc<dyn Clock>,
+    ahead: Arc<Mutex<Option<Ahead>>>,
+}
+
+/// A connection that is opened while the device is busy with its TPM.
+#[derive(Debug)]
+struct Ahead {
+    since: Instant,
+    issuing_number: u32,
+    opening: JoinHandle<Result<Connection, CallError>>,
 }
 
 /// The plant's name gives no TLS server name. Names of [`policy::id::PlantDomain`] always do.
@@ -78,16 +91,38 @@ impl BrokerClient {
     ) -> Result<Self, BrokerNameError> {
         let authority = plant.broker_name();
         let name = ServerName::try_from(authority.clone()).map_err(|_| BrokerNameError(authority.clone()))?;
-        Ok(Self { address, plant, name, authority, root, clock })
+        Ok(Self { address, plant, name, authority, root, clock, ahead: Arc::default() })
     }
 
     fn believed(&self, issuing_number: u32) -> Believed<'_> {
         Believed { root: &self.root, plant: &self.plant, issuing_number, clock: &self.clock }
     }
 
-    /// Opens a connection for enrollment and attestation to a broker whose issuing key has `issuing_number` or a higher
-    /// one.
+    /// Begins to open the connection that is asked for next.
+    pub fn connect_ahead(&self, issuing_number: u32) {
+        let client = self.clone();
+        let opening = tokio::spawn(async move { client.open_anonymous(issuing_number).await });
+        *self.ahead() = Some(Ahead { since: Instant::now(), issuing_number, opening });
+    }
+
+    /// A connection for enrollment and attestation to a broker whose issuing key has `issuing_number` or a higher one.
     pub async fn connect(&self, issuing_number: u32) -> Result<Connection, CallError> {
+        let ahead = self.ahead().take();
+        let fresh =
+            ahead.filter(|ahead| ahead.issuing_number == issuing_number && ahead.since.elapsed() < FRESH);
+        if let Some(ahead) = fresh
+            && let Ok(Ok(connection)) = ahead.opening.await
+        {
+            return Ok(connection);
+        }
+        self.open_anonymous(issuing_number).await
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Option<Ahead>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn open_anonymous(&self, issuing_number: u32) -> Result<Connection, CallError> {
         let config = self.believed(issuing_number).anonymous().map_err(CallError::Tls)?;
         Ok(Connection { channel: self.open(config).await?, broker: self.address.clone() })
     }

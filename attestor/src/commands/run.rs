@@ -21,7 +21,7 @@ use crate::local_http::Listener;
 use crate::metrics;
 use crate::plant::PlantRoot;
 use crate::ports::System;
-use crate::renewal::{Attester, Means, driver};
+use crate::renewal::{Attester, Line, Means, driver};
 use crate::service_manager::ServiceManager;
 use crate::state::Keeper;
 use crate::telemetry;
@@ -141,6 +141,8 @@ async fn assemble(config: Config, tpm: Option<TpmHandle>) -> Result<Attester, Co
         return Ok(Attester::new(config, root, keeper, Means::Key)?.with_idevid(idevid));
     };
     let keeper = Keeper::load_or_set_aside(&config.state, &config.plant, &root)?;
+    let line = Line::of(&config, &root, &keeper)?;
+    line.connect_ahead(&keeper);
     let prover = Prover::new(tpm, config.firmware_log.clone())
         .await?
         .with_userspace_log(&config.userspace_log)
@@ -148,7 +150,7 @@ async fn assemble(config: Config, tpm: Option<TpmHandle>) -> Result<Attester, Co
         .with_idevid(idevid);
     let images = measured_images(&config, &prover).await?;
     let prover = prover.with_images(images);
-    Ok(Attester::new(config, root, keeper, prover)?)
+    Ok(Attester::on(line, config, root, keeper, prover))
 }
 
 /// The log of this boot's images, if there is one to be kept.

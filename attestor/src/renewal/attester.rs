@@ -62,6 +62,29 @@ impl From<Prover> for Means {
     }
 }
 
+/// The broker's client, and the clock by which it believes: what a device has before its TPM has derived its keys.
+#[derive(Debug)]
+pub struct Line {
+    client: BrokerClient,
+    clock: Arc<FlooredClock<System>>,
+}
+
+impl Line {
+    /// The line of the device that `config` describes.
+    pub fn of(config: &Config, root: &PlantRoot, keeper: &Keeper) -> Result<Self, BrokerNameError> {
+        let floor = keeper.read(|state: &State| state.clock_floor);
+        let clock = Arc::new(FlooredClock::new(System::default(), floor));
+        let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
+        let client = BrokerClient::new(config.broker.clone(), config.plant.clone(), root.clone(), tls_clock)?;
+        Ok(Self { client, clock })
+    }
+
+    /// Begins to open the connection that the first exchange will ask for.
+    pub fn connect_ahead(&self, keeper: &Keeper) {
+        self.client.connect_ahead(keeper.read(|state: &State| state.issuing_number));
+    }
+}
+
 /// All parts of the device; made once, shared by driver and exchanges.
 #[derive(Debug)]
 pub struct Attester {
@@ -158,14 +181,22 @@ impl Attester {
         keeper: Keeper,
         prover: impl Into<Means>,
     ) -> Result<Self, BrokerNameError> {
-        let floor = keeper.read(|state: &State| state.clock_floor);
-        let clock = Arc::new(FlooredClock::new(System::default(), floor));
-        let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
-        let client = BrokerClient::new(config.broker.clone(), config.plant.clone(), root.clone(), tls_clock)?;
+        let line = Line::of(&config, &root, &keeper)?;
+        Ok(Self::on(line, config, root, keeper, prover))
+    }
+
+    /// The same with a line to the broker that is there already.
+    pub fn on(
+        Line { client, clock }: Line,
+        config: Config,
+        root: PlantRoot,
+        keeper: Keeper,
+        prover: impl Into<Means>,
+    ) -> Self {
         let sink = FileSink::new(config.deliver.clone());
         let hooks = Hooks::new(config.hooks.clone(), config.deliver.clone());
         let state_hooks = StateHooks::new(config.state_hooks.clone(), &config.deliver);
-        Ok(Self {
+        Self {
             config,
             root,
             keeper,
@@ -180,7 +211,7 @@ impl Attester {
             shown: Shown::default(),
             boot: Boot::default(),
             heard: Heard::default(),
-        })
+        }
     }
 
     /// Also joins by this identity.

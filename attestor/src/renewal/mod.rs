@@ -20,5 +20,5 @@ mod shown;
 mod trial;
 mod watch;
 
-pub use attester::{Attester, Means};
+pub use attester::{Attester, Line, Means};
 pub(crate) use heard::SILENCE;
