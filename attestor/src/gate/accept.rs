@@ -85,8 +85,15 @@ fn arrive<H: Host>(gate: &Arc<Gate<H>>, stream: TcpStream, from: IpAddr) {
             tokio::spawn(session::begin(Arc::clone(gate), stream, from, connection, waiting));
         }
         Err(code) => {
-            gate.table.refused(code);
-            tracing::debug!(gate = gate.config.name, %from, reason = code, "a connection is refused");
+            let why = match code {
+                "too-many-handshakes" => {
+                    "its address has as many handshakes under way as one may; see what runs there"
+                }
+                _ => {
+                    "no place is left; let sessions end, or raise `connections` of the gate in attestor.toml"
+                }
+            };
+            gate.refuse(from, code, &why);
             drop(stream.set_zero_linger());
         }
     }

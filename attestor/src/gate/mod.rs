@@ -5,6 +5,7 @@
 //!
 //! standing.rs   what it goes by: trust set, zone, own certificate       tls.rs       the handshake's questions, answered by the standing
 //! accept.rs     connections in, bounded                                 session.rs   from a connection to a session, or a refusal
+//! lines.rs      lines in the log about refusals, bounded
 //! table.rs      live sessions; decided again whenever the standing is another    relay.rs     bytes, both ways
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! Does not promise more than the device knows: a revocation counts when the broker has told it.
 
 mod accept;
+mod lines;
 mod relay;
 mod report;
 mod scratch;
@@ -23,8 +25,10 @@ mod standing;
 mod table;
 mod tls;
 
+use std::fmt::Display;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +36,10 @@ use policy::id::PlantDomain;
 use policy::time::UnixTime;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use self::accept::Arrivals;
+use self::lines::Lines;
 use self::scratch::Pool;
 use self::standing::Standing;
 use self::table::Table;
@@ -73,6 +79,7 @@ pub struct Gate<H> {
     host: Arc<H>,
     table: Table,
     arrivals: Arrivals,
+    lines: Lines,
     signing: Semaphore,
     pool: Pool,
 }
@@ -86,6 +93,7 @@ impl<H: Host> Gate<H> {
             host,
             table,
             arrivals,
+            lines: Lines::default(),
             signing: Semaphore::new(SIGNING),
             pool: Pool::default(),
         }
@@ -122,6 +130,14 @@ impl<H: Host> Gate<H> {
                 () = tokio::time::sleep(wait) => {}
                 () = self.table.sooner() => {}
             }
+        }
+    }
+
+    /// Counts a connection that became no session, and says so while the log has room for it.
+    fn refuse(&self, from: IpAddr, code: &'static str, why: &dyn Display) {
+        self.table.refused(code);
+        if let Some(left_out) = self.lines.room(code, Instant::now()) {
+            tracing::info!(gate = self.config.name, %from, reason = code, left_out, "a connection is refused: {why}");
         }
     }
 

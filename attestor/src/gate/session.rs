@@ -86,9 +86,7 @@ pub(super) async fn begin<H: Host>(
         Some(peer) => timeout(patience, open(&gate, peer, stream, connection)).await,
     };
     if let Err(refused) = opened.unwrap_or(Err(Refused::Late)) {
-        let code = refused.code();
-        gate.table.refused(code);
-        tracing::info!(gate = gate.config.name, %from, reason = code, "a connection is refused: {refused}");
+        gate.refuse(from, refused.code(), &refused);
     }
 }
 
