@@ -52,6 +52,8 @@ use crate::store::{BrokerIdError, Txn, Watch};
 use crate::tls::{Tls, TlsError};
 use crate::trust::{self, TrustError, ViewCache};
 
+/// Longest request of services that are asked with a name or a number.
+const SHORT_REQUEST: usize = 4 << 10;
 /// Requests that one connection may have open.
 const STREAMS: u32 = 16;
 /// A request whose answer has not begun by then is given up, its body with it; streams go on.
@@ -240,11 +242,13 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
             AuthorizeServer::new(authorize::Authorizing::new(Arc::clone(&plant)))
                 .max_decoding_message_size(authorize::MAX_REQUEST),
         )
-        .add_service(WatchServer::new(Watching::new(Arc::clone(&plant), hub)))
+        .add_service(
+            WatchServer::new(Watching::new(Arc::clone(&plant), hub)).max_decoding_message_size(SHORT_REQUEST),
+        )
         .add_service(
             AdminServer::new(Administration::new(Arc::clone(&plant))).max_decoding_message_size(MAX_REQUEST),
         )
-        .add_service(health_service)
+        .add_service(health_service.max_decoding_message_size(SHORT_REQUEST))
         .add_service(reflection);
     let incoming = connection::accept(listener, TlsAcceptor::from(Arc::new(config)), tls, Arc::clone(&plant));
     announce(dir, "address", address)?;

@@ -160,7 +160,7 @@ async fn handshake(tcp: TcpStream, door: &Door, mut place: Place) -> io::Result<
 
 /// The end of a stranger that somebody else needs the place of. It says nothing about either of them.
 fn given_away() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "its place was needed for a newcomer")
+    io::Error::new(io::ErrorKind::ConnectionAborted, "its place was needed for somebody else")
 }
 
 /// How long a connection of `peer` lives.
@@ -189,7 +189,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         if self.place.poll_lost(cx).is_ready() {
             return Poll::Ready(Err(given_away()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.place.sent(buf.filled().len().saturating_sub(before));
+        read
     }
 }
 

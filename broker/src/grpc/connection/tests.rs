@@ -65,7 +65,7 @@ async fn a_stranger_whose_place_is_needed_reads_nothing_more() {
     let _newcomer = places.take().expect("the stranger's place");
     far.write_all(b"begin").await.unwrap();
     let error = near.read_exact(&mut [0; 5]).await.unwrap_err();
-    assert_eq!(error.to_string(), "its place was needed for a newcomer");
+    assert_eq!(error.to_string(), "its place was needed for somebody else");
 }
 
 #[test]
