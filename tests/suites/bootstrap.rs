@@ -36,6 +36,12 @@ fn a_device_finds_its_plant_by_a_fingerprint_and_believes_no_other() {
         said.contains("not started yet").then_some(()).ok_or(said.clone())
     });
     assert!(!device.path("state/plant-root.pem").exists(), "nobody showed it");
+    let identity = device.attestor("identify", &[]);
+    let said = String::from_utf8_lossy(&identity.stdout).into_owned();
+    assert!(said.contains("ek digest     sha256:"), "{said}{}", String::from_utf8_lossy(&identity.stderr));
+    let status = device.attestor("status", &[]);
+    let said = String::from_utf8_lossy(&status.stderr).into_owned();
+    assert!(said.contains("status.json") && !said.contains("plant_root"), "{said}");
     world.start_broker();
     // A token that is for no TPM leaves the last word to a person.
     device.until_state("pending");

@@ -63,13 +63,14 @@ fn a_tpm_that_hangs_ends_the_signs_of_life() {
     let mut manager = ServiceManager::of(&mut device, WATCHDOG);
     world.admin("zone create press --mode observe --least instance-identity=affirming --reattest-every 5s");
     world.register(&device, "press");
+    device.add_top("tpm_deadline = 10\n");
     device.measure("boot-a");
     device.start();
     manager.until("READY=1");
     device.freeze_tpm();
-    // The caller's deadline holds (30 s), and the thread of the TPM is named.
+    // The caller's deadline holds, and the thread of the TPM is named.
     device.until_status("waiting for its TPM", |status| {
-        status["problem"].as_str().is_some_and(|problem| problem.contains("TPM") && problem.contains("30 s"))
+        status["problem"].as_str().is_some_and(|problem| problem.contains("TPM") && problem.contains("10 s"))
     });
     manager.until("WATCHDOG=1");
     let ended = device.until_ended();
@@ -109,9 +110,14 @@ fn the_machine_hears_of_each_state_the_safe_one_first_and_the_plant_of_hooks_tha
     };
     device.measure("boot-a");
     device.start();
-    told(&["safe:refused:REFERENCE_MISMATCH", "log:refused:REFERENCE_MISMATCH"]);
+    told(&[
+        "log:enrolling:NOT_ENROLLED",
+        "safe:refused:REFERENCE_MISMATCH",
+        "log:refused:REFERENCE_MISMATCH",
+    ]);
     world.make_golden("press-1", "edge-box", "1.0.0");
     let trusted = [
+        "log:enrolling:NOT_ENROLLED",
         "safe:refused:REFERENCE_MISMATCH",
         "log:refused:REFERENCE_MISMATCH",
         "lamp:trusted:",

@@ -88,7 +88,7 @@ fn find(tpm: Option<TpmAddress>, config: Option<PathBuf>) -> Result<Place, Comma
         (None, None) if Path::new(DEFAULT_FILE).exists() => Some(PathBuf::from(DEFAULT_FILE)),
         (None, _) => None,
     };
-    let Some(config) = file.map(|file| Config::load(&file)).transpose()? else {
+    let Some(config) = file.map(|file| Config::load_local(&file)).transpose()? else {
         let tpm = tpm.unwrap_or_else(|| TpmAddress::Device("/dev/tpmrm0".into()));
         return Ok(Place { tpm: Some(tpm), device: None, idevid: None });
     };

@@ -46,7 +46,7 @@ pub async fn run(config: &Path) -> Result<(), CommandError> {
     }
     let config = Outline::read(config, &Sources::of_machine())?.finish()?;
     let start = |address| TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"));
-    let tpm = config.tpm.clone().map(start).transpose()?;
+    let tpm = config.tpm.clone().map(start).transpose()?.map(|tpm| tpm.with_deadline(config.tpm_deadline));
     let ended = serve(config, tpm.clone(), manager, stop).await;
     if let Some(tpm) = tpm {
         tpm.close(LAST_COMMAND).await;

@@ -16,8 +16,10 @@ mod workload;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use policy::budget::MAX_SOFTWARE_KEYS;
 use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
@@ -35,12 +37,16 @@ use crate::bootstrap::Sources;
 use crate::health::HealthCheck;
 use crate::hooks::{Hook, StateHook};
 use crate::telemetry::LogFormat;
-use crate::tpm::TpmAddress;
+use crate::tpm::{COMMAND_DEADLINE, TpmAddress};
 
 /// Where the configuration is unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/touchstone/attestor.toml";
 /// Folder of what survives a restart, unless told otherwise.
 const DEFAULT_STATE: &str = "/var/lib/touchstone-attestor";
+/// Folder that local software reads from, unless told otherwise.
+const DEFAULT_DELIVER: &str = "/run/touchstone";
+/// Seconds that callers may be told to wait for the TPM: the kernel gives most commands 2 s, and the longest 20 s.
+const TPM_DEADLINES: RangeInclusive<u64> = 5..=120;
 /// Longest configuration file in bytes: far more than all keys at their bounds take.
 const MAX_FILE: u64 = 64 * 1024;
 /// Most zones one device is in: a gateway joins a few, and each costs two keys and two certificates.
@@ -63,6 +69,8 @@ pub struct Config {
     pub plant_root: PathBuf,
     /// The TPM; `None` where it was said that there is none.
     pub tpm: Option<TpmAddress>,
+    /// How long a caller waits for a command of the TPM that makes no RSA key.
+    pub tpm_deadline: Duration,
     /// Folder of what survives a restart.
     pub state: PathBuf,
     /// Folder that local software reads certificates and trust files from.
@@ -113,6 +121,19 @@ pub struct Config {
     pub workloads: Vec<Workload>,
     /// Proxies for software without TLS.
     pub gates: Vec<GateConfig>,
+}
+
+/// What a configuration says of its machine alone: known before the device knows whom to believe.
+#[derive(Debug, Clone)]
+pub struct Local {
+    /// The TPM; `None` where it was said that there is none.
+    pub tpm: Option<TpmAddress>,
+    /// The name it asks for.
+    pub device: Option<DeviceName>,
+    /// Where the identity is that its manufacturer gave it.
+    pub idevid: Option<IdevIdFiles>,
+    /// Folder that local software reads certificates and trust files from.
+    pub deliver: PathBuf,
 }
 
 /// A service that the device offers.
@@ -205,6 +226,11 @@ impl Config {
         Outline::read(file, &Sources::of_machine())?.finish()
     }
 
+    /// What a configuration file says of its machine alone: for commands that must not wait for a plant root.
+    pub fn load_local(file: &Path) -> Result<Local, ConfigError> {
+        Outline::read(file, &Sources::of_machine())?.local()
+    }
+
     /// The configuration that `text` means in the folder `base`, or all its faults.
     pub fn parse(base: &Path, text: &str) -> Result<Self, Vec<String>> {
         let raw: Raw = toml::from_str(text).map_err(|error| vec![one_line(text, &error)])?;
@@ -261,15 +287,22 @@ impl Faults {
     }
 }
 
+fn interpret_local(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Local> {
+    let tpm = interpret_tpm(raw.tpm.as_deref(), raw.device.is_some(), faults);
+    let idevid = idevid::idevid(base, raw.idevid.as_ref(), raw.tpm.as_deref() != Some("none"), faults);
+    let device = raw.device.as_deref().map(|name| faults.parsed("device", name));
+    let deliver = base.join(raw.deliver.as_deref().unwrap_or(DEFAULT_DELIVER));
+    Some(Local { tpm: tpm?, device: device.flatten(), idevid, deliver })
+}
+
 fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let broker = faults.required("broker", raw.broker.as_ref(), "broker.plant.example:8443");
     let broker = broker.and_then(|text| faults.parsed("broker", text));
     let plant = faults.required("plant", raw.plant.as_ref(), "plant.example");
     let plant = plant.and_then(|text| faults.parsed("plant", text));
     let root = faults.required("plant_root", raw.plant_root.as_ref(), "/etc/touchstone/plant-root.pem");
-    let tpm = interpret_tpm(raw.tpm.as_deref(), raw.device.is_some(), faults);
-    let idevid = idevid::idevid(base, raw.idevid.as_ref(), raw.tpm.as_deref() != Some("none"), faults);
-    let device = raw.device.as_deref().map(|name| faults.parsed("device", name));
+    let local = interpret_local(base, raw, faults);
+    let tpm_deadline = interpret_tpm_deadline(raw.tpm_deadline, faults);
     let zones = interpret_zones(&raw.zones, faults);
     let services = interpret_services(&raw.services, faults);
     let vouches = vouches::interpret(&raw.vouches, faults);
@@ -288,21 +321,23 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let gates = gate::gates(&raw.gates, &services, faults);
     faults.unknown("", &raw.unknown);
     let path = |text: Option<&str>, default: &str| base.join(text.unwrap_or(default));
+    let local = local?;
     Some(Config {
         broker: broker?,
         plant: plant?,
         plant_root: base.join(root?),
-        tpm: tpm?,
+        tpm: local.tpm,
+        tpm_deadline,
         state: path(raw.state.as_deref(), DEFAULT_STATE),
-        deliver: path(raw.deliver.as_deref(), "/run/touchstone"),
-        device: device.flatten(),
+        deliver: local.deliver,
+        device: local.device,
         zones,
         join_token_file: raw.join_token_file.as_deref().map(|file| base.join(file)),
         origins: Origins::WRITTEN,
         firmware_log: path(raw.firmware_log.as_deref(), default_firmware_log()),
         userspace_log: path(raw.userspace_log.as_deref(), "/run/log/systemd/tpm2-measure.log"),
         ima_log: raw.ima_log.as_deref().filter(|file| !file.is_empty()).map(|file| base.join(file)),
-        idevid,
+        idevid: local.idevid,
         services,
         vouches,
         inventory: raw.inventory.clone(),
@@ -348,6 +383,16 @@ fn interpret_tpm(raw: Option<&str>, named: bool, faults: &mut Faults) -> Option<
         }
         other => faults.parsed("tpm", other.unwrap_or("device:/dev/tpmrm0")).map(Some),
     }
+}
+
+fn interpret_tpm_deadline(raw: Option<i64>, faults: &mut Faults) -> Duration {
+    let Some(seconds) = raw else { return COMMAND_DEADLINE };
+    let seconds = u64::try_from(seconds).ok().filter(|seconds| TPM_DEADLINES.contains(seconds));
+    if seconds.is_none() {
+        let (least, most) = TPM_DEADLINES.into_inner();
+        faults.add("tpm_deadline", format_args!("write {least} to {most} seconds"));
+    }
+    seconds.map_or(COMMAND_DEADLINE, Duration::from_secs)
 }
 
 fn interpret_zones(raw: &[String], faults: &mut Faults) -> Vec<ZoneName> {

@@ -5,7 +5,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::raw::Raw;
-use super::{BrokerAddress, Config, ConfigError, DEFAULT_STATE, Faults, MAX_FILE, interpret, one_line};
+use super::{
+    BrokerAddress, Config, ConfigError, DEFAULT_STATE, Faults, Local, MAX_FILE, interpret, interpret_local,
+    one_line,
+};
 use crate::bootstrap::{self, ROOT_FILE, Root, Source, SourceError, Sources, TOKEN_FILE, Token};
 use crate::durable;
 use crate::plant::PlantRoot;
@@ -88,6 +91,16 @@ impl Outline {
         }
         match (interpret(&base, &self.raw, &mut faults), faults.0) {
             (Some(config), faults) if faults.is_empty() => Ok(Config { origins, ..config }),
+            (_, faults) => Err(ConfigError { file: self.file, faults }),
+        }
+    }
+
+    /// What it says of this machine alone; faults of the rest are not looked for.
+    pub fn local(self) -> Result<Local, ConfigError> {
+        let mut faults = Faults(Vec::new());
+        let base = self.file.parent().unwrap_or(Path::new("/"));
+        match (interpret_local(base, &self.raw, &mut faults), faults.0) {
+            (Some(local), faults) if faults.is_empty() => Ok(local),
             (_, faults) => Err(ConfigError { file: self.file, faults }),
         }
     }

@@ -13,8 +13,9 @@ use crate::status::Word;
 const MAX_HOOKS: usize = 64;
 /// Most state hooks: they run one after another.
 const MAX_STATE_HOOKS: usize = 16;
-/// States of which a hook can be told, and those of which the safe state is: the device is not trusted.
-const STATES: [Word; 5] = [Word::Trusted, Word::Holding, Word::Pending, Word::Refused, Word::Quarantined];
+/// States of which a hook can be told, and those of which the safe state is: the device is not trusted, and it was decided.
+const STATES: [Word; 6] =
+    [Word::Enrolling, Word::Trusted, Word::Holding, Word::Pending, Word::Refused, Word::Quarantined];
 const NOT_TRUSTED: [Word; 3] = [Word::Pending, Word::Refused, Word::Quarantined];
 /// Longest name of a hook in bytes: it names a file.
 const MAX_HOOK_NAME: usize = 40;
@@ -108,7 +109,10 @@ fn state_hook(raw: &RawStateHook, faults: &mut Faults) -> Option<StateHook> {
 fn state(word: &str, faults: &mut Faults) -> Option<Word> {
     let found = STATES.into_iter().find(|state| state.as_str() == word);
     if found.is_none() {
-        faults.add("on_state.states", "known are trusted, holding, pending, refused and quarantined");
+        faults.add(
+            "on_state.states",
+            "known are enrolling, trusted, holding, pending, refused and quarantined",
+        );
     }
     found
 }

@@ -19,6 +19,7 @@ pub(super) struct Raw {
     pub(super) plant: Option<String>,
     pub(super) plant_root: Option<String>,
     pub(super) tpm: Option<String>,
+    pub(super) tpm_deadline: Option<i64>,
     pub(super) state: Option<String>,
     pub(super) deliver: Option<String>,
     pub(super) device: Option<String>,

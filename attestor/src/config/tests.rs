@@ -268,3 +268,30 @@ fn that_there_is_no_tpm_is_said_and_needs_a_name() {
     let told = faults(&format!("{LEAST}tpm = \"none\"\n"));
     assert_eq!(told, ["device: missing; a device without a TPM is known by its name alone"]);
 }
+
+#[test]
+fn what_concerns_the_machine_alone_is_known_before_the_plant_root_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("attestor.toml");
+    std::fs::write(&file, "device = \"press-7\"\nbroker = \"nowhere\"\ndeliver = \"given\"\n").unwrap();
+    let local = Outline::read(&file, &Sources::none()).unwrap().local().unwrap();
+    assert_eq!(local.device.unwrap().as_str(), "press-7");
+    assert_eq!(local.deliver, dir.path().join("given"));
+    assert!(matches!(local.tpm, Some(TpmAddress::Device(_))) && local.idevid.is_none());
+    std::fs::write(&file, "device = \"press-7\"\ntpm = \"nowhere\"\n").unwrap();
+    let error = Outline::read(&file, &Sources::none()).unwrap().local().unwrap_err().to_string();
+    assert!(error.contains("attestor.toml cannot be used: tpm: "), "{error}");
+}
+
+#[test]
+fn callers_of_the_tpm_wait_as_long_as_they_are_told() {
+    let read = |line: &str| Config::parse(Path::new("/etc"), &format!("{LEAST}{line}"));
+    assert_eq!(read("").unwrap().tpm_deadline.as_secs(), 30);
+    for seconds in [5, 120] {
+        assert_eq!(read(&format!("tpm_deadline = {seconds}")).unwrap().tpm_deadline.as_secs(), seconds);
+    }
+    for seconds in [-1, 0, 4, 121] {
+        let found = read(&format!("tpm_deadline = {seconds}")).unwrap_err();
+        assert_eq!(found, ["tpm_deadline: write 5 to 120 seconds"]);
+    }
+}

@@ -52,10 +52,11 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    /// The state that `status` shows; None while nothing is decided, or between two.
+    /// The state that `status` shows; None while it is starting, or between two.
     pub(crate) fn of(status: &Status) -> Option<Self> {
         let reason = match status.state {
-            Word::Starting | Word::Enrolling => return None,
+            Word::Starting => return None,
+            Word::Enrolling => "NOT_ENROLLED",
             Word::Trusted => "",
             Word::Holding => "BROKER_AWAY",
             Word::Pending => "NOT_ADMITTED",

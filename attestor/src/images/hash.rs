@@ -14,8 +14,11 @@ use super::open::{self, Place};
 use super::stamp::Stamp;
 use super::throttle::Throttle;
 
-/// Bytes that are read and hashed at once: a millisecond of work, and all the memory that it takes.
-const CHUNK: usize = 1 << 20;
+/// Bytes that are read and hashed at once, and all the memory that it takes: they stay in a processor's own cache.
+const CHUNK: usize = 1 << 17;
+/// Processor's time for pieces in a row: long beside what handing them to another thread takes, short beside what it may
+/// keep others waiting.
+const SLICE: Duration = Duration::from_millis(10);
 /// How often a file that is written meanwhile is hashed before it counts as one that never rests.
 const ATTEMPTS: u32 = 3;
 /// Pause before it is hashed again.
@@ -64,12 +67,13 @@ async fn attempt_once(place: &Place, throttle: &mut Throttle) -> io::Result<(Con
     let (file, before) = blocking(move || open::file(&place)).await?;
     let mut reading = Reading { file, context: Context::new(&SHA256), buffer: vec![0; CHUNK], size: 0 };
     loop {
-        let (back, read, busy) = blocking(move || reading.step()).await?;
+        let most = throttle.at_once();
+        let (back, step) = blocking(move || reading.step(most)).await?;
         reading = back;
-        if read == 0 || reading.size > before.size {
+        if step.last || reading.size > before.size {
             break;
         }
-        throttle.pay(read, busy).await;
+        throttle.pay(step.bytes, step.busy).await;
     }
     let after = open::stamp(&reading.file)?;
     let rested = before == after && reading.size == before.size;
@@ -84,15 +88,30 @@ struct Reading {
     size: u64,
 }
 
+/// Pieces that were read and hashed in a row.
+struct Step {
+    bytes: u64,
+    /// The processor's time that they took.
+    busy: Duration,
+    /// The file ends there.
+    last: bool,
+}
+
 impl Reading {
-    /// Reads and hashes one piece: how long it was, and the processor's time that it took.
-    fn step(mut self) -> io::Result<(Self, u64, Duration)> {
-        let begin = processor_time();
-        let read = self.file.read(&mut self.buffer)?;
-        self.context.update(self.buffer.get(..read).unwrap_or_default());
-        let read = u64::try_from(read).unwrap_or(u64::MAX);
-        self.size = self.size.saturating_add(read);
-        Ok((self, read, processor_time().saturating_sub(begin)))
+    /// Reads and hashes pieces until they are `most` bytes or have taken a slice of the processor's time.
+    fn step(mut self, most: u64) -> io::Result<(Self, Step)> {
+        let (begin, mut bytes) = (processor_time(), 0_u64);
+        loop {
+            let read = self.file.read(&mut self.buffer)?;
+            self.context.update(self.buffer.get(..read).unwrap_or_default());
+            let length = u64::try_from(read).unwrap_or(u64::MAX);
+            bytes = bytes.saturating_add(length);
+            let busy = processor_time().saturating_sub(begin);
+            if read == 0 || bytes >= most || busy >= SLICE {
+                self.size = self.size.saturating_add(bytes);
+                return Ok((self, Step { bytes, busy, last: read == 0 }));
+            }
+        }
     }
 }
 

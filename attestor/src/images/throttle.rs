@@ -31,6 +31,12 @@ impl Throttle {
         Self { limits, due: Instant::now() }
     }
 
+    /// Bytes that may be read before the next payment: what the limit gives in the time that may be used up at once.
+    pub(super) fn at_once(&self) -> u64 {
+        let of_second = u128::from(self.limits.bytes.get()).saturating_mul(BURST.as_nanos()) / 1_000_000_000;
+        u64::try_from(of_second).unwrap_or(u64::MAX)
+    }
+
     /// Waits until work that took `busy` of a processor and read `bytes` has been paid for.
     pub(super) async fn pay(&mut self, bytes: u64, busy: Duration) {
         let now = Instant::now();
@@ -82,6 +88,13 @@ mod tests {
         }
         let took = now.duration_since(begin);
         assert!((Duration::from_millis(15_900)..Duration::from_millis(16_100)).contains(&took), "{took:?}");
+    }
+
+    #[test]
+    fn no_more_is_read_at_once_than_a_pause_of_a_moment_pays_for() {
+        assert_eq!(Throttle::new(limits(100_000_000, 1.0)).at_once(), 5_000_000);
+        assert_eq!(Throttle::new(limits(1, 1.0)).at_once(), 0, "one piece");
+        assert!(Throttle::new(limits(u64::MAX, 1.0)).at_once() > u64::MAX / 21);
     }
 
     #[test]

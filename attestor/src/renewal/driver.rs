@@ -357,11 +357,9 @@ impl Driver {
     fn stay_alive(&mut self) -> Result<(), DriverError> {
         self.saved(self.attester.keeper.catch_up());
         self.report(false);
-        match self.attester.prover.tpm().and_then(TpmHandle::occupation) {
-            Some((operation, since)) if since > operation.stuck_after() => {
-                Err(DriverError::TpmStuck { operation, since })
-            }
-            _ => {
+        match self.attester.prover.tpm().and_then(TpmHandle::stuck) {
+            Some((operation, since)) => Err(DriverError::TpmStuck { operation, since }),
+            None => {
                 self.manager.alive();
                 Ok(())
             }

@@ -34,16 +34,16 @@ use super::{
 /// Commands that may wait. On slow hardware (0.2 s each) the last of them is served after 13 s, before its
 /// caller gives up.
 pub const QUEUE_LENGTH: usize = 64;
-/// Deadline for verbs that make no RSA key: the kernel itself gives such commands 2 s to 20 s.
+/// Deadline for verbs that make no RSA key, unless told otherwise: the kernel itself gives such commands 2 s to 20 s.
 pub const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 /// Deadline for [`TpmHandle::endorsement`] and [`TpmHandle::activate`], which may derive RSA keys: the kernel gives
 /// TPM2_CreatePrimary up to 5 min.
 pub const KEY_GENERATION_DEADLINE: Duration = Duration::from_secs(300);
 
 impl Operation {
-    /// The time after which a TPM that still works on this will never end: twice the longest that its callers wait.
-    #[must_use]
-    pub const fn stuck_after(self) -> Duration {
+    /// The time after which a TPM that still works on this will never end: twice the longest that its callers wait,
+    /// which is `deadline` where no RSA key is made.
+    fn stuck_after(self, deadline: Duration) -> Duration {
         match self {
             Self::ReadEndorsement | Self::ActivateCredential => KEY_GENERATION_DEADLINE.saturating_mul(2),
             Self::DeriveAttestationKey
@@ -53,7 +53,7 @@ impl Operation {
             | Self::CreateIdentityKey
             | Self::CertifyIdentityKey
             | Self::SignDigest
-            | Self::SignAsManufacturer => COMMAND_DEADLINE.saturating_mul(2),
+            | Self::SignAsManufacturer => deadline.saturating_mul(2),
         }
     }
 }
@@ -119,6 +119,11 @@ impl TpmHandle {
     pub fn occupation(&self) -> Option<(Operation, Duration)> {
         let occupation = *self.shared.occupation.lock().unwrap_or_else(PoisonError::into_inner);
         occupation.map(|(operation, since)| (operation, since.elapsed()))
+    }
+
+    /// The same, if it will never end.
+    pub fn stuck(&self) -> Option<(Operation, Duration)> {
+        self.occupation().filter(|(operation, since)| *since > operation.stuck_after(self.deadline))
     }
 
     /// What each operation took so far.

@@ -159,3 +159,21 @@ async fn a_closed_tpm_ends_the_command_in_the_works_and_begins_no_other() {
     }
     assert_eq!(gate.log.try_iter().collect::<Vec<_>>(), ["release"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_stuck_after_twice_the_time_that_its_callers_wait() {
+    let second = Duration::from_secs(1);
+    assert_eq!(Operation::Quote.stuck_after(second), 2 * second);
+    assert_eq!(Operation::ActivateCredential.stuck_after(second), 2 * KEY_GENERATION_DEADLINE);
+
+    let (tpm, gate) = gated();
+    assert!(tpm.stuck().is_none());
+    let stuck = start_quote(&tpm);
+    assert_eq!(gate.log.recv().unwrap(), "quote");
+    assert!(
+        tpm.with_deadline(Duration::ZERO).stuck().is_some_and(|(operation, _)| operation == Operation::Quote)
+    );
+    assert!(tpm.with_deadline(Duration::from_secs(3600)).stuck().is_none());
+    gate.open.send(()).unwrap();
+    stuck.await.unwrap().unwrap();
+}
