@@ -197,7 +197,10 @@ async fn by_token(
         |held: &Held<Token>| !held.record.without_tpm && valid(plant, proven, by.ek_name(), token, held);
     let held = held.filter(good).ok_or_else(bad_token)?;
     let record = &held.record;
-    if record.ek.is_none() && !all_admit(plant, &record.zones).await? {
+    // Consumed in the transaction that creates the record, with its zones as they were asked.
+    let txn = Txn::new().unchanged(held.key.clone(), held.version).delete(held.key.clone());
+    let (all_admit, txn) = all_admit(plant, &record.zones, txn).await?;
+    if record.ek.is_none() && !all_admit {
         return pending(plant, proven, by, "its join token is bound to no TPM").await;
     }
     let name = record
@@ -205,8 +208,6 @@ async fn by_token(
         .clone()
         .or_else(|| proven.statement().device.clone())
         .ok_or_else(|| Refusal::malformed("state a device name: the join token gives none".to_owned()))?;
-    // Consumed in the transaction that creates the record.
-    let txn = Txn::new().unchanged(held.key.clone(), held.version).delete(held.key.clone());
     let admitted_by = format!("join token of {}", record.by);
     let zones = record.zones.clone();
     new_device(plant, (proven, by), name, zones, admitted_by, txn).await
@@ -239,14 +240,18 @@ pub(super) fn valid(
         && record.ek.is_none_or(|ek| ek == *proven.ek())
 }
 
-async fn all_admit(plant: &Plant, zones: &[ZoneName]) -> Result<bool, Refusal> {
+/// Whether every zone lets tokens in that are bound to no TPM; what follows holds only of the zones as they are now.
+async fn all_admit(plant: &Plant, zones: &[ZoneName], mut txn: Txn) -> Result<(bool, Txn), Refusal> {
+    let mut all = true;
     for zone in zones {
         let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(zone)).await?;
-        if !held.is_some_and(|held| held.record.token_admits) {
-            return Ok(false);
-        }
+        all &= held.as_ref().is_some_and(|held| held.record.token_admits);
+        txn = match held {
+            Some(held) => txn.unchanged(held.key, held.version),
+            None => txn.absent(zone_key(zone)),
+        };
     }
-    Ok(true)
+    Ok((all, txn))
 }
 
 async fn new_device(
