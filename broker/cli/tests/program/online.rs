@@ -107,6 +107,7 @@ fn what_gates_of_a_zone_do_is_set_alone_and_taken_back() {
     );
     let ran = broker.run(&["zone", "set", "cell-3", "--gate-drain", "5m", "--gate-fail", "closed"]);
     assert!(ran.code == 0 && ran.stdout.contains("its gates drain for 5 min and fail closed"), "{ran:?}");
+    broker.answers("get_zone", &GetZoneResponse::default());
     broker.answers("set_zone", &SetZoneResponse { zone: Some(zone) });
     let ran = broker.run(&["zone", "set", "cell-3", "--no-gate-drain"]);
     assert!(ran.code == 0 && ran.stdout.contains("its gates cut at once and fail closed"), "{ran:?}");
