@@ -18,6 +18,7 @@ use super::bounds::{MAX_REASON, printable};
 use super::change::{Draft, Seen, commit};
 use super::conduit;
 use super::device::no_zone;
+use super::leftover;
 use super::reach::Scope;
 use super::second::enough_people;
 use crate::authority::{self, Born};
@@ -61,10 +62,8 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
     if zone.two_person {
         enough_people(plant, zone).await?;
     }
-    if dry_run {
-        return Ok(Draft::nothing(()));
-    }
-    let mut txn = txn.absent(zone_key(&zone.name)).put(zone_key(&zone.name), stored(zone)?);
+    let txn = txn.absent(zone_key(&zone.name)).put(zone_key(&zone.name), stored(zone)?);
+    let (ended, mut txn) = leftover::ended(plant, &zone.name, txn).await?;
     let born = Born { state: AuthorityState::Active, published, now };
     for role in [Role::Caller, Role::Listener] {
         let made = authority::next_generation(plant, zone, role, born).await;
@@ -78,7 +77,10 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
     if zone.two_person {
         text.push_str("; changes need two people");
     }
-    Ok(Draft::write((), txn, reach.deed(zone.name.as_str(), &text)))
+    if ended > 0 {
+        text.push_str(&format!("; {ended} tokens and planned moves into an earlier one of its name end"));
+    }
+    Ok(Draft::unless(dry_run, (), txn, reach.deed(zone.name.as_str(), &text)))
 }
 
 /// What is changed of a zone; what is not stated stays.
