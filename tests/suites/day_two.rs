@@ -87,11 +87,8 @@ fn a_device_leaves_its_old_zone_once_its_software_was_told_of_the_new() {
     }
     world.register(&press, "press");
     let (log, wait) = (press.path("told"), press.path("wait"));
-    let script = format!(
-        "echo told >>{}; while test -e {}; do sleep 0.05; done",
-        log.display(),
-        wait.display()
-    );
+    let script =
+        format!("echo told >>{}; while test -e {}; do sleep 0.05; done", log.display(), wait.display());
     let words = format!("[\"/bin/sh\", \"-c\", \"{script}\"]");
     press.add_end(&format!("[[hook]]\nname = \"hmi\"\nreload = {words}\nrestart = {words}\n"));
     boot(&mut press);
