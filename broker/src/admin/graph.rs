@@ -204,7 +204,7 @@ pub async fn apply(
     if change.is_empty() {
         return Ok(planned);
     }
-    let reach = actor.reach(plant, &touched(change)).await?;
+    let reach = actor.reach(plant, &touched(change, &before, &after)).await?;
     for zone in after.zones().filter(|zone| zone.two_person) {
         if before.zone(&zone.name).is_none_or(|old| !old.two_person) {
             enough_people(plant, zone).await?;
@@ -260,11 +260,15 @@ fn words(difference: &Difference) -> String {
     told.collect::<Vec<_>>().join("; ")
 }
 
-fn touched(difference: &Difference) -> Vec<ZoneName> {
+/// Zones that a change concerns: what it makes, changes or removes, and those that an observing zone begins to reach.
+fn touched(difference: &Difference, before: &Segmentation, after: &Segmentation) -> Vec<ZoneName> {
+    let observed_before: BTreeSet<String> = before.observed().map(ToString::to_string).collect();
+    let begins = after.observed().filter(|one| !observed_before.contains(&one.to_string()));
+    let begins = begins.flat_map(|one| [&one.from, &one.to]);
     let zones = [&difference.zones_made, &difference.zones_changed, &difference.zones_removed];
     let conduits = [&difference.conduits_made, &difference.conduits_changed, &difference.conduits_removed];
     let ends = conduits.into_iter().flatten().flat_map(|conduit| [&conduit.from, &conduit.to]);
-    let all: BTreeSet<&ZoneName> = zones.into_iter().flatten().chain(ends).collect();
+    let all: BTreeSet<&ZoneName> = zones.into_iter().flatten().chain(ends).chain(begins).collect();
     all.into_iter().cloned().collect()
 }
 

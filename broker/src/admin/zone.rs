@@ -230,15 +230,15 @@ fn gates(rules: &GateRules) -> String {
 }
 
 /// Conduits that must accept that the zone observes, as they are once they do: those into zones that enforce. They
-/// are these zones' concern too.
+/// are these zones' concern too, also where somebody accepted it of another time.
 fn accepted(known: &Segmentation, name: &ZoneName, settings: &Settings) -> Vec<Conduit> {
     if !settings.accept_observed || settings.mode != Some(Mode::Observe) {
         return Vec::new();
     }
     let enforces = |zone: &ZoneName| known.zone(zone).is_some_and(|zone| zone.mode == Mode::Enforce);
-    let refused = |one: &&Conduit| one.from == *name && !one.accept_observed && enforces(&one.to);
-    let refused = known.conduits().iter().filter(refused);
-    refused.map(|one| Conduit { accept_observed: true, ..one.clone() }).collect()
+    let concerned = |one: &&Conduit| one.from == *name && enforces(&one.to);
+    let concerned = known.conduits().iter().filter(concerned);
+    concerned.map(|one| Conduit { accept_observed: true, ..one.clone() }).collect()
 }
 
 /// A zone that begins to enforce, or ends it: conduits must still fit, and every device proves itself again, since
@@ -253,7 +253,12 @@ async fn change_mode(
     let zones = known.zones().map(|other| if other.name == zone.name { zone } else { other }).cloned();
     let others =
         known.conduits().iter().filter(|one| !accepted.iter().any(|other| conduit::same(one, other)));
-    fitting(zones.collect(), others.chain(accepted).cloned().collect())?;
+    // What was accepted of a time when the zone observed is not accepted of this one.
+    let anew = |one: &Conduit| Conduit {
+        accept_observed: one.accept_observed && !(one.from == zone.name && zone.mode == Mode::Observe),
+        ..one.clone()
+    };
+    fitting(zones.collect(), others.map(anew).chain(accepted.iter().cloned()).collect())?;
     for one in accepted {
         txn = txn.put(conduit::key(one), stored(one)?);
     }
@@ -291,9 +296,6 @@ async fn confine(plant: &Plant, mut txn: Txn, zone: &Zone, published: u64) -> Re
 
 /// Lets whoever holds certificates in `zone` be judged by its new rules: one who is away does not prove itself again.
 pub(super) fn reappraised(txn: Txn, zone: &Zone, actor: &Actor, at: UnixTime) -> Result<Txn, Refusal> {
-    if zone.mode == Mode::Observe {
-        return Ok(txn);
-    }
     let change = Reappraisal { zone: zone.name.clone(), at, by: actor.name().to_owned() };
     Ok(txn.put(reappraisal_key(&zone.name), stored(&change)?))
 }

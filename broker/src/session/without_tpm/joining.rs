@@ -142,14 +142,16 @@ async fn again(
     if token.made <= held.record.admitted_at {
         return Err(bad_token());
     }
+    let Held { key, version, record: mut device } = held;
+    device.end_move();
     // Who made the token may reach other zones than those that the device was moved to since.
     let set = |zones: &[ZoneName]| zones.iter().cloned().collect::<BTreeSet<_>>();
-    if set(&token.zones) != set(&held.record.zones) {
+    if set(&token.zones) != set(&device.zones) {
         return Err(Refusal::Conflict(format!(
             "{name} is in other zones than its join token says; make a token for the zones that it is in"
         )));
     }
-    let mut txn = expect_tpm(txn.unchanged(held.key.clone(), held.version), proven);
+    let mut txn = expect_tpm(txn.unchanged(key, version), proven);
     if let Some(tpm) = proven.tpm() {
         let free = Tpm { quarantine: None, ..tpm.record.clone() };
         txn = told_if_lifted(plant, proven, token, name, txn).put(tpm.key.clone(), stored(&free)?);
@@ -158,8 +160,7 @@ async fn again(
         admitted_by: format!("join token of {}", token.by),
         // Lines of keys are told apart by it, also when the clock is set back.
         admitted_at: plant.now().max(token.made),
-        leaving: None,
-        ..held.record
+        ..device
     };
     Ok(Placed { device: begun(plant, by, device), rebound: true, txn })
 }
