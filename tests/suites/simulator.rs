@@ -23,8 +23,9 @@ fn figures(args: &[&str]) -> BTreeMap<String, Value> {
 }
 
 #[test]
-fn a_small_fleet_enrolls_attests_and_powers_up_and_every_device_is_trusted() {
-    let figures = figures(&["--devices", "40"]);
+fn a_small_fleet_enrolls_attests_watches_and_powers_up_and_every_device_is_trusted() {
+    let few = ["--devices", "30", "--storm", "25", "--watch", "5", "--rate", "5", "--seconds", "2"];
+    let figures = figures(&few);
     for name in [
         "enroll",
         "floor_verify",
@@ -32,11 +33,18 @@ fn a_small_fleet_enrolls_attests_and_powers_up_and_every_device_is_trusted() {
         "reattest_with_handshake",
         "replace_existing_connection",
         "replace_with_handshake",
+        "reattest_at_scale",
         "storm_all_trusted",
         "storm_waiting_p99",
         "storm_broker_memory",
+        "steady_p99",
+        "store_records",
+        "store_on_disk",
+        "start",
     ] {
         assert!(figures.contains_key(name), "{name} is missing: {figures:#?}");
     }
-    assert_eq!(figures["storm_errors"]["value"], 0.0);
+    for errors in ["storm_errors", "steady_errors", "storm_after_restore_errors"] {
+        assert_eq!(figures[errors]["value"], 0.0, "{errors}");
+    }
 }
