@@ -5,8 +5,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use attestor::ports::{Clock, System};
 use e2e::peers::{Client, Shown};
 use e2e::{DEADLINE, until_within};
 use rustls::pki_types::ServerName;
@@ -38,8 +39,7 @@ fn talk_on(mut stream: TcpStream, mut sent: usize) -> usize {
 
 /// Hours that end in `OPEN` to `OPEN` and a minute.
 fn short_hours() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    let end = (now + OPEN.as_secs()) / 60 + 1;
+    let end = System::default().now().plus(OPEN.as_secs()).0 / 60 + 1;
     let clock = |minute: u64| format!("{:02}:{:02}", minute % DAY / 60, minute % 60);
     // No hours end with the first minute of a day.
     let end = if end.is_multiple_of(DAY) { end + 1 } else { end };
