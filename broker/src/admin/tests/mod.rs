@@ -279,7 +279,7 @@ impl Bench {
             generation: 1,
             serial: hex::encode([serial; 16]),
             spki: Digest::of(&[serial]),
-            validity: Validity { not_before: NOW, not_after: NOW.plus(3600) },
+            validity: Validity { not_before: self.plant.now(), not_after: self.plant.now().plus(3600) },
             service: None,
             workload: None,
             addresses: std::collections::BTreeSet::new(),
