@@ -68,12 +68,16 @@ pub(super) async fn set(
         two_person: request.two_person,
         mode: convert::mode_from_wire(&request.mode).map_err(malformed)?,
         subnets: request.subnets.map(|all| convert::subnets(&all.subnets)).transpose().map_err(malformed)?,
+        gate_drain: request.gate_drain_seconds.map(u64::from),
+        gate_fail: convert::gate_fail_from_wire(&request.gate_fail).map_err(malformed)?,
         accept_observed: request.accept_observed,
         reason: request.reason,
         seen: parse::seen(request.seen)?,
     };
-    if settings.two_person.is_none() && settings.mode.is_none() && settings.subnets.is_none() {
-        return Err(Refusal::malformed("say what to set: two_person, mode or subnets".to_owned()));
+    if settings.is_empty() {
+        return Err(Refusal::malformed(
+            "say what to set: two_person, mode, subnets, gate_drain or gate_fail".to_owned(),
+        ));
     }
     if settings.mode.is_some() && settings.subnets.is_some() {
         return Err(Refusal::malformed("set mode and subnets one after the other".to_owned()));
