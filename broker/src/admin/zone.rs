@@ -96,6 +96,8 @@ pub struct Settings {
     pub gate_drain: Option<u64>,
     /// What gates do while they do not hear the broker.
     pub gate_fail: Option<GateFail>,
+    /// Whether a box that nobody registered is admitted by its IDevID.
+    pub idevid_admits: Option<bool>,
     /// Lets its conduits into enforcing zones stay when it observes.
     pub accept_observed: bool,
     /// Why, for the audit chain.
@@ -113,12 +115,14 @@ impl Settings {
             && self.subnets.is_none()
             && self.gate_drain.is_none()
             && self.gate_fail.is_none()
+            && self.idevid_admits.is_none()
     }
 
     /// `zone` with these settings.
     fn onto(&self, mut zone: Zone) -> Result<Zone, Refusal> {
         zone.two_person = self.two_person.unwrap_or(zone.two_person);
         zone.mode = self.mode.unwrap_or(zone.mode);
+        zone.idevid_admits = self.idevid_admits.unwrap_or(zone.idevid_admits);
         zone.subnets = self.subnets.clone().unwrap_or(zone.subnets);
         let drain = self.gate_drain.unwrap_or_else(|| zone.gate.drain());
         let fail = self.gate_fail.unwrap_or_else(|| zone.gate.fail());
@@ -207,6 +211,10 @@ async fn change(
             "one person changes it again"
         };
         told.push(people.to_owned());
+    }
+    if zone.idevid_admits != record.idevid_admits {
+        let rule = if zone.idevid_admits { "admits" } else { "does not admit" };
+        told.push(format!("an IDevID {rule} a box that nobody registered"));
     }
     if zone.gate != record.gate {
         told.push(gates(&zone.gate));

@@ -10,7 +10,7 @@ use policy::evidence::key_order::Turn;
 use policy::id::{DeviceName, ServiceName, WorkloadName, ZoneName};
 use policy::reference::release::ReleaseId;
 use policy::time::{UnixTime, Validity};
-use policy::zone::Role;
+use policy::zone::{Role, TwoSided};
 use serde::{Deserialize, Serialize};
 
 use super::Bytes;
@@ -443,6 +443,9 @@ pub struct Attested {
     /// Hooks of its attestor that it said fail.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub failing_hooks: BTreeSet<String>,
+    /// Workloads on it that one program may be.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub two_sided: BTreeSet<TwoSided>,
     /// Why the certificates that it earned ended before the next attestation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,

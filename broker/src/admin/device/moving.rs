@@ -184,6 +184,7 @@ async fn outlook(
         device: device.name.clone(),
         zones,
         offers: trust::Offer::of(device).services,
+        two_sided: BTreeSet::new(),
     };
     let zones: BTreeSet<ZoneName> = device.zones.iter().cloned().collect();
     let mut next = zones.clone();

@@ -95,16 +95,27 @@ async fn new(
     name: DeviceName,
     txn: Txn,
 ) -> Result<Placed, Refusal> {
+    lifted(proven, None, token)?;
+    let txn = told_if_lifted(plant, proven, token, &name, txn);
+    let by_whom = format!("join token of {}", token.by);
+    created(plant, (proven, by), (name, token.zones.clone(), by_whom), txn).await
+}
+
+/// A device of this name that there was none of, in these zones, let in by whom it says.
+pub(in crate::session) async fn created(
+    plant: &Plant,
+    (proven, by): (&Proven, &Keyed),
+    (name, zones, by_whom): (DeviceName, Vec<ZoneName>, String),
+    txn: Txn,
+) -> Result<Placed, Refusal> {
     if proven.challenge().counter != 0 {
         return Err(Refusal::MustReattest("the device record is gone"));
     }
-    lifted(proven, None, token)?;
     let tpm = proven.tpm().map(|held| &held.record);
     if tpm.is_some_and(|tpm| tpm.device.is_some()) {
         return Err(Refusal::Conflict(format!("what stands for a TPM of {name} belongs to another device")));
     }
     let txn = vouched::no_machine(plant, &name, expect_tpm(txn, proven)).await?;
-    let txn = told_if_lifted(plant, proven, token, &name, txn);
     let stand_in = Tpm {
         device: Some(name.clone()),
         registered: false,
@@ -117,8 +128,8 @@ async fn new(
         name,
         ek: *proven.ek(),
         prover: Prover::Key(KeyLine::default()),
-        zones: token.zones.clone(),
-        by: format!("join token of {}", token.by),
+        zones,
+        by: by_whom,
         at: plant.now(),
     });
     Ok(Placed { device: begun(plant, by, device), rebound: false, txn })
