@@ -19,6 +19,7 @@ pub(crate) mod earlier;
 pub(crate) mod idevid;
 mod inventory;
 pub mod issue;
+mod join_token;
 pub(crate) mod kept;
 mod leaving;
 pub mod proof;
