@@ -234,6 +234,7 @@ impl Bench {
             quarantine: None,
             retired: false,
             manufacturer: None,
+            other_eks: Vec::new(),
         };
         let txn = Txn::new()
             .put(device_key(&name), stored(&device).unwrap())

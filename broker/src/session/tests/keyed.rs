@@ -151,7 +151,9 @@ impl Copy {
 }
 
 fn csr() -> Vec<u8> {
-    CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.serialize_request(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
 }
 
 fn meter() -> DeviceName {

@@ -111,6 +111,7 @@ async fn new(
         quarantine: None,
         retired: false,
         manufacturer: None,
+        other_eks: Vec::new(),
     };
     let txn = txn.absent(device_key(&name)).put(ek_key(proven.ek()), stored(&stand_in)?);
     let device = Device::new(Admitted {
