@@ -69,6 +69,8 @@ pub(super) struct TestTpm {
     pub(super) other_ek_certificates: Vec<Vec<u8>>,
     /// Serials of the certificates that its software has; none: it does not say.
     pub(super) delivered: Option<Vec<Vec<u8>>>,
+    /// Zones that it asks to be in.
+    pub(super) zones: Vec<String>,
 }
 
 impl TestTpm {
@@ -85,6 +87,7 @@ impl TestTpm {
             asks: Vec::new(),
             other_ek_certificates: Vec::new(),
             delivered: None,
+            zones: Vec::new(),
         }
     }
 
@@ -161,6 +164,7 @@ impl TestTpm {
         let software_keys = self.offer(&mut statement);
         let mut identity_keys = self.ask(&mut statement);
         statement.other_ek_certificates = self.other_ek_certificates.clone();
+        statement.zones.clone_from(&self.zones);
         statement.delivered = self.delivered.clone().map(|serials| v1::Delivered { serials });
         if let Some((id, secret)) = token {
             let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
