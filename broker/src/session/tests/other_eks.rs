@@ -67,7 +67,7 @@ async fn change_tpm(bench: &Bench, ek: &Digest, change: impl FnOnce(Tpm) -> Tpm)
 }
 
 fn stop() -> Quarantine {
-    Quarantine { at: NOW, by: "ada".to_owned(), reason: "stolen".to_owned() }
+    Quarantine { at: NOW, by: "ada".to_owned(), reason: "stolen".to_owned(), beneath: None }
 }
 
 #[tokio::test]
