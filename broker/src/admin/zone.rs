@@ -10,7 +10,7 @@ use policy::appraisal::policy::Mode;
 use policy::id::ZoneName;
 use policy::time::UnixTime;
 use policy::zone::subnet::MAX_SUBNETS;
-use policy::zone::{Conduit, Role, Segmentation, SoftwareKeys, Subnet, Zone};
+use policy::zone::{Conduit, DrillBounds, Role, Segmentation, SoftwareKeys, Subnet, Zone};
 
 use super::Actor;
 use super::authority::room_for_another;
@@ -78,6 +78,9 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
     if zone.two_person {
         text.push_str("; changes need two people");
     }
+    if zone.drills.is_some() {
+        text.push_str(&format!("; {}", drills(zone)));
+    }
     Ok(Draft::write((), txn, reach.deed(zone.name.as_str(), &text)))
 }
 
@@ -90,6 +93,8 @@ pub struct Settings {
     pub mode: Option<Mode>,
     /// The subnets that it has instead; its authorities are followed by others for that.
     pub subnets: Option<BTreeSet<Subnet>>,
+    /// Whether it is marked for drills, and with which bounds.
+    pub drills: Option<Option<DrillBounds>>,
     /// Lets its conduits into enforcing zones stay when it observes.
     pub accept_observed: bool,
     /// Why, for the audit chain.
@@ -153,6 +158,7 @@ async fn change(
     zone.two_person = settings.two_person.unwrap_or(record.two_person);
     zone.mode = settings.mode.unwrap_or(record.mode);
     zone.subnets = settings.subnets.clone().unwrap_or_else(|| record.subnets.clone());
+    zone.drills = settings.drills.unwrap_or(record.drills);
     if zone == record {
         return Ok(Draft::nothing(record));
     }
@@ -182,10 +188,23 @@ async fn change(
         };
         told.push(people.to_owned());
     }
+    if zone.drills != record.drills {
+        told.push(drills(&zone));
+    }
     told.extend((!settings.reason.is_empty()).then(|| settings.reason.clone()));
     let deed = reach.deed(name.as_str(), &told.join("; "));
     let deed = accepted.iter().fold(deed, |deed, one| deed.and(&one.to_string(), &conduit::state(one)));
     Ok(Draft::unless(dry_run, zone, txn, deed))
+}
+
+fn drills(zone: &Zone) -> String {
+    zone.drills.map_or_else(
+        || "not marked for drills any more".to_owned(),
+        |bounds| {
+            let (cut, recover) = (bounds.cut_within(), bounds.recover_within());
+            format!("marked for drills: cut within {cut} s, recovered within {recover} s")
+        },
+    )
 }
 
 /// Conduits that must accept that the zone observes, as they are once they do: those into zones that enforce. They

@@ -68,6 +68,8 @@ fn trace(act: Act) -> Trace {
         | Act::AllowConduit
         | Act::CloseConduit
         | Act::SetZone
+        | Act::StartDrill
+        | Act::EndDrill
         | Act::RotateAuthority
         | Act::ActivateAuthority
         | Act::DistrustAuthority

@@ -68,12 +68,21 @@ pub(super) async fn set(
         two_person: request.two_person,
         mode: convert::mode_from_wire(&request.mode).map_err(malformed)?,
         subnets: request.subnets.map(|all| convert::subnets(&all.subnets)).transpose().map_err(malformed)?,
+        drills: match (request.drills, request.no_drills) {
+            (Some(_), true) => {
+                return Err(Refusal::malformed("set drills or no_drills, not both".to_owned()));
+            }
+            (Some(bounds), false) => Some(Some(convert::drills_from_wire(&bounds).map_err(malformed)?)),
+            (None, true) => Some(None),
+            (None, false) => None,
+        },
         accept_observed: request.accept_observed,
         reason: request.reason,
         seen: parse::seen(request.seen)?,
     };
-    if settings.two_person.is_none() && settings.mode.is_none() && settings.subnets.is_none() {
-        return Err(Refusal::malformed("say what to set: two_person, mode or subnets".to_owned()));
+    let nothing = settings.two_person.is_none() && settings.mode.is_none();
+    if nothing && settings.subnets.is_none() && settings.drills.is_none() {
+        return Err(Refusal::malformed("say what to set: two_person, mode, subnets or drills".to_owned()));
     }
     if settings.mode.is_some() && settings.subnets.is_some() {
         return Err(Refusal::malformed("set mode and subnets one after the other".to_owned()));
