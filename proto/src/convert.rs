@@ -226,11 +226,7 @@ pub fn zone_from_wire(sent: &v1::Zone) -> Result<Zone, ConvertError> {
     zone.token_admits = sent.token_admits;
     zone.two_person = sent.two_person;
     zone.subnets = subnets(&sent.subnets)?;
-    let fail = match sent.gate_fail.as_str() {
-        "" | "open" => GateFail::Open,
-        "closed" => GateFail::Closed,
-        other => return Err(word("gate fail", other, "open, closed")),
-    };
+    let fail = gate_fail_from_wire(&sent.gate_fail)?.unwrap_or_default();
     zone.gate = GateRules::new(sent.gate_drain_seconds.into(), fail)?;
     zone.drills = sent.drills.as_ref().map(drills_from_wire).transpose()?;
     zone.function = match sent.function.as_str() {
@@ -241,6 +237,16 @@ pub fn zone_from_wire(sent: &v1::Zone) -> Result<Zone, ConvertError> {
         zone.least = least(&sent.least)?;
     }
     Ok(zone)
+}
+
+/// What gates do while they do not hear the broker; none: not said.
+pub fn gate_fail_from_wire(sent: &str) -> Result<Option<GateFail>, ConvertError> {
+    match sent {
+        "" => Ok(None),
+        "open" => Ok(Some(GateFail::Open)),
+        "closed" => Ok(Some(GateFail::Closed)),
+        other => Err(word("gate fail", other, "open, closed")),
+    }
 }
 
 /// A number that is 0 was left out and takes its default.

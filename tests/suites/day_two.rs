@@ -77,6 +77,52 @@ fn a_device_that_moves_is_never_without_a_certificate_and_a_gateway_has_one_for_
 }
 
 #[test]
+fn a_device_leaves_its_old_zone_once_its_software_was_told_of_the_new() {
+    let Some((world, [mut press])) = World::with_devices(["press-1"]) else { return };
+    // By itself it would prove itself again long after the test.
+    for zone in ["press", "lab"] {
+        world.admin(&format!(
+            "zone create {zone} --mode observe --least instance-identity=affirming --reattest-every 1h"
+        ));
+    }
+    world.register(&press, "press");
+    let (log, wait) = (press.path("told"), press.path("wait"));
+    let script =
+        format!("echo told >>{}; while test -e {}; do sleep 0.05; done", log.display(), wait.display());
+    let words = format!("[\"/bin/sh\", \"-c\", \"{script}\"]");
+    press.add_end(&format!("[[hook]]\nname = \"hmi\"\nreload = {words}\nrestart = {words}\n"));
+    boot(&mut press);
+    let told = || fs::read_to_string(&log).unwrap_or_default().lines().count();
+    until("its software is told", || (told() > 0).then_some(()).ok_or("not yet".to_owned()));
+    until("the hook ended", || {
+        let kept = press.path("deliver/hooks/hmi.json").exists();
+        kept.then_some(()).ok_or("not yet".to_owned())
+    });
+    let (before, proofs) = (told(), proofs(&world));
+    fs::write(&wait, "").expect("a file in the device's folder");
+    world.tool(&["device", "move", "press-1", "--to", "lab"]).done();
+    // One proof brings the certificates of the new zone, the next says that software does not have them yet.
+    until("it has proved itself twice", || {
+        let now = self::proofs(&world);
+        (told() > before && now >= proofs + 2).then_some(()).ok_or(format!("{now} proofs"))
+    });
+    assert_eq!(zones(&world, "press-1"), serde_json::json!(["lab", "press"]));
+    assert!(press.delivered("press", "listener.pem").exists(), "its software still goes by it");
+    fs::remove_file(&wait).expect("the file is there");
+    until("it has left", || {
+        let now = zones(&world, "press-1");
+        (now == serde_json::json!(["lab"])).then_some(()).ok_or(now.to_string())
+    });
+}
+
+/// How often the devices proved themselves.
+fn proofs(world: &World) -> usize {
+    let events = world.admin("audit list --limit 100")["events"].clone();
+    let events = events.as_array().expect("a list");
+    events.iter().filter(|event| event["action"] == "device.attest").count()
+}
+
+#[test]
 fn a_retired_device_is_refused_until_it_is_readmitted() {
     let Some((world, [mut press])) = World::with_devices(["press-1"]) else { return };
     world.admin(&format!("zone create press {LEAST}"));

@@ -75,13 +75,16 @@ pub struct Hooks {
     /// By name of the hook.
     told: Mutex<BTreeMap<String, Told>>,
     shown: watch::Sender<()>,
+    ended: watch::Sender<()>,
 }
 
 impl Hooks {
     /// `hooks`, of software that reads its files below `dir`, and what that was told before.
     pub(crate) fn new(hooks: Vec<Hook>, dir: PathBuf) -> Self {
         let told = hooks.iter().map(|hook| (hook.name.clone(), Told::new(Seen::read(&file(&dir, hook)))));
-        Self { told: Mutex::new(told.collect()), dir, hooks, shown: watch::Sender::new(()) }
+        let (told, shown, ended) =
+            (Mutex::new(told.collect()), watch::Sender::new(()), watch::Sender::new(()));
+        Self { told, dir, hooks, shown, ended }
     }
 
     /// Lets software see `delivery`, which `install` does. That it may is on disk before: an attestor that ends in
@@ -110,6 +113,22 @@ impl Hooks {
         Ok(installed)
     }
 
+    /// Whether the software of every hook goes by what it was shown last.
+    pub(crate) fn have_told_all(&self) -> bool {
+        let told = self.lock();
+        self.hooks.iter().all(|hook| told.get(&hook.name).is_none_or(Told::has_all))
+    }
+
+    /// Waits until that is so.
+    pub(crate) async fn all_told(&self) {
+        let mut ended = self.ended.subscribe();
+        while !self.have_told_all() {
+            if ended.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// The hooks that did not end well.
     pub(crate) fn failing(&self) -> Vec<FailingHook> {
         let told = self.lock();
@@ -135,6 +154,8 @@ impl Hooks {
             }
             Err(error) => told.end_ill(error.to_string()),
         }
+        drop(all);
+        self.ended.send_replace(());
     }
 
     fn keep(&self, hook: &Hook, told: &Told) {

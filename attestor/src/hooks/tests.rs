@@ -158,6 +158,25 @@ async fn software_may_go_by_what_a_failed_hook_told_it() {
 }
 
 #[tokio::test]
+async fn all_is_told_when_every_hook_ended_well() {
+    let mut world = World::new();
+    world.follow();
+    assert!(world.hooks.have_told_all(), "nothing was shown yet");
+    std::fs::write(world.folder.path().join("wait"), "").unwrap();
+    world.fail(true);
+    world.deliver("a");
+    assert!(!world.hooks.have_told_all());
+    world.until_log("restart").await;
+    assert!(!world.hooks.have_told_all(), "it runs");
+    std::fs::remove_file(world.folder.path().join("wait")).unwrap();
+    world.until(|world| world.hooks.failing().len() == 1).await;
+    assert!(!world.hooks.have_told_all(), "it failed");
+    world.fail(false);
+    tokio::time::timeout(DEADLINE, world.hooks.all_told()).await.unwrap();
+    assert!(world.hooks.have_told_all());
+}
+
+#[tokio::test]
 async fn what_software_could_see_while_its_hook_ran_is_told() {
     let mut world = World::new();
     world.follow();

@@ -63,6 +63,11 @@ impl Told {
         self.fault = Some(fault);
     }
 
+    /// Whether software goes by what it should, as far as anything is told to it.
+    pub(super) fn has_all(&self) -> bool {
+        self.due.is_none() || self.by == self.due
+    }
+
     /// What software may go by.
     pub(super) const fn goes_by(&self) -> Option<&Seen> {
         self.by.as_ref()

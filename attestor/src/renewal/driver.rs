@@ -62,13 +62,14 @@ pub async fn run(
     let followers = hooks::follow_all(&driver.attester);
     let images = driver.attester.prover.images().cloned();
     let measurer = driver.measure_images();
+    let attester = Arc::clone(&driver.attester);
     let mut alive = interval(driver.manager.alive_every(Duration::from_secs(ALIVE_EVERY)));
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(stop);
     driver.start();
     let ended = loop {
         let (timer, edge) = (driver.timer, driver.next_edge());
-        let in_flight = &mut driver.in_flight;
+        let (behind, in_flight) = (driver.behind, &mut driver.in_flight);
         tokio::select! {
             () = &mut stop => break Ok(()),
             result = finished(in_flight) => driver.finish(result),
@@ -76,6 +77,7 @@ pub async fn run(
             () = elapsed(edge) => driver.open_and_close(),
             Some(item) = news.recv() => driver.hear(item),
             () = changed(images.as_deref()) => driver.attest_images(),
+            () = attester.hooks.all_told(), if behind => driver.attest_delivered(),
             _ = alive.tick() => if let Err(error) = driver.stay_alive() { break Err(error) },
         }
     };
@@ -115,6 +117,8 @@ struct Driver {
     credentials: latest::Sender<Option<Credentials>>,
     timer: Option<Instant>,
     in_flight: Option<InFlight>,
+    /// The broker was told that software does not have everything, and waits to hear that it has.
+    behind: bool,
     /// Another release may be wanted.
     wanted: Arc<Notify>,
     manager: ServiceManager,
@@ -134,7 +138,17 @@ impl Driver {
         let (machine, mut reporter) = (Machine::new(memory), Reporter::new(now));
         reporter.problem = foreign.or_else(|| attester.keeper.notice().map(str::to_owned));
         let wanted = Arc::new(Notify::new());
-        Self { attester, machine, reporter, credentials, timer: None, in_flight: None, wanted, manager }
+        Self {
+            attester,
+            machine,
+            reporter,
+            credentials,
+            timer: None,
+            in_flight: None,
+            behind: false,
+            wanted,
+            manager,
+        }
     }
 
     /// A delivery that a power cut interrupted is completed before anything is asked.
@@ -178,7 +192,7 @@ impl Driver {
         self.reporter.problem = None;
         let outcome = match result {
             Ok(answer) => {
-                self.reporter.reachable = true;
+                (self.reporter.reachable, self.behind) = (true, answer.behind);
                 match self.attester.adopt(answer) {
                     Ok(Adopted { outcome, complaint }) => {
                         self.reporter.problem = complaint.map(|error| error.to_string());
@@ -209,6 +223,13 @@ impl Driver {
     /// What a device uses is proven at once, whoever changed it.
     fn attest_images(&mut self) {
         tracing::info!("the image log has a new entry; attesting now");
+        self.input(Input::AttestNow);
+    }
+
+    /// A move to another zone ends, and an authority signs, once software has what it needs for that.
+    fn attest_delivered(&mut self) {
+        self.behind = false;
+        tracing::info!("software goes by its new files; the broker hears of it now");
         self.input(Input::AttestNow);
     }
 

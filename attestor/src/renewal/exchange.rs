@@ -94,6 +94,8 @@ pub(super) struct Answered {
     pub(super) identity_keys: Made,
     /// What the quote says that was booted; None without a TPM.
     pub(super) boot: Option<BootSet>,
+    /// The broker was told that software does not have everything yet.
+    pub(super) behind: bool,
 }
 
 /// Runs an exchange to its end.
@@ -108,7 +110,8 @@ pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answe
         None => None,
     };
     let software_keys = new_software_keys(attester)?;
-    let said = Said { health, software_keys: requests(&software_keys)? };
+    let known = Known::of(attester);
+    let said = Said { known: &known, health, software_keys: requests(&software_keys)? };
     let (response, identity_keys, boot) = match &attester.prover {
         Means::Key => {
             let (response, made) = keyed::run(attester, &connection, exchange, said).await?;
@@ -124,11 +127,12 @@ pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answe
         }
     };
     let outcome = response.outcome.ok_or(ExchangeError::Empty)?;
-    Ok(Answered { outcome, software_keys, identity_keys, boot })
+    Ok(Answered { outcome, software_keys, identity_keys, boot, behind: !known.has_all })
 }
 
 /// What is said at one exchange alone.
-pub(super) struct Said {
+pub(super) struct Said<'k> {
+    pub(super) known: &'k Known,
     pub(super) health: Option<v1::Health>,
     pub(super) software_keys: Vec<v1::SoftwareKey>,
 }
@@ -159,7 +163,7 @@ fn requests(keys: &BTreeMap<SoftwareSeat, SoftwareKey>) -> Result<Vec<v1::Softwa
 async fn enroll(
     (attester, prover): (&Attester, &Prover),
     connection: &Connection,
-    Said { health, software_keys }: Said,
+    Said { known, health, software_keys }: Said<'_>,
 ) -> Result<(v1::CompleteResponse, BootSet), ExchangeError> {
     let request = v1::BeginEnrollmentRequest {
         versions: vec![VERSION],
@@ -175,7 +179,6 @@ async fn enroll(
     let template = prover.endorsement_key().template;
     let tpm = prover.tpm().with_deadline(KEY_GENERATION_DEADLINE);
     let secret = tpm.activate(template, credential).await?;
-    let known = Known::of(attester);
     let token = join_token(attester);
     let subject = Subject { token, health, software_keys, ..known.subject(attester, Exchange::Enroll) };
     let keys = due_keys(attester, prover).await?;
@@ -188,9 +191,8 @@ async fn attest(
     (attester, prover): (&Attester, &Prover),
     connection: &Connection,
     exchange: Exchange,
-    Said { health, software_keys }: Said,
+    Said { known, health, software_keys }: Said<'_>,
 ) -> Result<(v1::CompleteResponse, BootSet), ExchangeError> {
-    let known = Known::of(attester);
     let device = known.device.as_ref().ok_or(ExchangeError::Nameless)?;
     let request = v1::BeginAttestationRequest {
         versions: vec![VERSION],
@@ -252,12 +254,15 @@ pub(super) struct Known {
     held_serial: Vec<u8>,
     delivered: Vec<Vec<u8>>,
     trust_sequence: u64,
+    /// Its software goes by all that it holds: it was shown everything, and every hook ended well since.
+    has_all: bool,
 }
 
 impl Known {
     pub(super) fn of(attester: &Attester) -> Self {
-        let has_all = attester.shown.as_of().is_some();
+        let has_all = attester.shown.as_of().is_some() && attester.hooks.have_told_all();
         attester.keeper.read(|state: &State| Self {
+            has_all,
             delivered: state.svids.values().filter(|_| has_all).map(|svid| svid.serial().to_vec()).collect(),
             device: state.device.clone(),
             zones: state.zones.clone(),

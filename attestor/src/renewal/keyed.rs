@@ -38,11 +38,10 @@ pub(super) async fn run(
     attester: &Attester,
     connection: &impl Calls,
     exchange: Exchange,
-    Said { health, software_keys }: Said,
+    Said { known, health, software_keys }: Said<'_>,
 ) -> Result<(v1::CompleteResponse, Made), ExchangeError> {
-    let known = Known::of(attester);
     let Begun { exchange, challenge, expected, ticket } =
-        begin(attester, connection, exchange, &known).await?;
+        begin(attester, connection, exchange, known).await?;
     let challenge = Challenge::parse(challenge).map_err(EvidenceError::from)?;
     let (device, next) = with_next(attester, &expected, ticket)?;
     let keys = due_keys(attester)?;

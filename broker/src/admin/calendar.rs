@@ -11,7 +11,7 @@ use super::reach::Scope;
 use super::{overriding, second};
 use crate::plant::Plant;
 use crate::record::audit::{AUDIT_KEY, AuditSigning};
-use crate::record::device::{TOKEN, Token};
+use crate::record::device::{DEVICE, Device, HeldCertificates, Leaving, TOKEN, Token, held_key};
 use crate::record::golden::{RELEASE, ReleaseRecord};
 use crate::record::invitation::{INVITATION, Invitation};
 use crate::record::moving::{MOVE, PlannedMove};
@@ -137,7 +137,7 @@ async fn zones(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entry>
     Ok(entries)
 }
 
-/// Overrides, join tokens and planned moves.
+/// Overrides, join tokens and moves.
 async fn devices(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entry>, Refusal> {
     let mut entries = Vec::new();
     for record in overriding::all(plant, scope).await? {
@@ -152,6 +152,7 @@ async fn devices(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entr
         let text = format!("the join token for {who} by {} ends", held.record.by);
         entries.push(Entry::new("token", id, held.record.expires, text).next("touchstone token create"));
     }
+    entries.extend(under_way(plant, scope, now).await?);
     let moves: Vec<Held<PlannedMove>> = list(plant.store.as_ref(), MOVE).await?;
     for Held { record, .. } in
         moves.into_iter().filter(|held| scope.sees(&[held.record.from.clone(), held.record.to.clone()]))
@@ -160,6 +161,28 @@ async fn devices(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entr
         let opens = record.window.next_opening(now.plus(1));
         let command = format!("touchstone device move {} --cancel", record.device);
         entries.extend(opens.map(|at| Entry::new("move", &record.device, at, text).next(command)));
+    }
+    Ok(entries)
+}
+
+/// Moves that did not end yet: when the zone that is left gives nothing more, and after that, when what it gave ends.
+async fn under_way(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entry>, Refusal> {
+    let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
+    let mut entries = Vec::new();
+    for Held { record, .. } in devices.into_iter().filter(|held| scope.sees(&held.record.zones)) {
+        let Some(leaving) = &record.leaving else { continue };
+        let (name, Leaving { from, to, .. }) = (&record.name, leaving);
+        let end = if leaving.due() > now {
+            Some((leaving.due(), format!("{name}, on its way to {to}, gets no new certificates of {from}")))
+        } else {
+            let held: Option<Held<HeldCertificates>> =
+                fetch(plant.store.as_ref(), held_key(name, from)).await?;
+            let all = held.map(|held| held.record.certificates).unwrap_or_default();
+            let last = all.iter().map(|one| one.validity.not_after).max();
+            last.map(|at| (at, format!("{name}, on its way to {to}, has no certificate of {from} any more")))
+        };
+        let command = format!("touchstone device why {name}");
+        entries.extend(end.map(|(at, text)| Entry::new("move", name, at, text).next(command)));
     }
     Ok(entries)
 }

@@ -15,6 +15,7 @@ use policy::zone::{Conduit, Member, Role, Segmentation, Spot, Zone, inspect};
 use super::Actor;
 use super::conduit::state;
 use super::enforcement::{Loses, losing};
+use super::leftover;
 use super::reach::{Deed, Reach, Scope};
 use super::second::{enough_people, settle, wait_if_asked};
 use super::staging::Staging;
@@ -379,6 +380,9 @@ async fn alter(plant: &Plant, reach: &Reach, change: &Change<'_>, mut txn: Txn) 
         true => Vec::new(),
         false => list(plant.store.as_ref(), AUTHORITY).await?,
     };
+    for name in &difference.zones_made {
+        (_, txn) = leftover::ended(plant, name, txn).await?;
+    }
     for name in &difference.zones_removed {
         txn = txn.delete(zone_key(name));
         let gone = |held: &&Held<AuthorityRecord>| {

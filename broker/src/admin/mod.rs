@@ -24,6 +24,7 @@ pub mod enforcement;
 pub mod exposure;
 pub mod golden;
 pub mod graph;
+mod leftover;
 pub mod outlook;
 pub mod overriding;
 pub mod people;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::slice;
 
 use policy::digest::Digest;
-use policy::id::ProductName;
+use policy::id::{ProductName, ZoneName};
 use policy::reference::release::ReleaseId;
 use policy::reference::state::ReleaseState;
 use policy::rollout::RolloutId;
@@ -21,7 +21,7 @@ use super::reach::Scope;
 use super::{audit, conduit, golden, overriding, rollout, second};
 use crate::audit::Event;
 use crate::plant::Plant;
-use crate::record::device::{Decision, Quarantine};
+use crate::record::device::{Decision, Leaving, Quarantine};
 use crate::record::overriding::OverrideRecord;
 use crate::session::Refusal;
 use crate::session::recorded::results;
@@ -96,7 +96,7 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
     let overrides = overriding::all(plant, actor.scope()).await?;
     attention.extend(overrides.iter().map(of_override));
     let mut outlook = Outlook::new(&zones, actor.scope(), &releases);
-    let (mut urgent, mut ahead) = (Vec::new(), None);
+    let (mut urgent, mut overdue, mut ahead) = (Vec::new(), Vec::new(), None);
     let view = trust::view(plant).await.map_err(Refusal::internal)?;
     let sequence = view.sequence(plant.keys.load().epoch);
     for seen in all(plant, actor.scope(), &zones).await? {
@@ -104,6 +104,7 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
         *count = count.saturating_add(1);
         outlook.count(&seen, now);
         ahead = ahead.or_else(|| held_ahead(&seen, sequence));
+        overdue.extend(of_move(&seen, now));
         if needs_a_person(&seen) {
             urgent.push(seen);
         }
@@ -114,6 +115,7 @@ pub async fn status(plant: &Plant, actor: &Actor) -> Result<Status, Refusal> {
         attention.push(of_device(plant, seen, now).await);
     }
     let keys = plant.keys.load();
+    attention.extend(overdue);
     attention.extend(ahead);
     attention.extend(of_zones(
         actor.scope(),
@@ -230,6 +232,36 @@ async fn of_device(plant: &Plant, seen: &Seen, now: UnixTime) -> Attention {
         _ => why.next_command,
     };
     Attention { subject, message, next_command, owner, criticality }
+}
+
+/// A move that should have ended: the device gets nothing more of the zone that it leaves, and did not arrive.
+fn of_move(seen: &Seen, now: UnixTime) -> Option<Attention> {
+    let Seen::Device(view) = seen else { return None };
+    let leaving = view.device.leaving.as_ref().filter(|leaving| leaving.due() < now)?;
+    let (name, Leaving { from, to, since }) = (&view.device.name, leaving);
+    let ends = |zone: &ZoneName| {
+        let of_zone = view.certificates.iter().filter(|(held, _)| held == zone);
+        of_zone.map(|(_, one)| one.validity.not_after).max()
+    };
+    let arrival = if ends(to).is_some() {
+        format!("it has certificates of {to} and does not say that its software got them")
+    } else {
+        format!("{to} gives it no certificate")
+    };
+    let rest = match ends(from) {
+        Some(end) => format!("its last one of {from} ends on {end}"),
+        None => format!("it has none of {from} any more"),
+    };
+    Some(Attention {
+        subject: name.to_string(),
+        message: format!(
+            "its move from {from} to {to}, begun on {since}, did not end: {arrival}, and {rest}; mend that, or move it back \
+             with `touchstone device move {name} --to {from}`"
+        ),
+        next_command: format!("touchstone device why {name}"),
+        owner: inventoried(seen, "owner"),
+        criticality: inventoried(seen, "criticality"),
+    })
 }
 
 /// The device refuses this broker's trust files, if it holds one of a later sequence: the store is an older one.

@@ -10,7 +10,9 @@ use policy::appraisal::policy::Mode;
 use policy::id::ZoneName;
 use policy::time::UnixTime;
 use policy::zone::subnet::MAX_SUBNETS;
-use policy::zone::{Conduit, DrillBounds, Role, Segmentation, SoftwareKeys, Subnet, Zone};
+use policy::zone::{
+    Conduit, DrillBounds, GateFail, GateRules, Role, Segmentation, SoftwareKeys, Subnet, Zone,
+};
 
 use super::Actor;
 use super::authority::room_for_another;
@@ -18,6 +20,7 @@ use super::bounds::{MAX_REASON, printable};
 use super::change::{Draft, Seen, commit};
 use super::conduit;
 use super::device::no_zone;
+use super::leftover;
 use super::reach::Scope;
 use super::second::enough_people;
 use crate::authority::{self, Born};
@@ -61,10 +64,8 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
     if zone.two_person {
         enough_people(plant, zone).await?;
     }
-    if dry_run {
-        return Ok(Draft::nothing(()));
-    }
-    let mut txn = txn.absent(zone_key(&zone.name)).put(zone_key(&zone.name), stored(zone)?);
+    let txn = txn.absent(zone_key(&zone.name)).put(zone_key(&zone.name), stored(zone)?);
+    let (ended, mut txn) = leftover::ended(plant, &zone.name, txn).await?;
     let born = Born { state: AuthorityState::Active, published, now };
     for role in [Role::Caller, Role::Listener] {
         let made = authority::next_generation(plant, zone, role, born).await;
@@ -81,7 +82,10 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
     if zone.drills.is_some() {
         text.push_str(&format!("; {}", drills(zone)));
     }
-    Ok(Draft::write((), txn, reach.deed(zone.name.as_str(), &text)))
+    if ended > 0 {
+        text.push_str(&format!("; {ended} tokens and planned moves into an earlier one of its name end"));
+    }
+    Ok(Draft::unless(dry_run, (), txn, reach.deed(zone.name.as_str(), &text)))
 }
 
 /// What is changed of a zone; what is not stated stays.
@@ -95,12 +99,41 @@ pub struct Settings {
     pub subnets: Option<BTreeSet<Subnet>>,
     /// Whether it is marked for drills, and with which bounds.
     pub drills: Option<Option<DrillBounds>>,
+    /// Seconds in which a session through a gate may end once it is not allowed any more.
+    pub gate_drain: Option<u64>,
+    /// What gates do while they do not hear the broker.
+    pub gate_fail: Option<GateFail>,
     /// Lets its conduits into enforcing zones stay when it observes.
     pub accept_observed: bool,
     /// Why, for the audit chain.
     pub reason: String,
     /// What the caller saw of the zone.
     pub seen: Option<Seen>,
+}
+
+impl Settings {
+    /// Whether nothing is to change.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.two_person.is_none()
+            && self.mode.is_none()
+            && self.subnets.is_none()
+            && self.gate_drain.is_none()
+            && self.gate_fail.is_none()
+            && self.drills.is_none()
+    }
+
+    /// `zone` with these settings.
+    fn onto(&self, mut zone: Zone) -> Result<Zone, Refusal> {
+        zone.two_person = self.two_person.unwrap_or(zone.two_person);
+        zone.mode = self.mode.unwrap_or(zone.mode);
+        zone.subnets = self.subnets.clone().unwrap_or(zone.subnets);
+        zone.drills = self.drills.unwrap_or(zone.drills);
+        let drain = self.gate_drain.unwrap_or_else(|| zone.gate.drain());
+        let fail = self.gate_fail.unwrap_or_else(|| zone.gate.fail());
+        zone.gate = GateRules::new(drain, fail).map_err(|e| Refusal::malformed(e.to_string()))?;
+        Ok(zone)
+    }
 }
 
 /// The zone as it is, for whoever changes it later.
@@ -154,11 +187,7 @@ async fn change(
         &format!("touchstone zone show {name}"),
     )?;
     let Held { key, version, record } = held.ok_or_else(|| no_zone(name))?;
-    let mut zone = record.clone();
-    zone.two_person = settings.two_person.unwrap_or(record.two_person);
-    zone.mode = settings.mode.unwrap_or(record.mode);
-    zone.subnets = settings.subnets.clone().unwrap_or_else(|| record.subnets.clone());
-    zone.drills = settings.drills.unwrap_or(record.drills);
+    let zone = settings.onto(record.clone())?;
     if zone == record {
         return Ok(Draft::nothing(record));
     }
@@ -191,6 +220,9 @@ async fn change(
     if zone.drills != record.drills {
         told.push(drills(&zone));
     }
+    if zone.gate != record.gate {
+        told.push(gates(&zone.gate));
+    }
     told.extend((!settings.reason.is_empty()).then(|| settings.reason.clone()));
     let deed = reach.deed(name.as_str(), &told.join("; "));
     let deed = accepted.iter().fold(deed, |deed, one| deed.and(&one.to_string(), &conduit::state(one)));
@@ -204,6 +236,18 @@ fn drills(zone: &Zone) -> String {
             let (cut, recover) = (bounds.cut_within(), bounds.recover_within());
             format!("marked for drills: cut within {cut} s, recovered within {recover} s")
         },
+    )
+}
+
+/// What gates of the zone do, for the audit chain.
+fn gates(rules: &GateRules) -> String {
+    let fail = match rules.fail() {
+        GateFail::Open => "let other zones in",
+        GateFail::Closed => "let no other zone in",
+    };
+    format!(
+        "its gates let a session end for {} s and {fail} while they do not hear the broker",
+        rules.drain()
     )
 }
 

@@ -327,6 +327,10 @@ impl Device {
     }
 }
 
+/// For how many seconds a device that moves gets new certificates of the zone that it leaves: within a week somebody
+/// has seen that the new zone does not take it, and moves it back or mends it.
+const MOST_MOVING: u64 = 7 * 86_400;
+
 /// A move that is under way: the device is in both zones until it says that it delivered the certificates of the new one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaving {
@@ -336,6 +340,14 @@ pub struct Leaving {
     pub to: ZoneName,
     /// Since when.
     pub since: UnixTime,
+}
+
+impl Leaving {
+    /// The last moment at which the device gets new certificates of the zone that it leaves.
+    #[must_use]
+    pub const fn due(&self) -> UnixTime {
+        self.since.plus(MOST_MOVING)
+    }
 }
 
 impl Record for Device {

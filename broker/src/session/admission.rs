@@ -243,15 +243,22 @@ pub(super) fn valid(
 /// Whether every zone lets tokens in that are bound to no TPM; what follows holds only of the zones as they are now.
 async fn all_admit(plant: &Plant, zones: &[ZoneName], mut txn: Txn) -> Result<(bool, Txn), Refusal> {
     let mut all = true;
-    for zone in zones {
-        let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(zone)).await?;
-        all &= held.as_ref().is_some_and(|held| held.record.token_admits);
-        txn = match held {
-            Some(held) => txn.unchanged(held.key, held.version),
-            None => txn.absent(zone_key(zone)),
-        };
+    for name in zones {
+        let zone = token_zone(plant, name).await?;
+        all &= zone.record.token_admits;
+        txn = txn.unchanged(zone.key, zone.version);
     }
     Ok((all, txn))
+}
+
+/// The zone that a token admits to. It may have been removed since: a later one of that name is another.
+pub(super) async fn token_zone(plant: &Plant, name: &ZoneName) -> Result<Held<Zone>, Refusal> {
+    let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(name)).await?;
+    held.ok_or_else(|| {
+        Refusal::NotAdmitted(format!(
+            "zone {name} does not exist any more; ask the administrator for a join token to another"
+        ))
+    })
 }
 
 async fn new_device(

@@ -2,8 +2,8 @@
 //!
 //! Until then those of the old zone hold, and are renewed as long as there are none of the new: a zone that does not
 //! trust the device must not stop it. From then on none is made anew, so a device that never says so is out of the
-//! old zone when the last one ends. Nor does it stay there by never asking for another: after [`MOST_MOVING`] none is
-//! made anew either.
+//! old zone when the last one ends. Nor does it stay there by never asking for another: when the move is
+//! [due](Leaving::due) none is made anew either.
 
 use std::collections::BTreeSet;
 
@@ -18,10 +18,6 @@ use super::ruling::Ruling;
 use crate::plant::Plant;
 use crate::record::device::{Device, HeldCertificate, HeldCertificates, Leaving, held_key};
 use crate::record::{Held, fetch};
-
-/// For how many seconds a device that moves gets new certificates of the zone that it leaves: within a week somebody
-/// has seen that the new zone does not take it, and moves it back or mends it.
-pub(super) const MOST_MOVING: u64 = 7 * 86_400;
 
 /// Where a moving device stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +51,7 @@ impl Departure {
         said: &Said<'_>,
         now: UnixTime,
     ) -> Self {
-        let overdue = now > leaving.since.plus(MOST_MOVING);
+        let overdue = now > leaving.due();
         match (new.is_empty(), holds_old) {
             (false, false) => Self::Left(leaving.from),
             (false, true) if said.has(new) => Self::Left(leaving.from),
@@ -159,6 +155,7 @@ mod tests {
     use super::*;
 
     const SINCE: UnixTime = UnixTime(1_800_000_000);
+    const WEEK: u64 = 7 * 86_400;
 
     fn leaving() -> Leaving {
         Leaving { from: "cell-3".parse().unwrap(), to: "cell-4".parse().unwrap(), since: SINCE }
@@ -204,10 +201,10 @@ mod tests {
     #[test]
     fn it_keeps_its_place_in_the_old_zone_while_the_new_gives_nothing_but_not_for_ever() {
         for leaves in [true, false] {
-            assert_eq!(of(leaves, &[], Some(&[]), MOST_MOVING), Departure::Joining(leaving()), "{leaves}");
+            assert_eq!(of(leaves, &[], Some(&[]), WEEK), Departure::Joining(leaving()), "{leaves}");
         }
-        assert_eq!(of(true, &[], Some(&[]), MOST_MOVING + 1), Departure::Overdue(leaving()));
-        assert_eq!(of(false, &[], Some(&[]), MOST_MOVING + 1), Departure::Left(leaving().from));
+        assert_eq!(of(true, &[], Some(&[]), WEEK + 1), Departure::Overdue(leaving()));
+        assert_eq!(of(false, &[], Some(&[]), WEEK + 1), Departure::Left(leaving().from));
     }
 
     proptest! {
@@ -222,8 +219,8 @@ mod tests {
             let said = Said { delivered: delivered.as_ref(), asks };
             let departure = Departure::of(leaving(), leaves, &new, &said, SINCE.plus(after));
             let renewed = matches!(departure, Departure::Joining(_));
-            prop_assert_eq!(renewed, new.is_empty() && after <= MOST_MOVING);
-            prop_assert!(departure.left().is_none() || !new.is_empty() || (!leaves && after > MOST_MOVING));
+            prop_assert_eq!(renewed, new.is_empty() && after <= WEEK);
+            prop_assert!(departure.left().is_none() || !new.is_empty() || (!leaves && after > WEEK));
         }
     }
 }

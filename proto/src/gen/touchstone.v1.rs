@@ -3993,6 +3993,11 @@ pub struct SetZoneRequest {
     /// Other subnets, which the next generation of its authorities is held to.
     #[prost(message, optional, tag = "80")]
     pub subnets: ::core::option::Option<Subnets>,
+    #[prost(uint32, optional, tag = "90")]
+    pub gate_drain_seconds: ::core::option::Option<u32>,
+    /// open or closed; empty: as it is.
+    #[prost(string, tag = "91")]
+    pub gate_fail: ::prost::alloc::string::String,
     /// Marks the zone for failure drills, with these bounds.
     #[prost(message, optional, tag = "92")]
     pub drills: ::core::option::Option<DrillBounds>,

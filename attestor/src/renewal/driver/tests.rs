@@ -165,6 +165,7 @@ impl World {
             software_keys: Default::default(),
             identity_keys,
             boot: None,
+            behind: false,
         })
     }
 
@@ -277,7 +278,13 @@ fn nonsense() -> Answered {
         ..v1::Issued::default()
     };
     let outcome = Answer::Issued(issued);
-    Answered { outcome, software_keys: Default::default(), identity_keys: Default::default(), boot: None }
+    Answered {
+        outcome,
+        software_keys: Default::default(),
+        identity_keys: Default::default(),
+        boot: None,
+        behind: false,
+    }
 }
 
 proptest! {

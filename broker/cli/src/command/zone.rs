@@ -132,12 +132,18 @@ Where two people are needed, a change waits until another administrator with rol
 (touchstone change list). To quarantine a device never waits.
 Example:
   touchstone zone set cell-3 --two-person on
-  touchstone zone set cell-3 --subnet 10.1.3.0/24")]
+  touchstone zone set cell-3 --subnet 10.1.3.0/24
+  touchstone zone set cell-3 --gate-drain 5m --gate-fail closed")]
 pub(crate) struct SetArgs {
     /// Name of the zone
     name: ZoneName,
     /// Whether changes need two people; to turn it off needs two itself
-    #[arg(long, value_enum, value_name = "ON|OFF", required_unless_present_any = ["subnets", "no_subnets"])]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "ON|OFF",
+        required_unless_present_any = ["subnets", "no_subnets", "gate_drain", "no_gate_drain", "gate_fail"]
+    )]
     two_person: Option<Switch>,
     /// Subnet whose addresses its devices may have in certificates, in place of those it has; may repeat. The
     /// zone's authorities are followed by others for that, which takes until all devices know them
@@ -146,6 +152,15 @@ pub(crate) struct SetArgs {
     /// No addresses in certificates any more
     #[arg(long)]
     no_subnets: bool,
+    /// How long a session through a gate may take to end once it is not allowed any more, at most 1h
+    #[arg(long, value_name = "TIME", conflicts_with = "no_gate_drain")]
+    gate_drain: Option<Span>,
+    /// A session through a gate is cut at once when it is not allowed any more
+    #[arg(long)]
+    no_gate_drain: bool,
+    /// Whether gates let other zones begin sessions while they do not hear the broker
+    #[arg(long, value_enum)]
+    gate_fail: Option<GateFail>,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -316,6 +331,16 @@ impl From<Zone> for ZoneView {
     }
 }
 
+impl ZoneView {
+    /// What its gates do with a session that is not allowed any more.
+    fn drains(&self) -> String {
+        match self.gate_drain_seconds {
+            0 => "cut at once".to_owned(),
+            seconds => format!("drain for {}", words::span(seconds.into())),
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Zones {
     zones: Vec<ZoneView>,
@@ -461,7 +486,18 @@ async fn set(args: SetArgs, session: &Session) -> Result<Report> {
     let name = args.name.to_string();
     let looked = client.get_zone(GetZoneRequest { name: name.clone() }).await.map_err(|s| failed(&s))?;
     let seen = looked.into_inner().seen;
-    let request = SetZoneRequest { name, two_person, dry_run, seen, subnets, ..SetZoneRequest::default() };
+    let drain = if args.no_gate_drain { Some(0) } else { args.gate_drain.map(|drain| drain.0) };
+    let gates = drain.is_some() || args.gate_fail.is_some();
+    let request = SetZoneRequest {
+        name,
+        two_person,
+        dry_run,
+        seen,
+        subnets,
+        gate_drain_seconds: drain,
+        gate_fail: args.gate_fail.map(written).unwrap_or_default(),
+        ..SetZoneRequest::default()
+    };
     let answer = client.set_zone(request).await.map_err(|s| failed(&s))?;
     let zone = ZoneView::from(answer.into_inner().zone.unwrap_or_default());
     let verb = if dry_run { "would need" } else { "need" };
@@ -471,6 +507,9 @@ async fn set(args: SetArgs, session: &Session) -> Result<Report> {
         text.push_str(&format!(
             "; subnets: {subnets}, once its next authorities sign (`touchstone authority list`)"
         ));
+    }
+    if gates {
+        text.push_str(&format!("; its gates {} and fail {}", zone.drains(), zone.gate_fail));
     }
     session.report(&Sentence { text, fields: Created { dry_run, zone } })
 }

@@ -97,6 +97,26 @@ fn what_waits_for_a_second_person_is_6() {
 }
 
 #[test]
+fn what_gates_of_a_zone_do_is_set_alone_and_taken_back() {
+    let broker = FakeBroker::start();
+    broker.answers("get_zone", &GetZoneResponse::default());
+    let zone = Zone { name: "cell-3".to_owned(), gate_fail: "closed".to_owned(), ..Zone::default() };
+    broker.answers(
+        "set_zone",
+        &SetZoneResponse { zone: Some(Zone { gate_drain_seconds: 300, ..zone.clone() }) },
+    );
+    let ran = broker.run(&["zone", "set", "cell-3", "--gate-drain", "5m", "--gate-fail", "closed"]);
+    assert!(ran.code == 0 && ran.stdout.contains("its gates drain for 5 min and fail closed"), "{ran:?}");
+    broker.answers("get_zone", &GetZoneResponse::default());
+    broker.answers("set_zone", &SetZoneResponse { zone: Some(zone) });
+    let ran = broker.run(&["zone", "set", "cell-3", "--no-gate-drain"]);
+    assert!(ran.code == 0 && ran.stdout.contains("its gates cut at once and fail closed"), "{ran:?}");
+    let asked: Vec<SetZoneRequest> = broker.asked("set_zone");
+    let asked: Vec<_> = asked.iter().map(|one| (one.gate_drain_seconds, one.gate_fail.as_str())).collect();
+    assert_eq!(asked, [(Some(300), "closed"), (Some(0), "")]);
+}
+
+#[test]
 fn the_secret_of_an_approved_change_stands_alone() {
     let broker = FakeBroker::start();
     let made = CreateTokenResponse { token: "ts1.id.secret".to_owned(), expires_at: 4_000_000_000 };

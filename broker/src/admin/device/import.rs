@@ -23,7 +23,6 @@ use crate::record::device::{
     Prover, Source, Tpm, device_key, ek_key, inventory_key, pending_key,
 };
 use crate::record::vouched::{MachineOwner, machine_key};
-use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, list, stored};
 use crate::session::idevid::device_of as device_of_idevid;
 use crate::session::vouched::belongs_to;
@@ -90,8 +89,9 @@ pub async fn import(
     entries.iter().try_for_each(bounded)?;
     distinct(entries)?;
     let zones: BTreeSet<&ZoneName> = entries.iter().flat_map(|entry| &entry.zones).collect();
+    let mut pinned = Txn::new();
     for zone in &zones {
-        existing_zones(plant, std::slice::from_ref(*zone), Txn::new()).await?;
+        (_, pinned) = existing_zones(plant, std::slice::from_ref(*zone), pinned).await?;
     }
     let compared = compare(plant, entries).await?;
     let created = compared.fresh.len().saturating_add(compared.known.len());
@@ -107,7 +107,7 @@ pub async fn import(
         let changed: Vec<&Entry> = compared.fresh.iter().chain(&compared.known).copied().collect();
         commit(plant, || register(plant, &reach, &changed)).await?;
     } else {
-        stage(plant, &reach, &compared, &zones).await?;
+        stage(plant, &reach, &compared, (zones.len(), pinned)).await?;
     }
     Ok(imported)
 }
@@ -164,12 +164,12 @@ async fn stage(
     plant: &Plant,
     reach: &Reach,
     list: &Compared<'_>,
-    zones: &BTreeSet<&ZoneName>,
+    (zones, pinned): (usize, Txn),
 ) -> Result<(), Refusal> {
-    if list.known.len() > MAX_KNOWN || zones.len() > MAX_LIST_ZONES {
+    if list.known.len() > MAX_KNOWN || zones > MAX_LIST_ZONES {
         return Err(Refusal::malformed(format!(
             "a list may name {MAX_LIST_ZONES} zones and {MAX_KNOWN} TPMs that are known without being registered, this one names {} and {}; import it in parts",
-            zones.len(),
+            zones,
             list.known.len()
         )));
     }
@@ -186,8 +186,7 @@ async fn stage(
     }
     wait_if_asked(plant, &deed).await?;
     let staging = Staging::begin(plant, actor.name()).await?;
-    let txn = zones.iter().fold(staging.txn(), |txn, zone| txn.present(zone_key(zone)));
-    let (txn, told) = change_known(plant, actor, &list.known, txn).await?;
+    let (txn, told) = change_known(plant, actor, &list.known, staging.txn().and(pinned)).await?;
     let deed = told.iter().fold(deed, |deed, (subject, text)| deed.and(subject, text));
     let Some(txn) = settle(plant, &deed, txn).await? else { return staging.give_up(plant).await };
     let part = |part: &[&Entry]| {

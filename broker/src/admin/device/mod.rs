@@ -146,10 +146,9 @@ pub(super) async fn existing_zones(
         )));
     }
     for zone in &sorted {
-        if fetch::<Zone>(plant.store.as_ref(), zone_key(zone)).await?.is_none() {
-            return Err(no_zone(zone));
-        }
-        txn = txn.present(zone_key(zone));
+        let held: Held<Zone> =
+            fetch(plant.store.as_ref(), zone_key(zone)).await?.ok_or_else(|| no_zone(zone))?;
+        txn = txn.unchanged(held.key, held.version);
     }
     Ok((sorted, txn))
 }

@@ -14,10 +14,11 @@ use crate::admin::device::retire::retire;
 use crate::admin::device::view::{Seen, State, one};
 use crate::admin::device::{DeviceRef, stop};
 use crate::admin::reach::Scope;
-use crate::admin::{Act, graph};
+use crate::admin::status::status;
+use crate::admin::{Act, calendar, graph};
 use crate::record::device::{
     Attested, Decision, Device, HeldCertificates, Leaving, MAX_ZONES, Tpm, attested_key, device_key, ek_key,
-    held_prefix,
+    held_key, held_prefix,
 };
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
@@ -75,6 +76,41 @@ async fn a_device_that_moves_is_in_both_zones_and_can_come_back() {
     ask(&bench, &request(&press, "cell-3", None)).await.unwrap();
     let device: Device = bench.read(device_key(&press)).await;
     assert_eq!(device.leaving, leaving("cell-4", "cell-3"), "and back");
+}
+
+#[tokio::test]
+async fn a_move_that_does_not_end_is_seen() {
+    let (bench, press) = bench().await;
+    ask(&bench, &request(&press, "cell-4", None)).await.unwrap();
+    let due = bench.read::<Device>(device_key(&press)).await.leaving.unwrap().due();
+    let actor = bench.actor(Act::ReadStatus).await;
+    let entry = async || {
+        let all = calendar::all(&bench.plant, &actor).await.unwrap();
+        all.into_iter().find(|entry| entry.kind == "move").map(|entry| (entry.at, entry.text))
+    };
+    let told = async || {
+        let page = status(&bench.plant, &actor).await.unwrap();
+        page.attention.into_iter().find(|one| one.message.contains("did not end")).map(|one| one.message)
+    };
+    let text = "press-7, on its way to cell-4, gets no new certificates of cell-3";
+    assert_eq!(entry().await, Some((due, text.to_owned())));
+    assert_eq!(told().await, None, "it has a week");
+    bench.clock.set(due.plus(1));
+    assert_eq!(entry().await, None, "what it held has ended too");
+    let text = told().await.unwrap();
+    assert!(text.contains("cell-4 gives it no certificate, and it has none of cell-3 any more"), "{text}");
+    assert!(text.contains("touchstone device move press-7 --to cell-3"), "{text}");
+    bench.certificate(&press, "cell-3", 0x42).await;
+    let end = bench.read::<HeldCertificates>(held_key(&press, &zone("cell-3"))).await.certificates[0]
+        .validity
+        .not_after;
+    let text = "press-7, on its way to cell-4, has no certificate of cell-3 any more";
+    assert_eq!(entry().await, Some((end, text.to_owned())));
+    let text = told().await.unwrap();
+    assert!(text.contains(&format!("its last one of cell-3 ends on {end}")), "{text}");
+    bench.certificate(&press, "cell-4", 0x43).await;
+    let text = told().await.unwrap();
+    assert!(text.contains("it has certificates of cell-4 and does not say that its software"), "{text}");
 }
 
 #[tokio::test]

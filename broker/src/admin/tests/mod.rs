@@ -18,6 +18,7 @@ mod graph;
 mod import;
 mod key_lines;
 mod keys;
+mod leftover;
 mod matrix;
 pub(crate) mod office;
 mod on_record;
@@ -40,14 +41,15 @@ use policy::digest::Digest;
 use policy::evidence::endorsement::RootStore;
 use policy::id::{DeviceName, ZoneName};
 use policy::time::{UnixTime, Validity};
-use policy::zone::{Role, Zone};
+use policy::zone::document::render;
+use policy::zone::{Role, Segmentation, Zone};
 use prost::Message;
 use proto::v1;
 use tempfile::TempDir;
 
 use super::audit::{Filter, latest};
-use super::reach::Reach;
-use super::{Act, Actor, authorize, zone as zones};
+use super::reach::{Reach, Scope};
+use super::{Act, Actor, authorize, graph as graphs, zone as zones};
 use crate::audit::Event;
 use crate::ca::AuthorityKey;
 use crate::config::Config;
@@ -66,6 +68,7 @@ use crate::store::blobs::Blobs;
 use crate::store::memory::{MemoryDisk, MemoryStore};
 use crate::store::record::Record;
 use crate::store::{Revision, Store, Txn};
+use crate::trust;
 
 pub(crate) const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -199,6 +202,16 @@ impl Bench {
         zones::create(&self.plant, &self.actor(Act::CreateZone).await, zone, false).await.unwrap();
     }
 
+    /// Removes a zone that nobody is in, by a file that leaves it out.
+    pub(crate) async fn without_zone(&self, name: &str) {
+        let seen = graphs::view(&self.plant, &Scope::Plant).await.unwrap().document;
+        let known = trust::segmentation(&self.plant).await.unwrap();
+        let rest = known.zones().filter(|zone| zone.name.as_str() != name).cloned().collect();
+        let after = render(&Segmentation::new(rest, known.conduits().to_vec()).unwrap());
+        let actor = self.actor(Act::ApplyGraph).await;
+        graphs::apply(&self.plant, &actor, &after, &seen, false).await.unwrap();
+    }
+
     /// A device in `zones` with its TPM, as an enrollment leaves it.
     pub(crate) async fn device(&self, name: &str, zones: &[&str]) -> DeviceName {
         let name: DeviceName = name.parse().unwrap();
@@ -267,7 +280,7 @@ impl Bench {
             generation: 1,
             serial: hex::encode([serial; 16]),
             spki: Digest::of(&[serial]),
-            validity: Validity { not_before: NOW, not_after: NOW.plus(3600) },
+            validity: Validity { not_before: self.plant.now(), not_after: self.plant.now().plus(3600) },
             service: None,
             workload: None,
             addresses: std::collections::BTreeSet::new(),

@@ -2,7 +2,7 @@
 
 use policy::appraisal::policy::Mode;
 use policy::id::DeviceName;
-use policy::zone::{Conduit, Role};
+use policy::zone::{Conduit, GateFail, GateRules, Role};
 
 use super::office::Office;
 use super::{Bench, NOW, enforcing, observing, refused};
@@ -184,6 +184,25 @@ async fn the_second_of_two_who_change_a_zone_is_shown_the_difference() {
     let now = zone::seen(&bench.plant, &zone.name).await.unwrap();
     let settings = zone::Settings { mode: Some(Mode::Observe), seen: Some(now), ..Default::default() };
     zone::set(&bench.plant, &actor, &zone.name, &settings, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_gates_do_is_set_for_a_zone_that_is_there() {
+    let bench = Bench::new().await;
+    let zone = enforcing("cell-3");
+    bench.zone(&zone).await;
+    let actor = bench.actor(Act::SetZone).await;
+    let set = async |gate_drain, gate_fail| {
+        let settings = zone::Settings { gate_drain, gate_fail, ..Default::default() };
+        zone::set(&bench.plant, &actor, &zone.name, &settings, false).await
+    };
+    let before = trust::view(&bench.plant).await.unwrap().sequence(0);
+    assert_eq!(set(Some(300), None).await.unwrap().gate, GateRules::new(300, GateFail::Open).unwrap());
+    let after = set(None, Some(GateFail::Closed)).await.unwrap();
+    assert_eq!(after.gate, GateRules::new(300, GateFail::Closed).unwrap(), "what is not said stays");
+    assert!(trust::view(&bench.plant).await.unwrap().sequence(0) > before, "devices are told");
+    let text = refused!(set(Some(3_601), None).await, Malformed);
+    assert!(text.contains("gate_drain is 3601 s"), "{text}");
 }
 
 #[tokio::test]

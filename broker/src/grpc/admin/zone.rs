@@ -76,13 +76,16 @@ pub(super) async fn set(
             (None, true) => Some(None),
             (None, false) => None,
         },
+        gate_drain: request.gate_drain_seconds.map(u64::from),
+        gate_fail: convert::gate_fail_from_wire(&request.gate_fail).map_err(malformed)?,
         accept_observed: request.accept_observed,
         reason: request.reason,
         seen: parse::seen(request.seen)?,
     };
-    let nothing = settings.two_person.is_none() && settings.mode.is_none();
-    if nothing && settings.subnets.is_none() && settings.drills.is_none() {
-        return Err(Refusal::malformed("say what to set: two_person, mode, subnets or drills".to_owned()));
+    if settings.is_empty() {
+        return Err(Refusal::malformed(
+            "say what to set: two_person, mode, subnets, gate_drain, gate_fail or drills".to_owned(),
+        ));
     }
     if settings.mode.is_some() && settings.subnets.is_some() {
         return Err(Refusal::malformed("set mode and subnets one after the other".to_owned()));

@@ -83,12 +83,12 @@ async fn placed(
     if held.record.admission == Admission::Retired {
         return Err(Refusal::Retired(name.to_string()));
     }
+    let mut txn = expect_tpm(Txn::new().unchanged(held.key.clone(), held.version), proven);
     for zone in &held.record.zones {
-        takes(plant, zone).await?;
+        txn = takes(plant, zone, txn).await?;
     }
     let line = held.record.key_line().unwrap_or_default();
     pace::allowed(line, plant.now())?;
-    let txn = expect_tpm(Txn::new().unchanged(held.key.clone(), held.version), proven);
     let rebound = held.record.ak.is_some();
     // The line of keys goes on, so that whoever has an earlier one of it betrays that there are two.
     let used =

@@ -216,6 +216,31 @@ async fn a_device_without_a_tpm_joins_with_its_own_kind_of_token_where_the_zone_
 }
 
 #[tokio::test]
+async fn a_token_admits_into_no_later_zone_of_the_name_it_was_made_for() {
+    let bench = bench().await;
+    let (keyed, ordinary) =
+        (token_for(&bench, "yard", "meter-4", true).await, token_for(&bench, "yard", "press-7", false).await);
+    let (keyed, ordinary) = (keyed.unwrap(), ordinary.unwrap());
+    bench.without_zone("yard").await;
+    let text = refused!(Copy::new().enroll(&bench, "meter-4", &keyed).await, NotAdmitted);
+    assert!(text.starts_with("zone yard does not exist any more"), "{text}");
+    let with_tpm = || async {
+        let (id, secret) = ordinary.strip_prefix("ts1.").unwrap().split_once('.').unwrap();
+        let secret = hex::decode(secret).unwrap();
+        let answer = TestTpm::new().answer_with(&bench.plant, "press-7", Some((id, &secret))).await.unwrap();
+        complete::complete(&bench.plant, answer, Door::Enrollment).await
+    };
+    let text = refused!(with_tpm().await, NotAdmitted);
+    assert!(text.starts_with("zone yard does not exist any more"), "{text}");
+    let least = LeastClaims::new([(Claim::InstanceIdentity, ClaimValue::AFFIRMING)].into());
+    bench.zone(&Zone { least, token_admits: true, ..observing("yard") }).await;
+    let text = refused!(Copy::new().enroll(&bench, "meter-4", &keyed).await, NotAdmitted);
+    assert!(text.starts_with("the join token is unknown, used, expired"), "{text}");
+    let text = refused!(with_tpm().await, NotAdmitted);
+    assert!(text.starts_with("the join token is unknown, used, expired"), "{text}");
+}
+
+#[tokio::test]
 async fn a_name_of_a_device_with_a_tpm_is_never_one_without() {
     let bench = bench().await;
     let token = token_for(&bench, "yard", "press-7", true).await.unwrap();

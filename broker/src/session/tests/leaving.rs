@@ -11,10 +11,11 @@ use crate::admin::Act;
 use crate::admin::device::moving::{Request, begin};
 use crate::admin::tests::{Bench, NOW, enforcing, observing};
 use crate::record::device::{Device, device_key};
-use crate::session::leaving::MOST_MOVING;
 
 const OLD: [(&str, v1::Role); 2] = [("cell-3", v1::Role::Caller), ("cell-3", v1::Role::Listener)];
 const NEW: [(&str, v1::Role); 2] = [("cell-4", v1::Role::Caller), ("cell-4", v1::Role::Listener)];
+
+const WEEK: u64 = 7 * 86_400;
 
 struct Scene {
     bench: Bench,
@@ -115,11 +116,11 @@ async fn a_zone_that_does_not_take_it_stops_it_no_earlier_than_in_a_week() {
     assert_eq!(scene.certificates().await, ["cell-3"], "it was away until those of the old zone had ended");
     assert_eq!(scene.zones().await, ["cell-3", "cell-4"]);
 
-    scene.bench.clock.set(NOW.plus(MOST_MOVING));
+    scene.bench.clock.set(NOW.plus(WEEK));
     assert_eq!(scene.certificates().await, ["cell-3"]);
-    scene.bench.clock.set(NOW.plus(MOST_MOVING + 3600));
+    scene.bench.clock.set(NOW.plus(WEEK + 3600));
     assert!(scene.certificates().await.is_empty(), "somebody has looked by now");
-    scene.bench.clock.set(NOW.plus(MOST_MOVING + life + 3600));
+    scene.bench.clock.set(NOW.plus(WEEK + life + 3600));
     let refusal = scene.tpm.enroll(&scene.bench.plant, "press-7").await.unwrap_err();
     assert!(matches!(refusal, crate::session::Refusal::ReferenceMismatch { .. }), "{refusal:?}");
     assert_eq!(scene.zones().await, ["cell-4"]);

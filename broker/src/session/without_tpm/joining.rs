@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use policy::evidence::key_order::Turn;
 use policy::id::{DeviceName, ZoneName};
-use policy::zone::Zone;
 
 use super::alarm::betrayed;
 use super::{Ticket, followed, known, not_stopped, refusal_of};
@@ -13,9 +12,8 @@ use crate::plant::Plant;
 use crate::record::device::{
     Admitted, BROKER, Device, KeyLine, Prover, Token, Tpm, device_key, ek_key, token_key,
 };
-use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, stored};
-use crate::session::admission::{Placed, bad_token, expect_tpm, stopped, valid};
+use crate::session::admission::{Placed, bad_token, expect_tpm, stopped, token_zone, valid};
 use crate::session::proof::{Keyed, Proven};
 use crate::session::{Refusal, vouched};
 use crate::store::Txn;
@@ -34,10 +32,10 @@ pub(super) async fn joined(plant: &Plant, proven: &Proven, by: &Keyed) -> Result
         }
     };
     let name = token.record.device.clone().ok_or_else(bad_token)?;
+    let mut txn = Txn::new().unchanged(token.key.clone(), token.version).delete(token.key.clone());
     for zone in &token.record.zones {
-        takes(plant, zone).await?;
+        txn = takes(plant, zone, txn).await?;
     }
-    let txn = Txn::new().unchanged(token.key.clone(), token.version).delete(token.key.clone());
     match fetch::<Device>(plant.store.as_ref(), device_key(&name)).await? {
         None => new(plant, (proven, by), &token.record, name, txn).await,
         Some(_) => again(plant, (proven, by), &token.record, &name, txn).await,
@@ -64,13 +62,11 @@ async fn usable(plant: &Plant, proven: &Proven) -> Result<Held<Token>, Refusal> 
     }
 }
 
-/// Refuses a zone that would refuse every device without a TPM: its token is for when the zone asks for less.
-pub(in crate::session) async fn takes(plant: &Plant, name: &ZoneName) -> Result<(), Refusal> {
-    let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(name)).await?;
-    let zone =
-        held.ok_or_else(|| Refusal::NotAdmitted(format!("zone {name} does not exist any more")))?.record;
-    match refusal_of(&zone) {
-        None => Ok(()),
+/// `txn`, if the zone, as it is now, does not refuse every device without a TPM: its token is for when it asks for less.
+pub(in crate::session) async fn takes(plant: &Plant, name: &ZoneName, txn: Txn) -> Result<Txn, Refusal> {
+    let zone = token_zone(plant, name).await?;
+    match refusal_of(&zone.record) {
+        None => Ok(txn.unchanged(zone.key, zone.version)),
         Some(why) => Err(Refusal::NotAdmitted(why)),
     }
 }
