@@ -119,16 +119,13 @@ pub(crate) async fn is_cut_off(plant: &Plant, device: &DeviceName) -> Result<boo
     Ok(on(plant, device).await?.is_some_and(|drill| drill.fault == Fault::LinkLoss))
 }
 
-/// Lets a device that calls itself `name` wait for its answer, if answers are late; whether it gets one at all.
-pub(crate) async fn hinder(plant: &Plant, name: &DeviceName) -> Result<Passage, Refusal> {
-    match on(plant, name).await? {
-        Some(drill) if drill.fault == Fault::LinkLoss => Ok(Passage::Lost),
-        Some(drill) if drill.fault == Fault::Delay => {
-            tokio::time::sleep(Duration::from_secs(drill.delay)).await;
-            Ok(Passage::Free)
-        }
-        Some(_) | None => Ok(Passage::Free),
-    }
+/// What becomes of a call by a device that calls itself `name`.
+pub(crate) async fn passage(plant: &Plant, name: &DeviceName) -> Result<Passage, Refusal> {
+    Ok(match on(plant, name).await? {
+        Some(drill) if drill.fault == Fault::LinkLoss => Passage::Lost,
+        Some(drill) if drill.fault == Fault::Delay => Passage::Late(Duration::from_secs(drill.delay)),
+        Some(_) | None => Passage::Free,
+    })
 }
 
 /// What becomes of a device's call.
@@ -136,6 +133,8 @@ pub(crate) async fn hinder(plant: &Plant, name: &DeviceName) -> Result<Passage, 
 pub(crate) enum Passage {
     /// It is answered.
     Free,
+    /// It is answered so much later.
+    Late(Duration),
     /// It is not: to the device the broker is away.
     Lost,
 }
@@ -173,3 +172,6 @@ pub(crate) fn corrupt(plant: &Plant, device: &Device, rulings: &mut [Ruling], no
         ruling.admission = Admission::Refused(vec![finding]);
     }
 }
+
+#[cfg(test)]
+mod tests;

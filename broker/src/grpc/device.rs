@@ -80,9 +80,10 @@ impl Devices {
         work: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<Response<T>, Status> {
         if let Ok(name) = session.caller.parse() {
-            let passage = drill::hinder(&self.plant, &name).await;
-            if passage.map_err(|refusal| status(&self.plant, &refusal))? == Passage::Lost {
-                return Err(drill::lost());
+            match drill::passage(&self.plant, &name).await.map_err(|refusal| status(&self.plant, &refusal))? {
+                Passage::Free => {}
+                Passage::Late(by) => tokio::time::sleep(by).await,
+                Passage::Lost => return Err(drill::lost()),
             }
         }
         let (places, running) = match session.door {
