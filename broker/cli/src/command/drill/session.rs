@@ -73,7 +73,7 @@ fn hold(mut stream: TcpStream) -> watch::Receiver<Option<Instant>> {
     tokio::spawn(async move {
         let mut bytes = [0; 1024];
         while matches!(stream.read(&mut bytes).await, Ok(1..)) {}
-        drop(tell.send(Some(Instant::now())));
+        tell.send_replace(Some(Instant::now()));
     });
     ended
 }
