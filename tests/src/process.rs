@@ -123,13 +123,28 @@ impl Process {
 
     /// Asks it to stop (SIGTERM) and waits until it has, in order.
     pub fn terminate(mut self) {
-        let id = self.child.id().to_string();
-        let told = Command::new("bash").args(["-c", "kill -TERM \"$0\"", &id]).status().expect("bash runs");
-        assert!(told.success(), "{} had ended before it was told to: {}", self.name, self.last_words());
+        self.signal("TERM");
         let status = until("a daemon stops when told to", || {
             self.child.try_wait().map_err(|error| error.to_string())?.ok_or_else(|| self.last_words())
         });
         assert!(status.success(), "{} stopped with {status}: {}", self.name, self.last_words());
+    }
+
+    /// Stops it where it is: its connections stay, and nothing comes over them.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let told = Command::new("bash").args(["-c", "kill -\"$0\" \"$1\"", name, &id]).status();
+        let said = told.expect("bash runs").success();
+        assert!(said, "{} had ended before it was told {name}: {}", self.name, self.last_words());
     }
 
     /// Panics with its last words if it has ended by itself.

@@ -171,6 +171,16 @@ impl World {
         self.broker.take().expect("the broker runs").terminate();
     }
 
+    /// Freezes the broker: whoever is connected to it stays so, and hears nothing more.
+    pub fn freeze_broker(&self) {
+        self.broker.as_ref().expect("the broker runs").freeze();
+    }
+
+    /// Lets the broker go on.
+    pub fn thaw_broker(&self) {
+        self.broker.as_ref().expect("the broker runs").thaw();
+    }
+
     /// Starts the broker again, on the same port.
     pub fn start_broker(&mut self) {
         let (broker, address) = self.plant.start();

@@ -36,6 +36,7 @@ mod recovery;
 mod release_keys;
 mod rollout;
 mod service;
+mod simulator;
 mod story;
 mod workload;
 mod zones;
