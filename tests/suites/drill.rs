@@ -66,8 +66,8 @@ impl Staging {
         self.keeps(&format!("{line} --session {}", self.client))
     }
 
-    /// How often a device proved itself, and the certificates that it holds.
-    fn proofs_refused(&self, device: &str) -> usize {
+    /// How often something but its own proof took certificates from the device.
+    fn revocations(&self, device: &str) -> usize {
         let audit = self.world.admin("audit list --limit 1000");
         let events = audit["events"].as_array().expect("events");
         let against = |event: &&Value| {
@@ -117,7 +117,7 @@ fn every_drill_keeps_its_bounds_or_says_which_it_did_not() {
     assert_eq!((code, &report["kept"]), (1, &Value::Bool(false)), "{report:#}");
     assert_eq!(bound(&report, "the device goes down")["measured"], "it did not happen");
     staging.reboots();
-    assert_eq!(staging.proofs_refused("line-1"), 0, "nothing outside the zone was touched");
+    assert_eq!(staging.revocations("line-1"), 0, "nothing outside the zone was touched");
     staging.press.until_state("trusted");
 }
 
