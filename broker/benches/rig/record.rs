@@ -53,6 +53,7 @@ pub(crate) fn attested(running: &str, blob: Digest, now: UnixTime) -> Attested {
         firmware_version: 0x0007_0055_0011_0000,
         running: Some(vec![running.parse().unwrap()]),
         failing_hooks: BTreeSet::new(),
+        two_sided: BTreeSet::new(),
         lost: None,
     }
 }

@@ -10,7 +10,7 @@ use policy::evidence::key_order::Turn;
 use policy::id::{DeviceName, ServiceName, WorkloadName, ZoneName};
 use policy::reference::release::ReleaseId;
 use policy::time::{UnixTime, Validity};
-use policy::zone::Role;
+use policy::zone::{Role, TwoSided};
 use serde::{Deserialize, Serialize};
 
 use super::Bytes;
@@ -327,6 +327,17 @@ impl Device {
     }
 }
 
+impl Device {
+    /// Ends a move that is under way: the device is out of the zone that it was leaving, arrived or not. Who lets it in
+    /// again puts it where it was to be.
+    pub fn end_move(&mut self) {
+        if let Some(leaving) = self.leaving.take() {
+            self.zones.retain(|zone| *zone != leaving.from);
+            self.addresses.remove(&leaving.from);
+        }
+    }
+}
+
 /// For how many seconds a device that moves gets new certificates of the zone that it leaves: within a week somebody
 /// has seen that the new zone does not take it, and moves it back or mends it.
 const MOST_MOVING: u64 = 7 * 86_400;
@@ -432,6 +443,9 @@ pub struct Attested {
     /// Hooks of its attestor that it said fail.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub failing_hooks: BTreeSet<String>,
+    /// Workloads on it that one program may be.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub two_sided: BTreeSet<TwoSided>,
     /// Why the certificates that it earned ended before the next attestation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
@@ -487,6 +501,10 @@ pub struct Quarantine {
     pub by: String,
     /// For people.
     pub reason: String,
+    /// The clone alarm that a person looked at before somebody stopped the device again: it is in force once more when that
+    /// stop ends, since only a token ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beneath: Option<Box<Quarantine>>,
 }
 
 /// Who stops a device that was copied.

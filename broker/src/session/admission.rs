@@ -11,6 +11,7 @@ use policy::zone::Zone;
 
 use super::Refusal;
 use super::challenge::Purpose;
+use super::idevid::unregistered::{self, LetIn};
 use super::idevid::{self, Shown, join};
 use super::proof::{Proven, ProvenBy, TpmProof};
 use super::statement::TokenProof;
@@ -85,8 +86,17 @@ async fn of_tpm(plant: &Plant, proven: &Proven, by: &TpmProof) -> Result<Place, 
     if let Some((device, txn)) = idevid::claim(plant, proven).await? {
         return own_tpm(plant, (proven, by), device, txn);
     }
-    match &proven.statement().token {
-        Some(token) => by_token(plant, proven, by, token).await,
+    if let Some(token) = &proven.statement().token {
+        return by_token(plant, proven, by, token).await;
+    }
+    let let_in = match proven.idevid().and_then(Shown::bound) {
+        Some(identity) => unregistered::let_in(plant, proven, identity).await?,
+        None => None,
+    };
+    match let_in {
+        Some(LetIn { name, zones, by: word, txn }) => {
+            new_device(plant, (proven, by), name, zones, word, txn).await
+        }
         None => pending(plant, proven, by, "no join token was given").await,
     }
 }

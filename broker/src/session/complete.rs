@@ -195,6 +195,7 @@ async fn attested(
         firmware_version: measured.firmware_version,
         running: Some(running(rulings)),
         failing_hooks: proven.statement().failing_hooks.clone(),
+        two_sided: proven.statement().two_sided.clone(),
         lost: None,
     })
 }

@@ -678,6 +678,19 @@ pub struct Statement {
     /// Its hooks that did not end well the last time they ran, by name: at most 8.
     #[prost(string, repeated, tag = "90")]
     pub failing_hooks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Workloads that one program may be, by the user and group it runs as, of which one opens and one serves: at most 4.
+    #[prost(message, repeated, tag = "91")]
+    pub two_sided: ::prost::alloc::vec::Vec<TwoSided>,
+}
+/// Two workloads of one program.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TwoSided {
+    /// The one that opens connections.
+    #[prost(string, tag = "1")]
+    pub client: ::prost::alloc::string::String,
+    /// The one that serves.
+    #[prost(string, tag = "2")]
+    pub server: ::prost::alloc::string::String,
 }
 /// What the device delivered to local software, as a whole.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3918,8 +3931,11 @@ pub struct Zone {
     /// Whether gates let other zones in while the broker is not heard: open (also when empty) or closed.
     #[prost(string, tag = "91")]
     pub gate_fail: ::prost::alloc::string::String,
+    /// Whether an IDevID of a trusted manufacturer admits a box that nobody registered.
+    #[prost(bool, tag = "92")]
+    pub idevid_admits: bool,
     /// What it promises of failure drills; without it the zone is not marked for them.
-    #[prost(message, optional, tag = "92")]
+    #[prost(message, optional, tag = "100")]
     pub drills: ::core::option::Option<DrillBounds>,
 }
 /// Bounds that a drill is held against, in seconds; 0: the default.
@@ -3998,11 +4014,13 @@ pub struct SetZoneRequest {
     /// open or closed; empty: as it is.
     #[prost(string, tag = "91")]
     pub gate_fail: ::prost::alloc::string::String,
+    #[prost(bool, optional, tag = "92")]
+    pub idevid_admits: ::core::option::Option<bool>,
     /// Marks the zone for failure drills, with these bounds.
-    #[prost(message, optional, tag = "92")]
+    #[prost(message, optional, tag = "100")]
     pub drills: ::core::option::Option<DrillBounds>,
     /// Takes the mark off.
-    #[prost(bool, tag = "93")]
+    #[prost(bool, tag = "101")]
     pub no_drills: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -74,6 +74,7 @@ pub async fn initialize(dir: &Path, devices: usize) {
         address: "127.0.0.1:8443".to_owned(),
         owner: OWNER.to_owned(),
         tpm_roots: Vec::new(),
+        idevid_roots: Vec::new(),
         kek: None,
     };
     init(&request, &System::default(), &System::default()).await.expect("a plant");

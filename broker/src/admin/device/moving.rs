@@ -140,6 +140,14 @@ fn left(device: &Device, request: &Request) -> Result<ZoneName, Refusal> {
     if back.is_none() && device.zones.contains(to) {
         return Err(Refusal::Conflict(format!("{name} is in {to} already")));
     }
+    if let (Some(under_way), Some(from)) = (back, &request.from)
+        && *from != under_way.to
+    {
+        return Err(Refusal::Conflict(format!(
+            "{name} moves from {} to {} already; to move it back, it leaves {} and not {from}",
+            under_way.from, under_way.to, under_way.to
+        )));
+    }
     let from = match (back, &request.from, device.zones.as_slice()) {
         (Some(under_way), None, _) => under_way.to.clone(),
         (_, Some(from), zones) if zones.contains(from) && from != to => from.clone(),
@@ -176,6 +184,7 @@ async fn outlook(
         device: device.name.clone(),
         zones,
         offers: trust::Offer::of(device).services,
+        two_sided: BTreeSet::new(),
     };
     let zones: BTreeSet<ZoneName> = device.zones.iter().cloned().collect();
     let mut next = zones.clone();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use policy::zone::{Role, SpotKind};
+use policy::zone::{Role, SpotKind, TwoSided};
 
 use super::office::Office;
 use super::{Bench, NOW, enforcing, observing, refused};
@@ -14,6 +14,8 @@ use crate::record::device::{Attested, Decision, attested_key};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::plant::{AdminRole, TRUST, TrustHead};
 use crate::record::stage::STAGE;
+use crate::record::stored;
+use crate::store::Txn;
 use crate::trust;
 
 const SCHEMA: &str = "schema = 1\n";
@@ -212,6 +214,24 @@ async fn whoever_sees_a_part_changes_parts() {
     assert!(text.contains("you see only what is in your zones (cell-3)"), "{text}");
     let reader = crate::admin::authorize(&office.plant, &who, Act::ReadZones).await.unwrap();
     refused!(graph::plan(&office.plant, reader.scope(), SCHEMA).await, NotPermitted);
+}
+
+#[tokio::test]
+async fn a_program_of_both_sides_is_a_flat_spot() {
+    let bench = Bench::new().await;
+    bench.zone(&observing("a")).await;
+    let box_ = bench.device("box-1", &["a"]).await;
+    bench.attest(&box_, "boot-a", Decision::Trusted).await;
+    let spots = async || {
+        let view = graph::view(&bench.plant, &Scope::Plant).await.unwrap();
+        view.spots.into_iter().map(|spot| (spot.kind, spot.about)).collect::<Vec<_>>()
+    };
+    assert_eq!(spots().await, []);
+    let pair = TwoSided { client: "historian".parse().unwrap(), server: "hmi".parse().unwrap() };
+    let attested = Attested { two_sided: [pair].into(), ..bench.read::<Attested>(attested_key(&box_)).await };
+    let txn = Txn::new().put(attested_key(&box_), stored(&attested).unwrap());
+    bench.plant.store.transact(txn).await.unwrap();
+    assert_eq!(spots().await, [(SpotKind::BothRoles, Some("box-1".to_owned()))]);
 }
 
 #[tokio::test]

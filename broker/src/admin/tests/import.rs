@@ -115,7 +115,7 @@ async fn a_name_that_is_taken_meanwhile_leaves_nothing_behind() {
 async fn a_quarantine_holds_while_and_after_a_list_is_staged() {
     let bench = bench().await;
     let actor = bench.actor(Act::ImportDevices).await;
-    let stop = Quarantine { at: NOW, by: "ada".to_owned(), reason: "stolen".to_owned() };
+    let stop = Quarantine { at: NOW, by: "ada".to_owned(), reason: "stolen".to_owned(), beneath: None };
     let stopped = Tpm {
         device: None,
         registered: false,

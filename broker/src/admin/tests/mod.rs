@@ -117,6 +117,7 @@ impl Bench {
             address: "127.0.0.1:0".to_owned(),
             owner: "ada".to_owned(),
             tpm_roots: Vec::new(),
+            idevid_roots: Vec::new(),
         };
         let entropy = Arc::new(System::default());
         let (release_key, owner_key) =
@@ -265,6 +266,7 @@ impl Bench {
             firmware_version: 1,
             running: None,
             failing_hooks: BTreeSet::new(),
+            two_sided: BTreeSet::new(),
             lost: None,
             vouched: None,
         };

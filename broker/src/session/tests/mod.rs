@@ -98,7 +98,7 @@ async fn a_tpm_that_is_a_device_already_is_no_second_one_under_another_ek() {
     let text = refused!(tpm.enroll(&bench.plant, "press-8").await, Conflict);
     assert!(text.contains(&format!("this TPM is press-7 already, under its EK {first}")), "{text}");
 
-    let stop = Quarantine { at: NOW, by: "ada".to_owned(), reason: "stolen".to_owned() };
+    let stop = Quarantine { at: NOW, by: "ada".to_owned(), reason: "stolen".to_owned(), beneath: None };
     let known: Tpm = bench.read(ek_key(&first)).await;
     let known = Tpm { quarantine: Some(stop), ..known };
     bench.plant.store.transact(Txn::new().put(ek_key(&first), stored(&known).unwrap())).await.unwrap();

@@ -65,6 +65,8 @@ pub(super) struct TestTpm {
     pub(super) asks: Vec<(&'static str, v1::Role)>,
     /// Serials of the certificates that its software has; none: it does not say.
     pub(super) delivered: Option<Vec<Vec<u8>>>,
+    /// Zones that it asks to be in.
+    pub(super) zones: Vec<String>,
 }
 
 impl TestTpm {
@@ -77,6 +79,7 @@ impl TestTpm {
             software: Vec::new(),
             asks: Vec::new(),
             delivered: None,
+            zones: Vec::new(),
         }
     }
 
@@ -147,6 +150,7 @@ impl TestTpm {
         let mut statement = statement(&challenge, name, &booted.firmware_log);
         let software_keys = self.offer(&mut statement);
         let mut identity_keys = self.ask(&mut statement);
+        statement.zones.clone_from(&self.zones);
         statement.delivered = self.delivered.clone().map(|serials| v1::Delivered { serials });
         if let Some((id, secret)) = token {
             let key = hmac::Key::new(hmac::HMAC_SHA256, secret);

@@ -95,16 +95,27 @@ async fn new(
     name: DeviceName,
     txn: Txn,
 ) -> Result<Placed, Refusal> {
+    lifted(proven, None, token)?;
+    let txn = told_if_lifted(plant, proven, token, &name, txn);
+    let by_whom = format!("join token of {}", token.by);
+    created(plant, (proven, by), (name, token.zones.clone(), by_whom), txn).await
+}
+
+/// A device of this name that there was none of, in these zones, let in by whom it says.
+pub(in crate::session) async fn created(
+    plant: &Plant,
+    (proven, by): (&Proven, &Keyed),
+    (name, zones, by_whom): (DeviceName, Vec<ZoneName>, String),
+    txn: Txn,
+) -> Result<Placed, Refusal> {
     if proven.challenge().counter != 0 {
         return Err(Refusal::MustReattest("the device record is gone"));
     }
-    lifted(proven, None, token)?;
     let tpm = proven.tpm().map(|held| &held.record);
     if tpm.is_some_and(|tpm| tpm.device.is_some()) {
         return Err(Refusal::Conflict(format!("what stands for a TPM of {name} belongs to another device")));
     }
     let txn = vouched::no_machine(plant, &name, expect_tpm(txn, proven)).await?;
-    let txn = told_if_lifted(plant, proven, token, &name, txn);
     let stand_in = Tpm {
         device: Some(name.clone()),
         registered: false,
@@ -117,8 +128,8 @@ async fn new(
         name,
         ek: *proven.ek(),
         prover: Prover::Key(KeyLine::default()),
-        zones: token.zones.clone(),
-        by: format!("join token of {}", token.by),
+        zones,
+        by: by_whom,
         at: plant.now(),
     });
     Ok(Placed { device: begun(plant, by, device), rebound: false, txn })
@@ -142,14 +153,16 @@ async fn again(
     if token.made <= held.record.admitted_at {
         return Err(bad_token());
     }
+    let Held { key, version, record: mut device } = held;
+    device.end_move();
     // Who made the token may reach other zones than those that the device was moved to since.
     let set = |zones: &[ZoneName]| zones.iter().cloned().collect::<BTreeSet<_>>();
-    if set(&token.zones) != set(&held.record.zones) {
+    if set(&token.zones) != set(&device.zones) {
         return Err(Refusal::Conflict(format!(
             "{name} is in other zones than its join token says; make a token for the zones that it is in"
         )));
     }
-    let mut txn = expect_tpm(txn.unchanged(held.key.clone(), held.version), proven);
+    let mut txn = expect_tpm(txn.unchanged(key, version), proven);
     if let Some(tpm) = proven.tpm() {
         let free = Tpm { quarantine: None, ..tpm.record.clone() };
         txn = told_if_lifted(plant, proven, token, name, txn).put(tpm.key.clone(), stored(&free)?);
@@ -158,8 +171,7 @@ async fn again(
         admitted_by: format!("join token of {}", token.by),
         // Lines of keys are told apart by it, also when the clock is set back.
         admitted_at: plant.now().max(token.made),
-        leaving: None,
-        ..held.record
+        ..device
     };
     Ok(Placed { device: begun(plant, by, device), rebound: true, txn })
 }
