@@ -67,7 +67,14 @@ pub(crate) fn inventory<const N: usize>(values: [(&str, String); N], now: UnixTi
 /// What is stored of a device besides its attestation.
 pub(crate) fn registered(device: &Device, inventory: &Inventory) -> [Written; 3] {
     let name = Some(device.name.clone());
-    let tpm = Tpm { device: name, registered: true, quarantine: None, retired: false, manufacturer: None };
+    let tpm = Tpm {
+        device: name,
+        registered: true,
+        quarantine: None,
+        retired: false,
+        manufacturer: None,
+        other_eks: Vec::new(),
+    };
     [
         (device_key(&device.name), stored(device).unwrap()),
         (ek_key(&device.ek), stored(&tpm).unwrap()),

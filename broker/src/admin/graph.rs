@@ -13,7 +13,7 @@ use policy::zone::document::{changed_fields, parse, render};
 use policy::zone::{Conduit, Member, Role, Segmentation, Spot, Zone, inspect};
 
 use super::Actor;
-use super::conduit::state;
+use super::conduit::{Unoffered, all_offered, nobody_offers, state};
 use super::enforcement::{Loses, losing};
 use super::leftover;
 use super::reach::{Deed, Reach, Scope};
@@ -64,6 +64,8 @@ pub struct Planned {
     pub spots: Vec<Spot>,
     /// Devices that lose their certificates in a zone by its new rules.
     pub loses: Vec<Loses>,
+    /// Why conduits that it makes are refused unless their services come later.
+    pub unoffered: Vec<String>,
 }
 
 /// The graph in sight.
@@ -137,7 +139,8 @@ async fn planned(
         loses.extend(losing(plant, zone).await?);
     }
     let (peers, spots) = (peer_changes(before, after, members, now), inspect(after, members, now));
-    Ok(Planned { before: render(before), difference, peers, spots, loses })
+    let unoffered = nobody_offers(plant, &difference.conduits_made).await?;
+    Ok(Planned { before: render(before), difference, peers, spots, loses, unoffered })
 }
 
 /// Zones whose rules are others: what a verdict means there, or what may boot.
@@ -201,6 +204,7 @@ pub async fn apply(
     actor: &Actor,
     text: &str,
     seen: &str,
+    unoffered: Unoffered,
     dry_run: bool,
 ) -> Result<Planned, Refusal> {
     whole(actor.scope())?;
@@ -217,6 +221,9 @@ pub async fn apply(
         return Ok(planned);
     }
     let reach = actor.reach(plant, &touched(change, &before, &after)).await?;
+    if unoffered == Unoffered::Refuse {
+        all_offered(&planned.unoffered)?;
+    }
     for zone in after.zones().filter(|zone| zone.two_person) {
         if before.zone(&zone.name).is_none_or(|old| !old.two_person) {
             enough_people(plant, zone).await?;

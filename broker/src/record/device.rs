@@ -50,6 +50,9 @@ pub const MAX_HELD: usize = 4;
 /// Zones that one device may be in: a gateway joins a few, never many.
 pub const MAX_ZONES: usize = 8;
 
+/// EKs of one TPM besides the one that its device enrolled with: the TCG defines seven templates.
+pub const MAX_OTHER_EKS: usize = 7;
+
 /// Addresses of a device in one zone, a few interfaces with both families: every certificate that it holds there may
 /// name them all, and their record has at most 4 KiB.
 pub const MAX_ADDRESSES: usize = 6;
@@ -533,6 +536,9 @@ pub struct Tpm {
     /// none. Not known of older records.
     #[serde(default)]
     pub manufacturer: Option<[u8; 4]>,
+    /// Its further EKs, as its device named them: each is certified. At most [`MAX_OTHER_EKS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_eks: Vec<Digest>,
 }
 
 impl Tpm {
@@ -605,7 +611,8 @@ impl Record for Token {
     const KIND: &'static str = "join token";
 }
 
-/// Which EK an AK was activated under: all EKs of a TPM share the AK, and the IDevID that is in it.
+/// Which EK an AK was activated under: all EKs of a TPM share the AK, and the IDevID that is in it. Under which one the
+/// TPM is known that named another, too.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AkOwner {
     /// Digest of the EK.
@@ -641,6 +648,12 @@ impl Record for CertifiedKeyOwner {
 #[must_use]
 pub fn ak_key(name: &[u8]) -> String {
     format!("{AK}{}", Digest::of(name).hex())
+}
+
+/// Key of the [owner](AkOwner) of an EK that a device named besides its own: like its AK, it tells a TPM under all its EKs.
+#[must_use]
+pub fn other_ek_key(ek: &Digest) -> String {
+    format!("{AK}{}", Digest::of_parts(&[b"touchstone/v1/other-ek ", &ek.0]).hex())
 }
 
 /// Key of a device.

@@ -15,7 +15,7 @@ use super::idevid::unregistered::{self, LetIn};
 use super::idevid::{self, Shown, join};
 use super::proof::{Proven, ProvenBy, TpmProof};
 use super::statement::TokenProof;
-use super::{vouched, without_tpm};
+use super::{other_eks, vouched, without_tpm};
 use crate::plant::Plant;
 use crate::record::device::{
     Admission, Admitted, AkOwner, BoundAk, Device, PENDING, Pending, Prover, Quarantine, Token, Tpm, ak_key,
@@ -70,7 +70,7 @@ pub async fn place(plant: &Plant, proven: &Proven) -> Result<Place, Refusal> {
 }
 
 async fn of_tpm(plant: &Plant, proven: &Proven, by: &TpmProof) -> Result<Place, Refusal> {
-    other_eks(plant, proven, by).await?;
+    other_eks::of_nobody_else(plant, proven, by).await?;
     idevid::of_nobody_else(plant, proven).await?;
     if let Some(tpm) = proven.tpm() {
         stopped(proven.ek(), &tpm.record)?;
@@ -84,7 +84,7 @@ async fn of_tpm(plant: &Plant, proven: &Proven, by: &TpmProof) -> Result<Place, 
         return Err(Refusal::NotAdmitted("this EK belongs to no device any more; enroll again".into()));
     }
     if let Some((device, txn)) = idevid::claim(plant, proven).await? {
-        return own_tpm(plant, (proven, by), device, txn);
+        return own_tpm(plant, (proven, by), device, txn).await;
     }
     if let Some(token) = &proven.statement().token {
         return by_token(plant, proven, by, token).await;
@@ -99,28 +99,6 @@ async fn of_tpm(plant: &Plant, proven: &Proven, by: &TpmProof) -> Result<Place, 
         }
         None => pending(plant, proven, by, "no join token was given").await,
     }
-}
-
-/// A TPM has several EKs; one that is known under another EK is not admitted anew under this one, and
-/// a stop holds for all of them. It is known by its AK, which all its EKs share, and by the
-/// certificates that it names itself.
-async fn other_eks(plant: &Plant, proven: &Proven, by: &TpmProof) -> Result<(), Refusal> {
-    let mut others: Vec<Digest> = by.other_eks().to_vec();
-    if let Some(bound) = fetch::<AkOwner>(plant.store.as_ref(), ak_key(&proven.challenge().ak_name.0)).await?
-    {
-        others.push(bound.record.ek);
-    }
-    for ek in others.iter().filter(|ek| *ek != proven.ek()) {
-        let Some(tpm) = fetch::<Tpm>(plant.store.as_ref(), ek_key(ek)).await? else { continue };
-        stopped(ek, &tpm.record)?;
-        if let (Some(device), None) = (&tpm.record.device, proven.tpm()) {
-            return Err(Refusal::Conflict(format!(
-                "this TPM is {device} already, under its EK {ek}; enroll with that one, or register this EK with \
-                 `touchstone device import`"
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Refuses a TPM that an administrator stopped.
@@ -177,7 +155,9 @@ async fn existing(
     let txn = Txn::new().unchanged(held.key.clone(), held.version).unchanged(tpm.key.clone(), tpm.version);
     let txn = if same_ak { txn } else { own_ak(txn, proven)? };
     let owned = owned_tpm(proven, by, name);
-    let txn = match owned.manufacturer == tpm.record.manufacturer {
+    let (owned, txn) = other_eks::note(plant, txn, (proven, by), owned).await?;
+    let known = (tpm.record.manufacturer, &tpm.record.other_eks);
+    let txn = match (owned.manufacturer, &owned.other_eks) == known {
         true => txn,
         false => txn.put(tpm.key.clone(), stored(&owned)?),
     };
@@ -295,18 +275,20 @@ async fn new_device(
         at: plant.now(),
     });
     let txn = txn.absent(device_key(&name)).delete(pending_key(proven.ek()));
-    own_tpm(plant, (proven, by), device, txn)
+    own_tpm(plant, (proven, by), device, txn).await
 }
 
 /// The device with this TPM for its own, which nobody had.
-fn own_tpm(
+async fn own_tpm(
     plant: &Plant,
     (proven, by): (&Proven, &TpmProof),
     device: Device,
     txn: Txn,
 ) -> Result<Place, Refusal> {
-    let tpm = stored(&owned_tpm(proven, by, &device.name))?;
-    let txn = own_ak(expect_tpm(txn, proven), proven)?.put(ek_key(proven.ek()), tpm);
+    let txn = own_ak(expect_tpm(txn, proven), proven)?;
+    let owned = owned_tpm(proven, by, &device.name);
+    let (owned, txn) = other_eks::note(plant, txn, (proven, by), owned).await?;
+    let txn = txn.put(ek_key(proven.ek()), stored(&owned)?);
     let device = bind(plant, by, device);
     Ok(Place::Device(Box::new(Placed { device, rebound: false, txn })))
 }
@@ -332,6 +314,7 @@ fn owned_tpm(proven: &Proven, by: &TpmProof, name: &DeviceName) -> Tpm {
         quarantine: None,
         retired: false,
         manufacturer: None,
+        other_eks: Vec::new(),
     });
     let proven = by.endorsement().ok().map(|bound| bound.endorsed().manufacturer().0);
     Tpm { device: Some(name.clone()), manufacturer: proven.or(tpm.manufacturer), ..tpm }

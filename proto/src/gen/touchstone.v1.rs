@@ -576,7 +576,7 @@ pub struct SoftwareKey {
     /// The service that it is for, one of those that the device offers; empty: it is for a workload.
     #[prost(string, tag = "2")]
     pub service: ::prost::alloc::string::String,
-    /// PKCS#10, DER, signed by the key. Only its key and its signature are used.
+    /// PKCS#10, DER, signed by the key, without a subject and attributes: the broker writes all names itself.
     #[prost(bytes = "vec", tag = "3")]
     pub csr: ::prost::alloc::vec::Vec<u8>,
     /// The workload that it is for, and the side of connections that this one is on.
@@ -595,7 +595,7 @@ pub struct IdentityKey {
     /// TPM2B_PUBLIC.
     #[prost(bytes = "vec", tag = "3")]
     pub public: ::prost::alloc::vec::Vec<u8>,
-    /// PKCS#10, DER. Only its key and its signature are used.
+    /// PKCS#10, DER, without a subject and attributes: the broker writes all names itself.
     #[prost(bytes = "vec", tag = "4")]
     pub csr: ::prost::alloc::vec::Vec<u8>,
     /// TPM2_Certify by the AK: TPMS_ATTEST and TPMT_SIGNATURE.
@@ -4389,6 +4389,9 @@ pub struct ApplyGraphRequest {
     pub before: ::prost::alloc::string::String,
     #[prost(bool, tag = "3")]
     pub dry_run: bool,
+    /// Make conduits although no device of their zone offers the service, while they offer others.
+    #[prost(bool, tag = "4")]
+    pub unoffered: bool,
 }
 /// What a file changes.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -4425,6 +4428,12 @@ pub struct GraphChange {
     pub loses: ::prost::alloc::vec::Vec<LosesCertificates>,
     #[prost(uint32, tag = "14")]
     pub loses_left_out: u32,
+    /// Why conduits that the file makes are refused unless the caller says that their services come later; at most a
+    /// thousand.
+    #[prost(string, repeated, tag = "15")]
+    pub unoffered: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint32, tag = "16")]
+    pub unoffered_left_out: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanGraphResponse {

@@ -122,6 +122,7 @@ async fn a_quarantine_holds_while_and_after_a_list_is_staged() {
         quarantine: Some(stop),
         retired: false,
         manufacturer: Some(*b"IFX\0"),
+        other_eks: Vec::new(),
     };
     let key = ek_key(&Digest([9; 32]));
     bench.plant.store.transact(Txn::new().put(key.clone(), stored(&stopped).unwrap())).await.unwrap();

@@ -210,7 +210,9 @@ impl Bench {
         let rest = known.zones().filter(|zone| zone.name.as_str() != name).cloned().collect();
         let after = render(&Segmentation::new(rest, known.conduits().to_vec()).unwrap());
         let actor = self.actor(Act::ApplyGraph).await;
-        graphs::apply(&self.plant, &actor, &after, &seen, false).await.unwrap();
+        graphs::apply(&self.plant, &actor, &after, &seen, crate::admin::conduit::Unoffered::Refuse, false)
+            .await
+            .unwrap();
     }
 
     /// A device in `zones` with its TPM, as an enrollment leaves it.
@@ -236,6 +238,7 @@ impl Bench {
             quarantine: None,
             retired: false,
             manufacturer: None,
+            other_eks: Vec::new(),
         };
         let txn = Txn::new()
             .put(device_key(&name), stored(&device).unwrap())

@@ -154,7 +154,9 @@ impl Copy {
 }
 
 fn csr() -> Vec<u8> {
-    CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.serialize_request(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
 }
 
 fn meter() -> DeviceName {
@@ -262,7 +264,16 @@ async fn an_observing_zone_that_asks_for_hardware_takes_what_devices_without_hol
     };
     let after = Segmentation::new(known.zones().map(strict).collect(), Vec::new()).unwrap();
     let actor = bench.actor(Act::ApplyGraph).await;
-    let planned = graph::apply(&bench.plant, &actor, &render(&after), &seen, false).await.unwrap();
+    let planned = graph::apply(
+        &bench.plant,
+        &actor,
+        &render(&after),
+        &seen,
+        crate::admin::conduit::Unoffered::Refuse,
+        false,
+    )
+    .await
+    .unwrap();
     let loses: Vec<_> = planned.loses.iter().map(|one| one.device.as_str()).collect();
     assert_eq!(loses, ["meter-4"], "the plan says so");
     crate::withdrawal::finish(&bench.plant).await.unwrap();

@@ -11,6 +11,7 @@ mod idevid;
 mod ima;
 mod keyed;
 mod leaving;
+mod other_eks;
 mod overriding;
 mod planning;
 mod software;
@@ -37,8 +38,14 @@ async fn plant_with(zone: &Zone, tpm: &TestTpm, registered: bool) -> (Bench, Dev
     let name = bench.device("press-7", &["cell-3"]).await;
     let mut device: Device = bench.read(device_key(&name)).await;
     (device.ek, device.ak) = (tpm.ek_digest(), None);
-    let known =
-        Tpm { device: Some(name.clone()), registered, quarantine: None, retired: false, manufacturer: None };
+    let known = Tpm {
+        device: Some(name.clone()),
+        registered,
+        quarantine: None,
+        retired: false,
+        manufacturer: None,
+        other_eks: Vec::new(),
+    };
     let txn = Txn::new()
         .put(device_key(&name), stored(&device).unwrap())
         .put(ek_key(&tpm.ek_digest()), stored(&known).unwrap());

@@ -122,6 +122,7 @@ pub(in crate::session) async fn created(
         quarantine: None,
         retired: false,
         manufacturer: None,
+        other_eks: Vec::new(),
     };
     let txn = txn.absent(device_key(&name)).put(ek_key(proven.ek()), stored(&stand_in)?);
     let device = Device::new(Admitted {
