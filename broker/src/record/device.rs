@@ -14,6 +14,7 @@ use policy::zone::{Role, TwoSided};
 use serde::{Deserialize, Serialize};
 
 use super::Bytes;
+use super::person::{self, Person};
 use crate::store::record::Record;
 
 /// Prefix of devices.
@@ -596,6 +597,9 @@ pub struct Token {
     pub expires: UnixTime,
     /// Who made it.
     pub by: String,
+    /// That person as an administrator, and who approved it, if two were needed. Not known of older records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub people: Vec<Person>,
     /// Plant epoch it was made in: a restore voids it.
     pub epoch: u64,
     /// When it was made.
@@ -604,6 +608,14 @@ pub struct Token {
     /// It is for a device without a TPM, and for no other.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_tpm: bool,
+}
+
+impl Token {
+    /// Everybody who stands for it, who asked for it first.
+    #[must_use]
+    pub fn people(&self) -> Vec<Person> {
+        person::people(&self.people, &self.by)
+    }
 }
 
 impl Record for Token {

@@ -3,16 +3,15 @@
 //! A device name belongs to one EK, and quarantine and retirement to the EK, not to the name.
 //! Nothing is trusted on first use: a TPM that nobody registered needs a join token or a person.
 
-use aws_lc_rs::hmac;
 use policy::digest::Digest;
 use policy::evidence::devid::DeviceIdentity;
 use policy::id::{DeviceName, ZoneName};
-use policy::zone::Zone;
 
 use super::Refusal;
 use super::challenge::Purpose;
 use super::idevid::unregistered::{self, LetIn};
 use super::idevid::{self, Shown, join};
+use super::join_token::{all_admit, bad_token, used, valid};
 use super::proof::{Proven, ProvenBy, TpmProof};
 use super::statement::TokenProof;
 use super::{other_eks, vouched, without_tpm};
@@ -21,7 +20,6 @@ use crate::record::device::{
     Admission, Admitted, AkOwner, BoundAk, Device, PENDING, Pending, Prover, Quarantine, Token, Tpm, ak_key,
     device_key, ek_key, pending_key, token_key,
 };
-use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, list, stored};
 use crate::store::Txn;
 
@@ -188,8 +186,7 @@ async fn by_token(
     let held = held.filter(good).ok_or_else(bad_token)?;
     let record = &held.record;
     // Consumed in the transaction that creates the record, with its zones as they were asked.
-    let txn = Txn::new().unchanged(held.key.clone(), held.version).delete(held.key.clone());
-    let (all_admit, txn) = all_admit(plant, &record.zones, txn).await?;
+    let (all_admit, txn) = all_admit(plant, &record.zones, used(plant, &held).await?).await?;
     if record.ek.is_none() && !all_admit {
         return pending(plant, proven, by, "its join token is bound to no TPM").await;
     }
@@ -201,54 +198,6 @@ async fn by_token(
     let admitted_by = format!("join token of {}", record.by);
     let zones = record.zones.clone();
     new_device(plant, (proven, by), name, zones, admitted_by, txn).await
-}
-
-pub(super) fn bad_token() -> Refusal {
-    Refusal::NotAdmitted(
-        "the join token is unknown, used, expired, or for another TPM; ask the administrator for a new one"
-            .into(),
-    )
-}
-
-/// Whether the device knows the token's secret, which opens to nobody else, and the token still holds.
-pub(super) fn valid(
-    plant: &Plant,
-    proven: &Proven,
-    ek_name: &[u8],
-    token: &TokenProof,
-    held: &Held<Token>,
-) -> bool {
-    let record = &held.record;
-    let Ok(secret) = plant.kek.open(held.key.as_bytes(), &record.wrapped_secret.0) else { return false };
-    let mut message = proven.sealed().to_vec();
-    message.extend_from_slice(ek_name);
-    message.extend_from_slice(&proven.challenge().ak_name.0);
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
-    hmac::verify(&key, &message, &token.proof).is_ok()
-        && plant.now() <= record.expires
-        && record.epoch == plant.keys.load().epoch
-        && record.ek.is_none_or(|ek| ek == *proven.ek())
-}
-
-/// Whether every zone lets tokens in that are bound to no TPM; what follows holds only of the zones as they are now.
-async fn all_admit(plant: &Plant, zones: &[ZoneName], mut txn: Txn) -> Result<(bool, Txn), Refusal> {
-    let mut all = true;
-    for name in zones {
-        let zone = token_zone(plant, name).await?;
-        all &= zone.record.token_admits;
-        txn = txn.unchanged(zone.key, zone.version);
-    }
-    Ok((all, txn))
-}
-
-/// The zone that a token admits to. It may have been removed since: a later one of that name is another.
-pub(super) async fn token_zone(plant: &Plant, name: &ZoneName) -> Result<Held<Zone>, Refusal> {
-    let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(name)).await?;
-    held.ok_or_else(|| {
-        Refusal::NotAdmitted(format!(
-            "zone {name} does not exist any more; ask the administrator for a join token to another"
-        ))
-    })
 }
 
 async fn new_device(

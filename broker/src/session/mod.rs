@@ -20,6 +20,7 @@ mod elsewhere;
 pub(crate) mod idevid;
 mod inventory;
 pub mod issue;
+mod join_token;
 pub(crate) mod kept;
 mod leaving;
 pub(crate) mod other_eks;

@@ -1,6 +1,7 @@
 //! Devices without a TPM: joining, keys that follow each other, and copies.
 
 mod copies;
+mod makers;
 mod many;
 mod restored;
 

@@ -13,7 +13,8 @@ use crate::record::device::{
     Admitted, BROKER, Device, KeyLine, Prover, Token, Tpm, device_key, ek_key, token_key,
 };
 use crate::record::{Held, fetch, stored};
-use crate::session::admission::{Placed, bad_token, expect_tpm, stopped, token_zone, valid};
+use crate::session::admission::{Placed, expect_tpm, stopped};
+use crate::session::join_token::{bad_token, token_zone, used, valid};
 use crate::session::proof::{Keyed, Proven};
 use crate::session::{Refusal, vouched};
 use crate::store::Txn;
@@ -23,8 +24,8 @@ pub(super) async fn joined(plant: &Plant, proven: &Proven, by: &Keyed) -> Result
     if by.proof.key().0.as_slice() != proven.challenge().ak_name.0 {
         return Err(Refusal::EvidenceInvalid("the key is not the one this session began with".into()));
     }
-    let token = match usable(plant, proven).await {
-        Ok(token) => token,
+    let (token, mut txn) = match usable(plant, proven).await {
+        Ok(usable) => usable,
         Err(refusal) => {
             not_stopped(proven)?;
             let Some(name) = &proven.challenge().device else { return Err(refusal) };
@@ -32,7 +33,6 @@ pub(super) async fn joined(plant: &Plant, proven: &Proven, by: &Keyed) -> Result
         }
     };
     let name = token.record.device.clone().ok_or_else(bad_token)?;
-    let mut txn = Txn::new().unchanged(token.key.clone(), token.version).delete(token.key.clone());
     for zone in &token.record.zones {
         txn = takes(plant, zone, txn).await?;
     }
@@ -42,8 +42,8 @@ pub(super) async fn joined(plant: &Plant, proven: &Proven, by: &Keyed) -> Result
     }
 }
 
-/// The token that came with the statement, if it is one for this device.
-async fn usable(plant: &Plant, proven: &Proven) -> Result<Held<Token>, Refusal> {
+/// The token that came with the statement, if it is one for this device, and the transaction that uses it up.
+async fn usable(plant: &Plant, proven: &Proven) -> Result<(Held<Token>, Txn), Refusal> {
     let token = proven.statement().token.as_ref().ok_or_else(|| {
         Refusal::NotAdmitted(
             "a device without a TPM joins with a token: `touchstone token create --without-tpm --device NAME --zone \
@@ -55,7 +55,10 @@ async fn usable(plant: &Plant, proven: &Proven) -> Result<Held<Token>, Refusal> 
     let good = |held: &Held<Token>| held.record.without_tpm && valid(plant, proven, &[], token, held);
     let held = held.filter(good).ok_or_else(bad_token)?;
     match held.record.device.as_ref().is_some_and(|name| proven.asked_name() == Some(name)) {
-        true => Ok(held),
+        true => {
+            let txn = used(plant, &held).await?;
+            Ok((held, txn))
+        }
         false => Err(Refusal::NotAdmitted(
             "the join token is for another name; set `device` in attestor.toml to it".into(),
         )),
