@@ -22,6 +22,8 @@ pub struct Attendance(Arc<Mutex<HashMap<DeviceName, Presence>>>);
 struct Presence {
     /// Streams that are open: the new one may come before the old one is known to be dead.
     open: usize,
+    /// Streams that it opened so far.
+    opened: u64,
     left: Option<UnixTime>,
 }
 
@@ -39,6 +41,7 @@ impl Attendance {
         let mut all = self.lock();
         let presence = all.entry(device.clone()).or_default();
         (presence.open, presence.left) = (presence.open.saturating_add(1), None);
+        presence.opened = presence.opened.saturating_add(1);
         Present { attendance: self.clone(), device: device.clone(), clock: Arc::clone(clock) }
     }
 
@@ -47,6 +50,12 @@ impl Attendance {
     pub fn has_left(&self, device: &DeviceName, then: UnixTime, now: UnixTime) -> bool {
         let left = self.lock().get(device).and_then(|presence| presence.left);
         left.is_some_and(|left| left >= then && now.since(left) > HITCH)
+    }
+
+    /// How many streams of the device are open, and how many it opened since the broker started.
+    #[must_use]
+    pub fn streams(&self, device: &DeviceName) -> (usize, u64) {
+        self.lock().get(device).map_or((0, 0), |presence| (presence.open, presence.opened))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<DeviceName, Presence>> {
@@ -83,6 +92,7 @@ mod tests {
         assert!(!gone(NOW, 5) && gone(NOW, 6), "a hitch is none");
         assert!(!gone(NOW.plus(1), 60), "it proved itself since");
         let _back = attendance.enter(&press, &bench.plant.clock);
+        assert_eq!(attendance.streams(&press), (1, 3));
         assert!(!gone(NOW, 60));
     }
 }

@@ -10,6 +10,7 @@ use policy::id::DeviceName;
 use tokio::sync::Notify;
 
 use crate::record::device::DEVICE;
+use crate::record::drill::DRILL;
 use crate::record::golden::{GOLDEN, WANTED};
 use crate::record::plant::TRUST;
 use crate::record::rollout::TOLD;
@@ -50,7 +51,11 @@ impl Hub {
     /// Wakes the listeners that `event` concerns.
     pub fn tell(&self, event: &WatchEvent) {
         let WatchEvent::Change(change) = event else { return self.wake_all() };
-        if change.keys.iter().any(|key| key == TRUST || key == GOLDEN || key.starts_with(WANTED)) {
+        if change
+            .keys
+            .iter()
+            .any(|key| key == TRUST || key == GOLDEN || key.starts_with(WANTED) || key.starts_with(DRILL))
+        {
             return self.wake_all();
         }
         let told = |key: &str| Some(key.strip_prefix(TOLD)?.rsplit_once('/')?.1.to_owned());

@@ -12,6 +12,7 @@ pub mod audit;
 pub mod authority;
 pub mod ca;
 pub mod config;
+pub mod drill;
 pub mod ear;
 mod edges;
 mod files;

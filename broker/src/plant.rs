@@ -17,6 +17,7 @@ use crate::audit::refusals::Refusals;
 use crate::authority::IssuerCache;
 use crate::ca::{AuthorityKey, CaError, Issuer, Serial};
 use crate::config::Config;
+use crate::drill::Drills;
 use crate::golden::GoldenCache;
 use crate::metrics::Metrics;
 use crate::ports::{Clock, Entropy, EntropyError, random};
@@ -187,6 +188,8 @@ pub struct Plant {
     pub metrics: Metrics,
     /// What the broker was told.
     pub config: Config,
+    /// What is broken on purpose.
+    pub drills: Drills,
     /// Who is connected.
     pub attendance: Attendance,
     /// The one place for a forecast of the fleet.

@@ -30,6 +30,7 @@ use crate::audit::grants::Grants;
 use crate::audit::refusals::Refusals;
 use crate::authority::IssuerCache;
 use crate::config::{Config, ConfigError};
+use crate::drill::Drills;
 use crate::golden::GoldenCache;
 use crate::grpc::admin::Administration;
 use crate::grpc::{
@@ -180,6 +181,7 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
         store,
         kek,
         config,
+        drills: Drills::default(),
         attendance: Attendance::default(),
         forecasts: Semaphore::new(FORECASTS),
         vouching: OnceLock::new(),
@@ -219,6 +221,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         tokio::spawn(crate::rollout::drive(Arc::clone(&plant))),
         tokio::spawn(crate::rotation::follow(Arc::clone(&plant))),
         tokio::spawn(crate::moving::follow(Arc::clone(&plant))),
+        tokio::spawn(crate::drill::follow(Arc::clone(&plant))),
         tokio::spawn(health::watch(Arc::clone(&plant), reporter)),
     ];
     let devices = Devices::new(Arc::clone(&plant));
@@ -369,6 +372,7 @@ async fn follow_from(
             served = keys;
             hub.wake_all();
         }
+        crate::drill::keep_up(&plant, &event).await;
         hub.tell(&event);
         trust::keep_up(&plant).await;
     }

@@ -10,13 +10,14 @@ use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use policy::appraisal::policy::Mode;
 use policy::id::{DeviceName, NameError, ProductName, ServiceName, ZoneName};
 use policy::time::UnixTime;
+use policy::zone::drill::DrillBoundsError;
 use policy::zone::function::UnknownFunction;
 use policy::zone::gate::GateRulesError;
 use policy::zone::model::TimingError;
 use policy::zone::subnet::{ParseSubnetError, Subnet};
 use policy::zone::{
-    Conduit, GateFail, GateRules, IntraZone, NameConstraint, Schedule, ScheduleError, SoftwareKeys, Timing,
-    Way, Zone,
+    Conduit, DrillBounds, GateFail, GateRules, IntraZone, NameConstraint, Schedule, ScheduleError,
+    SoftwareKeys, Timing, Way, Zone,
 };
 
 use crate::v1;
@@ -36,6 +37,9 @@ pub enum ConvertError {
     /// The rules of a zone for its gates.
     #[error(transparent)]
     Gate(#[from] GateRulesError),
+    /// What a zone promises of drills.
+    #[error(transparent)]
+    Drill(#[from] DrillBoundsError),
     /// Not a subnet.
     #[error(transparent)]
     Subnet(#[from] ParseSubnetError),
@@ -166,6 +170,7 @@ pub fn zone_to_wire(zone: &Zone) -> v1::Zone {
         }
         .to_owned(),
         function: zone.function.map(|function| function.name().to_owned()).unwrap_or_default(),
+        drills: zone.drills.as_ref().map(drills_to_wire),
     }
 }
 
@@ -181,6 +186,22 @@ pub fn timing_to_wire(zone: &Zone) -> v1::ZoneTiming {
         gate_drain_seconds: seconds(zone.gate.drain()),
         gate_fail_closed: zone.gate.fail() == GateFail::Closed,
     }
+}
+
+/// What a zone promises of drills, to send.
+#[must_use]
+pub fn drills_to_wire(bounds: &DrillBounds) -> v1::DrillBounds {
+    let seconds = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    v1::DrillBounds {
+        cut_within_seconds: seconds(bounds.cut_within()),
+        recover_within_seconds: seconds(bounds.recover_within()),
+    }
+}
+
+/// What a zone promises of drills; a bound of 0 is the default.
+pub fn drills_from_wire(sent: &v1::DrillBounds) -> Result<DrillBounds, ConvertError> {
+    let given = |seconds: u32| (seconds > 0).then_some(u64::from(seconds));
+    Ok(DrillBounds::new(given(sent.cut_within_seconds), given(sent.recover_within_seconds))?)
 }
 
 /// The zone that a message describes; what it leaves out is the default.
@@ -209,6 +230,7 @@ pub fn zone_from_wire(sent: &v1::Zone) -> Result<Zone, ConvertError> {
     zone.subnets = subnets(&sent.subnets)?;
     let fail = gate_fail_from_wire(&sent.gate_fail)?.unwrap_or_default();
     zone.gate = GateRules::new(sent.gate_drain_seconds.into(), fail)?;
+    zone.drills = sent.drills.as_ref().map(drills_from_wire).transpose()?;
     zone.function = match sent.function.as_str() {
         "" => None,
         function => Some(function.parse()?),
@@ -311,6 +333,7 @@ mod tests {
         zone.software_keys = SoftwareKeys::Allow;
         zone.two_person = true;
         zone.subnets = ["10.1.3.0/24".parse().unwrap()].into();
+        zone.drills = Some(policy::zone::DrillBounds::new(Some(5), Some(60)).unwrap());
         zone.function = Some(policy::zone::Function::Safety);
         zone.timing = Timing::new(60, 3600, None).unwrap();
         assert_eq!(zone_from_wire(&zone_to_wire(&zone)), Ok(zone));

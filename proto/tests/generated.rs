@@ -20,6 +20,7 @@ fn generate(out: &Path) {
         "release_key",
         "rollout",
         "zone",
+        "drill",
         "graph",
         "authority",
         "audit",

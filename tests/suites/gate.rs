@@ -14,8 +14,8 @@ use e2e::{DEADLINE, Device, PROMISE, Process, World, until};
 use serde_json::Value;
 
 /// A server without TLS, such as a controller has: it answers every message with the same, in capitals.
-struct Controller {
-    address: SocketAddr,
+pub(crate) struct Controller {
+    pub(crate) address: SocketAddr,
     sessions: Receiver<()>,
     ended: Receiver<Ended>,
 }
@@ -28,7 +28,7 @@ struct Ended {
 }
 
 impl Controller {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let ((came, sessions), (over, ended)) = (channel(), channel());
@@ -74,12 +74,12 @@ fn answer(mut stream: TcpStream, over: &Sender<Ended>) {
 }
 
 /// A port that nobody had a moment ago.
-fn free() -> SocketAddr {
+pub(crate) fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address")
 }
 
 /// A session of a plain client through the gate at `address`, if it gets an answer.
-fn open(address: SocketAddr) -> Result<TcpStream, String> {
+pub(crate) fn open(address: SocketAddr) -> Result<TcpStream, String> {
     let mut stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
     stream.set_read_timeout(Some(DEADLINE)).expect("a limit");
     talk(&mut stream).map_err(|error| error.to_string())?;

@@ -7,6 +7,7 @@ mod bootstrap;
 mod configuration;
 mod dark_plant;
 mod day_two;
+mod drill;
 mod durability;
 mod exposure;
 mod faults;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    admin, appraise, audit, authority, backup, calendar, change, completion, conduit, context, device,
+    admin, appraise, audit, authority, backup, calendar, change, completion, conduit, context, device, drill,
     exposure, golden, inspect, man, overriding, sbom, status, token, zone,
 };
 use crate::exit;
@@ -91,6 +91,9 @@ pub(crate) enum Command {
     /// Conduits: which zone may open which service of another
     #[command(subcommand)]
     Conduit(conduit::ConduitCommand),
+    /// Failure drills: break something in a staging zone, and see whether its bounds are kept
+    #[command(subcommand)]
+    Drill(drill::DrillCommand),
     /// Authorities that sign the certificates of zones
     #[command(subcommand)]
     Authority(authority::AuthorityCommand),

@@ -95,6 +95,10 @@ pub enum Act {
     SetZone,
     /// All zones and conduits, from one file.
     ApplyGraph,
+    /// Something is broken on purpose, for a time.
+    StartDrill,
+    /// It is whole again before its time.
+    EndDrill,
     /// The next generation of a zone's authorities.
     RotateAuthority,
     /// Lets it sign before its time.
@@ -164,6 +168,8 @@ impl Act {
         Self::CloseConduit,
         Self::SetZone,
         Self::ApplyGraph,
+        Self::StartDrill,
+        Self::EndDrill,
         Self::RotateAuthority,
         Self::ActivateAuthority,
         Self::DistrustAuthority,
@@ -229,6 +235,8 @@ impl Act {
             | Self::CloseConduit
             | Self::SetZone
             | Self::ApplyGraph
+            | Self::StartDrill
+            | Self::EndDrill
             | Self::RotateAuthority
             | Self::ActivateAuthority
             | Self::DistrustAuthority => AdminRole::Security,
@@ -259,6 +267,8 @@ impl Act {
             Self::HaltRollout => Demand::One,
             // Stopping a machine, and asking it to prove itself, never wait: they only take trust away.
             Self::QuarantineDevice | Self::AttestDevice | Self::EndOverride => Demand::One,
+            // The zone was marked for drills by as many people as it asks for; a drill only takes away, for a time.
+            Self::StartDrill | Self::EndDrill => Demand::One,
             // A stolen key must not work until somebody else is found.
             Self::DistrustAuthority => Demand::One,
             // It sets golden values aside: who runs the machine asks, who answers for the plant's security agrees.
@@ -359,6 +369,8 @@ impl Act {
             Self::CloseConduit => "conduit.close",
             Self::SetZone => "zone.set",
             Self::ApplyGraph => "zone.apply",
+            Self::StartDrill => "drill.start",
+            Self::EndDrill => "drill.end",
             Self::RotateAuthority => "authority.rotate",
             Self::ActivateAuthority => "authority.activate",
             Self::DistrustAuthority => "authority.distrust",

@@ -19,6 +19,7 @@ pub mod calendar;
 mod change;
 pub mod conduit;
 pub mod device;
+pub mod drill;
 pub mod enforcement;
 pub mod exposure;
 pub mod golden;

@@ -10,7 +10,9 @@ use policy::appraisal::policy::Mode;
 use policy::id::ZoneName;
 use policy::time::UnixTime;
 use policy::zone::subnet::MAX_SUBNETS;
-use policy::zone::{Conduit, GateFail, GateRules, Role, Segmentation, SoftwareKeys, Subnet, Zone};
+use policy::zone::{
+    Conduit, DrillBounds, GateFail, GateRules, Role, Segmentation, SoftwareKeys, Subnet, Zone,
+};
 
 use super::Actor;
 use super::authority::room_for_another;
@@ -77,6 +79,9 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
     if zone.two_person {
         text.push_str("; changes need two people");
     }
+    if zone.drills.is_some() {
+        text.push_str(&format!("; {}", drills(zone)));
+    }
     if ended > 0 {
         text.push_str(&format!("; {ended} tokens and planned moves into an earlier one of its name end"));
     }
@@ -92,6 +97,8 @@ pub struct Settings {
     pub mode: Option<Mode>,
     /// The subnets that it has instead; its authorities are followed by others for that.
     pub subnets: Option<BTreeSet<Subnet>>,
+    /// Whether it is marked for drills, and with which bounds.
+    pub drills: Option<Option<DrillBounds>>,
     /// Seconds in which a session through a gate may end once it is not allowed any more.
     pub gate_drain: Option<u64>,
     /// What gates do while they do not hear the broker.
@@ -115,6 +122,7 @@ impl Settings {
             && self.subnets.is_none()
             && self.gate_drain.is_none()
             && self.gate_fail.is_none()
+            && self.drills.is_none()
             && self.idevid_admits.is_none()
     }
 
@@ -124,6 +132,7 @@ impl Settings {
         zone.mode = self.mode.unwrap_or(zone.mode);
         zone.idevid_admits = self.idevid_admits.unwrap_or(zone.idevid_admits);
         zone.subnets = self.subnets.clone().unwrap_or(zone.subnets);
+        zone.drills = self.drills.unwrap_or(zone.drills);
         let drain = self.gate_drain.unwrap_or_else(|| zone.gate.drain());
         let fail = self.gate_fail.unwrap_or_else(|| zone.gate.fail());
         zone.gate = GateRules::new(drain, fail).map_err(|e| Refusal::malformed(e.to_string()))?;
@@ -212,6 +221,9 @@ async fn change(
         };
         told.push(people.to_owned());
     }
+    if zone.drills != record.drills {
+        told.push(drills(&zone));
+    }
     if zone.idevid_admits != record.idevid_admits {
         let rule = if zone.idevid_admits { "admits" } else { "does not admit" };
         told.push(format!("an IDevID {rule} a box that nobody registered"));
@@ -223,6 +235,16 @@ async fn change(
     let deed = reach.deed(name.as_str(), &told.join("; "));
     let deed = accepted.iter().fold(deed, |deed, one| deed.and(&one.to_string(), &conduit::state(one)));
     Ok(Draft::unless(dry_run, zone, txn, deed))
+}
+
+fn drills(zone: &Zone) -> String {
+    zone.drills.map_or_else(
+        || "not marked for drills any more".to_owned(),
+        |bounds| {
+            let (cut, recover) = (bounds.cut_within(), bounds.recover_within());
+            format!("marked for drills: cut within {cut} s, recovered within {recover} s")
+        },
+    )
 }
 
 /// What gates of the zone do, for the audit chain.

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::parts::{self, Places};
 use super::status::status;
 use crate::audit::refusals::Caller;
+use crate::drill::{self, Passage};
 use crate::metrics;
 use crate::plant::Plant;
 use crate::session::challenge::{Challenge, Door};
@@ -78,6 +79,13 @@ impl Devices {
         session: Session,
         work: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<Response<T>, Status> {
+        if let Ok(name) = session.caller.parse() {
+            match drill::passage(&self.plant, &name).await.map_err(|refusal| status(&self.plant, &refusal))? {
+                Passage::Free => {}
+                Passage::Late(by) => tokio::time::sleep(by).await,
+                Passage::Lost => return Err(drill::lost()),
+            }
+        }
         let (places, running) = match session.door {
             Door::Enrollment => (&self.enrollments, &self.plant.metrics.enrolling),
             Door::Attestation => (&self.attestations, &self.plant.metrics.attesting),

@@ -23,6 +23,7 @@ use super::connection::ConnectionInfo;
 use super::peer::DevicePeer;
 use super::status::status;
 use crate::attendance::Present;
+use crate::drill;
 use crate::hub::{Hub, Listener};
 use crate::metrics::Signed;
 use crate::plant::Plant;
@@ -73,6 +74,10 @@ impl Watch for Watching {
         let none = || Refusal::NotPermitted("this call needs the device's own certificate".to_owned());
         let peer = peer.ok_or_else(none).and_then(|peer| peer.device().cloned());
         let peer = peer.map_err(|refusal| status(&self.plant, &refusal))?;
+        let cut = drill::is_cut_off(&self.plant, peer.id.device()).await;
+        if cut.map_err(|refusal| status(&self.plant, &refusal))? {
+            return Err(drill::lost());
+        }
         let (send, receive) = mpsc::channel(LAG);
         let listener = self.hub.listen(peer.id.device());
         let stream = Stream {
@@ -170,6 +175,10 @@ impl Stream {
 
     /// Brings the device up to date.
     async fn tell(&mut self) -> Result<(), End> {
+        if drill::is_cut_off(&self.plant, self.peer.id.device()).await? {
+            drop(self.send.try_send(Err(drill::lost())));
+            return Err(End::Told);
+        }
         match standing(&self.plant, &self.peer).await? {
             Standing::Lost(denial) => {
                 tracing::info!(device.id = %self.peer.id.device(), reason = denial.message, "trust lost");

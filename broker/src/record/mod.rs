@@ -9,6 +9,7 @@ mod binary;
 pub mod boot;
 pub mod change;
 pub mod device;
+pub mod drill;
 pub mod golden;
 pub mod idevid;
 pub mod invitation;

@@ -10,6 +10,7 @@ use super::Refusal;
 use super::complete::commit;
 use super::proof::ProvenBy;
 use crate::audit::Event;
+use crate::drill;
 use crate::golden::Golden;
 use crate::plant::Plant;
 use crate::record::device::{Attested, Decision, Device, attested_key};
@@ -82,6 +83,7 @@ pub async fn rule(
             zone,
         });
     }
+    drill::corrupt(plant, device, &mut rulings, now);
     Ok(rulings)
 }
 

@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::conduit::Conduit;
+use super::drill::DrillBounds;
 use super::function::Function;
 use super::gate::{GateFail, GateRules};
 use super::model::{
@@ -115,6 +116,8 @@ struct ZoneEntry {
     #[serde(default, skip_serializing_if = "is_open")]
     gate_fail: GateFail,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    drills: Option<DrillEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     least: Option<BTreeMap<Claim, Least>>,
 }
 
@@ -128,6 +131,16 @@ fn is_open(fail: &GateFail) -> bool {
 
 const fn critical() -> NameConstraint {
     NameConstraint::Critical
+}
+
+/// A zone is marked for drills by having this, with whatever bounds.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DrillEntry {
+    #[serde(default)]
+    cut_within: Option<Span>,
+    #[serde(default)]
+    recover_within: Option<Span>,
 }
 
 /// The worst that is accepted: a tier, or the value itself where it is neither end of one.
@@ -269,6 +282,14 @@ fn zone(entry: ZoneEntry) -> Result<Zone, String> {
             .map_err(|error| format!("zone {}: {error}", entry.name))?;
     let gate = GateRules::new(entry.gate_drain.map_or(0, |span| span.0), entry.gate_fail)
         .map_err(|error| format!("zone {}: {error}", entry.name))?;
+    let seconds = |span: Option<Span>| span.map(|span| span.0);
+    let bounds =
+        |entry: DrillEntry| DrillBounds::new(seconds(entry.cut_within), seconds(entry.recover_within));
+    let drills = entry
+        .drills
+        .map(bounds)
+        .transpose()
+        .map_err(|error| format!("zone {}: drills: {error}", entry.name))?;
     let worst = |least| match least {
         Least::Tier(LeastTier::Affirming) => ClaimValue::AFFIRMING,
         Least::Tier(LeastTier::Warning) => ClaimValue::WARNING,
@@ -292,6 +313,7 @@ fn zone(entry: ZoneEntry) -> Result<Zone, String> {
         two_person: entry.two_person,
         subnets: entry.subnets,
         gate,
+        drills,
     })
 }
 
@@ -350,6 +372,10 @@ fn zone_entry(zone: &Zone) -> ZoneEntry {
         subnets: zone.subnets.clone(),
         gate_drain: (zone.gate.drain() > 0).then_some(Span(zone.gate.drain())),
         gate_fail: zone.gate.fail(),
+        drills: zone.drills.map(|bounds| DrillEntry {
+            cut_within: Some(Span(bounds.cut_within())),
+            recover_within: Some(Span(bounds.recover_within())),
+        }),
         least: Some(zone.least.iter().map(|(claim, value)| (claim, worst(value))).collect()),
     }
 }

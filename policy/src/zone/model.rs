@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::conduit::Conduit;
+use super::drill::DrillBounds;
 use super::function::Function;
 use super::gate::GateRules;
 use super::subnet::{MAX_SUBNETS, Subnet};
@@ -223,6 +224,9 @@ pub struct Zone {
     /// What its gates do when trust is lost, and while the broker is not heard.
     #[serde(default, skip_serializing_if = "GateRules::is_default")]
     pub gate: GateRules,
+    /// What it promises of failure drills; none: it is not marked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drills: Option<DrillBounds>,
 }
 
 /// For what is written only where it holds.
@@ -250,6 +254,7 @@ impl Zone {
             two_person: false,
             subnets: BTreeSet::new(),
             gate: GateRules::default(),
+            drills: None,
         }
     }
 

@@ -6,6 +6,7 @@ use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use policy::appraisal::policy::Mode;
 use policy::time::UnixTime;
 use policy::zone::Conduit;
+use policy::zone::DrillBounds;
 use policy::zone::difference::{Difference, peer_changes};
 use policy::zone::document::{MAX_DOCUMENT, changed_fields, parse, render};
 use policy::zone::function::Function;
@@ -142,6 +143,7 @@ fn zone_of((at, (flags, function, reattest)): (usize, ([bool; 5], Option<Functio
             if soft { GateFail::Closed } else { GateFail::Open },
         )
         .unwrap(),
+        drills: allow.then(|| DrillBounds::new(Some(1 + reattest % 3_600), None).unwrap()),
         software_keys: if soft { SoftwareKeys::Allow } else { SoftwareKeys::Refuse },
         name_constraint: if off { NameConstraint::Off } else { NameConstraint::NonCritical },
         ..Zone::new(format!("z{at}").parse().unwrap())

@@ -3934,6 +3934,19 @@ pub struct Zone {
     /// Whether an IDevID of a trusted manufacturer admits a box that nobody registered.
     #[prost(bool, tag = "92")]
     pub idevid_admits: bool,
+    /// What it promises of failure drills; without it the zone is not marked for them.
+    #[prost(message, optional, tag = "100")]
+    pub drills: ::core::option::Option<DrillBounds>,
+}
+/// Bounds that a drill is held against, in seconds; 0: the default.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrillBounds {
+    /// Whoever lost trust is cut off within this; sessions through gates may end gate_drain_seconds later.
+    #[prost(uint32, tag = "1")]
+    pub cut_within_seconds: u32,
+    /// Devices are trusted again within this once the fault is over.
+    #[prost(uint32, tag = "2")]
+    pub recover_within_seconds: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateZoneRequest {
@@ -4003,6 +4016,12 @@ pub struct SetZoneRequest {
     pub gate_fail: ::prost::alloc::string::String,
     #[prost(bool, optional, tag = "92")]
     pub idevid_admits: ::core::option::Option<bool>,
+    /// Marks the zone for failure drills, with these bounds.
+    #[prost(message, optional, tag = "100")]
+    pub drills: ::core::option::Option<DrillBounds>,
+    /// Takes the mark off.
+    #[prost(bool, tag = "101")]
+    pub no_drills: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Subnets {
@@ -4211,6 +4230,106 @@ pub struct ConduitAnswer {
     /// The first second at which it is over if nobody does anything; 0 if it is not allowed.
     #[prost(uint64, tag = "4")]
     pub until: u64,
+}
+/// Begins a fault. It ends by itself, whatever becomes of whoever asked for it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StartDrillRequest {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    /// link-loss, delay, compromised-credential, corrupted-update, reboot.
+    #[prost(string, tag = "2")]
+    pub fault: ::prost::alloc::string::String,
+    /// The device that it befalls; empty for link-loss and delay, which befall all that are in this zone alone.
+    #[prost(string, tag = "3")]
+    pub device: ::prost::alloc::string::String,
+    /// For how many seconds at most.
+    #[prost(uint32, tag = "4")]
+    pub seconds: u32,
+    /// Seconds by which answers are late; of delay alone.
+    #[prost(uint32, tag = "5")]
+    pub delay_seconds: u32,
+    /// For the audit.
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(bool, tag = "7")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StartDrillResponse {
+    /// Everything as it was when the fault began.
+    #[prost(message, optional, tag = "1")]
+    pub before: ::core::option::Option<ZoneInDrill>,
+    #[prost(uint64, tag = "2")]
+    pub ends_at: u64,
+    /// Certificates that were revoked for it.
+    #[prost(uint32, tag = "3")]
+    pub revoked: u32,
+}
+/// Ends the fault before its time.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndDrillRequest {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndDrillResponse {
+    /// Whether there was one.
+    #[prost(bool, tag = "1")]
+    pub ended: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ObserveDrillRequest {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ObserveDrillResponse {
+    #[prost(message, optional, tag = "1")]
+    pub now: ::core::option::Option<ZoneInDrill>,
+    /// When the fault ends; 0: there is none.
+    #[prost(uint64, tag = "2")]
+    pub ends_at: u64,
+}
+/// What a broker sees of a zone.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ZoneInDrill {
+    /// The zone with its bounds.
+    #[prost(message, optional, tag = "1")]
+    pub zone: ::core::option::Option<Zone>,
+    #[prost(uint64, tag = "2")]
+    pub broker_time: u64,
+    /// Devices that are in this zone alone.
+    #[prost(message, repeated, tag = "3")]
+    pub devices: ::prost::alloc::vec::Vec<DrillDevice>,
+    /// Devices that are in other zones too, which no drill touches.
+    #[prost(string, repeated, tag = "4")]
+    pub left_out: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrillDevice {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    /// Whether this broker has a Watch stream to it.
+    #[prost(bool, tag = "2")]
+    pub watching: bool,
+    /// Watch streams that it opened since this broker started.
+    #[prost(uint64, tag = "3")]
+    pub streams: u64,
+    /// What its last attestation came to: trusted, would-refuse, refused, silent; empty: none.
+    #[prost(string, tag = "4")]
+    pub decision: ::prost::alloc::string::String,
+    /// Attestations that came to a decision.
+    #[prost(uint64, tag = "5")]
+    pub proofs: u64,
+    /// How often its TPM was reset, by its last attestation.
+    #[prost(uint32, tag = "6")]
+    pub resets: u32,
+    /// Certificates of its own in the zone that have not ended.
+    #[prost(uint32, tag = "7")]
+    pub certificates: u32,
+    /// When the first of its roles is without one; 0: it is now.
+    #[prost(uint64, tag = "8")]
+    pub ends_at: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetGraphRequest {}
@@ -6624,6 +6743,78 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "SetZone"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn start_drill(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StartDrillRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StartDrillResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/StartDrill",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "StartDrill"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn observe_drill(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ObserveDrillRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ObserveDrillResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ObserveDrill",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ObserveDrill"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn end_drill(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EndDrillRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EndDrillResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/EndDrill",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "EndDrill"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn get_graph(
             &mut self,
             request: impl tonic::IntoRequest<super::GetGraphRequest>,
@@ -7620,6 +7811,27 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::SetZoneRequest>,
         ) -> std::result::Result<tonic::Response<super::SetZoneResponse>, tonic::Status>;
+        async fn start_drill(
+            &self,
+            request: tonic::Request<super::StartDrillRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StartDrillResponse>,
+            tonic::Status,
+        >;
+        async fn observe_drill(
+            &self,
+            request: tonic::Request<super::ObserveDrillRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ObserveDrillResponse>,
+            tonic::Status,
+        >;
+        async fn end_drill(
+            &self,
+            request: tonic::Request<super::EndDrillRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EndDrillResponse>,
+            tonic::Status,
+        >;
         async fn get_graph(
             &self,
             request: tonic::Request<super::GetGraphRequest>,
@@ -10081,6 +10293,137 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetZoneSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/StartDrill" => {
+                    #[allow(non_camel_case_types)]
+                    struct StartDrillSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::StartDrillRequest>
+                    for StartDrillSvc<T> {
+                        type Response = super::StartDrillResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StartDrillRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::start_drill(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StartDrillSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ObserveDrill" => {
+                    #[allow(non_camel_case_types)]
+                    struct ObserveDrillSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::ObserveDrillRequest>
+                    for ObserveDrillSvc<T> {
+                        type Response = super::ObserveDrillResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ObserveDrillRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::observe_drill(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ObserveDrillSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/EndDrill" => {
+                    #[allow(non_camel_case_types)]
+                    struct EndDrillSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::EndDrillRequest>
+                    for EndDrillSvc<T> {
+                        type Response = super::EndDrillResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EndDrillRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::end_drill(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EndDrillSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -11,6 +11,7 @@ pub(crate) mod completion;
 pub(crate) mod conduit;
 pub(crate) mod context;
 pub(crate) mod device;
+pub(crate) mod drill;
 pub(crate) mod exposure;
 pub(crate) mod golden;
 pub(crate) mod inspect;
@@ -52,6 +53,7 @@ async fn answer(command: Command, session: &Session) -> Result<Report> {
         Command::Sbom(command) => sbom::run(command, session).await,
         Command::Exposure(args) => exposure::run(args, session).await,
         Command::Zone(command) => zone::run(command, session).await,
+        Command::Drill(command) => drill::run(command, session).await,
         Command::Conduit(command) => conduit::run(command, session).await,
         Command::Authority(command) => authority::run(command, session).await,
         Command::Admin(command) => admin::run(command, session).await,

@@ -8,8 +8,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use policy::id::{ProductName, ZoneName};
 use policy::zone::{Function, Subnet};
 use proto::v1::{
-    CreateZoneRequest, GetZoneRequest, GetZoneResponse, ListZonesRequest, SetZoneRequest, Subnets, Zone,
-    ZoneTiming,
+    CreateZoneRequest, DrillBounds, GetZoneRequest, GetZoneResponse, ListZonesRequest, SetZoneRequest,
+    Subnets, Zone, ZoneTiming,
 };
 use serde::Serialize;
 
@@ -121,6 +121,8 @@ pub(crate) struct CreateArgs {
     /// Whether gates let other zones begin sessions while they do not hear the broker
     #[arg(long, value_enum, default_value_t = GateFail::Open)]
     gate_fail: GateFail,
+    #[command(flatten)]
+    drills: Drills,
     /// The worst that is accepted for a claim, for example executables=affirming; may repeat
     #[arg(long = "least", value_name = "CLAIM=TIER")]
     least: Vec<Least>,
@@ -145,7 +147,7 @@ pub(crate) struct SetArgs {
         long,
         value_enum,
         value_name = "ON|OFF",
-        required_unless_present_any = ["subnets", "no_subnets", "gate_drain", "no_gate_drain", "gate_fail", "idevid_admits"]
+        required_unless_present_any = ["subnets", "no_subnets", "gate_drain", "no_gate_drain", "gate_fail", "idevid_admits", "drills"]
     )]
     two_person: Option<Switch>,
     /// Subnet whose addresses its devices may have in certificates, in place of those it has; may repeat. The
@@ -168,7 +170,34 @@ pub(crate) struct SetArgs {
     #[arg(long, value_enum, value_name = "ON|OFF")]
     idevid_admits: Option<Switch>,
     #[command(flatten)]
+    drills: Drills,
+    #[command(flatten)]
     dry_run: DryRun,
+}
+
+/// Whether the zone is there to be broken on purpose.
+#[derive(Debug, Default, Args)]
+struct Drills {
+    /// Whether failure drills may break things in it (`touchstone drill`); for staging zones [default: off]
+    #[arg(long, value_enum, value_name = "ON|OFF")]
+    drills: Option<Switch>,
+    /// Promise of drills: who lost trust is cut off within this [default: 10s]
+    #[arg(long, value_name = "TIME", requires = "drills")]
+    cut_within: Option<Span>,
+    /// Promise of drills: devices are trusted again within this, once the fault is over [default: 2m]
+    #[arg(long, value_name = "TIME", requires = "drills")]
+    recover_within: Option<Span>,
+}
+
+impl Drills {
+    /// The mark, if it is set.
+    fn bounds(&self) -> Option<DrillBounds> {
+        let seconds = |span: Option<Span>| span.map_or(0, |span| span.0);
+        (self.drills == Some(Switch::On)).then(|| DrillBounds {
+            cut_within_seconds: seconds(self.cut_within),
+            recover_within_seconds: seconds(self.recover_within),
+        })
+    }
 }
 
 /// Something that is on or off.
@@ -289,7 +318,26 @@ impl From<CreateArgs> for Zone {
             function: args.function.map(|function| function.to_string()).unwrap_or_default(),
             gate_drain_seconds: args.gate_drain.map_or(0, |drain| drain.0),
             gate_fail: written(args.gate_fail),
+            drills: args.drills.bounds(),
         }
+    }
+}
+
+/// What a zone that is marked for drills promises of them.
+#[derive(Debug, Serialize)]
+struct DrillsView {
+    cut_within_seconds: u32,
+    recover_within_seconds: u32,
+}
+
+impl DrillsView {
+    fn words(&self) -> String {
+        let (cut, recover) = (self.cut_within_seconds, self.recover_within_seconds);
+        format!(
+            "cut within {}, trusted again within {}",
+            words::span(cut.into()),
+            words::span(recover.into())
+        )
     }
 }
 
@@ -312,6 +360,7 @@ struct ZoneView {
     subnets: Vec<String>,
     gate_drain_seconds: u32,
     gate_fail: String,
+    drills: Option<DrillsView>,
     least: BTreeMap<String, String>,
 }
 
@@ -335,6 +384,10 @@ impl From<Zone> for ZoneView {
             subnets: zone.subnets,
             gate_drain_seconds: zone.gate_drain_seconds,
             gate_fail: zone.gate_fail,
+            drills: zone.drills.map(|bounds| DrillsView {
+                cut_within_seconds: bounds.cut_within_seconds,
+                recover_within_seconds: bounds.recover_within_seconds,
+            }),
             least: zone.least.into_iter().collect(),
         }
     }
@@ -426,6 +479,7 @@ impl View for ZonePage {
             ("subnets", words::list(&zone.subnets)),
             ("gates drain for", words::span(zone.gate_drain_seconds.into())),
             ("gates fail", words::or_dash(&zone.gate_fail)),
+            ("drills", zone.drills.as_ref().map_or_else(|| "-".to_owned(), DrillsView::words)),
         ];
         let mut text = String::new();
         for (label, value) in lines {
@@ -510,6 +564,8 @@ async fn set(args: SetArgs, session: &Session) -> Result<Report> {
         subnets,
         gate_drain_seconds: drain,
         gate_fail: args.gate_fail.map(written).unwrap_or_default(),
+        drills: args.drills.bounds(),
+        no_drills: args.drills.drills == Some(Switch::Off),
         idevid_admits: args.idevid_admits.map(|switch| switch == Switch::On),
         ..SetZoneRequest::default()
     };
@@ -525,6 +581,11 @@ async fn set(args: SetArgs, session: &Session) -> Result<Report> {
     }
     if gates {
         text.push_str(&format!("; its gates {} and fail {}", zone.drains(), zone.gate_fail));
+    }
+    match &zone.drills {
+        Some(bounds) => text.push_str(&format!("; marked for drills: {}", bounds.words())),
+        None if args.drills.drills.is_some() => text.push_str("; not marked for drills"),
+        None => {}
     }
     if args.idevid_admits.is_some() {
         let rule = if zone.idevid_admits { "admits" } else { "does not admit" };

@@ -11,6 +11,7 @@ use crate::record::device::{
     AK, ATTESTED, AkOwner, Attested, CertifiedKeyOwner, DEVICE, Device, EK, HELD, HeldCertificates,
     INVENTORY, Inventory, KEY, PENDING, Pending, TOKEN, Token, Tpm,
 };
+use crate::record::drill::{DRILL, Drill};
 use crate::record::golden::{
     GOLDEN, GoldenHead, PRODUCT, ProductCounter, RELEASE, ReleaseRecord, WANTED, WITHDRAWAL, WantedRelease,
     Withdrawal,
@@ -107,6 +108,7 @@ const MANY: &[(&str, Reads)] = &[
     (WITHDRAWAL, as_kind::<Withdrawal>),
     (INVITATION, as_kind::<Invitation>),
     (CHANGE, as_kind::<Change>),
+    (DRILL, as_kind::<Drill>),
     (ROLLOUT, as_kind::<Rollout>),
     (TOLD, as_kind::<TellRecord>),
     (HEALTH, as_kind::<HealthRecord>),

@@ -252,6 +252,8 @@ impl Plant {
             Act::SetZone => {
                 call!(set_zone, SetZoneRequest { name: zone, two_person: Some(true), ..Default::default() })
             }
+            Act::StartDrill => call!(start_drill, StartDrillRequest { ..drill(of) }),
+            Act::EndDrill => call!(end_drill, EndDrillRequest { zone }),
             Act::RotateAuthority => {
                 call!(rotate_authority, RotateAuthorityRequest { zone, ..Default::default() })
             }
@@ -317,6 +319,17 @@ impl Plant {
             let request = v1::RotateAuthorityRequest { zone, role, dry_run: false };
             service.rotate_authority(by(ada, request)).await.unwrap();
         }
+        if matches!(act, Act::StartDrill | Act::EndDrill) {
+            let mark = v1::SetZoneRequest {
+                name: of.pick("cell-3", "cell-4").to_owned(),
+                drills: Some(v1::DrillBounds::default()),
+                ..Default::default()
+            };
+            service.set_zone(by(ada, mark)).await.unwrap();
+        }
+        if act == Act::EndDrill {
+            service.start_drill(by(ada, drill(of))).await.unwrap();
+        }
         if act == Act::SettleVouched {
             let key = zone_key(&of.pick("cell-3", "cell-4").parse().unwrap());
             let held: Held<Zone> =
@@ -358,6 +371,12 @@ impl Plant {
         let status = |refusal: Refusal| crate::grpc::status::status(plant, &refusal);
         reached.await.map(|_| String::new()).map_err(status)
     }
+}
+
+fn drill(of: Of) -> v1::StartDrillRequest {
+    let (zone, fault) = (of.pick("cell-3", "cell-4").to_owned(), "link-loss".to_owned());
+    let reason = "a reason".to_owned();
+    v1::StartDrillRequest { zone, fault, seconds: 60, reason, ..v1::StartDrillRequest::default() }
 }
 
 fn product(of: Of) -> String {

@@ -73,6 +73,8 @@ fn beyond(act: Act) -> Beyond {
         | Act::CreateToken
         | Act::CreateZone
         | Act::SetZone
+        | Act::StartDrill
+        | Act::EndDrill
         | Act::RotateAuthority
         | Act::ActivateAuthority
         | Act::DistrustAuthority

@@ -141,6 +141,7 @@ impl Bench {
             store,
             entropy,
             kek,
+            drills: crate::drill::Drills::default(),
             attendance: crate::attendance::Attendance::default(),
             forecasts: tokio::sync::Semaphore::new(crate::plant::FORECASTS),
             vouching: std::sync::OnceLock::new(),

@@ -69,6 +69,8 @@ fn trace(act: Act) -> Trace {
         | Act::AllowConduit
         | Act::CloseConduit
         | Act::SetZone
+        | Act::StartDrill
+        | Act::EndDrill
         | Act::RotateAuthority
         | Act::ActivateAuthority
         | Act::DistrustAuthority

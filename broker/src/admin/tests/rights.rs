@@ -30,7 +30,7 @@ const fn acts(role: AdminRole) -> &'static str {
         }
         AdminRole::Security => {
             "zone.create conduit.allow conduit.close zone.set release-key.add release-key.rotate release-key.remove \
-             release-key.threshold zone.apply authority.rotate authority.activate authority.distrust"
+             release-key.threshold zone.apply drill.start drill.end authority.rotate authority.activate authority.distrust"
         }
         AdminRole::Owner => "admin.invite admin.remove admin.role plant.backup plant.restore",
     }

@@ -136,6 +136,8 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         | Act::AddSbom
         | Act::RemoveSbom
         | Act::EndOverride
+        | Act::StartDrill
+        | Act::EndDrill
         | Act::DistrustAuthority
         | Act::ApproveChange
         | Act::RejectChange

@@ -7,6 +7,7 @@ mod calendar;
 mod change;
 mod day_two;
 mod device;
+mod drill;
 mod exposure;
 mod forecast;
 mod golden;
@@ -243,6 +244,9 @@ impl Admin for Administration {
         zone::forecast
     );
     unary!(set_zone, SetZoneRequest, SetZoneResponse, Act::SetZone, zone::set);
+    unary!(start_drill, StartDrillRequest, StartDrillResponse, Act::StartDrill, drill::start);
+    unary!(observe_drill, ObserveDrillRequest, ObserveDrillResponse, Act::ReadZones, drill::observe);
+    unary!(end_drill, EndDrillRequest, EndDrillResponse, Act::EndDrill, drill::end);
     unary!(get_graph, GetGraphRequest, GetGraphResponse, Act::ReadZones, graph::one);
     unary!(plan_graph, PlanGraphRequest, PlanGraphResponse, Act::ReadZones, graph::planned);
     unary!(apply_graph, ApplyGraphRequest, ApplyGraphResponse, Act::ApplyGraph, graph::applied);

@@ -68,6 +68,14 @@ pub(super) async fn set(
         two_person: request.two_person,
         mode: convert::mode_from_wire(&request.mode).map_err(malformed)?,
         subnets: request.subnets.map(|all| convert::subnets(&all.subnets)).transpose().map_err(malformed)?,
+        drills: match (request.drills, request.no_drills) {
+            (Some(_), true) => {
+                return Err(Refusal::malformed("set drills or no_drills, not both".to_owned()));
+            }
+            (Some(bounds), false) => Some(Some(convert::drills_from_wire(&bounds).map_err(malformed)?)),
+            (None, true) => Some(None),
+            (None, false) => None,
+        },
         gate_drain: request.gate_drain_seconds.map(u64::from),
         gate_fail: convert::gate_fail_from_wire(&request.gate_fail).map_err(malformed)?,
         idevid_admits: request.idevid_admits,
@@ -77,7 +85,8 @@ pub(super) async fn set(
     };
     if settings.is_empty() {
         return Err(Refusal::malformed(
-            "say what to set: two_person, mode, subnets, gate_drain, gate_fail or idevid_admits".to_owned(),
+            "say what to set: two_person, mode, subnets, gate_drain, gate_fail, idevid_admits or drills"
+                .to_owned(),
         ));
     }
     if settings.mode.is_some() && settings.subnets.is_some() {

@@ -2,6 +2,7 @@
 
 mod addressed;
 mod answers;
+mod drilled;
 mod endorsed;
 mod enforcing;
 mod faulty;

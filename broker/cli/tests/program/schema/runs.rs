@@ -92,6 +92,18 @@ const ONLINE: &[(&str, &str)] = &[
     ("sbom remove", "sbom remove SBOM"),
     ("exposure", "exposure --purl pkg:deb/debian/openssl --below 3"),
     ("exposure", "exposure --advisory @osv.json"),
+    ("drill link-loss", "drill link-loss staging --for 1s --reason x --yes"),
+    ("drill delay --dry-run", "drill delay staging --reason x --dry-run"),
+    (
+        "drill compromised-credential",
+        "drill compromised-credential staging --device press-7 --reason x --yes",
+    ),
+    (
+        "drill corrupted-update --dry-run",
+        "drill corrupted-update staging --device press-7 --reason x --dry-run",
+    ),
+    ("drill reboot --dry-run", "drill reboot staging --device press-7 --reason x --dry-run"),
+    ("drill end", "drill end staging"),
     ("zone create", "zone create cell-3"),
     ("zone set", "zone set cell-3 --two-person on"),
     ("zone enforce", "zone enforce cell-3 --yes"),
@@ -287,6 +299,26 @@ fn say(broker: &FakeBroker, label: &str, sbom: Vec<u8>) {
             let results = vec![result("press-8"), result("press-7"), result(own)];
             broker.answers("apply_release", &filled).answers("apply_release", &filled);
             broker.answers("follow_results", &LiveResults { results })
+        }
+        label if label.starts_with("drill ") => {
+            let filled = StartDrillResponse::decode(filled("StartDrillResponse").as_slice()).unwrap();
+            let mut before = filled.before.clone().unwrap();
+            let healthy = DrillDevice {
+                device: "press-7".to_owned(),
+                decision: "trusted".to_owned(),
+                ..before.devices[0].clone()
+            };
+            before.devices =
+                vec![healthy.clone(), DrillDevice { device: "press-8".to_owned(), ..healthy.clone() }];
+            let answer = StartDrillResponse { before: Some(before.clone()), ..filled };
+            // The first look sees them cut off; the filler's later ones see other devices.
+            let cut = |device: &DrillDevice| DrillDevice { watching: false, ..device.clone() };
+            let now = ZoneInDrill { devices: before.devices.iter().map(cut).collect(), ..before };
+            let seen = ObserveDrillResponse { now: Some(now), ends_at: 1 };
+            broker
+                .answers("start_drill", &answer)
+                .answers("start_drill", &answer)
+                .answers("observe_drill", &seen)
         }
         "audit export" => {
             let event = Event::new(UnixTime(60), "ada", "zone.create", "cell-3", "made");

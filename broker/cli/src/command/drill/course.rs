@@ -1,0 +1,291 @@
+//! The course of a drill: what is waited for, and what must not happen meanwhile.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use policy::id::{DeviceName, ZoneName};
+use policy::zone::Fault;
+use proto::v1::admin_client::AdminClient;
+use proto::v1::{DrillDevice, EndDrillRequest, ObserveDrillRequest, StartDrillResponse, Zone};
+use tokio::time::{Instant, sleep};
+use tonic::transport::Channel;
+
+use super::report::Bound;
+use super::session::Sessions;
+use super::unfit;
+use crate::args::Span;
+use crate::client::failed;
+use crate::exit::Exit;
+use crate::failure::Result;
+use crate::output::Session;
+
+/// How often it is looked: often enough for bounds of seconds.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A device as it must be before a drill, and again after it.
+fn is_healthy(device: &DrillDevice) -> bool {
+    device.watching && device.certificates > 0 && matches!(&*device.decision, "trusted" | "would-refuse")
+}
+
+/// A device that has lost its trust.
+fn is_lost(device: &DrillDevice) -> bool {
+    device.certificates == 0 || matches!(&*device.decision, "refused" | "silent")
+}
+
+/// The devices that are healthy before a drill; `device`, if one is named, must be among them.
+pub(super) fn healthy(begun: &StartDrillResponse, device: Option<&DeviceName>) -> Result<Vec<DrillDevice>> {
+    let all = begun.before.iter().flat_map(|before| &before.devices);
+    let healthy: Vec<DrillDevice> = all.filter(|device| is_healthy(device)).cloned().collect();
+    match device {
+        _ if healthy.is_empty() => Err(unfit("no device of the zone is trusted and connected".to_owned())),
+        Some(name) if !healthy.iter().any(|one| name.as_str() == one.device) => {
+            Err(unfit(format!("{name} is not trusted and connected")))
+        }
+        _ => Ok(healthy),
+    }
+}
+
+/// A drill under way.
+pub(super) struct Course<'a> {
+    session: &'a Session,
+    client: AdminClient<Channel>,
+    begun: Instant,
+    began_at: u64,
+    zone: Zone,
+    /// Whom the fault befalls, as they were.
+    befallen: Vec<DrillDevice>,
+    /// Who must not notice, as they were.
+    bystanders: Vec<DrillDevice>,
+    lost: BTreeSet<String>,
+}
+
+impl<'a> Course<'a> {
+    /// The course of a drill that began just now.
+    pub(super) fn new(
+        session: &'a Session,
+        client: AdminClient<Channel>,
+        begun: &StartDrillResponse,
+        device: Option<&DeviceName>,
+    ) -> Result<Self> {
+        let healthy = healthy(begun, device)?;
+        let named = |one: &DrillDevice| device.is_none_or(|name| name.as_str() == one.device);
+        let (befallen, bystanders) = healthy.into_iter().partition(named);
+        let before = begun.before.clone().unwrap_or_default();
+        Ok(Self {
+            session,
+            client,
+            begun: Instant::now(),
+            began_at: before.broker_time,
+            zone: before.zone.unwrap_or_default(),
+            befallen,
+            bystanders,
+            lost: BTreeSet::new(),
+        })
+    }
+
+    /// Watches the drill to its end.
+    pub(super) async fn run(
+        mut self,
+        fault: Fault,
+        zone: &ZoneName,
+        length: Span,
+        sessions: Sessions,
+    ) -> Result<Vec<Bound>> {
+        let length = Duration::from_secs(length.0.into());
+        let mut bounds = match fault {
+            Fault::LinkLoss => self.link_loss(zone, length, &sessions).await?,
+            Fault::Delay => self.delay(zone, &sessions).await?,
+            Fault::CompromisedCredential => self.compromised(zone, &sessions).await?,
+            Fault::CorruptedUpdate => self.corrupted(zone, &sessions).await?,
+            Fault::Reboot => self.reboot(zone, length).await?,
+        };
+        if !self.bystanders.is_empty() {
+            let lost: Vec<String> = self.lost.iter().cloned().collect();
+            bounds.push(Bound::none("other devices that lost trust", self.bystanders.len(), &lost));
+        }
+        Ok(bounds)
+    }
+
+    async fn link_loss(
+        &mut self,
+        zone: &ZoneName,
+        length: Duration,
+        sessions: &Sessions,
+    ) -> Result<Vec<Bound>> {
+        let ends = self.befallen.iter().map(|device| device.ends_at.saturating_sub(self.began_at));
+        let left = ends.min().unwrap_or_default();
+        let outlive = self.zone.timing.as_ref().map_or(0, |timing| timing.outlive_broker_seconds);
+        let mut lost = BTreeSet::new();
+        let gone = |now: &DrillDevice, _: &DrillDevice| !now.watching;
+        let cut = self.until(zone, self.cut().min(length), &gone, &mut lost).await?;
+        let rest = length.saturating_sub(self.begun.elapsed());
+        self.until(zone, rest, &|_, _| false, &mut lost).await?;
+        self.end(zone).await?;
+        let back = |now: &DrillDevice, _: &DrillDevice| is_healthy(now);
+        let recovered = self.until(zone, self.recovery(), &back, &mut lost).await?;
+        let lost: Vec<String> = lost.into_iter().collect();
+        let mut bounds = vec![
+            Bound::within("the link is lost to every device", self.cut(), cut),
+            Bound::at_least("certificates outlive the broker", outlive, left),
+            Bound::none("devices that lost trust", self.befallen.len(), &lost),
+            Bound::within("every device is connected again", self.recovery(), recovered),
+        ];
+        bounds.extend(held(sessions));
+        Ok(bounds)
+    }
+
+    async fn delay(&mut self, zone: &ZoneName, sessions: &Sessions) -> Result<Vec<Bound>> {
+        let mut lost = BTreeSet::new();
+        let proved = |now: &DrillDevice, was: &DrillDevice| now.proofs > was.proofs && is_healthy(now);
+        let took = self.until(zone, self.recovery(), &proved, &mut lost).await?;
+        self.end(zone).await?;
+        let lost: Vec<String> = lost.into_iter().collect();
+        let mut bounds = vec![
+            Bound::within("every device proves itself all the same", self.recovery(), took),
+            Bound::none("devices that lost trust", self.befallen.len(), &lost),
+        ];
+        bounds.extend(held(sessions));
+        Ok(bounds)
+    }
+
+    async fn compromised(&mut self, zone: &ZoneName, sessions: &Sessions) -> Result<Vec<Bound>> {
+        let mut lost = BTreeSet::new();
+        let cut_off = |now: &DrillDevice, was: &DrillDevice| !now.watching || now.streams > was.streams;
+        let cut = self.until(zone, self.cut(), &cut_off, &mut lost).await?;
+        let sessions = self.sessions_end(zone, sessions).await?;
+        let spent = self.begun.elapsed();
+        let back = |now: &DrillDevice, was: &DrillDevice| {
+            is_healthy(now) && now.proofs > was.proofs && cut_off(now, was)
+        };
+        let rest = self.recovery().saturating_sub(spent);
+        let recovered = self.until(zone, rest, &back, &mut lost).await?;
+        self.end(zone).await?;
+        let mut bounds = vec![Bound::within("the device is cut off", self.cut(), cut)];
+        bounds.extend(sessions);
+        let recovered = recovered.map(|took| took + spent);
+        bounds.push(Bound::within("it is trusted with another certificate", self.recovery(), recovered));
+        Ok(bounds)
+    }
+
+    async fn corrupted(&mut self, zone: &ZoneName, sessions: &Sessions) -> Result<Vec<Bound>> {
+        let mut lost = BTreeSet::new();
+        let refused = |now: &DrillDevice, _: &DrillDevice| {
+            now.decision == "refused" && now.certificates == 0 && !now.watching
+        };
+        let cut = self.until(zone, self.cut(), &refused, &mut lost).await?;
+        let sessions = self.sessions_end(zone, sessions).await?;
+        self.end(zone).await?;
+        let back = |now: &DrillDevice, was: &DrillDevice| is_healthy(now) && now.proofs > was.proofs;
+        let recovered = self.until(zone, self.recovery(), &back, &mut lost).await?;
+        let mut bounds = vec![Bound::within("the device is refused and cut off", self.cut(), cut)];
+        bounds.extend(sessions);
+        bounds.push(Bound::within("it is trusted again", self.recovery(), recovered));
+        Ok(bounds)
+    }
+
+    async fn reboot(&mut self, zone: &ZoneName, length: Duration) -> Result<Vec<Bound>> {
+        let mut lost = BTreeSet::new();
+        let gone = |now: &DrillDevice, was: &DrillDevice| !now.watching || now.resets != was.resets;
+        let left = self.until(zone, length, &gone, &mut lost).await?;
+        let back = |now: &DrillDevice, was: &DrillDevice| is_healthy(now) && now.resets != was.resets;
+        let recovered = match left {
+            Some(_) => self.until(zone, self.recovery(), &back, &mut lost).await?,
+            None => None,
+        };
+        self.end(zone).await?;
+        Ok(vec![
+            Bound::within("the device goes down", length, left),
+            Bound::within("it is trusted again after its boot", self.recovery(), recovered),
+        ])
+    }
+
+    /// Waits until every session has ended, for as long as that may take from the beginning.
+    async fn sessions_end(&mut self, zone: &ZoneName, sessions: &Sessions) -> Result<Option<Bound>> {
+        if sessions.len() == 0 {
+            return Ok(None);
+        }
+        let promised = self.cut() + Duration::from_secs(self.zone.gate_drain_seconds.into());
+        while sessions.last_end(self.begun).is_none() && self.begun.elapsed() < promised {
+            self.look(zone).await?;
+            sleep(LOOK).await;
+        }
+        Ok(Some(Bound::within("its sessions end", promised, sessions.last_end(self.begun))))
+    }
+
+    /// Looks until `done` holds of everybody that the fault befalls, at most for `patience`; who of them has lost
+    /// trust meanwhile is added to `lost`. How long it took.
+    async fn until(
+        &mut self,
+        zone: &ZoneName,
+        patience: Duration,
+        done: &impl Fn(&DrillDevice, &DrillDevice) -> bool,
+        lost: &mut BTreeSet<String>,
+    ) -> Result<Option<Duration>> {
+        let begun = Instant::now();
+        loop {
+            if let Some(now) = self.look(zone).await? {
+                let mut pairs =
+                    self.befallen.iter().map(|was| (now.iter().find(|n| n.device == was.device), was));
+                let all = pairs.all(|(now, was)| now.is_some_and(|now| done(now, was)));
+                let of_them = |now: &&DrillDevice| self.befallen.iter().any(|was| was.device == now.device);
+                lost.extend(
+                    now.iter().filter(of_them).filter(|now| is_lost(now)).map(|now| now.device.clone()),
+                );
+                if all {
+                    return Ok(Some(begun.elapsed()));
+                }
+            }
+            let left = patience.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            sleep(LOOK.min(left)).await;
+        }
+    }
+
+    /// What the broker sees now; nothing while it is not there.
+    async fn look(&mut self, zone: &ZoneName) -> Result<Option<Vec<DrillDevice>>> {
+        let request = ObserveDrillRequest { zone: zone.to_string() };
+        let answer = match self.client.observe_drill(request).await.map_err(|s| failed(&s)) {
+            Ok(answer) => answer.into_inner(),
+            Err(failure) if failure.exit() == Exit::Unreachable => {
+                if let Ok(client) = self.session.client().await {
+                    self.client = client;
+                }
+                return Ok(None);
+            }
+            Err(failure) => return Err(failure),
+        };
+        let now = answer.now.unwrap_or_default().devices;
+        let is_bystander = |now: &&DrillDevice| self.bystanders.iter().any(|was| was.device == now.device);
+        self.lost
+            .extend(now.iter().filter(is_bystander).filter(|now| is_lost(now)).map(|now| now.device.clone()));
+        Ok(Some(now))
+    }
+
+    /// Ends the fault, if it did not end by itself.
+    async fn end(&mut self, zone: &ZoneName) -> Result<()> {
+        let request = EndDrillRequest { zone: zone.to_string() };
+        match self.client.end_drill(request).await.map_err(|s| failed(&s)) {
+            Ok(_) => Ok(()),
+            // It ends by itself.
+            Err(failure) if failure.exit() == Exit::Unreachable => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn cut(&self) -> Duration {
+        let bounds = self.zone.drills.unwrap_or_default();
+        Duration::from_secs(bounds.cut_within_seconds.into())
+    }
+
+    fn recovery(&self) -> Duration {
+        let bounds = self.zone.drills.unwrap_or_default();
+        Duration::from_secs(bounds.recover_within_seconds.into())
+    }
+}
+
+/// Sessions that nobody may lose.
+fn held(sessions: &Sessions) -> Option<Bound> {
+    (sessions.len() > 0).then(|| Bound::none("sessions that ended", sessions.len(), &sessions.ended()))
+}

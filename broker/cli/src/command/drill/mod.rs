@@ -1,0 +1,215 @@
+//! `touchstone drill`: break something in a staging zone on purpose, and hold what comes of it against what the zone
+//! promises.
+
+mod course;
+mod report;
+mod session;
+
+use clap::{Args, Subcommand};
+use policy::id::{DeviceName, ZoneName};
+use policy::zone::Fault;
+use proto::v1::{EndDrillRequest, StartDrillRequest, StartDrillResponse};
+use serde::Serialize;
+
+use self::report::DrillReport;
+use self::session::Sessions;
+use crate::args::{DryRun, Span};
+use crate::client::failed;
+use crate::exit::Exit;
+use crate::failure::{Failure, Result};
+use crate::output::{Report, Sentence, Session, agree, words};
+
+/// Faults, and the way back.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DrillCommand {
+    /// The broker is not there for the zone's devices: nobody may lose trust or a session
+    #[command(after_help = "\
+Sessions are held if their gate goes on by what it knows, whatever the zone says of new ones.
+Example: touchstone drill link-loss staging --for 60s --reason \"yearly drill\" --session 10.9.0.7:502")]
+    LinkLoss(ZoneArgs),
+    /// The broker answers the zone's devices late: each must still prove itself in time
+    #[command(after_help = "Example: touchstone drill delay staging --by 5s --reason \"yearly drill\"")]
+    Delay(DelayArgs),
+    /// The certificates of one device are revoked as if its key were stolen: it is cut off, and comes back with others
+    #[command(after_help = "\
+A session that is given must be one of this device.
+Example: touchstone drill compromised-credential staging --device press-7 --reason \"yearly drill\" --session \
+10.9.0.7:502")]
+    CompromisedCredential(DeviceArgs),
+    /// One device counts as booting what no release accepts: it is cut off, and trusted again afterwards
+    #[command(after_help = "\
+Nothing is installed or signed; the broker only refuses. A session that is given must be one of this device.
+Example: touchstone drill corrupted-update staging --device press-7 --reason \"yearly drill\"")]
+    CorruptedUpdate(DeviceArgs),
+    /// One device is rebooted by whoever stands before it: it is trusted again by itself
+    #[command(after_help = "\
+The broker reboots nothing: when the drill says so, reboot the device or cut its power.
+Example: touchstone drill reboot staging --device press-7 --for 15m --reason \"yearly drill\"")]
+    Reboot(DeviceArgs),
+    /// End the fault that runs in a zone before its time
+    #[command(after_help = "Example: touchstone drill end staging")]
+    End(EndArgs),
+}
+
+/// What every drill is given.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ZoneArgs {
+    /// The staging zone, marked with `touchstone zone set ZONE --drills on`
+    zone: ZoneName,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    reason: String,
+    /// For how long the fault runs at most, up to 1h; it ends by itself, even if this program does not live to see it
+    #[arg(long = "for", value_name = "TIME", default_value = "60s")]
+    length: Span,
+    /// Open a session to this address (a gate or what is behind it) before the fault, and watch it; may repeat
+    #[arg(long = "session", value_name = "HOST:PORT")]
+    sessions: Vec<String>,
+    /// Begin without asking
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// By how much answers are late.
+#[derive(Debug, Args)]
+pub(crate) struct DelayArgs {
+    #[command(flatten)]
+    of: ZoneArgs,
+    /// By how much each answer is late, up to 20s
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    by: Span,
+}
+
+/// Which device it befalls.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArgs {
+    #[command(flatten)]
+    of: ZoneArgs,
+    /// The device that it befalls
+    #[arg(long, value_name = "NAME")]
+    device: DeviceName,
+}
+
+/// Whose drill ends.
+#[derive(Debug, Args)]
+pub(crate) struct EndArgs {
+    /// The zone
+    zone: ZoneName,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// Runs a verb.
+pub(crate) async fn run(command: DrillCommand, session: &Session) -> Result<Report> {
+    match command {
+        DrillCommand::LinkLoss(args) => drill(Fault::LinkLoss, args, None, 0, session).await,
+        DrillCommand::Delay(args) => drill(Fault::Delay, args.of, None, args.by.0, session).await,
+        DrillCommand::CompromisedCredential(args) => one(Fault::CompromisedCredential, args, session).await,
+        DrillCommand::CorruptedUpdate(args) => one(Fault::CorruptedUpdate, args, session).await,
+        DrillCommand::Reboot(args) => one(Fault::Reboot, args, session).await,
+        DrillCommand::End(args) => end(&args, session).await,
+    }
+}
+
+async fn one(fault: Fault, args: DeviceArgs, session: &Session) -> Result<Report> {
+    drill(fault, args.of, Some(args.device), 0, session).await
+}
+
+async fn drill(
+    fault: Fault,
+    args: ZoneArgs,
+    device: Option<DeviceName>,
+    delay_seconds: u32,
+    session: &Session,
+) -> Result<Report> {
+    let dry_run = args.dry_run.dry_run;
+    agree::possible(args.yes || dry_run, "drill", "--dry-run")?;
+    let mut client = session.client().await?;
+    let mut request = StartDrillRequest {
+        zone: args.zone.to_string(),
+        fault: fault.to_string(),
+        device: device.as_ref().map(ToString::to_string).unwrap_or_default(),
+        seconds: args.length.0,
+        delay_seconds,
+        reason: args.reason.clone(),
+        dry_run: true,
+    };
+    let could = client.start_drill(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
+    long_enough(fault, args.length, &could)?;
+    let whom = device.as_ref().map_or_else(|| "its devices".to_owned(), ToString::to_string);
+    let what = format!("{fault} of {whom} in zone {} for {}", args.zone, words::span(args.length.0.into()));
+    let watched = course::healthy(&could, device.as_ref())?;
+    if dry_run {
+        let counted = words::count(watched.len(), "healthy device");
+        return session.report(&Sentence::would(format!("would begin {what}, and watch {counted}")));
+    }
+    agree::settle(args.yes, &format!("Begin {what}?"))?;
+    let sessions = Sessions::open(&args.sessions).await?;
+    request.dry_run = false;
+    let begun = client.start_drill(request).await.map_err(|s| failed(&s))?.into_inner();
+    announce(fault, &args.zone, &whom, &begun);
+    let course = course::Course::new(session, client, &begun, device.as_ref())?;
+    let drilled = course.run(fault, &args.zone, args.length, sessions).await;
+    // The broker would end it by itself; nobody waits for that.
+    if drilled.is_err() {
+        let request = EndDrillRequest { zone: args.zone.to_string() };
+        if session.client().await?.end_drill(request).await.is_err() {
+            eprintln!("the drill in zone {} ends by itself at {}", args.zone, words::rfc3339(begun.ends_at));
+        }
+    }
+    let (bounds, at) = (drilled?, begun.before.as_ref().map_or(0, |before| before.broker_time));
+    let report = DrillReport::new(fault, &args.zone, device.as_ref(), at, begun, bounds);
+    let exit = if report.is_kept() { Exit::Done } else { Exit::NeedsYou };
+    Ok(session.report(&report)?.ending(exit))
+}
+
+fn announce(fault: Fault, zone: &ZoneName, whom: &str, begun: &StartDrillResponse) {
+    let until = words::rfc3339(begun.ends_at);
+    eprintln!("{fault} of {whom} runs in zone {zone} until {until}; `touchstone drill end {zone}` ends it");
+    if fault == Fault::Reboot {
+        eprintln!("reboot {whom} now, or cut its power and switch it on again");
+    }
+}
+
+#[derive(Serialize)]
+struct Ended {
+    zone: String,
+    ended: bool,
+}
+
+async fn end(args: &EndArgs, session: &Session) -> Result<Report> {
+    let zone = args.zone.to_string();
+    if args.dry_run.dry_run {
+        return session.report(&Sentence::would(format!("would end the drill in zone {zone}")));
+    }
+    let request = EndDrillRequest { zone: zone.clone() };
+    let answer = session.client().await?.end_drill(request).await.map_err(|s| failed(&s))?;
+    let ended = answer.into_inner().ended;
+    let text = match ended {
+        true => format!("the drill in zone {zone} has ended"),
+        false => format!("no drill runs in zone {zone}"),
+    };
+    session.report(&Sentence { text, fields: Ended { zone, ended } })
+}
+
+/// A device that is refused for a shorter time than its zone takes to cut it off would prove nothing.
+fn long_enough(fault: Fault, length: Span, could: &StartDrillResponse) -> Result<()> {
+    let bounds = could.before.as_ref().and_then(|before| before.zone.as_ref()?.drills);
+    let cut = bounds.map_or(0, |bounds| bounds.cut_within_seconds);
+    if fault != Fault::CorruptedUpdate || length.0 >= cut {
+        return Ok(());
+    }
+    let cut = words::span(cut.into());
+    let what = format!(
+        "the fault is to end before the zone has to have cut the device off, which takes up to {cut}"
+    );
+    Err(Failure::new(Exit::Usage, what).next("let it run longer with --for"))
+}
+
+/// A device or zone that is not there as it should be.
+fn unfit(what: String) -> Failure {
+    Failure::new(Exit::Negative, what)
+        .next("a drill begins with devices that are trusted and connected: see `touchstone status`")
+}
