@@ -81,6 +81,8 @@ pub enum Act {
     AttestDevice,
     /// A join token.
     CreateToken,
+    /// Ends a join token before its time.
+    RevokeToken,
     /// An SBOM document.
     AddSbom,
     /// Takes one away.
@@ -161,6 +163,7 @@ impl Act {
         Self::EndOverride,
         Self::AttestDevice,
         Self::CreateToken,
+        Self::RevokeToken,
         Self::AddSbom,
         Self::RemoveSbom,
         Self::CreateZone,
@@ -224,7 +227,8 @@ impl Act {
             | Self::Override
             | Self::EndOverride
             | Self::AttestDevice
-            | Self::CreateToken => AdminRole::Operator,
+            | Self::CreateToken
+            | Self::RevokeToken => AdminRole::Operator,
             // Whoever makes releases does not say who may sign them.
             Self::AddReleaseKey
             | Self::RotateReleaseKey
@@ -269,6 +273,8 @@ impl Act {
             Self::QuarantineDevice | Self::AttestDevice | Self::EndOverride => Demand::One,
             // The zone was marked for drills by as many people as it asks for; a drill only takes away, for a time.
             Self::StartDrill | Self::EndDrill => Demand::One,
+            // Nobody lost by it what they have: another token is made as this one was.
+            Self::RevokeToken => Demand::One,
             // A stolen key must not work until somebody else is found.
             Self::DistrustAuthority => Demand::One,
             // It sets golden values aside: who runs the machine asks, who answers for the plant's security agrees.
@@ -362,6 +368,7 @@ impl Act {
             Self::EndOverride => "device.end-override",
             Self::AttestDevice => "device.attest-now",
             Self::CreateToken => "token.create",
+            Self::RevokeToken => "token.revoke",
             Self::AddSbom => "sbom.add",
             Self::RemoveSbom => "sbom.remove",
             Self::CreateZone => "zone.create",
