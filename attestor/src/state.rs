@@ -8,7 +8,7 @@
 mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -312,17 +312,28 @@ pub struct Keeper {
     seen: Mutex<Option<Seen>>,
 }
 
-/// Tells a file from the one that replaces it.
+/// Mode of the file of a state.
+const MODE: u32 = 0o600;
+/// Mode of one that its daemon knows better than. A mode can be changed on a disk that has no room for a byte, and with the
+/// next file that is saved it is gone.
+const OUTDATED: u32 = 0o400;
+
+/// Tells a file from the one that replaces it, and whether its daemon has said that it is outdated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
     inode: u64,
     changed: (i64, i64),
+    outdated: bool,
 }
 
 impl Seen {
     fn of(file: &Path) -> Option<Self> {
         let found = std::fs::metadata(file).ok()?;
-        Some(Self { inode: found.ino(), changed: (found.ctime(), found.ctime_nsec()) })
+        Some(Self {
+            inode: found.ino(),
+            changed: (found.ctime(), found.ctime_nsec()),
+            outdated: found.permissions().mode() & 0o777 == OUTDATED,
+        })
     }
 }
 
@@ -385,6 +396,16 @@ impl Keeper {
         Ok(true)
     }
 
+    /// Whether the process that writes the file has said that it could not save what counts since.
+    pub fn is_outdated(&self) -> bool {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|seen| seen.outdated)
+    }
+
+    /// Lets those who hear of changes look again.
+    pub fn announce(&self) {
+        self.changed.send_replace(());
+    }
+
     /// What to tell people about how the state was found.
     pub fn notice(&self) -> Option<&str> {
         self.notice.as_deref()
@@ -408,12 +429,17 @@ impl Keeper {
     }
 
     /// Changes the state in memory even if it cannot be saved: a full disk must not keep a device from hearing what it,
-    /// or a peer, lost. [`Keeper::catch_up`] saves it later.
+    /// or a peer, lost. [`Keeper::catch_up`] saves it later. Until then the file says that it is outdated, to whoever goes
+    /// by it.
     pub fn insist(&self, change: impl FnOnce(&mut State)) -> Result<(), SaveStateError> {
         let mut held = self.held();
         change(&mut held.state);
         let saved = self.save(&held.state);
         held.unsaved = saved.is_err();
+        if saved.is_err() {
+            // Without a file there is nothing to be outdated, and a disk that takes no mode either is named by the error.
+            drop(std::fs::set_permissions(&self.file, std::fs::Permissions::from_mode(OUTDATED)));
+        }
         drop(held);
         self.changed.send_replace(());
         saved
@@ -443,7 +469,7 @@ impl Keeper {
     }
 
     fn save(&self, state: &State) -> Result<(), SaveStateError> {
-        durable::replace(&self.file, &stored::write(state), 0o600)
+        durable::replace(&self.file, &stored::write(state), MODE)
             .map_err(|source| SaveStateError { file: self.file.clone(), source })
     }
 

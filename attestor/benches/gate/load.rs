@@ -103,48 +103,37 @@ pub(crate) async fn ask(stream: &mut (impl Stream + ?Sized)) {
     stream.read_exact(&mut bytes).await.unwrap();
 }
 
-/// p50 and p99 of requests, one in flight: those of the best round.
+/// p50 and p99 of requests, one in flight.
 pub(crate) async fn latency(
     peer: Option<&Peer>,
     address: SocketAddr,
     requests: usize,
-    rounds: usize,
 ) -> (Duration, Duration) {
-    let mut best = (Duration::MAX, Duration::MAX);
-    for _ in 0..rounds {
-        let mut stream = connect(peer, address).await;
-        let mut took = Vec::with_capacity(requests);
-        for _ in 0..requests {
-            let begun = Instant::now();
-            ask(&mut *stream).await;
-            took.push(begun.elapsed());
-        }
-        took.sort_unstable();
-        let round = (took[requests / 2], took[requests * 99 / 100]);
-        best = (best.0.min(round.0), best.1.min(round.1));
+    let mut stream = connect(peer, address).await;
+    let mut took = Vec::with_capacity(requests);
+    for _ in 0..requests {
+        let begun = Instant::now();
+        ask(&mut *stream).await;
+        took.push(begun.elapsed());
     }
-    best
+    took.sort_unstable();
+    (took[requests / 2], took[requests * 99 / 100])
 }
 
-/// Bytes a second from peer to server: those of the best round.
-pub(crate) async fn throughput(peer: Option<&Peer>, address: SocketAddr, bytes: usize, rounds: usize) -> f64 {
+/// Bytes a second from peer to server.
+pub(crate) async fn throughput(peer: Option<&Peer>, address: SocketAddr, bytes: usize) -> f64 {
     let block = vec![1; 256 << 10];
-    let mut best = 0.0_f64;
-    for _ in 0..rounds {
-        let mut stream = connect(peer, address).await;
-        let begun = Instant::now();
-        let mut left = bytes;
-        while left > 0 {
-            let part = left.min(block.len());
-            stream.write_all(&block[..part]).await.unwrap();
-            left -= part;
-        }
-        stream.shutdown().await.unwrap();
-        let mut answer = Vec::new();
-        // What was sent is at the server once it says so, or the proxy has hung up, which some do.
-        drop(stream.read_to_end(&mut answer).await);
-        let bytes = f64::from(u32::try_from(bytes).unwrap());
-        best = best.max(bytes / begun.elapsed().as_secs_f64());
+    let mut stream = connect(peer, address).await;
+    let begun = Instant::now();
+    let mut left = bytes;
+    while left > 0 {
+        let part = left.min(block.len());
+        stream.write_all(&block[..part]).await.unwrap();
+        left -= part;
     }
-    best
+    stream.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    // What was sent is at the server once it says so, or the proxy has hung up, which some do.
+    drop(stream.read_to_end(&mut answer).await);
+    f64::from(u32::try_from(bytes).unwrap()) / begun.elapsed().as_secs_f64()
 }

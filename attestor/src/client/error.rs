@@ -8,6 +8,7 @@ use proto::v1::Denial;
 use tonic::{Code, Status};
 
 use crate::config::BrokerAddress;
+use crate::tpm::TpmError;
 
 /// Longest text taken from a foreign status, in characters.
 const MAX_TEXT: usize = 200;
@@ -39,6 +40,9 @@ pub enum CallError {
     /// The device's own TLS settings cannot be used.
     #[error("TLS cannot be set up: {0}; reinstall the attestor")]
     Tls(rustls::Error),
+    /// The device's TPM did not sign for the connection: the broker is not to blame.
+    #[error("this device's TPM did not sign for the connection to the broker: {0}")]
+    NotSigned(String),
     /// The broker refused, with its reason.
     #[error("the broker refused: {}", .0.message)]
     Denied(Box<Denial>),
@@ -66,6 +70,7 @@ impl CallError {
 
     pub(super) fn handshake(broker: &BrokerAddress, name: &str, error: io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::Other(own)) if own.0.is::<TpmError>() => Self::NotSigned(own.to_string()),
             Some(tls) => {
                 Self::NotTheBroker { broker: broker.clone(), name: name.to_owned(), reason: tls.to_string() }
             }
@@ -92,7 +97,8 @@ impl CallError {
     /// Whether the broker was not there, rather than against it.
     #[must_use]
     pub const fn is_absence(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::NotTheBroker { .. } | Self::Tls(_))
+        let own = matches!(self, Self::Tls(_) | Self::NotSigned(_));
+        own || matches!(self, Self::Unreachable { .. } | Self::NotTheBroker { .. })
     }
 }
 

@@ -110,12 +110,14 @@ impl BrokerClient {
         let ahead = self.ahead().take();
         let fresh =
             ahead.filter(|ahead| ahead.issuing_number == issuing_number && ahead.since.elapsed() < FRESH);
-        if let Some(ahead) = fresh
-            && let Ok(Ok(connection)) = ahead.opening.await
-        {
-            return Ok(connection);
+        let Some(ahead) = fresh else { return self.open_anonymous(issuing_number).await };
+        let failed_before = ahead.opening.is_finished();
+        match ahead.opening.await {
+            Ok(Ok(connection)) => Ok(connection),
+            // Nobody waits for the same twice; what failed before somebody waited may go by now.
+            Ok(Err(error)) if !failed_before => Err(error),
+            _ => self.open_anonymous(issuing_number).await,
         }
-        self.open_anonymous(issuing_number).await
     }
 
     fn ahead(&self) -> MutexGuard<'_, Option<Ahead>> {

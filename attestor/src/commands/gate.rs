@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use policy::id::PlantDomain;
 use policy::time::UnixTime;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::run::{LAST_COMMAND, stop_signal, unbound};
 use super::{CommandError, system};
@@ -25,6 +27,9 @@ use crate::tpm::{EsapiTpm, TpmHandle};
 /// time, and a look costs some microseconds.
 const LOOK: Duration = Duration::from_millis(25);
 
+/// Time in which the daemon's state may be unreadable: no free file descriptor, say. After that the gate opens to nobody.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The device as the daemon's files have it.
 #[derive(Debug)]
 struct Beside {
@@ -36,6 +41,8 @@ struct Beside {
     booted: Option<Result<BootSet, String>>,
     /// Where the daemon says when it heard the broker.
     deliver: PathBuf,
+    /// The daemon's state could not be read for too long.
+    blind: AtomicBool,
 }
 
 impl Host for Beside {
@@ -66,6 +73,14 @@ impl Host for Beside {
         self.keeper.read(|state| BootSet::doubt(state.accepted_boot.as_ref(), booted))
     }
 
+    fn outdated(&self) -> Option<String> {
+        if self.blind.load(Ordering::SeqCst) {
+            return Some("the daemon's state cannot be read; the log of this gate says why".to_owned());
+        }
+        let words = "the daemon could not save what it heard last; make room on the disk of its state";
+        self.keeper.is_outdated().then(|| words.to_owned())
+    }
+
     fn tpm(&self) -> Option<&TpmHandle> {
         self.tpm.as_ref()
     }
@@ -94,6 +109,7 @@ pub async fn gate(file: &Path, raw: &RawGate) -> Result<(), CommandError> {
         tpm: tpm.clone(),
         booted,
         deliver: config.deliver.clone(),
+        blind: AtomicBool::new(false),
     });
     let (listen, gate) = (gate.listen, Arc::new(Gate::new(gate, Arc::clone(&host))));
     let listener = gate.bind().await.map_err(unbound("listen", LocalAddress::Tcp(listen)))?;
@@ -111,21 +127,29 @@ pub async fn gate(file: &Path, raw: &RawGate) -> Result<(), CommandError> {
 
 /// Takes what the daemon writes, for ever.
 async fn follow(host: &Beside, plant: &PlantDomain, root: &PlantRoot) {
-    let mut complained = false;
+    let mut failing: Option<Instant> = None;
     loop {
         tokio::time::sleep(LOOK).await;
         match host.keeper.reread(plant, root) {
-            Ok(true) => {
-                host.clock.raise(host.keeper.read(|state| state.clock_floor));
-                complained = false;
+            Ok(changed) => {
+                failing = None;
+                if changed {
+                    host.clock.raise(host.keeper.read(|state| state.clock_floor));
+                }
+                if host.blind.swap(false, Ordering::SeqCst) {
+                    host.keeper.announce();
+                }
             }
-            Ok(false) => {}
-            // What was read last stays: the daemon replaces the file whole.
-            Err(error) if !complained => {
-                tracing::error!(%error, "the daemon's state cannot be read");
-                complained = true;
+            Err(error) => {
+                if failing.is_none() {
+                    tracing::error!(%error, "the daemon's state cannot be read");
+                }
+                // What was read last holds for a moment: the daemon replaces the file whole.
+                let since = *failing.get_or_insert_with(Instant::now);
+                if since.elapsed() >= PATIENCE && !host.blind.swap(true, Ordering::SeqCst) {
+                    host.keeper.announce();
+                }
             }
-            Err(_) => {}
         }
     }
 }

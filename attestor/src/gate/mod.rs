@@ -68,6 +68,10 @@ pub trait Host: Send + Sync + 'static {
     fn heard(&self) -> bool;
     /// Why its certificates do not count in the boot that it is in, if they do not.
     fn doubt(&self) -> Option<String>;
+    /// Why what it remembers may not be all that counts, if that is so.
+    fn outdated(&self) -> Option<String> {
+        None
+    }
     /// Its TPM.
     fn tpm(&self) -> Option<&TpmHandle>;
 }
@@ -144,7 +148,10 @@ impl<H: Host> Gate<H> {
     /// Takes the standing of now; gives the time until the next moment at which something ends by itself.
     fn review(&self) -> Option<Duration> {
         let now = self.host.now();
-        let (tpm, doubt) = (self.host.tpm(), self.host.doubt());
+        let told = |code, words: Option<String>| words.map(|words| (code, words));
+        let doubt =
+            told("state-outdated", self.host.outdated()).or_else(|| told("other-boot", self.host.doubt()));
+        let tpm = self.host.tpm();
         let standing = self.host.look(|state| Standing::of(state, &self.config, tpm, doubt, now));
         self.table.review(&self.config, self.host.plant(), standing, now)
     }

@@ -50,7 +50,7 @@ impl Standing {
         state: &State,
         config: &GateConfig,
         tpm: Option<&TpmHandle>,
-        doubt: Option<String>,
+        doubt: Option<(&'static str, String)>,
         now: UnixTime,
     ) -> Result<Arc<Self>, Vec<Told>> {
         const REMEDY: &str = "touchstone-attestor status says why, and what to do";
@@ -58,8 +58,8 @@ impl Standing {
             let words = format!("this device is refused: {}", refusal.reason);
             return Err(Told::new("own-trust-lost", &words, REMEDY));
         }
-        if let Some(doubt) = doubt {
-            return Err(Told::new("other-boot", &doubt, REMEDY));
+        if let Some((code, doubt)) = doubt {
+            return Err(Told::new(code, &doubt, REMEDY));
         }
         let none = || Told::new("no-trust-set", "this device has no trust set yet", REMEDY);
         let trust = state.trust.as_ref().ok_or_else(none)?;

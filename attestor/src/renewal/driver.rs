@@ -12,7 +12,7 @@ use std::time::Duration;
 use proto::v1::{Denial, DenialReason};
 use tokio::sync::{Notify, mpsc, watch as latest};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::Instrument;
 
 use super::adopt::{AdoptError, Adopted};
@@ -45,6 +45,9 @@ pub enum DriverError {
     },
 }
 
+/// How long a stop waits for what is in the middle of a step.
+const LAST_TURN: Duration = Duration::from_secs(2);
+
 type InFlight = Pin<Box<dyn Future<Output = Result<Answered, ExchangeError>> + Send>>;
 
 /// Runs until `stop` is ready.
@@ -56,9 +59,10 @@ pub async fn run(
     let (sender, mut news) = mpsc::channel(watch::QUEUE);
     let mut driver = Driver::new(attester, manager);
     let listener = watch::follow(Arc::clone(&driver.attester), driver.credentials.subscribe(), sender);
-    let listener = tokio::spawn(listener);
+    let mut beside = JoinSet::new();
+    beside.spawn(listener);
     let updater = tell_updater(Arc::clone(&driver.attester), Arc::clone(&driver.wanted));
-    let updater = tokio::spawn(updater);
+    beside.spawn(updater);
     let followers = hooks::follow_all(&driver.attester);
     let images = driver.attester.prover.images().cloned();
     let measurer = driver.measure_images();
@@ -82,9 +86,9 @@ pub async fn run(
         }
     };
     driver.manager.stopping();
-    listener.abort();
-    updater.abort();
     drop((followers, measurer));
+    // One may be in the middle of a signature; that the TPM is closed next would look like a fault.
+    drop(timeout(LAST_TURN, beside.shutdown()).await);
     driver.report(true);
     ended
 }

@@ -339,15 +339,20 @@ fn what_counts_whatever_the_disk_says_is_saved_when_it_can_be() {
     let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
     saved(dir.path(), &plant);
     let keeper = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap();
+    let reader = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap();
     let blocked = dir.path().join("state.json.new");
     std::fs::create_dir(&blocked).unwrap();
     assert!(keeper.update(State::void_certificates).is_err());
     assert!(keeper.read(State::holds_any), "what could not be saved is not so");
     assert!(keeper.insist(State::void_certificates).is_err());
     assert!(!keeper.read(State::holds_any), "lost is lost");
+    assert!(reader.reread(&plant.domain, &plant.root).unwrap());
+    assert!(reader.is_outdated() && reader.read(State::holds_any), "it knows that it does not know");
     assert!(keeper.catch_up().is_err());
     std::fs::remove_dir(blocked).unwrap();
     keeper.catch_up().unwrap();
+    assert!(reader.reread(&plant.domain, &plant.root).unwrap());
+    assert!(!reader.is_outdated() && !reader.read(State::holds_any));
     let again = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap();
     assert!(!again.read(State::holds_any));
 }

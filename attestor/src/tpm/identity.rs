@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
-    SignatureAlgorithm, SignatureScheme,
+    OtherError, SignatureAlgorithm, SignatureScheme,
     pki_types::{SubjectPublicKeyInfoDer, alg_id},
     sign::{Signer, SigningKey, public_key_to_spki},
 };
@@ -60,7 +60,7 @@ impl SigningKey for TpmIdentityKey {
 
 impl Signer for TpmIdentityKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
-        self.sign_message(message).map_err(|error| rustls::Error::General(error.to_string()))
+        self.sign_message(message).map_err(|error| OtherError(Arc::new(error)).into())
     }
 
     fn scheme(&self) -> SignatureScheme {

@@ -1,52 +1,60 @@
 //! Complete in parts: the request, then a list of Linux IMA that no message holds.
 //!
 //! Promises: whoever sends a list has answered the session's challenge with the AK that it began with; a list has at
-//! most [`MAX_IMA_IN_PARTS`] bytes, and as many are held at once as there are places. A device without a place is told to
-//! come again. How long it may take is bounded for every request alike.
+//! most [`MAX_IMA_IN_PARTS`] bytes, and all of a door together as many as there is room for. Whoever sends slowly
+//! gives way to others and is told to come again; who sends nothing takes no room. How long it may take is bounded for every
+//! request alike.
 
-use std::sync::Arc;
+mod room;
 
+use prost::Message;
 use proto::MAX_IMA_IN_PARTS;
 use proto::v1;
 use proto::v1::complete_part::Part;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, Streaming};
 
+use self::room::{Lost, Room};
 use crate::plant::Plant;
 use crate::session::challenge::Door;
 use crate::session::{Refusal, proof};
 
-/// Lists of unknown devices that are held at once.
-const ENROLLING: usize = 2;
-/// Lists of known devices that are held at once.
-const ATTESTING: usize = 4;
-/// Seconds after which a device that found no place asks again: a list takes some seconds.
+pub(super) use self::room::Place;
+
+/// Bytes of lists of unknown devices that are held at once: two of the longest.
+const ENROLLING: usize = 2 * MAX_IMA_IN_PARTS;
+/// Bytes of lists of known devices that are held at once.
+const ATTESTING: usize = 4 * MAX_IMA_IN_PARTS;
+/// Seconds after which a device that found no room asks again: a list takes some seconds.
 const BUSY: u32 = 15;
 
 /// The places for lists in parts.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
-    enrolling: Arc<Semaphore>,
-    attesting: Arc<Semaphore>,
+    enrolling: Room,
+    attesting: Room,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        let places = |count| Arc::new(Semaphore::new(count));
-        Self { enrolling: places(ENROLLING), attesting: places(ATTESTING) }
+        Self { enrolling: Room::new(ENROLLING), attesting: Room::new(ATTESTING) }
     }
 }
 
 impl Places {
-    fn take(&self, door: Door) -> Result<OwnedSemaphorePermit, Refusal> {
-        let places = match door {
-            Door::Enrollment => &self.enrolling,
-            Door::Attestation => &self.attesting,
-        };
-        Arc::clone(places).try_acquire_owned().map_err(|_| Refusal::TryLater {
+    fn take(&self, door: Door) -> Place {
+        match door {
+            Door::Enrollment => self.enrolling.take(),
+            Door::Attestation => self.attesting.take(),
+        }
+    }
+}
+
+impl From<Lost> for Refusal {
+    fn from(_: Lost) -> Self {
+        Self::TryLater {
             why: "the broker is busy with the IMA lists of other devices".to_owned(),
             seconds: BUSY,
-        })
+        }
     }
 }
 
@@ -67,22 +75,33 @@ pub(super) async fn rest(
     door: Door,
     mut request: v1::CompleteRequest,
     mut parts: Streaming<v1::CompletePart>,
-) -> Result<(v1::CompleteRequest, OwnedSemaphorePermit), Refusal> {
+) -> Result<(v1::CompleteRequest, Place), Refusal> {
     proof::answered(plant, &request, door)?;
-    let place = places.take(door)?;
+    let mut place = places.take(door);
+    place.grow(request.encoded_len())?;
     if !request.ima_log.is_empty() {
         return Err(Refusal::malformed(
             "send the whole list after the request, or the whole in it".to_owned(),
         ));
     }
-    while let Some(part) = next(&mut parts).await? {
+    loop {
+        let part = tokio::select! {
+            biased;
+            () = place.lost() => return Err(Lost.into()),
+            part = next(&mut parts) => part?,
+        };
         match part {
-            Part::ImaLog(bytes) if !bytes.is_empty() => add(&mut request.ima_log, &bytes)?,
-            Part::ImaLog(_) | Part::Request(_) => {
+            Some(Part::ImaLog(bytes)) if !bytes.is_empty() => {
+                place.grow(bytes.len())?;
+                add(&mut request.ima_log, &bytes)?;
+            }
+            Some(Part::ImaLog(_) | Part::Request(_)) => {
                 return Err(Refusal::malformed("after the request, send parts of its list".to_owned()));
             }
+            None => break,
         }
     }
+    place.keep()?;
     Ok((request, place))
 }
 

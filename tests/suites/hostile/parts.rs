@@ -1,19 +1,20 @@
 //! An IMA list in parts: whoever has not answered the challenge is not listened to, and nobody for ever.
 
-use std::time::Duration;
-
 use attestor::client::CallError;
 use e2e::{DEADLINE, World};
 use proto::v1::complete_part::Part;
 use proto::v1::{CompletePart, CompleteRequest, CompleteResponse, DenialReason as Reason};
 use proto::{MAX_IMA_IN_PARTS, v1};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::thief::{Thief, denied, issued};
 
-/// Lists of known devices that the broker holds at once.
-const PLACES: usize = 4;
+/// The longest lists of known devices for which the broker has room at once.
+const LONGEST: usize = 4;
+/// MiB of such a list.
+const MIB: usize = MAX_IMA_IN_PARTS >> 20;
 
 async fn world() -> Option<(World, e2e::Device, Thief)> {
     let (world, [device]) = World::with_devices(["press-1"])?;
@@ -103,36 +104,41 @@ async fn what_is_not_the_request_and_its_list_is_refused_and_changes_nothing() {
     issued(send(&thief, whole(request, &list)).await.expect("the honest answer is accepted"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn places_are_few_and_come_back_when_a_sender_goes() {
-    let Some((_world, _device, thief)) = world().await else { return };
-    let mut held = Vec::new();
-    for _ in 0..PLACES {
-        let (sender, receiver) = mpsc::channel(1);
-        let (request, _) = taken_apart(&thief).await;
-        sender.send(CompletePart { part: Some(Part::Request(request)) }).await.expect("there is room");
-        let connection = thief.connection.clone();
-        let call = tokio::spawn(async move { connection.complete_attestation_in_parts(receiver).await });
-        held.push((sender, call));
+/// A call of somebody who sends the request and so many MiB of a list, and then no more as long as the sender lives.
+async fn squat(
+    thief: &Thief,
+    mebibytes: usize,
+    calls: &mut JoinSet<Result<CompleteResponse, CallError>>,
+) -> mpsc::Sender<CompletePart> {
+    let (sender, receiver) = mpsc::channel(mebibytes + 1);
+    let (request, _) = taken_apart(thief).await;
+    let list = std::iter::repeat_n(Part::ImaLog(vec![7; 1 << 20]), mebibytes);
+    for part in [Part::Request(request)].into_iter().chain(list) {
+        sender.send(CompletePart { part: Some(part) }).await.expect("there is room");
     }
-    let outcome = |full: bool| {
-        let thief = &thief;
-        async move {
-            loop {
-                let (request, list) = taken_apart(thief).await;
-                match send(thief, whole(request, &list)).await {
-                    Err(error) if full => break denied::<()>(Err(error)),
-                    Ok(response) if !full => {
-                        break (Reason::Unspecified, format!("{:?}", issued(response).svids.len()));
-                    }
-                    _ => sleep(Duration::from_millis(50)).await,
-                }
-            }
-        }
-    };
-    let (reason, message) = timeout(DEADLINE, outcome(true)).await.expect("no place is left");
+    let connection = thief.connection.clone();
+    calls.spawn(async move { connection.complete_attestation_in_parts(receiver).await });
+    sender
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_sends_slowly_gives_way() {
+    let Some((_world, _device, thief)) = world().await else { return };
+    let (mut held, mut calls) = (Vec::new(), JoinSet::new());
+    // Who sends nothing is in nobody's way, though there are more than lists that there is room for.
+    for _ in 0..=LONGEST {
+        held.push(squat(&thief, 0, &mut calls).await);
+    }
+    let (request, list) = taken_apart(&thief).await;
+    issued(send(&thief, whole(request, &list)).await.expect("there is room"));
+    // With more than there is room for, those who began first are told to go.
+    for _ in 0..=LONGEST {
+        held.push(squat(&thief, MIB, &mut calls).await);
+    }
+    let first = timeout(DEADLINE, calls.join_next()).await.expect("one is told to go");
+    let (reason, message) = denied(first.expect("a call").expect("it ends"));
     assert_eq!(reason, Reason::TryLater, "{message}");
     assert!(message.contains("the IMA lists of other devices"), "{message}");
-    held.into_iter().for_each(|(_, call)| call.abort());
-    timeout(DEADLINE, outcome(false)).await.expect("the places are given back");
+    let (request, list) = taken_apart(&thief).await;
+    issued(send(&thief, whole(request, &list)).await.expect("others give way"));
 }
