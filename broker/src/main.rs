@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use broker::init::recover::{self, RecoverError, Recovered, recover};
 use broker::init::{InitError, Made, Request, init};
-use broker::manufacturers::{self, TPM_ROOTS};
+use broker::manufacturers::{self, IDEVID_ROOTS, TPM_ROOTS};
 use broker::ports::System;
 use broker::server::{ServeError, serve};
 use clap::{Parser, Subcommand};
@@ -75,6 +75,10 @@ struct InitArgs {
     /// may be given several times.
     #[arg(long)]
     tpm_roots: Vec<PathBuf>,
+    /// Certificates of manufacturers that give boxes an IDevID (IEEE 802.1AR): files or folders likewise; may be given
+    /// several times.
+    #[arg(long)]
+    idevid_roots: Vec<PathBuf>,
     /// A copy of the file `secrets/kek` of a lost host, or one that `kek export` wrote: makes a plant that stands in until that host's backup is
     /// restored with `touchstone restore`.
     #[arg(long)]
@@ -145,16 +149,15 @@ async fn run_init(args: InitArgs) -> ExitCode {
         listen: args.listen,
         owner: args.owner,
         kek: args.kek,
-        tpm_roots: args
-            .tpm_roots
-            .iter()
-            .map(|path| std::path::absolute(path).unwrap_or(path.clone()))
-            .collect(),
+        tpm_roots: absolute(&args.tpm_roots),
+        idevid_roots: absolute(&args.idevid_roots),
     };
     // What cannot be read then is told before anything is made.
-    match manufacturers::import(TPM_ROOTS, &request.tpm_roots) {
-        Ok((_, files)) => manufacturers::log(TPM_ROOTS, &files),
-        Err(error) => return failed(USAGE, &error),
+    for (key, paths) in [(TPM_ROOTS, &request.tpm_roots), (IDEVID_ROOTS, &request.idevid_roots)] {
+        match manufacturers::import(key, paths) {
+            Ok((_, files)) => manufacturers::log(key, &files),
+            Err(error) => return failed(USAGE, &error),
+        }
     }
     let system = System::default();
     match init(&request, &system, &system).await {
@@ -165,6 +168,11 @@ async fn run_init(args: InitArgs) -> ExitCode {
         Err(error @ InitError::Exists(_)) => failed(USAGE, &error),
         Err(error) => failed(FAILED, &error),
     }
+}
+
+/// Paths that hold wherever the broker is started.
+fn absolute(paths: &[PathBuf]) -> Vec<PathBuf> {
+    paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect()
 }
 
 fn tell(request: &Request, made: &Made) {

@@ -145,6 +145,7 @@ pub fn zone_to_wire(zone: &Zone) -> v1::Zone {
         intra_zone: zone.intra_zone == IntraZone::Allow,
         products: zone.products.iter().map(ToString::to_string).collect(),
         token_admits: zone.token_admits,
+        idevid_admits: zone.idevid_admits,
         name_constraint: constraint.to_owned(),
         least: zone
             .least
@@ -203,6 +204,7 @@ pub fn zone_from_wire(sent: &v1::Zone) -> Result<Zone, ConvertError> {
     zone.intra_zone = if sent.intra_zone { IntraZone::Allow } else { IntraZone::Deny };
     zone.products = products(&sent.products)?;
     zone.token_admits = sent.token_admits;
+    zone.idevid_admits = sent.idevid_admits;
     zone.two_person = sent.two_person;
     zone.subnets = subnets(&sent.subnets)?;
     let fail = gate_fail_from_wire(&sent.gate_fail)?.unwrap_or_default();

@@ -35,6 +35,7 @@ mod recovery;
 mod release_keys;
 mod rollout;
 mod service;
+mod simulator;
 mod story;
 mod workload;
 mod zones;

@@ -32,7 +32,7 @@ pub use self::mqtt::{Mqtt, MqttPeer};
 pub use self::outline::{Origins, Outline};
 use self::raw::{Raw, RawService};
 pub use self::vouches::Vouched;
-pub use self::workload::{Holders, Program, Workload, WorkloadApi};
+pub use self::workload::{Holders, Program, Workload, WorkloadApi, two_sided};
 use crate::bootstrap::Sources;
 use crate::health::HealthCheck;
 use crate::hooks::{Hook, StateHook};

@@ -54,11 +54,28 @@ impl Workload {
         Some(SoftwareSeat { zone, holder: Holder::Workload { name: self.name.clone(), role: self.role } })
     }
 
+    /// Whether a process may be both.
+    fn may_be(&self, other: &Self) -> bool {
+        let agree = |one: Option<u32>, other: Option<u32>| one.is_none() || other.is_none() || one == other;
+        agree(self.uid, other.uid) && agree(self.gid, other.gid)
+    }
+
     /// Whether a process that runs as this user and group is it.
     #[must_use]
     pub fn is(&self, uid: u32, gid: u32) -> bool {
         self.uid.is_none_or(|own| own == uid) && self.gid.is_none_or(|own| own == gid)
     }
+}
+
+/// Those of `workloads` that one process may be and of which one opens connections and one serves, as client and server.
+#[must_use]
+pub fn two_sided(workloads: &[Workload]) -> Vec<(WorkloadName, WorkloadName)> {
+    let of = |role: Role| workloads.iter().filter(move |workload| workload.role == role);
+    let servers_of = |client: &'_ Workload| {
+        let servers = of(Role::Listener).filter(|server| client.may_be(server));
+        servers.map(|server| (client.name.clone(), server.name.clone())).collect::<Vec<_>>()
+    };
+    of(Role::Caller).flat_map(servers_of).collect()
 }
 
 /// A process, as the entries that its user and group fit: at least one.
@@ -258,6 +275,24 @@ mod tests {
         let program = Program::of(&all, 990, 80).unwrap();
         assert_eq!((&program.first, program.others.as_slice()), (&elsewhere, std::slice::from_ref(one)));
         assert_eq!(Program::of(&all, 990, 81), None);
+    }
+
+    #[test]
+    fn a_program_of_both_sides_is_known_by_its_user_and_group() {
+        let named = |name: &str, rest: &str| workload(rest).replace("\"hmi\"", &format!("\"{name}\""));
+        let server = named("hmi", "role = \"server\"\nuid = 990\ngid = 80");
+        let pairs = |client: &str| {
+            let client = named("historian", &format!("role = \"client\"\n{client}"));
+            two_sided(&parse(&format!("{API}{server}{client}")).unwrap().workloads)
+        };
+        let pair = ("historian".parse().unwrap(), "hmi".parse().unwrap());
+        assert_eq!(pairs("uid = 990"), [pair.clone()], "of any group");
+        assert_eq!(pairs("gid = 80"), [pair], "of any user");
+        assert_eq!(pairs("uid = 991"), []);
+        assert_eq!(pairs("uid = 990\ngid = 81"), []);
+        let other = named("web", "role = \"server\"\nuid = 990");
+        let config = parse(&format!("{API}{server}{other}")).unwrap();
+        assert_eq!(two_sided(&config.workloads), [], "both serve");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use policy::digest::Digest;
-use policy::id::{DeviceName, ZoneName};
+use policy::id::{DeviceName, WorkloadName, ZoneName};
 use policy::time::UnixTime;
 use policy::tpm::alg::HashAlg;
 use policy::tpm::public::Name;
@@ -42,6 +42,8 @@ pub struct Subject {
     pub health: Option<v1::Health>,
     /// Its hooks that fail, by name.
     pub failing_hooks: Vec<String>,
+    /// Its workloads that one program may be, as client and server.
+    pub two_sided: Vec<(WorkloadName, WorkloadName)>,
     /// A join token, at enrollment.
     pub token: Option<JoinToken>,
     /// Serial number of a certificate it holds, or empty.
@@ -132,6 +134,7 @@ pub(super) fn encode(proving: Proving, challenge: &Challenge, subject: &Subject,
         other_ek_certificates,
         health: subject.health.clone(),
         failing_hooks: subject.failing_hooks.clone(),
+        two_sided: subject.two_sided.iter().map(two_sided).collect(),
         trust_sequence: subject.trust_sequence,
         vouches: subject.vouches.iter().map(vouched).collect(),
         delivered: Some(v1::Delivered { serials: subject.delivered.clone() }),
@@ -173,6 +176,10 @@ fn claim((name, value): (&String, &String)) -> v1::Claim {
 fn vouched(machine: &Vouched) -> v1::VouchedMachine {
     let Vouched { name, kind, address, serial } = machine.clone();
     v1::VouchedMachine { name: name.to_string(), kind, address, serial }
+}
+
+fn two_sided((client, server): &(WorkloadName, WorkloadName)) -> v1::TwoSided {
+    v1::TwoSided { client: client.to_string(), server: server.to_string() }
 }
 
 fn service(service: &Service) -> v1::OfferedService {

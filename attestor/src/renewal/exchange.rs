@@ -15,6 +15,7 @@ use super::keyed::{self, Made};
 use super::machine::Exchange;
 use crate::boot_set::BootSet;
 use crate::client::{CallError, Calls as _, Connection};
+use crate::config::two_sided;
 use crate::evidence::{self, Answer, Challenge, EvidenceError, Prover, Subject, VERSION};
 use crate::identity_key::IdentityKey;
 use crate::join_token::JoinToken;
@@ -295,6 +296,7 @@ impl Known {
                 .map(|hook| hook.name)
                 .take(MAX_FAILING_HOOKS)
                 .collect(),
+            two_sided: two_sided(&config.workloads),
             token: None,
             held_serial: self.held_serial.clone(),
             delivered: self.delivered.clone(),

@@ -117,7 +117,9 @@ fn trusted() -> Trusted {
 impl Csr {
     fn new() -> Self {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        let der = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let der = params.serialize_request(&key).unwrap().der().to_vec();
         let signer = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &key.serialize_der()).unwrap();
         // As long as what the request's own signature is over.
         let signed = der[..der.len() - 80].to_vec();

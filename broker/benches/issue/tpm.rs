@@ -172,7 +172,9 @@ impl Request {
     fn new(role: v1::Role, key: &KeyPair) -> Self {
         let public = ecc_public(IDENTITY_ATTRIBUTES, &[0x0010], 0x0003, key.der_bytes());
         let name = [&HashAlg::Sha256.id().to_be_bytes()[..], &Digest::of(&public).0].concat();
-        let csr = CertificateParams::default().serialize_request(key).unwrap().der().to_vec();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let csr = params.serialize_request(key).unwrap().der().to_vec();
         Self { role, public, name, csr }
     }
 }

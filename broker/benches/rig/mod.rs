@@ -42,6 +42,7 @@ pub(crate) async fn initialized(dir: &Path) {
         address: "127.0.0.1:8443".to_owned(),
         owner: "ada".to_owned(),
         tpm_roots: Vec::new(),
+        idevid_roots: Vec::new(),
         kek: None,
     };
     init(&request, &System::default(), &System::default()).await.unwrap();

@@ -53,6 +53,7 @@ pub(crate) fn attested(running: &str, blob: Digest, now: UnixTime) -> Attested {
         firmware_version: 0x0007_0055_0011_0000,
         running: Some(vec![running.parse().unwrap()]),
         failing_hooks: BTreeSet::new(),
+        two_sided: BTreeSet::new(),
         lost: None,
     }
 }
@@ -66,7 +67,14 @@ pub(crate) fn inventory<const N: usize>(values: [(&str, String); N], now: UnixTi
 /// What is stored of a device besides its attestation.
 pub(crate) fn registered(device: &Device, inventory: &Inventory) -> [Written; 3] {
     let name = Some(device.name.clone());
-    let tpm = Tpm { device: name, registered: true, quarantine: None, retired: false, manufacturer: None };
+    let tpm = Tpm {
+        device: name,
+        registered: true,
+        quarantine: None,
+        retired: false,
+        manufacturer: None,
+        other_eks: Vec::new(),
+    };
     [
         (device_key(&device.name), stored(device).unwrap()),
         (ek_key(&device.ek), stored(&tpm).unwrap()),

@@ -2,7 +2,7 @@
 
 pub mod why;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::time::UnixTime;
@@ -97,7 +97,7 @@ async fn open(
     }
     // One that is open already only gets another end.
     if unoffered == Unoffered::Refuse && !before.conduits().iter().any(|other| same(other, conduit)) {
-        offered(plant, conduit).await?;
+        all_offered(&nobody_offers(plant, std::slice::from_ref(conduit)).await?)?;
     }
     let others = before.conduits().iter().filter(|other| !same(other, conduit)).cloned();
     let after = fitting(before.zones().cloned().collect(), others.chain([conduit.clone()]).collect())?;
@@ -106,13 +106,31 @@ async fn open(
     Ok(Draft::unless(dry_run, affected, txn.put(key(conduit), stored(conduit)?), deed))
 }
 
-/// Refuses a conduit to a service that no device of its zone offers, if they offer others.
-async fn offered(plant: &Plant, conduit: &Conduit) -> Result<(), Refusal> {
+/// Refuses conduits to what [`nobody_offers`].
+pub(super) fn all_offered(unoffered: &[String]) -> Result<(), Refusal> {
+    match unoffered {
+        [] => Ok(()),
+        [only] => Err(Refusal::Conflict(only.clone())),
+        [first, others @ ..] => {
+            Err(Refusal::Conflict(format!("{first}; {} more conduits are like that", others.len())))
+        }
+    }
+}
+
+/// What is said of those of `conduits` to a service that no device of its zone offers, if they offer others.
+pub(super) async fn nobody_offers(plant: &Plant, conduits: &[Conduit]) -> Result<Vec<String>, Refusal> {
+    if conduits.is_empty() {
+        return Ok(Vec::new());
+    }
     let (_, in_zones) = trust::offers(plant).await.map_err(Refusal::internal)?;
-    let offers = in_zones.get(&conduit.to).cloned().unwrap_or_default();
+    let said = |conduit: &Conduit| in_zones.get(&conduit.to).and_then(|offers| unoffered(conduit, offers));
+    Ok(conduits.iter().filter_map(said).collect())
+}
+
+fn unoffered(conduit: &Conduit, offers: &BTreeSet<ServiceName>) -> Option<String> {
     let service = &conduit.service;
     if offers.is_empty() || offers.contains(service) {
-        return Ok(());
+        return None;
     }
     let distance = |other: &&ServiceName| strsim::damerau_levenshtein(other.as_str(), service.as_str());
     let nearest = offers.iter().min_by_key(distance);
@@ -122,11 +140,11 @@ async fn offered(plant: &Plant, conduit: &Conduit) -> Result<(), Refusal> {
     if offers.len() > MAX_NAMED {
         names.push("...");
     }
-    Err(Refusal::Conflict(format!(
+    Some(format!(
         "no device of zone {} offers {service}; they offer {}: {meant}say --unoffered if it comes later",
         conduit.to,
         names.join(", ")
-    )))
+    ))
 }
 
 fn opened(conduit: &Conduit, affected: usize) -> String {

@@ -60,11 +60,8 @@ pub struct Loses {
     pub criticality: String,
 }
 
-/// The devices that lose their certificates if `zone` has these rules; none if it observes.
+/// The devices that lose their certificates if `zone` has these rules; if it observes, for what is never relaxed.
 pub async fn losing(plant: &Plant, zone: &Zone) -> Result<Vec<Loses>, Refusal> {
-    if zone.mode == Mode::Observe {
-        return Ok(Vec::new());
-    }
     let mut all = Vec::new();
     for Losing { device, against } in withdrawal::losing(plant, zone.policy()).await? {
         let (owner, criticality) = described(plant, &device).await?;

@@ -13,7 +13,7 @@ use policy::zone::document::{changed_fields, parse, render};
 use policy::zone::{Conduit, Member, Role, Segmentation, Spot, Zone, inspect};
 
 use super::Actor;
-use super::conduit::state;
+use super::conduit::{Unoffered, all_offered, nobody_offers, state};
 use super::enforcement::{Loses, losing};
 use super::leftover;
 use super::reach::{Deed, Reach, Scope};
@@ -23,10 +23,10 @@ use super::zone::reappraised;
 use crate::authority::{Born, next_generation};
 use crate::golden;
 use crate::plant::Plant;
-use crate::record::device::{Admission, DEVICE, Device};
+use crate::record::device::{Admission, Attested, DEVICE, Device, attested_key};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, AuthorityState, conduit_key, zone_key};
-use crate::record::{Held, list, stored};
+use crate::record::{Held, fetch, list, stored};
 use crate::session::{Refusal, complete};
 use crate::store::{MAX_TXN_KEYS, Txn};
 use crate::trust;
@@ -64,6 +64,8 @@ pub struct Planned {
     pub spots: Vec<Spot>,
     /// Devices that lose their certificates in a zone by its new rules.
     pub loses: Vec<Loses>,
+    /// Why conduits that it makes are refused unless their services come later.
+    pub unoffered: Vec<String>,
 }
 
 /// The graph in sight.
@@ -76,7 +78,8 @@ pub async fn view(plant: &Plant, scope: &Scope) -> Result<View, Refusal> {
     let among = conduits.iter().filter(|conduit| sees(&conduit.from) && sees(&conduit.to));
     let graph = Segmentation::new(zones.clone(), among.cloned().collect())
         .map_err(|faults| Refusal::internal(faults.to_string()))?;
-    let members = members(plant).await?;
+    let mut members = members(plant).await?;
+    programs(plant, &mut members).await?;
     // Judged as a whole: what makes a spot flat may lie out of sight.
     let mut spots = inspect(&all, &members, plant.now());
     spots.retain(|spot| spot.zones.iter().any(sees));
@@ -89,10 +92,21 @@ pub(super) async fn members(plant: &Plant) -> Result<Vec<Member>, Refusal> {
     let devices = devices.into_iter().filter(|held| held.record.admission == Admission::Admitted);
     let member = |Held { record, .. }: Held<Device>| Member {
         offers: trust::Offer::of(&record).services,
+        two_sided: BTreeSet::new(),
         zones: record.zones.into_iter().collect(),
         device: record.name,
     };
     Ok(devices.map(member).collect())
+}
+
+/// Adds to `members` what they said of their programs.
+async fn programs(plant: &Plant, members: &mut [Member]) -> Result<(), Refusal> {
+    for member in members {
+        // Few have any, and what is stored of an attestation is read in the order of names.
+        let held: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(&member.device)).await?;
+        member.two_sided = held.map(|held| held.record.two_sided).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// What the file `text` would change.
@@ -125,7 +139,8 @@ async fn planned(
         loses.extend(losing(plant, zone).await?);
     }
     let (peers, spots) = (peer_changes(before, after, members, now), inspect(after, members, now));
-    Ok(Planned { before: render(before), difference, peers, spots, loses })
+    let unoffered = nobody_offers(plant, &difference.conduits_made).await?;
+    Ok(Planned { before: render(before), difference, peers, spots, loses, unoffered })
 }
 
 /// Zones whose rules are others: what a verdict means there, or what may boot.
@@ -189,6 +204,7 @@ pub async fn apply(
     actor: &Actor,
     text: &str,
     seen: &str,
+    unoffered: Unoffered,
     dry_run: bool,
 ) -> Result<Planned, Refusal> {
     whole(actor.scope())?;
@@ -204,7 +220,10 @@ pub async fn apply(
     if change.is_empty() {
         return Ok(planned);
     }
-    let reach = actor.reach(plant, &touched(change)).await?;
+    let reach = actor.reach(plant, &touched(change, &before, &after)).await?;
+    if unoffered == Unoffered::Refuse {
+        all_offered(&planned.unoffered)?;
+    }
     for zone in after.zones().filter(|zone| zone.two_person) {
         if before.zone(&zone.name).is_none_or(|old| !old.two_person) {
             enough_people(plant, zone).await?;
@@ -260,11 +279,15 @@ fn words(difference: &Difference) -> String {
     told.collect::<Vec<_>>().join("; ")
 }
 
-fn touched(difference: &Difference) -> Vec<ZoneName> {
+/// Zones that a change concerns: what it makes, changes or removes, and those that an observing zone begins to reach.
+fn touched(difference: &Difference, before: &Segmentation, after: &Segmentation) -> Vec<ZoneName> {
+    let observed_before: BTreeSet<String> = before.observed().map(ToString::to_string).collect();
+    let begins = after.observed().filter(|one| !observed_before.contains(&one.to_string()));
+    let begins = begins.flat_map(|one| [&one.from, &one.to]);
     let zones = [&difference.zones_made, &difference.zones_changed, &difference.zones_removed];
     let conduits = [&difference.conduits_made, &difference.conduits_changed, &difference.conduits_removed];
     let ends = conduits.into_iter().flatten().flat_map(|conduit| [&conduit.from, &conduit.to]);
-    let all: BTreeSet<&ZoneName> = zones.into_iter().flatten().chain(ends).collect();
+    let all: BTreeSet<&ZoneName> = zones.into_iter().flatten().chain(ends).chain(begins).collect();
     all.into_iter().cloned().collect()
 }
 

@@ -9,7 +9,7 @@ use policy::id::{DeviceName, ZoneName};
 use crate::plant::Plant;
 use crate::record::device::{Admission, DEVICE, Device, TOKEN, Token};
 use crate::record::moving::{MOVE, PlannedMove};
-use crate::record::{Held, list};
+use crate::record::{Held, list, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
 
@@ -26,6 +26,9 @@ pub(super) async fn ended(plant: &Plant, name: &ZoneName, mut txn: Txn) -> Resul
     if let Some(device) = devices.iter().find(stands) {
         return Err(still_stands(&device.record.name, name));
     }
+    // A retired device that is readmitted comes back into the zone that it knew, not into this one.
+    let retired = devices.into_iter().filter(|held| held.record.zones.contains(name));
+    let retired: Vec<Held<Device>> = retired.collect();
     let tokens: Vec<Held<Token>> = list(store, TOKEN).await?;
     let tokens = tokens.into_iter().filter(|held| held.record.zones.contains(name));
     let moves: Vec<Held<PlannedMove>> = list(store, MOVE).await?;
@@ -34,15 +37,20 @@ pub(super) async fn ended(plant: &Plant, name: &ZoneName, mut txn: Txn) -> Resul
         .map(|held| (held.key, held.version))
         .chain(moves.map(|held| (held.key, held.version)))
         .collect();
-    if left.len() > MAX_ENDED {
+    if left.len().saturating_add(retired.len()) > MAX_ENDED {
         return Err(Refusal::Conflict(format!(
-            "{} join tokens and planned moves lead into an earlier zone {name}, which was removed; choose another name, or wait until they expire",
-            left.len()
+            "{} join tokens, planned moves and retired devices belong to an earlier zone {name}, which was removed; choose another name, or wait until tokens expire",
+            left.len().saturating_add(retired.len())
         )));
     }
     let count = left.len();
     for (key, version) in left {
         txn = txn.unchanged(key.clone(), version).delete(key);
+    }
+    for Held { key, version, record: mut device } in retired {
+        device.zones.retain(|zone| zone != name);
+        device.addresses.remove(name);
+        txn = txn.unchanged(key.clone(), version).put(key, stored(&device)?);
     }
     Ok((count, txn))
 }

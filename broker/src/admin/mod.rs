@@ -34,6 +34,7 @@ pub mod sbom;
 pub mod second;
 mod sight;
 pub(crate) mod staging;
+pub(crate) mod stand;
 pub mod status;
 pub mod token;
 pub mod zone;

@@ -8,9 +8,9 @@ use policy::time::UnixTime;
 use policy::zone::Zone;
 use zeroize::Zeroizing;
 
-use super::Actor;
 use super::change::{Draft, commit};
 use super::device::{existing_zones, known};
+use super::{Actor, stand};
 use crate::plant::Plant;
 use crate::ports::random;
 use crate::record::device::{Device, TOKEN, Token, Tpm, device_key, ek_key, no_ek, token_key};
@@ -104,6 +104,7 @@ async fn make(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft<C
         device: request.device.clone(),
         expires: now.plus(lifetime),
         by: actor.name().to_owned(),
+        people: stand::people(plant, actor).await?,
         epoch: plant.keys.load().epoch,
         made: now,
         without_tpm: request.without_tpm,

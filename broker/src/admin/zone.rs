@@ -96,6 +96,8 @@ pub struct Settings {
     pub gate_drain: Option<u64>,
     /// What gates do while they do not hear the broker.
     pub gate_fail: Option<GateFail>,
+    /// Whether a box that nobody registered is admitted by its IDevID.
+    pub idevid_admits: Option<bool>,
     /// Lets its conduits into enforcing zones stay when it observes.
     pub accept_observed: bool,
     /// Why, for the audit chain.
@@ -113,12 +115,14 @@ impl Settings {
             && self.subnets.is_none()
             && self.gate_drain.is_none()
             && self.gate_fail.is_none()
+            && self.idevid_admits.is_none()
     }
 
     /// `zone` with these settings.
     fn onto(&self, mut zone: Zone) -> Result<Zone, Refusal> {
         zone.two_person = self.two_person.unwrap_or(zone.two_person);
         zone.mode = self.mode.unwrap_or(zone.mode);
+        zone.idevid_admits = self.idevid_admits.unwrap_or(zone.idevid_admits);
         zone.subnets = self.subnets.clone().unwrap_or(zone.subnets);
         let drain = self.gate_drain.unwrap_or_else(|| zone.gate.drain());
         let fail = self.gate_fail.unwrap_or_else(|| zone.gate.fail());
@@ -208,6 +212,10 @@ async fn change(
         };
         told.push(people.to_owned());
     }
+    if zone.idevid_admits != record.idevid_admits {
+        let rule = if zone.idevid_admits { "admits" } else { "does not admit" };
+        told.push(format!("an IDevID {rule} a box that nobody registered"));
+    }
     if zone.gate != record.gate {
         told.push(gates(&zone.gate));
     }
@@ -230,15 +238,15 @@ fn gates(rules: &GateRules) -> String {
 }
 
 /// Conduits that must accept that the zone observes, as they are once they do: those into zones that enforce. They
-/// are these zones' concern too.
+/// are these zones' concern too, also where somebody accepted it of another time.
 fn accepted(known: &Segmentation, name: &ZoneName, settings: &Settings) -> Vec<Conduit> {
     if !settings.accept_observed || settings.mode != Some(Mode::Observe) {
         return Vec::new();
     }
     let enforces = |zone: &ZoneName| known.zone(zone).is_some_and(|zone| zone.mode == Mode::Enforce);
-    let refused = |one: &&Conduit| one.from == *name && !one.accept_observed && enforces(&one.to);
-    let refused = known.conduits().iter().filter(refused);
-    refused.map(|one| Conduit { accept_observed: true, ..one.clone() }).collect()
+    let concerned = |one: &&Conduit| one.from == *name && enforces(&one.to);
+    let concerned = known.conduits().iter().filter(concerned);
+    concerned.map(|one| Conduit { accept_observed: true, ..one.clone() }).collect()
 }
 
 /// A zone that begins to enforce, or ends it: conduits must still fit, and every device proves itself again, since
@@ -253,7 +261,12 @@ async fn change_mode(
     let zones = known.zones().map(|other| if other.name == zone.name { zone } else { other }).cloned();
     let others =
         known.conduits().iter().filter(|one| !accepted.iter().any(|other| conduit::same(one, other)));
-    fitting(zones.collect(), others.chain(accepted).cloned().collect())?;
+    // What was accepted of a time when the zone observed is not accepted of this one.
+    let anew = |one: &Conduit| Conduit {
+        accept_observed: one.accept_observed && !(one.from == zone.name && zone.mode == Mode::Observe),
+        ..one.clone()
+    };
+    fitting(zones.collect(), others.map(anew).chain(accepted.iter().cloned()).collect())?;
     for one in accepted {
         txn = txn.put(conduit::key(one), stored(one)?);
     }
@@ -291,9 +304,6 @@ async fn confine(plant: &Plant, mut txn: Txn, zone: &Zone, published: u64) -> Re
 
 /// Lets whoever holds certificates in `zone` be judged by its new rules: one who is away does not prove itself again.
 pub(super) fn reappraised(txn: Txn, zone: &Zone, actor: &Actor, at: UnixTime) -> Result<Txn, Refusal> {
-    if zone.mode == Mode::Observe {
-        return Ok(txn);
-    }
     let change = Reappraisal { zone: zone.name.clone(), at, by: actor.name().to_owned() };
     Ok(txn.put(reappraisal_key(&zone.name), stored(&change)?))
 }

@@ -1,5 +1,7 @@
 //! Watch: one stream to each device, with trust files, "attest now" and the loss of trust.
 
+mod patience;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use self::patience::Patience;
 use super::connection::ConnectionInfo;
 use super::peer::DevicePeer;
 use super::status::status;
@@ -50,13 +53,14 @@ const LAG: usize = 8;
 pub struct Watching {
     plant: Arc<Plant>,
     hub: Arc<Hub>,
+    patience: Arc<Patience>,
 }
 
 impl Watching {
     /// The service of this plant.
     #[must_use]
     pub fn new(plant: Arc<Plant>, hub: Arc<Hub>) -> Self {
-        Self { plant, hub }
+        Self { plant, hub, patience: Arc::default() }
     }
 }
 
@@ -74,6 +78,7 @@ impl Watch for Watching {
         let stream = Stream {
             plant: Arc::clone(&self.plant),
             hub: Arc::clone(&self.hub),
+            patience: Arc::clone(&self.patience),
             listener,
             send,
             sequence: request.get_ref().trust_sequence,
@@ -102,6 +107,7 @@ struct Asked {
 struct Stream {
     plant: Arc<Plant>,
     hub: Arc<Hub>,
+    patience: Arc<Patience>,
     listener: Listener,
     peer: DevicePeer,
     send: mpsc::Sender<Result<v1::WatchEvent, Status>>,
@@ -191,6 +197,7 @@ impl Stream {
         let answered = |asked: &Asked| asked.device.record.counter != device.record.counter;
         if self.asked.as_ref().is_some_and(answered) {
             (self.asked, self.excused) = (None, 0);
+            self.patience.forget(&device.record.name);
         }
         let Some(ask) = ask else {
             self.turn = None;
@@ -199,8 +206,10 @@ impl Stream {
         if self.asked.is_some() || (ask == Ask::Golden && !self.has_its_turn(&device.record).await?) {
             return Ok(());
         }
-        let deadline = self.plant.now().plus(ANSWER);
-        let alarm = Instant::now() + Duration::from_secs(ANSWER);
+        let whole = Duration::from_secs(ANSWER);
+        let left = self.patience.left(&device.record.name, device.record.counter, whole);
+        let deadline = self.plant.now().plus(left.as_secs());
+        let alarm = Instant::now() + left;
         let turned_away = self.plant.turned_away.load(Ordering::Relaxed);
         self.asked = Some(Asked { device: Box::new(device.clone()), deadline, alarm, turned_away });
         self.put(Event::AttestNow(v1::AttestNow { reason: ask.words().to_owned(), deadline: deadline.0 }))
@@ -228,6 +237,7 @@ impl Stream {
 
     async fn overdue(&mut self) {
         let Some(asked) = self.asked.take() else { return };
+        self.patience.forget(&asked.device.record.name);
         // A device that may have found no place here is asked again, not refused.
         // Not for ever: whoever floods the broker must not keep a silent device trusted.
         let full = self.plant.turned_away.load(Ordering::Relaxed) != asked.turned_away;
@@ -286,6 +296,16 @@ impl Stream {
 
     fn put(&self, event: Event) -> Result<(), End> {
         self.send.try_send(Ok(v1::WatchEvent { event: Some(event) })).map_err(|_| End::Gone)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(asked) = &self.asked {
+            let (device, left) =
+                (&asked.device.record, asked.alarm.saturating_duration_since(Instant::now()));
+            self.patience.keep(&device.name, device.counter, left);
+        }
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Request {
     pub owner: String,
     /// Files and folders with certificates of TPM manufacturers.
     pub tpm_roots: Vec<PathBuf>,
+    /// Files and folders with certificates of manufacturers that give boxes an IDevID.
+    pub idevid_roots: Vec<PathBuf>,
     /// The key-encryption key of another host, to restore its backup here; none: a new one.
     pub kek: Option<PathBuf>,
 }
@@ -329,15 +331,21 @@ fn write_owner(
 }
 
 fn config_text(request: &Request) -> String {
-    let roots: Vec<String> =
-        request.tpm_roots.iter().map(|path| format!("{:?}", path.display().to_string())).collect();
+    let listed = |paths: &[PathBuf]| {
+        let quoted: Vec<String> =
+            paths.iter().map(|path| format!("{:?}", path.display().to_string())).collect();
+        quoted.join(", ")
+    };
     format!(
         "# Configuration of the Touchstone broker. The plant itself lives in the store.\n\
          listen = \"{}\"\n\
          # Certificates of TPM manufacturers: PEM bundles, DER files, TrustedTpm.cab, or folders of them.\n\
-         tpm_roots = [{}]\n",
+         tpm_roots = [{}]\n\
+         # Certificates of manufacturers that give boxes an IDevID, likewise.\n\
+         idevid_roots = [{}]\n",
         request.listen,
-        roots.join(", ")
+        listed(&request.tpm_roots),
+        listed(&request.idevid_roots)
     )
 }
 

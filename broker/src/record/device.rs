@@ -10,10 +10,11 @@ use policy::evidence::key_order::Turn;
 use policy::id::{DeviceName, ServiceName, WorkloadName, ZoneName};
 use policy::reference::release::ReleaseId;
 use policy::time::{UnixTime, Validity};
-use policy::zone::Role;
+use policy::zone::{Role, TwoSided};
 use serde::{Deserialize, Serialize};
 
 use super::Bytes;
+use super::person::{self, Person};
 use crate::store::record::Record;
 
 /// Prefix of devices.
@@ -49,6 +50,9 @@ pub const MAX_SERVICES: usize = 16;
 pub const MAX_HELD: usize = 4;
 /// Zones that one device may be in: a gateway joins a few, never many.
 pub const MAX_ZONES: usize = 8;
+
+/// EKs of one TPM besides the one that its device enrolled with: the TCG defines seven templates.
+pub const MAX_OTHER_EKS: usize = 7;
 
 /// Addresses of a device in one zone, a few interfaces with both families: every certificate that it holds there may
 /// name them all, and their record has at most 4 KiB.
@@ -327,6 +331,17 @@ impl Device {
     }
 }
 
+impl Device {
+    /// Ends a move that is under way: the device is out of the zone that it was leaving, arrived or not. Who lets it in
+    /// again puts it where it was to be.
+    pub fn end_move(&mut self) {
+        if let Some(leaving) = self.leaving.take() {
+            self.zones.retain(|zone| *zone != leaving.from);
+            self.addresses.remove(&leaving.from);
+        }
+    }
+}
+
 /// For how many seconds a device that moves gets new certificates of the zone that it leaves: within a week somebody
 /// has seen that the new zone does not take it, and moves it back or mends it.
 const MOST_MOVING: u64 = 7 * 86_400;
@@ -432,6 +447,9 @@ pub struct Attested {
     /// Hooks of its attestor that it said fail.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub failing_hooks: BTreeSet<String>,
+    /// Workloads on it that one program may be.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub two_sided: BTreeSet<TwoSided>,
     /// Why the certificates that it earned ended before the next attestation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
@@ -487,6 +505,10 @@ pub struct Quarantine {
     pub by: String,
     /// For people.
     pub reason: String,
+    /// The clone alarm that a person looked at before somebody stopped the device again: it is in force once more when that
+    /// stop ends, since only a token ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beneath: Option<Box<Quarantine>>,
 }
 
 /// Who stops a device that was copied.
@@ -515,6 +537,9 @@ pub struct Tpm {
     /// none. Not known of older records.
     #[serde(default)]
     pub manufacturer: Option<[u8; 4]>,
+    /// Its further EKs, as its device named them: each is certified. At most [`MAX_OTHER_EKS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_eks: Vec<Digest>,
 }
 
 impl Tpm {
@@ -572,6 +597,9 @@ pub struct Token {
     pub expires: UnixTime,
     /// Who made it.
     pub by: String,
+    /// That person as an administrator, and who approved it, if two were needed. Not known of older records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub people: Vec<Person>,
     /// Plant epoch it was made in: a restore voids it.
     pub epoch: u64,
     /// When it was made.
@@ -582,12 +610,21 @@ pub struct Token {
     pub without_tpm: bool,
 }
 
+impl Token {
+    /// Everybody who stands for it, who asked for it first.
+    #[must_use]
+    pub fn people(&self) -> Vec<Person> {
+        person::people(&self.people, &self.by)
+    }
+}
+
 impl Record for Token {
     const VERSION: u32 = 1;
     const KIND: &'static str = "join token";
 }
 
-/// Which EK an AK was activated under: all EKs of a TPM share the AK, and the IDevID that is in it.
+/// Which EK an AK was activated under: all EKs of a TPM share the AK, and the IDevID that is in it. Under which one the
+/// TPM is known that named another, too.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AkOwner {
     /// Digest of the EK.
@@ -623,6 +660,12 @@ impl Record for CertifiedKeyOwner {
 #[must_use]
 pub fn ak_key(name: &[u8]) -> String {
     format!("{AK}{}", Digest::of(name).hex())
+}
+
+/// Key of the [owner](AkOwner) of an EK that a device named besides its own: like its AK, it tells a TPM under all its EKs.
+#[must_use]
+pub fn other_ek_key(ek: &Digest) -> String {
+    format!("{AK}{}", Digest::of_parts(&[b"touchstone/v1/other-ek ", &ek.0]).hex())
 }
 
 /// Key of a device.

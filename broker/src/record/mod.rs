@@ -14,6 +14,7 @@ pub mod idevid;
 pub mod invitation;
 pub mod moving;
 pub mod overriding;
+pub mod person;
 pub mod plant;
 pub mod release_key;
 pub mod rollout;

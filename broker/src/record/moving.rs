@@ -5,6 +5,7 @@ use policy::time::UnixTime;
 use policy::zone::Schedule;
 use serde::{Deserialize, Serialize};
 
+use super::person::{self, Person};
 use crate::store::record::Record;
 
 /// Prefix of moves, by device.
@@ -32,23 +33,11 @@ pub struct PlannedMove {
     pub reason: String,
 }
 
-/// An administrator who stands for something that happens later.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Person {
-    /// Their name.
-    pub name: String,
-    /// Since when they are an administrator: another one of this name has another time. Not known of older records.
-    pub since: Option<UnixTime>,
-}
-
 impl PlannedMove {
     /// Everybody who stands for it, who asked for it first.
     #[must_use]
     pub fn people(&self) -> Vec<Person> {
-        match self.people.as_slice() {
-            [] => vec![Person { name: self.by.clone(), since: None }],
-            people => people.to_vec(),
-        }
+        person::people(&self.people, &self.by)
     }
 }
 

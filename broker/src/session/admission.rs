@@ -3,24 +3,23 @@
 //! A device name belongs to one EK, and quarantine and retirement to the EK, not to the name.
 //! Nothing is trusted on first use: a TPM that nobody registered needs a join token or a person.
 
-use aws_lc_rs::hmac;
 use policy::digest::Digest;
 use policy::evidence::devid::DeviceIdentity;
 use policy::id::{DeviceName, ZoneName};
-use policy::zone::Zone;
 
 use super::Refusal;
 use super::challenge::Purpose;
+use super::idevid::unregistered::{self, LetIn};
 use super::idevid::{self, Shown, join};
+use super::join_token::{all_admit, bad_token, used, valid};
 use super::proof::{Proven, ProvenBy, TpmProof};
 use super::statement::TokenProof;
-use super::{vouched, without_tpm};
+use super::{other_eks, vouched, without_tpm};
 use crate::plant::Plant;
 use crate::record::device::{
     Admission, Admitted, AkOwner, BoundAk, Device, PENDING, Pending, Prover, Quarantine, Token, Tpm, ak_key,
     device_key, ek_key, pending_key, token_key,
 };
-use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, list, stored};
 use crate::store::Txn;
 
@@ -69,7 +68,7 @@ pub async fn place(plant: &Plant, proven: &Proven) -> Result<Place, Refusal> {
 }
 
 async fn of_tpm(plant: &Plant, proven: &Proven, by: &TpmProof) -> Result<Place, Refusal> {
-    other_eks(plant, proven, by).await?;
+    other_eks::of_nobody_else(plant, proven, by).await?;
     idevid::of_nobody_else(plant, proven).await?;
     if let Some(tpm) = proven.tpm() {
         stopped(proven.ek(), &tpm.record)?;
@@ -83,34 +82,21 @@ async fn of_tpm(plant: &Plant, proven: &Proven, by: &TpmProof) -> Result<Place, 
         return Err(Refusal::NotAdmitted("this EK belongs to no device any more; enroll again".into()));
     }
     if let Some((device, txn)) = idevid::claim(plant, proven).await? {
-        return own_tpm(plant, (proven, by), device, txn);
+        return own_tpm(plant, (proven, by), device, txn).await;
     }
-    match &proven.statement().token {
-        Some(token) => by_token(plant, proven, by, token).await,
+    if let Some(token) = &proven.statement().token {
+        return by_token(plant, proven, by, token).await;
+    }
+    let let_in = match proven.idevid().and_then(Shown::bound) {
+        Some(identity) => unregistered::let_in(plant, proven, identity).await?,
+        None => None,
+    };
+    match let_in {
+        Some(LetIn { name, zones, by: word, txn }) => {
+            new_device(plant, (proven, by), name, zones, word, txn).await
+        }
         None => pending(plant, proven, by, "no join token was given").await,
     }
-}
-
-/// A TPM has several EKs; one that is known under another EK is not admitted anew under this one, and
-/// a stop holds for all of them. It is known by its AK, which all its EKs share, and by the
-/// certificates that it names itself.
-async fn other_eks(plant: &Plant, proven: &Proven, by: &TpmProof) -> Result<(), Refusal> {
-    let mut others: Vec<Digest> = by.other_eks().to_vec();
-    if let Some(bound) = fetch::<AkOwner>(plant.store.as_ref(), ak_key(&proven.challenge().ak_name.0)).await?
-    {
-        others.push(bound.record.ek);
-    }
-    for ek in others.iter().filter(|ek| *ek != proven.ek()) {
-        let Some(tpm) = fetch::<Tpm>(plant.store.as_ref(), ek_key(ek)).await? else { continue };
-        stopped(ek, &tpm.record)?;
-        if let (Some(device), None) = (&tpm.record.device, proven.tpm()) {
-            return Err(Refusal::Conflict(format!(
-                "this TPM is {device} already, under its EK {ek}; enroll with that one, or register this EK with \
-                 `touchstone device import`"
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Refuses a TPM that an administrator stopped.
@@ -167,7 +153,9 @@ async fn existing(
     let txn = Txn::new().unchanged(held.key.clone(), held.version).unchanged(tpm.key.clone(), tpm.version);
     let txn = if same_ak { txn } else { own_ak(txn, proven)? };
     let owned = owned_tpm(proven, by, name);
-    let txn = match owned.manufacturer == tpm.record.manufacturer {
+    let (owned, txn) = other_eks::note(plant, txn, (proven, by), owned).await?;
+    let known = (tpm.record.manufacturer, &tpm.record.other_eks);
+    let txn = match (owned.manufacturer, &owned.other_eks) == known {
         true => txn,
         false => txn.put(tpm.key.clone(), stored(&owned)?),
     };
@@ -198,8 +186,7 @@ async fn by_token(
     let held = held.filter(good).ok_or_else(bad_token)?;
     let record = &held.record;
     // Consumed in the transaction that creates the record, with its zones as they were asked.
-    let txn = Txn::new().unchanged(held.key.clone(), held.version).delete(held.key.clone());
-    let (all_admit, txn) = all_admit(plant, &record.zones, txn).await?;
+    let (all_admit, txn) = all_admit(plant, &record.zones, used(plant, &held).await?).await?;
     if record.ek.is_none() && !all_admit {
         return pending(plant, proven, by, "its join token is bound to no TPM").await;
     }
@@ -211,54 +198,6 @@ async fn by_token(
     let admitted_by = format!("join token of {}", record.by);
     let zones = record.zones.clone();
     new_device(plant, (proven, by), name, zones, admitted_by, txn).await
-}
-
-pub(super) fn bad_token() -> Refusal {
-    Refusal::NotAdmitted(
-        "the join token is unknown, used, expired, or for another TPM; ask the administrator for a new one"
-            .into(),
-    )
-}
-
-/// Whether the device knows the token's secret, which opens to nobody else, and the token still holds.
-pub(super) fn valid(
-    plant: &Plant,
-    proven: &Proven,
-    ek_name: &[u8],
-    token: &TokenProof,
-    held: &Held<Token>,
-) -> bool {
-    let record = &held.record;
-    let Ok(secret) = plant.kek.open(held.key.as_bytes(), &record.wrapped_secret.0) else { return false };
-    let mut message = proven.sealed().to_vec();
-    message.extend_from_slice(ek_name);
-    message.extend_from_slice(&proven.challenge().ak_name.0);
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
-    hmac::verify(&key, &message, &token.proof).is_ok()
-        && plant.now() <= record.expires
-        && record.epoch == plant.keys.load().epoch
-        && record.ek.is_none_or(|ek| ek == *proven.ek())
-}
-
-/// Whether every zone lets tokens in that are bound to no TPM; what follows holds only of the zones as they are now.
-async fn all_admit(plant: &Plant, zones: &[ZoneName], mut txn: Txn) -> Result<(bool, Txn), Refusal> {
-    let mut all = true;
-    for name in zones {
-        let zone = token_zone(plant, name).await?;
-        all &= zone.record.token_admits;
-        txn = txn.unchanged(zone.key, zone.version);
-    }
-    Ok((all, txn))
-}
-
-/// The zone that a token admits to. It may have been removed since: a later one of that name is another.
-pub(super) async fn token_zone(plant: &Plant, name: &ZoneName) -> Result<Held<Zone>, Refusal> {
-    let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(name)).await?;
-    held.ok_or_else(|| {
-        Refusal::NotAdmitted(format!(
-            "zone {name} does not exist any more; ask the administrator for a join token to another"
-        ))
-    })
 }
 
 async fn new_device(
@@ -285,18 +224,20 @@ async fn new_device(
         at: plant.now(),
     });
     let txn = txn.absent(device_key(&name)).delete(pending_key(proven.ek()));
-    own_tpm(plant, (proven, by), device, txn)
+    own_tpm(plant, (proven, by), device, txn).await
 }
 
 /// The device with this TPM for its own, which nobody had.
-fn own_tpm(
+async fn own_tpm(
     plant: &Plant,
     (proven, by): (&Proven, &TpmProof),
     device: Device,
     txn: Txn,
 ) -> Result<Place, Refusal> {
-    let tpm = stored(&owned_tpm(proven, by, &device.name))?;
-    let txn = own_ak(expect_tpm(txn, proven), proven)?.put(ek_key(proven.ek()), tpm);
+    let txn = own_ak(expect_tpm(txn, proven), proven)?;
+    let owned = owned_tpm(proven, by, &device.name);
+    let (owned, txn) = other_eks::note(plant, txn, (proven, by), owned).await?;
+    let txn = txn.put(ek_key(proven.ek()), stored(&owned)?);
     let device = bind(plant, by, device);
     Ok(Place::Device(Box::new(Placed { device, rebound: false, txn })))
 }
@@ -322,6 +263,7 @@ fn owned_tpm(proven: &Proven, by: &TpmProof, name: &DeviceName) -> Tpm {
         quarantine: None,
         retired: false,
         manufacturer: None,
+        other_eks: Vec::new(),
     });
     let proven = by.endorsement().ok().map(|bound| bound.endorsed().manufacturer().0);
     Tpm { device: Some(name.clone()), manufacturer: proven.or(tpm.manufacturer), ..tpm }

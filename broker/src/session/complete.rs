@@ -21,7 +21,9 @@ use super::recorded::Results;
 use super::ruling::{Ruling, in_order, rule};
 use super::software::RefusedKey;
 use super::without_tpm::Ticket;
-use super::{Refusal, addressed, earlier, idevid, inventory, kept, role_to_wire, software, vouched};
+use super::{
+    Refusal, addressed, earlier, elsewhere, idevid, inventory, kept, role_to_wire, software, vouched,
+};
 use crate::audit::Event;
 use crate::golden::{self, Golden};
 use crate::metrics::{CertificateKind, Enrolled};
@@ -195,6 +197,7 @@ async fn attested(
         firmware_version: measured.firmware_version,
         running: Some(running(rulings)),
         failing_hooks: proven.statement().failing_hooks.clone(),
+        two_sided: proven.statement().two_sided.clone(),
         lost: None,
     })
 }
@@ -288,13 +291,15 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
     if revoked > 0 || draft.departure.left().is_some() || services_changed(plant, device).await? {
         txn = trust::raise(plant, txn, now).await?;
     }
-    let earned = Earned { svids, refused };
+    let mut earned = Earned { svids, refused };
     let event = event(name, &draft.rulings, &earned, revoked, now)
         .issuing(earned.svids.iter().filter_map(serial).collect(), draft.attested.evidence);
     commit(plant, txn.audit(event.entry())).await?;
     count(plant, &draft.rulings, &earned);
     let verdict = &draft.attested.verdict;
     tracing::info!(device.id = %name, verdict, certificates = earned.svids.len(), revoked, "attested");
+    // No decision of any zone, so nothing for the record.
+    earned.refused.extend(elsewhere::refused(name, &draft.rulings, keys, outside));
     Ok(earned)
 }
 

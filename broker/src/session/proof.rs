@@ -25,6 +25,7 @@ use policy::tpm::attest::Attest;
 use policy::tpm::pcr::{PcrSelection, PcrValues};
 use policy::tpm::public::{AttestationKey, EkPublic};
 use policy::tpm::signature::Signature;
+use policy::x509::request::Request;
 use policy::zone::Role;
 use proto::v1;
 use rcgen::{CertificateSigningRequestParams, PublicKeyData};
@@ -35,14 +36,11 @@ use super::idevid::{self, Shown};
 use super::statement::{BoundStatement, key_purpose};
 use super::{Refusal, software};
 use crate::plant::Plant;
-use crate::record::device::{MAX_ZONES, Tpm, ek_key};
+use crate::record::device::{MAX_OTHER_EKS, MAX_ZONES, Tpm, ek_key};
 use crate::record::{Held, fetch};
 
 /// Largest CSR: a P-256 request without extensions has some 250 bytes.
 const MAX_CSR: usize = 4096;
-
-/// EKs of one TPM that are looked at besides the one it enrolls with: the TCG defines seven templates.
-const MAX_OTHER_EKS: usize = 7;
 
 /// A device's own key, where it lives.
 #[derive(Debug)]
@@ -394,15 +392,18 @@ fn add(keys: &mut Vec<ProvenKey>, key: ProvenKey) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The CSR is signed by the certified key; nothing else of it is used.
-fn agree_with_csr(csr: &[u8], key: &CertifiedKey) -> Result<(), Refusal> {
-    if csr.len() > MAX_CSR {
-        return Err(Refusal::malformed(format!("a CSR has {} bytes, at most {MAX_CSR}", csr.len())));
+/// The CSR is signed by the certified key, and asks for nothing else.
+fn agree_with_csr(der: &[u8], key: &CertifiedKey) -> Result<(), Refusal> {
+    if der.len() > MAX_CSR {
+        return Err(Refusal::malformed(format!("a CSR has {} bytes, at most {MAX_CSR}", der.len())));
     }
-    let csr = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
+    let csr = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der))
         .map_err(|error| Refusal::EvidenceInvalid(format!("a CSR does not hold: {error}")))?;
-    if csr.public_key.subject_public_key_info() == key.spki_der() {
-        return Ok(());
+    if csr.public_key.subject_public_key_info() != key.spki_der() {
+        let why = "a CSR is for another key than the one that was certified";
+        return Err(Refusal::EvidenceInvalid(why.into()));
     }
-    Err(Refusal::EvidenceInvalid("a CSR is for another key than the one that was certified".into()))
+    let request = Request::parse(der)
+        .map_err(|error| Refusal::EvidenceInvalid(format!("a CSR does not hold: {}", chain(&error))))?;
+    request.only_for_its_key().map_err(|asks| Refusal::malformed(format!("a CSR is refused: {asks}")))
 }

@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::appraisal::Prover;
+use policy::budget::MAX_SOFTWARE_KEYS;
 use policy::digest::Digest;
 use policy::id::{DeviceName, ServiceName, ZoneName};
-use policy::zone::Role;
+use policy::zone::{Role, TwoSided};
 use prost::Message;
 use proto::v1;
 
@@ -25,6 +26,8 @@ const MAX_DELIVERED: usize = 2 * MAX_ZONES;
 const MAX_FAILING_HOOKS: usize = 8;
 /// Longest name of a hook in bytes.
 const MAX_HOOK_NAME: usize = 40;
+/// Most pairs of workloads that one program may be: of as many as have software keys, half open and half serve.
+const MAX_TWO_SIDED: usize = MAX_SOFTWARE_KEYS * MAX_SOFTWARE_KEYS / 4;
 
 /// What the device says of itself, well formed and agreeing with the request it came in.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ pub struct BoundStatement {
     pub vouches: BTreeMap<DeviceName, About>,
     /// Its hooks that fail, by name; older attestors name none.
     pub failing_hooks: BTreeSet<String>,
+    /// Its workloads that one program may be; older attestors name none.
+    pub two_sided: BTreeSet<TwoSided>,
 }
 
 /// The result of a device's health command.
@@ -115,6 +120,7 @@ impl BoundStatement {
             device_keys: [stated.device_key, stated.next_key],
             vouches: vouched::read(&stated.vouches)?,
             failing_hooks: failing_hooks(&stated.failing_hooks)?,
+            two_sided: two_sided(&stated.two_sided)?,
         })
     }
 }
@@ -287,6 +293,18 @@ fn failing_hooks(names: &[String]) -> Result<BTreeSet<String>, Refusal> {
     }
 }
 
+fn two_sided(pairs: &[v1::TwoSided]) -> Result<BTreeSet<TwoSided>, Refusal> {
+    if pairs.len() > MAX_TWO_SIDED {
+        return Err(malformed(format!(
+            "at most {MAX_TWO_SIDED} pairs of workloads of one program are taken"
+        )));
+    }
+    let name = |name: &String| name.parse().map_err(|e: policy::id::NameError| malformed(e.to_string()));
+    let pair =
+        |pair: &v1::TwoSided| Ok(TwoSided { client: name(&pair.client)?, server: name(&pair.server)? });
+    pairs.iter().map(pair).collect()
+}
+
 fn token(stated: &v1::Statement) -> Option<TokenProof> {
     let id = stated.join_token_id.clone();
     let well_formed = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit());
@@ -316,6 +334,17 @@ mod tests {
             let refused = failing_hooks(&bad).unwrap_err();
             assert!(format!("{refused:?}").contains("at most 8 failing hooks"), "{bad:?}: {refused:?}");
         }
+    }
+
+    #[test]
+    fn programs_of_both_sides_are_few_and_have_names_of_workloads() {
+        let pair = |client: &str, server: &str| v1::TwoSided { client: client.into(), server: server.into() };
+        let one = two_sided(&[pair("historian", "hmi")]).unwrap();
+        assert_eq!(one.into_iter().map(|pair| pair.server.to_string()).collect::<Vec<_>>(), ["hmi"]);
+        let refused = two_sided(&[pair("a/b", "hmi")]).unwrap_err();
+        assert!(format!("{refused:?}").contains("a/b"), "{refused:?}");
+        let refused = two_sided(&vec![pair("a", "b"); MAX_TWO_SIDED + 1]).unwrap_err();
+        assert!(format!("{refused:?}").contains("at most 4 pairs"), "{refused:?}");
     }
 
     fn stated(kind: v1::LogKind, log: &[u8]) -> v1::StatedLog {

@@ -17,7 +17,7 @@ use policy::evidence::key_order::{Turn, Use};
 use policy::id::DeviceName;
 use policy::zone::Zone;
 
-pub(super) use self::joining::takes;
+pub(super) use self::joining::{created, takes};
 pub(super) use self::ticket::Ticket;
 use super::Refusal;
 use super::admission::{Placed, expect_tpm, stopped};

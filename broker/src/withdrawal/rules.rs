@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use policy::appraisal::policy::{Mode, ZonePolicy};
+use policy::appraisal::policy::ZonePolicy;
 use policy::id::{DeviceName, ZoneName};
 use policy::zone::Zone;
 
@@ -72,9 +72,9 @@ pub(super) async fn holds(
 
 /// Does what a change of rules has left to do. Returns how many devices and certificates lost trust.
 pub(super) async fn reappraise(plant: &Plant, change: &Reappraisal) -> Result<(usize, usize), Refusal> {
-    // Read now: a zone that observes again, or is gone, takes nothing.
+    // Read now: a zone that is gone takes nothing, and one that observes only for what it never relaxes.
     let zone: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(&change.zone)).await?;
-    let Some(zone) = zone.filter(|held| held.record.mode == Mode::Enforce) else { return Ok((0, 0)) };
+    let Some(zone) = zone else { return Ok((0, 0)) };
     let (zone, policy) = (zone.record.name.clone(), zone.record.policy());
     let only = BTreeSet::from([zone.clone()]);
     let mut proofs = LastProofs::under(plant, policy.clone()).await?;

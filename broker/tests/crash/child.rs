@@ -71,6 +71,21 @@ impl Child {
         }
     }
 
+    /// Waits until the child stops by itself, because its store does not go on, and takes note of all it had acknowledged.
+    pub(crate) fn gives_up(self, acks: &mut Acks) {
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    if let Some(ack) = line.strip_prefix("ack ") {
+                        acks.note(ack);
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("the child neither works nor stops"),
+            }
+        }
+    }
+
     /// Kills the child with SIGKILL and takes note of all it had acknowledged.
     pub(crate) fn kill(mut self, acks: &mut Acks) {
         self.process.kill().unwrap();

@@ -1,4 +1,7 @@
-//! Crashes the embedded store on purpose: kill -9, and a power cut of the file system below it.
+//! Crashes the embedded store on purpose: kill -9, a power cut of the file system below it, a full disk, a page that is
+//! not as it was written.
+//!
+//! `TOUCHSTONE_ROUNDS=20` repeats everything that often, and `TOUCHSTONE_SEED` takes the chances of a run that printed it.
 //!
 //! A child process works on a store and says on its standard output what was acknowledged. The parent
 //! ends it in the middle, opens the store, and compares: everything acknowledged is there, every
@@ -7,7 +10,11 @@
 #[cfg(test)]
 mod child;
 #[cfg(test)]
+mod harm;
+#[cfg(test)]
 mod power;
+#[cfg(test)]
+mod seed;
 #[cfg(test)]
 mod verdict;
 #[cfg(test)]
@@ -17,32 +24,36 @@ mod workload;
 mod tests {
     use crate::{
         child::{Child, Job},
+        harm::{copy, corrupt},
         power::Disk,
+        seed::{self, Seed},
         verdict::{open, verify},
         workload::{self, Acks},
     };
-    use broker::store::{Revision, Store, Txn, blobs::Blobs};
+    use broker::store::{Revision, Store, Txn, blobs::Blobs, sled::SledStore};
     use std::{
-        hash::{BuildHasher, RandomState},
+        fs,
+        panic::{AssertUnwindSafe, catch_unwind},
         path::Path,
     };
     use tempfile::TempDir;
 
     /// Rounds that end in kill -9, and rounds that end in a power cut. Restores are slow, so they get fewer.
     fn rounds(job: Job) -> (u64, u64) {
-        match job {
+        let (kills, cuts) = match job {
             Job::Transact => (15, 6),
             Job::Restore => (6, 4),
-        }
+        };
+        (seed::rounds(kills), seed::rounds(cuts))
     }
 
     /// How many acknowledgements to wait for in a round; none means an end while the store opens.
-    fn length(job: Job, seed: &RandomState, round: u64) -> u64 {
+    fn length(job: Job, seed: Seed, round: u64) -> u64 {
         let longest = match job {
             Job::Transact => 120,
             Job::Restore => 8,
         };
-        seed.hash_one(round) % longest
+        seed.below(longest, round)
     }
 
     async fn survives(job: Job, root: &Path, acks: &Acks, last: &mut Revision) {
@@ -54,11 +65,11 @@ mod tests {
 
     async fn kill_rounds(job: Job) {
         let root = TempDir::new().unwrap();
-        let (seed, mut acks, mut last) = (RandomState::new(), Acks::default(), Revision(0));
+        let (seed, mut acks, mut last) = (Seed::new(), Acks::default(), Revision(0));
         let (kills, _) = rounds(job);
         for round in 0..kills {
             let mut child = Child::start(job, root.path());
-            child.wait_for(length(job, &seed, round), &mut acks);
+            child.wait_for(length(job, seed, round), &mut acks);
             child.kill(&mut acks);
             survives(job, root.path(), &acks, &mut last).await;
         }
@@ -72,7 +83,7 @@ mod tests {
             Ok(disk) => disk,
             Err(why) => return println!("skipped: {why}"),
         };
-        let (seed, mut acks, mut last) = (RandomState::new(), Acks::default(), Revision(0));
+        let (seed, mut acks, mut last) = (Seed::new(), Acks::default(), Revision(0));
         let (_, cuts) = rounds(job);
         for round in 0..cuts {
             let mounted = disk.mount().unwrap();
@@ -81,7 +92,7 @@ mod tests {
                 survives(job, &root, &acks, &mut last).await;
             }
             let mut child = Child::start(job, &root);
-            child.wait_for(length(job, &seed, round).max(1), &mut acks);
+            child.wait_for(length(job, seed, round).max(1), &mut acks);
             mounted.cut_power().unwrap();
             child.kill(&mut acks);
         }
@@ -89,6 +100,63 @@ mod tests {
         survives(job, &mounted.path().join("store"), &acks, &mut last).await;
         println!("{job:?}: {} acknowledged in {cuts} rounds", acks.total());
         assert!(acks.total() >= cuts, "the child worked");
+    }
+
+    /// A full disk: the store says so and stops, and everything acknowledged is there once there is room.
+    #[tokio::test]
+    async fn full_disk_loses_no_transaction() {
+        let folder = TempDir::new().unwrap();
+        let disk = match Disk::create(folder.path()) {
+            Ok(disk) => disk,
+            Err(why) => return println!("skipped: {why}"),
+        };
+        let (seed, mut acks, mut last) = (Seed::new(), Acks::default(), Revision(0));
+        for round in 0..seed::rounds(3) {
+            let mounted = disk.mount().unwrap();
+            let root = mounted.path().join("store");
+            let mut child = Child::start(Job::Transact, &root);
+            child.wait_for(1 + length(Job::Transact, seed, round), &mut acks);
+            mounted.fill().unwrap();
+            child.gives_up(&mut acks);
+            mounted.make_room().unwrap();
+            survives(Job::Transact, &root, &acks, &mut last).await;
+        }
+        assert!(acks.total() > 0, "the child worked");
+    }
+
+    /// A page that is not as it was written: the store does not open, or cannot read it, or nothing acknowledged is
+    /// lost. What it says then is what a restore is for.
+    #[tokio::test]
+    async fn corrupt_page_loses_nothing_in_silence() {
+        let folder = TempDir::new().unwrap();
+        let (whole, seed, mut acks) = (folder.path().join("whole"), Seed::new(), Acks::default());
+        fs::create_dir(&whole).unwrap();
+        for _ in 0..3 {
+            let mut child = Child::start(Job::Transact, &whole);
+            child.wait_for(300, &mut acks);
+            child.kill(&mut acks);
+            verify(Job::Transact, &open(&whole), &whole, &acks).await.unwrap();
+        }
+        let (mut refused, mut read) = (0, 0);
+        for round in 0..seed::rounds(20) {
+            let root = folder.path().join(format!("round-{round}"));
+            copy(&whole, &root).unwrap();
+            let harm = corrupt(&root, seed, round).unwrap();
+            let opened = catch_unwind(AssertUnwindSafe(|| SledStore::open(&root, "b1".parse().unwrap())));
+            let opened = opened.unwrap_or_else(|_| panic!("round {round}: {harm}: a panic"));
+            match opened {
+                Err(_) => refused += 1,
+                Ok(store) => match verify(Job::Transact, &store, &root, &acks).await {
+                    Ok(_) => {}
+                    Err(why) if why.starts_with("cannot read") || why.contains("from the last backup") => {
+                        read += 1
+                    }
+                    Err(why) => panic!("round {round}: {harm}: the store opened, and {why}"),
+                },
+            }
+            fs::remove_dir_all(&root).unwrap();
+        }
+        println!("{refused} stores did not open, {read} said what they cannot read");
     }
 
     /// No test by itself: what [`Child::start`] runs.

@@ -64,6 +64,27 @@ impl Mounted<'_> {
         self.point.join("witness")
     }
 
+    fn filling(&self) -> PathBuf {
+        self.point.join("filling")
+    }
+
+    /// Leaves no room on the disk.
+    pub(crate) fn fill(&self) -> Result<(), String> {
+        let mut file = File::create(self.filling()).map_err(|error| error.to_string())?;
+        // The last bytes too: room for one more sector would let the store go on.
+        for piece in [1 << 20, 1 << 12, 1] {
+            let piece = vec![0xff; piece];
+            while file.write_all(&piece).is_ok() {}
+        }
+        drop(file.sync_all());
+        Ok(())
+    }
+
+    /// Makes room again.
+    pub(crate) fn make_room(&self) -> Result<(), String> {
+        fs::remove_file(self.filling()).map_err(|error| error.to_string())
+    }
+
     /// Cuts the power: nothing reaches the disk any more.
     pub(crate) fn cut_power(&self) -> Result<(), String> {
         let written = File::create(self.witness()).and_then(|mut file| file.write_all(b"not synced"));

@@ -2,7 +2,7 @@
 //!
 //! Promises: a [`SoftwareKey`] is a P-256 key; whoever made the request had its private half; and the request is the
 //! one whose digest the device stated. Quote and Certify sign the statement, so the key is bound to fresh evidence of
-//! one device: it is certified *through* it. Names and extensions of the request are not looked at.
+//! one device: it is certified *through* it. A request that asks for names or extensions is refused.
 //! Does not promise that the key stays where it was made: it can be copied, so a zone has to allow such keys by name
 //! ([`crate::grant::IssuanceGrant::for_software_key`]).
 
@@ -10,12 +10,10 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 
 use crate::budget::MAX_CSR_BYTES;
 use crate::digest::Digest;
-use crate::x509::der::{self, Der, DerError};
+use crate::x509::der::DerError;
 use crate::x509::oid;
+use crate::x509::request::{Asks, Request};
 use crate::x509::spki::{Curve, KeyError, SubjectKey};
-
-/// Tag of `[0] attributes`.
-const ATTRIBUTES: u8 = 0xa0;
 
 /// A certificate request is not one for a software key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +27,9 @@ pub enum SoftwareKeyError {
     /// No PKCS#10 request.
     #[error("the request cannot be read as PKCS#10")]
     Malformed(#[source] DerError),
+    /// It asks for more than its key certified.
+    #[error(transparent)]
+    Asks(#[from] Asks),
     /// The key in it cannot be used.
     #[error("the request's key cannot be used")]
     Key(#[source] KeyError),
@@ -70,6 +71,7 @@ impl SoftwareKey {
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point)
             .verify(request.info, request.signature)
             .map_err(|_| SoftwareKeyError::Possession)?;
+        request.only_for_its_key()?;
         Ok(Self { key })
     }
 
@@ -83,37 +85,5 @@ impl SoftwareKey {
     #[must_use]
     pub fn spki_digest(&self) -> Digest {
         self.key.digest()
-    }
-}
-
-/// The parts of a CertificationRequest (RFC 2986, section 4.2) that are verified.
-struct Request<'a> {
-    /// CertificationRequestInfo as it was signed.
-    info: &'a [u8],
-    spki: &'a [u8],
-    algorithm: &'a [u8],
-    signature: &'a [u8],
-}
-
-impl<'a> Request<'a> {
-    fn parse(bytes: &'a [u8]) -> Result<Self, DerError> {
-        let mut outer = Der::new(bytes);
-        let mut inside = outer.expect(der::SEQUENCE, "certificationRequest")?.inside();
-        outer.finish("certificationRequest")?;
-        let info = inside.expect(der::SEQUENCE, "certificationRequestInfo")?;
-        let mut identifier = inside.expect(der::SEQUENCE, "signatureAlgorithm")?.inside();
-        let algorithm = identifier.expect(der::OBJECT_IDENTIFIER, "algorithm")?.bytes();
-        let signature = inside.expect(der::BIT_STRING, "signature")?.octets()?;
-        inside.finish("signature")?;
-        let mut fields = info.inside();
-        let version = fields.expect(der::INTEGER, "version")?;
-        if version.number()? != 0 {
-            return Err(version.invalid("a certification request has version 0"));
-        }
-        fields.expect(der::SEQUENCE, "subject")?;
-        let spki = fields.expect(der::SEQUENCE, "subjectPKInfo")?.raw();
-        fields.optional(ATTRIBUTES, "attributes")?;
-        fields.finish("certificationRequestInfo")?;
-        Ok(Self { info: info.raw(), spki, algorithm, signature })
     }
 }

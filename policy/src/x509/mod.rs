@@ -20,6 +20,7 @@ pub mod name;
 pub mod oid;
 pub mod pem;
 pub mod readout;
+pub mod request;
 pub mod signature;
 pub mod spki;
 

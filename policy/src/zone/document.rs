@@ -35,6 +35,7 @@ use super::function::Function;
 use super::gate::{GateFail, GateRules};
 use super::model::{
     IntraZone, MAX_CONDUITS, MAX_ZONES, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone, ZoneFault,
+    is_false,
 };
 use super::schedule::Schedule;
 use super::span::Span;
@@ -99,6 +100,8 @@ struct ZoneEntry {
     intra_zone: IntraZone,
     #[serde(default)]
     token_admits: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    idevid_admits: bool,
     #[serde(default = "critical")]
     name_constraint: NameConstraint,
     #[serde(default)]
@@ -283,6 +286,7 @@ fn zone(entry: ZoneEntry) -> Result<Zone, String> {
         products: entry.products,
         least: least.unwrap_or_default(),
         token_admits: entry.token_admits,
+        idevid_admits: entry.idevid_admits,
         name_constraint: entry.name_constraint,
         software_keys: entry.software_keys,
         two_person: entry.two_person,
@@ -339,6 +343,7 @@ fn zone_entry(zone: &Zone) -> ZoneEntry {
         silent_after: Some(silent),
         intra_zone: zone.intra_zone,
         token_admits: zone.token_admits,
+        idevid_admits: zone.idevid_admits,
         name_constraint: zone.name_constraint,
         software_keys: zone.software_keys,
         two_person: zone.two_person,

@@ -11,7 +11,7 @@ use super::conduit::Conduit;
 use super::function::Function;
 use super::model::{IntraZone, Segmentation};
 use super::reachable::groups;
-use crate::id::{DeviceName, ServiceName, ZoneName};
+use crate::id::{DeviceName, ServiceName, WorkloadName, ZoneName};
 use crate::time::UnixTime;
 
 /// Zones open to each other are many when a service is open to this many others and to all there are.
@@ -26,6 +26,18 @@ pub struct Member {
     pub zones: BTreeSet<ZoneName>,
     /// The services it offers.
     pub offers: BTreeSet<ServiceName>,
+    /// Workloads on it that one program is.
+    pub two_sided: BTreeSet<TwoSided>,
+}
+
+/// Two workloads that one program may be, by the user and group it runs as: what it believes as one, it believes as the
+/// other, because the SPIFFE Workload API knows no direction.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TwoSided {
+    /// The one that opens connections.
+    pub client: WorkloadName,
+    /// The one that serves.
+    pub server: WorkloadName,
 }
 
 /// What kind of flat spot.
@@ -54,6 +66,8 @@ pub enum SpotKind {
     OpenInside,
     /// A device in two zones that no conduit joins.
     Bridge,
+    /// A program that opens connections and serves.
+    BothRoles,
 }
 
 impl SpotKind {
@@ -72,6 +86,7 @@ impl SpotKind {
             Self::NobodyOffers => "nobody-offers",
             Self::OpenInside => "open-inside",
             Self::Bridge => "bridge",
+            Self::BothRoles => "both-roles",
         }
     }
 
@@ -116,6 +131,7 @@ pub fn inspect(plant: &Segmentation, members: &[Member], now: UnixTime) -> Vec<S
         about(SpotKind::Observed, conduit, why.to_owned())
     }));
     spots.extend(members.iter().flat_map(|member| of_member(plant, member, now)));
+    spots.extend(members.iter().flat_map(both_roles));
     spots.extend(open_inside(plant, members));
     spots.sort_by_key(|spot| (!spot.kind.is_serious(), spot.kind));
     spots
@@ -261,6 +277,21 @@ fn joined(
         "device {device} stands in zones {first} and {second}, which no conduit joins, and can carry anything between them; see that it is a gateway and does not"
     );
     Some(spot(SpotKind::Bridge, sentence))
+}
+
+/// Programs that get certificates of both sides.
+fn both_roles(member: &Member) -> impl Iterator<Item = Spot> {
+    member.two_sided.iter().map(|TwoSided { client, server }| Spot {
+        kind: SpotKind::BothRoles,
+        zones: member.zones.clone(),
+        about: Some(member.device.to_string()),
+        sentence: format!(
+            "workloads {client} (client) and {server} (server) of device {} are one program by their user and group: unless \
+             it picks by hint, it shows either certificate to anybody, and where other zones are at the other end of each \
+             only the one listed first is served; run two programs under users of their own",
+            member.device
+        ),
+    })
 }
 
 fn open_inside(plant: &Segmentation, members: &[Member]) -> Vec<Spot> {

@@ -31,7 +31,7 @@ pub use function::Function;
 pub use gate::{GateFail, GateRules};
 pub use generation::{Generation, GenerationState, MAX_GENERATIONS, Step, next_step};
 pub use hours::Hours;
-pub use inspection::{Member, Spot, SpotKind, inspect};
+pub use inspection::{Member, Spot, SpotKind, TwoSided, inspect};
 pub use model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone};
 pub use moving::{Peers, peers};
 pub use overriding::{NamedMismatch, Override};

@@ -206,6 +206,9 @@ pub struct Zone {
     pub least: LeastClaims,
     /// Whether a join token that is bound to no EK admits a device, instead of leaving it pending.
     pub token_admits: bool,
+    /// Whether a box that nobody registered is admitted where a trusted manufacturer gave it an IDevID.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub idevid_admits: bool,
     /// How its authorities carry their name constraint.
     pub name_constraint: NameConstraint,
     /// Whether its servers may have keys outside the TPM.
@@ -222,6 +225,12 @@ pub struct Zone {
     pub gate: GateRules,
 }
 
+/// For what is written only where it holds.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+pub(super) const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 impl Zone {
     /// A zone as it begins: it observes, denies traffic among its devices, and asks for everything.
     #[must_use]
@@ -235,6 +244,7 @@ impl Zone {
             products: BTreeSet::new(),
             least: LeastClaims::default(),
             token_admits: false,
+            idevid_admits: false,
             name_constraint: NameConstraint::Critical,
             software_keys: SoftwareKeys::Refuse,
             two_person: false,

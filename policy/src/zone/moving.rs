@@ -61,6 +61,7 @@ mod tests {
             device: device.parse().unwrap(),
             zones: zones.iter().map(|zone| zone.parse().unwrap()).collect(),
             offers: offers.iter().map(|service| service.parse().unwrap()).collect(),
+            two_sided: BTreeSet::new(),
         }
     }
 

@@ -2,10 +2,13 @@
 
 use policy::digest::Digest;
 use policy::evidence::software_key::{SoftwareKey, SoftwareKeyError};
+use policy::x509::request::Asks;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData, SignatureAlgorithm};
 
 fn request(key: &KeyPair) -> Vec<u8> {
-    CertificateParams::default().serialize_request(key).unwrap().der().to_vec()
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.serialize_request(key).unwrap().der().to_vec()
 }
 
 fn of_kind(kind: &'static SignatureAlgorithm) -> Vec<u8> {
@@ -78,4 +81,19 @@ fn bytes_that_are_no_request_are_refused() {
     let surplus = [csr.as_slice(), &[0]].concat();
     assert!(matches!(verify(&surplus).unwrap_err(), SoftwareKeyError::Malformed(_)));
     assert_eq!(verify(&vec![0x30; 4097]).unwrap_err(), SoftwareKeyError::TooLong(4097));
+}
+
+#[test]
+fn a_request_that_asks_for_names_or_extensions_is_refused() {
+    let of = |params: CertificateParams| {
+        params.serialize_request(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    };
+    let mut named = CertificateParams::default();
+    named.distinguished_name.push(rcgen::DnType::CommonName, "press-1.cell-3.plant.example");
+    assert_eq!(verify(&of(named)).unwrap_err(), SoftwareKeyError::Asks(Asks::Subject));
+    let mut alternative = CertificateParams::new(["press-1.cell-3.plant.example".to_owned()]).unwrap();
+    alternative.distinguished_name = rcgen::DistinguishedName::new();
+    let refusal = verify(&of(alternative)).unwrap_err();
+    assert_eq!(refusal, SoftwareKeyError::Asks(Asks::Attributes));
+    assert!(refusal.to_string().contains("make it without attributes"), "{refusal}");
 }

@@ -136,6 +136,7 @@ fn zone_of((at, (flags, function, reattest)): (usize, ([bool; 5], Option<Functio
         products: ["edge".parse().unwrap()].into(),
         two_person,
         token_admits: !two_person,
+        idevid_admits: soft,
         gate: GateRules::new(
             if off { reattest % 3_600 } else { 0 },
             if soft { GateFail::Closed } else { GateFail::Open },
@@ -185,6 +186,7 @@ proptest! {
             device: "m".parse().unwrap(),
             zones: before.zones().map(|zone| zone.name.clone()).collect(),
             offers: ["opcua".parse().unwrap(), "ssh".parse().unwrap()].into(),
+ two_sided: [].into(),
         }];
         let now = UnixTime(1_000_000);
         prop_assert_eq!(peer_changes(&before, &before, &members, now), Default::default());
@@ -202,6 +204,7 @@ fn a_change_says_who_gains_and_who_loses() {
         device: "db-1".parse().unwrap(),
         zones: ["historian".parse().unwrap()].into(),
         offers: ["opcua".parse().unwrap(), "ssh".parse().unwrap()].into(),
+        two_sided: [].into(),
     }];
     let thursday = "2026-11-26T12:00:00Z".parse().unwrap();
     let changes = peer_changes(&before, &after, &members, thursday);

@@ -3,7 +3,7 @@
 use policy::appraisal::policy::Mode;
 use policy::time::UnixTime;
 use policy::zone::function::Function;
-use policy::zone::inspection::{Member, Spot, SpotKind, inspect};
+use policy::zone::inspection::{Member, Spot, SpotKind, TwoSided, inspect};
 use policy::zone::model::{IntraZone, Segmentation, Zone};
 use policy::zone::{Conduit, authorize};
 
@@ -34,6 +34,7 @@ fn member(device: &str, zones: &[&str], offers: &[&str]) -> Member {
         device: device.parse().unwrap(),
         zones: zones.iter().map(|zone| zone.parse().unwrap()).collect(),
         offers: offers.iter().map(|service| service.parse().unwrap()).collect(),
+        two_sided: [].into(),
     }
 }
 
@@ -150,6 +151,17 @@ fn conduits_that_are_wrong_say_why() {
     let safety = vec![zone("sis", Some(Function::Safety))];
     let into = with(vec![conduit("cell sis modbus")], safety);
     assert_eq!(kinds(&into), [SpotKind::IntoSafety, SpotKind::NobodyOffers]);
+}
+
+#[test]
+fn a_program_that_opens_and_serves_is_named() {
+    let cell = plant(vec![zone("cell", None)], vec![]);
+    let pair = TwoSided { client: "historian".parse().unwrap(), server: "hmi".parse().unwrap() };
+    let box_ = Member { two_sided: [pair].into(), ..member("box-1", &["cell"], &[]) };
+    let spots = inspect(&cell, &[box_], now());
+    assert_eq!(kinds(&spots), [SpotKind::BothRoles]);
+    let text = "workloads historian (client) and hmi (server) of device box-1 are one program";
+    assert!(spots[0].sentence.starts_with(text) && !spots[0].kind.is_serious(), "{spots:?}");
 }
 
 #[test]

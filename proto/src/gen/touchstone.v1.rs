@@ -576,7 +576,7 @@ pub struct SoftwareKey {
     /// The service that it is for, one of those that the device offers; empty: it is for a workload.
     #[prost(string, tag = "2")]
     pub service: ::prost::alloc::string::String,
-    /// PKCS#10, DER, signed by the key. Only its key and its signature are used.
+    /// PKCS#10, DER, signed by the key, without a subject and attributes: the broker writes all names itself.
     #[prost(bytes = "vec", tag = "3")]
     pub csr: ::prost::alloc::vec::Vec<u8>,
     /// The workload that it is for, and the side of connections that this one is on.
@@ -595,7 +595,7 @@ pub struct IdentityKey {
     /// TPM2B_PUBLIC.
     #[prost(bytes = "vec", tag = "3")]
     pub public: ::prost::alloc::vec::Vec<u8>,
-    /// PKCS#10, DER. Only its key and its signature are used.
+    /// PKCS#10, DER, without a subject and attributes: the broker writes all names itself.
     #[prost(bytes = "vec", tag = "4")]
     pub csr: ::prost::alloc::vec::Vec<u8>,
     /// TPM2_Certify by the AK: TPMS_ATTEST and TPMT_SIGNATURE.
@@ -678,6 +678,19 @@ pub struct Statement {
     /// Its hooks that did not end well the last time they ran, by name: at most 8.
     #[prost(string, repeated, tag = "90")]
     pub failing_hooks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Workloads that one program may be, by the user and group it runs as, of which one opens and one serves: at most 4.
+    #[prost(message, repeated, tag = "91")]
+    pub two_sided: ::prost::alloc::vec::Vec<TwoSided>,
+}
+/// Two workloads of one program.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TwoSided {
+    /// The one that opens connections.
+    #[prost(string, tag = "1")]
+    pub client: ::prost::alloc::string::String,
+    /// The one that serves.
+    #[prost(string, tag = "2")]
+    pub server: ::prost::alloc::string::String,
 }
 /// What the device delivered to local software, as a whole.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3918,6 +3931,9 @@ pub struct Zone {
     /// Whether gates let other zones in while the broker is not heard: open (also when empty) or closed.
     #[prost(string, tag = "91")]
     pub gate_fail: ::prost::alloc::string::String,
+    /// Whether an IDevID of a trusted manufacturer admits a box that nobody registered.
+    #[prost(bool, tag = "92")]
+    pub idevid_admits: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateZoneRequest {
@@ -3985,6 +4001,8 @@ pub struct SetZoneRequest {
     /// open or closed; empty: as it is.
     #[prost(string, tag = "91")]
     pub gate_fail: ::prost::alloc::string::String,
+    #[prost(bool, optional, tag = "92")]
+    pub idevid_admits: ::core::option::Option<bool>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Subnets {
@@ -4252,6 +4270,9 @@ pub struct ApplyGraphRequest {
     pub before: ::prost::alloc::string::String,
     #[prost(bool, tag = "3")]
     pub dry_run: bool,
+    /// Make conduits although no device of their zone offers the service, while they offer others.
+    #[prost(bool, tag = "4")]
+    pub unoffered: bool,
 }
 /// What a file changes.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -4288,6 +4309,12 @@ pub struct GraphChange {
     pub loses: ::prost::alloc::vec::Vec<LosesCertificates>,
     #[prost(uint32, tag = "14")]
     pub loses_left_out: u32,
+    /// Why conduits that the file makes are refused unless the caller says that their services come later; at most a
+    /// thousand.
+    #[prost(string, repeated, tag = "15")]
+    pub unoffered: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint32, tag = "16")]
+    pub unoffered_left_out: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanGraphResponse {

@@ -165,15 +165,21 @@ async fn a_device_gets_nothing_for_other_zones_other_names_and_other_tpms() {
     assert_eq!(begin(odd).await.0, Reason::Malformed);
     assert_eq!(world.store(), before, "a refusal changes nothing");
 
-    // Keys of a zone that is not the device's, and of one that does not exist, get no certificate.
+    // Keys of a zone that is not the device's, and of one that does not exist, get no certificate and the same reason.
     world.admin("zone create vision --mode observe");
     press.make_keys("vision").await;
     press.make_keys("nowhere").await;
     let request = press.request().await;
-    let zones: Vec<String> = issued(press.complete(request).await.expect("the device itself is good"))
-        .svids
-        .into_iter()
-        .map(|svid| svid.zone)
-        .collect();
+    let got = issued(press.complete(request).await.expect("the device itself is good"));
+    let zones: Vec<&str> = got.svids.iter().map(|svid| svid.zone.as_str()).collect();
     assert_eq!(zones, ["press", "press"]);
+    let refused =
+        got.refused_keys.iter().map(|key| (key.zone.as_str(), key.denial.as_ref().expect("a reason")));
+    let (zones, denials): (Vec<&str>, Vec<_>) = refused.unzip();
+    assert_eq!(zones, ["nowhere", "vision"]);
+    for (zone, denial) in zones.iter().zip(denials) {
+        assert_eq!(denial.reason(), Reason::NotAdmitted);
+        let why = format!("press-1 is not in zone {zone}; `touchstone device admit press-1`");
+        assert!(denial.message.starts_with(&why), "{}", denial.message);
+    }
 }

@@ -79,6 +79,7 @@ impl Thief {
             software_keys: self.software_keys.clone(),
             health: None,
             failing_hooks: Vec::new(),
+            two_sided: Vec::new(),
             token: None,
             held_serial: Vec::new(),
             delivered: Vec::new(),

@@ -99,6 +99,9 @@ pub(crate) struct CreateArgs {
     /// A join token admits even when it is bound to no TPM
     #[arg(long)]
     token_admits: bool,
+    /// A box that nobody registered is admitted where a manufacturer in `idevid_roots` gave it an IDevID
+    #[arg(long)]
+    idevid_admits: bool,
     /// DNS name constraint of the zone's authorities; mbedTLS peers cannot read a critical one
     #[arg(long, value_enum, default_value_t = NameConstraint::Critical)]
     name_constraint: NameConstraint,
@@ -142,7 +145,7 @@ pub(crate) struct SetArgs {
         long,
         value_enum,
         value_name = "ON|OFF",
-        required_unless_present_any = ["subnets", "no_subnets", "gate_drain", "no_gate_drain", "gate_fail"]
+        required_unless_present_any = ["subnets", "no_subnets", "gate_drain", "no_gate_drain", "gate_fail", "idevid_admits"]
     )]
     two_person: Option<Switch>,
     /// Subnet whose addresses its devices may have in certificates, in place of those it has; may repeat. The
@@ -161,6 +164,9 @@ pub(crate) struct SetArgs {
     /// Whether gates let other zones begin sessions while they do not hear the broker
     #[arg(long, value_enum)]
     gate_fail: Option<GateFail>,
+    /// Whether a box that nobody registered is admitted where a manufacturer in `idevid_roots` gave it an IDevID
+    #[arg(long, value_enum, value_name = "ON|OFF")]
+    idevid_admits: Option<Switch>,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -274,6 +280,7 @@ impl From<CreateArgs> for Zone {
             intra_zone: args.intra_zone == IntraZone::Allow,
             products: args.products.iter().map(ToString::to_string).collect(),
             token_admits: args.token_admits,
+            idevid_admits: args.idevid_admits,
             name_constraint: written(args.name_constraint),
             least: args.least.into_iter().map(|least| (least.claim, least.tier)).collect(),
             software_keys: written(args.software_keys),
@@ -298,6 +305,7 @@ struct ZoneView {
     intra_zone: &'static str,
     products: Vec<String>,
     token_admits: bool,
+    idevid_admits: bool,
     name_constraint: String,
     software_keys: String,
     two_person: bool,
@@ -320,6 +328,7 @@ impl From<Zone> for ZoneView {
             intra_zone: if zone.intra_zone { "allow" } else { "deny" },
             products: zone.products,
             token_admits: zone.token_admits,
+            idevid_admits: zone.idevid_admits,
             name_constraint: zone.name_constraint,
             software_keys: zone.software_keys,
             two_person: zone.two_person,
@@ -409,7 +418,8 @@ impl View for ZonePage {
             ("silent after", words::span(zone.silent_after_seconds.into())),
             ("certificates live", words::span(self.certificate_seconds.into())),
             ("inside the zone", zone.intra_zone.to_owned()),
-            ("token admits", if zone.token_admits { "yes" } else { "no" }.to_owned()),
+            ("token admits", yes(zone.token_admits).to_owned()),
+            ("IDevID admits", yes(zone.idevid_admits).to_owned()),
             ("name constraint", zone.name_constraint.clone()),
             ("software keys", words::or_dash(&zone.software_keys)),
             ("changes need", people(zone.two_person).to_owned()),
@@ -472,6 +482,10 @@ async fn create(args: CreateArgs, session: &Session) -> Result<Report> {
     session.report(&Sentence { text, fields: Created { dry_run, zone } })
 }
 
+const fn yes(holds: bool) -> &'static str {
+    if holds { "yes" } else { "no" }
+}
+
 const fn people(two_person: bool) -> &'static str {
     if two_person { "two people" } else { "one person" }
 }
@@ -496,6 +510,7 @@ async fn set(args: SetArgs, session: &Session) -> Result<Report> {
         subnets,
         gate_drain_seconds: drain,
         gate_fail: args.gate_fail.map(written).unwrap_or_default(),
+        idevid_admits: args.idevid_admits.map(|switch| switch == Switch::On),
         ..SetZoneRequest::default()
     };
     let answer = client.set_zone(request).await.map_err(|s| failed(&s))?;
@@ -510,6 +525,10 @@ async fn set(args: SetArgs, session: &Session) -> Result<Report> {
     }
     if gates {
         text.push_str(&format!("; its gates {} and fail {}", zone.drains(), zone.gate_fail));
+    }
+    if args.idevid_admits.is_some() {
+        let rule = if zone.idevid_admits { "admits" } else { "does not admit" };
+        text.push_str(&format!("; an IDevID {rule} a box that nobody registered"));
     }
     session.report(&Sentence { text, fields: Created { dry_run, zone } })
 }
@@ -551,10 +570,11 @@ mod tests {
     fn every_option_reaches_the_request() {
         let zone = create(
             "lab --mode observe --product edge --product plc --reattest-every 2s --outlive-broker 15m \
-             --silent-after 10s --intra-zone allow --token-admits --name-constraint non-critical --software-keys allow \
+             --silent-after 10s --intra-zone allow --token-admits --idevid-admits --name-constraint non-critical --software-keys allow \
              --least executables=affirming --least hardware=warning",
         );
         assert_eq!((zone.mode.as_str(), zone.intra_zone, zone.token_admits), ("observe", true, true));
+        assert!(zone.idevid_admits);
         assert_eq!(zone.products, ["edge", "plc"]);
         assert_eq!((zone.name_constraint.as_str(), zone.software_keys.as_str()), ("non-critical", "allow"));
         assert_eq!(zone.least["hardware"], "warning");

@@ -109,11 +109,13 @@ fn what_gates_of_a_zone_do_is_set_alone_and_taken_back() {
     assert!(ran.code == 0 && ran.stdout.contains("its gates drain for 5 min and fail closed"), "{ran:?}");
     broker.answers("get_zone", &GetZoneResponse::default());
     broker.answers("set_zone", &SetZoneResponse { zone: Some(zone) });
-    let ran = broker.run(&["zone", "set", "cell-3", "--no-gate-drain"]);
+    let ran = broker.run(&["zone", "set", "cell-3", "--no-gate-drain", "--idevid-admits", "off"]);
     assert!(ran.code == 0 && ran.stdout.contains("its gates cut at once and fail closed"), "{ran:?}");
+    assert!(ran.stdout.contains("an IDevID does not admit a box that nobody registered"), "{ran:?}");
     let asked: Vec<SetZoneRequest> = broker.asked("set_zone");
-    let asked: Vec<_> = asked.iter().map(|one| (one.gate_drain_seconds, one.gate_fail.as_str())).collect();
-    assert_eq!(asked, [(Some(300), "closed"), (Some(0), "")]);
+    let asked: Vec<_> =
+        asked.iter().map(|one| (one.gate_drain_seconds, one.gate_fail.as_str(), one.idevid_admits)).collect();
+    assert_eq!(asked, [(Some(300), "closed", None), (Some(0), "", Some(false))]);
 }
 
 #[test]

@@ -61,12 +61,12 @@ impl Barred {
     pub(super) fn device(&self, restored: Device) -> Device {
         let retired = |tpm: &Tpm| tpm.retired && tpm.device.as_ref() == Some(&restored.name);
         match self.tpms.get(&ek_key(&restored.ek)).is_some_and(retired) {
-            true => Device {
-                admission: Admission::Retired,
-                leaving: None,
-                addresses: BTreeMap::new(),
-                ..restored
-            },
+            true => {
+                let mut device =
+                    Device { admission: Admission::Retired, addresses: BTreeMap::new(), ..restored };
+                device.end_move();
+                device
+            }
             false => restored,
         }
     }

@@ -12,6 +12,7 @@ use crate::record::device::{Admission, Device, Pending, Tpm, device_key, ek_key}
 use crate::record::{Held, fetch, stored};
 use crate::session::Refusal;
 use crate::session::issue::revoke;
+use crate::session::other_eks::unnamed;
 use crate::session::vouched::no_machine;
 use crate::store::Txn;
 use crate::trust;
@@ -101,6 +102,10 @@ async fn let_in(
     let tpm: Option<Held<Tpm>> = fetch(plant.store.as_ref(), ek_key(&ek)).await?;
     let txn = no_machine(plant, &name, Txn::new()).await?;
     let txn = txn.unchanged(pending.key.clone(), pending.version).absent(device_key(&name));
+    if tpm.is_none() {
+        // Its other EK may have become a device, or been stopped, while this one waited.
+        unnamed(plant, &ek).await?;
+    }
     let (txn, tpm) = adopt(txn, tpm, &name, &ek_key(&ek))?;
     let (zones, txn) =
         existing_zones(plant, &wanted_zones(&request.zones, &pending.record.zones, &name)?, txn).await?;
@@ -122,6 +127,7 @@ fn adopt(txn: Txn, tpm: Option<Held<Tpm>>, name: &DeviceName, key: &str) -> Resu
             quarantine: None,
             retired: false,
             manufacturer: None,
+            other_eks: Vec::new(),
         };
         return Ok((txn.absent(key), tpm));
     };

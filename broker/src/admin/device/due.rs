@@ -1,15 +1,10 @@
 //! Whether a move that was planned may begin: whoever planned it is asked nothing, so everything is looked at again.
 
-use policy::id::ZoneName;
-use policy::zone::Zone;
-
-use crate::admin::actor::{Act, permitted};
-use crate::admin::reach::Scope;
+use crate::admin::Act;
+use crate::admin::stand::{Fallen, stand};
 use crate::plant::Plant;
 use crate::record::device::{Admission, Device, MAX_ZONES, device_key};
 use crate::record::moving::PlannedMove;
-use crate::record::plant::{Administrator, admin_key};
-use crate::record::zone::zone_key;
 use crate::record::{Held, fetch};
 use crate::session::Refusal;
 use crate::store::Txn;
@@ -30,33 +25,18 @@ pub(crate) async fn due(plant: &Plant, planned: &PlannedMove) -> Result<Due, Ref
         Err(why) => return Ok(Due::Dropped(why)),
     };
     let touched = [device.record.zones.as_slice(), std::slice::from_ref(&planned.to)].concat();
-    let (mut txn, mut two_person) = (Txn::new().unchanged(device.key.clone(), device.version), None);
-    for zone in &touched {
-        let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(zone)).await?;
-        let Some(held) = held else {
-            return Ok(Due::Dropped(format!("there is no zone {zone} any more")));
-        };
-        two_person = two_person.or(held.record.two_person.then(|| zone.clone()));
-        txn = txn.unchanged(held.key, held.version);
-    }
-    let people = planned.people();
-    if let Some(zone) = two_person.filter(|_| people.len() < 2) {
-        return Ok(Due::Dropped(format!(
-            "zone {zone} asks for two people, and {} planned it alone",
-            planned.by
-        )));
-    }
-    for person in people {
-        let held: Option<Held<Administrator>> = fetch(plant.store.as_ref(), admin_key(&person.name)).await?;
-        let same = |held: &Held<Administrator>| {
-            person.since.is_none_or(|since| since == held.record.created) && may(&held.record, &touched)
-        };
-        let Some(held) = held.filter(same) else {
-            return Ok(Due::Dropped(format!("{} is no administrator any more who may do it", person.name)));
-        };
-        txn = txn.unchanged(held.key, held.version);
-    }
-    Ok(Due::Begins(Box::new(device), txn))
+    let why = match stand(plant, Act::MoveDevice, &planned.people(), &touched).await? {
+        Ok(rests_on) => {
+            let txn = rests_on.unchanged(device.key.clone(), device.version);
+            return Ok(Due::Begins(Box::new(device), txn));
+        }
+        Err(Fallen::NoZone(zone)) => format!("there is no zone {zone} any more"),
+        Err(Fallen::Alone(zone)) => {
+            format!("zone {zone} asks for two people, and {} planned it alone", planned.by)
+        }
+        Err(Fallen::Person(name, _)) => format!("{name} is no administrator any more who may do it"),
+    };
+    Ok(Due::Dropped(why))
 }
 
 /// The device, if it still is where it was to be moved from.
@@ -75,10 +55,4 @@ fn fitting(held: Option<Held<Device>>, planned: &PlannedMove) -> Result<Held<Dev
         return Err(format!("{name} is in {MAX_ZONES} zones and cannot join one more"));
     }
     Ok(held)
-}
-
-/// Whether the administrator may move a device among these zones.
-fn may(record: &Administrator, zones: &[ZoneName]) -> bool {
-    let act = Act::MoveDevice;
-    permitted(&record.name, record.role, act, act.needs()).is_ok() && Scope::of(record).covers(zones)
 }

@@ -398,8 +398,10 @@ fn add(
 /// The TPM as that of the entry's device. A quarantine is held by the EK and outlives everything.
 fn owned(entry: &Entry, known: Option<Tpm>) -> Tpm {
     let manufacturer = known.as_ref().and_then(|tpm| tpm.manufacturer);
+    let other_eks = known.as_ref().map(|tpm| tpm.other_eks.clone()).unwrap_or_default();
     let quarantine = known.and_then(|tpm| tpm.quarantine);
-    Tpm { device: Some(entry.name.clone()), registered: true, quarantine, retired: false, manufacturer }
+    let device = Some(entry.name.clone());
+    Tpm { device, registered: true, quarantine, retired: false, manufacturer, other_eks }
 }
 
 /// What the list says of the device, if it says anything.

@@ -14,12 +14,11 @@ use super::{Known, existing_zones, known};
 use crate::admin::bounds::{MAX_REASON, printable};
 use crate::admin::change::{Draft, commit};
 use crate::admin::graph::members;
-use crate::admin::{Actor, Seen};
+use crate::admin::{Actor, Seen, stand};
 use crate::moving::begun;
 use crate::plant::Plant;
 use crate::record::device::{Device, Leaving, MAX_ZONES};
-use crate::record::moving::{Person, PlannedMove, move_key};
-use crate::record::plant::{Administrator, admin_key};
+use crate::record::moving::{PlannedMove, move_key};
 use crate::record::{Held, fetch, stored};
 use crate::session::Refusal;
 use crate::trust;
@@ -101,7 +100,7 @@ async fn decide(
                 to: request.to.clone(),
                 window: window.clone(),
                 by: actor.name().to_owned(),
-                people: people(plant, actor).await?,
+                people: stand::people(plant, actor).await?,
                 at: now,
                 reason: request.reason.clone(),
             };
@@ -113,18 +112,6 @@ async fn decide(
         told.push_str(&format!(": {}", request.reason));
     }
     Ok(Draft::unless(dry_run, moved, txn, reach.deed(name.as_str(), &told)))
-}
-
-/// Who stands for what is done later.
-async fn people(plant: &Plant, actor: &Actor) -> Result<Vec<Person>, Refusal> {
-    let mut people = vec![Person { name: actor.name().to_owned(), since: Some(actor.since()) }];
-    if let Some(second) = actor.second() {
-        let key = admin_key(second.name());
-        let held: Option<Held<Administrator>> = fetch(plant.store.as_ref(), key).await?;
-        let since = held.map(|held| held.record.created);
-        people.push(Person { name: second.name().to_owned(), since });
-    }
-    Ok(people)
 }
 
 /// The zone that the device leaves.
@@ -139,6 +126,14 @@ fn left(device: &Device, request: &Request) -> Result<ZoneName, Refusal> {
     }
     if back.is_none() && device.zones.contains(to) {
         return Err(Refusal::Conflict(format!("{name} is in {to} already")));
+    }
+    if let (Some(under_way), Some(from)) = (back, &request.from)
+        && *from != under_way.to
+    {
+        return Err(Refusal::Conflict(format!(
+            "{name} moves from {} to {} already; to move it back, it leaves {} and not {from}",
+            under_way.from, under_way.to, under_way.to
+        )));
     }
     let from = match (back, &request.from, device.zones.as_slice()) {
         (Some(under_way), None, _) => under_way.to.clone(),
@@ -176,6 +171,7 @@ async fn outlook(
         device: device.name.clone(),
         zones,
         offers: trust::Offer::of(device).services,
+        two_sided: BTreeSet::new(),
     };
     let zones: BTreeSet<ZoneName> = device.zones.iter().cloned().collect();
     let mut next = zones.clone();

@@ -93,6 +93,7 @@ async fn unowned(plant: &Plant, txn: Txn, name: &DeviceName, ek: &Digest) -> Res
             quarantine: None,
             retired: false,
             manufacturer: None,
+            other_eks: Vec::new(),
         };
         return Ok((txn.absent(key), tpm));
     };

@@ -40,7 +40,7 @@ async fn decide(
     let (revoked, txn) = revoke(plant, txn, name, |_| true, now, "retired").await?;
     let Known { mut device, mut tpm } = known;
     device.record.admission = Admission::Retired;
-    device.record.leaving = None;
+    device.record.end_move();
     // Another device may have them now.
     device.record.addresses.clear();
     tpm.record.retired = true;

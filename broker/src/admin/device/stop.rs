@@ -43,9 +43,13 @@ async fn stop(
     let (revoked, txn) = revoke(plant, txn, name, |_| true, now, "quarantined").await?;
     // Who stopped it first, and why, stays on record, but for an alarm that a person looked at already.
     let by = actor.name().to_owned();
-    let first = tpm.record.quarantine.take();
-    let first = first.filter(|stop| !(stop.is_clone_alarm() && device.record.ak.is_none()));
-    tpm.record.quarantine = Some(first.unwrap_or(Quarantine { at: now, by, reason: reason.to_owned() }));
+    let looked_at = |stop: &Quarantine| stop.is_clone_alarm() && device.record.ak.is_none();
+    let (alarm, first) = match tpm.record.quarantine.take() {
+        Some(stop) if looked_at(&stop) => (Some(Box::new(stop)), None),
+        first => (None, first),
+    };
+    let anew = Quarantine { at: now, by, reason: reason.to_owned(), beneath: alarm };
+    tpm.record.quarantine = Some(first.unwrap_or(anew));
     let deed = reach.deed(name.as_str(), &format!("{reason}; {revoked} certificates revoked"));
     let txn = txn.put(tpm.key, stored(&tpm.record)?);
     Ok(Draft::write(revoked, trust::raise(plant, txn, now).await?, deed))
@@ -84,6 +88,9 @@ async fn release(
     let Known { mut device, mut tpm } = known;
     tpm.record.retired = false;
     device.record.admission = Admission::Admitted;
+    if let Some(alarm) = tpm.record.quarantine.as_mut().and_then(|stop| stop.beneath.take()) {
+        tpm.record.quarantine = Some(Quarantine { at: plant.now(), ..*alarm });
+    }
     let alarm = tpm.record.quarantine.as_ref().filter(|stop| stop.is_clone_alarm());
     let next = match alarm {
         Some(stop) => {
@@ -106,12 +113,15 @@ async fn release(
 /// No key of the device counts any more, nor a token from before `since`. Open challenges end.
 fn end_line(device: &mut Device, since: UnixTime) {
     device.ak = None;
+    device.end_move();
     device.admitted_at = device.admitted_at.max(since);
     device.counter = device.counter.saturating_add(1);
 }
 
 /// What lets a device without a TPM join again.
 pub(super) fn join_command(device: &Device) -> String {
+    let mut device = device.clone();
+    device.end_move();
     let zones: String = device.zones.iter().map(|zone| format!(" --zone {zone}")).collect();
     format!("touchstone token create --without-tpm --device {}{zones}", device.name)
 }

@@ -9,6 +9,7 @@ use policy::time::Validity;
 use policy::zone::{Role, Zone};
 
 use super::{Bench, NOW, observing, refused};
+use crate::admin::conduit::Unoffered;
 use crate::admin::device::address::{Addressed, Request, change};
 use crate::admin::zone::{Settings, set};
 use crate::admin::{Act, graph};
@@ -141,6 +142,7 @@ async fn subnets_are_bounded_and_stay_as_they_are_in_a_file() {
     let other = seen.replace("10.1.3.0/24", "10.1.4.0/24");
     assert_ne!(seen, other);
     let actor = bench.actor(Act::ApplyGraph).await;
-    let text = refused!(graph::apply(&bench.plant, &actor, &other, &seen, false).await, Conflict);
+    let text =
+        refused!(graph::apply(&bench.plant, &actor, &other, &seen, Unoffered::Refuse, false).await, Conflict);
     assert!(text.starts_with("the subnets of zone cell-3 stand in its authorities"), "{text}");
 }

@@ -14,6 +14,7 @@ use super::{Bench, NOW, observing, refused};
 use crate::admin::authority::{Distrust, distrust};
 use crate::admin::backup::restore::{Restored, Staged, restore};
 use crate::admin::backup::{CHUNK, backup};
+use crate::admin::conduit::Unoffered;
 use crate::admin::device::DeviceRef;
 use crate::admin::device::view::{Seen, one};
 use crate::admin::reach::Scope;
@@ -99,7 +100,9 @@ async fn zones_that_a_file_made_are_restored() {
     let bench = furnished().await;
     let seen = graph::view(&bench.plant, &Scope::Plant).await.unwrap().document;
     let made = format!("{seen}\n{}", seen.replace("cell-3", "cell-4").replace("schema = 1", ""));
-    graph::apply(&bench.plant, &bench.actor(Act::ApplyGraph).await, &made, &seen, false).await.unwrap();
+    graph::apply(&bench.plant, &bench.actor(Act::ApplyGraph).await, &made, &seen, Unoffered::Refuse, false)
+        .await
+        .unwrap();
     let file = save(&bench).await;
     put_back(&bench, &file, &[]).await.unwrap();
     let restored = graph::view(&bench.plant, &Scope::Plant).await.unwrap();

@@ -13,7 +13,7 @@ use crate::admin::device::replace::{Replaced, replace};
 use crate::admin::device::retire::retire;
 use crate::admin::device::stop;
 use crate::record::device::{
-    Admission, AkOwner, Device, HeldCertificates, Tpm, ak_key, device_key, ek_key, held_key,
+    Admission, AkOwner, Device, HeldCertificates, Tpm, ak_key, device_key, ek_key, held_key, other_ek_key,
 };
 use crate::record::stored;
 use crate::session::Refusal;
@@ -76,7 +76,8 @@ async fn a_quarantine_outlives_a_device_that_the_backup_does_not_know() {
     let file = save(&bench).await;
     let thief = bench.device("press-9", &["cell-3"]).await;
     let ek = Digest::of(b"press-9");
-    let owner = Txn::new().put(ak_key(b"thief"), stored(&AkOwner { ek }).unwrap());
+    let (other, owner) = (Digest::of(b"other"), stored(&AkOwner { ek }).unwrap());
+    let owner = Txn::new().put(ak_key(b"thief"), owner.clone()).put(other_ek_key(&other), owner);
     bench.plant.store.transact(owner).await.unwrap();
     let actor = bench.actor(Act::QuarantineDevice).await;
     stop::quarantine(&bench.plant, &actor, &thief, "stolen").await.unwrap();
@@ -84,7 +85,9 @@ async fn a_quarantine_outlives_a_device_that_the_backup_does_not_know() {
     assert!(notes.iter().any(|note| note.contains(&ek.to_string())), "{notes:?}");
     let tpm: Tpm = bench.read(ek_key(&ek)).await;
     assert_eq!((tpm.device, tpm.quarantine.unwrap().reason.as_str()), (None, "stolen"));
-    assert_eq!(bench.read::<AkOwner>(ak_key(b"thief")).await.ek, ek, "under any EK of the TPM");
+    for known_by in [ak_key(b"thief"), other_ek_key(&other)] {
+        assert_eq!(bench.read::<AkOwner>(known_by).await.ek, ek, "under any EK of the TPM");
+    }
 
     let entry = Entry { name: thief, zones: vec!["cell-3".parse().unwrap()], ek, inventory: BTreeMap::new() };
     import(&bench.plant, &bench.actor(Act::ImportDevices).await, &[entry], false).await.unwrap();
@@ -107,4 +110,21 @@ async fn what_the_backup_stopped_already_is_no_news_and_another_plant_keeps_noth
     assert!(notes.iter().any(|note| note.starts_with("quarantines, replaced and retired devices")));
     let tpm: Tpm = other.read(ek_key(&former())).await;
     assert_eq!((tpm.retired, tpm.quarantine.unwrap().reason.as_str()), (false, "odd traffic"));
+}
+
+#[tokio::test]
+async fn what_is_known_of_other_eks_is_restored() {
+    let bench = furnished().await;
+    let other = Digest::of(b"other");
+    let mut tpm: Tpm = bench.read(ek_key(&former())).await;
+    tpm.other_eks = vec![other];
+    let named = Txn::new()
+        .put(ek_key(&former()), stored(&tpm).unwrap())
+        .put(other_ek_key(&other), stored(&AkOwner { ek: former() }).unwrap());
+    bench.plant.store.transact(named).await.unwrap();
+    let file = save(&bench).await;
+    bench.plant.store.transact(Txn::new().delete(other_ek_key(&other))).await.unwrap();
+    put_back(&bench, &file, &[]).await.unwrap();
+    assert_eq!(bench.read::<AkOwner>(other_ek_key(&other)).await.ek, former());
+    assert_eq!(bench.read::<Tpm>(ek_key(&former())).await.other_eks, [other]);
 }

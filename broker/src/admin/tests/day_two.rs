@@ -114,6 +114,24 @@ async fn a_move_that_does_not_end_is_seen() {
 }
 
 #[tokio::test]
+async fn a_move_that_ends_before_its_end_leaves_the_old_zone() {
+    let (bench, press) = bench().await;
+    ask(&bench, &request(&press, "cell-4", None)).await.unwrap();
+    let aside = Request { from: Some(zone("hall-5")), ..request(&press, "cell-3", None) };
+    let text = refused!(ask(&bench, &aside).await, Conflict);
+    assert_eq!(
+        text,
+        "press-7 moves from cell-3 to cell-4 already; to move it back, it leaves cell-4 and not hall-5"
+    );
+    let actor = bench.actor(Act::RetireDevice).await;
+    retire(&bench.plant, &actor, &press, "scrapped", false).await.unwrap();
+    let readmitting = bench.actor(Act::ReadmitDevice).await;
+    stop::readmit(&bench.plant, &readmitting, (&press, None), "repaired").await.unwrap();
+    let device: Device = bench.read(device_key(&press)).await;
+    assert_eq!((&device.zones[..], device.leaving), (&[zone("cell-4")][..], None));
+}
+
+#[tokio::test]
 async fn a_move_names_what_it_cannot_do() {
     let (bench, press) = bench().await;
     let before = bench.revision();

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use policy::zone::{Role, SpotKind};
+use policy::zone::{Role, SpotKind, TwoSided};
 
 use super::office::Office;
 use super::{Bench, NOW, enforcing, observing, refused};
+use crate::admin::conduit::Unoffered;
 use crate::admin::device::view::State;
 use crate::admin::device::why::why;
 use crate::admin::reach::Scope;
@@ -14,6 +15,8 @@ use crate::record::device::{Attested, Decision, attested_key};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::plant::{AdminRole, TRUST, TrustHead};
 use crate::record::stage::STAGE;
+use crate::record::stored;
+use crate::store::Txn;
 use crate::trust;
 
 const SCHEMA: &str = "schema = 1\n";
@@ -39,7 +42,7 @@ async fn document(bench: &Bench) -> String {
 
 async fn apply(bench: &Bench, text: &str) -> graph::Planned {
     let (actor, seen) = (bench.actor(Act::ApplyGraph).await, document(bench).await);
-    graph::apply(&bench.plant, &actor, text, &seen, false).await.unwrap()
+    graph::apply(&bench.plant, &actor, text, &seen, Unoffered::Refuse, false).await.unwrap()
 }
 
 #[tokio::test]
@@ -79,11 +82,12 @@ async fn what_a_file_leaves_out_is_removed_but_no_device_loses_its_zone() {
     assert_eq!(gained, ["press-7 opcua historian"]);
     let actor = bench.actor(Act::ApplyGraph).await;
     let (seen, lone) = (document(&bench).await, format!("{SCHEMA}{}", zones(&["historian"])));
-    let text = refused!(graph::apply(&bench.plant, &actor, &lone, &seen, false).await, Conflict);
+    let text =
+        refused!(graph::apply(&bench.plant, &actor, &lone, &seen, Unoffered::Refuse, false).await, Conflict);
     assert!(text.contains("leaves out zone cell-3, in which 1 device(s) stand, press-7 for one"), "{text}");
     let before = bench.revision();
     let rest = format!("{SCHEMA}{}", zones(&["cell-3"]));
-    graph::apply(&bench.plant, &actor, &rest, &seen, true).await.unwrap();
+    graph::apply(&bench.plant, &actor, &rest, &seen, Unoffered::Refuse, true).await.unwrap();
     assert_eq!(bench.revision(), before, "a dry run writes nothing");
     let planned = apply(&bench, &rest).await;
     assert_eq!((planned.difference.zones_removed.len(), planned.peers.lost.len()), (1, 1));
@@ -112,9 +116,11 @@ async fn whoever_decided_on_another_graph_is_shown_what_moved() {
     apply(&bench, &format!("{seen}{}", conduit("historian", "cell-3"))).await;
     let actor = bench.actor(Act::ApplyGraph).await;
     let text = format!("{seen}{}", conduit("cell-3", "historian"));
-    let refusal = refused!(graph::apply(&bench.plant, &actor, &text, &seen, false).await, Conflict);
+    let refusal =
+        refused!(graph::apply(&bench.plant, &actor, &text, &seen, Unoffered::Refuse, false).await, Conflict);
     assert!(refusal.contains("were changed since you looked: made historian -> cell-3 opcua"), "{refusal}");
-    let refusal = refused!(graph::apply(&bench.plant, &actor, &text, "", false).await, Malformed);
+    let refusal =
+        refused!(graph::apply(&bench.plant, &actor, &text, "", Unoffered::Refuse, false).await, Malformed);
     assert!(refusal.contains("say what you saw"), "{refusal}");
 }
 
@@ -156,23 +162,32 @@ async fn what_does_not_fit_is_refused_and_nothing_changes() {
     let (actor, seen, before) =
         (bench.actor(Act::ApplyGraph).await, document(&bench).await, bench.revision());
     let nowhere = format!("{seen}{}", conduit("cell-3", "nowhere"));
-    let text = refused!(graph::apply(&bench.plant, &actor, &nowhere, &seen, false).await, Malformed);
+    let text = refused!(
+        graph::apply(&bench.plant, &actor, &nowhere, &seen, Unoffered::Refuse, false).await,
+        Malformed
+    );
     assert!(text.contains("there is no zone nowhere") && text.contains("line "), "{text}");
     let constraint = seen.replace("\"critical\"", "\"off\"");
-    let text = refused!(graph::apply(&bench.plant, &actor, &constraint, &seen, false).await, Conflict);
+    let text = refused!(
+        graph::apply(&bench.plant, &actor, &constraint, &seen, Unoffered::Refuse, false).await,
+        Conflict
+    );
     assert!(text.contains("the name constraint of zone cell-3 stands in its authorities"), "{text}");
     let keys = seen.replace("software_keys = \"refuse\"", "software_keys = \"allow\"");
-    let text = refused!(graph::apply(&bench.plant, &actor, &keys, &seen, false).await, Conflict);
+    let text =
+        refused!(graph::apply(&bench.plant, &actor, &keys, &seen, Unoffered::Refuse, false).await, Conflict);
     assert!(text.contains("keeps it for life"), "{text}");
     let alone = seen.replace("two_person = false", "two_person = true");
-    let text = refused!(graph::apply(&bench.plant, &actor, &alone, &seen, false).await, Conflict);
+    let text =
+        refused!(graph::apply(&bench.plant, &actor, &alone, &seen, Unoffered::Refuse, false).await, Conflict);
     assert!(text.contains("would ask for two people"), "{text}");
     let names: Vec<String> = (0..60).map(|at| format!("z{at}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     assert_eq!(bench.revision(), before);
     apply(&bench, &format!("{seen}{}", zones(&names))).await;
     let many = document(&bench).await;
-    let text = refused!(graph::apply(&bench.plant, &actor, &seen, &many, false).await, Malformed);
+    let text =
+        refused!(graph::apply(&bench.plant, &actor, &seen, &many, Unoffered::Refuse, false).await, Malformed);
     assert!(text.contains("changes or removes too much to be one step"), "{text}");
 }
 
@@ -208,10 +223,31 @@ async fn whoever_sees_a_part_changes_parts() {
     let office = Office::new().await;
     let who = office.administrator("vic", AdminRole::Security, Some(&["cell-3"])).await;
     let actor = crate::admin::authorize(&office.plant, &who, Act::ApplyGraph).await.unwrap();
-    let text = refused!(graph::apply(&office.plant, &actor, SCHEMA, SCHEMA, false).await, NotPermitted);
+    let text = refused!(
+        graph::apply(&office.plant, &actor, SCHEMA, SCHEMA, Unoffered::Refuse, false).await,
+        NotPermitted
+    );
     assert!(text.contains("you see only what is in your zones (cell-3)"), "{text}");
     let reader = crate::admin::authorize(&office.plant, &who, Act::ReadZones).await.unwrap();
     refused!(graph::plan(&office.plant, reader.scope(), SCHEMA).await, NotPermitted);
+}
+
+#[tokio::test]
+async fn a_program_of_both_sides_is_a_flat_spot() {
+    let bench = Bench::new().await;
+    bench.zone(&observing("a")).await;
+    let box_ = bench.device("box-1", &["a"]).await;
+    bench.attest(&box_, "boot-a", Decision::Trusted).await;
+    let spots = async || {
+        let view = graph::view(&bench.plant, &Scope::Plant).await.unwrap();
+        view.spots.into_iter().map(|spot| (spot.kind, spot.about)).collect::<Vec<_>>()
+    };
+    assert_eq!(spots().await, []);
+    let pair = TwoSided { client: "historian".parse().unwrap(), server: "hmi".parse().unwrap() };
+    let attested = Attested { two_sided: [pair].into(), ..bench.read::<Attested>(attested_key(&box_)).await };
+    let txn = Txn::new().put(attested_key(&box_), stored(&attested).unwrap());
+    bench.plant.store.transact(txn).await.unwrap();
+    assert_eq!(spots().await, [(SpotKind::BothRoles, Some("box-1".to_owned()))]);
 }
 
 #[tokio::test]
@@ -253,4 +289,29 @@ async fn a_device_that_was_admitted_as_its_zone_was_removed_waits_for_a_person()
     let why = why(&seen, &[], NOW);
     assert_eq!(why.sentences, ["a zone of late was removed (cell-3); say where it belongs"]);
     assert_eq!(why.next_command, "touchstone device admit late --zone ZONE");
+}
+
+#[tokio::test]
+async fn a_file_does_not_open_a_service_that_nobody_offers_while_they_offer_others() {
+    let bench = Bench::new().await;
+    let before = format!("{SCHEMA}{}", zones(&["cell-3", "cell-4", "historian"]));
+    apply(&bench, &before).await;
+    bench.device("press-7", &["cell-3"]).await;
+    let misspelt = |to: &str| conduit("historian", to).replace("opcua", "opc-ua");
+    // In cell-4 nobody offers anything yet.
+    let text = format!("{before}{}{}", misspelt("cell-3"), misspelt("cell-4"));
+    let planned = graph::plan(&bench.plant, &Scope::Plant, &text).await.unwrap();
+    let why = "no device of zone cell-3 offers opc-ua; they offer opcua: write --service opcua if that is meant, or say \
+               --unoffered if it comes later";
+    assert_eq!(planned.unoffered, [why]);
+    let (actor, seen) = (bench.actor(Act::ApplyGraph).await, document(&bench).await);
+    for dry_run in [true, false] {
+        let refused = graph::apply(&bench.plant, &actor, &text, &seen, Unoffered::Refuse, dry_run).await;
+        assert_eq!(refused!(refused, Conflict), why);
+    }
+    assert_eq!(document(&bench).await, seen, "nothing changed");
+    graph::apply(&bench.plant, &actor, &text, &seen, Unoffered::Accept, false).await.unwrap();
+    // One that is there already is no news.
+    let more = format!("{text}{}", conduit("historian", "cell-3"));
+    assert_eq!(apply(&bench, &more).await.unoffered, [""; 0]);
 }

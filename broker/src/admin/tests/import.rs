@@ -115,13 +115,14 @@ async fn a_name_that_is_taken_meanwhile_leaves_nothing_behind() {
 async fn a_quarantine_holds_while_and_after_a_list_is_staged() {
     let bench = bench().await;
     let actor = bench.actor(Act::ImportDevices).await;
-    let stop = Quarantine { at: NOW, by: "ada".to_owned(), reason: "stolen".to_owned() };
+    let stop = Quarantine { at: NOW, by: "ada".to_owned(), reason: "stolen".to_owned(), beneath: None };
     let stopped = Tpm {
         device: None,
         registered: false,
         quarantine: Some(stop),
         retired: false,
         manufacturer: Some(*b"IFX\0"),
+        other_eks: Vec::new(),
     };
     let key = ek_key(&Digest([9; 32]));
     bench.plant.store.transact(Txn::new().put(key.clone(), stored(&stopped).unwrap())).await.unwrap();

@@ -36,6 +36,7 @@ async fn put(bench: &Bench, device: &Device) {
         quarantine: None,
         retired: false,
         manufacturer: None,
+        other_eks: Vec::new(),
     };
     let txn = Txn::new()
         .put(device_key(&meter()), stored(device).unwrap())

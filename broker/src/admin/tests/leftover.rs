@@ -3,8 +3,9 @@
 use super::day_two::{ask, bench, request, zone};
 use super::{Bench, observing, refused};
 use crate::admin::device::existing_zones;
+use crate::admin::device::retire::retire;
 use crate::admin::{Act, token, zone as zones};
-use crate::record::device::{TOKEN, Token};
+use crate::record::device::{Device, TOKEN, Token, device_key};
 use crate::record::moving::{PlannedMove, move_key};
 use crate::record::{Held, fetch, list};
 use crate::store::{Txn, TxnError};
@@ -47,6 +48,17 @@ async fn no_zone_is_made_around_a_device_that_an_earlier_one_of_its_name_left() 
     let actor = bench.actor(Act::CreateZone).await;
     let text = refused!(zones::create(&bench.plant, &actor, &observing("cell-4"), false).await, Conflict);
     assert!(text.starts_with("late was put into an earlier zone cell-4 when that was removed"), "{text}");
+}
+
+#[tokio::test]
+async fn a_retired_device_does_not_come_back_into_a_later_zone_of_the_name() {
+    let (bench, press) = bench().await;
+    let actor = bench.actor(Act::RetireDevice).await;
+    retire(&bench.plant, &actor, &press, "scrapped", false).await.unwrap();
+    bench.without_zone("cell-3").await;
+    bench.zone(&observing("cell-3")).await;
+    let device: Device = bench.read(device_key(&press)).await;
+    assert!(device.zones.is_empty(), "{:?}", device.zones);
 }
 
 #[tokio::test]

@@ -117,6 +117,7 @@ impl Bench {
             address: "127.0.0.1:0".to_owned(),
             owner: "ada".to_owned(),
             tpm_roots: Vec::new(),
+            idevid_roots: Vec::new(),
         };
         let entropy = Arc::new(System::default());
         let (release_key, owner_key) =
@@ -208,7 +209,9 @@ impl Bench {
         let rest = known.zones().filter(|zone| zone.name.as_str() != name).cloned().collect();
         let after = render(&Segmentation::new(rest, known.conduits().to_vec()).unwrap());
         let actor = self.actor(Act::ApplyGraph).await;
-        graphs::apply(&self.plant, &actor, &after, &seen, false).await.unwrap();
+        graphs::apply(&self.plant, &actor, &after, &seen, crate::admin::conduit::Unoffered::Refuse, false)
+            .await
+            .unwrap();
     }
 
     /// A device in `zones` with its TPM, as an enrollment leaves it.
@@ -234,6 +237,7 @@ impl Bench {
             quarantine: None,
             retired: false,
             manufacturer: None,
+            other_eks: Vec::new(),
         };
         let txn = Txn::new()
             .put(device_key(&name), stored(&device).unwrap())
@@ -264,6 +268,7 @@ impl Bench {
             firmware_version: 1,
             running: None,
             failing_hooks: BTreeSet::new(),
+            two_sided: BTreeSet::new(),
             lost: None,
             vouched: None,
         };

@@ -12,6 +12,7 @@ use super::exposure::SPDX;
 use super::office::{Office, by, waits};
 use crate::admin::backup::backup;
 use crate::admin::backup::restore::{Staged, restore};
+use crate::admin::conduit::Unoffered;
 use crate::admin::{Act, authorize, graph, sbom};
 use crate::audit::Event;
 use crate::ca::AuthorityKey;
@@ -140,7 +141,7 @@ async fn done(matrix: &Plant, eve: &AdministratorPeer, act: Act) {
             let seen = graph::view(plant, actor.scope()).await.unwrap().document;
             let changed =
                 seen.replacen("two_person = false", "function = \"control\"\ntwo_person = false", 1);
-            graph::apply(plant, &actor, &changed, &seen, false).await.unwrap();
+            graph::apply(plant, &actor, &changed, &seen, Unoffered::Refuse, false).await.unwrap();
         }
         Act::AddSbom => drop(sbom::add(plant, &actor, SPDX.to_vec(), false).await.unwrap()),
         Act::RemoveSbom => {

@@ -253,6 +253,12 @@ async fn accepting_that_a_zone_observes_is_the_other_zones_concern_too() {
     assert!(text.contains("touches zone cell-5"), "{text}");
     zone::set(plant, &act(ada, Act::SetZone).await, &name, &to(true), false).await.unwrap();
     assert!(trust::segmentation(plant).await.unwrap().conduits()[0].accept_observed);
+
+    let enforce = zone::Settings { mode: Some(Mode::Enforce), ..Default::default() };
+    zone::set(plant, &act(ada, Act::SetZone).await, &name, &enforce, false).await.unwrap();
+    let text =
+        refused!(zone::set(plant, &act(&vic, Act::SetZone).await, &name, &to(false), false).await, Malformed);
+    assert!(text.contains("--accept-observed"), "what was accepted once is not accepted for ever: {text}");
 }
 
 #[tokio::test]

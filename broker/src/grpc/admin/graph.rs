@@ -9,6 +9,7 @@ use proto::{convert, v1};
 
 use super::parse;
 use crate::admin::Actor;
+use crate::admin::conduit::Unoffered;
 use crate::admin::graph::{Planned, apply, plan, view};
 use crate::plant::Plant;
 use crate::session::Refusal;
@@ -73,12 +74,14 @@ pub(super) async fn applied(
     actor: &Actor,
     request: v1::ApplyGraphRequest,
 ) -> Result<v1::ApplyGraphResponse, Refusal> {
-    let planned = apply(plant, actor, &request.document, &request.before, request.dry_run).await?;
+    let unoffered = if request.unoffered { Unoffered::Accept } else { Unoffered::Refuse };
+    let (document, before) = (&request.document, &request.before);
+    let planned = apply(plant, actor, document, before, unoffered, request.dry_run).await?;
     Ok(v1::ApplyGraphResponse { change: Some(change(planned)) })
 }
 
 fn change(planned: Planned) -> v1::GraphChange {
-    let Planned { before, difference, peers, spots, loses } = planned;
+    let Planned { before, difference, peers, spots, loses, unoffered } = planned;
     v1::GraphChange {
         before,
         zones_made: names(difference.zones_made.iter()),
@@ -94,6 +97,8 @@ fn change(planned: Planned) -> v1::GraphChange {
         spots: spots.iter().map(spot).collect(),
         loses: loses.iter().take(MAX_TOLD).map(super::zone::loses).collect(),
         loses_left_out: parse::count(loses.len().saturating_sub(MAX_TOLD)),
+        unoffered_left_out: parse::count(unoffered.len().saturating_sub(MAX_TOLD)),
+        unoffered: unoffered.into_iter().take(MAX_TOLD).collect(),
     }
 }
 

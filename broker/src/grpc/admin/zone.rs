@@ -70,13 +70,14 @@ pub(super) async fn set(
         subnets: request.subnets.map(|all| convert::subnets(&all.subnets)).transpose().map_err(malformed)?,
         gate_drain: request.gate_drain_seconds.map(u64::from),
         gate_fail: convert::gate_fail_from_wire(&request.gate_fail).map_err(malformed)?,
+        idevid_admits: request.idevid_admits,
         accept_observed: request.accept_observed,
         reason: request.reason,
         seen: parse::seen(request.seen)?,
     };
     if settings.is_empty() {
         return Err(Refusal::malformed(
-            "say what to set: two_person, mode, subnets, gate_drain or gate_fail".to_owned(),
+            "say what to set: two_person, mode, subnets, gate_drain, gate_fail or idevid_admits".to_owned(),
         ));
     }
     if settings.mode.is_some() && settings.subnets.is_some() {

@@ -40,6 +40,7 @@ async fn asked() -> (TempDir, Arc<Plant>, Stream, Told) {
     let stream = Stream {
         plant: Arc::clone(&plant),
         hub,
+        patience: Arc::default(),
         listener,
         _present: plant.attendance.enter(peer.id.device(), &plant.clock),
         peer,
@@ -106,6 +107,32 @@ async fn silence_costs_the_certificates() {
     let attested: Option<Held<Attested>> = fetch(plant.store.as_ref(), attested_key(&press)).await.unwrap();
     assert_eq!(attested.unwrap().record.decision, Decision::Silent);
     assert!(matches!(stream.tell().await, Err(End::Told)));
+}
+
+#[tokio::test]
+async fn whoever_connects_again_has_no_more_time_than_was_left() {
+    let whole = Duration::from_secs(ANSWER);
+    let press: DeviceName = "press-7".parse().unwrap();
+    let (_dir, _plant, mut stream, mut told) = asked().await;
+    told_to_attest(&mut stream, &mut told).await;
+    let patience = Arc::clone(&stream.patience);
+    let asked_now = stream.asked.as_mut().unwrap();
+    // As if it had listened for 50 s.
+    asked_now.alarm -= Duration::from_secs(50);
+    let counter = asked_now.device.record.counter;
+    drop(stream);
+    let left = patience.left(&press, counter, whole);
+    assert!(left <= Duration::from_secs(10), "{left:?}");
+    assert_eq!(patience.left(&press, counter + 1, whole), whole, "it answered in between");
+
+    let (_dir, plant, mut stream, mut told) = asked().await;
+    stream.patience = Arc::clone(&patience);
+    told_to_attest(&mut stream, &mut told).await;
+    let alarm = stream.asked.as_ref().unwrap().alarm;
+    assert!(alarm <= Instant::now() + left);
+    stream.overdue().await;
+    assert_eq!(certificates(&plant).await, 0);
+    assert_eq!(patience.left(&press, counter, whole), whole, "it was judged");
 }
 
 #[tokio::test]

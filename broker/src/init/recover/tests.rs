@@ -43,6 +43,7 @@ impl Plant {
             address: "127.0.0.1:8443".to_owned(),
             owner: "ada".to_owned(),
             tpm_roots: Vec::new(),
+            idevid_roots: Vec::new(),
             kek: None,
         };
         let made = init(&request, &At(NOW), &System::default()).await.unwrap();

@@ -1,20 +1,22 @@
 //! A device without a TPM joins by its IDevID, whose key signed for the first key in software.
 //!
-//! Promises: the name is that which the IDevID is registered for, and nobody else's. A box that lost its keys joins again
+//! Promises: the name is that which the IDevID is registered for, and nobody else's; one that nobody registered waits,
+//! unless its zones admit such boxes. A box that lost its keys joins again
 //! by itself; whoever copied the IDevID key joins again as well, and the key that the box has then raises the clone alarm.
 
 use policy::evidence::devid::DeviceIdentity;
 use policy::evidence::key_order::Turn;
 
+use super::unregistered::{self, LetIn};
 use super::{Shown, of_nobody_else};
 use crate::plant::Plant;
-use crate::record::device::{Admission, Device, KeyLine, device_key};
+use crate::record::device::{Admission, Device, KeyLine, device_key, pending_key};
 use crate::record::{Held, fetch};
 use crate::session::Refusal;
 use crate::session::admission::{Place, Placed, expect_tpm, let_wait, stopped};
 use crate::session::challenge::Purpose;
 use crate::session::proof::{Keyed, Proven, ProvenBy};
-use crate::session::without_tpm::{followed, pace, takes};
+use crate::session::without_tpm::{created, followed, pace, takes};
 use crate::store::Txn;
 
 /// The IDevID by which a device without a TPM joins, if it does.
@@ -50,6 +52,9 @@ pub(in crate::session) async fn join(
         stopped(proven.ek(), &tpm.record)?;
     }
     let Some(name) = tpm.and_then(|tpm| tpm.record.device.clone()) else {
+        if let Some(let_in) = unregistered::let_in(plant, proven, identity).await? {
+            return new(plant, proven, keyed, let_in).await.map(|placed| Place::Device(Box::new(placed)));
+        }
         let what = format!("no TPM; IDevID {} by {}", box_.serial_number(), box_.manufacturer());
         return let_wait(plant, proven, what).await;
     };
@@ -63,6 +68,19 @@ pub(in crate::session) async fn join(
         .await?
         .ok_or_else(|| Refusal::internal(format!("the IDevID of {name} is known, the device is not")))?;
     placed(plant, proven, keyed, held).await.map(|placed| Place::Device(Box::new(placed)))
+}
+
+/// A box that nobody registered and that its zones admit.
+async fn new(plant: &Plant, proven: &Proven, keyed: &Keyed, let_in: LetIn) -> Result<Placed, Refusal> {
+    let LetIn { name, zones, by, mut txn } = let_in;
+    for zone in &zones {
+        txn = takes(plant, zone, txn).await?;
+    }
+    if fetch::<Device>(plant.store.as_ref(), device_key(&name)).await?.is_some() {
+        return Err(Refusal::Conflict(format!("the name {name} belongs to another device; choose another")));
+    }
+    let txn = txn.delete(pending_key(proven.ek()));
+    created(plant, (proven, keyed), (name, zones, by), txn).await
 }
 
 async fn placed(

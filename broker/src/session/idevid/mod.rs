@@ -7,6 +7,7 @@
 
 mod claim;
 pub(super) mod join;
+pub(super) mod unregistered;
 
 use policy::cause::chain;
 use policy::digest::Digest;

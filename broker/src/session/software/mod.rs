@@ -150,7 +150,9 @@ mod tests {
     fn offer(keys: &[(&str, &str, &KeyPair)]) -> Offer {
         let one = |(zone, service, key): &(&str, &str, &KeyPair)| {
             let (zone, service) = ((*zone).to_owned(), (*service).to_owned());
-            let csr = CertificateParams::default().serialize_request(*key).unwrap().der().to_vec();
+            let mut params = CertificateParams::default();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            let csr = params.serialize_request(*key).unwrap().der().to_vec();
             let csr_digest = Digest::of(&csr).0.to_vec();
             let (zone_too, service_too) = (zone.clone(), service.clone());
             let stated = v1::StatedSoftwareKey {

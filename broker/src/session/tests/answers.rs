@@ -126,3 +126,23 @@ async fn row_7_a_name_is_not_taken_over_by_another_tpm() {
     assert_eq!(bench.revision(), revision, "a refusal changes nothing, the token neither");
     assert_eq!(bench.read::<Device>(device_key(&name)).await.ek, before.ek);
 }
+
+#[tokio::test]
+async fn a_csr_that_asks_for_names_is_refused() {
+    let mut tpm = TestTpm::new();
+    let (bench, _) = plant_of(&tpm, true).await;
+    tpm.asks = vec![("cell-3", v1::Role::Caller)];
+    let nothing = tpm.request.clone();
+    for name in ["press-1.cell-3.plant.example", "press-7.cell-3.plant.example"] {
+        tpm.request.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let text = refused!(tpm.enroll(&bench.plant, "press-7").await, Malformed);
+        assert!(text.contains("the request states a subject"), "{text}");
+        tpm.request = nothing.clone();
+    }
+    tpm.request.subject_alt_names =
+        vec![rcgen::SanType::DnsName("press-1.plant.example".try_into().unwrap())];
+    let text = refused!(tpm.enroll(&bench.plant, "press-7").await, Malformed);
+    assert!(text.contains("the request asks for alternative names"), "{text}");
+    tpm.request = nothing;
+    tpm.enroll(&bench.plant, "press-7").await.unwrap();
+}

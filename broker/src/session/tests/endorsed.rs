@@ -42,25 +42,42 @@ fn infineon() -> CustomExtension {
     extension
 }
 
+/// A manufacturer's authority, which the plant trusts.
+pub(super) struct Maker {
+    authority: CertificateParams,
+    key: KeyPair,
+}
+
+impl Maker {
+    /// The one that the plant trusts from now on.
+    pub(super) fn trusted_by(bench: &mut Bench) -> Self {
+        let (mut authority, key) = (params(KeyUsagePurpose::KeyCertSign), KeyPair::generate().unwrap());
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let mut roots = RootStore::new();
+        roots.add("roots.pem", authority.self_signed(&key).unwrap().der()).unwrap();
+        bench.plant.roots = roots;
+        Self { authority, key }
+    }
+
+    /// An EK certificate of Infineon's for the EK with this public area.
+    pub(super) fn certify(&self, public: &[u8]) -> Vec<u8> {
+        let ek = EkPublic::parse(public).unwrap();
+        let PublicKey::Ecc { point, .. } = ek.key() else { panic!("an EK on P-256") };
+        let spki = [&hex::decode(P256_SPKI).unwrap()[..], point].concat();
+        let mut leaf = params(KeyUsagePurpose::KeyAgreement);
+        leaf.distinguished_name = rcgen::DistinguishedName::new();
+        leaf.is_ca = IsCa::ExplicitNoCa;
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(EK_PURPOSE.to_vec())];
+        leaf.custom_extensions = vec![infineon()];
+        let spki = SubjectPublicKeyInfo::from_der(&spki).unwrap();
+        let certificate = leaf.signed_by(&spki, &Issuer::from_params(&self.authority, &self.key)).unwrap();
+        certificate.der().to_vec()
+    }
+}
+
 /// An EK certificate of Infineon's for `tpm`, below a root that the plant trusts from now on.
 fn certify(bench: &mut Bench, tpm: &TestTpm) -> Vec<u8> {
-    let (mut authority, key) = (params(KeyUsagePurpose::KeyCertSign), KeyPair::generate().unwrap());
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let mut roots = RootStore::new();
-    roots.add("roots.pem", authority.self_signed(&key).unwrap().der()).unwrap();
-    bench.plant.roots = roots;
-
-    let ek = EkPublic::parse(tpm.ek_public()).unwrap();
-    let PublicKey::Ecc { point, .. } = ek.key() else { panic!("an EK on P-256") };
-    let spki = [&hex::decode(P256_SPKI).unwrap()[..], point].concat();
-    let mut leaf = params(KeyUsagePurpose::KeyAgreement);
-    leaf.distinguished_name = rcgen::DistinguishedName::new();
-    leaf.is_ca = IsCa::ExplicitNoCa;
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(EK_PURPOSE.to_vec())];
-    leaf.custom_extensions = vec![infineon()];
-    let spki = SubjectPublicKeyInfo::from_der(&spki).unwrap();
-    let certificate = leaf.signed_by(&spki, &Issuer::from_params(&authority, &key)).unwrap();
-    certificate.der().to_vec()
+    Maker::trusted_by(bench).certify(tpm.ek_public())
 }
 
 fn rule(manufacturer: Manufacturer) -> DenyRule {

@@ -1,6 +1,7 @@
 //! Devices without a TPM: joining, keys that follow each other, and copies.
 
 mod copies;
+mod makers;
 mod many;
 mod restored;
 
@@ -9,16 +10,19 @@ use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use policy::digest::Digest;
 use policy::evidence::{Purpose, qualifying_data};
 use policy::id::DeviceName;
-use policy::zone::Zone;
+use policy::zone::document::render;
+use policy::zone::{Segmentation, Zone};
 use prost::Message;
 use proto::v1;
 use proto::v1::complete_response::Outcome;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData, SigningKey};
 
 use super::tpm::TestTpm;
+use crate::admin::reach::Scope;
 use crate::admin::tests::{Bench, NOW, observing, refused};
-use crate::admin::{Act, token};
-use crate::record::device::{Device, Prover, Tpm, device_key, ek_key, no_ek};
+use crate::admin::{Act, graph, token};
+use crate::record::device::{Device, HeldCertificates, Prover, Tpm, device_key, ek_key, held_prefix, no_ek};
+use crate::record::{Held, list};
 use crate::session::challenge::Door;
 use crate::session::{Refusal, begin, complete};
 
@@ -151,7 +155,9 @@ impl Copy {
 }
 
 fn csr() -> Vec<u8> {
-    CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.serialize_request(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
 }
 
 fn meter() -> DeviceName {
@@ -238,6 +244,41 @@ async fn a_token_admits_into_no_later_zone_of_the_name_it_was_made_for() {
     assert!(text.starts_with("the join token is unknown, used, expired"), "{text}");
     let text = refused!(with_tpm().await, NotAdmitted);
     assert!(text.starts_with("the join token is unknown, used, expired"), "{text}");
+}
+
+#[tokio::test]
+async fn an_observing_zone_that_asks_for_hardware_takes_what_devices_without_hold() {
+    let (bench, mut copy) = joined().await;
+    copy.attest(&bench, &[csr(), csr()]).await.unwrap();
+    let held = || async {
+        let all: Vec<Held<HeldCertificates>> =
+            list(bench.plant.store.as_ref(), &held_prefix(&meter())).await.unwrap();
+        all.iter().map(|held| held.record.certificates.len()).sum::<usize>()
+    };
+    assert_eq!(held().await, 2);
+    let seen = graph::view(&bench.plant, &Scope::Plant).await.unwrap().document;
+    let known = crate::trust::segmentation(&bench.plant).await.unwrap();
+    let both = [Claim::InstanceIdentity, Claim::Hardware].map(|claim| (claim, ClaimValue::AFFIRMING));
+    let strict = |zone: &Zone| match zone.name.as_str() {
+        "yard" => Zone { least: LeastClaims::new(both.into()), ..zone.clone() },
+        _ => zone.clone(),
+    };
+    let after = Segmentation::new(known.zones().map(strict).collect(), Vec::new()).unwrap();
+    let actor = bench.actor(Act::ApplyGraph).await;
+    let planned = graph::apply(
+        &bench.plant,
+        &actor,
+        &render(&after),
+        &seen,
+        crate::admin::conduit::Unoffered::Refuse,
+        false,
+    )
+    .await
+    .unwrap();
+    let loses: Vec<_> = planned.loses.iter().map(|one| one.device.as_str()).collect();
+    assert_eq!(loses, ["meter-4"], "the plan says so");
+    crate::withdrawal::finish(&bench.plant).await.unwrap();
+    assert_eq!(held().await, 0);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod idevid;
 mod ima;
 mod keyed;
 mod leaving;
+mod other_eks;
 mod overriding;
 mod planning;
 mod software;
@@ -36,8 +37,14 @@ async fn plant_with(zone: &Zone, tpm: &TestTpm, registered: bool) -> (Bench, Dev
     let name = bench.device("press-7", &["cell-3"]).await;
     let mut device: Device = bench.read(device_key(&name)).await;
     (device.ek, device.ak) = (tpm.ek_digest(), None);
-    let known =
-        Tpm { device: Some(name.clone()), registered, quarantine: None, retired: false, manufacturer: None };
+    let known = Tpm {
+        device: Some(name.clone()),
+        registered,
+        quarantine: None,
+        retired: false,
+        manufacturer: None,
+        other_eks: Vec::new(),
+    };
     let txn = Txn::new()
         .put(device_key(&name), stored(&device).unwrap())
         .put(ek_key(&tpm.ek_digest()), stored(&known).unwrap());
@@ -97,7 +104,7 @@ async fn a_tpm_that_is_a_device_already_is_no_second_one_under_another_ek() {
     let text = refused!(tpm.enroll(&bench.plant, "press-8").await, Conflict);
     assert!(text.contains(&format!("this TPM is press-7 already, under its EK {first}")), "{text}");
 
-    let stop = Quarantine { at: NOW, by: "ada".to_owned(), reason: "stolen".to_owned() };
+    let stop = Quarantine { at: NOW, by: "ada".to_owned(), reason: "stolen".to_owned(), beneath: None };
     let known: Tpm = bench.read(ek_key(&first)).await;
     let known = Tpm { quarantine: Some(stop), ..known };
     bench.plant.store.transact(Txn::new().put(ek_key(&first), stored(&known).unwrap())).await.unwrap();

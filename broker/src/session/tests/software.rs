@@ -7,15 +7,17 @@ use proto::v1;
 use proto::v1::complete_response::Outcome;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 
-use super::plant_with;
 use super::tpm::TestTpm;
+use super::{plant_of, plant_with};
 use crate::admin::tests::{NOW, observing};
 use crate::record::device::{CertifiedKeyOwner, HeldCertificate, HeldCertificates, certified_key, held_key};
 use crate::record::stored;
 use crate::store::Txn;
 
 fn csr(key: &KeyPair) -> Vec<u8> {
-    CertificateParams::default().serialize_request(key).unwrap().der().to_vec()
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.serialize_request(key).unwrap().der().to_vec()
 }
 
 /// The certificate as a listener that software keys hang on.
@@ -67,4 +69,19 @@ async fn a_software_key_that_is_certified_already_is_refused_alone() {
         "the software key for hmi in cell-3 is certified for press-8 in cell-3 already; make a new key for each certificate"
     );
     assert_eq!(bench.read::<CertifiedKeyOwner>(index).await, owner, "the key stays whose it was");
+}
+
+#[tokio::test]
+async fn keys_for_zones_that_the_device_is_not_in_are_refused_by_their_reason() {
+    let mut tpm = TestTpm::new();
+    let (bench, name) = plant_of(&tpm, true).await;
+    tpm.asks =
+        vec![("cell-3", v1::Role::Caller), ("cell-9", v1::Role::Caller), ("cell-9", v1::Role::Listener)];
+    let response = tpm.enroll(&bench.plant, "press-7").await.unwrap();
+    let Some(Outcome::Issued(issued)) = response.outcome else { panic!("issued") };
+    assert_eq!(issued.svids.iter().map(|svid| svid.zone.as_str()).collect::<Vec<_>>(), ["cell-3"]);
+    let [refused] = &issued.refused_keys[..] else { panic!("once: {:?}", issued.refused_keys) };
+    let denial = refused.denial.as_ref().unwrap();
+    assert_eq!((refused.zone.as_str(), denial.reason()), ("cell-9", v1::DenialReason::NotAdmitted));
+    assert!(denial.message.starts_with(&format!("{name} is not in zone cell-9; ")), "{}", denial.message);
 }

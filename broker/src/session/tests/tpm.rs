@@ -63,20 +63,31 @@ pub(super) struct TestTpm {
     pub(super) software: Vec<(&'static str, Vec<u8>)>,
     /// Zones and roles that it asks for certificates of, each with a new identity key.
     pub(super) asks: Vec<(&'static str, v1::Role)>,
+    /// What the requests for its identity keys ask for.
+    pub(super) request: CertificateParams,
+    /// Certificates of its other EKs, as it names them.
+    pub(super) other_ek_certificates: Vec<Vec<u8>>,
     /// Serials of the certificates that its software has; none: it does not say.
     pub(super) delivered: Option<Vec<Vec<u8>>>,
+    /// Zones that it asks to be in.
+    pub(super) zones: Vec<String>,
 }
 
 impl TestTpm {
     pub(super) fn new() -> Self {
+        let mut request = CertificateParams::default();
+        request.distinguished_name = rcgen::DistinguishedName::new();
         Self {
+            request,
             ek: ek(),
             ak: key(),
             clock: 1000,
             booted: boot("boot-a"),
             software: Vec::new(),
             asks: Vec::new(),
+            other_ek_certificates: Vec::new(),
             delivered: None,
+            zones: Vec::new(),
         }
     }
 
@@ -88,7 +99,12 @@ impl TestTpm {
 
     /// The same TPM with another of its EKs.
     pub(super) fn switch_ek(&mut self) {
-        self.ek = ek();
+        self.take_ek(ek());
+    }
+
+    /// The same TPM with this one of its EKs.
+    pub(super) fn take_ek(&mut self, public: Vec<u8>) {
+        self.ek = public;
     }
 
     /// The same TPM with another AK.
@@ -147,6 +163,8 @@ impl TestTpm {
         let mut statement = statement(&challenge, name, &booted.firmware_log);
         let software_keys = self.offer(&mut statement);
         let mut identity_keys = self.ask(&mut statement);
+        statement.other_ek_certificates = self.other_ek_certificates.clone();
+        statement.zones.clone_from(&self.zones);
         statement.delivered = self.delivered.clone().map(|serials| v1::Delivered { serials });
         if let Some((id, secret)) = token {
             let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
@@ -197,7 +215,7 @@ impl TestTpm {
         for (zone, role) in &self.asks {
             let (key, zone, role) = (rcgen::KeyPair::generate().unwrap(), (*zone).to_owned(), (*role).into());
             let public = public_area(IDENTITY_ATTRIBUTES, key.public_key_raw());
-            let csr = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
+            let csr = self.request.serialize_request(&key).unwrap().der().to_vec();
             statement.identity_keys.push(v1::StatedKey {
                 zone: zone.clone(),
                 role,

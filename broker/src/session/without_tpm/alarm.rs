@@ -26,7 +26,7 @@ pub(super) async fn stop_both(
     let tpm = proven.tpm().ok_or_else(|| Refusal::internal(format!("nothing stands for a TPM of {name}")))?;
     let reason =
         format!("clone alarm: its key number {former} was used after number {current}: it was copied");
-    let stop = Quarantine { at: now, by: BROKER.to_owned(), reason: reason.clone() };
+    let stop = Quarantine { at: now, by: BROKER.to_owned(), reason: reason.clone(), beneath: None };
     let txn = expect_tpm(Txn::new().unchanged(held.key.clone(), held.version), proven);
     let (revoked, txn) = revoke(plant, txn, name, |_| true, now, "clone alarm").await?;
     let record = Tpm { quarantine: Some(stop), ..tpm.record.clone() };

@@ -13,7 +13,8 @@ use crate::record::device::{
     Admitted, BROKER, Device, KeyLine, Prover, Token, Tpm, device_key, ek_key, token_key,
 };
 use crate::record::{Held, fetch, stored};
-use crate::session::admission::{Placed, bad_token, expect_tpm, stopped, token_zone, valid};
+use crate::session::admission::{Placed, expect_tpm, stopped};
+use crate::session::join_token::{bad_token, token_zone, used, valid};
 use crate::session::proof::{Keyed, Proven};
 use crate::session::{Refusal, vouched};
 use crate::store::Txn;
@@ -23,8 +24,8 @@ pub(super) async fn joined(plant: &Plant, proven: &Proven, by: &Keyed) -> Result
     if by.proof.key().0.as_slice() != proven.challenge().ak_name.0 {
         return Err(Refusal::EvidenceInvalid("the key is not the one this session began with".into()));
     }
-    let token = match usable(plant, proven).await {
-        Ok(token) => token,
+    let (token, mut txn) = match usable(plant, proven).await {
+        Ok(usable) => usable,
         Err(refusal) => {
             not_stopped(proven)?;
             let Some(name) = &proven.challenge().device else { return Err(refusal) };
@@ -32,7 +33,6 @@ pub(super) async fn joined(plant: &Plant, proven: &Proven, by: &Keyed) -> Result
         }
     };
     let name = token.record.device.clone().ok_or_else(bad_token)?;
-    let mut txn = Txn::new().unchanged(token.key.clone(), token.version).delete(token.key.clone());
     for zone in &token.record.zones {
         txn = takes(plant, zone, txn).await?;
     }
@@ -42,8 +42,8 @@ pub(super) async fn joined(plant: &Plant, proven: &Proven, by: &Keyed) -> Result
     }
 }
 
-/// The token that came with the statement, if it is one for this device.
-async fn usable(plant: &Plant, proven: &Proven) -> Result<Held<Token>, Refusal> {
+/// The token that came with the statement, if it is one for this device, and the transaction that uses it up.
+async fn usable(plant: &Plant, proven: &Proven) -> Result<(Held<Token>, Txn), Refusal> {
     let token = proven.statement().token.as_ref().ok_or_else(|| {
         Refusal::NotAdmitted(
             "a device without a TPM joins with a token: `touchstone token create --without-tpm --device NAME --zone \
@@ -55,7 +55,10 @@ async fn usable(plant: &Plant, proven: &Proven) -> Result<Held<Token>, Refusal> 
     let good = |held: &Held<Token>| held.record.without_tpm && valid(plant, proven, &[], token, held);
     let held = held.filter(good).ok_or_else(bad_token)?;
     match held.record.device.as_ref().is_some_and(|name| proven.asked_name() == Some(name)) {
-        true => Ok(held),
+        true => {
+            let txn = used(plant, &held).await?;
+            Ok((held, txn))
+        }
         false => Err(Refusal::NotAdmitted(
             "the join token is for another name; set `device` in attestor.toml to it".into(),
         )),
@@ -95,30 +98,42 @@ async fn new(
     name: DeviceName,
     txn: Txn,
 ) -> Result<Placed, Refusal> {
+    lifted(proven, None, token)?;
+    let txn = told_if_lifted(plant, proven, token, &name, txn);
+    let by_whom = format!("join token of {}", token.by);
+    created(plant, (proven, by), (name, token.zones.clone(), by_whom), txn).await
+}
+
+/// A device of this name that there was none of, in these zones, let in by whom it says.
+pub(in crate::session) async fn created(
+    plant: &Plant,
+    (proven, by): (&Proven, &Keyed),
+    (name, zones, by_whom): (DeviceName, Vec<ZoneName>, String),
+    txn: Txn,
+) -> Result<Placed, Refusal> {
     if proven.challenge().counter != 0 {
         return Err(Refusal::MustReattest("the device record is gone"));
     }
-    lifted(proven, None, token)?;
     let tpm = proven.tpm().map(|held| &held.record);
     if tpm.is_some_and(|tpm| tpm.device.is_some()) {
         return Err(Refusal::Conflict(format!("what stands for a TPM of {name} belongs to another device")));
     }
     let txn = vouched::no_machine(plant, &name, expect_tpm(txn, proven)).await?;
-    let txn = told_if_lifted(plant, proven, token, &name, txn);
     let stand_in = Tpm {
         device: Some(name.clone()),
         registered: false,
         quarantine: None,
         retired: false,
         manufacturer: None,
+        other_eks: Vec::new(),
     };
     let txn = txn.absent(device_key(&name)).put(ek_key(proven.ek()), stored(&stand_in)?);
     let device = Device::new(Admitted {
         name,
         ek: *proven.ek(),
         prover: Prover::Key(KeyLine::default()),
-        zones: token.zones.clone(),
-        by: format!("join token of {}", token.by),
+        zones,
+        by: by_whom,
         at: plant.now(),
     });
     Ok(Placed { device: begun(plant, by, device), rebound: false, txn })
@@ -142,14 +157,16 @@ async fn again(
     if token.made <= held.record.admitted_at {
         return Err(bad_token());
     }
+    let Held { key, version, record: mut device } = held;
+    device.end_move();
     // Who made the token may reach other zones than those that the device was moved to since.
     let set = |zones: &[ZoneName]| zones.iter().cloned().collect::<BTreeSet<_>>();
-    if set(&token.zones) != set(&held.record.zones) {
+    if set(&token.zones) != set(&device.zones) {
         return Err(Refusal::Conflict(format!(
             "{name} is in other zones than its join token says; make a token for the zones that it is in"
         )));
     }
-    let mut txn = expect_tpm(txn.unchanged(held.key.clone(), held.version), proven);
+    let mut txn = expect_tpm(txn.unchanged(key, version), proven);
     if let Some(tpm) = proven.tpm() {
         let free = Tpm { quarantine: None, ..tpm.record.clone() };
         txn = told_if_lifted(plant, proven, token, name, txn).put(tpm.key.clone(), stored(&free)?);
@@ -158,8 +175,7 @@ async fn again(
         admitted_by: format!("join token of {}", token.by),
         // Lines of keys are told apart by it, also when the clock is set back.
         admitted_at: plant.now().max(token.made),
-        leaving: None,
-        ..held.record
+        ..device
     };
     Ok(Placed { device: begun(plant, by, device), rebound: true, txn })
 }

@@ -41,6 +41,9 @@ Example: touchstone zone export > zones.toml; edit it; touchstone zone apply zon
 pub(crate) struct ApplyArgs {
     /// Zones and conduits of the whole plant as TOML; - is standard input, and then say --yes
     file: PathBuf,
+    /// Make conduits although the devices of their zone offer other services and not theirs yet
+    #[arg(long)]
+    unoffered: bool,
     /// Do it without asking
     #[arg(long)]
     yes: bool,
@@ -180,6 +183,8 @@ struct ChangeView {
     spots: Vec<SpotView>,
     loses: Vec<LosesView>,
     loses_left_out: u32,
+    unoffered: Vec<String>,
+    unoffered_left_out: u32,
 }
 
 impl ChangeView {
@@ -200,6 +205,8 @@ impl ChangeView {
             spots: change.spots.into_iter().map(Into::into).collect(),
             loses: change.loses.into_iter().map(Into::into).collect(),
             loses_left_out: change.loses_left_out,
+            unoffered: change.unoffered,
+            unoffered_left_out: change.unoffered_left_out,
         }
     }
 
@@ -233,6 +240,9 @@ impl View for ChangeView {
         text.push_str(&peers("gain", &self.gained, self.gained_left_out, page));
         text.push_str(&peers("lose", &self.lost, self.lost_left_out, page));
         text.push_str(&losing(&self.loses, self.loses_left_out, page));
+        for sentence in self.unoffered.iter().take(SHOWN) {
+            let _ = writeln!(text, "refused: {}", words::visible(sentence));
+        }
         for spot in self.spots.iter().filter(|spot| spot.serious) {
             let _ = writeln!(text, "flat: {}", words::visible(&spot.sentence));
         }
@@ -298,7 +308,8 @@ pub(super) async fn apply(args: ApplyArgs, session: &Session) -> Result<Report> 
         eprintln!("{}", view.text(&session.plain_page()));
         agree::settle(false, "make the plant what the file says?")?;
     }
-    let request = ApplyGraphRequest { document, before, dry_run: args.dry_run.dry_run };
+    let (unoffered, dry_run) = (args.unoffered, args.dry_run.dry_run);
+    let request = ApplyGraphRequest { document, before, dry_run, unoffered };
     let answer = session.client().await?.apply_graph(request).await.map_err(|status| failed(&status))?;
     let change = answer.into_inner().change.unwrap_or_default();
     session.report(&ChangeView::new(!args.dry_run.dry_run, change))

@@ -1,5 +1,6 @@
 //! Devices without a TPM that join by their IDevID.
 
+use aws_lc_rs::hmac;
 use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use policy::digest::Digest;
 use policy::evidence::{Purpose, qualifying_data};
@@ -12,11 +13,14 @@ use rcgen::{KeyPair, PublicKeyData, SigningKey};
 
 use super::maker::{Maker, TestBox};
 use super::{bench, register};
-use crate::admin::Act;
 use crate::admin::device::stop;
-use crate::admin::tests::{Bench, observing, refused};
-use crate::record::device::{Device, Inventory, Pending, device_key, inventory_key, pending_key};
+use crate::admin::tests::{Bench, NOW, observing, refused};
+use crate::admin::{Act, token, zone};
+use crate::record::device::{
+    Device, Inventory, Pending, Tpm, device_key, ek_key, inventory_key, pending_key,
+};
 use crate::record::idevid::{BoxIdentity, Tie, idevid_key};
+use crate::record::{Held, fetch};
 use crate::session::challenge::Door;
 use crate::session::{Refusal, begin, complete};
 
@@ -77,12 +81,29 @@ impl Meter {
         name: &str,
         shown: impl FnOnce(&v1::CompleteRequest) -> v1::ManufacturerIdentity,
     ) -> Result<Outcome, Refusal> {
-        let (device_key, device) = (self.key.subject_public_key_info(), name.to_owned());
+        self.enroll_as(bench, v1::Statement { device: name.to_owned(), ..Default::default() }, None, shown)
+            .await
+    }
+
+    /// The same, stating more, and with a token: its text.
+    async fn enroll_as(
+        &mut self,
+        bench: &Bench,
+        mut stated: v1::Statement,
+        token: Option<&str>,
+        shown: impl FnOnce(&v1::CompleteRequest) -> v1::ManufacturerIdentity,
+    ) -> Result<Outcome, Refusal> {
+        let (device_key, device) = (self.key.subject_public_key_info(), stated.device.clone());
         let request =
             v1::BeginEnrollmentRequest { versions: vec![1], device_key, device, ..Default::default() };
         let sealed = begin::enrollment(&bench.plant, &request).await?.challenge.unwrap().sealed;
-        let (device, purpose) = (name.to_owned(), v1::Purpose::Enroll.into());
-        let stated = v1::Statement { purpose, device, ..Default::default() };
+        stated.purpose = v1::Purpose::Enroll.into();
+        if let Some((id, secret)) = token.and_then(|text| text.strip_prefix("ts1.")?.split_once('.')) {
+            let secret = hmac::Key::new(hmac::HMAC_SHA256, &hex::decode(secret).unwrap());
+            let proven = [&sealed[..], &digest(&self.key)].concat();
+            stated.join_token_id = id.to_owned();
+            stated.join_token_proof = hmac::sign(&secret, &proven).as_ref().to_vec();
+        }
         let (mut request, next) = self.answer(sealed, &digest(&self.key), stated);
         request.idevid = Some(shown(&request));
         let response = complete::complete(&bench.plant, request, Door::Enrollment).await?;
@@ -91,6 +112,13 @@ impl Meter {
 
     async fn join(&mut self, bench: &Bench, made: &TestBox, name: &str) -> Result<Outcome, Refusal> {
         self.enroll(bench, name, |sent| made.identity(&sent.sealed, &sent.statement)).await
+    }
+
+    /// Joins as meter-5 of these zones.
+    async fn ask(&mut self, bench: &Bench, made: &TestBox, zones: &[&str]) -> Result<Outcome, Refusal> {
+        let zones = zones.iter().map(|zone| (*zone).to_owned()).collect();
+        let stated = v1::Statement { device: "meter-5".to_owned(), zones, ..Default::default() };
+        self.enroll_as(bench, stated, None, |sent| made.identity(&sent.sealed, &sent.statement)).await
     }
 
     async fn attest(&mut self, bench: &Bench) -> Result<Outcome, Refusal> {
@@ -158,6 +186,47 @@ async fn a_box_that_nobody_registered_waits_for_a_person() {
 }
 
 #[tokio::test]
+async fn a_box_that_nobody_registered_is_let_in_where_every_zone_says_so() {
+    let (bench, maker, _) = registered().await;
+    bench.zone(&Zone { idevid_admits: true, ..observing("hall") }).await;
+    let set = async |on| {
+        let settings = zone::Settings { idevid_admits: Some(on), ..Default::default() };
+        let (yard, actor) = ("yard".parse().unwrap(), bench.actor(Act::SetZone).await);
+        zone::set(&bench.plant, &actor, &yard, &settings, false).await.unwrap();
+    };
+    let made = maker.in_file("78");
+    let waits = async |zones: &[&str]| {
+        matches!(Meter::new().ask(&bench, &made, zones).await.unwrap(), Outcome::Pending(_))
+    };
+    assert!(waits(&["yard"]).await, "the yard does not say so");
+    set(true).await;
+    assert!(waits(&[]).await, "it asks for no zone");
+    assert!(waits(&["yard", "cell-3"]).await, "cell-3 does not");
+    let text = refused!(Meter::new().ask(&bench, &made, &["hall"]).await, NotAdmitted);
+    assert!(text.starts_with("zone hall asks for hardware, which a device without a TPM"), "{text}");
+    let stranger = Maker::new("Other Root").in_file("78");
+    refused!(Meter::new().ask(&bench, &stranger, &["yard"]).await, NotEndorsed);
+
+    let mut box_ = Meter::new();
+    let Outcome::Issued(issued) = box_.ask(&bench, &made, &["yard"]).await.unwrap() else {
+        panic!("it waits")
+    };
+    assert_eq!((issued.device.as_str(), issued.zones), ("meter-5", vec!["yard".to_owned()]));
+    let name = "meter-5".parse().unwrap();
+    let device: Device = bench.read(device_key(&name)).await;
+    assert_eq!(device.admitted_by, "IDevID 78 by Box Works");
+    let left: Option<Held<Pending>> =
+        fetch(bench.plant.store.as_ref(), pending_key(&made.digest(&maker))).await.unwrap();
+    assert!(left.is_none(), "it waits for nobody any more");
+    let text = refused!(Meter::new().ask(&bench, &maker.in_file("80"), &["yard"]).await, Conflict);
+    assert!(text.contains("the name meter-5 belongs to another device"), "{text}");
+    // Registered or not, it is stopped as any other.
+    let actor = bench.actor(Act::QuarantineDevice).await;
+    stop::quarantine(&bench.plant, &actor, &name, "stolen").await.unwrap();
+    refused!(Meter::new().ask(&bench, &made, &["yard"]).await, Quarantined);
+}
+
+#[tokio::test]
 async fn a_zone_that_asks_for_a_tpm_takes_no_idevid_in_its_place() {
     let (bench, maker, _) = registered().await;
     let made = maker.in_file("79");
@@ -207,6 +276,42 @@ async fn a_box_that_lost_its_keys_joins_again_and_a_copy_is_found_out() {
     // The stop is the box's, whatever name it takes.
     refused!(Meter::new().join(&bench, &made, "meter-4").await, Quarantined);
     refused!(Meter::new().join(&bench, &made, "meter-5").await, Quarantined);
+}
+
+#[tokio::test]
+async fn after_a_clone_alarm_a_token_brings_the_box_back_and_not_the_idevid_alone() {
+    let (bench, maker, made) = registered().await;
+    let (mut box_, mut thief) = (Meter::new(), Meter::new());
+    box_.join(&bench, &made, "meter-4").await.unwrap();
+    thief.join(&bench, &made, "meter-4").await.unwrap();
+    refused!(box_.attest(&bench).await, Quarantined);
+    bench.clock.set(NOW.plus(60));
+    let actor = bench.actor(Act::ReadmitDevice).await;
+    stop::readmit(&bench.plant, &actor, (&meter(), None), "the thief's disk is found").await.unwrap();
+    refused!(Meter::new().join(&bench, &made, "meter-4").await, Quarantined);
+
+    let request = token::Request {
+        zones: vec!["yard".parse().unwrap()],
+        device: Some(meter()),
+        ek: None,
+        lifetime: 0,
+        without_tpm: true,
+    };
+    let actor = bench.actor(Act::CreateToken).await;
+    let token = token::create(&bench.plant, &actor, &request).await.unwrap().text.to_string();
+    let stated = || v1::Statement { device: "meter-4".to_owned(), ..Default::default() };
+    let shown = |sent: &v1::CompleteRequest| made.identity(&sent.sealed, &sent.statement);
+    // Whoever copied the box has its IDevID, and a key of before: neither is enough.
+    let (id, _) = token.rsplit_once('.').unwrap();
+    let guessed = format!("{id}.{}", "00".repeat(32));
+    refused!(thief.enroll_as(&bench, stated(), Some(&guessed), shown).await, Quarantined);
+    let mut anew = Meter::new();
+    anew.enroll_as(&bench, stated(), Some(&token), shown).await.unwrap();
+    anew.attest(&bench).await.unwrap();
+    let device: Device = bench.read(device_key(&meter())).await;
+    assert_eq!(device.ek, made.digest(&maker), "it is the box of that IDevID still");
+    assert!(bench.read::<Tpm>(ek_key(&device.ek)).await.quarantine.is_none(), "the token lifts it");
+    refused!(thief.attest(&bench).await, NotAdmitted);
 }
 
 #[tokio::test]

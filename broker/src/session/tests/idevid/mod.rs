@@ -7,6 +7,7 @@ use policy::digest::Digest;
 use policy::id::DeviceName;
 use policy::tpm::public::{AttestationKey, PublicKey};
 use policy::x509::oid;
+use policy::zone::Zone;
 use proto::v1;
 use proto::v1::complete_response::Outcome;
 use rcgen::{BasicConstraints, IsCa, KeyUsagePurpose, SubjectPublicKeyInfo, date_time_ymd};
@@ -101,6 +102,27 @@ async fn a_box_whose_idevid_key_is_in_the_tpm_needs_no_ek_certificate() {
     // Without it nothing vouches for the TPM, which counts at once.
     tpm.enroll(&bench.plant, "press-7").await.unwrap_err();
     assert!(!trusted(&bench, &press(7)).await);
+}
+
+#[tokio::test]
+async fn a_box_with_a_tpm_that_nobody_registered_is_let_in_where_its_zone_says_so() {
+    let (bench, maker) = bench().await;
+    bench.zone(&Zone { idevid_admits: true, ..observing("cell-4") }).await;
+    let (mut tpm, in_file) = (TestTpm::new(), maker.in_file("4711"));
+    tpm.zones = vec!["cell-4".to_owned()];
+    let refusal = enroll_bent(&bench, (&mut tpm, &in_file), "press-7", |shown| shown.certify.clear()).await;
+    assert!(refusal.is_err(), "a key in a file vouches for no TPM");
+    let made = maker.in_tpm("4711");
+    let response = enroll(&bench, (&mut tpm, &made), "press-7").await.unwrap();
+    let Some(Outcome::Issued(issued)) = response.outcome else { panic!("not admitted") };
+    assert_eq!((issued.device.as_str(), issued.zones), ("press-7", vec!["cell-4".to_owned()]));
+    let device: Device = bench.read(device_key(&press(7))).await;
+    assert_eq!(device.admitted_by, "IDevID 4711 by Box Works");
+    assert!(trusted(&bench, &press(7)).await);
+    let (mut other, made) = (TestTpm::new(), maker.in_tpm("4712"));
+    other.zones = vec!["cell-4".to_owned()];
+    let text = refused!(enroll(&bench, (&mut other, &made), "press-7").await, Conflict);
+    assert!(text.contains("the name press-7 belongs to another TPM"), "{text}");
 }
 
 #[tokio::test]

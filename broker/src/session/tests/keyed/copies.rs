@@ -90,6 +90,17 @@ async fn a_token_from_before_the_alarm_lifts_nothing() {
     let after = token_for(&bench, "yard", "meter-4", true).await.unwrap();
     let text = refused!(Copy::new().enroll(&bench, "meter-4", &after).await, Quarantined);
     assert!(text.contains("not yet"), "{text}");
+    // And when that ends, the alarm is in force once more.
+    let actor = bench.actor(Act::ReadmitDevice).await;
+    let next = readmit(&bench.plant, &actor, (&meter(), None), "looked at again").await.unwrap();
+    assert!(next.is_some_and(|next| next.starts_with("touchstone token create --without-tpm")));
+    assert!(stops(&bench).await);
+    let text = refused!(Copy::new().enroll(&bench, "meter-4", &after).await, NotAdmitted);
+    assert!(text.contains("was made before the device was stopped"), "{text}");
+    bench.clock.set(NOW.plus(240));
+    let last = token_for(&bench, "yard", "meter-4", true).await.unwrap();
+    Copy::new().enroll(&bench, "meter-4", &last).await.unwrap();
+    assert!(!stops(&bench).await);
 }
 
 #[tokio::test]

@@ -1,0 +1,231 @@
+//! The fleet simulator: thousands of devices with software TPMs, registered as such, that speak the real protocol over
+//! real TLS with one broker, which is a program of its own. Prints what they measured, a line of JSON for each figure.
+//!
+//! Promises: every figure stands beside a floor, or a promise, that was taken on the same machine in the same run. Does not
+//! promise anything outside measuring: it panics when a device is not trusted.
+
+mod client;
+mod device;
+mod exchange;
+mod floor;
+mod load;
+mod plant;
+mod report;
+mod restore;
+mod server;
+mod steady;
+mod store;
+mod storm;
+mod tpm;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::device::{Device, Kind};
+use crate::load::{Shared, each, shared, timed};
+use crate::report::{Figure, Times};
+use crate::server::Server;
+use crate::steady::Steady;
+
+/// Enrollments at once: so many the broker works on; more are told to come later.
+const ENROLLING: usize = 8;
+/// Seconds in which each device attests once, unless a rate is stated: 333 a second of 100,000.
+const USUAL_SECONDS: f64 = 300.0;
+/// What is promised: seconds until a broker that starts serves, and how often the cost in a plant with a hundredth of the
+/// devices a re-attestation costs.
+const STARTED_WITHIN: f64 = 3.0;
+const AT_SCALE: f64 = 1.2;
+/// Files that a process has open besides its connections.
+const OTHER_FILES: usize = 200;
+
+/// Measures a broker with a fleet of simulated devices.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Args {
+    /// Devices of the plant.
+    #[arg(long, default_value_t = 1_000)]
+    devices: usize,
+    /// Of them power up at once; all unless stated.
+    #[arg(long)]
+    storm: Option<usize>,
+    /// Of them have a Watch stream open in steady state; a tenth unless stated.
+    #[arg(long)]
+    watch: Option<usize>,
+    /// Attestations a second in steady state; each device once in five minutes unless stated.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Seconds of steady state.
+    #[arg(long, default_value_t = 30)]
+    seconds: u32,
+    /// What is measured; everything unless stated.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    scenario: Vec<Scenario>,
+    /// Folder for what the run keeps on disk, removed at its end.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Own>,
+}
+
+/// What this program starts itself for.
+#[derive(Debug, Subcommand)]
+enum Own {
+    /// Serves the least that anybody can do.
+    #[command(hide = true)]
+    Floor {
+        /// Its folder.
+        dir: PathBuf,
+    },
+}
+
+/// A part of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Scenario {
+    /// What one exchange costs, beside its floor.
+    Exchange,
+    /// The same in a plant with a hundredth of the devices, for comparison.
+    Scale,
+    /// All power up at once.
+    Storm,
+    /// Some watch, the others come in turn.
+    Steady,
+    /// What the store takes on disk, and how soon the broker serves it.
+    Store,
+    /// The storm again, after a backup was restored on another host.
+    Restore,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    open_files(args.devices);
+    if let Some(Own::Floor { dir }) = &args.command {
+        floor::serve(dir).await;
+        return ExitCode::SUCCESS;
+    }
+    let folder = match &args.dir {
+        Some(dir) => tempfile::tempdir_in(dir),
+        None => tempfile::tempdir(),
+    };
+    let folder = folder.expect("a folder of the run");
+    match run(&args, folder.path()).await {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// Runs what is asked for. True if every device was trusted without an error.
+async fn run(args: &Args, folder: &Path) -> bool {
+    let asked: BTreeSet<Scenario> = args.scenario.iter().copied().collect();
+    let asks = |scenario| asked.is_empty() || asked.contains(&scenario);
+    let (dir, count) = (folder.join("plant"), args.devices.max(1));
+    let (broker, devices) = power_on(&dir, count).await;
+    let storm = args.storm.unwrap_or(count).clamp(1, count);
+    let mut well = true;
+    if asks(Scenario::Exchange) {
+        exchange::measure(&dir, &broker, &devices).await;
+    }
+    if asks(Scenario::Scale) {
+        scale(&dir, &broker, &devices).await;
+    }
+    if asks(Scenario::Storm) {
+        well &= storm::measure(&dir, &broker, &devices[..storm], &storm::POWER_UP).await;
+    }
+    if asks(Scenario::Steady) {
+        let rate = args.rate.unwrap_or(count as f64 / USUAL_SECONDS);
+        let (watch, seconds) = (args.watch.unwrap_or(count / 10), args.seconds);
+        well &= steady::measure(&dir, &broker, &devices, Steady { watch, rate, seconds }).await;
+    }
+    let backup = match asks(Scenario::Restore) {
+        true => Some(restore::backup(&dir, &broker).await),
+        false => None,
+    };
+    broker.stop();
+    if asks(Scenario::Store) {
+        store::measure(&dir, count).await;
+        start(&dir, &devices[0]).await.stop();
+    }
+    if let Some(backup) = backup {
+        let (_, broker) = restore::restore(&dir, &backup, count).await;
+        well &= storm::measure(&dir, &broker, &devices[..storm], &storm::RESTORED).await;
+    }
+    well
+}
+
+/// A plant in `dir` with so many devices that are enrolled, and its broker.
+async fn power_on(dir: &Path, devices: usize) -> (Server, Vec<Shared>) {
+    let devices = plant::make(dir, devices).await;
+    let broker = Server::broker(dir);
+    let devices = enroll(dir, &broker, devices).await;
+    (broker, devices)
+}
+
+/// Compares what a re-attestation costs here and in a plant with a hundredth of the devices.
+async fn scale(dir: &Path, broker: &Server, devices: &[Shared]) {
+    let small = dir.with_file_name("small");
+    let (other, few) = power_on(&small, devices.len().div_ceil(100)).await;
+    let client = |dir, server: &Server| client::client(dir, server.address());
+    let floor = exchange::reattest_micros(&other, &client(&small, &other), &few, true).await;
+    let cost = exchange::reattest_micros(broker, &client(dir, broker), devices, true).await;
+    Figure::new("reattest_at_scale", cost, "us of processor").over(floor).at_most(AT_SCALE).print();
+}
+
+/// Starts the broker again, and prints how long it took until `device` was trusted.
+async fn start(dir: &Path, device: &Shared) -> Server {
+    let started = async {
+        let broker = Server::broker(dir);
+        let connection = client::client(dir, broker.address()).connect(0).await.expect("the broker answers");
+        device.lock().await.attest(&connection, Kind::Reattest).await.expect("it is trusted");
+        broker
+    };
+    let (broker, took) = timed(started).await;
+    Figure::new("start", took.as_secs_f64(), "s").at_most(STARTED_WITHIN).print();
+    broker
+}
+
+/// Enrolls every device but the first, which the golden release was learned from.
+async fn enroll(dir: &Path, broker: &Server, devices: Vec<Device>) -> Vec<Shared> {
+    let (client, devices) = (client::client(dir, broker.address()), shared(devices));
+    let before = broker.processor_time();
+    let enroll = |device: Shared| {
+        let client = client.clone();
+        async move {
+            let enrolled = async {
+                let connection = client.connect(0).await.expect("the broker answers");
+                device
+                    .lock()
+                    .await
+                    .enroll(&connection)
+                    .await
+                    .expect("it is registered, and what it boots is golden");
+            };
+            timed(enrolled).await.1
+        }
+    };
+    let times = each(devices[1..].iter().cloned(), ENROLLING, enroll).await;
+    if !times.is_empty() {
+        let each = (broker.processor_time() - before).as_secs_f64() * 1e6 / times.len() as f64;
+        Figure::new("enroll", each, "us of processor").print();
+        Figure::new("enroll_p99", Times::new(times).percentile(99), "s").print();
+    }
+    devices
+}
+
+/// Allows this process, and those that it starts, as many connections.
+fn open_files(devices: usize) {
+    let needed = u64::try_from(devices + OTHER_FILES).expect("a small number");
+    let limits = getrlimit(Resource::Nofile);
+    if limits.current.is_some_and(|current| current < needed) {
+        let most = limits.maximum.map_or(needed, |most| most.min(needed));
+        setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limits }).expect("below the hard limit");
+        if most < needed {
+            eprintln!(
+                "{needed} open files are needed and {most} are granted (ulimit -Hn): connect fewer at once"
+            );
+        }
+    }
+}

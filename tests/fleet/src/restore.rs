@@ -1,0 +1,48 @@
+//! The broker's host is lost: another one takes its place from a backup, by the words of the README.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::load::timed;
+use crate::plant::{DOMAIN, admit_connections};
+use crate::report::Figure;
+use crate::server::{Server, program};
+
+/// Bytes of a backup of the plant in `dir`, made by its owner.
+pub async fn backup(dir: &Path, broker: &Server) -> PathBuf {
+    let file = dir.with_file_name("backup");
+    let mut tool = tool(dir, broker);
+    tool.arg("backup").arg("--out").arg(&file);
+    let ((), took) = timed(async { done(tool) }).await;
+    Figure::new("backup", took.as_secs_f64(), "s").print();
+    file
+}
+
+/// Another host beside the lost one of `dir`, which restores `backup`. Gives its folder and its broker.
+pub async fn restore(dir: &Path, backup: &Path, devices: usize) -> (PathBuf, Server) {
+    let new = dir.with_file_name("restored");
+    let mut init = Command::new(program("touchstone-broker"));
+    init.args(["init", "--plant", DOMAIN, "--listen", "127.0.0.1:0", "--dir"]).arg(&new);
+    init.arg("--kek").arg(dir.join("secrets/kek"));
+    done(init);
+    admit_connections(&new, devices);
+    let broker = Server::broker(&new);
+    let mut tool = tool(&new, &broker);
+    tool.arg("restore").arg(backup).arg("--yes");
+    let ((), took) = timed(async { done(tool) }).await;
+    Figure::new("restore", took.as_secs_f64(), "s").print();
+    (new, broker)
+}
+
+/// The tool in the hands of the owner of the plant in `dir`.
+fn tool(dir: &Path, broker: &Server) -> Command {
+    let mut tool = Command::new(program("touchstone"));
+    tool.arg("--context").arg(dir.join("owner")).args(["--address", broker.address()]);
+    tool
+}
+
+fn done(mut command: Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} ended with {}: {said}", output.status);
+}

@@ -1,0 +1,50 @@
+//! The fleet simulator: a small fleet shows that it is right. What it measures is not looked at: that takes a machine of
+//! one's own and a build with optimization.
+
+use std::collections::BTreeMap;
+
+use e2e::run;
+use serde_json::Value;
+
+/// What a run of these arguments printed, by name; each device was trusted, without an error.
+fn figures(args: &[&str]) -> BTreeMap<String, Value> {
+    let output = run("fleet", args);
+    let (said, complaints) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}\n{complaints}");
+    let figure = |line: &str| {
+        let figure: Value = serde_json::from_str(line).expect("each line is JSON");
+        let fields: Vec<&str> = figure.as_object().expect("an object").keys().map(String::as_str).collect();
+        assert_eq!(fields, ["floor", "name", "promised", "ratio", "unit", "value"], "{line}");
+        assert!(figure["value"].as_f64().is_some_and(|value| value >= 0.0), "{line}");
+        (figure["name"].as_str().expect("a name").to_owned(), figure)
+    };
+    said.lines().map(figure).collect()
+}
+
+#[test]
+fn a_small_fleet_enrolls_attests_watches_and_powers_up_and_every_device_is_trusted() {
+    let few = ["--devices", "30", "--storm", "25", "--watch", "5", "--rate", "5", "--seconds", "2"];
+    let figures = figures(&few);
+    for name in [
+        "enroll",
+        "floor_verify",
+        "reattest_existing_connection",
+        "reattest_with_handshake",
+        "replace_existing_connection",
+        "replace_with_handshake",
+        "reattest_at_scale",
+        "storm_all_trusted",
+        "storm_waiting_p99",
+        "storm_broker_memory",
+        "steady_p99",
+        "store_records",
+        "store_on_disk",
+        "start",
+    ] {
+        assert!(figures.contains_key(name), "{name} is missing: {figures:#?}");
+    }
+    for errors in ["storm_errors", "steady_errors", "storm_after_restore_errors"] {
+        assert_eq!(figures[errors]["value"], 0.0, "{errors}");
+    }
+}
