@@ -16,6 +16,7 @@ fn generate(out: &Path) {
         "watch",
         "authorize",
         "device",
+        "token",
         "golden",
         "release_key",
         "rollout",

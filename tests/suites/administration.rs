@@ -7,7 +7,7 @@ use e2e::{World, until};
 use serde_json::{Value, json};
 
 fn token(world: &World, line: &str) -> String {
-    let made = world.admin(&format!("token create --zone press {line}"));
+    let made = world.admin(format!("token create --zone press {line}").trim());
     made["token"].as_str().unwrap_or_else(|| panic!("no token in {made:#}")).to_owned()
 }
 
@@ -156,11 +156,14 @@ fn dry_runs_change_nothing() {
     let text = format!("[[device]]\nname = \"press-9\"\nzones = [\"press\"]\nek = \"{ek}\"\n");
     fs::write(&list, text).expect("a file in the run folder");
 
+    let joins = token(&world, "");
+    let revoked = joins.split('.').nth(1).expect("an id");
     let before = world.store();
     for line in [
         "zone create lab --product edge-box".to_owned(),
         "conduit allow --from vision --to press --service opcua".to_owned(),
         "token create --zone press".to_owned(),
+        format!("token revoke {revoked}"),
         "device quarantine press-1 --reason test".to_owned(),
         "device attest press-1".to_owned(),
         format!("device import {}", list.display()),

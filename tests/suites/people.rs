@@ -81,6 +81,43 @@ fn an_invited_person_sees_and_changes_what_is_theirs() {
 }
 
 #[test]
+fn a_join_token_ends_with_whoever_made_it_and_when_it_is_revoked() {
+    let Some((world, [mut press])) = World::with_devices(["press-1"]) else { return };
+    world.admin("zone create press --mode observe --token-admits");
+    press.measure("boot-a");
+    let mut refused = |token: &str, why: &str| {
+        press.give_token(token);
+        press.start();
+        press.until_status(why, |status| status["denial"]["message"].to_string().contains(why));
+        press.stop();
+    };
+    let made = |answer: Value| answer["token"].as_str().expect("a token").to_owned();
+
+    let bob = world.invite("bob", "--role operator --zone press");
+    let token = made(run(&world, &bob, "token create --zone press").done());
+    world.admin("admin remove bob");
+    refused(&token, "made by bob, who may not let devices into press any more");
+
+    let token = made(world.admin("token create --zone press --for 2h"));
+    let id = token.split('.').nth(1).expect("an id").to_owned();
+    let listed = world.admin("token list");
+    let mut by: Vec<&Value> =
+        listed["tokens"].as_array().expect("a list").iter().map(|one| &one["by"]).collect();
+    by.sort_by_key(ToString::to_string);
+    assert_eq!(by, ["alice", "bob"], "{listed:#}");
+    let secret = token.rsplit('.').next().expect("a secret");
+    assert!(listed.to_string().contains(&id) && !listed.to_string().contains(secret), "{listed:#}");
+    world.admin(&format!("token revoke {id}"));
+    refused(&token, "the join token is unknown, used, expired");
+    world.tool(&["token", "revoke", &id]).refused(3);
+
+    let token = made(world.admin("token create --zone press"));
+    press.give_token(&token);
+    press.start();
+    press.until_state("trusted");
+}
+
+#[test]
 fn a_change_is_carried_out_by_two() {
     let Some((world, [_press])) = World::with_devices(["press-1"]) else { return };
     world.admin("zone create press --mode observe");

@@ -81,6 +81,8 @@ pub enum Act {
     AttestDevice,
     /// A join token.
     CreateToken,
+    /// Ends a join token before its time.
+    RevokeToken,
     /// An SBOM document.
     AddSbom,
     /// Takes one away.
@@ -157,6 +159,7 @@ impl Act {
         Self::EndOverride,
         Self::AttestDevice,
         Self::CreateToken,
+        Self::RevokeToken,
         Self::AddSbom,
         Self::RemoveSbom,
         Self::CreateZone,
@@ -218,7 +221,8 @@ impl Act {
             | Self::Override
             | Self::EndOverride
             | Self::AttestDevice
-            | Self::CreateToken => AdminRole::Operator,
+            | Self::CreateToken
+            | Self::RevokeToken => AdminRole::Operator,
             // Whoever makes releases does not say who may sign them.
             Self::AddReleaseKey
             | Self::RotateReleaseKey
@@ -259,6 +263,8 @@ impl Act {
             Self::HaltRollout => Demand::One,
             // Stopping a machine, and asking it to prove itself, never wait: they only take trust away.
             Self::QuarantineDevice | Self::AttestDevice | Self::EndOverride => Demand::One,
+            // Nobody lost by it what they have: another token is made as this one was.
+            Self::RevokeToken => Demand::One,
             // A stolen key must not work until somebody else is found.
             Self::DistrustAuthority => Demand::One,
             // It sets golden values aside: who runs the machine asks, who answers for the plant's security agrees.
@@ -352,6 +358,7 @@ impl Act {
             Self::EndOverride => "device.end-override",
             Self::AttestDevice => "device.attest-now",
             Self::CreateToken => "token.create",
+            Self::RevokeToken => "token.revoke",
             Self::AddSbom => "sbom.add",
             Self::RemoveSbom => "sbom.remove",
             Self::CreateZone => "zone.create",

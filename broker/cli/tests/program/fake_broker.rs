@@ -177,6 +177,8 @@ scripted! {
     attest_device: AttestDeviceRequest => AttestDeviceResponse,
     get_result: GetResultRequest => GetResultResponse,
     create_token: CreateTokenRequest => CreateTokenResponse,
+    list_tokens: ListTokensRequest => ListTokensResponse,
+    revoke_token: RevokeTokenRequest => RevokeTokenResponse,
     learn_release: LearnReleaseRequest => LearnReleaseResponse,
     plan_release: PlanReleaseRequest => PlanReleaseResponse,
     apply_release: ApplyReleaseRequest => ApplyReleaseResponse,

@@ -142,6 +142,34 @@ fn a_token_stands_alone_on_standard_output() {
 }
 
 #[test]
+fn open_tokens_are_listed_to_the_last_page_and_revoked_without_their_secret() {
+    let broker = FakeBroker::start();
+    let token = |digit: &str| JoinToken {
+        id: digit.repeat(32),
+        zones: vec!["cell-3".to_owned()],
+        by: "ada".to_owned(),
+        approved_by: "bob".to_owned(),
+        without_tpm: true,
+        expires_at: 4_000_000_000,
+        ..JoinToken::default()
+    };
+    broker.answers("list_tokens", &ListTokensResponse { tokens: vec![token("1")], next: "1".repeat(32) });
+    broker.answers("list_tokens", &ListTokensResponse { tokens: vec![token("2")], next: String::new() });
+    let ran = broker.run(&["token", "list"]);
+    assert!(ran.stdout.contains(&"1".repeat(32)) && ran.stdout.contains(&"2".repeat(32)), "{ran:?}");
+    assert!(ran.stdout.contains("ada, bob"), "{ran:?}");
+
+    broker.answers("revoke_token", &RevokeTokenResponse { token: Some(token("1")) });
+    let whole = format!("ts1.{}.{}", "1".repeat(32), "5".repeat(64));
+    let ran = broker.run(&["token", "revoke", &whole, "--dry-run"]);
+    assert!(ran.stdout.contains("of ada, bob for one device to join cell-3 would be revoked"), "{ran:?}");
+    let asked = RevokeTokenRequest { id: "1".repeat(32), dry_run: true };
+    assert_eq!(broker.asked::<RevokeTokenRequest>("revoke_token"), [asked]);
+    let ran = broker.run(&["token", "revoke", "1234"]);
+    assert!(ran.code == 2 && ran.stderr.contains("an id has 32 hex digits"), "{ran:?}");
+}
+
+#[test]
 fn apply_shows_the_forecast_before_it_changes_anything() {
     let broker = FakeBroker::start();
     let file = broker.path("edge.dsse.json");

@@ -42,10 +42,12 @@ impl Of {
     }
 }
 
-/// A plant with a device, a waiting TPM, a conduit and a signed release on either side.
+/// A plant with a device, a waiting TPM, a join token, a conduit and a signed release on either side.
 pub(super) struct Plant {
     pub(super) office: Office,
     releases: [Vec<u8>; 2],
+    /// Ids of a token on either side.
+    tokens: [String; 2],
 }
 
 impl Plant {
@@ -86,7 +88,14 @@ impl Plant {
                 v1::AllowConduitRequest { conduit: Some(conduit(of, "opcua")), ..Default::default() };
             office.service.allow_conduit(by(&office.ada, request)).await.unwrap();
         }
-        Self { office, releases: releases.try_into().unwrap() }
+        let mut tokens = Vec::new();
+        for zone in ["cell-3", "cell-4"] {
+            let zones = vec![zone.to_owned()];
+            let request = v1::CreateTokenRequest { zones, ..Default::default() };
+            let made = office.service.create_token(by(&office.ada, request)).await.unwrap().into_inner();
+            tokens.push(made.token.split('.').nth(1).unwrap().to_owned());
+        }
+        Self { office, releases: releases.try_into().unwrap(), tokens: tokens.try_into().unwrap() }
     }
 
     /// What `who` gets who asks for `act`, as text.
@@ -105,6 +114,7 @@ impl Plant {
             Act::ReadStatus => call!(get_status, GetStatusRequest {}),
             Act::ReadDevices => {
                 let all = call!(list_devices, ListDevicesRequest { ..Default::default() })?;
+                let all = all + &call!(list_tokens, ListTokensRequest { ..Default::default() })?;
                 Ok(all + &call!(get_device, GetDeviceRequest { name: device })?)
             }
             Act::ReadReleases => call!(list_releases, ListReleasesRequest {}),
@@ -245,6 +255,10 @@ impl Plant {
             Act::AttestDevice => call!(attest_device, AttestDeviceRequest { name: device }),
             Act::CreateToken => {
                 call!(create_token, CreateTokenRequest { zones: vec![zone], ..Default::default() })
+            }
+            Act::RevokeToken => {
+                let id = self.tokens[of.pick(0, 1)].clone();
+                call!(revoke_token, RevokeTokenRequest { id, dry_run: false })
             }
             Act::CreateZone => {
                 call!(create_zone, CreateZoneRequest { zone: new(of.pick("lab-3", "lab-4")), dry_run: false })

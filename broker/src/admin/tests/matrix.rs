@@ -71,6 +71,7 @@ fn beyond(act: Act) -> Beyond {
         | Act::Rollback
         | Act::ImportDevices
         | Act::CreateToken
+        | Act::RevokeToken
         | Act::CreateZone
         | Act::SetZone
         | Act::RotateAuthority

@@ -30,6 +30,7 @@ mod rights;
 mod saw;
 mod second;
 mod status;
+mod tokens;
 mod zone;
 
 use std::collections::BTreeSet;

@@ -65,6 +65,7 @@ fn trace(act: Act) -> Trace {
         | Act::ExpectClear
         | Act::AttestDevice
         | Act::CreateToken
+        | Act::RevokeToken
         | Act::CreateZone
         | Act::AllowConduit
         | Act::CloseConduit

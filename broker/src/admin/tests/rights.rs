@@ -26,7 +26,7 @@ const fn acts(role: AdminRole) -> &'static str {
         }
         AdminRole::Operator => {
             "device.import device.admit device.quarantine device.readmit device.move device.replace device.retire device.address device.vouch device.expect-clear device.override \
-             device.end-override device.attest-now token.create"
+             device.end-override device.attest-now token.create token.revoke"
         }
         AdminRole::Security => {
             "zone.create conduit.allow conduit.close zone.set release-key.add release-key.rotate release-key.remove \

@@ -5,7 +5,7 @@ use proto::v1;
 
 use super::people;
 use super::{
-    authority, day_two, device, golden, graph, import, overriding, release_key, rollout, vouch, zone,
+    authority, day_two, device, golden, graph, import, overriding, release_key, rollout, token, vouch, zone,
 };
 use crate::admin::second::{self, Approval, Waiting};
 use crate::admin::{Act, Actor};
@@ -102,7 +102,7 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         Act::SettleVouched => with!(vouch::settle),
         Act::ExpectClear => with!(device::expect_clear),
         Act::Override => with!(overriding::accept),
-        Act::CreateToken => with!(device::create_token),
+        Act::CreateToken => with!(token::create),
         Act::ApplyRelease => with!(golden::apply),
         Act::SetReleaseState => with!(golden::set_state),
         Act::WantRelease => with!(golden::want),
@@ -133,6 +133,7 @@ async fn carry_out(plant: &Plant, approval: &Approval) -> Result<Vec<u8>, Refusa
         | Act::HaltRollout
         | Act::QuarantineDevice
         | Act::AttestDevice
+        | Act::RevokeToken
         | Act::AddSbom
         | Act::RemoveSbom
         | Act::EndOverride

@@ -1,4 +1,4 @@
-//! Devices and tokens: convert, call, convert.
+//! Devices: convert, call, convert.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::admin::device::seen::seen as as_seen;
 use crate::admin::device::view::{self, DeviceView, Filter, Seen, State};
 use crate::admin::device::{DeviceRef, admit as admission, result as last, stop, vouch, why};
 use crate::admin::golden::running;
-use crate::admin::{Actor, overriding, token};
+use crate::admin::{Actor, overriding};
 use crate::plant::Plant;
 use crate::record::device::{Attested, HeldCertificate, Inventory, Pending, Prover, Source};
 use crate::record::idevid::BoxIdentity;
@@ -187,26 +187,6 @@ pub(super) async fn result(
         expires_at: ear.as_ref().map_or(0, |ear| ear.expires.0),
         ear: ear.map(|ear| ear.token).unwrap_or_default(),
     })
-}
-
-pub(super) async fn create_token(
-    plant: &Plant,
-    actor: &Actor,
-    request: v1::CreateTokenRequest,
-) -> Result<v1::CreateTokenResponse, Refusal> {
-    let ek = match request.ek_digest.as_slice() {
-        [] => None,
-        bytes => Some(parse::digest("EK digest", bytes)?),
-    };
-    let request = token::Request {
-        zones: parse::texts("zone", &request.zones)?,
-        ek,
-        device: parse::optional("device", &request.device)?,
-        lifetime: request.lifetime_seconds.into(),
-        without_tpm: request.without_tpm,
-    };
-    let created = token::create(plant, actor, &request).await?;
-    Ok(v1::CreateTokenResponse { token: created.text.to_string(), expires_at: created.expires.0 })
 }
 
 fn device(seen: &Seen, records: &[AppraisalRecord]) -> v1::Device {

@@ -19,6 +19,7 @@ mod progress;
 mod release_key;
 mod rollout;
 mod status;
+mod token;
 mod vouch;
 mod zone;
 
@@ -176,7 +177,9 @@ impl Admin for Administration {
     unary!(list_overrides, ListOverridesRequest, ListOverridesResponse, Act::ReadDevices, overriding::list);
     unary!(attest_device, AttestDeviceRequest, AttestDeviceResponse, Act::AttestDevice, device::attest);
     unary!(get_result, GetResultRequest, GetResultResponse, Act::ReadDevices, device::result);
-    unary!(create_token, CreateTokenRequest, CreateTokenResponse, Act::CreateToken, device::create_token);
+    unary!(create_token, CreateTokenRequest, CreateTokenResponse, Act::CreateToken, token::create);
+    unary!(list_tokens, ListTokensRequest, ListTokensResponse, Act::ReadDevices, token::list);
+    unary!(revoke_token, RevokeTokenRequest, RevokeTokenResponse, Act::RevokeToken, token::revoke);
     unary!(learn_release, LearnReleaseRequest, LearnReleaseResponse, Act::LearnRelease, golden::learn);
     unary!(plan_release, PlanReleaseRequest, PlanReleaseResponse, Act::ReadReleases, golden::plan);
     unary!(apply_release, ApplyReleaseRequest, ApplyReleaseResponse, Act::ApplyRelease, golden::apply);

@@ -51,6 +51,8 @@ const ONLINE: &[(&str, &str)] = &[
     ("token create", "token create --zone cell-3"),
     ("token create", "token create --zone cell-3 --device press-7 --ek EK"),
     ("token create --dry-run", "token create --zone cell-3 --dry-run"),
+    ("token list", "token list"),
+    ("token revoke", "token revoke abababababababababababababababab"),
     ("override", "override"),
     ("override DEVICE", "override press-7 --reason x --yes"),
     ("override --end", "override press-7 --end"),

@@ -2,6 +2,10 @@
 //!
 //! The secret is shown once and stored wrapped: its proof is an HMAC, so a hash would not do.
 
+mod open;
+
+pub use self::open::{Open, TokenId, page, revoke};
+
 use policy::digest::Digest;
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
