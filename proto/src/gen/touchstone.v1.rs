@@ -2899,31 +2899,6 @@ pub struct GetResultResponse {
     #[prost(uint64, tag = "9")]
     pub expires_at: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CreateTokenRequest {
-    #[prost(string, repeated, tag = "1")]
-    pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Only this TPM may use it; empty: any.
-    #[prost(bytes = "vec", tag = "2")]
-    pub ek_digest: ::prost::alloc::vec::Vec<u8>,
-    /// Name that the device gets; empty: the one it asks for.
-    #[prost(string, tag = "3")]
-    pub device: ::prost::alloc::string::String,
-    /// Seconds; 0: a day.
-    #[prost(uint32, tag = "4")]
-    pub lifetime_seconds: u32,
-    /// For a device without a TPM, which must be named: a new one, or one whose key is lost or was copied.
-    #[prost(bool, tag = "82")]
-    pub without_tpm: bool,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CreateTokenResponse {
-    /// Shown once; the broker keeps it wrapped under its key-encryption key.
-    #[prost(string, tag = "1")]
-    pub token: ::prost::alloc::string::String,
-    #[prost(uint64, tag = "2")]
-    pub expires_at: u64,
-}
 /// Accepts for a time what a device is refused for, by its digests; needs two people of different roles.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OverrideDeviceRequest {
@@ -3164,6 +3139,84 @@ pub struct SettleVouchedResponse {
     /// Left out of one that is forgotten.
     #[prost(message, optional, tag = "1")]
     pub machine: ::core::option::Option<VouchedMachine>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateTokenRequest {
+    #[prost(string, repeated, tag = "1")]
+    pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only this TPM may use it; empty: any.
+    #[prost(bytes = "vec", tag = "2")]
+    pub ek_digest: ::prost::alloc::vec::Vec<u8>,
+    /// Name that the device gets; empty: the one it asks for.
+    #[prost(string, tag = "3")]
+    pub device: ::prost::alloc::string::String,
+    /// Seconds; 0: a day.
+    #[prost(uint32, tag = "4")]
+    pub lifetime_seconds: u32,
+    /// For a device without a TPM, which must be named: a new one, or one whose key is lost or was copied.
+    #[prost(bool, tag = "82")]
+    pub without_tpm: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateTokenResponse {
+    /// Shown once; the broker keeps it wrapped under its key-encryption key.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub expires_at: u64,
+}
+/// A token that nobody used yet; never its secret.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinToken {
+    /// The middle part of its text: 32 hex digits.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only this TPM may use it; empty: any.
+    #[prost(bytes = "vec", tag = "3")]
+    pub ek_digest: ::prost::alloc::vec::Vec<u8>,
+    /// Name that the device gets; empty: the one it asks for.
+    #[prost(string, tag = "4")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(bool, tag = "5")]
+    pub without_tpm: bool,
+    #[prost(string, tag = "6")]
+    pub by: ::prost::alloc::string::String,
+    /// Who approved it, if two were needed.
+    #[prost(string, tag = "7")]
+    pub approved_by: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "8")]
+    pub made_at: u64,
+    #[prost(uint64, tag = "9")]
+    pub expires_at: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListTokensRequest {
+    /// `next` of the page before; empty: from the beginning.
+    #[prost(string, tag = "1")]
+    pub after: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListTokensResponse {
+    /// By id, those of one's zones.
+    #[prost(message, repeated, tag = "1")]
+    pub tokens: ::prost::alloc::vec::Vec<JoinToken>,
+    /// Where the next page begins; empty: this is the last.
+    #[prost(string, tag = "2")]
+    pub next: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeTokenRequest {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeTokenResponse {
+    #[prost(message, optional, tag = "1")]
+    pub token: ::core::option::Option<JoinToken>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LearnReleaseRequest {
@@ -6071,6 +6124,54 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("touchstone.v1.Admin", "CreateToken"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn list_tokens(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListTokensRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTokensResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/ListTokens",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "ListTokens"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn revoke_token(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RevokeTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeTokenResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/touchstone.v1.Admin/RevokeToken",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("touchstone.v1.Admin", "RevokeToken"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn learn_release(
             &mut self,
             request: impl tonic::IntoRequest<super::LearnReleaseRequest>,
@@ -7609,6 +7710,20 @@ pub mod admin_server {
             tonic::Response<super::CreateTokenResponse>,
             tonic::Status,
         >;
+        async fn list_tokens(
+            &self,
+            request: tonic::Request<super::ListTokensRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListTokensResponse>,
+            tonic::Status,
+        >;
+        async fn revoke_token(
+            &self,
+            request: tonic::Request<super::RevokeTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeTokenResponse>,
+            tonic::Status,
+        >;
         async fn learn_release(
             &self,
             request: tonic::Request<super::LearnReleaseRequest>,
@@ -9050,6 +9165,92 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateTokenSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/ListTokens" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListTokensSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::ListTokensRequest>
+                    for ListTokensSvc<T> {
+                        type Response = super::ListTokensResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListTokensRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::list_tokens(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListTokensSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/touchstone.v1.Admin/RevokeToken" => {
+                    #[allow(non_camel_case_types)]
+                    struct RevokeTokenSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::RevokeTokenRequest>
+                    for RevokeTokenSvc<T> {
+                        type Response = super::RevokeTokenResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RevokeTokenRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::revoke_token(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RevokeTokenSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

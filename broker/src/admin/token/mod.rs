@@ -4,7 +4,7 @@
 
 mod open;
 
-pub use self::open::{Open, TokenId, page, revoke};
+pub use self::open::{Open, TokenId, TokenIdError, page, revoke};
 
 use policy::digest::Digest;
 use policy::id::{DeviceName, ZoneName};
