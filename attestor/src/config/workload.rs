@@ -286,7 +286,7 @@ mod tests {
             two_sided(&parse(&format!("{API}{server}{client}")).unwrap().workloads)
         };
         let pair = ("historian".parse().unwrap(), "hmi".parse().unwrap());
-        assert_eq!(pairs("uid = 990"), [pair.clone()], "of any group");
+        assert_eq!(pairs("uid = 990"), std::slice::from_ref(&pair), "of any group");
         assert_eq!(pairs("gid = 80"), [pair], "of any user");
         assert_eq!(pairs("uid = 991"), []);
         assert_eq!(pairs("uid = 990\ngid = 81"), []);

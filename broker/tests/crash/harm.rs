@@ -36,12 +36,13 @@ pub(crate) fn corrupt(root: &Path, seed: Seed, round: u64) -> io::Result<String>
         .collect::<io::Result<_>>()?;
     // Every other time the file that holds nearly everything: small ones would hide behind it.
     let largest = sizes.iter().enumerate().max_by_key(|(_, size)| **size).map_or(0, |(at, _)| at);
-    let any = usize::try_from(seed.below(files.len() as u64, (round, "file"))).unwrap_or(0);
+    let any =
+        usize::try_from(seed.below(u64::try_from(files.len()).unwrap_or(1), (round, "file"))).unwrap_or(0);
     let chosen = if round.is_multiple_of(2) { largest } else { any };
     let (file, size) = (&files[chosen], sizes[chosen]);
     let mut bytes = fs::read(file)?;
     // Only where something is written: most of a log is room.
-    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1);
+    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| u64::try_from(at).unwrap_or(0) + 1);
     let at = seed.below(used.max(1), (round, "offset"));
     let length = 1 + seed.below(PAGE, (round, "length"));
     let end = (at + length).min(at - at % PAGE + PAGE).min(size);

@@ -143,7 +143,7 @@ async fn whoever_names_the_eks_of_others_takes_nothing_from_them() {
     certified(&mut honest, &maker, std::slice::from_ref(&third));
     honest.enroll(&bench.plant, "press-7").await.unwrap();
     // Under its own EK the device is itself, whoever named that.
-    certified(&mut liar, &maker, &[third.clone()]);
+    certified(&mut liar, &maker, std::slice::from_ref(&third));
     let text = refused!(enroll_by_token(&bench, &mut liar, "liar").await, Conflict);
     assert!(text.contains("this TPM is press-7 already"), "{text}");
     certified(&mut liar, &maker, &[]);
