@@ -128,7 +128,7 @@ pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answe
         }
     };
     let outcome = response.outcome.ok_or(ExchangeError::Empty)?;
-    Ok(Answered { outcome, software_keys, identity_keys, boot, behind: !known.has_all })
+    Ok(Answered { outcome, software_keys, identity_keys, boot, behind: known.behind })
 }
 
 /// What is said at one exchange alone.
@@ -255,15 +255,16 @@ pub(super) struct Known {
     held_serial: Vec<u8>,
     delivered: Vec<Vec<u8>>,
     trust_sequence: u64,
-    /// Its software goes by all that it holds: it was shown everything, and every hook ended well since.
-    has_all: bool,
+    /// Its software was shown all that it holds, and some of it goes by older files until its hook ended well.
+    behind: bool,
 }
 
 impl Known {
     pub(super) fn of(attester: &Attester) -> Self {
-        let has_all = attester.shown.as_of().is_some() && attester.hooks.have_told_all();
+        let (shown, told) = (attester.shown.as_of().is_some(), attester.hooks.have_told_all());
+        let (has_all, behind) = (shown && told, shown && !told);
         attester.keeper.read(|state: &State| Self {
-            has_all,
+            behind,
             delivered: state.svids.values().filter(|_| has_all).map(|svid| svid.serial().to_vec()).collect(),
             device: state.device.clone(),
             zones: state.zones.clone(),

@@ -4,7 +4,7 @@
 //! for drills, and only until the end that its record states, whatever becomes of whoever began it. It can take
 //! away an answer or a trust, and gives none.
 //! Does not promise: that it is seen by another broker of the plant at the same moment; each takes it over from the
-//! store within [`LOOK`].
+//! store within `LOOK`.
 
 use std::slice;
 use std::sync::Arc;
