@@ -1,6 +1,8 @@
 //! A device: a software TPM in the state of a recorded boot, and its attestor.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
 
@@ -208,9 +210,24 @@ impl Device {
         self.attestor.take().expect("the attestor runs").terminate();
     }
 
-    /// Cuts the power.
+    /// Cuts the power of everything but the TPM, which forgets what nobody unloaded, as its own power cut, or a resource
+    /// manager, would have it.
     pub fn cut_power(&mut self) {
         self.attestor.take().expect("the attestor runs").kill();
+        self.unload_all();
+    }
+
+    /// TPM2_FlushContext (TPM 2.0, part 3, 28.4) of whatever may be loaded: objects and sessions of both kinds, three each.
+    fn unload_all(&self) {
+        const HEAD: [u8; 10] = [0x80, 0x01, 0, 0, 0, 14, 0, 0, 0x01, 0x65];
+        let TpmAddress::Swtpm(address) = self.tpm() else { panic!("a software TPM") };
+        let mut tpm = TcpStream::connect(address).expect("the TPM listens");
+        for handle in [0x80_u8, 0x02, 0x03].into_iter().flat_map(|kind| (0..3).map(move |n| [kind, 0, 0, n]))
+        {
+            tpm.write_all(&[&HEAD[..], &handle].concat()).expect("the TPM listens");
+            // Nothing may be there.
+            tpm.read_exact(&mut [0; 10]).expect("the TPM answers");
+        }
     }
 
     /// Loses what the attestor remembers, not what it delivered, as if it were installed anew.
