@@ -185,8 +185,8 @@ impl State {
     }
 
     /// No certificate is worth anything any more. Of a device in several zones that is so in all of them, until it has
-    /// proved itself anew: whoever lost trust somewhere speaks nowhere meanwhile. Software keeps what it was given, and with it trust files that open
-    /// and close on time: whether a machine stops is the operator's choice.
+    /// proved itself anew: whoever lost trust somewhere speaks nowhere meanwhile. Software keeps what it was given, and with
+    /// it trust files that open and close on time: whether a machine stops is the operator's choice.
     pub fn void_certificates(&mut self) {
         self.void = self.svids.keys().cloned().collect();
     }

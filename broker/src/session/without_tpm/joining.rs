@@ -151,7 +151,7 @@ async fn again(
     lifted(proven, Some(&held.record), token)?;
     if was_of(plant, name, line, by) {
         return Err(Refusal::NotAdmitted(format!(
-            "{name} has this key already, and whoever copied it has it too; delete the state of {name},              `touchstone-attestor reset` does it, and start its attestor again"
+            "{name} has this key already, and whoever copied it has it too; delete the state of {name}, `touchstone-attestor reset` does it, and start its attestor again"
         )));
     }
     if token.made <= held.record.admitted_at {
