@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use e2e::World;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -24,13 +26,28 @@ pub(crate) fn software_key(pkcs8: &[u8]) -> Arc<dyn SigningKey> {
     rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).expect("a key")
 }
 
-/// A connection of TLS to the broker at `address` as `identity`, or as nobody.
-pub(crate) async fn tls(address: &str, root: &Path, identity: Option<Identity>) -> TlsStream<TcpStream> {
+/// A clock that is so much ahead.
+#[derive(Debug)]
+struct Ahead(Duration);
+
+impl TimeProvider for Ahead {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs()) + self.0))
+    }
+}
+
+/// A connection of TLS to the broker at `address` as `identity`, or as nobody, whose clock is ahead.
+pub(crate) async fn tls(
+    address: &str,
+    root: &Path,
+    identity: Option<Identity>,
+    ahead: Duration,
+) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     let root = CertificateDer::from_pem_file(root).expect("the plant root");
     roots.add(root).expect("the plant root");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(Ahead(ahead)))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("TLS 1.3")
         .with_root_certificates(roots);
@@ -49,7 +66,16 @@ pub(crate) async fn tls(address: &str, root: &Path, identity: Option<Identity>) 
 
 /// Connects as `identity`, or as nobody.
 pub(crate) async fn connect(world: &World, identity: Option<Identity>) -> Result<Channel, Status> {
-    let stream = tls(world.address(), &world.plant.path("plant-root.pem"), identity).await;
+    connect_ahead(world, identity, Duration::ZERO).await
+}
+
+/// The same by a clock that is ahead.
+pub(crate) async fn connect_ahead(
+    world: &World,
+    identity: Option<Identity>,
+    ahead: Duration,
+) -> Result<Channel, Status> {
+    let stream = tls(world.address(), &world.plant.path("plant-root.pem"), identity, ahead).await;
     let mut stream = Some(TokioIo::new(stream));
     let connector = tower::service_fn(move |_| {
         let stream = stream.take().ok_or_else(|| std::io::Error::other("the connection ended"));

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Ended, HEADERS, MOST, PING, RST_STREAM, SETTINGS, Stranger,
-    call, frame,
+    call, frame, literal,
 };
 
 /// Strangers that flood at once.
@@ -66,7 +66,7 @@ fn empty_data() -> Pieces {
 /// Headers that do not end (CVE-2024-27316).
 fn endless_headers() -> Pieces {
     let begun = frame(HEADERS, 0, 1, &call(OPEN));
-    let more = super::frames::literal("x-filler", &"x".repeat(100));
+    let more = literal("x-filler", &"x".repeat(100));
     let more = frame(CONTINUATION, 0, 1, &more.repeat(MOST / more.len()));
     let count = BYTES / more.len();
     Box::new(std::iter::once(begun).chain(std::iter::repeat_n(more, count)))
@@ -94,12 +94,22 @@ fn endless_message() -> Pieces {
     Box::new([begun, head].into_iter().chain(std::iter::repeat_n(more, count)))
 }
 
+/// Messages that say they are compressed: the broker unpacks nothing.
+fn compressed() -> Pieces {
+    let headers = [call(OPEN), literal("grpc-encoding", "gzip")].concat();
+    let message = [&[1, 0, 0, 0x3f, 0xf0][..], &[0x78; 0x3ff0]].concat();
+    Box::new(streams().map(move |id| {
+        let begun = frame(HEADERS, END_HEADERS, id, &headers);
+        [begun, frame(DATA, END_STREAM, id, &message)].concat()
+    }))
+}
+
 /// The head of a frame, and then nothing: the connection is held.
 fn half_a_frame() -> Pieces {
     Box::new(std::iter::once(frame(HEADERS, END_HEADERS, 1, &call(OPEN))[..20].to_vec()))
 }
 
-const FLOODS: [(&str, fn() -> Pieces); 9] = [
+const FLOODS: [(&str, fn() -> Pieces); 10] = [
     ("rapid reset", rapid_reset),
     ("open streams", open_streams),
     ("pings", pings),
@@ -108,6 +118,7 @@ const FLOODS: [(&str, fn() -> Pieces); 9] = [
     ("endless headers", endless_headers),
     ("header bomb", header_bomb),
     ("endless message", endless_message),
+    ("compressed", compressed),
     ("half a frame", half_a_frame),
 ];
 

@@ -67,7 +67,8 @@ pub(crate) struct Stranger(TlsStream<TcpStream>);
 impl Stranger {
     /// Connects and begins HTTP/2.
     pub(crate) async fn connect(world: &World) -> Self {
-        let mut stream = tls(world.address(), &world.plant.path("plant-root.pem"), None).await;
+        let mut stream =
+            tls(world.address(), &world.plant.path("plant-root.pem"), None, Duration::ZERO).await;
         let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, &[])].concat();
         stream.write_all(&preface).await.expect("the broker listens");
         Self(stream)
