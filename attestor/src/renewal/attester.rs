@@ -25,6 +25,7 @@ use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
 use crate::state::{Keeper, State};
 use crate::tpm::TpmHandle;
+use crate::unbound::Unbound;
 use crate::workload_api::{Offer, Source, Withheld};
 
 /// What the device proves itself with.
@@ -116,6 +117,8 @@ pub struct Attester {
     pub(super) boot: Boot,
     /// When the broker was heard.
     pub(super) heard: Heard,
+    /// Where it should listen and does not.
+    pub(crate) unbound: Unbound,
 }
 
 impl Desk for Attester {
@@ -211,6 +214,7 @@ impl Attester {
             shown: Shown::default(),
             boot: Boot::default(),
             heard: Heard::default(),
+            unbound: Unbound::default(),
         }
     }
 
