@@ -366,7 +366,8 @@ impl Attester {
             }
             Ok::<_, ComposeError>(composed)
         });
-        let Some(delivery) = composed? else { return Ok(()) };
+        let Some(mut delivery) = composed? else { return Ok(()) };
+        delivery.give(&self.config.key_owners);
         // What software was given it keeps; it is not given what was revoked, or proved by another boot.
         let withheld = self.keeper.read(State::lost_trust) || self.boot.doubt().is_some();
         if withheld && !self.sink.shows_something() {
