@@ -82,6 +82,8 @@ async fn serve(
     };
     announce(&attester);
     attester.look_at_boot().await;
+    // Nobody is answered by the state of another device.
+    attester.claim_state();
     let answering = answer_locally(&attester);
     let ended = driver::run(attester, manager, stop).await;
     drop(answering);

@@ -1,6 +1,6 @@
 //! The device in its role as Attester (RFC 9334): everything that exchanges with the broker need.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use policy::id::PlantDomain;
@@ -117,6 +117,8 @@ pub struct Attester {
     pub(super) boot: Boot,
     /// When the broker was heard.
     pub(super) heard: Heard,
+    /// What is to be told of a state that was another TPM's, once that is known.
+    pub(super) foreign: OnceLock<Option<String>>,
     /// Where it should listen and does not.
     pub(crate) unbound: Unbound,
 }
@@ -214,6 +216,7 @@ impl Attester {
             shown: Shown::default(),
             boot: Boot::default(),
             heard: Heard::default(),
+            foreign: OnceLock::new(),
             unbound: Unbound::default(),
         }
     }
