@@ -24,6 +24,8 @@ mod view;
 mod node;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod three_tests;
 
 use self::{
     cluster::{Cluster, Trouble, absent, read},
