@@ -5,11 +5,14 @@ mod kek_command;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use broker::config::Backend;
+use broker::config::store::PREFIX;
 use broker::init::recover::{self, RecoverError, Recovered, recover};
 use broker::init::{InitError, Made, Request, init};
 use broker::manufacturers::{self, IDEVID_ROOTS, TPM_ROOTS};
 use broker::ports::System;
 use broker::server::{ServeError, serve};
+use broker::store::etcd::{EtcdOptions, EtcdTls};
 use clap::{Parser, Subcommand};
 use policy::cause::chain;
 use policy::id::PlantDomain;
@@ -83,6 +86,39 @@ struct InitArgs {
     /// restored with `touchstone restore`.
     #[arg(long)]
     kek: Option<PathBuf>,
+    /// Node of etcd (3.4 or later) where the plant shall live instead of the folder, `https://host:2379`; may be given
+    /// several times.
+    #[arg(long, value_name = "URL")]
+    etcd: Vec<String>,
+    /// What the plant's keys in etcd begin with.
+    #[arg(long, value_name = "TEXT", default_value = PREFIX, requires = "etcd")]
+    etcd_prefix: String,
+    /// PEM file with who signed the certificates of etcd's nodes.
+    #[arg(long, value_name = "FILE", requires_all = ["etcd", "etcd_certificate", "etcd_key"])]
+    etcd_ca: Option<PathBuf>,
+    /// PEM file with the broker's certificate for etcd.
+    #[arg(long, value_name = "FILE", requires = "etcd_ca")]
+    etcd_certificate: Option<PathBuf>,
+    /// PEM file with its key.
+    #[arg(long, value_name = "FILE", requires = "etcd_ca")]
+    etcd_key: Option<PathBuf>,
+}
+
+impl InitArgs {
+    /// Where the plant shall live.
+    fn backend(&self) -> Backend {
+        if self.etcd.is_empty() {
+            return Backend::Sled;
+        }
+        let at = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let tls = match (&self.etcd_ca, &self.etcd_certificate, &self.etcd_key) {
+            (Some(ca), Some(certificate), Some(key)) => {
+                Some(EtcdTls { ca: at(ca), certificate: at(certificate), key: at(key) })
+            }
+            _ => None,
+        };
+        Backend::Etcd(EtcdOptions { endpoints: self.etcd.clone(), prefix: self.etcd_prefix.clone(), tls })
+    }
 }
 
 #[derive(clap::Args)]
@@ -142,6 +178,7 @@ fn main() -> ExitCode {
 }
 
 async fn run_init(args: InitArgs) -> ExitCode {
+    let store = args.backend();
     let request = Request {
         address: args.address.unwrap_or_else(|| args.listen.replace("0.0.0.0:", "127.0.0.1:")),
         dir: args.dir,
@@ -149,6 +186,7 @@ async fn run_init(args: InitArgs) -> ExitCode {
         listen: args.listen,
         owner: args.owner,
         kek: args.kek,
+        store,
         tpm_roots: absolute(&args.tpm_roots),
         idevid_roots: absolute(&args.idevid_roots),
     };

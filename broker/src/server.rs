@@ -47,7 +47,7 @@ use crate::ports::{Clock, System};
 use crate::publication;
 use crate::session::complete::commit;
 use crate::store::blobs::{BlobIoError, Blobs};
-use crate::store::sled::{OpenError, SledStore};
+use crate::store::open::{StoreError, open as open_store};
 use crate::store::timed::Timed;
 use crate::store::{BrokerIdError, Txn, Watch};
 use crate::tls::{Tls, TlsError};
@@ -89,7 +89,7 @@ pub enum ServeError {
     },
     /// The store.
     #[error(transparent)]
-    Store(#[from] OpenError),
+    Store(#[from] StoreError),
     /// The blobs.
     #[error(transparent)]
     Blobs(#[from] BlobIoError),
@@ -155,7 +155,8 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
     let kek = keeping.open()?;
     tracing::info!(kept = keeping.describe(), "the key-encryption key opened");
     let metrics = Metrics::default();
-    let store = Arc::new(Timed::new(SledStore::open(dir, broker_id(dir)?)?, &metrics.store));
+    let store = open_store(dir, &config.store, broker_id(dir)?, &System::default()).await?;
+    let store = Arc::new(Timed::new(store, &metrics.store));
     let keys = PlantKeys::open(store.as_ref(), &kek).await?;
     let clock: Arc<dyn Clock> = Arc::new(System::default());
     keys.serve_at(clock.now())?;

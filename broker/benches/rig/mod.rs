@@ -44,6 +44,7 @@ pub(crate) async fn initialized(dir: &Path) {
         tpm_roots: Vec::new(),
         idevid_roots: Vec::new(),
         kek: None,
+        store: broker::config::Backend::Sled,
     };
     init(&request, &System::default(), &System::default()).await.unwrap();
 }

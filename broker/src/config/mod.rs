@@ -4,6 +4,7 @@
 
 mod publish;
 mod raw;
+pub mod store;
 mod tpm_deny;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use policy::evidence::flaw::DenyRule;
 
 pub use self::publish::{Publish, ServerFiles};
 use self::raw::Raw;
+pub use self::store::Backend;
 
 /// Name of the configuration file in the broker's folder.
 pub const FILE: &str = "broker.toml";
@@ -30,6 +32,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// What is published to whoever asks, if anything is.
     pub publish: Option<Publish>,
+    /// Where the broker keeps its state.
+    pub store: Backend,
     /// Files and folders with certificates of TPM manufacturers.
     pub tpm_roots: Vec<PathBuf>,
     /// Files and folders with certificates of manufacturers that give boxes an IDevID.
@@ -107,6 +111,7 @@ impl Config {
         within("limits.not_before_skew_seconds", raw.limits.not_before_skew_seconds, 0, 300);
         within("audit_keep_days", raw.audit_keep_days, 1, 36_500);
         let publish = raw.publish.and_then(|raw| publish::publish(dir, raw, &mut faults));
+        let store = store::backend(dir, raw.store.unwrap_or_default(), &mut faults);
         let tpm_deny = tpm_deny::rules(&raw.tpm_deny, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
@@ -116,6 +121,7 @@ impl Config {
             listen,
             metrics,
             publish,
+            store,
             tpm_roots: raw.tpm_roots.iter().map(|path| dir.join(path)).collect(),
             idevid_roots: raw.idevid_roots.iter().map(|path| dir.join(path)).collect(),
             tpm_deny,

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::publish::RawPublish;
+use super::store::RawStore;
 use super::tpm_deny::RawRule;
 
 /// `broker.toml`, key for key.
@@ -12,6 +13,7 @@ pub(super) struct Raw {
     pub(super) listen: String,
     pub(super) metrics: Option<String>,
     pub(super) publish: Option<RawPublish>,
+    pub(super) store: Option<RawStore>,
     #[serde(default)]
     pub(super) tpm_roots: Vec<String>,
     #[serde(default)]

@@ -6,6 +6,9 @@
 mod kit;
 pub mod recover;
 
+#[cfg(test)]
+mod etcd_tests;
+
 pub use self::kit::KitError;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +19,7 @@ use policy::time::{UnixTime, Validity};
 
 use crate::admin::people::LIFETIME;
 use crate::ca::{AuthorityKey, CaError, Issuer, Serial, profile};
+use crate::config::{Backend, store::section};
 use crate::files::{make_private_dir, write_public, write_secret};
 use crate::kek::{Keeping, KekError};
 use crate::ports::{Clock, Entropy, EntropyError, random};
@@ -26,8 +30,10 @@ use crate::record::plant::{
 use crate::record::release_key::{RELEASE_KEYS, ReleaseKeyRecord, ReleaseKeysHead, release_key_key};
 use crate::record::{RecordError, stored};
 use crate::secrets::SecretKey;
-use crate::store::sled::{OpenError, SledStore};
-use crate::store::{BrokerId, BrokerIdError, Store, Txn, TxnError};
+#[cfg(test)]
+use crate::store::Store;
+use crate::store::open::{self, StoreError};
+use crate::store::{BrokerId, BrokerIdError, Txn, TxnError};
 
 const YEAR: u64 = 365 * 86_400;
 /// The plant root outlives the machines that pin it.
@@ -53,6 +59,8 @@ pub struct Request {
     pub idevid_roots: Vec<PathBuf>,
     /// The key-encryption key of another host, to restore its backup here; none: a new one.
     pub kek: Option<PathBuf>,
+    /// Where the plant shall live.
+    pub store: Backend,
 }
 
 /// What was made, for people.
@@ -99,7 +107,7 @@ pub enum InitError {
     Record(#[from] RecordError),
     /// The store could not be made.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(#[from] StoreError),
     /// The store refused.
     #[error(transparent)]
     Txn(#[from] TxnError),
@@ -147,8 +155,8 @@ pub async fn init(request: &Request, clock: &dyn Clock, entropy: &dyn Entropy) -
     let passphrase = kit::write(&kit, &request.plant, &keys.root.key, &keys.root.certificate, entropy)?;
     let txn = first_records(request, &keys, &kek, now, entropy)?;
     let (txn, release_key, owner_key, owner_chain) = owner_records(request, &keys, txn, now, entropy)?;
-    let store = SledStore::open(dir, broker_id.parse::<BrokerId>()?)?;
-    store.transact(txn).await?;
+    let store = open::open(dir, &request.store, broker_id.parse::<BrokerId>()?, entropy).await?;
+    store.transact(txn.absent(PLANT)).await?;
 
     write_owner(request, &owner, &keys, &owner_key, &owner_chain, &release_key)?;
     write_root(dir, &keys.root.certificate)?;
@@ -342,10 +350,11 @@ fn config_text(request: &Request) -> String {
          # Certificates of TPM manufacturers: PEM bundles, DER files, TrustedTpm.cab, or folders of them.\n\
          tpm_roots = [{}]\n\
          # Certificates of manufacturers that give boxes an IDevID, likewise.\n\
-         idevid_roots = [{}]\n",
+         idevid_roots = [{}]\n{}",
         request.listen,
         listed(&request.tpm_roots),
-        listed(&request.idevid_roots)
+        listed(&request.idevid_roots),
+        section(&request.store)
     )
 }
 

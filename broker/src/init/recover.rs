@@ -25,7 +25,8 @@ use crate::kek::{self, KekError};
 use crate::ports::{Clock, Entropy, EntropyError};
 use crate::record::plant::{ADMIN, AdminRole, Administrator, PLANT, Plant, admin_key};
 use crate::record::{Held, RecordError, fetch, list, stored};
-use crate::store::sled::{OpenError, SledStore};
+use crate::store::open::{self, StoreError};
+use crate::store::sled::OpenError;
 use crate::store::{BrokerId, BrokerIdError, Store, Txn, TxnError};
 
 /// Administrators that one transaction removes, within its limits.
@@ -65,10 +66,10 @@ pub struct Recovered {
 pub enum RecoverError {
     /// The broker runs.
     #[error("stop the broker first, recover, then start it again")]
-    Runs(#[source] OpenError),
+    Runs(#[source] StoreError),
     /// The store cannot be opened.
     #[error(transparent)]
-    Open(OpenError),
+    Open(StoreError),
     /// The folder is no broker's.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -123,10 +124,10 @@ pub enum RecoverError {
     Txn(#[from] TxnError),
 }
 
-impl From<OpenError> for RecoverError {
-    fn from(error: OpenError) -> Self {
+impl From<StoreError> for RecoverError {
+    fn from(error: StoreError) -> Self {
         match error {
-            OpenError::Taken { .. } => Self::Runs(error),
+            StoreError::Sled(OpenError::Taken { .. }) => Self::Runs(error),
             _ => Self::Open(error),
         }
     }
@@ -145,18 +146,19 @@ pub async fn recover(
     }
     let config = Config::load(&request.dir)?;
     let kek = kek::open(&kek_file(&request.dir))?;
-    let store = SledStore::open(&request.dir, broker_id(&request.dir)?)?;
-    let plant: Option<Held<Plant>> = fetch(&store, PLANT.to_owned()).await?;
+    let store = open::open(&request.dir, &config.store, broker_id(&request.dir)?, entropy).await?;
+    let store = store.as_ref();
+    let plant: Option<Held<Plant>> = fetch(store, PLANT.to_owned()).await?;
     let plant = plant.ok_or_else(|| RecoverError::NoPlant(request.dir.clone()))?.record;
     let root = root(request, &plant, kit::open(&request.kit, passphrase)?)?;
     let now = clock.now();
     let maker = Maker { root: &root, plant: &plant, kek: &kek, now, entropy };
-    let issuing = maker.issuing_key(&store, request.issuing_key).await?;
+    let issuing = maker.issuing_key(store, request.issuing_key).await?;
     let (owner, key, chain) = owner(request, &plant, &issuing.issuer, now, entropy)?;
     let address = request.address.clone().unwrap_or_else(|| config.listen.to_string());
     // On disk before the store knows of it: an owner whose key was not kept would be nobody.
     write_context(request, &plant, &address, &key, &chain)?;
-    let done = appoint(&store, request, &issuing, &owner, now).await;
+    let done = appoint(store, request, &issuing, &owner, now).await;
     if done.is_err() {
         drop(std::fs::remove_dir_all(&request.out));
     }
@@ -227,7 +229,7 @@ fn write_context(
 /// Stores the new owner, and the new issuing key with it. Whom the former one vouched for goes first: left behind by
 /// a power cut, they would count as owners who never come.
 async fn appoint(
-    store: &SledStore,
+    store: &dyn Store,
     request: &Request,
     issuing: &IssuingKey,
     owner: &Administrator,
@@ -248,7 +250,7 @@ async fn appoint(
 
 /// Who is left, and who is removed because the former issuing key vouched for them.
 async fn dismissed(
-    store: &SledStore,
+    store: &dyn Store,
     issuing: &IssuingKey,
     others: Vec<Held<Administrator>>,
     now: UnixTime,

@@ -21,7 +21,7 @@ mod restore;
 mod view;
 
 #[cfg(test)]
-mod node;
+pub(crate) mod node;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -82,6 +82,15 @@ pub enum EtcdOpenError {
         /// What etcd said.
         why: String,
     },
+    /// Another broker writes to it.
+    #[error(
+        "the store on etcd belongs to broker {others}; one broker uses it at a time: to take its place, stop it and \
+         run this one with a copy of its folder, or choose another prefix"
+    )]
+    Others {
+        /// Their ids.
+        others: String,
+    },
     /// No random name for this process.
     #[error(transparent)]
     Entropy(EntropyError),
@@ -94,21 +103,33 @@ impl From<Trouble> for EtcdOpenError {
 }
 
 impl EtcdStore {
-    /// Opens the store as `broker`, and makes it if it is not there. An earlier process of that broker writes
-    /// nothing from then on.
+    /// Opens the store as its only `broker`, and makes it if it is not there. An earlier process of that broker
+    /// writes nothing from then on; a store of another one is refused.
     pub async fn open(
         options: &EtcdOptions,
         broker: BrokerId,
         entropy: &dyn Entropy,
     ) -> Result<Self, EtcdOpenError> {
-        let cluster = Arc::new(Cluster::new(options).map_err(EtcdOpenError::Options)?);
-        let layout = Layout::new(&options.prefix);
-        let generation = make(&cluster, &layout).await?;
-        let view = Arc::new(View {
-            cluster: cluster.clone(),
-            layout: layout.clone(),
-            generation: ArcSwap::from_pointee(generation),
-        });
+        let view = view(options).await?;
+        let others: Vec<_> =
+            view.writers().await?.into_iter().filter(|id| *id != broker.to_string()).collect();
+        if !others.is_empty() {
+            return Err(EtcdOpenError::Others { others: others.join(", ") });
+        }
+        Self::begin(view, broker, entropy).await
+    }
+
+    /// Opens the store as `broker`, one of several.
+    pub async fn join(
+        options: &EtcdOptions,
+        broker: BrokerId,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, EtcdOpenError> {
+        Self::begin(view(options).await?, broker, entropy).await
+    }
+
+    async fn begin(view: Arc<View>, broker: BrokerId, entropy: &dyn Entropy) -> Result<Self, EtcdOpenError> {
+        let (cluster, layout) = (view.cluster.clone(), view.layout.clone());
         let process = hex::encode(random::<8>(entropy).map_err(EtcdOpenError::Entropy)?);
         let mut committer = Committer {
             view: view.clone(),
@@ -148,6 +169,14 @@ impl EtcdStore {
 enum Unanswered {
     NotTaken,
     NotAnswered,
+}
+
+/// The content of the store, which is made if it is not there.
+async fn view(options: &EtcdOptions) -> Result<Arc<View>, EtcdOpenError> {
+    let cluster = Arc::new(Cluster::new(options).map_err(EtcdOpenError::Options)?);
+    let layout = Layout::new(&options.prefix);
+    let generation = ArcSwap::from_pointee(make(&cluster, &layout).await?);
+    Ok(Arc::new(View { cluster, layout, generation }))
 }
 
 /// Makes the store if it is not there; the answer is the generation that counts.

@@ -20,6 +20,7 @@ mod txn;
 pub mod blobs;
 pub mod etcd;
 pub mod memory;
+pub mod open;
 pub mod record;
 pub mod sled;
 pub mod timed;

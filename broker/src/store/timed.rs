@@ -47,15 +47,15 @@ impl StoreTimes {
 }
 
 /// A store whose reads and commits are timed.
-pub struct Timed<S> {
-    store: S,
+pub struct Timed {
+    store: Box<dyn Store>,
     times: StoreTimes,
 }
 
-impl<S: Store> Timed<S> {
+impl Timed {
     /// `store`, timed.
     #[must_use]
-    pub fn new(store: S, times: &StoreTimes) -> Self {
+    pub fn new(store: Box<dyn Store>, times: &StoreTimes) -> Self {
         Self { store, times: times.clone() }
     }
 }
@@ -76,7 +76,7 @@ impl Drop for Watched<'_> {
 }
 
 #[async_trait]
-impl<S: Store> Store for Timed<S> {
+impl Store for Timed {
     async fn get(&self, key: &str) -> Result<Option<Versioned>, ReadError> {
         let _time = Watched::begin(&self.times.get);
         self.store.get(key).await

@@ -79,7 +79,10 @@ async fn staged(plant: &crate::plant::Plant, file: &[u8]) -> Staged {
 }
 
 pub(super) async fn furnished() -> Bench {
-    let bench = Bench::new().await;
+    furnish(Bench::new().await).await
+}
+
+pub(super) async fn furnish(bench: Bench) -> Bench {
     bench.zone(&observing("cell-3")).await;
     let press = bench.device("press-7", &["cell-3"]).await;
     bench.attest(&press, "boot-a", Decision::Trusted).await;

@@ -11,6 +11,7 @@ mod change;
 mod clock;
 mod day_two;
 mod device;
+mod etcd;
 mod exposure;
 mod fleet;
 pub(crate) mod golden;
@@ -107,11 +108,16 @@ impl Bench {
     }
 
     pub(super) async fn with(kek: SecretKey) -> Self {
+        Self::on(kek, Arc::new(MemoryStore::open(&MemoryDisk::default(), "test".parse().unwrap()))).await
+    }
+
+    /// A plant in `store`.
+    pub(super) async fn on(kek: SecretKey, store: Arc<dyn Store>) -> Self {
         let dir = TempDir::new().unwrap();
-        let (disk, clock) = (MemoryDisk::default(), Hand(Arc::new(AtomicU64::new(NOW.0))));
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::open(&disk, "test".parse().unwrap()));
+        let clock = Hand(Arc::new(AtomicU64::new(NOW.0)));
         let request = init::Request {
             kek: None,
+            store: crate::config::Backend::Sled,
             dir: dir.path().to_owned(),
             plant: "plant.example".parse().unwrap(),
             listen: "127.0.0.1:0".to_owned(),

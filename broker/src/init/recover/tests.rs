@@ -13,6 +13,7 @@ use crate::init::{Request as InitRequest, init};
 use crate::plant::PlantKeys;
 use crate::ports::System;
 use crate::record::plant::{ISSUING, Issuing};
+use crate::store::sled::SledStore;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 const YEAR: u64 = 365 * 86_400;
@@ -45,6 +46,7 @@ impl Plant {
             tpm_roots: Vec::new(),
             idevid_roots: Vec::new(),
             kek: None,
+            store: crate::config::Backend::Sled,
         };
         let made = init(&request, &At(NOW), &System::default()).await.unwrap();
         Self { passphrase: made.passphrase.to_string(), folder }

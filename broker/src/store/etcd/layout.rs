@@ -75,6 +75,11 @@ impl Layout {
         format!("{}/writer/{broker}", self.prefix)
     }
 
+    /// What the keys of all writers begin with.
+    pub(super) fn writers(&self) -> String {
+        format!("{}/writer/", self.prefix)
+    }
+
     pub(super) fn health(&self, broker: &BrokerId) -> String {
         format!("{}/health/{broker}", self.prefix)
     }

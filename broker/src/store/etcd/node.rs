@@ -26,7 +26,7 @@ const READY: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 /// A node, ended when it is dropped.
-pub(super) struct Node {
+pub(crate) struct Node {
     child: Child,
     folder: TempDir,
     pub(super) url: String,
@@ -40,7 +40,7 @@ fn free_port() -> u16 {
 
 impl Node {
     /// A node without TLS. `None` where etcd is not installed: the test says so and is over.
-    pub(super) async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         Self::start_as("http", &[]).await
     }
 
@@ -83,7 +83,7 @@ impl Node {
         Ok(Self { child, folder, url, slot: None })
     }
 
-    pub(super) fn options(&self) -> EtcdOptions {
+    pub(crate) fn options(&self) -> EtcdOptions {
         EtcdOptions { endpoints: vec![self.url.clone()], prefix: "touchstone".to_owned(), tls: None }
     }
 

@@ -25,7 +25,7 @@ async fn open(node: &Node, id: &str) -> EtcdStore {
 async fn open_with(options: &EtcdOptions, id: &str) -> EtcdStore {
     let end = Instant::now() + DEADLINE;
     loop {
-        match EtcdStore::open(options, id.parse().unwrap(), &System::default()).await {
+        match EtcdStore::join(options, id.parse().unwrap(), &System::default()).await {
             Ok(store) => return store,
             // The node may still be starting.
             Err(error) => assert!(Instant::now() < end, "{error}"),
@@ -196,7 +196,7 @@ async fn another_node_is_asked_when_one_is_not_there() {
     let mut options = node.options();
     // Nobody listens on port 9, discard.
     options.endpoints.insert(0, "http://127.0.0.1:9".to_owned());
-    let store = EtcdStore::open(&options, "one".parse().unwrap(), &System::default()).await.unwrap();
+    let store = EtcdStore::join(&options, "one".parse().unwrap(), &System::default()).await.unwrap();
     put(&store, "a", "1").await;
 }
 
@@ -231,7 +231,7 @@ async fn tls_is_by_certificates_of_both_sides() {
     put(&open_with(&node.options_with(folder.path()), "one").await, "a", "1").await;
 
     let refused = async |options: EtcdOptions| {
-        EtcdStore::open(&options, "one".parse().unwrap(), &System::default()).await.unwrap_err().to_string()
+        EtcdStore::join(&options, "one".parse().unwrap(), &System::default()).await.unwrap_err().to_string()
     };
     let mut options = node.options_with(folder.path());
     let theirs = node.options_with(stranger.path()).tls.unwrap();

@@ -30,7 +30,7 @@ async fn open(nodes: &[Node], id: &str) -> Arc<EtcdStore> {
     let options = EtcdOptions { endpoints, ..nodes[0].options() };
     let end = Instant::now() + DEADLINE;
     loop {
-        match EtcdStore::open(&options, id.parse().unwrap(), &System::default()).await {
+        match EtcdStore::join(&options, id.parse().unwrap(), &System::default()).await {
             Ok(store) => return Arc::new(store),
             Err(error) => assert!(Instant::now() < end, "{error}"),
         }

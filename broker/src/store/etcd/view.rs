@@ -100,6 +100,23 @@ impl View {
             .map_err(unreadable(prefix))
     }
 
+    /// The ids of the brokers that ever wrote.
+    pub(super) async fn writers(&self) -> Result<Vec<String>, Trouble> {
+        let prefix = self.layout.writers();
+        let (key, range_end) = (prefix.clone().into_bytes(), end_of(&prefix));
+        let reads = |_: &str| {
+            let range =
+                RangeRequest { key: key.clone(), range_end: range_end.clone(), ..RangeRequest::default() };
+            vec![ranged(RangeRequest { keys_only: true, limit: 1000, ..range })]
+        };
+        let (_, pages) = self.read(reads).await?;
+        let id = |found: KeyValue| {
+            let key = String::from_utf8_lossy(&found.key).into_owned();
+            key.strip_prefix(&prefix).unwrap_or(&key).to_owned()
+        };
+        Ok(pages.into_iter().flatten().map(id).collect())
+    }
+
     /// The store as `broker` finds it before it writes, with the versions of `keys`.
     pub(super) async fn snapshot(&self, broker: &BrokerId, keys: &[&str]) -> Result<Snapshot, Trouble> {
         let (position, writer) = (self.layout.position(), self.layout.writer(broker));
