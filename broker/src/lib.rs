@@ -36,6 +36,7 @@ mod rotation;
 pub mod secrets;
 pub mod server;
 pub mod session;
+mod silence;
 pub mod store;
 mod sweep;
 pub mod tls;

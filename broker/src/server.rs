@@ -222,6 +222,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         tokio::spawn(crate::rotation::follow(Arc::clone(&plant))),
         tokio::spawn(crate::moving::follow(Arc::clone(&plant))),
         tokio::spawn(crate::drill::follow(Arc::clone(&plant))),
+        tokio::spawn(crate::silence::follow(Arc::clone(&plant))),
         tokio::spawn(health::watch(Arc::clone(&plant), reporter)),
     ];
     let devices = Devices::new(Arc::clone(&plant));

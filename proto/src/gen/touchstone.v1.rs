@@ -3987,6 +3987,9 @@ pub struct Zone {
     /// Whether an IDevID of a trusted manufacturer admits a box that nobody registered.
     #[prost(bool, tag = "92")]
     pub idevid_admits: bool,
+    /// What is done about a device that is silent while others of the zone are heard: alert (also when empty) or refuse.
+    #[prost(string, tag = "93")]
+    pub on_silence: ::prost::alloc::string::String,
     /// What it promises of failure drills; without it the zone is not marked for them.
     #[prost(message, optional, tag = "100")]
     pub drills: ::core::option::Option<DrillBounds>,
@@ -4069,6 +4072,9 @@ pub struct SetZoneRequest {
     pub gate_fail: ::prost::alloc::string::String,
     #[prost(bool, optional, tag = "92")]
     pub idevid_admits: ::core::option::Option<bool>,
+    /// alert or refuse; empty: as it is.
+    #[prost(string, tag = "93")]
+    pub on_silence: ::prost::alloc::string::String,
     /// Marks the zone for failure drills, with these bounds.
     #[prost(message, optional, tag = "100")]
     pub drills: ::core::option::Option<DrillBounds>,
