@@ -32,7 +32,10 @@ fn a_zone_that_refuses_silence_revokes_it_and_takes_the_device_back_by_itself() 
         let told = events.iter().find(|event| event["subject"] == "press-1").cloned();
         let told = told.ok_or_else(|| audit.to_string())?;
         let text = told["text"].as_str().unwrap_or_default();
-        assert!(text.contains("zone cell did not hear it") && text.ends_with("2 certificates revoked"), "{told}");
+        assert!(
+            text.contains("zone cell did not hear it") && text.ends_with("2 certificates revoked"),
+            "{told}"
+        );
         Ok(())
     });
     let shown = world.admin("device show press-1");
