@@ -2771,12 +2771,15 @@ pub struct ImportDevicesRequest {
     #[prost(bool, tag = "2")]
     pub dry_run: bool,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImportDevicesResponse {
     #[prost(uint32, tag = "1")]
     pub created: u32,
     #[prost(uint32, tag = "2")]
     pub unchanged: u32,
+    /// What somebody should know of TPMs of the list that were stopped.
+    #[prost(string, repeated, tag = "3")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A list of any length in parts. All or nothing: a list that breaks off, or holds another number of devices than
 /// its first part says, registers nobody.

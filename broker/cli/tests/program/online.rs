@@ -367,10 +367,18 @@ fn devices_are_imported_with_the_zones_and_name_of_the_command_line() {
     let broker = FakeBroker::start();
     let file = broker.path("identity.json");
     fs::write(&file, format!(r#"{{"schema":1,"ek_digest":"sha256:{}"}}"#, "ab".repeat(32))).unwrap();
-    broker.answers("import_list", &ImportDevicesResponse { created: 1, unchanged: 0 });
+    broker.answers(
+        "import_list",
+        &ImportDevicesResponse {
+            created: 1,
+            unchanged: 0,
+            warnings: vec!["EK ab is quarantined".to_owned()],
+        },
+    );
     let file = file.to_str().unwrap();
     let ran = broker.run(&["device", "import", file, "--zone", "cell-3", "--name", "press-7"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "1 registered, 0 already known\n"), "{ran:?}");
+    assert!(ran.stderr.contains("EK ab is quarantined"), "{ran:?}");
     let asked = broker.asked::<ImportListRequest>("import_list").remove(0).devices.remove(0);
     assert_eq!(
         (asked.name.as_str(), asked.zones, asked.ek_digest),
