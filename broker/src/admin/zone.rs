@@ -225,23 +225,30 @@ async fn change(
         };
         told.push(people.to_owned());
     }
-    if zone.drills != record.drills {
-        told.push(drills(&zone));
-    }
-    if zone.idevid_admits != record.idevid_admits {
-        let rule = if zone.idevid_admits { "admits" } else { "does not admit" };
-        told.push(format!("an IDevID {rule} a box that nobody registered"));
-    }
-    if zone.gate != record.gate {
-        told.push(gates(&zone.gate));
-    }
-    if zone.on_silence != record.on_silence {
-        told.push(format!("a device that is silent while others are heard: {}", zone.on_silence.name()));
-    }
+    told.extend(other_rules(&record, &zone));
     told.extend((!settings.reason.is_empty()).then(|| settings.reason.clone()));
     let deed = reach.deed(name.as_str(), &told.join("; "));
     let deed = accepted.iter().fold(deed, |deed, one| deed.and(&one.to_string(), &conduit::state(one)));
     Ok(Draft::unless(dry_run, zone, txn, deed))
+}
+
+/// Rules that no other record rests on, as they are from now on.
+fn other_rules(before: &Zone, zone: &Zone) -> Vec<String> {
+    let mut told = Vec::new();
+    if zone.drills != before.drills {
+        told.push(drills(zone));
+    }
+    if zone.idevid_admits != before.idevid_admits {
+        let rule = if zone.idevid_admits { "admits" } else { "does not admit" };
+        told.push(format!("an IDevID {rule} a box that nobody registered"));
+    }
+    if zone.gate != before.gate {
+        told.push(gates(&zone.gate));
+    }
+    if zone.on_silence != before.on_silence {
+        told.push(format!("a device that is silent while others are heard: {}", zone.on_silence.name()));
+    }
+    told
 }
 
 fn drills(zone: &Zone) -> String {
