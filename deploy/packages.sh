@@ -30,6 +30,7 @@ touchstone_packages() {
         test)
             echo "nginx-light|nginx mosquitto mosquitto-clients haproxy socat curl" # unmodified TLS software
             echo "libmbedtls-dev python3-grpcio"                 # other people's X.509 and gRPC
+            echo "etcd-server"                                   # a store for several brokers
             echo "faketime"                                      # servers in a time when certificates have ended
             echo "qemu-system-x86 ovmf systemd-boot-efi"         # a measured boot of a real machine's parts
             echo "sbsigntool mtools gdisk binutils busybox-static"
