@@ -37,5 +37,6 @@ pub mod testing;
 pub mod tpm;
 pub mod trust;
 pub mod tss2_key;
+mod unbound;
 pub mod wanted;
 pub mod workload_api;

@@ -163,6 +163,7 @@ mod tests {
             denial: None,
             wanted: None,
             failing_hooks: vec![failing],
+            unbound: Vec::new(),
             images: None,
             problem: None,
             trust_sequence: 7,

@@ -19,6 +19,9 @@ pub const MAX_WORDS: usize = 32;
 /// Longest word of a command line in bytes: a path (PATH_MAX).
 pub const MAX_WORD: usize = 4096;
 
+/// A program that was killed ends within this time, unless it hangs in the kernel.
+const KILLED_WITHIN: Duration = Duration::from_secs(5);
+
 /// How a program failed to end by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
@@ -59,11 +62,21 @@ pub(crate) async fn end(mut child: Child, limit: Duration) -> Result<ExitStatus,
     if let Ok(status) = timeout(limit, child.wait()).await {
         return status.map_err(ProgramError::Lost);
     }
+    kill(child).await;
+    Err(ProgramError::Late(limit))
+}
+
+/// Ends a program with what it started. One that hangs in the kernel is not waited for.
+async fn kill(mut child: Child) {
     // Not waited for yet, so its number is still its own, and that of its group.
     let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     if let Some(Err(error)) = group.map(|group| kill_process_group(group, Signal::KILL)) {
         tracing::warn!(%error, "what a program started may live on");
     }
-    child.kill().await.map_err(ProgramError::Lost)?;
-    Err(ProgramError::Late(limit))
+    drop(child.start_kill());
+    if timeout(KILLED_WITHIN, child.wait()).await.is_err() {
+        tracing::error!(
+            "a program does not end although it was killed: it hangs in the kernel; see the disk that it reads"
+        );
+    }
 }

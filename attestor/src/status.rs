@@ -72,6 +72,9 @@ pub struct Status {
     /// Hooks that did not end well: their software may go on by old files.
     #[serde(default)]
     pub failing_hooks: Vec<FailingHook>,
+    /// Where it should listen and does not: local software does not find there what it asks for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unbound: Vec<String>,
     /// What it measures itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<ImagesStatus>,

@@ -41,5 +41,15 @@ pub mod workload {
     include!("gen/spiffe.workload.rs");
 }
 
+/// Generated messages and clients of etcd: key-value, watch and lease, for the broker's store.
+#[expect(
+    missing_docs,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; etcd's own comments are its documentation"
+)]
+pub mod etcd {
+    include!("gen/etcdserverpb.rs");
+}
+
 /// Serialised file descriptors, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/touchstone.v1.fds");

@@ -34,18 +34,21 @@ fn generate(out: &Path) {
         "admin",
     ]
     .map(|name| format!("touchstone/v1/{name}.proto"));
-    let descriptors = compile(&files, root, out);
+    let descriptors = compile(&files, root, out, true);
     std::fs::write(out.join("touchstone.v1.fds"), descriptors.encode_to_vec())
         .expect("descriptors are written");
     // Its own package has no name, and so no name for its file.
-    compile(&["spiffe/workload.proto".to_owned()], root, out);
+    compile(&["spiffe/workload.proto".to_owned()], root, out, true);
     std::fs::rename(out.join("_.rs"), out.join("spiffe.workload.rs")).expect("the code has a name");
+    compile(&["etcd/rpc.proto".to_owned()], root, out, false);
 }
 
-fn compile(files: &[String], root: &Path, out: &Path) -> FileDescriptorSet {
+/// Writes the code of `files`: clients, and servers if somebody here serves them.
+fn compile(files: &[String], root: &Path, out: &Path, served: bool) -> FileDescriptorSet {
     let descriptors = protox::compile(files, [root]).expect("the contract compiles");
     tonic_prost_build::configure()
         .emit_rerun_if_changed(false)
+        .build_server(served)
         .out_dir(out)
         .compile_fds(descriptors.clone())
         .expect("code is generated");
@@ -60,7 +63,7 @@ fn the_committed_code_is_what_the_contract_says() {
     }
     let fresh = tempfile::tempdir().expect("a folder for fresh code");
     generate(fresh.path());
-    for name in ["touchstone.v1.rs", "touchstone.v1.fds", "spiffe.workload.rs"] {
+    for name in ["touchstone.v1.rs", "touchstone.v1.fds", "spiffe.workload.rs", "etcdserverpb.rs"] {
         let new = std::fs::read(fresh.path().join(name)).expect("fresh code");
         let old = std::fs::read(committed.join(name)).expect("committed code");
         assert!(new == old, "{name} is stale: run TOUCHSTONE_REGENERATE=1 cargo test -p proto");

@@ -38,6 +38,7 @@ fn a_small_fleet_enrolls_attests_watches_and_powers_up_and_every_device_is_trust
         "storm_waiting_p99",
         "storm_broker_memory",
         "steady_p99",
+        "cut_p99",
         "store_records",
         "store_on_disk",
         "start",

@@ -82,7 +82,9 @@ async fn serve(
     };
     announce(&attester);
     attester.look_at_boot().await;
-    let answering = answer_locally(&attester).await?;
+    // Nobody is answered by the state of another device.
+    attester.claim_state();
+    let answering = answer_locally(&attester);
     let ended = driver::run(attester, manager, stop).await;
     drop(answering);
     Ok(ended?)
@@ -100,28 +102,44 @@ fn announce(attester: &Attester) {
     }
 }
 
-/// Answers local software, where it is told; ends with the value.
-async fn answer_locally(attester: &Arc<Attester>) -> Result<JoinSet<()>, CommandError> {
-    let mut answering = JoinSet::new();
-    if let Some(address) = &attester.config.authorize {
-        let bound = Listener::bind(address).await.map_err(unbound("authorize.listen", address.clone()))?;
-        answering.spawn(listener::serve(bound, Arc::clone(attester)));
+/// Answers local software, where it is told; ends with the value. A place that cannot be taken yet keeps nothing else
+/// waiting.
+fn answer_locally(attester: &Arc<Attester>) -> JoinSet<()> {
+    let (mut answering, config) = (JoinSet::new(), &attester.config);
+    if let Some(address) = config.authorize.clone() {
+        let attester = Arc::clone(attester);
+        answering.spawn(async move {
+            let bind = || Listener::bind(&address);
+            let bound = attester.unbound.until_bound(format!("authorize.listen {address}"), bind).await;
+            listener::serve(bound, Arc::clone(&attester)).await;
+        });
     }
-    if let Some(address) = &attester.config.metrics {
-        let bound = Listener::bind(address).await.map_err(unbound("metrics.listen", address.clone()))?;
-        answering.spawn(metrics::serve(bound, Arc::clone(attester)));
+    if let Some(address) = config.metrics.clone() {
+        let attester = Arc::clone(attester);
+        answering.spawn(async move {
+            let bind = || Listener::bind(&address);
+            let bound = attester.unbound.until_bound(format!("metrics.listen {address}"), bind).await;
+            metrics::serve(bound, Arc::clone(&attester)).await;
+        });
     }
-    if let Some(api) = &attester.config.workload_api {
-        let address = LocalAddress::Unix(api.socket.clone());
-        let bound = workload_api::Listener::bind(api).map_err(unbound("workload_api.socket", address))?;
-        answering.spawn(workload_api::serve(bound, Arc::clone(attester)));
+    if let Some(api) = config.workload_api.clone() {
+        let attester = Arc::clone(attester);
+        answering.spawn(async move {
+            let address = LocalAddress::Unix(api.socket.clone());
+            let bind = || std::future::ready(workload_api::Listener::bind(&api));
+            let bound = attester.unbound.until_bound(format!("workload_api.socket {address}"), bind).await;
+            workload_api::serve(bound, Arc::clone(&attester)).await;
+        });
     }
-    for config in &attester.config.gates {
+    for config in &config.gates {
         let gate = Arc::new(Gate::new(config.clone(), Arc::clone(attester)));
-        let bound = gate.bind().await.map_err(unbound("gate.listen", LocalAddress::Tcp(config.listen)))?;
-        answering.spawn(gate.run(bound, attester.config.deliver.join(gate::FOLDER)));
+        let (attester, listen) = (Arc::clone(attester), config.listen);
+        answering.spawn(async move {
+            let bound = attester.unbound.until_bound(format!("gate.listen {listen}"), || gate.bind()).await;
+            gate.run(bound, attester.config.deliver.join(gate::FOLDER)).await;
+        });
     }
-    Ok(answering)
+    answering
 }
 
 pub(super) fn unbound(

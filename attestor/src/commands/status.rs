@@ -8,14 +8,16 @@ use crate::gate::{self, GateStatus};
 use crate::ports::{Clock, System};
 use crate::status::{Status, Word};
 
-/// The status as text, and the exit code: 0 if the device is trusted, its attestor runs and no hook fails, 1 otherwise.
+/// The status as text, and the exit code: 0 if the device is trusted, its attestor runs, listens where it should and no hook
+/// fails; 1 otherwise.
 pub fn status(config: &Path, format: Format) -> Result<(String, u8), CommandError> {
     let config = Config::load_local(config)?;
     let now = System::default().now();
     let status = Status::read(&config.deliver, now)?;
     let good = matches!(status.state, Word::Trusted | Word::Holding)
         && status.is_live(now)
-        && status.failing_hooks.is_empty();
+        && status.failing_hooks.is_empty()
+        && status.unbound.is_empty();
     let gates = gate::read_all(&config.deliver, now);
     let text = match format {
         Format::Text => status.describe(now) + &gates.iter().map(GateStatus::describe).collect::<String>(),

@@ -6,6 +6,7 @@
 mod gate;
 mod idevid;
 mod images;
+mod key_owner;
 mod local;
 mod mqtt;
 mod outline;
@@ -27,6 +28,7 @@ use policy::id::{DeviceName, PlantDomain, ServiceName, ZoneName};
 pub use self::gate::{GateConfig, Limits, MAX_GATES, Peer, RawGate};
 pub use self::idevid::{IdevIdFiles, IdevIdKey};
 pub use self::images::{Container, Images};
+pub use self::key_owner::KeyOwner;
 pub use self::local::LocalAddress;
 pub use self::mqtt::{Mqtt, MqttPeer};
 pub use self::outline::{Origins, Outline};
@@ -93,6 +95,8 @@ pub struct Config {
     pub idevid: Option<IdevIdFiles>,
     /// Services that it offers to others.
     pub services: Vec<Service>,
+    /// Whom the files of software keys are given to, by service.
+    pub key_owners: BTreeMap<ServiceName, KeyOwner>,
     /// Machines behind it that it vouches for.
     pub vouches: Vec<Vouched>,
     /// Declared properties for the inventory.
@@ -305,6 +309,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let tpm_deadline = interpret_tpm_deadline(raw.tpm_deadline, faults);
     let zones = interpret_zones(&raw.zones, faults);
     let services = interpret_services(&raw.services, faults);
+    let key_owners = key_owner::key_owners(&raw.services, &services, faults);
     let vouches = vouches::interpret(&raw.vouches, faults);
     interpret_inventory(&raw.inventory, faults);
     let health = programs::health(raw.health.as_ref(), faults);
@@ -339,6 +344,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
         ima_log: raw.ima_log.as_deref().filter(|file| !file.is_empty()).map(|file| base.join(file)),
         idevid: local.idevid,
         services,
+        key_owners,
         vouches,
         inventory: raw.inventory.clone(),
         health,

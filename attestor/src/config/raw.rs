@@ -63,6 +63,8 @@ pub(super) struct RawService {
     pub(super) name: Option<String>,
     pub(super) port: Option<i64>,
     pub(super) key: Option<String>,
+    pub(super) key_owner: Option<i64>,
+    pub(super) key_group: Option<i64>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,
 }

@@ -230,7 +230,7 @@ fn workload(raw: &RawWorkload, services: &[Service], faults: &mut Faults) -> Opt
 }
 
 /// A user or group. The highest number stands for nobody in system calls.
-fn number(key: &str, raw: Option<i64>, faults: &mut Faults) -> Option<u32> {
+pub(super) fn number(key: &str, raw: Option<i64>, faults: &mut Faults) -> Option<u32> {
     let number = u32::try_from(raw?).ok().filter(|number| *number != u32::MAX);
     if number.is_none() {
         faults.add(key, "no number of a user or group; `id NAME` tells it");

@@ -9,12 +9,15 @@
 //! <zone>/services/<service>/server.pem|key                chain, PKCS#8 PRIVATE KEY: a software key, where one is wanted
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pem::{EncodeConfig, LineEnding, Pem};
+use policy::id::ServiceName;
 use policy::time::UnixTime;
 
 use super::{Content, Delivery, PUBLIC};
+use crate::config::KeyOwner;
 use crate::identity_key::IdentityKey;
 use crate::role::Seat;
 use crate::software_key::Holder;
@@ -24,6 +27,8 @@ use crate::tss2_key::{self, WriteKeyError};
 
 /// Keys are for the owner and the group of the software that serves TLS.
 const KEY: u32 = 0o640;
+/// File of a service's software key.
+const SERVER_KEY: &str = "server.key";
 /// Software keys are for the owner, and for servers that read them as root before they become somebody else: unlike
 /// the keys in the TPM they can be copied.
 const SOFTWARE_KEY: u32 = 0o600;
@@ -79,7 +84,7 @@ impl Delivery {
             let service = Path::new(seat.zone.as_str()).join("services").join(service.as_str());
             let chain = held.svid().chain().iter().map(Vec::as_slice);
             delivery.add(service.join("server.pem"), armour("CERTIFICATE", chain), PUBLIC);
-            delivery.add(service.join("server.key"), held.key().to_pem(), SOFTWARE_KEY);
+            delivery.add(service.join(SERVER_KEY), held.key().to_pem(), SOFTWARE_KEY);
         }
         Ok(Some(delivery))
     }
@@ -94,7 +99,21 @@ impl Delivery {
     }
 
     pub(crate) fn add(&mut self, path: PathBuf, text: String, mode: u32) {
-        self.files.insert(path, Content { bytes: text.into_bytes().into(), mode });
+        self.files.insert(path, Content { bytes: text.into_bytes().into(), mode, user: None, group: None });
+    }
+
+    /// Gives the files of software keys to the users and groups of their servers.
+    pub fn give(&mut self, owners: &BTreeMap<ServiceName, KeyOwner>) {
+        for (path, content) in &mut self.files {
+            let service = path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+            let of_server = path.file_name().is_some_and(|name| name == SERVER_KEY);
+            let owner = owners.iter().find(|(name, _)| of_server && Some(name.as_str()) == service);
+            let Some((_, owner)) = owner else { continue };
+            (content.user, content.group) = (owner.user, owner.group);
+            if owner.group.is_some() {
+                content.mode = KEY;
+            }
+        }
     }
 }
 

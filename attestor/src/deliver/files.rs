@@ -5,13 +5,14 @@
 //! <deliver>/current -> generations/<n>
 //! ```
 
+use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use policy::digest::Digest;
 
-use super::Delivery;
+use super::{Content, Delivery};
 use crate::durable;
 
 pub(crate) const GENERATIONS: &str = "generations";
@@ -142,12 +143,31 @@ fn write_generation(
         let inner = file.ancestors().skip(1).take_while(|folder| folder.starts_with(dir));
         folders.extend(inner.map(Path::to_owned));
         file.parent().map_or(Ok(()), |folder| durable::make_dir(folder, FOLDER))?;
-        durable::write_new(&file, &content.bytes, content.mode)?;
+        write_file(&file, content)?;
         step(Step::File)?;
     }
     durable::make_dir(dir, FOLDER)?;
     durable::write_new(&dir.join(DIGEST), format!("{}\n", delivery.digest()).as_bytes(), 0o644)?;
     folders.iter().try_for_each(|folder| durable::sync_dir(folder))
+}
+
+/// A file that is given away is so before it is anybody's to read but its writer's.
+fn write_file(file: &Path, content: &Content) -> io::Result<()> {
+    let (user, group) = (content.user, content.group);
+    if user.is_none() && group.is_none() {
+        return durable::write_new(file, &content.bytes, content.mode);
+    }
+    durable::write_new(file, &content.bytes, 0o600)?;
+    let given = chown(file, user, group)
+        .and_then(|()| std::fs::set_permissions(file, Permissions::from_mode(content.mode)));
+    given.map_err(|error| {
+        let words = format!(
+            "{} cannot be given to its server's user or group ({error}); let the attestor have the group \
+             (SupplementaryGroups= in its unit), a user of its own takes CAP_CHOWN and CAP_FOWNER",
+            file.display()
+        );
+        io::Error::new(error.kind(), words)
+    })
 }
 
 /// The numbers of the generations there are, half-written ones too, ascending.
@@ -171,9 +191,10 @@ fn prune(generations: &Path, keep: &[Option<u64>]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::config::KeyOwner;
 
     fn delivery(text: &str) -> Delivery {
         let mut delivery = Delivery::default();
@@ -181,6 +202,30 @@ mod tests {
         delivery.add("press/caller.key".into(), format!("key {text}"), 0o640);
         delivery.add("press/services/opcua/inbound.pem".into(), format!("authority {text}"), 0o644);
         delivery
+    }
+
+    #[test]
+    fn a_key_is_given_to_its_server_or_nothing_is_switched() {
+        let dir = tempfile::tempdir().unwrap();
+        let sink = FileSink::new(dir.path().join("run"));
+        let key = "press/services/hmi/server.key";
+        let owned = |user, group| {
+            let mut delivery = delivery("1");
+            delivery.add(key.into(), "key".to_owned(), 0o600);
+            delivery.give(&[("hmi".parse().unwrap(), KeyOwner { user, group })].into());
+            delivery
+        };
+        let own = std::fs::metadata(dir.path()).unwrap();
+        assert!(sink.install(&owned(Some(own.uid()), Some(own.gid()))).unwrap());
+        let given = std::fs::metadata(sink.dir.join(CURRENT).join(key)).unwrap();
+        assert_eq!((given.mode() & 0o777, given.uid(), given.gid()), (0o640, own.uid(), own.gid()));
+        assert!(sink.install(&owned(Some(own.uid()), None)).unwrap(), "another owner is another delivery");
+        let given = std::fs::metadata(sink.dir.join(CURRENT).join(key)).unwrap();
+        assert_eq!(given.mode() & 0o777, 0o600, "without a group it is for its owner alone");
+        if own.uid() != 0 {
+            let why = sink.install(&owned(Some(0), None)).unwrap_err().to_string();
+            assert!(why.contains("server.key cannot be given") && why.contains("CAP_CHOWN"), "{why}");
+        }
     }
 
     fn seen(sink: &FileSink, file: &str) -> String {

@@ -23,7 +23,7 @@ pub use files::{FileSink, InstallError};
 /// Everybody may read certificates, CRLs and ACLs.
 const PUBLIC: u32 = 0o644;
 
-/// What is delivered: paths below the generation's folder, contents and modes.
+/// What is delivered: paths below the generation's folder, contents, modes and owners.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Delivery {
     files: BTreeMap<PathBuf, Content>,
@@ -35,6 +35,9 @@ pub struct Delivery {
 struct Content {
     bytes: Zeroizing<Vec<u8>>,
     mode: u32,
+    /// None: the attestor's own.
+    user: Option<u32>,
+    group: Option<u32>,
 }
 
 impl fmt::Debug for Content {
@@ -44,7 +47,7 @@ impl fmt::Debug for Content {
 }
 
 impl Delivery {
-    /// A digest of all paths, contents and modes.
+    /// A digest of all paths, contents, modes and owners.
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut flat = Vec::new();
@@ -53,6 +56,9 @@ impl Delivery {
             flat.extend(path.0);
             flat.extend(Digest::of(&content.bytes).0);
             flat.extend(content.mode.to_be_bytes());
+            for id in [content.user, content.group].into_iter().flatten() {
+                flat.extend(id.to_be_bytes());
+            }
         }
         Digest::of(&flat)
     }

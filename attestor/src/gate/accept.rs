@@ -1,7 +1,7 @@
 //! Connections as they come in: bounded in all, and while nothing is known of them by where they come from.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use super::{Gate, Host, session};
 
 /// Handshakes at once from one address: who says nothing takes no place from others for long.
 const WAITING_EACH: usize = 64;
+/// Bits of an IPv6 address that one network has for itself.
+const NETWORK: u128 = !(u64::MAX as u128);
 /// Pause after an accept that failed, out of file descriptors say: the next would fail at once too.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -19,7 +21,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Arrivals {
     all: Arc<Semaphore>,
-    waiting: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
+    waiting: Arc<Mutex<BTreeMap<IpAddr, Here>>>,
+}
+
+/// What comes from one address: how many handshakes are under way, and whose turn it is to let the TPM sign. One at a
+/// time, so that whoever begins many takes no more turns than others do.
+#[derive(Debug)]
+struct Here {
+    count: usize,
+    turn: Arc<Semaphore>,
 }
 
 /// A connection's place among all, held until it is over.
@@ -29,8 +39,16 @@ pub(super) struct Connection(#[expect(dead_code, reason = "held, not used")] Own
 /// The place of an address among those whose handshake is under way.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    waiting: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
+    waiting: Arc<Mutex<BTreeMap<IpAddr, Here>>>,
     from: IpAddr,
+    turn: Arc<Semaphore>,
+}
+
+impl Waiting {
+    /// The turn of its address.
+    pub(super) fn turn(&self) -> &Semaphore {
+        &self.turn
+    }
 }
 
 impl Arrivals {
@@ -41,13 +59,16 @@ impl Arrivals {
     /// Places for a connection from this address, or the word for what is full.
     fn take(&self, from: IpAddr) -> Result<(Connection, Waiting), &'static str> {
         let all = Arc::clone(&self.all).try_acquire_owned().map_err(|_| "too-many-connections")?;
+        let from = network(from);
         let mut waiting = lock(&self.waiting);
-        let count = waiting.entry(from).or_default();
-        if *count >= WAITING_EACH {
+        let none = || Here { count: 0, turn: Arc::new(Semaphore::new(1)) };
+        let here = waiting.entry(from).or_insert_with(none);
+        if here.count >= WAITING_EACH {
             return Err("too-many-handshakes");
         }
-        *count = count.saturating_add(1);
-        Ok((Connection(all), Waiting { waiting: Arc::clone(&self.waiting), from }))
+        here.count = here.count.saturating_add(1);
+        let turn = Arc::clone(&here.turn);
+        Ok((Connection(all), Waiting { waiting: Arc::clone(&self.waiting), from, turn }))
     }
 }
 
@@ -55,13 +76,23 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         let mut waiting = lock(&self.waiting);
         match waiting.get_mut(&self.from) {
-            Some(count) if *count > 1 => *count = count.saturating_sub(1),
+            Some(here) if here.count > 1 => here.count = here.count.saturating_sub(1),
             _ => drop(waiting.remove(&self.from)),
         }
     }
 }
 
-fn lock(waiting: &Mutex<BTreeMap<IpAddr, usize>>) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
+/// What counts as one address: of IPv6 the network, for its hosts choose theirs.
+fn network(from: IpAddr) -> IpAddr {
+    match from {
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_none() => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & NETWORK))
+        }
+        other => other,
+    }
+}
+
+fn lock(waiting: &Mutex<BTreeMap<IpAddr, Here>>) -> MutexGuard<'_, BTreeMap<IpAddr, Here>> {
     // Each change is one insert or remove: nothing can be half done.
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -102,6 +133,18 @@ fn arrive<H: Host>(gate: &Arc<Gate<H>>, stream: TcpStream, from: IpAddr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_address_has_one_turn_at_a_time_and_hosts_of_a_network_share_it() {
+        let arrivals = Arrivals::new(10);
+        let [one, neighbour, other, plain] = ["fd00::1", "fd00::2", "fd00:0:0:1::1", "10.0.0.1"]
+            .map(|text| arrivals.take(text.parse().unwrap()).unwrap().1);
+        let turn = one.turn().try_acquire().unwrap();
+        assert!(neighbour.turn().try_acquire().is_err(), "the network has its turn");
+        assert!(other.turn().try_acquire().is_ok() && plain.turn().try_acquire().is_ok());
+        drop(turn);
+        assert!(neighbour.turn().try_acquire().is_ok());
+    }
 
     #[test]
     fn one_address_has_its_share_and_all_have_the_whole() {

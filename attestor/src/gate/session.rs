@@ -78,12 +78,12 @@ pub(super) async fn begin<H: Host>(
     stream: TcpStream,
     from: IpAddr,
     connection: Connection,
-    _waiting: Waiting,
+    waiting: Waiting,
 ) {
     let patience = gate.config.limits.handshake;
     let opened = match &gate.config.peer {
-        None => timeout(patience, serve(&gate, stream, connection)).await,
-        Some(peer) => timeout(patience, open(&gate, peer, stream, connection)).await,
+        None => timeout(patience, serve(&gate, stream, connection, &waiting)).await,
+        Some(peer) => timeout(patience, open(&gate, peer, stream, connection, &waiting)).await,
     };
     if let Err(refused) = opened.unwrap_or(Err(Refused::Late)) {
         gate.refuse(from, refused.code(), &refused);
@@ -91,11 +91,16 @@ pub(super) async fn begin<H: Host>(
 }
 
 /// A peer opens the service here.
-async fn serve<H: Host>(gate: &Arc<Gate<H>>, mut net: TcpStream, held: Connection) -> Result<(), Refused> {
+async fn serve<H: Host>(
+    gate: &Arc<Gate<H>>,
+    mut net: TcpStream,
+    held: Connection,
+    waiting: &Waiting,
+) -> Result<(), Refused> {
     prompt(&net)?;
     let question = gate.question()?;
     let mut tls = question.accept().map_err(no_tls)?;
-    let leftover = gate.shake_hands(&question, &mut tls, &mut net).await?;
+    let leftover = gate.shake_hands(&question, &mut tls, &mut net, waiting).await?;
     let allowed = question.answer().map_err(Refused::Told)?;
     let (place, cut) = gate.enter(&question.standing, allowed)?;
     let local = connect(&gate.config.connect).await?;
@@ -109,12 +114,13 @@ async fn open<H: Host>(
     peer: &Peer,
     local: TcpStream,
     held: Connection,
+    waiting: &Waiting,
 ) -> Result<(), Refused> {
     prompt(&local)?;
     let question = gate.question()?;
     let mut net = connect(&gate.config.connect).await?;
     let mut tls = question.open(peer).map_err(no_tls)?;
-    let leftover = gate.shake_hands(&question, &mut tls, &mut net).await?;
+    let leftover = gate.shake_hands(&question, &mut tls, &mut net, waiting).await?;
     let allowed = question.answer().map_err(Refused::Told)?;
     let (place, cut) = gate.enter(&question.standing, allowed)?;
     run(gate, Relay::new(tls, net, local, leftover), cut, (place, held));
@@ -179,11 +185,13 @@ impl<H: Host> Gate<H> {
         question: &Question,
         tls: &mut S,
         net: &mut TcpStream,
+        waiting: &Waiting,
     ) -> Result<Leftover, Refused> {
         let (mut incoming, mut reply, mut leftover) = (Vec::new(), Vec::new(), Leftover::default());
         loop {
             let taken = {
                 // Whoever waits for the network holds no turn.
+                let _of_address = waiting.turn().acquire().await;
                 let _turn = self.signing.acquire().await;
                 self.pool.lend(|scratch| {
                     let taken = take(tls, &mut incoming, &mut scratch.plain, &mut reply);

@@ -1,7 +1,7 @@
 //! State hooks: what the operator does with the machine when the device's state changes.
 //!
-//! Promises: every change is told, in order, to one program after another, the safe state first; a program that takes
-//! too long is ended with all that it started; renewal waits for none of them. One that failed is run again until it
+//! Promises: every change is told, in order, to one program after another, the safe state first, which waits for none of
+//! an earlier change; a program that takes too long is ended with all that it started; renewal waits for none of them. One that failed is run again until it
 //! ends well or another change comes. What changed while the attestor was away is told when it is back, and after a
 //! reboot the state is told anew. Does not promise each of more than [`MAX_WAITING`] changes while one program runs: the
 //! newest are told.
@@ -86,6 +86,8 @@ pub struct StateHooks {
     hooks: Vec<StateHook>,
     known: Mutex<Known>,
     wake: Notify,
+    /// Tells of another change while a hook runs.
+    noted: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +96,8 @@ struct Known {
     noted: Option<Change>,
     /// Those that are still to be told, oldest first.
     waiting: VecDeque<Change>,
+    /// The change of which the safe state was told before its turn, and whether that ended well.
+    safe: Option<(Change, bool)>,
     /// By name of the hook: how it failed the last time.
     faults: BTreeMap<String, String>,
 }
@@ -104,7 +108,7 @@ impl StateHooks {
         let file = dir.join(FOLDER).join(FILE);
         let noted = read(&file).filter(|told| told.boot_id == boot_id()).map(|told| told.change);
         let known = Mutex::new(Known { noted, ..Known::default() });
-        Self { file, hooks, known, wake: Notify::new() }
+        Self { file, hooks, known, wake: Notify::new(), noted: Notify::new() }
     }
 
     /// The device is in this state.
@@ -119,6 +123,7 @@ impl StateHooks {
         known.waiting.push_back(change.clone());
         known.noted = Some(change);
         self.wake.notify_one();
+        self.noted.notify_waiters();
     }
 
     /// The hooks that did not end well.
@@ -147,7 +152,10 @@ impl StateHooks {
         loop {
             let mut failed = Vec::new();
             for hook in due {
-                let ended = hook.run(change, device).await;
+                if hook.name == SAFE_STATE && self.is_safe(change) {
+                    continue;
+                }
+                let ended = self.run(hook, change, device).await;
                 if ended.is_err() {
                     failed.push(hook);
                 }
@@ -161,6 +169,50 @@ impl StateHooks {
             }
             due = failed;
         }
+    }
+
+    /// Runs a hook, and meanwhile that of the safe state as soon as a change waits at which a machine that is not there
+    /// yet goes to it.
+    async fn run(&self, hook: &StateHook, change: &Change, device: &str) -> Result<(), HookError> {
+        let mut ended = std::pin::pin!(hook.run(change, device));
+        let is_safe = |other: &&StateHook| other.name == SAFE_STATE;
+        let Some(safe) = self.hooks.iter().find(is_safe).filter(|safe| !safe.concerns(change.state)) else {
+            return ended.await;
+        };
+        loop {
+            tokio::select! {
+                ended = &mut ended => return ended,
+                change = self.unsafe_change(safe) => {
+                    let ended = safe.run(&change, device).await;
+                    self.lock().safe = Some((change.clone(), ended.is_ok()));
+                    self.end(safe, &change, ended);
+                }
+            }
+        }
+    }
+
+    /// The newest waiting change of which `safe` was not told yet, once there is one.
+    async fn unsafe_change(&self, safe: &StateHook) -> Change {
+        loop {
+            // Asked for before the look, so that no change falls between.
+            let noted = self.noted.notified();
+            let newest = {
+                let known = self.lock();
+                let concerned = known.waiting.iter().rev().find(|change| safe.concerns(change.state));
+                concerned
+                    .filter(|change| known.safe.as_ref().is_none_or(|(told, _)| told != *change))
+                    .cloned()
+            };
+            match newest {
+                Some(change) => return change,
+                None => noted.await,
+            }
+        }
+    }
+
+    /// Whether the machine went to its safe state at `change` before it was its turn.
+    fn is_safe(&self, change: &Change) -> bool {
+        self.lock().safe.take_if(|(told, well)| told == change && *well).is_some()
     }
 
     /// Ready once a change waits.

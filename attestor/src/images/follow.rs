@@ -1,15 +1,15 @@
 //! Goes round: looks, hashes what is new or changed, logs it, tells, and waits for the next change.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use policy::eventlog::image::{ImageKind, ImageMeasurement};
 use policy::time::UnixTime;
-use tokio::time::sleep;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{sleep, timeout};
 
-use super::hash::{Hashed, blocking, hash};
+use super::hash::{Hashed, hash};
 use super::open::Place;
 use super::plan::{Known, Plan, plan};
 use super::stamp::Stamp;
@@ -23,6 +23,8 @@ use crate::ports::Clock;
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// The same while a file was written so lately that another write might not show.
 const UNSETTLED: Duration = Duration::from_secs(3);
+/// A look ends within this time, unless a file system hangs.
+const LOOKED: Duration = Duration::from_secs(60);
 /// The same while a change could not be logged.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -45,6 +47,7 @@ pub async fn follow(images: Arc<Images>, clock: Arc<dyn Clock>, system: Arc<dyn 
         waiting: BTreeMap::new(),
         problems: Vec::new(),
         unsettled: false,
+        looking: None,
     };
     loop {
         let next = match round.go().await {
@@ -54,6 +57,8 @@ pub async fn follow(images: Arc<Images>, clock: Arc<dyn Clock>, system: Arc<dyn 
             Err(error) => {
                 tracing::error!(%error, "an image is not logged; no evidence is given until it is");
                 round.images.unlogged(Some(error.to_string()));
+                // Whoever waits for evidence is told why there is none.
+                round.images.ready.send_replace(true);
                 RETRY
             }
         };
@@ -74,6 +79,8 @@ struct Round {
     problems: Vec<String>,
     /// A file may be written once more without a sign.
     unsettled: bool,
+    /// A look that has not ended yet.
+    looking: Option<JoinHandle<Seen>>,
 }
 
 impl Round {
@@ -86,6 +93,7 @@ impl Round {
         self.stamps.retain(|path, _| sights.contains_key(path));
         self.wait_for(waiting.into_iter().chain(again.iter().map(|(path, _)| path.clone())).collect());
         self.tell(sights.len()).await;
+        self.images.is_due(!again.is_empty());
         for entry in entries {
             self.log(entry).await?;
         }
@@ -96,15 +104,27 @@ impl Round {
         for (path, place) in again {
             self.measure(path, &place).await?;
         }
+        self.images.is_due(false);
         self.images.unlogged(None);
         self.tell(sights.len()).await;
         Ok(())
     }
 
-    async fn look(&self) -> Result<Seen, LedgerError> {
+    /// Looks at everything. A look that hangs is waited for again, instead of beginning another beside it.
+    async fn look(&mut self) -> Result<Seen, LedgerError> {
         let (images, watch) = (Arc::clone(&self.images), self.watch.clone());
-        let looked = blocking(move || Ok(walk(&images.config, watch.as_deref()))).await;
-        looked.map_err(|error: io::Error| LedgerError::Unlogged(error.to_string()))
+        let begin = || spawn_blocking(move || walk(&images.config, watch.as_deref()));
+        let mut looking = self.looking.take().unwrap_or_else(begin);
+        match timeout(LOOKED, &mut looking).await {
+            Ok(looked) => looked.map_err(|error| LedgerError::Unlogged(error.to_string())),
+            Err(_) => {
+                self.looking = Some(looking);
+                Err(LedgerError::Unlogged(
+                    "the folders of [images] could not be looked at within a minute: a file system hangs; see what is mounted there"
+                        .to_owned(),
+                ))
+            }
+        }
     }
 
     async fn compare(&self, sights: &BTreeMap<String, super::walk::Sight>) -> Result<Plan, LedgerError> {

@@ -26,8 +26,8 @@ mod watch;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use policy::time::UnixTime;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,9 @@ pub use self::throttle::Limits;
 use crate::config::Images as Config;
 use crate::tpm::TpmHandle;
 
+/// A change that waits longer than this for its turn outside quiet hours is not proven away: no evidence is given before
+/// it is measured.
+const LATE: Duration = Duration::from_secs(600);
 /// Most changes and problems that the status names.
 const MAX_TOLD: usize = 16;
 
@@ -54,6 +57,8 @@ pub struct Images {
     changed: Notify,
     /// Why a change is not in the log, while one is not.
     unlogged: Mutex<Option<String>>,
+    /// Since when a change waits for its turn, while one does.
+    due: Mutex<Option<Instant>>,
     told: Mutex<ImagesStatus>,
 }
 
@@ -114,7 +119,15 @@ impl Images {
         };
         let (ready, _) = latest::channel(matches!(book, Book::Refused(_)));
         let (book, told) = (AsyncMutex::new(book), Mutex::new(told));
-        Ok(Self { config, book, ready, changed: Notify::new(), unlogged: Mutex::default(), told })
+        Ok(Self {
+            config,
+            book,
+            ready,
+            changed: Notify::new(),
+            unlogged: Mutex::default(),
+            due: Mutex::default(),
+            told,
+        })
     }
 
     /// Waits until everything that was never measured is in the log.
@@ -135,6 +148,7 @@ impl Images {
         if let Some(why) = unlogged {
             return Err(LedgerError::Unlogged(why));
         }
+        self.in_time()?;
         let proven = match &mut *book {
             Book::Open(ledger) => ledger.proven().await,
             Book::Refused(log) => ledger::read(log),
@@ -149,11 +163,31 @@ impl Images {
         Ok(Held { log, _still: book })
     }
 
+    /// Whether no change waits for its turn for too long.
+    fn in_time(&self) -> Result<(), LedgerError> {
+        let due = *self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        match due.map(|since| since.elapsed()).filter(|waited| *waited > LATE) {
+            None => Ok(()),
+            Some(waited) => Err(LedgerError::Unlogged(format!(
+                "a changed image waits for {} min to be measured, behind longer ones; raise io_limit and cpu_limit in \
+                 [images], or name no files of such a size",
+                waited.as_secs() / 60
+            ))),
+        }
+    }
+
+    /// A change waits for its turn, or none does.
+    fn is_due(&self, due: bool) {
+        let mut held = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = due.then(|| held.unwrap_or_else(Instant::now));
+    }
+
     /// Measures nothing any more: the broker is to say no.
     fn refuse(&self, book: &mut Book, refusal: &Refusal) {
         tracing::error!(%refusal, "images are not measured any more");
         *book = Book::Refused(self.config.log.clone());
         self.tell(|told| told.problems.insert(0, refusal.to_string()));
+        self.ready.send_replace(true);
     }
 
     /// What the device says of them.

@@ -13,9 +13,10 @@ use super::walk::Sight;
 pub(super) struct Plan {
     /// To be logged as they are.
     pub(super) entries: Vec<ImageMeasurement>,
-    /// To be hashed, before anything uses them: the log has no content of them.
+    /// To be hashed, before anything uses them: the log has no content of them. The shortest first: a change of it must not
+    /// wait for a long one.
     pub(super) new: Vec<(String, Place)>,
-    /// To be hashed again.
+    /// To be hashed again, the shortest first.
     pub(super) again: Vec<(String, Place)>,
     /// What waits for the end of quiet hours.
     pub(super) waiting: BTreeSet<String>,
@@ -56,6 +57,12 @@ pub(super) fn plan(
             }
         }
     }
+    let size = |(path, _): &(String, Place)| match sights.get(path) {
+        Some(Sight::File(_, stamp)) => stamp.size,
+        _ => 0,
+    };
+    plan.new.sort_by_key(size);
+    plan.again.sort_by_key(size);
     let gone = known.last.values().filter(|image| {
         image.kind != ImageKind::Removed && !sights.contains_key(&image.path) && is_named(&image.path)
     });

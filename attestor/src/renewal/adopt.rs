@@ -291,9 +291,13 @@ impl Attester {
         })
     }
 
-    /// Makes the state that of this TPM. One of another, as on a copied disk, is forgotten before anything of it is
-    /// shown, and files that were delivered from it are withdrawn; gives what to tell about that.
-    pub(super) fn claim_state(&self) -> Option<String> {
+    /// Makes the state that of this TPM, the first time that it is asked. One of another, as on a copied disk, is forgotten
+    /// before anything of it is shown, and files that were delivered from it are withdrawn; gives what to tell about that.
+    pub(crate) fn claim_state(&self) -> Option<String> {
+        self.foreign.get_or_init(|| self.claim()).clone()
+    }
+
+    fn claim(&self) -> Option<String> {
         let Means::Tpm(prover) = &self.prover else { return None };
         let name = prover.attestation_key_name();
         let known = self.keeper.read(|state: &State| state.tpm.clone());
@@ -366,7 +370,8 @@ impl Attester {
             }
             Ok::<_, ComposeError>(composed)
         });
-        let Some(delivery) = composed? else { return Ok(()) };
+        let Some(mut delivery) = composed? else { return Ok(()) };
+        delivery.give(&self.config.key_owners);
         // What software was given it keeps; it is not given what was revoked, or proved by another boot.
         let withheld = self.keeper.read(State::lost_trust) || self.boot.doubt().is_some();
         if withheld && !self.sink.shows_something() {

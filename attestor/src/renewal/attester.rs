@@ -1,6 +1,6 @@
 //! The device in its role as Attester (RFC 9334): everything that exchanges with the broker need.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use policy::id::PlantDomain;
@@ -25,6 +25,7 @@ use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
 use crate::state::{Keeper, State};
 use crate::tpm::TpmHandle;
+use crate::unbound::Unbound;
 use crate::workload_api::{Offer, Source, Withheld};
 
 /// What the device proves itself with.
@@ -116,6 +117,10 @@ pub struct Attester {
     pub(super) boot: Boot,
     /// When the broker was heard.
     pub(super) heard: Heard,
+    /// What is to be told of a state that was another TPM's, once that is known.
+    pub(super) foreign: OnceLock<Option<String>>,
+    /// Where it should listen and does not.
+    pub(crate) unbound: Unbound,
 }
 
 impl Desk for Attester {
@@ -211,6 +216,8 @@ impl Attester {
             shown: Shown::default(),
             boot: Boot::default(),
             heard: Heard::default(),
+            foreign: OnceLock::new(),
+            unbound: Unbound::default(),
         }
     }
 

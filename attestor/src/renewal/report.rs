@@ -70,6 +70,7 @@ impl Reporter {
             wanted: state.wanted.clone(),
             images: attester.prover.images().map(|images| images.status()),
             failing_hooks: attester.failing(),
+            unbound: attester.unbound.words(),
             problem: self.problem.clone().or_else(|| attester.boot.doubt()),
             trust_sequence: state.trust_sequence,
             written_at: now,

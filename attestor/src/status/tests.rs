@@ -42,6 +42,7 @@ fn status(state: Word) -> Status {
         denial: None,
         wanted: None,
         failing_hooks: Vec::new(),
+        unbound: Vec::new(),
         images: None,
         problem: None,
         trust_sequence: 7,

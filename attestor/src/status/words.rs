@@ -109,6 +109,9 @@ pub(super) fn describe(status: &Status, now: UnixTime) -> String {
             hook.name, hook.message
         );
     }
+    for unbound in &status.unbound {
+        let _ = writeln!(out, "  not open      {unbound}");
+    }
     if let Some(images) = &status.images {
         describe_images(&mut out, images, now);
     }

@@ -19,9 +19,9 @@ pub(super) struct Position {
     /// Revision of the last transaction.
     pub(super) revision: Revision,
     /// Number of the start that wrote it: each open and each restore begins a new one.
-    start: u64,
+    pub(super) start: u64,
     /// The audit record written last.
-    head: Option<ChainHead>,
+    pub(super) head: Option<ChainHead>,
 }
 
 impl Record for Position {
@@ -37,8 +37,24 @@ pub(super) struct Commit {
     pub(super) writes: Vec<(String, Option<Vec<u8>>)>,
 }
 
+impl Position {
+    /// Where a broker stands at the beginning of a content that is not the one it wrote to, at `revision`.
+    ///
+    /// The new chain follows the head of the replaced content, which shows that a restore cut the chain
+    /// there; a store that had none yet goes on from the restored one. Its start number is above both, so
+    /// it never continues a chain that is in the restored content.
+    pub(super) fn succeeded(&self, revision: Revision, inherited: Option<(u64, ChainHead)>) -> Self {
+        let (inherited_start, inherited) = inherited.unzip();
+        Self {
+            revision,
+            start: self.start.max(inherited_start.unwrap_or(0)).saturating_add(1),
+            head: self.head.clone().or(inherited),
+        }
+    }
+}
+
 /// Prepares commits, one after another.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Journal {
     broker: BrokerId,
     position: Position,
@@ -49,6 +65,11 @@ impl Journal {
     pub(super) fn open(broker: BrokerId, position: Position) -> Self {
         let start = position.start.saturating_add(1);
         Self { broker, position: Position { start, ..position } }
+    }
+
+    /// Goes on with the start of `broker` that stands at `position`.
+    pub(super) fn resume(broker: BrokerId, position: Position) -> Self {
+        Self { broker, position }
     }
 
     /// Where the store stands.
@@ -92,17 +113,8 @@ impl Journal {
     }
 
     /// Where the store stands once `replacement` took the place of its content.
-    ///
-    /// The new chain follows the head of the replaced content, which shows that a restore cut the chain
-    /// there; a store that had none yet goes on from the restored one. Its start number is above both, so
-    /// it never continues a chain that is in the restored content.
     pub(super) fn replaced(&self, replacement: Replacement) -> Position {
-        let (inherited_start, inherited) = replacement.inherited.unzip();
-        Position {
-            revision: replacement.revision,
-            start: self.position.start.max(inherited_start.unwrap_or(0)).saturating_add(1),
-            head: self.position.head.clone().or(inherited),
-        }
+        self.position.succeeded(replacement.revision, replacement.inherited)
     }
 }
 

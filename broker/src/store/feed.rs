@@ -95,10 +95,40 @@ impl Feed {
         self.tip.send_replace(revision);
     }
 
+    /// Tells of the changes that lead to `revision`, as far as they are new: one list of keys for each of the last
+    /// revisions. Whoever tells first is believed, and what is missing before them, or no list at all, is a reset.
+    pub(super) fn follow(&self, revision: Revision, changes: Vec<Vec<String>>) {
+        let mut ring = lock(&self.ring);
+        if revision <= ring.tip {
+            return;
+        }
+        let count = u64::try_from(changes.len()).unwrap_or(u64::MAX);
+        let before = Revision(revision.0.saturating_sub(count));
+        if changes.is_empty() || before > ring.tip {
+            *ring = Ring { changes: VecDeque::new(), keys: 0, floor: revision, tip: revision };
+        } else {
+            let mut each = before;
+            for keys in changes {
+                each = each.next();
+                if each > ring.tip {
+                    ring.push(Change { revision: each, keys: keys.into() });
+                }
+            }
+        }
+        drop(ring);
+        self.tip.send_replace(revision);
+    }
+
     /// Forgets all changes: every watcher resyncs at `revision`.
     pub(super) fn reset(&self, revision: Revision) {
         *lock(&self.ring) = Ring { changes: VecDeque::new(), keys: 0, floor: revision, tip: revision };
         self.tip.send_replace(revision);
+    }
+
+    /// Waits until the watchers were told up to `revision`.
+    pub(super) async fn reached(&self, revision: Revision) {
+        // The sender is here, so the wait ends with the revision only.
+        let _ = self.tip.subscribe().wait_for(|tip| *tip >= revision).await;
     }
 
     /// Revision of the last durable change.
@@ -183,6 +213,26 @@ mod tests {
         assert_eq!(current.next().await, Some(WatchEvent::Resync { revision: Revision(8) }));
         let event = feed.watch(Revision(6)).next().await;
         assert!(matches!(event, Some(WatchEvent::Change(change)) if change.revision == Revision(7)));
+    }
+
+    #[tokio::test]
+    async fn changes_that_two_tell_are_told_once() {
+        let feed = Feed::new(Revision(5));
+        let mut watch = feed.watch(Revision(5));
+        feed.follow(Revision(7), vec![keys(1), keys(2)]);
+        feed.follow(Revision(8), vec![keys(1), keys(2), keys(3)]);
+        feed.follow(Revision(7), vec![keys(1), keys(2)]);
+        for revision in [6, 7, 8] {
+            let event = watch.next().await;
+            assert!(
+                matches!(event, Some(WatchEvent::Change(change)) if change.revision == Revision(revision))
+            );
+        }
+        feed.follow(Revision(10), vec![keys(1)]);
+        assert_eq!(watch.next().await, Some(WatchEvent::Resync { revision: Revision(10) }), "9 is missing");
+        feed.follow(Revision(11), Vec::new());
+        assert_eq!(watch.next().await, Some(WatchEvent::Resync { revision: Revision(11) }), "a restore");
+        feed.reached(Revision(11)).await;
     }
 
     #[tokio::test]

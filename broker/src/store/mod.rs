@@ -18,6 +18,7 @@ mod limit;
 mod txn;
 
 pub mod blobs;
+pub mod etcd;
 pub mod memory;
 pub mod record;
 pub mod sled;
@@ -135,6 +136,16 @@ pub enum ReadError {
         /// What the backend said.
         why: String,
     },
+    /// The cluster that the store is on did not answer.
+    #[error(
+        "cannot read {key:?} from the store ({why}); check that etcd runs and that this machine reaches it"
+    )]
+    Away {
+        /// The key or prefix that was asked for.
+        key: String,
+        /// What the backend said.
+        why: String,
+    },
 }
 
 /// Why a restore did not replace the content. Except for `OutcomeUnknown`, the old content stands.
@@ -165,6 +176,17 @@ pub enum ReplaceError {
         /// What the backend said.
         why: String,
     },
+    /// The cluster that the store is on did not take the content.
+    #[error("nothing was restored ({why}); check that etcd runs and has room, then restore again")]
+    Away {
+        /// What the backend said.
+        why: String,
+    },
+    /// Another broker changed the store while the new content was written.
+    #[error(
+        "nothing was restored, another broker changed the store meanwhile; stop the others, restore again"
+    )]
+    Overtaken,
     /// Putting the new content in place failed: the next start shows whether the old or the new one stands.
     #[error("the restore failed at its last step ({why}); check the disk, restart the broker, restore again")]
     OutcomeUnknown {

@@ -200,6 +200,16 @@ impl BoundedTxn {
         writes.chain(self.0.audit.iter().map(Vec::len)).sum()
     }
 
+    /// Keys it expects something of.
+    pub(super) fn expected(&self) -> impl Iterator<Item = &str> {
+        self.0.expect.iter().map(|(key, _)| key.as_str())
+    }
+
+    /// Keys and audit entries, counted as [`Txn::keys`] does.
+    pub(super) fn keys(&self) -> usize {
+        self.0.keys()
+    }
+
     /// Compares everything the transaction expects with the versions `version_of` finds.
     pub(super) fn compare(
         &self,
@@ -217,7 +227,7 @@ impl BoundedTxn {
     }
 }
 
-/// Why a transaction was not applied. Except for `OutcomeUnknown`, nothing was changed.
+/// Why a transaction was not applied. Except for `OutcomeUnknown` and `Undecided`, nothing was changed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TxnError {
@@ -247,6 +257,20 @@ pub enum TxnError {
     #[error("nothing was changed, the store stopped writing ({why}); check the disk, restart the broker")]
     Poisoned {
         /// The failure that stopped it.
+        why: String,
+    },
+    /// The cluster that the store is on did not answer.
+    #[error("nothing was changed ({why}); check that etcd runs and that this machine reaches it")]
+    Away {
+        /// What the backend said.
+        why: String,
+    },
+    /// The cluster that the store is on was sent the transaction, and did not answer.
+    #[error(
+        "whether the change was kept is not known ({why}); check that etcd runs, then look before doing it again"
+    )]
+    Undecided {
+        /// What the backend said.
         why: String,
     },
     /// Writing failed on the way: the next start shows whether the transaction was kept, whole or not at all.

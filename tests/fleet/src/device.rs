@@ -13,7 +13,7 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as
 
 use crate::tpm::{BANK, Tpm, identity_public, tpm2b};
 
-/// What all of them booted: the first of the recorded boots that the tests share.
+/// What a device booted: one of the recorded boots that the tests share.
 pub struct Boot {
     values: Vec<Vec<u8>>,
     digest: Vec<u8>,
@@ -22,10 +22,19 @@ pub struct Boot {
 }
 
 impl Boot {
-    /// The recorded boot, which is part of this program.
-    pub fn recorded() -> Arc<Self> {
-        let text = include_str!("../../vectors/measured-boot/boot-a/pcrs.txt");
-        let log = include_bytes!("../../vectors/measured-boot/boot-a/eventlog.bin").to_vec();
+    /// The boot that becomes golden, which is part of this program.
+    pub fn golden() -> Arc<Self> {
+        let log = include_bytes!("../../vectors/measured-boot/boot-a/eventlog.bin");
+        Self::recorded(include_str!("../../vectors/measured-boot/boot-a/pcrs.txt"), log.to_vec())
+    }
+
+    /// A boot of something else.
+    pub fn another() -> Arc<Self> {
+        let log = include_bytes!("../../vectors/measured-boot/boot-b/eventlog.bin");
+        Self::recorded(include_str!("../../vectors/measured-boot/boot-b/pcrs.txt"), log.to_vec())
+    }
+
+    fn recorded(text: &str, log: Vec<u8>) -> Arc<Self> {
         let mut pcrs = PcrValues::new(BANK);
         for line in text.lines() {
             let Some((pcr, value)) = line.strip_prefix("sha256:").and_then(|rest| rest.split_once(':'))
@@ -119,6 +128,11 @@ impl Device {
         (self.caller.clone(), self.keys[0].pkcs8.clone())
     }
 
+    /// Boots something else.
+    pub fn boots(&mut self, boot: &Arc<Boot>) {
+        self.boot = Arc::clone(boot);
+    }
+
     /// The first call of an enrollment.
     pub fn begin_enrollment(&self) -> v1::BeginEnrollmentRequest {
         v1::BeginEnrollmentRequest {
@@ -173,7 +187,7 @@ impl Device {
     }
 
     /// Keeps what the broker gave; panics unless that is the trust of an enforcing zone.
-    pub fn adopt(&mut self, answer: v1::CompleteResponse, kind: Kind) {
+    pub fn adopt(&mut self, answer: v1::CompleteResponse, kind: Kind) -> v1::TrustSet {
         let Some(Outcome::Issued(issued)) = answer.outcome else {
             panic!("{} is not trusted: {answer:?}", self.name)
         };
@@ -188,6 +202,7 @@ impl Device {
         if let Some(svid) = caller {
             self.caller = svid.chain;
         }
+        set
     }
 
     fn answer(

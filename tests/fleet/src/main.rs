@@ -5,6 +5,7 @@
 //! promise anything outside measuring: it panics when a device is not trusted.
 
 mod client;
+mod cut;
 mod device;
 mod exchange;
 mod floor;
@@ -35,6 +36,8 @@ use crate::steady::Steady;
 const ENROLLING: usize = 8;
 /// Seconds in which each device attests once, unless a rate is stated: 333 a second of 100,000.
 const USUAL_SECONDS: f64 = 300.0;
+/// Devices that watch while sessions are cut, unless stated.
+const WATCHING: usize = 1_000;
 /// What is promised: seconds until a broker that starts serves, and how often the cost in a plant with a hundredth of the
 /// devices a re-attestation costs.
 const STARTED_WITHIN: f64 = 3.0;
@@ -93,6 +96,8 @@ enum Scenario {
     Storm,
     /// Some watch, the others come in turn.
     Steady,
+    /// Sessions at a gate are cut, of devices that prove to be tampered with.
+    Cut,
     /// What the store takes on disk, and how soon the broker serves it.
     Store,
     /// The storm again, after a backup was restored on another host.
@@ -139,6 +144,9 @@ async fn run(args: &Args, folder: &Path) -> bool {
         let rate = args.rate.unwrap_or(count as f64 / USUAL_SECONDS);
         let (watch, seconds) = (args.watch.unwrap_or(count / 10), args.seconds);
         well &= steady::measure(&dir, &broker, &devices, Steady { watch, rate, seconds }).await;
+    }
+    if asks(Scenario::Cut) {
+        well &= cut::measure(&dir, &broker, &devices, args.watch.unwrap_or(WATCHING)).await;
     }
     let backup = match asks(Scenario::Restore) {
         true => Some(restore::backup(&dir, &broker).await),

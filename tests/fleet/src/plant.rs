@@ -54,7 +54,7 @@ pub async fn make(dir: &Path, devices: usize) -> Vec<Device> {
         let actor = actor(&plant, Act::CreateZone).await;
         zone::create(&plant, &actor, &zone, false).await.expect("a zone");
     }
-    let boot = Boot::recorded();
+    let boot = Boot::golden();
     let device = |n: usize| Device::new(format!("press-{n}"), zone_name(n / OF_A_ZONE), &boot);
     let mut devices: Vec<Device> = (0..devices).map(device).collect();
     register(&plant, &mut devices).await;

@@ -18,12 +18,14 @@ pub struct Figure {
     floor: Option<f64>,
     /// At most so much is promised: of the ratio where there is a floor, else of the value.
     most: Option<f64>,
+    /// It is promised of the value, although there is a floor.
+    of_value: bool,
 }
 
 impl Figure {
     /// A figure without floor and promise.
     pub const fn new(name: &'static str, value: f64, unit: &'static str) -> Self {
-        Self { name, value, unit, floor: None, most: None }
+        Self { name, value, unit, floor: None, most: None, of_value: false }
     }
 
     /// With what it is compared to.
@@ -36,20 +38,26 @@ impl Figure {
         Self { most: Some(most), ..self }
     }
 
+    /// With what is promised of the value itself, although there is a floor.
+    pub const fn within(self, most: f64) -> Self {
+        Self { most: Some(most), of_value: true, ..self }
+    }
+
     fn ratio(&self) -> Option<f64> {
         self.floor.map(|floor| self.value / floor)
     }
 
     /// Prints it, and tells people on standard error when a promise is missed.
     pub fn print(&self) {
-        let Self { name, value, unit, floor, most } = self;
+        let Self { name, value, unit, floor, most, of_value } = self;
         let ratio = self.ratio();
         let line = json!({
             "name": name, "value": value, "unit": unit, "floor": floor, "ratio": ratio, "promised": most,
         });
         println!("{line}");
-        if let Some(most) = most.filter(|most| ratio.unwrap_or(*value) > *most) {
-            eprintln!("MISSED  {name}: {:.3}, promised is at most {most}", ratio.unwrap_or(*value));
+        let judged = ratio.filter(|_| !of_value).unwrap_or(*value);
+        if let Some(most) = most.filter(|most| judged > *most) {
+            eprintln!("MISSED  {name}: {judged:.3}, promised is at most {most}");
         }
     }
 }

@@ -13,7 +13,7 @@ pub async fn backup(dir: &Path, broker: &Server) -> PathBuf {
     let file = dir.with_file_name("backup");
     let mut tool = tool(dir, broker);
     tool.arg("backup").arg("--out").arg(&file);
-    let ((), took) = timed(async { done(tool) }).await;
+    let (_, took) = timed(async { done(tool) }).await;
     Figure::new("backup", took.as_secs_f64(), "s").print();
     file
 }
@@ -29,20 +29,22 @@ pub async fn restore(dir: &Path, backup: &Path, devices: usize) -> (PathBuf, Ser
     let broker = Server::broker(&new);
     let mut tool = tool(&new, &broker);
     tool.arg("restore").arg(backup).arg("--yes");
-    let ((), took) = timed(async { done(tool) }).await;
+    let (_, took) = timed(async { done(tool) }).await;
     Figure::new("restore", took.as_secs_f64(), "s").print();
     (new, broker)
 }
 
 /// The tool in the hands of the owner of the plant in `dir`.
-fn tool(dir: &Path, broker: &Server) -> Command {
+pub fn tool(dir: &Path, broker: &Server) -> Command {
     let mut tool = Command::new(program("touchstone"));
     tool.arg("--context").arg(dir.join("owner")).args(["--address", broker.address()]);
     tool
 }
 
-fn done(mut command: Command) {
+/// Runs `command` to its end, which is a good one, and gives what it printed.
+pub fn done(mut command: Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} ended with {}: {said}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

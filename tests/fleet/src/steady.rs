@@ -35,7 +35,7 @@ pub struct Steady {
 }
 
 /// What went wrong, by its words.
-type Errors = Arc<Mutex<BTreeMap<String, usize>>>;
+pub type Errors = Arc<Mutex<BTreeMap<String, usize>>>;
 
 /// Keeps the plant in steady state and prints what came of it. True if nothing went wrong.
 pub async fn measure(dir: &Path, broker: &Server, devices: &[Shared], steady: Steady) -> bool {
@@ -74,7 +74,7 @@ pub async fn measure(dir: &Path, broker: &Server, devices: &[Shared], steady: St
 }
 
 /// Opens the streams, and reads each in a task, which ends with why it ended.
-async fn watch(client: &BrokerClient, devices: &[Shared], errors: &Errors) -> JoinSet<String> {
+pub async fn watch(client: &BrokerClient, devices: &[Shared], errors: &Errors) -> JoinSet<String> {
     let open = |device: Shared| {
         let client = client.clone();
         async move {

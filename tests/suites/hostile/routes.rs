@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use attestor::role::Role;
 use attestor::tpm::TpmIdentityKey;
@@ -14,18 +15,23 @@ use e2e::World;
 use prost::Message;
 use proto::v1;
 use proto::v1::DenialReason as Reason;
+use proto::v1::authorize_client::AuthorizeClient;
+use proto::v1::watch_client::WatchClient;
+use proto::v1::watch_event::Event;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::Request;
+use tonic::transport::Channel;
 use tower::ServiceExt;
 
-use super::caller::{Identity, connect, software_key};
+use super::caller::{Identity, connect, connect_ahead, software_key};
+use super::roles::person;
 use super::thief::Thief;
 
 /// Who may call a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum For {
+pub(super) enum For {
     Anybody,
     Device,
     Administrator,
@@ -51,6 +57,12 @@ const SERVICES: [(&str, For); 6] = [
     ("touchstone.v1.Authorize", For::Device),
     ("touchstone.v1.Admin", For::Administrator),
 ];
+
+/// Where the methods of the Admin service are.
+pub(super) const ADMIN: &str = "/touchstone.v1.Admin/";
+
+/// By then every certificate of a device or person has ended.
+const LATER: Duration = Duration::from_secs(400 * 86_400);
 
 /// What else the port serves.
 const OTHERS: [&str; 3] = [
@@ -90,7 +102,7 @@ struct MethodName {
 }
 
 /// Every method of the port with who may call it.
-fn routes() -> BTreeMap<String, For> {
+pub(super) fn routes() -> BTreeMap<String, For> {
     let set = FileSet::decode(proto::FILE_DESCRIPTOR_SET).expect("a descriptor set");
     let mut routes: BTreeMap<String, For> = OTHERS.map(|path| (path.to_owned(), For::Anybody)).into();
     for file in set.files {
@@ -106,8 +118,12 @@ fn routes() -> BTreeMap<String, For> {
 }
 
 /// Calls a method with an empty message; `Ok` once an answer begins.
-async fn call(world: &World, identity: Option<Identity>, path: &str) -> Result<(), Status> {
-    let mut channel = connect(world, identity).await?;
+pub(super) async fn call(world: &World, identity: Option<Identity>, path: &str) -> Result<(), Status> {
+    call_on(connect(world, identity).await?, path).await
+}
+
+/// The same on an open connection.
+async fn call_on(mut channel: Channel, path: &str) -> Result<(), Status> {
     let uri = format!("http://broker.control.plant.example{path}");
     // Not compressed, no bytes.
     let message = Body::new(String::from("\0\0\0\0\0"));
@@ -136,19 +152,25 @@ fn misjudged(path: &str, whose: For, caller: For, answer: &Result<(), Status>) -
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_32_every_route_refuses_every_wrong_certificate() {
     let Some((world, [device])) = World::with_devices(["press-1"]) else { return };
-    world.admin("zone create press --mode observe");
+    world.admin("zone create press --mode observe --software-keys allow");
     device.measure("boot-a");
     world.register(&device, "press");
     let mut thief = Thief::of(&device).await;
     thief.make_keys("press").await;
+    let workload = rcgen::KeyPair::generate().expect("a key");
+    thief.software_keys = vec![workload_key(&workload)];
     let svids = thief.enroll().await.svids;
     let key_of = |role| {
         let (_, key) = thief.keys.iter().find(|(seat, _)| seat.role == role).expect("a key of the role");
         TpmIdentityKey::new(thief.prover.tpm().clone(), key.clone())
     };
     let leaf_of = |role: v1::Role| {
-        svids.iter().find(|svid| svid.role() == role).expect("a certificate of the role").chain[0].clone()
+        let mut of_device = svids.iter().filter(|svid| svid.workload.is_empty());
+        of_device.find(|svid| svid.role() == role).expect("a certificate of the role").chain[0].clone()
     };
+    let of_workload = svids.iter().find(|svid| svid.workload == "hmi").expect("a workload's certificate");
+    let of_workload = (of_workload.chain[0].clone(), software_key(&workload.serialize_der()));
+    let owner = person(&world.plant.path("owner"));
     let before = world.store();
     let strangers = strangers(&leaf_of(v1::Role::Caller));
     let mut wrong = Vec::new();
@@ -158,9 +180,15 @@ async fn row_32_every_route_refuses_every_wrong_certificate() {
         let own = (leaf_of(v1::Role::Caller), Arc::new(key_of(Role::Caller)) as _);
         let as_device = call(&world, Some(own), &path).await;
         wrong.extend(misjudged(&path, whose, For::Device, &as_device));
+        if whose != For::Administrator {
+            let as_owner = call(&world, Some(owner.clone()), &path).await;
+            wrong.extend(misjudged(&path, whose, For::Administrator, &as_owner));
+        }
         let server = (leaf_of(v1::Role::Listener), Arc::new(key_of(Role::Listener)) as _);
         let others = strangers.iter().map(|(who, identity)| (*who, identity.clone()));
-        for (who, identity) in others.chain([("a server's certificate", server)]) {
+        for (who, identity) in others
+            .chain([("a server's certificate", server), ("a workload's certificate", of_workload.clone())])
+        {
             // Refused by TLS: no method answers, not even with a refusal of its own.
             match call(&world, Some(identity), &path).await {
                 Err(status) if proto::denial::from_status(&status).is_none() => {}
@@ -170,6 +198,19 @@ async fn row_32_every_route_refuses_every_wrong_certificate() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(world.store(), before, "a refusal changes nothing");
+}
+
+/// A key of the workload `hmi`, which opens connections.
+fn workload_key(key: &rcgen::KeyPair) -> v1::SoftwareKey {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    v1::SoftwareKey {
+        zone: "press".into(),
+        workload: "hmi".into(),
+        role: v1::Role::Caller.into(),
+        csr: params.serialize_request(key).expect("a request").der().to_vec(),
+        ..v1::SoftwareKey::default()
+    }
 }
 
 /// Certificates that no authority of the plant made for whoever holds the key.
@@ -199,4 +240,93 @@ fn strangers(stolen: &[u8]) -> Vec<(&'static str, Identity)> {
     ]
     .map(|(who, leaf)| (who, (leaf, software_key(&pkcs8))))
     .into()
+}
+
+/// Whether the first thing that a stopped device hears is that it is.
+async fn is_told_of_its_end(world: &World, press: &Identity) -> Result<(), String> {
+    let channel = connect(world, Some(press.clone())).await.map_err(|status| status.to_string())?;
+    let stream = WatchClient::new(channel).watch(v1::WatchRequest::default()).await;
+    let mut stream = stream.map_err(|status| status.to_string())?.into_inner();
+    match stream.message().await {
+        Ok(Some(v1::WatchEvent { event: Some(Event::TrustLost(_)), .. })) => Ok(()),
+        other => Err(format!("Watch said {other:?}")),
+    }
+}
+
+/// Whether the word of a stopped device is asked for nothing.
+async fn is_not_asked(world: &World, press: &Identity) -> Result<(), String> {
+    let channel = connect(world, Some(press.clone())).await.map_err(|status| status.to_string())?;
+    let question = v1::AuthorizeRequest {
+        service: "opcua".into(),
+        direction: v1::Direction::Inbound.into(),
+        peer_certificate: press.0.clone(),
+        ..v1::AuthorizeRequest::default()
+    };
+    match AuthorizeClient::new(channel).authorize(question).await {
+        Err(status) if status.message().contains("is quarantined") => Ok(()),
+        other => Err(format!("Authorize said {other:?}")),
+    }
+}
+
+/// Whether `caller` is refused at `path`, whoever may call it, by TLS or in these words.
+async fn refused(world: &World, caller: &Identity, path: &str, words: &str) -> Result<(), String> {
+    match call(world, Some(caller.clone()), path).await {
+        Err(status) => match proto::denial::from_status(&status) {
+            Some(denial) if !denial.message.contains(words) => Err(format!("{path}: {denial:?}")),
+            _ => Ok(()),
+        },
+        Ok(()) => Err(format!("{path} answered")),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_that_counted_once_open_nothing_any_more() {
+    let Some(later) = e2e::clock("+400d") else { return };
+    let Some((mut world, [device])) = World::with_devices(["press-1"]) else { return };
+    world.admin("zone create press --mode observe");
+    device.measure("boot-a");
+    world.register(&device, "press");
+    let mut thief = Thief::of(&device).await;
+    thief.make_keys("press").await;
+    let svids = thief.enroll().await.svids;
+    let caller = svids.iter().find(|svid| svid.role() == v1::Role::Caller).expect("a certificate");
+    let (_, key) = thief.keys.iter().find(|(seat, _)| seat.role == Role::Caller).expect("a key");
+    let press = (
+        caller.chain[0].clone(),
+        Arc::new(TpmIdentityKey::new(thief.prover.tpm().clone(), key.clone())) as _,
+    );
+    let viewer = person(&world.invite("viewer", "--role viewer"));
+    let of = |whose| routes().into_iter().filter(move |(_, of)| *of == whose).map(|(path, _)| path);
+    assert!(call(&world, Some(press.clone()), "/touchstone.v1.Watch/Watch").await.is_ok(), "it counts");
+    assert!(call(&world, Some(viewer.clone()), "/touchstone.v1.Admin/GetStatus").await.is_ok(), "it counts");
+
+    world.admin("device quarantine press-1 --reason test");
+    world.admin("admin remove viewer");
+    let mut wrong = Vec::new();
+    assert_eq!(of(For::Device).count(), 2, "say below what they do for a device that is stopped");
+    wrong.extend(is_told_of_its_end(&world, &press).await.err());
+    wrong.extend(is_not_asked(&world, &press).await.err());
+    for path in of(For::Administrator) {
+        wrong.extend(refused(&world, &viewer, &path, "no longer, registered").await.err());
+    }
+    assert!(wrong.is_empty(), "revoked: {wrong:#?}");
+
+    let owner = person(&world.plant.path("owner"));
+    world.stop_broker();
+    world.plant.environment = later;
+    world.start_broker();
+    for path in routes().into_keys() {
+        for (who, identity) in [("press-1", &press), ("the owner", &owner)] {
+            let answer = match connect_ahead(&world, Some(identity.clone()), LATER).await {
+                Ok(channel) => call_on(channel, &path).await,
+                Err(status) => Err(status),
+            };
+            // Refused by TLS, wherever it leads.
+            match answer {
+                Err(status) if proto::denial::from_status(&status).is_none() => {}
+                answer => wrong.push(format!("{path} as {who}: {answer:?}")),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "expired: {wrong:#?}");
 }

@@ -23,7 +23,7 @@ struct World {
 
 impl World {
     /// Two hooks that log what they are told: the safe state, which fails while there is a file `fail` and waits while
-    /// there is a file `wait`, and a lamp.
+    /// there is a file `wait`, and a lamp, which waits while there is a file `dark`.
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let hooks = Arc::new(StateHooks::new(Vec::new(), folder.path()));
@@ -49,7 +49,7 @@ impl World {
         };
         let hooks = vec![
             hook(SAFE_STATE, script("safe", safe), Some(vec![Word::Refused, Word::Pending])),
-            hook("lamp", script("lamp", ""), None),
+            hook("lamp", script("lamp", "&& while test -e dark; do sleep 0.01; done"), None),
         ];
         self.hooks = Arc::new(StateHooks::new(hooks, self.folder.path()));
         let hooks = Arc::clone(&self.hooks);
@@ -193,4 +193,18 @@ async fn only_the_newest_changes_wait() {
     let known = hooks.lock();
     assert_eq!(known.waiting.len(), MAX_WAITING);
     assert_eq!(known.waiting.back(), Some(&change(Word::Refused, "99")));
+}
+
+#[tokio::test]
+async fn the_safe_state_waits_for_no_hook_of_an_earlier_change() {
+    let world = World::new();
+    world.touch("dark");
+    world.hooks.note(change(Word::Trusted, ""));
+    world.until_log(&["lamp:trusted:"]).await;
+    world.hooks.note(change(Word::Refused, "REFERENCE_MISMATCH"));
+    let safe = "safe:refused:REFERENCE_MISMATCH";
+    world.until_log(&["lamp:trusted:", safe]).await;
+    world.remove("dark");
+    world.until_log(&["lamp:trusted:", safe, "lamp:refused:REFERENCE_MISMATCH"]).await;
+    world.until_kept(Word::Refused).await;
 }

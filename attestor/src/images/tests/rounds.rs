@@ -11,7 +11,7 @@ use policy::time::UnixTime;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use super::Pcr;
+use super::{Fault, Pcr};
 use crate::config::Images as Config;
 use crate::images::{Images, Limits, follow};
 use crate::ports::{Clock, System};
@@ -201,4 +201,39 @@ async fn a_refused_log_is_sent_as_it_is() {
     scene.ready().await;
     assert_eq!(scene.hold().await.unwrap().log, log);
     assert!(scene.status().problems[0].contains("entries were lost, or other software extends that PCR"));
+}
+
+#[tokio::test]
+async fn a_short_file_does_not_wait_for_a_long_one() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("plc");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("a-model"), vec![7; 1 << 20]).unwrap();
+    fs::write(folder.join("program"), "run").unwrap();
+    let scene = Scene::begin(&Pcr::new(), dir, None).await;
+    let names: Vec<String> = scene.history().await.into_iter().map(|(_, name, _)| name).collect();
+    assert_eq!(names, ["program", "a-model"]);
+}
+
+#[tokio::test]
+async fn a_change_that_waits_for_too_long_holds_evidence_back() {
+    let dir = TempDir::new().unwrap();
+    let scene = Scene::begin(&Pcr::new(), dir, None).await;
+    scene.images.hold().await.unwrap();
+    let long_ago = Instant::now().checked_sub(Duration::from_secs(661)).unwrap();
+    *scene.images.due.lock().unwrap() = Some(long_ago);
+    let why = scene.images.hold().await.unwrap_err().to_string();
+    assert!(why.contains("a changed image waits for 11 min") && why.contains("io_limit"), "{why}");
+}
+
+#[tokio::test]
+async fn who_waits_for_the_first_measurement_is_told_why_there_is_none() {
+    let (dir, pcr) = (TempDir::new().unwrap(), Pcr::new());
+    let folder = dir.path().join("plc");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("program"), "run").unwrap();
+    pcr.fail(std::iter::repeat_n(Some(Fault::Before), 1000));
+    let scene = Scene::begin(&pcr, dir, None).await;
+    let why = scene.images.hold().await.unwrap_err().to_string();
+    assert!(why.contains("locked"), "{why}");
 }

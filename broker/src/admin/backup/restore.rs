@@ -268,6 +268,8 @@ fn refusal(error: ReplaceError) -> Refusal {
         }
         ReplaceError::Poisoned { .. }
         | ReplaceError::Unwritten { .. }
+        | ReplaceError::Away { .. }
+        | ReplaceError::Overtaken
         | ReplaceError::OutcomeUnknown { .. } => Refusal::internal(error),
     }
 }
