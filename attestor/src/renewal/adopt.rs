@@ -158,9 +158,7 @@ impl Attester {
             return;
         }
         tracing::info!(%wanted, "the broker wants another release");
-        if let Err(error) = self.keeper.update(|state| state.wanted = Some(wanted)) {
-            return tracing::error!(%error, "what the broker wants is not saved");
-        }
+        self.keeper.note(|state| state.wanted = Some(wanted));
         self.show_wanted();
     }
 
@@ -175,11 +173,8 @@ impl Attester {
             return tracing::error!(%error, "what was wanted stays in {dir}; correct its owner");
         }
         // Wanted once more, it is told once more.
-        let forgotten = self.keeper.update(|state| (state.wanted, state.told_updater) = (None, None));
-        match forgotten {
-            Ok(()) => tracing::info!("the broker wants no release any more"),
-            Err(error) => tracing::error!(%error, "what the broker wanted is not forgotten"),
-        }
+        self.keeper.note(|state| (state.wanted, state.told_updater) = (None, None));
+        tracing::info!("the broker wants no release any more");
     }
 
     /// Writes what is wanted beside the trust files.
@@ -251,8 +246,8 @@ impl Attester {
         }
         let (device, zones) = (pending.device.parse()?, parse_zones(&pending.zones)?);
         let keys_missing = self.keeper.update(|state| {
-            state.take_name(device);
-            state.keep_zones(zones);
+            state.take_name(device.clone());
+            state.keep_zones(zones.clone());
             state.lacks_keys()
         })?;
         match keys_missing {
@@ -269,26 +264,26 @@ impl Attester {
         let trust = TrustSet::verify(signed, &expected, self.now())?;
         let own = self.clock.own();
         // Peers that lost trust have lost it, whatever the disk says.
-        let saved = self.keeper.insist(|state| {
+        self.keeper.note(|state| {
             state.take_trust(trust);
             learn_time(state, own);
         });
         self.deliver()?;
-        Ok(saved?)
+        Ok(self.keeper.catch_up()?)
     }
 
-    /// Keeps a refusal for the status; `lost`: the certificates were revoked. That counts even if it cannot be saved.
-    pub(super) fn adopt_refusal(&self, denial: &v1::Denial, lost: bool) -> Result<(), SaveStateError> {
+    /// Takes a refusal; `lost`: the certificates were revoked. That counts before it is saved.
+    pub(super) fn adopt_refusal(&self, denial: &v1::Denial, lost: bool) {
         let refusal = Refusal::new(denial, self.now());
         if let Some(wanted) = &denial.wanted {
             self.adopt_wanted(wanted);
         }
-        self.keeper.insist(|state| {
+        self.keeper.note(|state| {
             state.refusal = Some(refusal);
             if lost {
                 state.void_certificates();
             }
-        })
+        });
     }
 
     /// Makes the state that of this TPM. One of another, as on a copied disk, is forgotten before anything of it is

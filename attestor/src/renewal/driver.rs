@@ -212,6 +212,7 @@ impl Driver {
             self.credentials.send_replace(self.attester.credentials());
         }
         self.input(Input::Finished(outcome));
+        self.settle();
     }
 
     /// Measures images until the value is dropped.
@@ -319,6 +320,7 @@ impl Driver {
                 self.attester.adopt_wanted(&wanted);
                 self.wanted.notify_one();
                 self.report(false);
+                self.settle();
             }
             News::TrustLost { denial, of } => self.lose(&denial, &of),
         }
@@ -344,14 +346,23 @@ impl Driver {
         );
         self.refused(denial, true);
         self.input(Input::TrustLost(reason));
+        self.settle();
     }
 
-    /// Keeps a refusal; `lost`: the certificates are worth nothing any more.
+    /// Takes a refusal; `lost`: the certificates are worth nothing any more. Nobody who hears of it waits for a disk.
     fn refused(&mut self, denial: &Denial, lost: bool) {
-        self.saved(self.attester.adopt_refusal(denial, lost));
-        self.wanted.notify_one();
+        self.attester.adopt_refusal(denial, lost);
         if lost {
             self.credentials.send_replace(None);
+        }
+        self.wanted.notify_one();
+    }
+
+    /// Saves what everybody has heard of.
+    fn settle(&mut self) {
+        if let Err(error) = self.attester.keeper.catch_up() {
+            self.saved(Err(error));
+            self.report(false);
         }
     }
 
