@@ -1,7 +1,8 @@
 //! What the broker answered, taken over: verified, saved, delivered, in this order.
 //!
-//! Promises: nothing is delivered that was not verified and saved; an answer is adopted whole or not at all, but
-//! for an outdated trust set, in whose place the newer one stays.
+//! Promises: nothing is delivered that was not verified; an answer is adopted whole or not at all, but for an outdated
+//! trust set, in whose place the newer one stays. What a full disk does not take is used all the same and saved later: the
+//! broker has issued it, and revokes what it replaces.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -71,8 +72,8 @@ pub(super) enum DeliverError {
 /// What was taken over.
 pub(super) struct Adopted {
     pub(super) outcome: Outcome,
-    /// The trust set was not: the one that is held is newer.
-    pub(super) complaint: Option<TrustError>,
+    /// The trust set was not, as the one that is held is newer; or nothing could be saved.
+    pub(super) complaint: Option<AdoptError>,
 }
 
 impl Attester {
@@ -109,8 +110,8 @@ impl Attester {
             );
         }
         self.boot.is_accepted();
-        self.keeper.update(|state| {
-            state.take_name(device.clone());
+        let saved = self.keeper.insist(|state| {
+            state.take_name(device);
             let certified = |(seat, _): &(Seat, SoftwareKey)| svids.iter().any(|(other, _)| other == seat);
             let certified = own_made.into_iter().filter(certified);
             state.keys.extend(certified.map(|(seat, key)| (seat, IdentityKey::Software(key))));
@@ -138,7 +139,8 @@ impl Attester {
                 state.take_trust(trust);
             }
             learn_time(state, clock);
-        })?;
+        });
+        let complaint = saved.err().map(AdoptError::from).or(complaint.map(AdoptError::from));
         match &issued.wanted {
             Some(wanted) => self.adopt_wanted(wanted),
             None => self.forget_wanted(),

@@ -119,16 +119,22 @@ async fn a_broker_that_speaks_no_protocol_is_named_and_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_is_named_keeps_what_is_good_and_nothing_else() {
+async fn a_full_disk_is_named_and_costs_neither_what_is_issued_nor_what_is_lost() {
     let Some((device, broker, address, _serving, daemon)) = trusted().await else { return };
-    let (open, serials) = (device.delivered("services/opcua/inbound.pem"), serials(&device).await);
+    let (open, caller) = (device.delivered("services/opcua/inbound.pem"), device.delivered("caller.pem"));
+    let (serials, watchers) = (serials(&device).await, broker.script.lock().unwrap().watchers);
     // Nothing can be saved: where the new file is written first is a folder.
     let blocked = device.path("state/state.json.new");
     std::fs::create_dir(&blocked).unwrap();
     broker.demand();
-    let problem = holds(&device, "state.json cannot be written").await.problem.unwrap();
-    assert!(problem.contains("free space"), "{problem}");
-    assert_eq!(self::serials(&device).await, serials);
+    // The broker has issued others, and revokes those that they replace.
+    let newer = |status: &Status| status.certificates.iter().all(|one| !serials.contains(&one.serial));
+    let full =
+        |status: &Status| status.problem.as_ref().is_some_and(|problem| problem.contains("free space"));
+    let status = device.status("renewed", |status| newer(status) && full(status)).await;
+    assert_eq!((status.state, status.certificates.len()), (Word::Trusted, 2), "{status:#?}");
+    assert_ne!(device.delivered("caller.pem"), caller);
+    until("watching anew", || broker.script.lock().unwrap().watchers > watchers).await;
     // That peers lost trust counts all the same.
     broker.say(Event::Trust(broker.plant.trust(8, false)));
     until("delivered", || device.delivered("services/opcua/inbound.pem") != open).await;
