@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
+use proto::v1::DenialReason;
 
 use crate::boot_set::BootSet;
 use crate::config::Holders;
@@ -33,9 +34,29 @@ pub use keeper::{Keeper, LoadStateError, SaveStateError};
 /// Most trust files that believe nobody because their conduits are gone: more than any device's software reads.
 const MAX_CLOSED: usize = 1024;
 
-/// Refusals that say that the device is not trusted.
-pub(crate) const LOST: [&str; 6] =
-    ["REFERENCE_MISMATCH", "QUARANTINED", "RETIRED", "NOT_ADMITTED", "NOT_ENDORSED", "NOT_FOUND"];
+/// Whether a refusal for this reason says that the device is not trusted. Another is about one attempt, or about the
+/// broker, as after an update that does not suit.
+#[must_use]
+pub(crate) const fn distrusts(reason: DenialReason) -> bool {
+    match reason {
+        DenialReason::ReferenceMismatch
+        | DenialReason::Quarantined
+        | DenialReason::Retired
+        | DenialReason::NotAdmitted
+        | DenialReason::NotEndorsed
+        | DenialReason::NotFound => true,
+        DenialReason::Unspecified
+        | DenialReason::Malformed
+        | DenialReason::MustReattest
+        | DenialReason::EvidenceInvalid
+        | DenialReason::ClockSkew
+        | DenialReason::TryLater
+        | DenialReason::Conflict
+        | DenialReason::UnsupportedVersion
+        | DenialReason::NotPermitted
+        | DenialReason::Waits => false,
+    }
+}
 
 /// What the daemon remembers.
 #[derive(Debug, Clone, Default)]
@@ -225,10 +246,10 @@ impl State {
         self.refusal.is_some() && !self.holds_any()
     }
 
-    /// The refusal by which the device is not trusted. Others are about one attempt, and what it holds goes on to count.
+    /// The refusal by which the device is not trusted. While there is another, what it holds goes on to count.
     #[must_use]
     pub fn distrusted(&self) -> Option<&Refusal> {
-        let lost = |refusal: &&Refusal| self.lost_trust() || LOST.contains(&refusal.reason.as_str());
+        let lost = |refusal: &&Refusal| self.lost_trust() || distrusts(refusal.reason());
         self.refusal.as_ref().filter(lost)
     }
 

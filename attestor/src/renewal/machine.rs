@@ -11,6 +11,7 @@ use std::time::Duration;
 use proto::v1::{DenialReason, Purpose};
 
 use crate::ports::Jitter;
+use crate::state::distrusts;
 
 /// How often a device proves itself until a zone has said so.
 pub const DEFAULT_REATTEST_EVERY: Duration = Duration::from_secs(15 * 60);
@@ -117,7 +118,7 @@ pub enum Standing {
     Enrolling,
     /// The last attestation was good.
     Trusted,
-    /// It has certificates, but the last attestation got no answer.
+    /// It has certificates, but the last attestation got no answer, or one that says nothing of them.
     Holding,
     /// An administrator must admit it.
     Pending,
@@ -191,8 +192,8 @@ impl Machine {
     #[must_use]
     pub const fn new(memory: Memory) -> Self {
         let standing = match memory.refused {
-            Some(reason) => Standing::refused(reason),
-            None => Standing::Starting,
+            Some(reason) if distrusts(reason) || !memory.certified => Standing::refused(reason),
+            Some(_) | None => Standing::Starting,
         };
         Self {
             phase: Phase::Idle,
@@ -316,6 +317,11 @@ impl Machine {
             DenialReason::TryLater => self.back_off(after, jitter),
             // The broker failed, which says nothing of the device.
             DenialReason::Unspecified => {
+                self.hold_on();
+                self.back_off(after, jitter)
+            }
+            // It says nothing of what the device holds.
+            _ if self.certified && !distrusts(reason) => {
                 self.hold_on();
                 self.back_off(after, jitter)
             }

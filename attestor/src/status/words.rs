@@ -144,7 +144,10 @@ pub(super) fn sentence(status: &Status, now: UnixTime) -> String {
 fn headline(status: &Status, now: UnixTime) -> String {
     match (status.state, status.first_end()) {
         (Word::Holding, Some(end)) => {
-            format!("trusted (broker away, {} h left)", end.since(now) / 3600)
+            let refused = status.denial.as_ref().filter(|_| status.broker.reachable);
+            let why =
+                refused.map_or("broker away".to_owned(), |refusal| format!("refused: {}", refusal.reason));
+            format!("trusted ({why}, {} h left)", end.since(now) / 3600)
         }
         (Word::Enrolling, _) => "enrolling (the plant does not know it yet)".to_owned(),
         (Word::Pending, _) => "pending (an administrator must admit it)".to_owned(),

@@ -94,6 +94,25 @@ fn of(zone: &str, chain: Vec<Vec<u8>>) -> v1::Svid {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_whose_update_does_not_suit_is_named_and_costs_nothing() {
+    let Some((device, broker, _, _serving, daemon)) = trusted().await else { return };
+    let reason = v1::DenialReason::UnsupportedVersion.into();
+    let denial = v1::Denial { reason, message: "the test is newer".into(), ..v1::Denial::default() };
+    broker.script.lock().unwrap().denial = Some(denial);
+    broker.demand();
+    let status = device.status("refused", |status| status.denial.is_some()).await;
+    assert_eq!((status.state, status.certificates.len()), (Word::Holding, 2), "{status:#?}");
+    let words = status.describe(status.written_at);
+    assert!(
+        words.contains("trusted (refused: UNSUPPORTED_VERSION, ") && words.contains("update the attestor"),
+        "{words}"
+    );
+    recovered(&broker);
+    device.status("trusted again", |status| status.state == Word::Trusted && status.denial.is_none()).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_speaks_no_protocol_is_named_and_costs_nothing() {
     let Some((device, broker, address, serving, daemon)) = trusted().await else { return };
     daemon.stop().await;
