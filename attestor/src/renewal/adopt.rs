@@ -311,11 +311,6 @@ impl Attester {
         Some(problem)
     }
 
-    /// Forgets keys that this TPM cannot use any more, with their certificates.
-    pub(super) fn forget_keys(&self) -> Result<(), SaveStateError> {
-        self.keeper.update(State::forget_keys)
-    }
-
     /// Each certificate must be for a software key that was made for this exchange.
     fn accept_software_keys(
         &self,
@@ -363,11 +358,14 @@ impl Attester {
             }
             Ok::<_, ComposeError>(composed)
         });
-        let Some(delivery) = composed? else { return Ok(()) };
+        let Some(mut delivery) = composed? else { return Ok(()) };
         // What software was given it keeps; it is not given what was revoked, or proved by another boot.
-        let withheld = self.keeper.read(State::lost_trust) || self.boot.doubt().is_some();
-        if withheld && !self.sink.shows_something() {
+        let (lost, bare) = self.keeper.read(|state| (state.lost_trust(), state.svids.is_empty()));
+        if (lost || bare || self.boot.doubt().is_some()) && !self.sink.shows_something() {
             return Ok(());
+        }
+        if bare {
+            self.sink.keep_shown(&mut delivery)?;
         }
         if self.hooks.show(&delivery, || self.sink.install(&delivery))? {
             let sequence = self.keeper.read(|state| state.trust_sequence);

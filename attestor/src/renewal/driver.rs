@@ -262,10 +262,12 @@ impl Driver {
             other => {
                 tracing::error!(error = %other, "not attested");
                 self.reporter.problem = Some(other.to_string());
-                if other.keys_are_lost() {
-                    self.saved(self.attester.forget_keys());
+                if !other.keys_are_lost() {
+                    return Outcome::Failed;
                 }
-                Outcome::Failed
+                self.attester.keeper.note(State::forget_keys);
+                self.credentials.send_replace(None);
+                Outcome::KeysLost
             }
         }
     }

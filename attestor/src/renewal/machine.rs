@@ -98,6 +98,8 @@ pub enum Outcome {
     Unreachable,
     /// The device could not do its part: TPM, disk, or an answer that does not hold.
     Failed,
+    /// The keys of its certificates are gone, as after TPM2_Clear.
+    KeysLost,
 }
 
 /// What to do next.
@@ -271,8 +273,8 @@ impl Machine {
             Outcome::Issued { reattest_every, lifetime, incomplete } => {
                 self.bound = true;
                 self.reattest_every = reattest_every.clamp(LEAST_PERIOD, MOST_PERIOD);
-                if !lifetime.is_zero() {
-                    self.certified = true;
+                self.certified = !lifetime.is_zero();
+                if self.certified {
                     self.standing = Standing::Trusted;
                 }
                 match incomplete {
@@ -296,7 +298,8 @@ impl Machine {
             Outcome::Denied { at_begin, reason, retry_after } => {
                 self.deny(at_begin, reason, retry_after, jitter)
             }
-            Outcome::Unreachable | Outcome::Failed => {
+            Outcome::Unreachable | Outcome::Failed | Outcome::KeysLost => {
+                self.certified &= outcome != Outcome::KeysLost;
                 self.hold_on();
                 let effect = self.back_off(Duration::ZERO, jitter);
                 self.mark_away(outcome == Outcome::Unreachable);

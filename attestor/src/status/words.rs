@@ -54,6 +54,10 @@ pub(super) fn remedy_of(denial: &Denial) -> String {
     )
 }
 
+/// Of a device that proved itself and has nothing for that yet.
+pub(super) const NO_CERTIFICATE: &str =
+    "the device has no certificate; it asks the broker for one by itself, whose log says what is in the way";
+
 pub(super) fn ended(end: UnixTime) -> String {
     format!(
         "the certificates ended at {end} and the broker gave no new ones; bring the network to the broker back, \

@@ -129,6 +129,24 @@ fn attest_now_is_answered_at_once_and_also_after_an_exchange_in_flight() {
 }
 
 #[test]
+fn a_device_whose_keys_are_gone_holds_nothing() {
+    let mut machine = started(BOUND);
+    wait(machine.step(Input::Finished(Outcome::KeysLost), NONE));
+    assert_ne!(machine.standing(), Standing::Holding);
+    machine.step(Input::TimerFired, NONE);
+    wait(machine.step(denied(false, DenialReason::UnsupportedVersion, 0), NONE));
+    assert_eq!(machine.standing(), Standing::Refused);
+    let mut machine = started(BOUND);
+    let (reattest_every, lifetime) = (seconds(900), Duration::ZERO);
+    wait(
+        machine.step(Input::Finished(Outcome::Issued { reattest_every, lifetime, incomplete: false }), NONE),
+    );
+    machine.step(Input::TimerFired, NONE);
+    wait(machine.step(Input::Finished(Outcome::Unreachable), NONE));
+    assert_ne!(machine.standing(), Standing::Holding, "nor does one that got none");
+}
+
+#[test]
 fn an_absent_broker_means_holding_only_with_certificates() {
     let mut machine = started(BOUND);
     wait(machine.step(Input::Finished(Outcome::Unreachable), NONE));
@@ -232,6 +250,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
         }),
         Just(Outcome::Unreachable),
         Just(Outcome::Failed),
+        Just(Outcome::KeysLost),
     ]
 }
 
