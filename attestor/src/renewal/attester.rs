@@ -1,6 +1,7 @@
 //! The device in its role as Attester (RFC 9334): everything that exchanges with the broker need.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use policy::id::PlantDomain;
@@ -116,6 +117,8 @@ pub struct Attester {
     pub(super) boot: Boot,
     /// When the broker was heard.
     pub(super) heard: Heard,
+    /// Whether the TPM still knows the keys that are held is to be tried.
+    pub(super) untried: AtomicBool,
 }
 
 impl Desk for Attester {
@@ -211,6 +214,7 @@ impl Attester {
             shown: Shown::default(),
             boot: Boot::default(),
             heard: Heard::default(),
+            untried: AtomicBool::new(true),
         }
     }
 

@@ -7,6 +7,7 @@
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proto::v1::{Denial, DenialReason};
@@ -305,6 +306,10 @@ impl Driver {
             News::Closed => {
                 self.reporter.watching = false;
                 self.report(false);
+            }
+            News::NotSigned => {
+                self.attester.untried.store(true, Ordering::SeqCst);
+                self.input(Input::AttestNow);
             }
             News::Alive => self.report(false),
             News::Trust(signed) => {

@@ -190,6 +190,13 @@ impl Broker {
         self.say(v1::watch_event::Event::AttestNow(now));
     }
 
+    /// Ends every Watch stream: one that cannot follow what is said ends.
+    pub(crate) fn hang_up(&self) {
+        for _ in 0..64 {
+            assert!(self.push.send(v1::WatchEvent { event: None }).is_ok(), "nobody watches");
+        }
+    }
+
     pub(crate) fn say(&self, event: v1::watch_event::Event) {
         assert!(self.push.send(v1::WatchEvent { event: Some(event) }).is_ok(), "nobody watches");
     }
