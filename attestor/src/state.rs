@@ -28,7 +28,7 @@ use crate::tpm::IdentityKeyBlob;
 use crate::trust::{Place, TrustSet};
 use crate::wanted::Wanted;
 
-pub(crate) use keeper::{CORRUPT, FILE};
+pub(crate) use keeper::{CORRUPT, FILE, MAKE_ROOM, UNSAVED};
 pub use keeper::{Keeper, LoadStateError, SaveStateError};
 
 /// Most trust files that believe nobody because their conduits are gone: more than any device's software reads.

@@ -18,7 +18,7 @@ use crate::gate::{FOLDER, Gate, Host};
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, FlooredClock, System};
 use crate::renewal::SILENCE;
-use crate::state::{Keeper, State};
+use crate::state::{Keeper, MAKE_ROOM, State, UNSAVED};
 use crate::status::Status;
 use crate::telemetry;
 use crate::tpm::{EsapiTpm, TpmHandle};
@@ -77,8 +77,7 @@ impl Host for Beside {
         if self.blind.load(Ordering::SeqCst) {
             return Some("the daemon's state cannot be read; the log of this gate says why".to_owned());
         }
-        let words = "the daemon could not save what it heard last; make room on the disk of its state";
-        self.keeper.is_outdated().then(|| words.to_owned())
+        self.keeper.is_outdated().then(|| format!("{UNSAVED}; {MAKE_ROOM}"))
     }
 
     fn tpm(&self) -> Option<&TpmHandle> {

@@ -84,6 +84,18 @@ impl Delivery {
         Ok(Some(delivery))
     }
 
+    /// The trust files that believe nobody in this state at `now`; None if there is no trust set yet.
+    pub fn closing(state: &State, now: UnixTime) -> Option<Self> {
+        let trust = state.trust.as_ref()?;
+        let mut delivery = Self::default();
+        for (file, authorities) in trust.files(now).filter(|(file, _)| state.zones.contains(&file.zone)) {
+            if matches!(authorities.as_slice(), [only] if std::ptr::eq(*only, trust.nobody())) {
+                delivery.trust_file(&file.place(), &authorities);
+            }
+        }
+        Some(delivery)
+    }
+
     fn trust_file(&mut self, place: &Place, authorities: &[&Authority]) {
         let service = Path::new(place.zone.as_str()).join("services").join(place.service.as_str());
         let stem = service.join(place.direction.name());

@@ -110,6 +110,7 @@ impl Attester {
             );
         }
         self.boot.is_accepted();
+        self.keeper.is_current();
         let saved = self.keeper.insist(|state| {
             state.take_name(device);
             let certified = |(seat, _): &(Seat, SoftwareKey)| svids.iter().any(|(other, _)| other == seat);
@@ -351,7 +352,12 @@ impl Attester {
         self.shown.set(None);
         self.clock.raise(self.keeper.read(|state| state.clock_floor));
         let now = self.now();
+        // Of a state that is not the last one nothing is opened.
+        let outdated = self.keeper.is_outdated();
         let composed = self.keeper.read(|state| {
+            if outdated {
+                return Ok(Delivery::closing(state, now));
+            }
             let mut composed = Delivery::compose(state, now)?;
             if let (Some(delivery), Some(mqtt)) = (&mut composed, &self.config.mqtt) {
                 delivery.add_acl(mqtt, state, &self.config.plant, now);
@@ -360,7 +366,7 @@ impl Attester {
         });
         let Some(mut delivery) = composed? else { return Ok(()) };
         // What software was given it keeps; it is not given what was revoked, or proved by another boot.
-        let (lost, bare) = self.keeper.read(|state| (state.lost_trust(), state.svids.is_empty()));
+        let (lost, bare) = self.keeper.read(|state| (state.lost_trust(), outdated || state.svids.is_empty()));
         if (lost || bare || self.boot.doubt().is_some()) && !self.sink.shows_something() {
             return Ok(());
         }

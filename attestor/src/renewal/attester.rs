@@ -12,7 +12,7 @@ use super::boot::Boot;
 use super::heard::{Heard, SILENCE};
 use super::shown::Shown;
 use crate::authorize::listener::Desk;
-use crate::authorize::{Answer, Question, answer};
+use crate::authorize::{Answer, Question, answer_by};
 use crate::client::{BrokerClient, BrokerNameError, Credentials};
 use crate::config::{Config, Program, Workload};
 use crate::deliver::FileSink;
@@ -24,7 +24,7 @@ use crate::images::Images;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
-use crate::state::{Keeper, State};
+use crate::state::{Keeper, MAKE_ROOM, State, UNSAVED};
 use crate::tpm::TpmHandle;
 use crate::workload_api::{Offer, Source, Withheld};
 
@@ -123,8 +123,7 @@ pub struct Attester {
 
 impl Desk for Attester {
     fn answer(&self, question: &Question) -> Answer {
-        let now = self.now();
-        self.keeper.read(|state| answer(state, &self.config.plant, question, now))
+        answer_by(&self.keeper, &self.config.plant, question, self.now())
     }
 }
 
@@ -169,6 +168,10 @@ impl Host for Attester {
 
     fn doubt(&self) -> Option<String> {
         self.boot.doubt()
+    }
+
+    fn outdated(&self) -> Option<String> {
+        self.keeper.is_outdated().then(|| format!("{UNSAVED}; {MAKE_ROOM}"))
     }
 
     fn tpm(&self) -> Option<&TpmHandle> {

@@ -1,10 +1,10 @@
-//! Whether what the device holds was proved by the boot that it is in.
+//! Whether what the device holds was proved by the boot that it is in, and is the last that it heard.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::attester::Attester;
 use crate::boot_set::BootSet;
-use crate::state::State;
+use crate::state::{MAKE_ROOM, State, UNSAVED};
 
 /// Why certificates from before do not count yet; nothing once the device proved itself.
 #[derive(Debug, Default)]
@@ -32,9 +32,14 @@ impl Attester {
     pub async fn look_at_boot(&self) {
         let (certified, accepted) =
             self.keeper.read(|state: &State| (!state.svids.is_empty(), state.accepted_boot.clone()));
-        let doubt = match self.prover.tpm().filter(|_| certified) {
+        let outdated = self.keeper.is_outdated();
+        let doubt = match self.prover.tpm().filter(|_| certified && !outdated) {
             Some(tpm) => BootSet::doubt(accepted.as_ref(), &BootSet::of(tpm, accepted.as_ref()).await),
-            None => None,
+            None => outdated.then(|| {
+                format!(
+                    "{UNSAVED}: the stored certificates count once the broker accepts the device; {MAKE_ROOM}"
+                )
+            }),
         };
         if let Some(doubt) = &doubt {
             tracing::warn!("{doubt}");

@@ -79,6 +79,12 @@ const MODE: u32 = 0o600;
 /// next file that is saved it is gone.
 const OUTDATED: u32 = 0o400;
 
+/// What is said about one.
+pub(crate) const UNSAVED: &str = "what the device heard last could not be saved";
+/// What to do about that.
+pub(crate) const MAKE_ROOM: &str =
+    "make room on the disk of the device's state, and bring the network to the broker back";
+
 /// Tells a file from the one that replaces it, and whether its daemon has said that it is outdated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
@@ -153,9 +159,16 @@ impl Keeper {
         Ok(true)
     }
 
-    /// Whether the process that writes the file has said that it could not save what counts since.
+    /// Whether the process that writes the file, or wrote it before this one, said that it could not save what counts since.
     pub fn is_outdated(&self) -> bool {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|seen| seen.outdated)
+    }
+
+    /// What counts is known again: the broker has said it anew.
+    pub(crate) fn is_current(&self) {
+        if let Some(seen) = &mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner) {
+            seen.outdated = false;
+        }
     }
 
     /// Lets those who hear of changes look again.
@@ -238,7 +251,9 @@ impl Keeper {
     }
 
     fn save(&self, state: &State) -> Result<(), SaveStateError> {
-        durable::replace(&self.file, &stored::write(state), MODE)
+        // One that was outdated when it was found is so until the broker has said anew what counts.
+        let mode = if self.is_outdated() { OUTDATED } else { MODE };
+        durable::replace(&self.file, &stored::write(state), mode)
             .map_err(|source| SaveStateError { file: self.file.clone(), source })
     }
 

@@ -12,10 +12,13 @@ use rcgen::{CertificateParams, KeyPair, SanType, SerialNumber};
 use super::super::attester::Means;
 use super::super::exchange::at_complete;
 use super::*;
+use crate::authorize::{Question, answer_by};
 use crate::config::Config;
+use crate::gate::Host as _;
 use crate::role::{Role, Seat};
 use crate::software_key::SoftwareKey;
 use crate::state::Keeper;
+use crate::trust::Direction;
 use crate::trust::tests::{Plant, set};
 
 type Serial = Vec<u8>;
@@ -242,6 +245,7 @@ fn driver(folder: &Path, plant: &Plant) -> Driver {
     let config = Config::parse(folder, text).unwrap();
     let keeper = Keeper::load(&config.state, &config.plant, &plant.root).unwrap();
     let attester = Attester::new(config, plant.root.clone(), keeper, Means::Key).unwrap();
+    futures::executor::block_on(attester.look_at_boot());
     let mut driver = Driver::new(Arc::new(attester), ServiceManager::default());
     driver.start();
     driver
@@ -340,9 +344,27 @@ fn what_was_lost_while_the_disk_was_full_is_lost_and_saved_later() {
     let problem = world.driver.reporter.problem.clone().unwrap();
     assert!(problem.contains("state.json cannot be written") && problem.contains("free space"), "{problem}");
     assert_eq!(restarted(&world).len(), 2, "the disk knows nothing of it");
+    let again = driver(world.folder.path(), &world.plant);
+    let attester = &again.attester;
+    assert!(
+        attester.boot.doubt().unwrap().contains("could not be saved: the stored certificates count once")
+    );
+    assert!(attester.outdated().unwrap().contains("make room") && attester.credentials().is_none());
+    let now = attester.now();
+    let answer = answer_by(&attester.keeper, &attester.config.plant, &question(), now);
+    assert_eq!((answer.allowed, answer.reasons[0].code), (false, "state-outdated"));
+    // What a start saves does not make it whole.
+    attester.keeper.insist(|state| state.clock_floor = now).unwrap_err();
     world.toggle_disk();
-    world.driver.stay_alive().unwrap();
-    assert!(restarted(&world).is_empty());
+    attester.keeper.catch_up().unwrap();
+    let mut again = driver(world.folder.path(), &world.plant);
+    assert!(again.attester.boot.doubt().is_some() && again.attester.outdated().is_some());
+    std::mem::swap(&mut world.driver, &mut again);
+    world.step(Step::Readmit);
+    world.settle();
+    assert_eq!((world.driver.attester.boot.doubt(), world.driver.attester.outdated()), (None, None));
+    assert_eq!(restarted(&world), world.held());
+    assert!(driver(world.folder.path(), &world.plant).attester.outdated().is_none());
 }
 
 #[test]
@@ -364,6 +386,18 @@ fn what_is_issued_while_the_disk_is_full_is_used_and_saved_later() {
     world.toggle_disk();
     world.driver.stay_alive().unwrap();
     assert_eq!(restarted(&world), second);
+}
+
+/// A question about a peer.
+fn question() -> Question {
+    Question {
+        certificate: None,
+        service: "opcua".parse().unwrap(),
+        direction: Direction::Inbound,
+        zone: None,
+        grant: None,
+        grant_required: false,
+    }
 }
 
 /// Serials of the certificates that a restart would find.
