@@ -48,7 +48,8 @@ pub(crate) struct Script {
     pub(crate) distrusted: bool,
     /// Serial of the newest certificate of each role and service.
     serials: BTreeMap<(i32, String), Vec<u8>>,
-    challenges: u8,
+    /// Challenges that were given.
+    pub(crate) begun: u8,
 }
 
 /// What happens to software keys.
@@ -82,7 +83,7 @@ impl Broker {
             answer: None,
             distrusted: false,
             serials: BTreeMap::new(),
-            challenges: 0,
+            begun: 0,
         };
         let (push, _) = broadcast::channel(16);
         Self { plant: Arc::new(Plant::new()), script: Arc::new(Mutex::new(script)), push }
@@ -90,8 +91,8 @@ impl Broker {
 
     fn challenge(&self) -> v1::Challenge {
         let mut script = self.script.lock().unwrap();
-        script.challenges += 1;
-        let sealed = vec![script.challenges; 64];
+        script.begun += 1;
+        let sealed = vec![script.begun; 64];
         v1::Challenge {
             sealed,
             version: 1,

@@ -243,6 +243,28 @@ async fn a_tpm_that_vanishes_and_comes_back_costs_nothing() {
     daemon.stop().await;
 }
 
+/// On one thread: whoever waits for the TPM without giving it back would hold up everybody.
+#[tokio::test]
+async fn a_tpm_that_hangs_makes_nobody_deaf() {
+    let Some((device, broker, _, _serving, daemon)) = trusted().await else { return };
+    let asked = || broker.script.lock().unwrap().begun;
+    let before = asked();
+    device.swtpm.pause().unwrap();
+    broker.demand();
+    until("asked for evidence", || asked() > before).await;
+    let reason = v1::DenialReason::Quarantined.into();
+    let denial = v1::Denial { reason, message: "the test says no".into(), ..v1::Denial::default() };
+    broker.script.lock().unwrap().denial = Some(denial.clone());
+    broker.say(Event::TrustLost(v1::TrustLost { denial: Some(denial) }));
+    let status = device.status("quarantined", |status| status.state == Word::Quarantined).await;
+    // Well before the TPM would have been given up.
+    assert!(status.certificates.is_empty() && status.problem.is_none(), "{status:#?}");
+    device.swtpm.resume().unwrap();
+    recovered(&broker);
+    device.status("trusted again", |status| status.state == Word::Trusted).await;
+    daemon.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tpm_that_is_reset_beneath_the_attestor_is_named_and_costs_nothing() {
     let Some((device, broker, _, _serving, daemon)) = trusted().await else { return };
