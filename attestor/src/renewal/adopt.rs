@@ -247,7 +247,7 @@ impl Attester {
         if pending.zones.is_empty() {
             return Ok(Outcome::Pending { retry_after, keys_missing: false });
         }
-        let (device, zones) = (pending.device.parse()?, parse_zones(&pending.zones)?);
+        let (device, zones) = (pending.device.parse::<DeviceName>()?, parse_zones(&pending.zones)?);
         let keys_missing = self.keeper.update(|state| {
             state.take_name(device.clone());
             state.keep_zones(zones.clone());

@@ -64,6 +64,13 @@ pub async fn run(
     beside.spawn(listener);
     let updater = tell_updater(Arc::clone(&driver.attester), Arc::clone(&driver.wanted));
     beside.spawn(updater);
+    let (boot, read) = (Arc::clone(&driver.attester), Arc::new(Notify::new()));
+    let boot_read = Arc::clone(&read);
+    beside.spawn(async move {
+        if boot.read_boot_again().await {
+            boot_read.notify_one();
+        }
+    });
     let followers = hooks::follow_all(&driver.attester);
     let images = driver.attester.prover.images().cloned();
     let measurer = driver.measure_images();
@@ -82,6 +89,7 @@ pub async fn run(
             () = elapsed(edge) => driver.open_and_close(),
             Some(item) = news.recv() => driver.hear(item),
             () = changed(images.as_deref()) => driver.attest_images(),
+            () = read.notified() => driver.know_boot(),
             () = attester.hooks.all_told(), if behind => driver.attest_delivered(),
             _ = alive.tick() => if let Err(error) = driver.stay_alive() { break Err(error) },
         }
@@ -133,10 +141,10 @@ impl Driver {
     fn new(attester: Arc<Attester>, manager: ServiceManager) -> Self {
         let now = attester.now();
         let foreign = attester.claim_state();
-        let proved = attester.boot.doubt().is_none();
+        let certified = attester.is_certified();
         let memory = attester.keeper.read(|state| Memory {
             bound: state.device.is_some(),
-            certified: proved && state.first_end().is_some_and(|end| now <= end),
+            certified,
             refused: state.refusal.as_ref().map(Refusal::reason),
         });
         let (credentials, _) = latest::channel(None);
@@ -230,6 +238,19 @@ impl Driver {
     fn attest_images(&mut self) {
         tracing::info!("the image log has a new entry; attesting now");
         self.input(Input::AttestNow);
+    }
+
+    /// The TPM says at last what was booted.
+    fn know_boot(&mut self) {
+        if self.attester.is_certified() {
+            self.machine.find_certified();
+        }
+        if let Err(error) = self.attester.deliver() {
+            tracing::error!(%error, "what the device holds is not delivered");
+            self.reporter.problem = Some(error.to_string());
+        }
+        self.credentials.send_replace(self.attester.credentials());
+        self.report(false);
     }
 
     /// A move to another zone ends, and an authority signs, once software has what it needs for that.

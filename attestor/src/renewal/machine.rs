@@ -221,6 +221,15 @@ impl Machine {
         self.bound
     }
 
+    /// There are certificates after all that have not ended.
+    pub const fn find_certified(&mut self) {
+        self.certified = true;
+        if let (Phase::Backoff { .. }, Standing::Starting | Standing::Enrolling) = (self.phase, self.standing)
+        {
+            self.standing = Standing::Holding;
+        }
+    }
+
     /// Takes an input; None if nothing changes.
     pub fn step(&mut self, input: Input, jitter: Jitter) -> Option<Effect> {
         match (input, self.phase) {

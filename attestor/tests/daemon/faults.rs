@@ -243,6 +243,22 @@ async fn a_tpm_that_vanishes_and_comes_back_costs_nothing() {
     daemon.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_boot_that_could_not_be_read_is_read_again_without_broker() {
+    let Some((mut device, broker, address, serving, daemon)) = trusted().await else { return };
+    daemon.stop().await;
+    ended(serving).await;
+    let attester = device.assemble(&broker, address).await;
+    device.swtpm.switch_off().unwrap();
+    let daemon = Daemon::run(attester);
+    let in_doubt = |status: &Status| status.state == Word::Starting && !status.stopped;
+    device.status("in doubt", in_doubt).await;
+    device.swtpm.switch_on().unwrap();
+    let status = device.status("read", |status| status.state == Word::Holding).await;
+    assert_eq!(status.certificates.len(), 2, "{status:#?}");
+    daemon.stop().await;
+}
+
 /// On one thread: whoever waits for the TPM without giving it back would hold up everybody.
 #[tokio::test]
 async fn a_tpm_that_hangs_makes_nobody_deaf() {

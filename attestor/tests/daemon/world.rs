@@ -39,6 +39,16 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
+    pub(crate) fn run(attester: Attester) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async move { drop(stopped.await) };
+        let running = tokio::spawn(async move {
+            attester.look_at_boot().await;
+            driver::run(Arc::new(attester), ServiceManager::default(), stopped).await.unwrap()
+        });
+        Self { stop, running }
+    }
+
     pub(crate) async fn stop(self) {
         self.stop.send(()).unwrap();
         self.running.await.unwrap();
@@ -80,6 +90,11 @@ impl Device {
 
     /// Starts the daemon as `run` does.
     pub(crate) async fn start(&self, broker: &Broker, address: SocketAddr) -> Daemon {
+        Daemon::run(self.assemble(broker, address).await)
+    }
+
+    /// Its parts.
+    pub(crate) async fn assemble(&self, broker: &Broker, address: SocketAddr) -> Attester {
         std::fs::write(self.path("root.pem"), broker.plant.root_pem()).unwrap();
         let mut text = String::new();
         writeln!(text, "broker = \"{address}\"\nplant = \"plant.example\"\nplant_root = \"root.pem\"")
@@ -97,14 +112,7 @@ impl Device {
         let keeper = Keeper::load_or_set_aside(&config.state, &config.plant, &root).unwrap();
         let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone().unwrap())).unwrap();
         let prover = Prover::new(tpm, config.firmware_log.clone()).await.unwrap();
-        let attester = Attester::new(config, root, keeper, prover).unwrap();
-        let (stop, stopped) = oneshot::channel();
-        let stopped = async move { drop(stopped.await) };
-        let running = tokio::spawn(async move {
-            attester.look_at_boot().await;
-            driver::run(Arc::new(attester), ServiceManager::default(), stopped).await.unwrap()
-        });
-        Daemon { stop, running }
+        Attester::new(config, root, keeper, prover).unwrap()
     }
 
     /// The status, once it is as wanted.
