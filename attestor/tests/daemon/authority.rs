@@ -1,6 +1,6 @@
 //! The plant's side of trust: root, issuing key, zone authorities, certificates and signed trust sets.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -78,6 +78,7 @@ pub(crate) struct Plant {
     nobody: Authority,
     /// Certificates of devices begin now; otherwise so long ago that they are always due to be replaced.
     pub(crate) fresh: AtomicBool,
+    issued: AtomicU64,
 }
 
 impl Plant {
@@ -96,6 +97,7 @@ impl Plant {
             cell: Authority::self_signed("cell.plant.example caller 1"),
             nobody: Authority::self_signed("plant.example nobody"),
             fresh: AtomicBool::new(false),
+            issued: AtomicU64::new(0),
         }
     }
 
@@ -129,6 +131,7 @@ impl Plant {
         let request = rcgen::CertificateSigningRequestParams::from_der(&csr.into()).unwrap();
         let uri = format!("spiffe://{zone}.plant.example/device/press-1");
         let mut params = base("press-1.press.plant.example");
+        params.serial_number = Some(SerialNumber::from(self.issued.fetch_add(1, Ordering::SeqCst) + 1));
         if self.fresh.load(Ordering::SeqCst) {
             params.not_before = SystemTime::now().into();
         }
