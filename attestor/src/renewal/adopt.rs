@@ -366,7 +366,8 @@ impl Attester {
         });
         let Some(mut delivery) = composed? else { return Ok(()) };
         // What software was given it keeps; it is not given what was revoked, or proved by another boot.
-        let (lost, bare) = self.keeper.read(|state| (state.lost_trust(), outdated || state.svids.is_empty()));
+        let (lost, none) = self.keeper.read(|state| (state.lost_trust(), state.svids.is_empty()));
+        let bare = none || outdated || matches!(self.prover, Means::Absent(_));
         if (lost || bare || self.boot.doubt().is_some()) && !self.sink.shows_something() {
             return Ok(());
         }

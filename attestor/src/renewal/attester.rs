@@ -35,6 +35,8 @@ pub enum Means {
     Tpm(Box<Prover>),
     /// A key in software, which the state keeps.
     Key,
+    /// A TPM that does not answer, for this reason. The device cannot prove itself until it does.
+    Absent(String),
 }
 
 impl Means {
@@ -43,7 +45,7 @@ impl Means {
     pub fn tpm(&self) -> Option<&TpmHandle> {
         match self {
             Self::Tpm(prover) => Some(prover.tpm()),
-            Self::Key => None,
+            Self::Key | Self::Absent(_) => None,
         }
     }
 
@@ -52,7 +54,7 @@ impl Means {
     pub fn images(&self) -> Option<&Arc<Images>> {
         match self {
             Self::Tpm(prover) => prover.images(),
-            Self::Key => None,
+            Self::Key | Self::Absent(_) => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::attester::Attester;
+use super::attester::{Attester, Means};
 use crate::boot_set::BootSet;
 use crate::state::{MAKE_ROOM, State, UNSAVED};
 
@@ -55,6 +55,9 @@ impl Attester {
     }
 
     async fn find_doubt(&self) -> Doubt {
+        if let Means::Absent(why) = &self.prover {
+            return Doubt { words: Some(why.clone()), unread: false };
+        }
         if self.keeper.is_outdated() {
             let words = format!(
                 "{UNSAVED}: the stored certificates count once the broker accepts the device; {MAKE_ROOM}"

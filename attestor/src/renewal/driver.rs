@@ -4,6 +4,8 @@
 //! stop the last status says so. The service manager gets a sign of life from this loop alone, and none once a TPM hangs
 //! for good: the loop ends then, so that the service is restarted even where no watchdog runs.
 
+mod waiting;
+
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,6 +34,8 @@ use crate::state::State;
 use crate::status::{ALIVE_EVERY, Refusal, Word, remedy};
 use crate::tpm::{Operation, TpmHandle};
 use crate::wanted::tell_updater;
+
+pub use waiting::wait_for_tpm;
 
 /// The loop cannot go on.
 #[derive(Debug, thiserror::Error)]

@@ -61,6 +61,9 @@ pub(super) enum ExchangeError {
     /// The broker's answer holds neither certificates nor a reason.
     #[error("the broker's answer is empty; update broker and attestor to the same release")]
     Empty,
+    /// There is no TPM to prove the device with.
+    #[error("{0}")]
+    NoTpm(String),
     /// The state has no name to attest under.
     #[error("the device has no name yet; it enrolls first")]
     Nameless,
@@ -119,6 +122,7 @@ pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answe
     let known = Known::of(attester);
     let said = Said { known: &known, health, software_keys: requests(&software_keys)? };
     let (response, identity_keys, boot) = match &attester.prover {
+        Means::Absent(why) => return Err(ExchangeError::NoTpm(why.clone())),
         Means::Key => {
             let (response, made) = keyed::run(attester, &connection, exchange, said).await?;
             (response, made, None)

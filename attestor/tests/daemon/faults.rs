@@ -2,7 +2,11 @@
 //! nonsense, a disk that is full, a state that is torn or of another device, a TPM that fails.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use attestor::ports::{Clock, System};
+use attestor::renewal::{Means, driver};
+use attestor::service_manager::ServiceManager;
 use attestor::status::{Status, Word};
 use proto::v1;
 use proto::v1::complete_response::Outcome;
@@ -256,6 +260,40 @@ async fn a_boot_that_could_not_be_read_is_read_again_without_broker() {
     device.swtpm.switch_on().unwrap();
     let status = device.status("read", |status| status.state == Word::Holding).await;
     assert_eq!(status.certificates.len(), 2, "{status:#?}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tpm_that_is_dead_at_a_start_keeps_no_conduit_open() {
+    let Some((mut device, broker, address, serving, daemon)) = trusted().await else { return };
+    let inbound = || device.delivered("services/opcua/inbound.pem");
+    broker.say(Event::Trust(broker.plant.trust(8, false)));
+    device.status("closed", |status| status.trust_sequence == 8).await;
+    let (nobody, listener) = (inbound(), device.delivered("listener.pem"));
+    let end = System::default().now().plus(10);
+    broker.say(Event::Trust(broker.plant.trust_until(9, end.0)));
+    device.status("open", |status| status.trust_sequence == 9).await;
+    daemon.stop().await;
+    ended(serving).await;
+    let tpm = device.tpm();
+    device.swtpm.switch_off().unwrap();
+    let error = tpm.attestation_key().await.unwrap_err().to_string();
+    let attester = Arc::new(device.assemble_with(&broker, address, Means::Absent(error)));
+    attester.look_at_boot().await;
+    let waiting = tokio::spawn({
+        let tpm = tpm.clone();
+        async move { driver::wait_for_tpm(attester, ServiceManager::default(), &tpm).await.unwrap() }
+    });
+    let status = device.status("waiting", |status| status.state == Word::Starting && !status.stopped).await;
+    assert!(status.problem.unwrap().contains("no software TPM answers"));
+    let inbound = || device.delivered("services/opcua/inbound.pem");
+    until("closed again", || inbound() == nobody).await;
+    assert!(System::default().now() >= end, "it closed before its time");
+    assert_eq!(device.delivered("listener.pem"), listener, "software keeps what it was given");
+    device.swtpm.switch_on().unwrap();
+    waiting.await.unwrap();
+    let daemon = device.start(&broker, address).await;
+    device.status("holding", |status| status.state == Word::Holding).await;
     daemon.stop().await;
 }
 
