@@ -35,7 +35,7 @@ use crate::status::{ALIVE_EVERY, Refusal, Word, remedy};
 use crate::tpm::{Operation, TpmHandle};
 use crate::wanted::tell_updater;
 
-pub use waiting::wait_for_tpm;
+pub use waiting::{answers, go_without};
 
 /// The loop cannot go on.
 #[derive(Debug, thiserror::Error)]

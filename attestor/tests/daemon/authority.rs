@@ -1,8 +1,9 @@
 //! The plant's side of trust: root, issuing key, zone authorities, certificates and signed trust sets.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, UNIX_EPOCH};
 
+use attestor::ports::{Clock, System};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use prost::Message;
@@ -133,7 +134,7 @@ impl Plant {
         let mut params = base("press-1.press.plant.example");
         params.serial_number = Some(SerialNumber::from(self.issued.fetch_add(1, Ordering::SeqCst) + 1));
         if self.fresh.load(Ordering::SeqCst) {
-            params.not_before = SystemTime::now().into();
+            params.not_before = (UNIX_EPOCH + Duration::from_secs(System::default().now().0)).into();
         }
         params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
         let (authority, usage) = match role {

@@ -3,16 +3,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use attestor::evidence::Prover;
 use attestor::ports::{Clock, System};
 use attestor::renewal::{Means, driver};
 use attestor::service_manager::ServiceManager;
 use attestor::status::{Status, Word};
+use futures::FutureExt as _;
 use proto::v1;
 use proto::v1::complete_response::Outcome;
 use proto::v1::watch_event::Event;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
@@ -249,15 +253,17 @@ async fn a_tpm_that_vanishes_and_comes_back_costs_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_boot_that_could_not_be_read_is_read_again_without_broker() {
-    let Some((mut device, broker, address, serving, daemon)) = trusted().await else { return };
+    let Some((device, broker, address, serving, daemon)) = trusted().await else { return };
     daemon.stop().await;
     ended(serving).await;
-    let attester = device.assemble(&broker, address).await;
-    device.swtpm.switch_off().unwrap();
+    let tpm = device.tpm().with_deadline(Duration::from_secs(10));
+    let prover = Prover::new(tpm, device.path("log")).await.unwrap();
+    let attester = device.assemble_with(&broker, address, prover);
+    device.swtpm.pause().unwrap();
     let daemon = Daemon::run(attester);
     let in_doubt = |status: &Status| status.state == Word::Starting && !status.stopped;
     device.status("in doubt", in_doubt).await;
-    device.swtpm.switch_on().unwrap();
+    device.swtpm.resume().unwrap();
     let status = device.status("read", |status| status.state == Word::Holding).await;
     assert_eq!(status.certificates.len(), 2, "{status:#?}");
     daemon.stop().await;
@@ -265,7 +271,7 @@ async fn a_boot_that_could_not_be_read_is_read_again_without_broker() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tpm_that_is_dead_at_a_start_keeps_no_conduit_open() {
-    let Some((mut device, broker, address, serving, daemon)) = trusted().await else { return };
+    let Some((device, broker, address, serving, daemon)) = trusted().await else { return };
     let inbound = || device.delivered("services/opcua/inbound.pem");
     broker.say(Event::Trust(broker.plant.trust(8, false)));
     device.status("closed", |status| status.trust_sequence == 8).await;
@@ -275,23 +281,21 @@ async fn a_tpm_that_is_dead_at_a_start_keeps_no_conduit_open() {
     device.status("open", |status| status.trust_sequence == 9).await;
     daemon.stop().await;
     ended(serving).await;
-    let tpm = device.tpm();
-    device.swtpm.switch_off().unwrap();
-    let error = tpm.attestation_key().await.unwrap_err().to_string();
-    let attester = Arc::new(device.assemble_with(&broker, address, Means::Absent(error)));
+    device.swtpm.pause().unwrap();
+    let means = Means::Absent("the TPM does not answer".to_owned());
+    let attester = Arc::new(device.assemble_with(&broker, address, means));
     attester.look_at_boot().await;
-    let waiting = tokio::spawn({
-        let tpm = tpm.clone();
-        async move { driver::wait_for_tpm(attester, ServiceManager::default(), &tpm).await.unwrap() }
-    });
+    let (found, there) = oneshot::channel();
+    let there = there.map(|sent| sent.map_err(|_| unreachable!("the test sends it")));
+    let waiting = tokio::spawn(driver::go_without(attester, ServiceManager::default(), there));
     let status = device.status("waiting", |status| status.state == Word::Starting && !status.stopped).await;
-    assert!(status.problem.unwrap().contains("no software TPM answers"));
-    let inbound = || device.delivered("services/opcua/inbound.pem");
+    assert_eq!(status.problem.as_deref(), Some("the TPM does not answer"));
     until("closed again", || inbound() == nobody).await;
     assert!(System::default().now() >= end, "it closed before its time");
     assert_eq!(device.delivered("listener.pem"), listener, "software keeps what it was given");
-    device.swtpm.switch_on().unwrap();
-    waiting.await.unwrap();
+    device.swtpm.resume().unwrap();
+    found.send(()).unwrap();
+    waiting.await.unwrap().unwrap();
     let daemon = device.start(&broker, address).await;
     device.status("holding", |status| status.state == Word::Holding).await;
     daemon.stop().await;
