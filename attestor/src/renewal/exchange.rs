@@ -4,7 +4,9 @@
 //! leave the device only as the protocol says. Does not adopt anything: that is for `adopt`.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
+use policy::digest::Digest;
 use policy::id::{DeviceName, ZoneName};
 use proto::v1;
 use proto::v1::complete_response::Outcome;
@@ -59,6 +61,9 @@ pub(super) enum ExchangeError {
     /// The broker's answer holds neither certificates nor a reason.
     #[error("the broker's answer is empty; update broker and attestor to the same release")]
     Empty,
+    /// There is no TPM to prove the device with.
+    #[error("{0}")]
+    NoTpm(String),
     /// The state has no name to attest under.
     #[error("the device has no name yet; it enrolls first")]
     Nameless,
@@ -101,6 +106,9 @@ pub(super) struct Answered {
 
 /// Runs an exchange to its end.
 pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answered, ExchangeError> {
+    if let Means::Tpm(prover) = &attester.prover {
+        try_keys(attester, prover).await?;
+    }
     if let Some(images) = attester.prover.images() {
         images.ready().await;
     }
@@ -114,6 +122,7 @@ pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answe
     let known = Known::of(attester);
     let said = Said { known: &known, health, software_keys: requests(&software_keys)? };
     let (response, identity_keys, boot) = match &attester.prover {
+        Means::Absent(why) => return Err(ExchangeError::NoTpm(why.clone())),
         Means::Key => {
             let (response, made) = keyed::run(attester, &connection, exchange, said).await?;
             (response, made, None)
@@ -312,6 +321,20 @@ impl Known {
 pub(super) fn join_token(attester: &Attester) -> Option<JoinToken> {
     let file = attester.config.join_token_file.as_ref()?;
     JoinToken::load(file).inspect_err(|error| tracing::warn!(%error, "enrolling without a join token")).ok()
+}
+
+/// Signs once with every key that is certified, at a start and when one of them did not sign. Those of a TPM that was
+/// cleared are dead, which must not show only when they are due.
+async fn try_keys(attester: &Attester, prover: &Prover) -> Result<(), TpmError> {
+    if !attester.untried.load(Ordering::SeqCst) {
+        return Ok(());
+    }
+    let held = |state: &State| state.tpm_keys(&state.svids.keys().cloned().collect::<Vec<_>>());
+    for key in attester.keeper.read(held).into_values() {
+        prover.tpm().sign_digest(key, Digest::of(b"").0).await?;
+    }
+    attester.untried.store(false, Ordering::SeqCst);
+    Ok(())
 }
 
 /// The keys that ask for a certificate now; missing ones are made and saved first.

@@ -33,6 +33,8 @@ pub(super) enum News {
     Opened,
     /// The stream ended or broke.
     Closed,
+    /// The stream cannot be opened: the TPM did not sign by a key that is certified.
+    NotSigned,
     /// The broker gave a sign of life.
     Alive,
     /// A new trust set.
@@ -82,7 +84,14 @@ pub(super) async fn follow(
                     End::Broken { heard: false } => {}
                 }
             }
-            Err(error) => report(&error),
+            Err(error) => {
+                report(&error);
+                if let CallError::NotSigned(_) = error
+                    && news.send(News::NotSigned).await.is_err()
+                {
+                    return;
+                }
+            }
         }
         let wait = backoff / 2 + attester.entropy.jitter().of(backoff / 2);
         backoff = (backoff * 2).min(MOST_BACKOFF);
