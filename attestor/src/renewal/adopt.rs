@@ -79,9 +79,10 @@ pub(super) struct Adopted {
 impl Attester {
     /// Takes over the broker's answer.
     pub(super) fn adopt(&self, answered: Answered) -> Result<Adopted, AdoptError> {
-        match answered.outcome {
+        let Answered { outcome, software_keys, identity_keys, boot, seen, .. } = answered;
+        match outcome {
             Answer::Issued(issued) => {
-                self.adopt_certificates(issued, answered.software_keys, answered.identity_keys, answered.boot)
+                self.adopt_certificates(issued, software_keys, identity_keys, boot, seen)
             }
             Answer::Pending(pending) => Ok(Adopted { outcome: self.adopt_place(&pending)?, complaint: None }),
         }
@@ -93,6 +94,7 @@ impl Attester {
         made: BTreeMap<SoftwareSeat, SoftwareKey>,
         own_made: Made,
         boot: Option<BootSet>,
+        seen: u64,
     ) -> Result<Adopted, AdoptError> {
         let (now, clock) = (self.now(), self.clock.own());
         let device: DeviceName = issued.device.parse()?;
@@ -102,7 +104,7 @@ impl Attester {
         let svids = self.accept_all(own, &own_made, &device, &zones, now)?;
         let software_keys = self.accept_software_keys(outside, made, &device, now)?;
         let refused_keys = refused_keys(issued.refused_keys);
-        let (trust, complaint) = self.accept_trust(issued.trust, &device, now)?;
+        let (trust, complaint) = self.accept_trust(issued.trust, &device, seen, now)?;
         if !issued.would_refuse.is_empty() {
             tracing::warn!(
                 findings = issued.would_refuse.len(),
@@ -216,11 +218,13 @@ impl Attester {
         Ok(accepted)
     }
 
-    /// The trust set, or why the one that is held stays.
+    /// The trust set, or why the one that is held stays. `before`: the newest that was seen when it was asked for; a newer
+    /// one came over Watch meanwhile, and an answer overtaken by it is no sign of an old broker.
     fn accept_trust(
         &self,
         trust: Option<v1::SignedTrustSet>,
         device: &DeviceName,
+        before: u64,
         now: UnixTime,
     ) -> Result<(Option<TrustSet>, Option<TrustError>), AdoptError> {
         let (seen, held) = self.keeper.read(|state| {
@@ -234,6 +238,7 @@ impl Attester {
         let expected = Expected { root: &self.root, plant: &self.config.plant, device, seen };
         match TrustSet::verify(signed, &expected, now) {
             Ok(set) => Ok((Some(set), None)),
+            Err(TrustError::Older { sequence, .. }) if held && sequence >= before => Ok((None, None)),
             Err(error @ TrustError::Older { .. }) if held => {
                 tracing::error!(%error, "the trust set is refused; the newer one stays in force");
                 Ok((None, Some(error)))
@@ -259,12 +264,16 @@ impl Attester {
         }
     }
 
-    /// Takes over a trust set that came through Watch.
-    pub(super) fn adopt_trust(&self, signed: v1::SignedTrustSet) -> Result<(), AdoptError> {
+    /// Takes over a trust set that came through Watch, unless an answer overtook it: `before` is what was seen when the
+    /// stream was opened.
+    pub(super) fn adopt_trust(&self, signed: v1::SignedTrustSet, before: u64) -> Result<(), AdoptError> {
         let (device, seen) = self.keeper.read(|state: &State| (state.device.clone(), Seen::of(state)));
         let device = device.ok_or(AdoptError::Malformed("it is for a device without a name"))?;
         let expected = Expected { root: &self.root, plant: &self.config.plant, device: &device, seen };
-        let trust = TrustSet::verify(signed, &expected, self.now())?;
+        let trust = match TrustSet::verify(signed, &expected, self.now()) {
+            Err(TrustError::Older { sequence, .. }) if sequence >= before => return Ok(()),
+            verified => verified?,
+        };
         let own = self.clock.own();
         // Peers that lost trust have lost it, whatever the disk says.
         self.keeper.note(|state| {

@@ -337,8 +337,8 @@ impl Driver {
                 self.input(Input::AttestNow);
             }
             News::Alive => self.report(false),
-            News::Trust(signed) => {
-                if let Err(error) = self.attester.adopt_trust(*signed) {
+            News::Trust(signed, before) => {
+                if let Err(error) = self.attester.adopt_trust(*signed, before) {
                     tracing::error!(%error, "a trust set is not taken");
                     self.reporter.problem = Some(error.to_string());
                 }

@@ -102,6 +102,8 @@ pub(super) struct Answered {
     pub(super) boot: Option<BootSet>,
     /// The broker was told that software does not have everything yet.
     pub(super) behind: bool,
+    /// Sequence of the newest trust set that was seen when the exchange began.
+    pub(super) seen: u64,
 }
 
 /// Runs an exchange to its end.
@@ -137,7 +139,7 @@ pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answe
         }
     };
     let outcome = response.outcome.ok_or(ExchangeError::Empty)?;
-    Ok(Answered { outcome, software_keys, identity_keys, boot, behind: known.behind })
+    Ok(Answered { outcome, software_keys, identity_keys, boot, behind: known.behind, seen: known.seen })
 }
 
 /// What is said at one exchange alone.
@@ -264,6 +266,8 @@ pub(super) struct Known {
     held_serial: Vec<u8>,
     delivered: Vec<Vec<u8>>,
     trust_sequence: u64,
+    /// Sequence of the newest trust set that was seen.
+    seen: u64,
     /// Its software was shown all that it holds, and some of it goes by older files until its hook ended well.
     behind: bool,
 }
@@ -274,6 +278,7 @@ impl Known {
         let (has_all, behind) = (shown && told, shown && !told);
         attester.keeper.read(|state: &State| Self {
             behind,
+            seen: state.trust_sequence,
             delivered: state.svids.values().filter(|_| has_all).map(|svid| svid.serial().to_vec()).collect(),
             device: state.device.clone(),
             zones: state.zones.clone(),

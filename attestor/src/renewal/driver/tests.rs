@@ -170,6 +170,7 @@ impl World {
             identity_keys,
             boot: None,
             behind: false,
+            seen: 0,
         })
     }
 
@@ -289,6 +290,7 @@ fn nonsense() -> Answered {
         identity_keys: Default::default(),
         boot: None,
         behind: false,
+        seen: 0,
     }
 }
 
@@ -417,4 +419,26 @@ fn a_certificate_that_ended_is_shown_to_nobody() {
     world.driver.attester.clock.raise(end.plus(1));
     assert!(world.driver.attester.credentials().is_none());
     assert_eq!(world.held().len(), 2, "the clock may be wrong, and set again");
+}
+
+#[test]
+fn a_trust_set_that_a_newer_one_overtook_is_no_sign_of_an_old_broker() {
+    let mut world = World::new();
+    world.settle();
+    let newer = || world.plant.sign(&v1::TrustSet { sequence: 9, ..set() });
+    world.driver.attester.adopt_trust(newer(), 7).unwrap();
+    let held = |world: &World| world.driver.attester.keeper.read(|state: &State| state.trust_sequence);
+    // Asked for while 7 was the newest; 9 came over Watch meanwhile, or in an answer.
+    let mut late = world.judge().unwrap();
+    late.seen = 7;
+    assert!(world.driver.attester.adopt(late).unwrap().complaint.is_none());
+    world.driver.attester.adopt_trust(world.plant.sign(&set()), 7).unwrap();
+    assert_eq!(held(&world), 9, "the newer one stays");
+    // Asked for while 9 was known.
+    let mut old = world.judge().unwrap();
+    old.seen = 9;
+    let complaint = world.driver.attester.adopt(old).unwrap().complaint.unwrap().to_string();
+    assert!(complaint.contains("sequence 7, and 9 was seen before"), "{complaint}");
+    let why = world.driver.attester.adopt_trust(world.plant.sign(&set()), 8).unwrap_err().to_string();
+    assert!(why.contains("an old broker or backup runs"), "{why}");
 }
