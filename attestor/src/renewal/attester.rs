@@ -1,5 +1,6 @@
 //! The device in its role as Attester (RFC 9334): everything that exchanges with the broker need.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::boot::Boot;
 use super::heard::{Heard, SILENCE};
 use super::shown::Shown;
 use crate::authorize::listener::Desk;
-use crate::authorize::{Answer, Question, answer};
+use crate::authorize::{Answer, Question, answer_by};
 use crate::client::{BrokerClient, BrokerNameError, Credentials};
 use crate::config::{Config, Program, Workload};
 use crate::deliver::FileSink;
@@ -23,7 +24,7 @@ use crate::images::Images;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
-use crate::state::{Keeper, State};
+use crate::state::{Keeper, MAKE_ROOM, State, UNSAVED};
 use crate::tpm::TpmHandle;
 use crate::unbound::Unbound;
 use crate::workload_api::{Offer, Source, Withheld};
@@ -35,6 +36,8 @@ pub enum Means {
     Tpm(Box<Prover>),
     /// A key in software, which the state keeps.
     Key,
+    /// A TPM that does not answer, for this reason. The device cannot prove itself until it does.
+    Absent(String),
 }
 
 impl Means {
@@ -43,7 +46,7 @@ impl Means {
     pub fn tpm(&self) -> Option<&TpmHandle> {
         match self {
             Self::Tpm(prover) => Some(prover.tpm()),
-            Self::Key => None,
+            Self::Key | Self::Absent(_) => None,
         }
     }
 
@@ -52,7 +55,7 @@ impl Means {
     pub fn images(&self) -> Option<&Arc<Images>> {
         match self {
             Self::Tpm(prover) => prover.images(),
-            Self::Key => None,
+            Self::Key | Self::Absent(_) => None,
         }
     }
 }
@@ -121,12 +124,13 @@ pub struct Attester {
     pub(super) foreign: OnceLock<Option<String>>,
     /// Where it should listen and does not.
     pub(crate) unbound: Unbound,
+    /// Whether the TPM still knows the keys that are held is to be tried.
+    pub(super) untried: AtomicBool,
 }
 
 impl Desk for Attester {
     fn answer(&self, question: &Question) -> Answer {
-        let now = self.now();
-        self.keeper.read(|state| answer(state, &self.config.plant, question, now))
+        answer_by(&self.keeper, &self.config.plant, question, self.now())
     }
 }
 
@@ -171,6 +175,10 @@ impl Host for Attester {
 
     fn doubt(&self) -> Option<String> {
         self.boot.doubt()
+    }
+
+    fn outdated(&self) -> Option<String> {
+        self.keeper.is_outdated().then(|| format!("{UNSAVED}; {MAKE_ROOM}"))
     }
 
     fn tpm(&self) -> Option<&TpmHandle> {
@@ -218,6 +226,7 @@ impl Attester {
             heard: Heard::default(),
             foreign: OnceLock::new(),
             unbound: Unbound::default(),
+            untried: AtomicBool::new(true),
         }
     }
 
@@ -236,6 +245,12 @@ impl Attester {
     pub(crate) fn name(&self) -> Option<String> {
         let given = self.keeper.read(|state: &State| state.device.clone());
         given.or_else(|| self.config.device.clone()).map(|name| name.to_string())
+    }
+
+    /// Whether it has certificates that have not ended, and were proved by this boot.
+    pub(super) fn is_certified(&self) -> bool {
+        let (now, proved) = (self.now(), self.boot.doubt().is_none());
+        proved && self.keeper.read(|state: &State| state.first_end().is_some_and(|end| now <= end))
     }
 
     /// The hooks that did not end well.

@@ -21,4 +21,5 @@ mod trial;
 mod watch;
 
 pub use attester::{Attester, Line, Means};
+pub(crate) use boot::READ_AGAIN;
 pub(crate) use heard::SILENCE;

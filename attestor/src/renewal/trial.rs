@@ -24,6 +24,7 @@ impl Attester {
                     identity_keys,
                     boot: None,
                     behind: false,
+                    seen: 0,
                 };
                 self.adopt(answered).map_or(Outcome::Failed, |adopted| adopted.outcome)
             }
