@@ -11,6 +11,7 @@ pub mod attendance;
 pub mod audit;
 pub mod authority;
 pub mod ca;
+pub mod chores;
 pub mod config;
 pub mod drill;
 pub mod ear;

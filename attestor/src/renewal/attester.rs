@@ -70,15 +70,28 @@ impl From<Prover> for Means {
 #[derive(Debug)]
 pub struct Line {
     client: BrokerClient,
-    clock: Arc<FlooredClock<System>>,
+    clock: Arc<OwnClock>,
 }
+
+/// The clock of the device, never before the last time that the broker signed.
+pub type OwnClock = FlooredClock<Arc<dyn Clock>>;
 
 impl Line {
     /// The line of the device that `config` describes.
     pub fn of(config: &Config, root: &PlantRoot, keeper: &Keeper) -> Result<Self, BrokerNameError> {
+        Self::by(Arc::new(System::default()), config, root, keeper)
+    }
+
+    /// The same by another clock than the system's.
+    pub fn by(
+        clock: Arc<dyn Clock>,
+        config: &Config,
+        root: &PlantRoot,
+        keeper: &Keeper,
+    ) -> Result<Self, BrokerNameError> {
         let floor = keeper.read(|state: &State| state.clock_floor);
-        let clock = Arc::new(FlooredClock::new(System::default(), floor));
-        let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
+        let clock = Arc::new(OwnClock::new(clock, floor));
+        let tls_clock: Arc<dyn Clock> = Arc::<OwnClock>::clone(&clock);
         let client = BrokerClient::new(config.broker.clone(), config.plant.clone(), root.clone(), tls_clock)?;
         Ok(Self { client, clock })
     }
@@ -111,7 +124,7 @@ pub struct Attester {
     /// Who is told of its state.
     pub state_hooks: StateHooks,
     /// The time.
-    pub clock: Arc<FlooredClock<System>>,
+    pub clock: Arc<OwnClock>,
     /// Jitter.
     pub entropy: Arc<dyn Entropy>,
     /// What software has of it.

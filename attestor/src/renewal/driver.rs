@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::Instrument;
 
 use super::adopt::{AdoptError, Adopted};
-use super::attester::Attester;
+use super::attester::{Attester, OwnClock};
 use super::exchange::{self, Answered, ExchangeError};
 use super::machine::{Effect, Exchange, Input, Machine, Memory, Outcome, revokes};
 use super::report::Reporter;
@@ -28,7 +28,7 @@ use super::watch::{self, News};
 use crate::client::{CallError, Credentials};
 use crate::hooks::{self, Change};
 use crate::images::{self, Images};
-use crate::ports::{Clock, FlooredClock, System};
+use crate::ports::{Clock, System};
 use crate::service_manager::ServiceManager;
 use crate::state::State;
 use crate::status::{ALIVE_EVERY, Refusal, Word, remedy};
@@ -127,8 +127,8 @@ async fn elapsed(timer: Option<Instant>) {
     }
 }
 
-struct Driver {
-    attester: Arc<Attester>,
+pub(super) struct Driver {
+    pub(super) attester: Arc<Attester>,
     machine: Machine,
     reporter: Reporter,
     credentials: latest::Sender<Option<Credentials>>,
@@ -139,10 +139,13 @@ struct Driver {
     /// Another release may be wanted.
     wanted: Arc<Notify>,
     manager: ServiceManager,
+    /// What the machine asked for last, for whoever drives the driver.
+    #[cfg(feature = "test-util")]
+    pub(super) asked: Option<Effect>,
 }
 
 impl Driver {
-    fn new(attester: Arc<Attester>, manager: ServiceManager) -> Self {
+    pub(super) fn new(attester: Arc<Attester>, manager: ServiceManager) -> Self {
         let now = attester.now();
         let foreign = attester.claim_state();
         let certified = attester.is_certified();
@@ -165,11 +168,13 @@ impl Driver {
             behind: false,
             wanted,
             manager,
+            #[cfg(feature = "test-util")]
+            asked: None,
         }
     }
 
     /// A delivery that a power cut interrupted is completed before anything is asked.
-    fn start(&mut self) {
+    pub(super) fn start(&mut self) {
         self.saved(self.attester.forget_unwanted());
         if let Err(error) = self.attester.deliver() {
             tracing::error!(%error, "what the device holds is not delivered");
@@ -181,9 +186,14 @@ impl Driver {
         self.input(Input::Started);
     }
 
-    fn input(&mut self, input: Input) {
+    pub(super) fn input(&mut self, input: Input) {
         let jitter = self.attester.entropy.jitter();
-        match self.machine.step(input, jitter) {
+        let effect = self.machine.step(input, jitter);
+        #[cfg(feature = "test-util")]
+        if effect.is_some() {
+            self.asked = effect;
+        }
+        match effect {
             Some(Effect::Begin(exchange)) => {
                 self.timer = None;
                 self.in_flight = Some(self.begin(exchange));
@@ -204,7 +214,7 @@ impl Driver {
         Box::pin(async move { exchange::run(&attester, exchange).await }.instrument(span))
     }
 
-    fn finish(&mut self, result: Result<Answered, ExchangeError>) {
+    pub(super) fn finish(&mut self, result: Result<Answered, ExchangeError>) {
         self.in_flight = None;
         self.reporter.problem = None;
         let outcome = match result {
@@ -232,7 +242,7 @@ impl Driver {
     fn measure_images(&self) -> JoinSet<()> {
         let mut measuring = JoinSet::new();
         if let Some(images) = self.attester.prover.images() {
-            let clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&self.attester.clock);
+            let clock: Arc<dyn Clock> = Arc::<OwnClock>::clone(&self.attester.clock);
             measuring.spawn(images::follow(Arc::clone(images), clock, Arc::new(System::default())));
         }
         measuring
@@ -322,7 +332,7 @@ impl Driver {
         Outcome::Denied { at_begin, reason, retry_after }
     }
 
-    fn hear(&mut self, item: News) {
+    pub(super) fn hear(&mut self, item: News) {
         match item {
             News::Opened => {
                 (self.reporter.watching, self.reporter.reachable) = (true, true);
@@ -406,7 +416,7 @@ impl Driver {
     }
 
     /// Conduits open and close on time, broker or not.
-    fn open_and_close(&mut self) {
+    pub(super) fn open_and_close(&mut self) {
         self.saved(self.attester.keep_time());
         let delivered = self.attester.deliver();
         if let Err(error) = delivered {

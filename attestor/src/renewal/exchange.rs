@@ -16,7 +16,7 @@ use super::attester::{Attester, Means};
 use super::keyed::{self, Made};
 use super::machine::Exchange;
 use crate::boot_set::BootSet;
-use crate::client::{CallError, Calls as _, Connection};
+use crate::client::{CallError, Calls};
 use crate::config::two_sided;
 use crate::evidence::{self, Answer, Challenge, EvidenceError, Prover, Subject, VERSION};
 use crate::identity_key::IdentityKey;
@@ -115,6 +115,15 @@ pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answe
         images.ready().await;
     }
     let connection = attester.client.connect(attester.issuing_number()).await.map_err(at_begin)?;
+    over(attester, &connection, exchange).await
+}
+
+/// The same with whatever answers its calls.
+pub(super) async fn over(
+    attester: &Attester,
+    connection: &impl Calls,
+    exchange: Exchange,
+) -> Result<Answered, ExchangeError> {
     // Before the challenge: it must not grow old meanwhile.
     let health = match &attester.config.health {
         Some(check) => Some(check.run().await),
@@ -126,14 +135,14 @@ pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answe
     let (response, identity_keys, boot) = match &attester.prover {
         Means::Absent(why) => return Err(ExchangeError::NoTpm(why.clone())),
         Means::Key => {
-            let (response, made) = keyed::run(attester, &connection, exchange, said).await?;
+            let (response, made) = keyed::run(attester, connection, exchange, said).await?;
             (response, made, None)
         }
         Means::Tpm(prover) => {
             let with = (attester, prover.as_ref());
             let (response, boot) = match exchange {
-                Exchange::Enroll => enroll(with, &connection, said).await?,
-                Exchange::Renew | Exchange::OnDemand => attest(with, &connection, exchange, said).await?,
+                Exchange::Enroll => enroll(with, connection, said).await?,
+                Exchange::Renew | Exchange::OnDemand => attest(with, connection, exchange, said).await?,
             };
             (response, Made::new(), Some(boot))
         }
@@ -174,7 +183,7 @@ fn requests(keys: &BTreeMap<SoftwareSeat, SoftwareKey>) -> Result<Vec<v1::Softwa
 
 async fn enroll(
     (attester, prover): (&Attester, &Prover),
-    connection: &Connection,
+    connection: &impl Calls,
     Said { known, health, software_keys }: Said<'_>,
 ) -> Result<(v1::CompleteResponse, BootSet), ExchangeError> {
     let request = v1::BeginEnrollmentRequest {
@@ -201,7 +210,7 @@ async fn enroll(
 
 async fn attest(
     (attester, prover): (&Attester, &Prover),
-    connection: &Connection,
+    connection: &impl Calls,
     exchange: Exchange,
     Said { known, health, software_keys }: Said<'_>,
 ) -> Result<(v1::CompleteResponse, BootSet), ExchangeError> {
@@ -222,7 +231,7 @@ async fn attest(
 }
 
 async fn complete(
-    connection: &Connection,
+    connection: &impl Calls,
     exchange: Exchange,
     Answer { request, long_list }: Answer,
 ) -> Result<v1::CompleteResponse, ExchangeError> {
