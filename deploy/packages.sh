@@ -31,10 +31,9 @@ touchstone_packages() {
             echo "nginx-light|nginx mosquitto mosquitto-clients haproxy socat curl" # unmodified TLS software
             echo "libmbedtls-dev python3-grpcio"                 # other people's X.509 and gRPC
             echo "etcd-server"                                   # a store for several brokers
-            echo "faketime"                                      # servers in a time when certificates have ended
+            echo "faketime"                                      # a plant that was dark, and certificates that have ended
             echo "qemu-system-x86 ovmf systemd-boot-efi"         # a measured boot of a real machine's parts
             echo "sbsigntool mtools gdisk binutils busybox-static"
-            echo "faketime"                                      # a plant that was dark, and its clocks
             echo "softhsm2 opensc"                               # a PKCS#11 token
             echo "dpkg-dev debootstrap"                            # packages, and a clean system to install them on
             echo "python3 e2fsprogs mount"                       # the store's power cut, on a disk image

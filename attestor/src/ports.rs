@@ -4,7 +4,7 @@
 //! number. Waiting is measured by the runtime's monotonic clock and needs no port.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
@@ -15,6 +15,12 @@ use tokio::time::Instant;
 pub trait Clock: fmt::Debug + Send + Sync {
     /// Now.
     fn now(&self) -> UnixTime;
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> UnixTime {
+        self.as_ref().now()
+    }
 }
 
 /// Where jitter comes from.

@@ -1,27 +1,25 @@
 //! What survives a restart: the name, the keys, the certificates, the trust set and what was learnt of time.
 //!
 //! Promises: the file is replaced whole and synced before [`Keeper::update`] returns, so what the broker was told
-//! about a key is never forgotten; what was lost is lost even if it cannot be saved; nothing in it is believed that the daemon would not believe from the broker.
+//! about a key is never forgotten; what was lost is lost even if it cannot be saved; nothing in it is believed that the
+//! daemon would not believe from the broker.
 //! Does not promise secrecy: keys of the TPM open in this TPM only, and software keys, which a server must have back
 //! after a reboot without the broker, are in it as they are. So the file is for its owner only.
 
+mod keeper;
 mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use policy::id::{DeviceName, PlantDomain, ZoneName};
+use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
-use tokio::sync::watch;
+use proto::v1::DenialReason;
 
 use crate::boot_set::BootSet;
 use crate::config::Holders;
 use crate::device_key::DeviceKey;
-use crate::durable;
 use crate::identity_key::IdentityKey;
-use crate::plant::PlantRoot;
 use crate::role::Seat;
 use crate::software_key::{HeldSoftwareKey, SoftwareSeat};
 use crate::status::{Refusal, RefusedKey};
@@ -30,20 +28,35 @@ use crate::tpm::IdentityKeyBlob;
 use crate::trust::{Place, TrustSet};
 use crate::wanted::Wanted;
 
-/// Name of the file in the state folder.
-pub(crate) const FILE: &str = "state.json";
-/// Longest state file in bytes: a trust set at its bound in base64, and room for keys and certificates.
-const MAX_FILE: u64 = 32 * 1024 * 1024;
+pub(crate) use keeper::{CORRUPT, FILE, MAKE_ROOM, UNSAVED};
+pub use keeper::{Keeper, LoadStateError, SaveStateError};
 
 /// Most trust files that believe nobody because their conduits are gone: more than any device's software reads.
 const MAX_CLOSED: usize = 1024;
 
-/// Refusals that say that the device is not trusted.
-pub(crate) const LOST: [&str; 6] =
-    ["REFERENCE_MISMATCH", "QUARANTINED", "RETIRED", "NOT_ADMITTED", "NOT_ENDORSED", "NOT_FOUND"];
-
-/// What a file is called that was set aside because it is corrupt.
-pub(crate) const CORRUPT: &str = "state.json.corrupt";
+/// Whether a refusal for this reason says that the device is not trusted. Another is about one attempt, or about the
+/// broker, as after an update that does not suit.
+#[must_use]
+pub(crate) const fn distrusts(reason: DenialReason) -> bool {
+    match reason {
+        DenialReason::ReferenceMismatch
+        | DenialReason::Quarantined
+        | DenialReason::Retired
+        | DenialReason::NotAdmitted
+        | DenialReason::NotEndorsed
+        | DenialReason::NotFound => true,
+        DenialReason::Unspecified
+        | DenialReason::Malformed
+        | DenialReason::MustReattest
+        | DenialReason::EvidenceInvalid
+        | DenialReason::ClockSkew
+        | DenialReason::TryLater
+        | DenialReason::Conflict
+        | DenialReason::UnsupportedVersion
+        | DenialReason::NotPermitted
+        | DenialReason::Waits => false,
+    }
+}
 
 /// What the daemon remembers.
 #[derive(Debug, Clone, Default)]
@@ -233,11 +246,20 @@ impl State {
         self.refusal.is_some() && !self.holds_any()
     }
 
-    /// The refusal by which the device is not trusted. Others are about one attempt, and what it holds goes on to count.
+    /// The refusal by which the device is not trusted. While there is another, what it holds goes on to count.
     #[must_use]
     pub fn distrusted(&self) -> Option<&Refusal> {
-        let lost = |refusal: &&Refusal| self.lost_trust() || LOST.contains(&refusal.reason.as_str());
+        let lost = |refusal: &&Refusal| self.lost_trust() || distrusts(refusal.reason());
         self.refusal.as_ref().filter(lost)
+    }
+
+    /// Whether `before` claims what is not so any more: of the device, or of a peer.
+    #[must_use]
+    fn lost_since(&self, before: &Self) -> bool {
+        let held = |state: &Self| state.holding().map(|(seat, _)| seat.clone()).collect::<BTreeSet<Seat>>();
+        self.trust_sequence != before.trust_sequence
+            || self.distrusted().is_some()
+            || !held(before).is_subset(&held(self))
     }
 
     /// Whether a place of this device has no certificate that is worth something.
@@ -260,222 +282,6 @@ impl State {
         self.closed.retain(|place| zones.contains(&place.zone));
         self.software_keys.retain(|seat, _| zones.contains(&seat.zone));
         self.zones = zones;
-    }
-}
-
-/// The state file cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadStateError {
-    /// The system does not give it.
-    #[error(
-        "the state file {} cannot be read: {source}; run the attestor as the user who owns it",
-        file.display()
-    )]
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// The system's reason.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Its content does not hold together.
-    #[error(
-        "the state file {} is corrupt: {reason}; a device with a TPM enrolls again by that, one without joins again with a \
-         new token once the file is deleted",
-        file.display()
-    )]
-    Corrupt {
-        /// The file.
-        file: PathBuf,
-        /// What does not hold.
-        reason: String,
-    },
-}
-
-/// The state could not be saved.
-#[derive(Debug, thiserror::Error)]
-#[error("the state file {} cannot be written: {source}; free space or correct its owner", file.display())]
-pub struct SaveStateError {
-    file: PathBuf,
-    #[source]
-    source: std::io::Error,
-}
-
-/// The state in memory and on disk: the same, but for what could not be saved and counts all the same.
-#[derive(Debug)]
-pub struct Keeper {
-    file: PathBuf,
-    /// What to tell about how it was loaded.
-    notice: Option<String>,
-    state: Mutex<Held>,
-    changed: watch::Sender<()>,
-    seen: Mutex<Option<Seen>>,
-}
-
-/// Mode of the file of a state.
-const MODE: u32 = 0o600;
-/// Mode of one that its daemon knows better than. A mode can be changed on a disk that has no room for a byte, and with the
-/// next file that is saved it is gone.
-const OUTDATED: u32 = 0o400;
-
-/// Tells a file from the one that replaces it, and whether its daemon has said that it is outdated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seen {
-    inode: u64,
-    changed: (i64, i64),
-    outdated: bool,
-}
-
-impl Seen {
-    fn of(file: &Path) -> Option<Self> {
-        let found = std::fs::metadata(file).ok()?;
-        Some(Self {
-            inode: found.ino(),
-            changed: (found.ctime(), found.ctime_nsec()),
-            outdated: found.permissions().mode() & 0o777 == OUTDATED,
-        })
-    }
-}
-
-#[derive(Debug)]
-struct Held {
-    state: State,
-    /// The disk has an older one.
-    unsaved: bool,
-}
-
-impl Keeper {
-    /// Loads the state of the folder `dir`, which is made if it is missing. No file is an empty state.
-    pub fn load(dir: &Path, plant: &PlantDomain, root: &PlantRoot) -> Result<Self, LoadStateError> {
-        let file = dir.join(FILE);
-        let unreadable = |source| LoadStateError::Unreadable { file: file.clone(), source };
-        durable::make_dir(dir, 0o700).map_err(unreadable)?;
-        let state = match durable::read_bounded(&file, MAX_FILE) {
-            Ok(bytes) => stored::parse(&bytes, plant, root)
-                .map_err(|reason| LoadStateError::Corrupt { file: file.clone(), reason })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => State::default(),
-            Err(source) => return Err(unreadable(source)),
-        };
-        let (held, seen) = (Held { state, unsaved: false }, Mutex::new(Seen::of(&file)));
-        Ok(Self { file, notice: None, state: Mutex::new(held), changed: watch::Sender::new(()), seen })
-    }
-
-    /// The same for a device with a TPM, which is who it was without any state: a file that is corrupt is set aside, and
-    /// the device enrolls again.
-    pub fn load_or_set_aside(
-        dir: &Path,
-        plant: &PlantDomain,
-        root: &PlantRoot,
-    ) -> Result<Self, LoadStateError> {
-        let corrupt = match Self::load(dir, plant, root) {
-            Err(error @ LoadStateError::Corrupt { .. }) => error,
-            loaded => return loaded,
-        };
-        let aside = dir.join(CORRUPT);
-        if std::fs::rename(dir.join(FILE), &aside).is_err() {
-            return Err(corrupt);
-        }
-        let notice = format!("{corrupt}; it was set aside as {}", aside.display());
-        tracing::error!("{notice}");
-        Ok(Self { notice: Some(notice), ..Self::load(dir, plant, root)? })
-    }
-
-    /// Reads the file again if another process replaced it since; whether it did.
-    pub fn reread(&self, plant: &PlantDomain, root: &PlantRoot) -> Result<bool, LoadStateError> {
-        let now = Seen::of(&self.file);
-        if *self.seen.lock().unwrap_or_else(PoisonError::into_inner) == now {
-            return Ok(false);
-        }
-        let unreadable = |source| LoadStateError::Unreadable { file: self.file.clone(), source };
-        let bytes = durable::read_bounded(&self.file, MAX_FILE).map_err(unreadable)?;
-        let state = stored::parse(&bytes, plant, root)
-            .map_err(|reason| LoadStateError::Corrupt { file: self.file.clone(), reason })?;
-        self.held().state = state;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
-        self.changed.send_replace(());
-        Ok(true)
-    }
-
-    /// Whether the process that writes the file has said that it could not save what counts since.
-    pub fn is_outdated(&self) -> bool {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|seen| seen.outdated)
-    }
-
-    /// Lets those who hear of changes look again.
-    pub fn announce(&self) {
-        self.changed.send_replace(());
-    }
-
-    /// What to tell people about how the state was found.
-    pub fn notice(&self) -> Option<&str> {
-        self.notice.as_deref()
-    }
-
-    /// Looks at the state.
-    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.held().state)
-    }
-
-    /// Changes the state; on an error it is as before, in memory and on disk.
-    pub fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> Result<T, SaveStateError> {
-        let mut held = self.held();
-        let mut next = held.state.clone();
-        let value = change(&mut next);
-        self.save(&next)?;
-        *held = Held { state: next, unsaved: false };
-        drop(held);
-        self.changed.send_replace(());
-        Ok(value)
-    }
-
-    /// Changes the state in memory even if it cannot be saved: a full disk must not keep a device from hearing what it,
-    /// or a peer, lost. [`Keeper::catch_up`] saves it later. Until then the file says that it is outdated, to whoever goes
-    /// by it.
-    pub fn insist(&self, change: impl FnOnce(&mut State)) -> Result<(), SaveStateError> {
-        let mut held = self.held();
-        change(&mut held.state);
-        let saved = self.save(&held.state);
-        held.unsaved = saved.is_err();
-        if saved.is_err() {
-            // Without a file there is nothing to be outdated, and a disk that takes no mode either is named by the error.
-            drop(std::fs::set_permissions(&self.file, std::fs::Permissions::from_mode(OUTDATED)));
-        }
-        drop(held);
-        self.changed.send_replace(());
-        saved
-    }
-
-    /// Changes the state in memory; [`Keeper::catch_up`], or the next change, saves it. For what a start finds out anew.
-    pub fn note(&self, change: impl FnOnce(&mut State)) {
-        let mut held = self.held();
-        change(&mut held.state);
-        held.unsaved = true;
-        drop(held);
-        self.changed.send_replace(());
-    }
-
-    /// Saves what was not saved before.
-    pub fn catch_up(&self) -> Result<(), SaveStateError> {
-        let mut held = self.held();
-        if held.unsaved {
-            self.save(&held.state)?;
-            held.unsaved = false;
-        }
-        Ok(())
-    }
-
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn save(&self, state: &State) -> Result<(), SaveStateError> {
-        durable::replace(&self.file, &stored::write(state), MODE)
-            .map_err(|source| SaveStateError { file: self.file.clone(), source })
-    }
-
-    /// Hears of every change from now on.
-    pub fn changes(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
     }
 }
 

@@ -342,7 +342,7 @@ impl Status {
         Ok(status.at(now))
     }
 
-    /// The same status at a later time: hours are counted again, and no ended certificate is trusted.
+    /// The same status at a later time: hours are counted again, and nobody is trusted whose certificate ended, or who has none.
     #[must_use]
     pub fn at(mut self, now: UnixTime) -> Self {
         // A clock that was never set shows less than the attestor knew.
@@ -353,12 +353,18 @@ impl Status {
         for key in &mut self.software_keys {
             key.hours_left = key.not_after.since(now) / 3600;
         }
-        if let (Word::Trusted | Word::Holding, Some(end)) = (self.state, self.first_end())
-            && end < now
-        {
-            self.state = Word::Refused;
-            self.since = end;
-            self.problem.get_or_insert_with(|| words::ended(end));
+        if let Word::Trusted | Word::Holding = self.state {
+            match self.first_end() {
+                Some(end) if end < now => {
+                    (self.state, self.since) = (Word::Refused, end);
+                    self.problem.get_or_insert_with(|| words::ended(end));
+                }
+                None => {
+                    self.state = Word::Refused;
+                    self.problem.get_or_insert_with(|| words::NO_CERTIFICATE.to_owned());
+                }
+                Some(_) => {}
+            }
         }
         self
     }

@@ -43,13 +43,14 @@ use crate::manufacturers::{self, IDEVID_ROOTS, RootsError, TPM_ROOTS};
 use crate::metrics::page::Page;
 use crate::metrics::{Metrics, listener};
 use crate::plant::{FORECASTS, KeysError, Plant, PlantKeys};
-use crate::ports::{Clock, System};
+use crate::ports::{Clock, Entropy, System};
 use crate::publication;
+use crate::secrets::SecretKey;
 use crate::session::complete::commit;
 use crate::store::blobs::{BlobIoError, Blobs};
 use crate::store::open::{StoreError, open as open_store};
 use crate::store::timed::Timed;
-use crate::store::{BrokerIdError, Txn, Watch};
+use crate::store::{BrokerIdError, Store, Txn, Watch};
 use crate::tls::{Tls, TlsError};
 use crate::trust::{self, TrustError, ViewCache};
 
@@ -157,17 +158,42 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
     let metrics = Metrics::default();
     let store = open_store(dir, &config.store, broker_id(dir)?, &System::default()).await?;
     let store = Arc::new(Timed::new(store, &metrics.store));
+    let ground = Ground { store, clock: Arc::new(System::default()), entropy: Arc::new(System::default()) };
+    on(ground, config, kek, metrics).await
+}
+
+/// What a plant runs on besides its folder.
+pub struct Ground {
+    /// Its store.
+    pub store: Arc<dyn Store>,
+    /// Its clock.
+    pub clock: Arc<dyn Clock>,
+    /// Its random bytes.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Opens the plant in `dir`, whose records are in another store.
+pub async fn open_on(ground: Ground, dir: &Path) -> Result<Arc<Plant>, ServeError> {
+    let kek = Keeping::read(&kek_file(dir))?.open()?;
+    on(ground, Config::load(dir)?, kek, Metrics::default()).await
+}
+
+async fn on(
+    Ground { store, clock, entropy }: Ground,
+    config: Config,
+    kek: SecretKey,
+    metrics: Metrics,
+) -> Result<Arc<Plant>, ServeError> {
     let keys = PlantKeys::open(store.as_ref(), &kek).await?;
-    let clock: Arc<dyn Clock> = Arc::new(System::default());
     keys.serve_at(clock.now())?;
     let (roots, files) = manufacturers::import(TPM_ROOTS, &config.tpm_roots)?;
     manufacturers::log(TPM_ROOTS, &files);
     let (idevid_roots, files) = manufacturers::import(IDEVID_ROOTS, &config.idevid_roots)?;
     manufacturers::log(IDEVID_ROOTS, &files);
     Ok(Arc::new(Plant {
-        blobs: Blobs::open(dir)?,
+        blobs: Blobs::open(&config.dir)?,
         clock,
-        entropy: Arc::new(System::default()),
+        entropy,
         keys: ArcSwap::from_pointee(keys),
         issuers: IssuerCache::default(),
         golden: GoldenCache::default(),
@@ -189,7 +215,8 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
     }))
 }
 
-fn broker_id(dir: &Path) -> Result<crate::store::BrokerId, ServeError> {
+/// What the broker of the plant in `dir` writes its audit chain as.
+pub fn broker_id(dir: &Path) -> Result<crate::store::BrokerId, ServeError> {
     let file = id_file(dir);
     let text = std::fs::read_to_string(&file)
         .map_err(|error| ServeError::Id { file: file.clone(), why: error.to_string() })?;
@@ -223,6 +250,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         tokio::spawn(crate::rotation::follow(Arc::clone(&plant))),
         tokio::spawn(crate::moving::follow(Arc::clone(&plant))),
         tokio::spawn(crate::drill::follow(Arc::clone(&plant))),
+        tokio::spawn(crate::silence::follow(Arc::clone(&plant))),
         tokio::spawn(health::watch(Arc::clone(&plant), reporter)),
     ];
     let devices = Devices::new(Arc::clone(&plant));

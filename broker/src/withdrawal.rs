@@ -9,7 +9,8 @@
 mod lose;
 mod rules;
 
-pub(crate) use self::rules::{Losing, losing};
+pub(crate) use self::lose::{Batch, Loss, lose};
+pub(crate) use self::rules::{Losing, holds, losing};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +22,6 @@ use policy::id::{DeviceName, ProductName, ZoneName};
 use policy::reference::release::ReleaseId;
 use policy::zone::Zone;
 
-use self::lose::{Batch, Loss, lose};
 use crate::audit::Event;
 use crate::golden;
 use crate::plant::Plant;
@@ -70,11 +70,8 @@ fn concerns(event: &WatchEvent) -> bool {
 pub(crate) async fn finish(plant: &Plant) -> Result<(), Refusal> {
     for withdrawal in list::<Withdrawal>(plant.store.as_ref(), WITHDRAWAL).await? {
         let Withdrawal { release, reason, .. } = &withdrawal.record;
-        let loss = Loss {
-            why: format!("{release} was withdrawn: {reason}"),
-            revocation: "its release was withdrawn",
-            kind: Some(FindingKind::Withdrawn),
-        };
+        let why = format!("{release} was withdrawn: {reason}");
+        let loss = Loss::of_proof(why, "its release was withdrawn", Some(FindingKind::Withdrawn));
         let reached = reach(plant, release, &loss).await?;
         let release = release.to_string();
         done(plant, withdrawal, "golden.withdrawn", &release, reached).await?;
@@ -121,11 +118,8 @@ async fn expose(plant: &Plant, compromise: &Compromise) -> Result<(usize, usize)
         if !held.is_some_and(|held| held.record.signers.contains(&id)) {
             continue;
         }
-        let loss = Loss {
-            why: format!("{release} counts for nothing: {why}"),
-            revocation: "the key of its release is compromised",
-            kind: Some(FindingKind::Withdrawn),
-        };
+        let why = format!("{release} counts for nothing: {why}");
+        let loss = Loss::of_proof(why, "the key of its release is compromised", Some(FindingKind::Withdrawn));
         let (more, certificates) = reach(plant, release, &loss).await?;
         (devices, revoked) = (devices + more, revoked + certificates);
     }

@@ -16,7 +16,7 @@ use policy::zone::gate::GateRulesError;
 use policy::zone::model::TimingError;
 use policy::zone::subnet::{ParseSubnetError, Subnet};
 use policy::zone::{
-    Conduit, DrillBounds, GateFail, GateRules, IntraZone, NameConstraint, Schedule, ScheduleError,
+    Conduit, DrillBounds, GateFail, GateRules, IntraZone, NameConstraint, OnSilence, Schedule, ScheduleError,
     SoftwareKeys, Timing, Way, Zone,
 };
 
@@ -169,6 +169,7 @@ pub fn zone_to_wire(zone: &Zone) -> v1::Zone {
             GateFail::Closed => "closed",
         }
         .to_owned(),
+        on_silence: zone.on_silence.name().to_owned(),
         function: zone.function.map(|function| function.name().to_owned()).unwrap_or_default(),
         drills: zone.drills.as_ref().map(drills_to_wire),
     }
@@ -230,6 +231,7 @@ pub fn zone_from_wire(sent: &v1::Zone) -> Result<Zone, ConvertError> {
     zone.subnets = subnets(&sent.subnets)?;
     let fail = gate_fail_from_wire(&sent.gate_fail)?.unwrap_or_default();
     zone.gate = GateRules::new(sent.gate_drain_seconds.into(), fail)?;
+    zone.on_silence = on_silence_from_wire(&sent.on_silence)?.unwrap_or_default();
     zone.drills = sent.drills.as_ref().map(drills_from_wire).transpose()?;
     zone.function = match sent.function.as_str() {
         "" => None,
@@ -248,6 +250,16 @@ pub fn gate_fail_from_wire(sent: &str) -> Result<Option<GateFail>, ConvertError>
         "open" => Ok(Some(GateFail::Open)),
         "closed" => Ok(Some(GateFail::Closed)),
         other => Err(word("gate fail", other, "open, closed")),
+    }
+}
+
+/// What a zone does about silence; none: not said.
+pub fn on_silence_from_wire(sent: &str) -> Result<Option<OnSilence>, ConvertError> {
+    match sent {
+        "" => Ok(None),
+        "alert" => Ok(Some(OnSilence::Alert)),
+        "refuse" => Ok(Some(OnSilence::Refuse)),
+        other => Err(word("on silence", other, "alert, refuse")),
     }
 }
 
@@ -336,6 +348,7 @@ mod tests {
         zone.drills = Some(policy::zone::DrillBounds::new(Some(5), Some(60)).unwrap());
         zone.function = Some(policy::zone::Function::Safety);
         zone.timing = Timing::new(60, 3600, None).unwrap();
+        zone.on_silence = OnSilence::Refuse;
         assert_eq!(zone_from_wire(&zone_to_wire(&zone)), Ok(zone));
     }
 
@@ -357,6 +370,11 @@ mod tests {
 
     #[test]
     fn words_that_mean_nothing_are_refused_by_field() {
+        let sent = v1::Zone { name: "a".into(), on_silence: "shout".into(), ..v1::Zone::default() };
+        assert_eq!(
+            zone_from_wire(&sent).unwrap_err().to_string(),
+            "on silence: `shout` is not one of alert, refuse"
+        );
         let sent = v1::Zone { name: "a".into(), mode: "permissive".into(), ..v1::Zone::default() };
         assert_eq!(
             zone_from_wire(&sent).unwrap_err().to_string(),

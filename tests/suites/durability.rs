@@ -1,16 +1,30 @@
 //! Nothing acknowledged is lost, and devices live without the broker.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::hash::{BuildHasher, RandomState};
+use std::thread;
 use std::time::Duration;
 
-use e2e::World;
+use e2e::{Device, World, until};
 use serde_json::Value;
 
-/// How often the broker is killed.
+/// How often the broker, or the attestor, is killed, unless `TOUCHSTONE_KILLS` says otherwise.
 const KILLS: u64 = 10;
 /// The broker lives at least and at most about this long between two kills, in milliseconds.
 const LIFE: std::ops::Range<u64> = 50..650;
+
+/// The attestor is killed at most so many milliseconds after it was given something to do.
+const AT_WORK: u64 = 500;
+
+fn kills() -> u64 {
+    std::env::var("TOUCHSTONE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS)
+}
+
+/// A moment of a round, below `end` milliseconds.
+fn moment(round: u64, end: u64) -> Duration {
+    Duration::from_millis(RandomState::new().hash_one(round) % end)
+}
 
 /// What the administrator was told is done.
 #[derive(Default)]
@@ -83,9 +97,8 @@ fn a_broker_that_is_killed_comes_back_with_everything_it_acknowledged() {
     press.start();
     press.until_state("trusted");
     let mut acknowledged = Acknowledged::default();
-    for round in 0..KILLS {
-        let random = RandomState::new().hash_one(round);
-        let life = Duration::from_millis(LIFE.start + random % (LIFE.end - LIFE.start));
+    for round in 0..kills() {
+        let life = Duration::from_millis(LIFE.start) + moment(round, LIFE.end - LIFE.start);
         let killer = world.kill_broker_after(life);
         acknowledged.work(&world, round);
         killer.join().expect("the broker is killed");
@@ -133,4 +146,44 @@ fn a_device_whose_broker_is_away_holds_its_certificates_and_says_how_long() {
 
     world.start_broker();
     press.until_state("trusted");
+}
+
+#[test]
+fn an_attestor_that_is_killed_comes_back_as_it_was_and_does_what_it_was_told() {
+    let Some((world, [mut press])) = World::with_devices(["press-1"]) else { return };
+    world.admin("zone create press --mode observe");
+    world.admin("zone create scada --mode observe");
+    press.offer("opcua");
+    world.register(&press, "press");
+    press.measure("boot-a");
+    press.start();
+    press.until_state("trusted");
+    let inbound = |press: &Device| {
+        fs::read_to_string(press.delivered("press", "services/opcua/inbound.pem")).unwrap_or_default()
+    };
+    let closed = inbound(&press);
+    assert!(closed.contains("BEGIN CERTIFICATE"), "nobody is let in, by name: {closed}");
+    let way = "--from scada --to press --service opcua";
+    let mut open = None;
+    for round in 0..kills() {
+        let opens = round % 2 == 0;
+        // It has files to write and a proof to give when its power is cut.
+        world.admin(&format!("conduit {} {way}", if opens { "allow" } else { "close" }));
+        world.admin("device attest press-1");
+        // No condition to wait for: any moment must do.
+        thread::sleep(moment(round, AT_WORK));
+        press.cut_power();
+        press.start();
+        let status = press.until_status("trusted and watching", |status| {
+            status["state"] == "trusted" && status["broker"]["watching"] == true
+        });
+        assert_eq!(status["problem"], Value::Null, "round {round}: {status:#}");
+        let seen = until("the conduit is as it was left", || match inbound(&press) {
+            seen if opens == (seen == closed) => Err(seen),
+            seen => Ok(seen),
+        });
+        if opens {
+            assert_eq!(*open.get_or_insert(seen.clone()), seen, "round {round}");
+        }
+    }
 }

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 pub use self::grant::GrantFault;
 pub use self::shown::{MAX_SHOWN, certificate, escaped};
-use crate::state::State;
+use crate::state::{Keeper, MAKE_ROOM, State, UNSAVED};
 use crate::trust::{About, Direction, TrustSet};
 
 /// A question.
@@ -101,6 +101,17 @@ impl Answer {
         }
         text
     }
+}
+
+/// Answers from what `keeper` has of the state of the device; refuses everybody if that may not be all that counts.
+#[must_use]
+pub fn answer_by(keeper: &Keeper, plant: &PlantDomain, question: &Question, now: UnixTime) -> Answer {
+    if keeper.is_outdated() {
+        let reasons = Told::new("state-outdated", UNSAVED, MAKE_ROOM);
+        let service = question.service.clone();
+        return Answer { allowed: false, peer: None, zone: None, service, until: None, reasons };
+    }
+    keeper.read(|state| answer(state, plant, question, now))
 }
 
 /// Answers from the state of the device.

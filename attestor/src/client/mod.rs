@@ -197,6 +197,18 @@ pub trait Calls: Sync {
         &self,
         request: CompleteRequest,
     ) -> impl Future<Output = Result<CompleteResponse, CallError>> + Send;
+
+    /// Completes an enrollment with an IMA list that no message holds: the request, and the list after it.
+    fn complete_enrollment_in_parts(
+        &self,
+        parts: Receiver<CompletePart>,
+    ) -> impl Future<Output = Result<CompleteResponse, CallError>> + Send;
+
+    /// The same of an attestation.
+    fn complete_attestation_in_parts(
+        &self,
+        parts: Receiver<CompletePart>,
+    ) -> impl Future<Output = Result<CompleteResponse, CallError>> + Send;
 }
 
 /// An open connection for one exchange.
@@ -228,11 +240,8 @@ impl Calls for Connection {
     async fn complete_attestation(&self, request: CompleteRequest) -> Result<CompleteResponse, CallError> {
         bounded(&self.broker, self.attestation().complete(request)).await
     }
-}
 
-impl Connection {
-    /// Completes an enrollment with an IMA list that no message holds: the request, and the list after it.
-    pub async fn complete_enrollment_in_parts(
+    async fn complete_enrollment_in_parts(
         &self,
         parts: Receiver<CompletePart>,
     ) -> Result<CompleteResponse, CallError> {
@@ -240,15 +249,16 @@ impl Connection {
         within(PARTS_DEADLINE, &self.broker, call).await
     }
 
-    /// The same of an attestation.
-    pub async fn complete_attestation_in_parts(
+    async fn complete_attestation_in_parts(
         &self,
         parts: Receiver<CompletePart>,
     ) -> Result<CompleteResponse, CallError> {
         let call = async { self.attestation().complete_in_parts(ReceiverStream::new(parts)).await };
         within(PARTS_DEADLINE, &self.broker, call).await
     }
+}
 
+impl Connection {
     fn enrollment(&self) -> EnrollmentClient<Channel> {
         EnrollmentClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }

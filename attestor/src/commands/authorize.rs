@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use policy::id::{ServiceName, ZoneName};
 
 use super::{CommandError, Format, system};
-use crate::authorize::{Answer, MAX_SHOWN, Question, answer, certificate};
+use crate::authorize::{Answer, MAX_SHOWN, Question, answer_by, certificate};
 use crate::config::Config;
 use crate::durable;
 use crate::plant::PlantRoot;
@@ -46,7 +46,7 @@ pub fn authorize(config: &Path, asked: &Asked, format: Format) -> Result<(String
         grant: grant.map(|token| String::from_utf8_lossy(&token).trim().to_owned()),
         grant_required: false,
     };
-    let found = keeper.read(|state| answer(state, &config.plant, &question, clock.now()));
+    let found = answer_by(&keeper, &config.plant, &question, clock.now());
     let code = if found.allowed { 0 } else { 1 };
     Ok((print(&found, format), code))
 }

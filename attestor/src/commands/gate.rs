@@ -1,8 +1,8 @@
 //! `touchstone-attestor gate`: one gate as a process of its own, beside the daemon.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use policy::id::PlantDomain;
@@ -17,8 +17,8 @@ use crate::config::{Config, GateConfig, LocalAddress, RawGate};
 use crate::gate::{FOLDER, Gate, Host};
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, FlooredClock, System};
-use crate::renewal::SILENCE;
-use crate::state::{Keeper, State};
+use crate::renewal::{READ_AGAIN, SILENCE};
+use crate::state::{Keeper, MAKE_ROOM, State, UNSAVED};
 use crate::status::Status;
 use crate::telemetry;
 use crate::tpm::{EsapiTpm, TpmHandle};
@@ -38,7 +38,7 @@ struct Beside {
     clock: FlooredClock<System>,
     tpm: Option<TpmHandle>,
     /// What the device booted, or why that could not be read; None without a TPM.
-    booted: Option<Result<BootSet, String>>,
+    booted: Option<Mutex<Result<BootSet, String>>>,
     /// Where the daemon says when it heard the broker.
     deliver: PathBuf,
     /// The daemon's state could not be read for too long.
@@ -69,16 +69,15 @@ impl Host for Beside {
     }
 
     fn doubt(&self) -> Option<String> {
-        let booted = self.booted.as_ref()?;
-        self.keeper.read(|state| BootSet::doubt(state.accepted_boot.as_ref(), booted))
+        let booted = self.booted.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.keeper.read(|state| BootSet::doubt(state.accepted_boot.as_ref(), &booted))
     }
 
     fn outdated(&self) -> Option<String> {
         if self.blind.load(Ordering::SeqCst) {
             return Some("the daemon's state cannot be read; the log of this gate says why".to_owned());
         }
-        let words = "the daemon could not save what it heard last; make room on the disk of its state";
-        self.keeper.is_outdated().then(|| words.to_owned())
+        self.keeper.is_outdated().then(|| format!("{UNSAVED}; {MAKE_ROOM}"))
     }
 
     fn tpm(&self) -> Option<&TpmHandle> {
@@ -97,9 +96,8 @@ pub async fn gate(file: &Path, raw: &RawGate) -> Result<(), CommandError> {
     let clock = FlooredClock::new(System::default(), keeper.read(|state| state.clock_floor));
     let start = |address| TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"));
     let tpm = config.tpm.clone().map(start).transpose()?;
-    let accepted = keeper.read(|state| state.accepted_boot.clone());
     let booted = match &tpm {
-        Some(tpm) => Some(BootSet::of(tpm, accepted.as_ref()).await),
+        Some(tpm) => Some(Mutex::new(booted(tpm, &keeper).await)),
         None => None,
     };
     let host = Arc::new(Beside {
@@ -118,11 +116,30 @@ pub async fn gate(file: &Path, raw: &RawGate) -> Result<(), CommandError> {
         () = stop => {}
         () = gate.run(listener, config.deliver.join(FOLDER)) => {}
         () = follow(&host, &config.plant, &root) => {}
+        () = read_boot_again(&host) => {}
     }
     if let Some(tpm) = tpm {
         tpm.close(LAST_COMMAND).await;
     }
     Ok(())
+}
+
+async fn booted(tpm: &TpmHandle, keeper: &Keeper) -> Result<BootSet, String> {
+    let accepted = keeper.read(|state| state.accepted_boot.clone());
+    BootSet::of(tpm, accepted.as_ref()).await
+}
+
+/// Asks a TPM that did not say what was booted until it does, and never returns.
+async fn read_boot_again(host: &Beside) {
+    if let (Some(tpm), Some(known)) = (&host.tpm, &host.booted) {
+        let set = |booted| *known.lock().unwrap_or_else(PoisonError::into_inner) = booted;
+        while known.lock().unwrap_or_else(PoisonError::into_inner).is_err() {
+            tokio::time::sleep(READ_AGAIN).await;
+            set(booted(tpm, &host.keeper).await);
+            host.keeper.announce();
+        }
+    }
+    std::future::pending().await
 }
 
 /// Takes what the daemon writes, for ever.

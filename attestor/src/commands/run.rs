@@ -13,7 +13,7 @@ use super::{CommandError, system};
 use crate::authorize::listener;
 use crate::bootstrap::{self, PrepareError, Sources};
 use crate::config::{Config, LocalAddress, Outline};
-use crate::evidence::Prover;
+use crate::evidence::{Prover, ProverError};
 use crate::gate::{self, Gate};
 use crate::idevid::IdevId;
 use crate::images::{Images, Refusal};
@@ -75,11 +75,12 @@ async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), CommandError> {
     tokio::pin!(stop);
-    let attester = tokio::select! {
+    let (attester, manager) = tokio::select! {
         // A slow TPM may take minutes to derive its keys.
         () = &mut stop => return Ok(()),
-        attester = assemble(config, tpm) => Arc::new(attester?),
+        assembled = assemble_once_there(config, tpm, manager) => assembled?,
     };
+    let attester = Arc::new(attester);
     announce(&attester);
     attester.look_at_boot().await;
     // Nobody is answered by the state of another device.
@@ -99,6 +100,7 @@ fn announce(attester: &Attester) {
             tracing::info!(%broker, tpm, endorsement_key, "the attestor runs");
         }
         Means::Key => tracing::warn!(%broker, "the attestor runs without a TPM: its keys can be copied"),
+        Means::Absent(why) => tracing::error!(%broker, "the attestor runs without its TPM: {why}"),
     }
 }
 
@@ -147,6 +149,33 @@ pub(super) fn unbound(
     address: LocalAddress,
 ) -> impl FnOnce(std::io::Error) -> CommandError {
     move |source| CommandError::Listen { key, address, source }
+}
+
+/// While the TPM does not answer, what needs none goes on where software sees something already: after a restart of the
+/// attestor conduits must close as they would have before.
+async fn assemble_once_there(
+    config: Config,
+    tpm: Option<TpmHandle>,
+    mut manager: ServiceManager,
+) -> Result<(Attester, ServiceManager), CommandError> {
+    loop {
+        let error = match assemble(config.clone(), tpm.clone()).await {
+            Err(CommandError::Tpm(error @ ProverError::Tpm(_))) => error,
+            assembled => return Ok((assembled?, manager)),
+        };
+        let root = PlantRoot::load(&config.plant_root)?;
+        let keeper = Keeper::load(&config.state, &config.plant, &root)?;
+        let attester = Attester::new(config.clone(), root, keeper, Means::Absent(error.to_string()))?;
+        let Some(tpm) = tpm.as_ref().filter(|_| attester.sink.shows_something()) else {
+            return Err(error.into());
+        };
+        tracing::error!(%error, "waiting for the TPM; conduits close on time meanwhile");
+        let attester = Arc::new(attester);
+        attester.look_at_boot().await;
+        let mut answering = answer_locally(&attester);
+        manager = driver::go_without(attester, manager, driver::answers(tpm)).await?;
+        answering.shutdown().await;
+    }
 }
 
 async fn assemble(config: Config, tpm: Option<TpmHandle>) -> Result<Attester, CommandError> {

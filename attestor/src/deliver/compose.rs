@@ -53,9 +53,9 @@ pub enum ComposeError {
 }
 
 impl Delivery {
-    /// What software is given in this state at `now`; None if there is no certificate, or no trust set yet.
+    /// What software is given in this state at `now`; None if there is no trust set yet.
     pub fn compose(state: &State, now: UnixTime) -> Result<Option<Self>, ComposeError> {
-        let Some(trust) = state.trust.as_ref().filter(|_| !state.svids.is_empty()) else { return Ok(None) };
+        let Some(trust) = &state.trust else { return Ok(None) };
         let mut delivery = Self::default();
         for (seat, svid) in &state.svids {
             let key = state.keys.get(seat).filter(|key| key.point() == svid.point());
@@ -87,6 +87,18 @@ impl Delivery {
             delivery.add(service.join(SERVER_KEY), held.key().to_pem(), SOFTWARE_KEY);
         }
         Ok(Some(delivery))
+    }
+
+    /// The trust files that believe nobody in this state at `now`; None if there is no trust set yet.
+    pub fn closing(state: &State, now: UnixTime) -> Option<Self> {
+        let trust = state.trust.as_ref()?;
+        let mut delivery = Self::default();
+        for (file, authorities) in trust.files(now).filter(|(file, _)| state.zones.contains(&file.zone)) {
+            if matches!(authorities.as_slice(), [only] if std::ptr::eq(*only, trust.nobody())) {
+                delivery.trust_file(&file.place(), &authorities);
+            }
+        }
+        Some(delivery)
     }
 
     fn trust_file(&mut self, place: &Place, authorities: &[&Authority]) {
@@ -186,13 +198,15 @@ mod tests {
     }
 
     #[test]
-    fn without_certificates_or_trust_nothing_changes() {
+    fn without_a_trust_set_nothing_changes_and_without_certificates_trust_files_alone() {
         let mut state = trusted(&Plant::new());
         state.trust = None;
         assert_eq!(Delivery::compose(&state, NOW).unwrap(), None);
         let mut state = trusted(&Plant::new());
         state.svids.clear();
-        assert_eq!(Delivery::compose(&state, NOW).unwrap(), None);
+        let delivery = Delivery::compose(&state, NOW).unwrap().unwrap();
+        assert!(!delivery.files.is_empty());
+        assert!(delivery.files.keys().all(|path| path.to_str().unwrap().contains("services/opcua/")));
     }
 
     #[test]

@@ -7,10 +7,11 @@
 
 use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use policy::digest::Digest;
+use rustix::process::{getegid, geteuid};
 
 use super::{Content, Delivery};
 use crate::durable;
@@ -24,6 +25,8 @@ pub(crate) const CURRENT_NEW: &str = ".current.new";
 const DIGEST: &str = "digest";
 /// Longest digest file in bytes.
 const MAX_DIGEST: u64 = 128;
+/// Longest file that is kept as it is shown, in bytes: a chain, a key, or trust files at their bound.
+const MAX_SHOWN: u64 = 32 * 1024 * 1024;
 /// Everybody may look for certificates.
 const FOLDER: u32 = 0o755;
 
@@ -93,6 +96,12 @@ impl FileSink {
     /// Whether software sees a delivery at all.
     pub(crate) fn shows_something(&self) -> bool {
         self.current().is_some()
+    }
+
+    /// Adds what software sees and `delivery` does not name: it would not start, or not read its files again, without.
+    pub(crate) fn keep_shown(&self, delivery: &mut Delivery) -> Result<(), InstallError> {
+        let kept = keep_below(&self.dir.join(CURRENT), Path::new(""), delivery);
+        kept.map_err(|source| InstallError { dir: self.dir.clone(), source })
     }
 
     /// The digest of what software sees; None if that is nothing.
@@ -189,10 +198,28 @@ fn prune(generations: &Path, keep: &[Option<u64>]) -> io::Result<()> {
     Ok(())
 }
 
+/// Adds what is in the folder `below` of the generation `shown`, and in those in it.
+fn keep_below(shown: &Path, below: &Path, delivery: &mut Delivery) -> io::Result<()> {
+    for entry in std::fs::read_dir(shown.join(below))? {
+        let entry = entry?;
+        let path = below.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            keep_below(shown, &path, delivery)?;
+        } else if path != Path::new(DIGEST) && !delivery.files.contains_key(&path) {
+            let bytes = durable::read_bounded(&entry.path(), MAX_SHOWN)?.into();
+            let metadata = entry.metadata()?;
+            let mode = metadata.permissions().mode() & 0o777;
+            // Whoever was given it has it still.
+            let user = Some(metadata.uid()).filter(|user| *user != geteuid().as_raw());
+            let group = Some(metadata.gid()).filter(|group| *group != getegid().as_raw());
+            delivery.files.insert(path, Content { bytes, mode, user, group });
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
     use crate::config::KeyOwner;
 

@@ -9,20 +9,20 @@ mod ima;
 mod keyed;
 mod prover;
 mod quote;
+mod request;
 mod self_check;
 mod statement;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use policy::digest::Digest;
 use prost::Message;
 use proto::v1;
 
 use crate::idevid::IdevIdError;
 use crate::images::LedgerError;
 use crate::role::Seat;
-use crate::tpm::{Attestation, IdentityKeyBlob, TpmError, TpmIdentityKey};
+use crate::tpm::{Attestation, IdentityKeyBlob, TpmError};
 
 pub use challenge::{Challenge, ChallengeError, VERSION};
 pub use ima::{ImaLogError, List, LongList};
@@ -31,6 +31,7 @@ pub use prover::{Prover, ProverError};
 pub use statement::Subject;
 pub(crate) use statement::boot_id;
 
+use request::Unsigned;
 use statement::{Logs, Proving};
 
 /// A challenge cannot be answered.
@@ -76,7 +77,7 @@ pub enum EvidenceError {
     #[error("the device's key in software cannot be used; delete its state and join again with a new token")]
     DeviceKey(#[source] rcgen::Error),
     /// A certificate request could not be made.
-    #[error("the certificate request for {seat} was not signed by the TPM; see the lines before")]
+    #[error("the certificate request for {seat} could not be made; the device tries again")]
     Request {
         /// What it is for.
         seat: Seat,
@@ -165,22 +166,11 @@ async fn request_all(
 ) -> Result<Vec<RequestedKey>, EvidenceError> {
     let mut requested = Vec::new();
     for (seat, key) in keys {
-        let signer = TpmIdentityKey::new(prover.tpm().clone(), key.clone());
-        // Only its key and its signature count: the broker writes names itself.
-        let mut params = rcgen::CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        match params.serialize_request(&signer) {
-            Ok(request) => requested.push(RequestedKey {
-                seat: seat.clone(),
-                key: key.clone(),
-                request: request.der().to_vec(),
-            }),
-            Err(source) => {
-                // rcgen's error has no room for the TPM's reason, which decides whether the key is lost.
-                prover.tpm().sign_digest(key.clone(), Digest::of(b"").0).await?;
-                return Err(EvidenceError::Request { seat: seat.clone(), source });
-            }
-        }
+        let failed = |source| EvidenceError::Request { seat: seat.clone(), source };
+        let unsigned = Unsigned::of(key).map_err(failed)?;
+        let signature = prover.tpm().sign_digest(key.clone(), unsigned.digest()).await?;
+        let request = unsigned.signed(signature).map_err(failed)?;
+        requested.push(RequestedKey { seat: seat.clone(), key: key.clone(), request });
     }
     Ok(requested)
 }

@@ -13,7 +13,7 @@ use super::{Gate, Host, session};
 /// Handshakes at once from one address: who says nothing takes no place from others for long.
 const WAITING_EACH: usize = 64;
 /// Bits of an IPv6 address that one network has for itself.
-const NETWORK: u128 = !(u64::MAX as u128);
+const NETWORK: u128 = u128::MAX << 64;
 /// Pause after an accept that failed, out of file descriptors say: the next would fail at once too.
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -24,6 +24,8 @@ mod session;
 mod standing;
 mod table;
 mod tls;
+#[cfg(feature = "test-util")]
+mod trial;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -42,12 +44,14 @@ use self::accept::Arrivals;
 use self::lines::Lines;
 use self::scratch::Pool;
 use self::standing::Standing;
-use self::table::Table;
+use self::table::{Stand, Table};
 use crate::config::GateConfig;
 use crate::state::State;
 use crate::tpm::TpmHandle;
 
 pub use self::report::{FOLDER, GateStatus, read_all};
+#[cfg(feature = "test-util")]
+pub use self::trial::{Live, Trial};
 
 /// Signatures of one gate that wait for the TPM at once: attestation has its place in the queue beside all gates.
 const SIGNING: usize = 2;
@@ -148,11 +152,15 @@ impl<H: Host> Gate<H> {
     /// Takes the standing of now; gives the time until the next moment at which something ends by itself.
     fn review(&self) -> Option<Duration> {
         let now = self.host.now();
-        let told = |code, words: Option<String>| words.map(|words| (code, words));
-        let doubt =
-            told("state-outdated", self.host.outdated()).or_else(|| told("other-boot", self.host.doubt()));
-        let tpm = self.host.tpm();
-        let standing = self.host.look(|state| Standing::of(state, &self.config, tpm, doubt, now));
-        self.table.review(&self.config, self.host.plant(), standing, now)
+        let stand = stand(self.host.as_ref(), &self.config, now);
+        self.table.review(&self.config, self.host.plant(), stand, (now, Instant::now()))
     }
+}
+
+/// What a gate of `host` goes by at `now`.
+fn stand(host: &impl Host, config: &GateConfig, now: UnixTime) -> Stand {
+    let told = |code, words: Option<String>| words.map(|words| (code, words));
+    let doubt = told("state-outdated", host.outdated()).or_else(|| told("other-boot", host.doubt()));
+    let tpm = host.tpm();
+    host.look(|state| Standing::of(state, config, tpm, doubt, now))
 }

@@ -8,7 +8,7 @@ use policy::access::Allowed;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::accept::{Connection, Waiting};
 use super::relay::{End, Leftover, Relay};
@@ -174,7 +174,13 @@ impl<H: Host> Gate<H> {
         standing: &Arc<Standing>,
         allowed: Allowed,
     ) -> Result<(Place<H>, oneshot::Receiver<()>), Refused> {
-        let entered = self.table.enter(&self.config, self.host.plant(), standing, allowed, self.host.now());
+        let entered = self.table.enter(
+            &self.config,
+            self.host.plant(),
+            standing,
+            allowed,
+            (self.host.now(), Instant::now()),
+        );
         let (number, cut) = entered.map_err(Refused::Told)?;
         Ok((Place { gate: Arc::clone(self), number }, cut))
     }

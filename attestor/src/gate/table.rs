@@ -103,7 +103,7 @@ impl Table {
         plant: &PlantDomain,
         standing: &Arc<Standing>,
         allowed: Allowed,
-        now: UnixTime,
+        (now, instant): (UnixTime, Instant),
     ) -> Result<(u64, oneshot::Receiver<()>), Vec<Told>> {
         let mut inner = self.lock();
         let present = inner.stand.clone()?;
@@ -121,7 +121,7 @@ impl Table {
             return Err(Told::new("too-many-of-peer", &words, remedy));
         }
         *with = with.saturating_add(1);
-        let at = Instant::now() + Duration::from_secs(allowed.until().since(now));
+        let at = instant + Duration::from_secs(allowed.until().since(now));
         if inner.wake.is_none_or(|wake| at < wake) {
             inner.wake = Some(at);
             self.sooner.notify_one();
@@ -140,10 +140,10 @@ impl Table {
         config: &GateConfig,
         plant: &PlantDomain,
         stand: Stand,
-        now: UnixTime,
+        (now, at): (UnixTime, Instant),
     ) -> Option<Duration> {
         let mut inner = self.lock();
-        let (mut wake, at) = (None, Instant::now());
+        let mut wake = None;
         if let Ok(standing) = &stand {
             inner.drain = standing.drain;
             wake = Some(Duration::from_secs(standing.until.since(now)));

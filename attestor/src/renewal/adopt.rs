@@ -1,7 +1,8 @@
 //! What the broker answered, taken over: verified, saved, delivered, in this order.
 //!
-//! Promises: nothing is delivered that was not verified and saved; an answer is adopted whole or not at all, but
-//! for an outdated trust set, in whose place the newer one stays.
+//! Promises: nothing is delivered that was not verified; an answer is adopted whole or not at all, but for an outdated
+//! trust set, in whose place the newer one stays. What a full disk does not take is used all the same and saved later: the
+//! broker has issued it, and revokes what it replaces.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -71,16 +72,17 @@ pub(super) enum DeliverError {
 /// What was taken over.
 pub(super) struct Adopted {
     pub(super) outcome: Outcome,
-    /// The trust set was not: the one that is held is newer.
-    pub(super) complaint: Option<TrustError>,
+    /// The trust set was not, as the one that is held is newer; or nothing could be saved.
+    pub(super) complaint: Option<AdoptError>,
 }
 
 impl Attester {
     /// Takes over the broker's answer.
     pub(super) fn adopt(&self, answered: Answered) -> Result<Adopted, AdoptError> {
-        match answered.outcome {
+        let Answered { outcome, software_keys, identity_keys, boot, seen, .. } = answered;
+        match outcome {
             Answer::Issued(issued) => {
-                self.adopt_certificates(issued, answered.software_keys, answered.identity_keys, answered.boot)
+                self.adopt_certificates(issued, software_keys, identity_keys, boot, seen)
             }
             Answer::Pending(pending) => Ok(Adopted { outcome: self.adopt_place(&pending)?, complaint: None }),
         }
@@ -92,6 +94,7 @@ impl Attester {
         made: BTreeMap<SoftwareSeat, SoftwareKey>,
         own_made: Made,
         boot: Option<BootSet>,
+        seen: u64,
     ) -> Result<Adopted, AdoptError> {
         let (now, clock) = (self.now(), self.clock.own());
         let device: DeviceName = issued.device.parse()?;
@@ -101,7 +104,7 @@ impl Attester {
         let svids = self.accept_all(own, &own_made, &device, &zones, now)?;
         let software_keys = self.accept_software_keys(outside, made, &device, now)?;
         let refused_keys = refused_keys(issued.refused_keys);
-        let (trust, complaint) = self.accept_trust(issued.trust, &device, now)?;
+        let (trust, complaint) = self.accept_trust(issued.trust, &device, seen, now)?;
         if !issued.would_refuse.is_empty() {
             tracing::warn!(
                 findings = issued.would_refuse.len(),
@@ -109,8 +112,9 @@ impl Attester {
             );
         }
         self.boot.is_accepted();
-        self.keeper.update(|state| {
-            state.take_name(device.clone());
+        self.keeper.is_current();
+        let saved = self.keeper.insist(|state| {
+            state.take_name(device);
             let certified = |(seat, _): &(Seat, SoftwareKey)| svids.iter().any(|(other, _)| other == seat);
             let certified = own_made.into_iter().filter(certified);
             state.keys.extend(certified.map(|(seat, key)| (seat, IdentityKey::Software(key))));
@@ -138,7 +142,8 @@ impl Attester {
                 state.take_trust(trust);
             }
             learn_time(state, clock);
-        })?;
+        });
+        let complaint = saved.err().map(AdoptError::from).or(complaint.map(AdoptError::from));
         match &issued.wanted {
             Some(wanted) => self.adopt_wanted(wanted),
             None => self.forget_wanted(),
@@ -158,9 +163,7 @@ impl Attester {
             return;
         }
         tracing::info!(%wanted, "the broker wants another release");
-        if let Err(error) = self.keeper.update(|state| state.wanted = Some(wanted)) {
-            return tracing::error!(%error, "what the broker wants is not saved");
-        }
+        self.keeper.note(|state| state.wanted = Some(wanted));
         self.show_wanted();
     }
 
@@ -175,11 +178,8 @@ impl Attester {
             return tracing::error!(%error, "what was wanted stays in {dir}; correct its owner");
         }
         // Wanted once more, it is told once more.
-        let forgotten = self.keeper.update(|state| (state.wanted, state.told_updater) = (None, None));
-        match forgotten {
-            Ok(()) => tracing::info!("the broker wants no release any more"),
-            Err(error) => tracing::error!(%error, "what the broker wanted is not forgotten"),
-        }
+        self.keeper.note(|state| (state.wanted, state.told_updater) = (None, None));
+        tracing::info!("the broker wants no release any more");
     }
 
     /// Writes what is wanted beside the trust files.
@@ -218,11 +218,13 @@ impl Attester {
         Ok(accepted)
     }
 
-    /// The trust set, or why the one that is held stays.
+    /// The trust set, or why the one that is held stays. `before`: the newest that was seen when it was asked for; a newer
+    /// one came over Watch meanwhile, and an answer overtaken by it is no sign of an old broker.
     fn accept_trust(
         &self,
         trust: Option<v1::SignedTrustSet>,
         device: &DeviceName,
+        before: u64,
         now: UnixTime,
     ) -> Result<(Option<TrustSet>, Option<TrustError>), AdoptError> {
         let (seen, held) = self.keeper.read(|state| {
@@ -236,6 +238,7 @@ impl Attester {
         let expected = Expected { root: &self.root, plant: &self.config.plant, device, seen };
         match TrustSet::verify(signed, &expected, now) {
             Ok(set) => Ok((Some(set), None)),
+            Err(TrustError::Older { sequence, .. }) if held && sequence >= before => Ok((None, None)),
             Err(error @ TrustError::Older { .. }) if held => {
                 tracing::error!(%error, "the trust set is refused; the newer one stays in force");
                 Ok((None, Some(error)))
@@ -249,10 +252,10 @@ impl Attester {
         if pending.zones.is_empty() {
             return Ok(Outcome::Pending { retry_after, keys_missing: false });
         }
-        let (device, zones) = (pending.device.parse()?, parse_zones(&pending.zones)?);
+        let (device, zones) = (pending.device.parse::<DeviceName>()?, parse_zones(&pending.zones)?);
         let keys_missing = self.keeper.update(|state| {
-            state.take_name(device);
-            state.keep_zones(zones);
+            state.take_name(device.clone());
+            state.keep_zones(zones.clone());
             state.lacks_keys()
         })?;
         match keys_missing {
@@ -261,34 +264,38 @@ impl Attester {
         }
     }
 
-    /// Takes over a trust set that came through Watch.
-    pub(super) fn adopt_trust(&self, signed: v1::SignedTrustSet) -> Result<(), AdoptError> {
+    /// Takes over a trust set that came through Watch, unless an answer overtook it: `before` is what was seen when the
+    /// stream was opened.
+    pub(super) fn adopt_trust(&self, signed: v1::SignedTrustSet, before: u64) -> Result<(), AdoptError> {
         let (device, seen) = self.keeper.read(|state: &State| (state.device.clone(), Seen::of(state)));
         let device = device.ok_or(AdoptError::Malformed("it is for a device without a name"))?;
         let expected = Expected { root: &self.root, plant: &self.config.plant, device: &device, seen };
-        let trust = TrustSet::verify(signed, &expected, self.now())?;
+        let trust = match TrustSet::verify(signed, &expected, self.now()) {
+            Err(TrustError::Older { sequence, .. }) if sequence >= before => return Ok(()),
+            verified => verified?,
+        };
         let own = self.clock.own();
         // Peers that lost trust have lost it, whatever the disk says.
-        let saved = self.keeper.insist(|state| {
+        self.keeper.note(|state| {
             state.take_trust(trust);
             learn_time(state, own);
         });
         self.deliver()?;
-        Ok(saved?)
+        Ok(self.keeper.catch_up()?)
     }
 
-    /// Keeps a refusal for the status; `lost`: the certificates were revoked. That counts even if it cannot be saved.
-    pub(super) fn adopt_refusal(&self, denial: &v1::Denial, lost: bool) -> Result<(), SaveStateError> {
+    /// Takes a refusal; `lost`: the certificates were revoked. That counts before it is saved.
+    pub(super) fn adopt_refusal(&self, denial: &v1::Denial, lost: bool) {
         let refusal = Refusal::new(denial, self.now());
         if let Some(wanted) = &denial.wanted {
             self.adopt_wanted(wanted);
         }
-        self.keeper.insist(|state| {
+        self.keeper.note(|state| {
             state.refusal = Some(refusal);
             if lost {
                 state.void_certificates();
             }
-        })
+        });
     }
 
     /// Makes the state that of this TPM, the first time that it is asked. One of another, as on a copied disk, is forgotten
@@ -316,11 +323,6 @@ impl Attester {
         );
         tracing::error!("{problem}");
         Some(problem)
-    }
-
-    /// Forgets keys that this TPM cannot use any more, with their certificates.
-    pub(super) fn forget_keys(&self) -> Result<(), SaveStateError> {
-        self.keeper.update(State::forget_keys)
     }
 
     /// Each certificate must be for a software key that was made for this exchange.
@@ -363,7 +365,12 @@ impl Attester {
         self.shown.set(None);
         self.clock.raise(self.keeper.read(|state| state.clock_floor));
         let now = self.now();
+        // Of a state that is not the last one nothing is opened.
+        let outdated = self.keeper.is_outdated();
         let composed = self.keeper.read(|state| {
+            if outdated {
+                return Ok(Delivery::closing(state, now));
+            }
             let mut composed = Delivery::compose(state, now)?;
             if let (Some(delivery), Some(mqtt)) = (&mut composed, &self.config.mqtt) {
                 delivery.add_acl(mqtt, state, &self.config.plant, now);
@@ -373,9 +380,13 @@ impl Attester {
         let Some(mut delivery) = composed? else { return Ok(()) };
         delivery.give(&self.config.key_owners);
         // What software was given it keeps; it is not given what was revoked, or proved by another boot.
-        let withheld = self.keeper.read(State::lost_trust) || self.boot.doubt().is_some();
-        if withheld && !self.sink.shows_something() {
+        let (lost, none) = self.keeper.read(|state| (state.lost_trust(), state.svids.is_empty()));
+        let bare = none || outdated || matches!(self.prover, Means::Absent(_));
+        if (lost || bare || self.boot.doubt().is_some()) && !self.sink.shows_something() {
             return Ok(());
+        }
+        if bare {
+            self.sink.keep_shown(&mut delivery)?;
         }
         if self.hooks.show(&delivery, || self.sink.install(&delivery))? {
             let sequence = self.keeper.read(|state| state.trust_sequence);

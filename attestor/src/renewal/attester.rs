@@ -1,5 +1,6 @@
 //! The device in its role as Attester (RFC 9334): everything that exchanges with the broker need.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::boot::Boot;
 use super::heard::{Heard, SILENCE};
 use super::shown::Shown;
 use crate::authorize::listener::Desk;
-use crate::authorize::{Answer, Question, answer};
+use crate::authorize::{Answer, Question, answer_by};
 use crate::client::{BrokerClient, BrokerNameError, Credentials};
 use crate::config::{Config, Program, Workload};
 use crate::deliver::FileSink;
@@ -23,7 +24,7 @@ use crate::images::Images;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, Entropy, FlooredClock, System};
 use crate::role::Role;
-use crate::state::{Keeper, State};
+use crate::state::{Keeper, MAKE_ROOM, State, UNSAVED};
 use crate::tpm::TpmHandle;
 use crate::unbound::Unbound;
 use crate::workload_api::{Offer, Source, Withheld};
@@ -35,6 +36,8 @@ pub enum Means {
     Tpm(Box<Prover>),
     /// A key in software, which the state keeps.
     Key,
+    /// A TPM that does not answer, for this reason. The device cannot prove itself until it does.
+    Absent(String),
 }
 
 impl Means {
@@ -43,7 +46,7 @@ impl Means {
     pub fn tpm(&self) -> Option<&TpmHandle> {
         match self {
             Self::Tpm(prover) => Some(prover.tpm()),
-            Self::Key => None,
+            Self::Key | Self::Absent(_) => None,
         }
     }
 
@@ -52,7 +55,7 @@ impl Means {
     pub fn images(&self) -> Option<&Arc<Images>> {
         match self {
             Self::Tpm(prover) => prover.images(),
-            Self::Key => None,
+            Self::Key | Self::Absent(_) => None,
         }
     }
 }
@@ -67,15 +70,28 @@ impl From<Prover> for Means {
 #[derive(Debug)]
 pub struct Line {
     client: BrokerClient,
-    clock: Arc<FlooredClock<System>>,
+    clock: Arc<OwnClock>,
 }
+
+/// The clock of the device, never before the last time that the broker signed.
+pub type OwnClock = FlooredClock<Arc<dyn Clock>>;
 
 impl Line {
     /// The line of the device that `config` describes.
     pub fn of(config: &Config, root: &PlantRoot, keeper: &Keeper) -> Result<Self, BrokerNameError> {
+        Self::by(Arc::new(System::default()), config, root, keeper)
+    }
+
+    /// The same by another clock than the system's.
+    pub fn by(
+        clock: Arc<dyn Clock>,
+        config: &Config,
+        root: &PlantRoot,
+        keeper: &Keeper,
+    ) -> Result<Self, BrokerNameError> {
         let floor = keeper.read(|state: &State| state.clock_floor);
-        let clock = Arc::new(FlooredClock::new(System::default(), floor));
-        let tls_clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&clock);
+        let clock = Arc::new(OwnClock::new(clock, floor));
+        let tls_clock: Arc<dyn Clock> = Arc::<OwnClock>::clone(&clock);
         let client = BrokerClient::new(config.broker.clone(), config.plant.clone(), root.clone(), tls_clock)?;
         Ok(Self { client, clock })
     }
@@ -108,7 +124,7 @@ pub struct Attester {
     /// Who is told of its state.
     pub state_hooks: StateHooks,
     /// The time.
-    pub clock: Arc<FlooredClock<System>>,
+    pub clock: Arc<OwnClock>,
     /// Jitter.
     pub entropy: Arc<dyn Entropy>,
     /// What software has of it.
@@ -121,12 +137,13 @@ pub struct Attester {
     pub(super) foreign: OnceLock<Option<String>>,
     /// Where it should listen and does not.
     pub(crate) unbound: Unbound,
+    /// Whether the TPM still knows the keys that are held is to be tried.
+    pub(super) untried: AtomicBool,
 }
 
 impl Desk for Attester {
     fn answer(&self, question: &Question) -> Answer {
-        let now = self.now();
-        self.keeper.read(|state| answer(state, &self.config.plant, question, now))
+        answer_by(&self.keeper, &self.config.plant, question, self.now())
     }
 }
 
@@ -171,6 +188,10 @@ impl Host for Attester {
 
     fn doubt(&self) -> Option<String> {
         self.boot.doubt()
+    }
+
+    fn outdated(&self) -> Option<String> {
+        self.keeper.is_outdated().then(|| format!("{UNSAVED}; {MAKE_ROOM}"))
     }
 
     fn tpm(&self) -> Option<&TpmHandle> {
@@ -218,6 +239,7 @@ impl Attester {
             heard: Heard::default(),
             foreign: OnceLock::new(),
             unbound: Unbound::default(),
+            untried: AtomicBool::new(true),
         }
     }
 
@@ -236,6 +258,12 @@ impl Attester {
     pub(crate) fn name(&self) -> Option<String> {
         let given = self.keeper.read(|state: &State| state.device.clone());
         given.or_else(|| self.config.device.clone()).map(|name| name.to_string())
+    }
+
+    /// Whether it has certificates that have not ended, and were proved by this boot.
+    pub(super) fn is_certified(&self) -> bool {
+        let (now, proved) = (self.now(), self.boot.doubt().is_none());
+        proved && self.keeper.read(|state: &State| state.first_end().is_some_and(|end| now <= end))
     }
 
     /// The hooks that did not end well.

@@ -4,9 +4,12 @@
 //! stop the last status says so. The service manager gets a sign of life from this loop alone, and none once a TPM hangs
 //! for good: the loop ends then, so that the service is restarted even where no watchdog runs.
 
+mod waiting;
+
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proto::v1::{Denial, DenialReason};
@@ -16,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::Instrument;
 
 use super::adopt::{AdoptError, Adopted};
-use super::attester::Attester;
+use super::attester::{Attester, OwnClock};
 use super::exchange::{self, Answered, ExchangeError};
 use super::machine::{Effect, Exchange, Input, Machine, Memory, Outcome, revokes};
 use super::report::Reporter;
@@ -25,12 +28,14 @@ use super::watch::{self, News};
 use crate::client::{CallError, Credentials};
 use crate::hooks::{self, Change};
 use crate::images::{self, Images};
-use crate::ports::{Clock, FlooredClock, System};
+use crate::ports::{Clock, System};
 use crate::service_manager::ServiceManager;
 use crate::state::State;
 use crate::status::{ALIVE_EVERY, Refusal, Word, remedy};
 use crate::tpm::{Operation, TpmHandle};
 use crate::wanted::tell_updater;
+
+pub use waiting::{answers, go_without};
 
 /// The loop cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +68,13 @@ pub async fn run(
     beside.spawn(listener);
     let updater = tell_updater(Arc::clone(&driver.attester), Arc::clone(&driver.wanted));
     beside.spawn(updater);
+    let (boot, read) = (Arc::clone(&driver.attester), Arc::new(Notify::new()));
+    let boot_read = Arc::clone(&read);
+    beside.spawn(async move {
+        if boot.read_boot_again().await {
+            boot_read.notify_one();
+        }
+    });
     let followers = hooks::follow_all(&driver.attester);
     let images = driver.attester.prover.images().cloned();
     let measurer = driver.measure_images();
@@ -81,6 +93,7 @@ pub async fn run(
             () = elapsed(edge) => driver.open_and_close(),
             Some(item) = news.recv() => driver.hear(item),
             () = changed(images.as_deref()) => driver.attest_images(),
+            () = read.notified() => driver.know_boot(),
             () = attester.hooks.all_told(), if behind => driver.attest_delivered(),
             _ = alive.tick() => if let Err(error) = driver.stay_alive() { break Err(error) },
         }
@@ -114,8 +127,8 @@ async fn elapsed(timer: Option<Instant>) {
     }
 }
 
-struct Driver {
-    attester: Arc<Attester>,
+pub(super) struct Driver {
+    pub(super) attester: Arc<Attester>,
     machine: Machine,
     reporter: Reporter,
     credentials: latest::Sender<Option<Credentials>>,
@@ -126,16 +139,19 @@ struct Driver {
     /// Another release may be wanted.
     wanted: Arc<Notify>,
     manager: ServiceManager,
+    /// What the machine asked for last, for whoever drives the driver.
+    #[cfg(feature = "test-util")]
+    pub(super) asked: Option<Effect>,
 }
 
 impl Driver {
-    fn new(attester: Arc<Attester>, manager: ServiceManager) -> Self {
+    pub(super) fn new(attester: Arc<Attester>, manager: ServiceManager) -> Self {
         let now = attester.now();
         let foreign = attester.claim_state();
-        let proved = attester.boot.doubt().is_none();
+        let certified = attester.is_certified();
         let memory = attester.keeper.read(|state| Memory {
             bound: state.device.is_some(),
-            certified: proved && state.first_end().is_some_and(|end| now <= end),
+            certified,
             refused: state.refusal.as_ref().map(Refusal::reason),
         });
         let (credentials, _) = latest::channel(None);
@@ -152,11 +168,13 @@ impl Driver {
             behind: false,
             wanted,
             manager,
+            #[cfg(feature = "test-util")]
+            asked: None,
         }
     }
 
     /// A delivery that a power cut interrupted is completed before anything is asked.
-    fn start(&mut self) {
+    pub(super) fn start(&mut self) {
         self.saved(self.attester.forget_unwanted());
         if let Err(error) = self.attester.deliver() {
             tracing::error!(%error, "what the device holds is not delivered");
@@ -168,9 +186,14 @@ impl Driver {
         self.input(Input::Started);
     }
 
-    fn input(&mut self, input: Input) {
+    pub(super) fn input(&mut self, input: Input) {
         let jitter = self.attester.entropy.jitter();
-        match self.machine.step(input, jitter) {
+        let effect = self.machine.step(input, jitter);
+        #[cfg(feature = "test-util")]
+        if effect.is_some() {
+            self.asked = effect;
+        }
+        match effect {
             Some(Effect::Begin(exchange)) => {
                 self.timer = None;
                 self.in_flight = Some(self.begin(exchange));
@@ -191,7 +214,7 @@ impl Driver {
         Box::pin(async move { exchange::run(&attester, exchange).await }.instrument(span))
     }
 
-    fn finish(&mut self, result: Result<Answered, ExchangeError>) {
+    pub(super) fn finish(&mut self, result: Result<Answered, ExchangeError>) {
         self.in_flight = None;
         self.reporter.problem = None;
         let outcome = match result {
@@ -212,13 +235,14 @@ impl Driver {
             self.credentials.send_replace(self.attester.credentials());
         }
         self.input(Input::Finished(outcome));
+        self.settle();
     }
 
     /// Measures images until the value is dropped.
     fn measure_images(&self) -> JoinSet<()> {
         let mut measuring = JoinSet::new();
         if let Some(images) = self.attester.prover.images() {
-            let clock: Arc<dyn Clock> = Arc::<FlooredClock<System>>::clone(&self.attester.clock);
+            let clock: Arc<dyn Clock> = Arc::<OwnClock>::clone(&self.attester.clock);
             measuring.spawn(images::follow(Arc::clone(images), clock, Arc::new(System::default())));
         }
         measuring
@@ -228,6 +252,19 @@ impl Driver {
     fn attest_images(&mut self) {
         tracing::info!("the image log has a new entry; attesting now");
         self.input(Input::AttestNow);
+    }
+
+    /// The TPM says at last what was booted.
+    fn know_boot(&mut self) {
+        if self.attester.is_certified() {
+            self.machine.find_certified();
+        }
+        if let Err(error) = self.attester.deliver() {
+            tracing::error!(%error, "what the device holds is not delivered");
+            self.reporter.problem = Some(error.to_string());
+        }
+        self.credentials.send_replace(self.attester.credentials());
+        self.report(false);
     }
 
     /// A move to another zone ends, and an authority signs, once software has what it needs for that.
@@ -261,10 +298,12 @@ impl Driver {
             other => {
                 tracing::error!(error = %other, "not attested");
                 self.reporter.problem = Some(other.to_string());
-                if other.keys_are_lost() {
-                    self.saved(self.attester.forget_keys());
+                if !other.keys_are_lost() {
+                    return Outcome::Failed;
                 }
-                Outcome::Failed
+                self.attester.keeper.note(State::forget_keys);
+                self.credentials.send_replace(None);
+                Outcome::KeysLost
             }
         }
     }
@@ -293,7 +332,7 @@ impl Driver {
         Outcome::Denied { at_begin, reason, retry_after }
     }
 
-    fn hear(&mut self, item: News) {
+    pub(super) fn hear(&mut self, item: News) {
         match item {
             News::Opened => {
                 (self.reporter.watching, self.reporter.reachable) = (true, true);
@@ -303,9 +342,13 @@ impl Driver {
                 self.reporter.watching = false;
                 self.report(false);
             }
+            News::NotSigned => {
+                self.attester.untried.store(true, Ordering::SeqCst);
+                self.input(Input::AttestNow);
+            }
             News::Alive => self.report(false),
-            News::Trust(signed) => {
-                if let Err(error) = self.attester.adopt_trust(*signed) {
+            News::Trust(signed, before) => {
+                if let Err(error) = self.attester.adopt_trust(*signed, before) {
                     tracing::error!(%error, "a trust set is not taken");
                     self.reporter.problem = Some(error.to_string());
                 }
@@ -319,6 +362,7 @@ impl Driver {
                 self.attester.adopt_wanted(&wanted);
                 self.wanted.notify_one();
                 self.report(false);
+                self.settle();
             }
             News::TrustLost { denial, of } => self.lose(&denial, &of),
         }
@@ -344,14 +388,23 @@ impl Driver {
         );
         self.refused(denial, true);
         self.input(Input::TrustLost(reason));
+        self.settle();
     }
 
-    /// Keeps a refusal; `lost`: the certificates are worth nothing any more.
+    /// Takes a refusal; `lost`: the certificates are worth nothing any more. Nobody who hears of it waits for a disk.
     fn refused(&mut self, denial: &Denial, lost: bool) {
-        self.saved(self.attester.adopt_refusal(denial, lost));
-        self.wanted.notify_one();
+        self.attester.adopt_refusal(denial, lost);
         if lost {
             self.credentials.send_replace(None);
+        }
+        self.wanted.notify_one();
+    }
+
+    /// Saves what everybody has heard of.
+    fn settle(&mut self) {
+        if let Err(error) = self.attester.keeper.catch_up() {
+            self.saved(Err(error));
+            self.report(false);
         }
     }
 
@@ -363,7 +416,7 @@ impl Driver {
     }
 
     /// Conduits open and close on time, broker or not.
-    fn open_and_close(&mut self) {
+    pub(super) fn open_and_close(&mut self) {
         self.saved(self.attester.keep_time());
         let delivered = self.attester.deliver();
         if let Err(error) = delivered {

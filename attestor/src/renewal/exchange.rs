@@ -4,7 +4,9 @@
 //! leave the device only as the protocol says. Does not adopt anything: that is for `adopt`.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
+use policy::digest::Digest;
 use policy::id::{DeviceName, ZoneName};
 use proto::v1;
 use proto::v1::complete_response::Outcome;
@@ -14,7 +16,7 @@ use super::attester::{Attester, Means};
 use super::keyed::{self, Made};
 use super::machine::Exchange;
 use crate::boot_set::BootSet;
-use crate::client::{CallError, Calls as _, Connection};
+use crate::client::{CallError, Calls};
 use crate::config::two_sided;
 use crate::evidence::{self, Answer, Challenge, EvidenceError, Prover, Subject, VERSION};
 use crate::identity_key::IdentityKey;
@@ -59,6 +61,9 @@ pub(super) enum ExchangeError {
     /// The broker's answer holds neither certificates nor a reason.
     #[error("the broker's answer is empty; update broker and attestor to the same release")]
     Empty,
+    /// There is no TPM to prove the device with.
+    #[error("{0}")]
+    NoTpm(String),
     /// The state has no name to attest under.
     #[error("the device has no name yet; it enrolls first")]
     Nameless,
@@ -97,14 +102,28 @@ pub(super) struct Answered {
     pub(super) boot: Option<BootSet>,
     /// The broker was told that software does not have everything yet.
     pub(super) behind: bool,
+    /// Sequence of the newest trust set that was seen when the exchange began.
+    pub(super) seen: u64,
 }
 
 /// Runs an exchange to its end.
 pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answered, ExchangeError> {
+    if let Means::Tpm(prover) = &attester.prover {
+        try_keys(attester, prover).await?;
+    }
     if let Some(images) = attester.prover.images() {
         images.ready().await;
     }
     let connection = attester.client.connect(attester.issuing_number()).await.map_err(at_begin)?;
+    over(attester, &connection, exchange).await
+}
+
+/// The same with whatever answers its calls.
+pub(super) async fn over(
+    attester: &Attester,
+    connection: &impl Calls,
+    exchange: Exchange,
+) -> Result<Answered, ExchangeError> {
     // Before the challenge: it must not grow old meanwhile.
     let health = match &attester.config.health {
         Some(check) => Some(check.run().await),
@@ -114,21 +133,22 @@ pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answe
     let known = Known::of(attester);
     let said = Said { known: &known, health, software_keys: requests(&software_keys)? };
     let (response, identity_keys, boot) = match &attester.prover {
+        Means::Absent(why) => return Err(ExchangeError::NoTpm(why.clone())),
         Means::Key => {
-            let (response, made) = keyed::run(attester, &connection, exchange, said).await?;
+            let (response, made) = keyed::run(attester, connection, exchange, said).await?;
             (response, made, None)
         }
         Means::Tpm(prover) => {
             let with = (attester, prover.as_ref());
             let (response, boot) = match exchange {
-                Exchange::Enroll => enroll(with, &connection, said).await?,
-                Exchange::Renew | Exchange::OnDemand => attest(with, &connection, exchange, said).await?,
+                Exchange::Enroll => enroll(with, connection, said).await?,
+                Exchange::Renew | Exchange::OnDemand => attest(with, connection, exchange, said).await?,
             };
             (response, Made::new(), Some(boot))
         }
     };
     let outcome = response.outcome.ok_or(ExchangeError::Empty)?;
-    Ok(Answered { outcome, software_keys, identity_keys, boot, behind: known.behind })
+    Ok(Answered { outcome, software_keys, identity_keys, boot, behind: known.behind, seen: known.seen })
 }
 
 /// What is said at one exchange alone.
@@ -163,7 +183,7 @@ fn requests(keys: &BTreeMap<SoftwareSeat, SoftwareKey>) -> Result<Vec<v1::Softwa
 
 async fn enroll(
     (attester, prover): (&Attester, &Prover),
-    connection: &Connection,
+    connection: &impl Calls,
     Said { known, health, software_keys }: Said<'_>,
 ) -> Result<(v1::CompleteResponse, BootSet), ExchangeError> {
     let request = v1::BeginEnrollmentRequest {
@@ -190,7 +210,7 @@ async fn enroll(
 
 async fn attest(
     (attester, prover): (&Attester, &Prover),
-    connection: &Connection,
+    connection: &impl Calls,
     exchange: Exchange,
     Said { known, health, software_keys }: Said<'_>,
 ) -> Result<(v1::CompleteResponse, BootSet), ExchangeError> {
@@ -211,7 +231,7 @@ async fn attest(
 }
 
 async fn complete(
-    connection: &Connection,
+    connection: &impl Calls,
     exchange: Exchange,
     Answer { request, long_list }: Answer,
 ) -> Result<v1::CompleteResponse, ExchangeError> {
@@ -255,6 +275,8 @@ pub(super) struct Known {
     held_serial: Vec<u8>,
     delivered: Vec<Vec<u8>>,
     trust_sequence: u64,
+    /// Sequence of the newest trust set that was seen.
+    seen: u64,
     /// Its software was shown all that it holds, and some of it goes by older files until its hook ended well.
     behind: bool,
 }
@@ -265,6 +287,7 @@ impl Known {
         let (has_all, behind) = (shown && told, shown && !told);
         attester.keeper.read(|state: &State| Self {
             behind,
+            seen: state.trust_sequence,
             delivered: state.svids.values().filter(|_| has_all).map(|svid| svid.serial().to_vec()).collect(),
             device: state.device.clone(),
             zones: state.zones.clone(),
@@ -312,6 +335,20 @@ impl Known {
 pub(super) fn join_token(attester: &Attester) -> Option<JoinToken> {
     let file = attester.config.join_token_file.as_ref()?;
     JoinToken::load(file).inspect_err(|error| tracing::warn!(%error, "enrolling without a join token")).ok()
+}
+
+/// Signs once with every key that is certified, at a start and when one of them did not sign. Those of a TPM that was
+/// cleared are dead, which must not show only when they are due.
+async fn try_keys(attester: &Attester, prover: &Prover) -> Result<(), TpmError> {
+    if !attester.untried.load(Ordering::SeqCst) {
+        return Ok(());
+    }
+    let held = |state: &State| state.tpm_keys(&state.svids.keys().cloned().collect::<Vec<_>>());
+    for key in attester.keeper.read(held).into_values() {
+        prover.tpm().sign_digest(key, Digest::of(b"").0).await?;
+    }
+    attester.untried.store(false, Ordering::SeqCst);
+    Ok(())
 }
 
 /// The keys that ask for a certificate now; missing ones are made and saved first.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use proto::v1::{DenialReason, Purpose};
 
 use crate::ports::Jitter;
+use crate::state::distrusts;
 
 /// How often a device proves itself until a zone has said so.
 pub const DEFAULT_REATTEST_EVERY: Duration = Duration::from_secs(15 * 60);
@@ -97,6 +98,8 @@ pub enum Outcome {
     Unreachable,
     /// The device could not do its part: TPM, disk, or an answer that does not hold.
     Failed,
+    /// The keys of its certificates are gone, as after TPM2_Clear.
+    KeysLost,
 }
 
 /// What to do next.
@@ -117,7 +120,7 @@ pub enum Standing {
     Enrolling,
     /// The last attestation was good.
     Trusted,
-    /// It has certificates, but the last attestation got no answer.
+    /// It has certificates, but the last attestation got no answer, or one that says nothing of them.
     Holding,
     /// An administrator must admit it.
     Pending,
@@ -191,8 +194,8 @@ impl Machine {
     #[must_use]
     pub const fn new(memory: Memory) -> Self {
         let standing = match memory.refused {
-            Some(reason) => Standing::refused(reason),
-            None => Standing::Starting,
+            Some(reason) if distrusts(reason) || !memory.certified => Standing::refused(reason),
+            Some(_) | None => Standing::Starting,
         };
         Self {
             phase: Phase::Idle,
@@ -216,6 +219,15 @@ impl Machine {
     #[must_use]
     pub const fn is_bound(&self) -> bool {
         self.bound
+    }
+
+    /// There are certificates after all that have not ended.
+    pub const fn find_certified(&mut self) {
+        self.certified = true;
+        if let (Phase::Backoff { .. }, Standing::Starting | Standing::Enrolling) = (self.phase, self.standing)
+        {
+            self.standing = Standing::Holding;
+        }
     }
 
     /// Takes an input; None if nothing changes.
@@ -270,8 +282,8 @@ impl Machine {
             Outcome::Issued { reattest_every, lifetime, incomplete } => {
                 self.bound = true;
                 self.reattest_every = reattest_every.clamp(LEAST_PERIOD, MOST_PERIOD);
-                if !lifetime.is_zero() {
-                    self.certified = true;
+                self.certified = !lifetime.is_zero();
+                if self.certified {
                     self.standing = Standing::Trusted;
                 }
                 match incomplete {
@@ -295,7 +307,8 @@ impl Machine {
             Outcome::Denied { at_begin, reason, retry_after } => {
                 self.deny(at_begin, reason, retry_after, jitter)
             }
-            Outcome::Unreachable | Outcome::Failed => {
+            Outcome::Unreachable | Outcome::Failed | Outcome::KeysLost => {
+                self.certified &= outcome != Outcome::KeysLost;
                 self.hold_on();
                 let effect = self.back_off(Duration::ZERO, jitter);
                 self.mark_away(outcome == Outcome::Unreachable);
@@ -316,6 +329,11 @@ impl Machine {
             DenialReason::TryLater => self.back_off(after, jitter),
             // The broker failed, which says nothing of the device.
             DenialReason::Unspecified => {
+                self.hold_on();
+                self.back_off(after, jitter)
+            }
+            // It says nothing of what the device holds.
+            _ if self.certified && !distrusts(reason) => {
                 self.hold_on();
                 self.back_off(after, jitter)
             }

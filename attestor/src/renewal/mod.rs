@@ -20,5 +20,8 @@ mod shown;
 mod trial;
 mod watch;
 
-pub use attester::{Attester, Line, Means};
+pub use attester::{Attester, Line, Means, OwnClock};
+pub(crate) use boot::READ_AGAIN;
 pub(crate) use heard::SILENCE;
+#[cfg(feature = "test-util")]
+pub use trial::{Proof, Trial, prove};

@@ -33,7 +33,10 @@ impl Reporter {
     /// Writes the status, and gives it. A failure is logged: a device works without being looked at.
     pub(super) fn write(&mut self, attester: &Attester, standing: Standing, stopped: bool) -> Status {
         let now = attester.now();
-        let word = word(standing);
+        let word = match word(standing) {
+            Word::Trusted | Word::Holding if !attester.keeper.read(State::holds_any) => Word::Refused,
+            word => word,
+        };
         if word != self.word {
             (self.word, self.since) = (word, now);
             tracing::info!(verdict = word.as_str(), "the device is now {}", word.as_str());

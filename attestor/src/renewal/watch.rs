@@ -33,10 +33,13 @@ pub(super) enum News {
     Opened,
     /// The stream ended or broke.
     Closed,
+    /// The stream cannot be opened: the TPM did not sign by a key that is certified.
+    NotSigned,
     /// The broker gave a sign of life.
     Alive,
     /// A new trust set.
-    Trust(Box<SignedTrustSet>),
+    /// On a stream that was opened by a device which had seen this sequence.
+    Trust(Box<SignedTrustSet>, u64),
     /// The broker asks for proof, for this reason.
     AttestNow(String),
     /// A release is wanted of the device.
@@ -69,7 +72,7 @@ pub(super) async fn follow(
         let under = held.chain.first().cloned().unwrap_or_default();
         match attester.client.watch(held, attester.issuing_number(), sequence).await {
             Ok(stream) => {
-                let end = listen(&attester, (stream, &under), &mut credentials, &news).await;
+                let end = listen(&attester, (stream, &under, sequence), &mut credentials, &news).await;
                 if news.send(News::Closed).await.is_err() {
                     return;
                 }
@@ -82,7 +85,14 @@ pub(super) async fn follow(
                     End::Broken { heard: false } => {}
                 }
             }
-            Err(error) => report(&error),
+            Err(error) => {
+                report(&error);
+                if let CallError::NotSigned(_) = error
+                    && news.send(News::NotSigned).await.is_err()
+                {
+                    return;
+                }
+            }
         }
         let wait = backoff / 2 + attester.entropy.jitter().of(backoff / 2);
         backoff = (backoff * 2).min(MOST_BACKOFF);
@@ -108,10 +118,10 @@ enum End {
     Broken { heard: bool },
 }
 
-/// Passes events on until the stream, opened with the certificate `under`, ends.
+/// Passes events on until the stream, opened with the certificate `under` by who had `seen` this trust set, ends.
 async fn listen(
     attester: &Attester,
-    (mut stream, under): (Streaming<WatchEvent>, &[u8]),
+    (mut stream, under, seen): (Streaming<WatchEvent>, &[u8], u64),
     credentials: &mut watch::Receiver<Option<Credentials>>,
     news: &mpsc::Sender<News>,
 ) -> End {
@@ -138,7 +148,7 @@ async fn listen(
         };
         heard = true;
         let item = match event {
-            Some(Event::Trust(set)) => News::Trust(Box::new(set)),
+            Some(Event::Trust(set)) => News::Trust(Box::new(set), seen),
             Some(Event::AttestNow(demand)) => News::AttestNow(demand.reason),
             Some(Event::TrustLost(lost)) => {
                 News::TrustLost { denial: Box::new(lost.denial.unwrap_or_default()), of: under.to_vec() }

@@ -2,6 +2,10 @@
 
 use rcgen::{CertificateParams, KeyPair, PublicKeyData, SanType};
 
+use std::path::Path;
+
+use policy::id::PlantDomain;
+
 use super::*;
 use crate::config::{KeyPlace, Service};
 use crate::role::Role;
@@ -335,6 +339,34 @@ fn a_state_of_another_tpm_is_forgotten_but_for_what_was_learnt_of_the_plant() {
 }
 
 #[test]
+fn what_is_lost_is_announced_and_read_while_a_disk_hangs() {
+    let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
+    saved(dir.path(), &plant);
+    let keeper = Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap();
+    let on_disk = || Keeper::load(dir.path(), &plant.domain, &plant.root).unwrap().read(State::holds_any);
+    let changes = keeper.changes();
+    std::thread::scope(|scope| {
+        // As good as a save that does not end.
+        let hanging = keeper.saved.lock().unwrap();
+        let (updating, losing) = (
+            scope.spawn(|| keeper.update(|state| state.clock_floor = NOW.plus(9)).unwrap()),
+            scope.spawn(|| keeper.insist(State::void_certificates).unwrap()),
+        );
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while keeper.read(State::holds_any) || !changes.has_changed().unwrap() {
+            assert!(std::time::Instant::now() < deadline, "never lost");
+            std::thread::yield_now();
+        }
+        assert!(on_disk(), "it is not saved yet");
+        drop(hanging);
+        losing.join().unwrap();
+        updating.join().unwrap();
+    });
+    assert!(!on_disk());
+    assert_eq!(keeper.read(|state| (state.holds_any(), state.clock_floor)), (false, NOW.plus(9)));
+}
+
+#[test]
 fn what_counts_whatever_the_disk_says_is_saved_when_it_can_be() {
     let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
     saved(dir.path(), &plant);
@@ -344,6 +376,8 @@ fn what_counts_whatever_the_disk_says_is_saved_when_it_can_be() {
     std::fs::create_dir(&blocked).unwrap();
     assert!(keeper.update(State::void_certificates).is_err());
     assert!(keeper.read(State::holds_any), "what could not be saved is not so");
+    assert!(keeper.insist(|state| state.last_attestation = Some(NOW.plus(1))).is_err());
+    assert!(!reader.reread(&plant.domain, &plant.root).unwrap(), "what the file says goes on to be so");
     assert!(keeper.insist(State::void_certificates).is_err());
     assert!(!keeper.read(State::holds_any), "lost is lost");
     assert!(reader.reread(&plant.domain, &plant.root).unwrap());

@@ -54,6 +54,10 @@ pub(super) fn remedy_of(denial: &Denial) -> String {
     )
 }
 
+/// Of a device that proved itself and has nothing for that yet.
+pub(super) const NO_CERTIFICATE: &str =
+    "the device has no certificate; it asks the broker for one by itself, whose log says what is in the way";
+
 pub(super) fn ended(end: UnixTime) -> String {
     format!(
         "the certificates ended at {end} and the broker gave no new ones; bring the network to the broker back, \
@@ -147,7 +151,10 @@ pub(super) fn sentence(status: &Status, now: UnixTime) -> String {
 fn headline(status: &Status, now: UnixTime) -> String {
     match (status.state, status.first_end()) {
         (Word::Holding, Some(end)) => {
-            format!("trusted (broker away, {} h left)", end.since(now) / 3600)
+            let refused = status.denial.as_ref().filter(|_| status.broker.reachable);
+            let why =
+                refused.map_or("broker away".to_owned(), |refusal| format!("refused: {}", refusal.reason));
+            format!("trusted ({why}, {} h left)", end.since(now) / 3600)
         }
         (Word::Enrolling, _) => "enrolling (the plant does not know it yet)".to_owned(),
         (Word::Pending, _) => "pending (an administrator must admit it)".to_owned(),

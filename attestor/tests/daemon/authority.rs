@@ -1,5 +1,9 @@
 //! The plant's side of trust: root, issuing key, zone authorities, certificates and signed trust sets.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use attestor::ports::{Clock, System};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use prost::Message;
@@ -73,6 +77,9 @@ pub(crate) struct Plant {
     listeners: Authority,
     cell: Authority,
     nobody: Authority,
+    /// Certificates of devices begin now; otherwise so long ago that they are always due to be replaced.
+    pub(crate) fresh: AtomicBool,
+    issued: AtomicU64,
 }
 
 impl Plant {
@@ -90,6 +97,8 @@ impl Plant {
             listeners: Authority::self_signed("press.plant.example listener 1"),
             cell: Authority::self_signed("cell.plant.example caller 1"),
             nobody: Authority::self_signed("plant.example nobody"),
+            fresh: AtomicBool::new(false),
+            issued: AtomicU64::new(0),
         }
     }
 
@@ -123,6 +132,10 @@ impl Plant {
         let request = rcgen::CertificateSigningRequestParams::from_der(&csr.into()).unwrap();
         let uri = format!("spiffe://{zone}.plant.example/device/press-1");
         let mut params = base("press-1.press.plant.example");
+        params.serial_number = Some(SerialNumber::from(self.issued.fetch_add(1, Ordering::SeqCst) + 1));
+        if self.fresh.load(Ordering::SeqCst) {
+            params.not_before = (UNIX_EPOCH + Duration::from_secs(System::default().now().0)).into();
+        }
         params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
         let (authority, usage) = match role {
             v1::Role::Listener => (&self.listeners, ExtendedKeyUsagePurpose::ServerAuth),

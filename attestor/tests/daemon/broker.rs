@@ -48,7 +48,8 @@ pub(crate) struct Script {
     pub(crate) distrusted: bool,
     /// Serial of the newest certificate of each role and service.
     serials: BTreeMap<(i32, String), Vec<u8>>,
-    challenges: u8,
+    /// Challenges that were given.
+    pub(crate) begun: u8,
 }
 
 /// What happens to software keys.
@@ -82,7 +83,7 @@ impl Broker {
             answer: None,
             distrusted: false,
             serials: BTreeMap::new(),
-            challenges: 0,
+            begun: 0,
         };
         let (push, _) = broadcast::channel(16);
         Self { plant: Arc::new(Plant::new()), script: Arc::new(Mutex::new(script)), push }
@@ -90,8 +91,8 @@ impl Broker {
 
     fn challenge(&self) -> v1::Challenge {
         let mut script = self.script.lock().unwrap();
-        script.challenges += 1;
-        let sealed = vec![script.challenges; 64];
+        script.begun += 1;
+        let sealed = vec![script.begun; 64];
         v1::Challenge {
             sealed,
             version: 1,
@@ -188,6 +189,13 @@ impl Broker {
     pub(crate) fn demand(&self) {
         let now = v1::AttestNow { reason: "an administrator asked".into(), deadline: u64::MAX };
         self.say(v1::watch_event::Event::AttestNow(now));
+    }
+
+    /// Ends every Watch stream: one that cannot follow what is said ends.
+    pub(crate) fn hang_up(&self) {
+        for _ in 0..64 {
+            assert!(self.push.send(v1::WatchEvent { event: None }).is_ok(), "nobody watches");
+        }
     }
 
     pub(crate) fn say(&self, event: v1::watch_event::Event) {

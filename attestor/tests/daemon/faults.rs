@@ -2,13 +2,21 @@
 //! nonsense, a disk that is full, a state that is torn or of another device, a TPM that fails.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use attestor::evidence::Prover;
+use attestor::ports::{Clock, System};
+use attestor::renewal::{Means, driver};
+use attestor::service_manager::ServiceManager;
 use attestor::status::{Status, Word};
+use futures::FutureExt as _;
 use proto::v1;
 use proto::v1::complete_response::Outcome;
 use proto::v1::watch_event::Event;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
@@ -94,6 +102,25 @@ fn of(zone: &str, chain: Vec<Vec<u8>>) -> v1::Svid {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_whose_update_does_not_suit_is_named_and_costs_nothing() {
+    let Some((device, broker, _, _serving, daemon)) = trusted().await else { return };
+    let reason = v1::DenialReason::UnsupportedVersion.into();
+    let denial = v1::Denial { reason, message: "the test is newer".into(), ..v1::Denial::default() };
+    broker.script.lock().unwrap().denial = Some(denial);
+    broker.demand();
+    let status = device.status("refused", |status| status.denial.is_some()).await;
+    assert_eq!((status.state, status.certificates.len()), (Word::Holding, 2), "{status:#?}");
+    let words = status.describe(status.written_at);
+    assert!(
+        words.contains("trusted (refused: UNSUPPORTED_VERSION, ") && words.contains("update the attestor"),
+        "{words}"
+    );
+    recovered(&broker);
+    device.status("trusted again", |status| status.state == Word::Trusted && status.denial.is_none()).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_speaks_no_protocol_is_named_and_costs_nothing() {
     let Some((device, broker, address, serving, daemon)) = trusted().await else { return };
     daemon.stop().await;
@@ -119,16 +146,22 @@ async fn a_broker_that_speaks_no_protocol_is_named_and_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_is_named_keeps_what_is_good_and_nothing_else() {
+async fn a_full_disk_is_named_and_costs_neither_what_is_issued_nor_what_is_lost() {
     let Some((device, broker, address, _serving, daemon)) = trusted().await else { return };
-    let (open, serials) = (device.delivered("services/opcua/inbound.pem"), serials(&device).await);
+    let (open, caller) = (device.delivered("services/opcua/inbound.pem"), device.delivered("caller.pem"));
+    let (serials, watchers) = (serials(&device).await, broker.script.lock().unwrap().watchers);
     // Nothing can be saved: where the new file is written first is a folder.
     let blocked = device.path("state/state.json.new");
     std::fs::create_dir(&blocked).unwrap();
     broker.demand();
-    let problem = holds(&device, "state.json cannot be written").await.problem.unwrap();
-    assert!(problem.contains("free space"), "{problem}");
-    assert_eq!(self::serials(&device).await, serials);
+    // The broker has issued others, and revokes those that they replace.
+    let newer = |status: &Status| status.certificates.iter().all(|one| !serials.contains(&one.serial));
+    let full =
+        |status: &Status| status.problem.as_ref().is_some_and(|problem| problem.contains("free space"));
+    let status = device.status("renewed", |status| newer(status) && full(status)).await;
+    assert_eq!((status.state, status.certificates.len()), (Word::Trusted, 2), "{status:#?}");
+    assert_ne!(device.delivered("caller.pem"), caller);
+    until("watching anew", || broker.script.lock().unwrap().watchers > watchers).await;
     // That peers lost trust counts all the same.
     broker.say(Event::Trust(broker.plant.trust(8, false)));
     until("delivered", || device.delivered("services/opcua/inbound.pem") != open).await;
@@ -215,6 +248,78 @@ async fn a_tpm_that_vanishes_and_comes_back_costs_nothing() {
     assert_eq!(self::serials(&device).await, serials);
     device.swtpm.switch_on().unwrap();
     device.status("trusted again", |status| status.state == Word::Trusted && status.problem.is_none()).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_boot_that_could_not_be_read_is_read_again_without_broker() {
+    let Some((device, broker, address, serving, daemon)) = trusted().await else { return };
+    daemon.stop().await;
+    ended(serving).await;
+    let tpm = device.tpm().with_deadline(Duration::from_secs(10));
+    let prover = Prover::new(tpm, device.path("log")).await.unwrap();
+    let attester = device.assemble_with(&broker, address, prover);
+    device.swtpm.pause().unwrap();
+    let daemon = Daemon::run(attester);
+    let in_doubt = |status: &Status| status.state == Word::Starting && !status.stopped;
+    device.status("in doubt", in_doubt).await;
+    device.swtpm.resume().unwrap();
+    let status = device.status("read", |status| status.state == Word::Holding).await;
+    assert_eq!(status.certificates.len(), 2, "{status:#?}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tpm_that_is_dead_at_a_start_keeps_no_conduit_open() {
+    let Some((device, broker, address, serving, daemon)) = trusted().await else { return };
+    let inbound = || device.delivered("services/opcua/inbound.pem");
+    broker.say(Event::Trust(broker.plant.trust(8, false)));
+    device.status("closed", |status| status.trust_sequence == 8).await;
+    let (nobody, listener) = (inbound(), device.delivered("listener.pem"));
+    let end = System::default().now().plus(10);
+    broker.say(Event::Trust(broker.plant.trust_until(9, end.0)));
+    device.status("open", |status| status.trust_sequence == 9).await;
+    daemon.stop().await;
+    ended(serving).await;
+    device.swtpm.pause().unwrap();
+    let means = Means::Absent("the TPM does not answer".to_owned());
+    let attester = Arc::new(device.assemble_with(&broker, address, means));
+    attester.look_at_boot().await;
+    let (found, there) = oneshot::channel();
+    let there = there.map(|sent| sent.map_err(|_| unreachable!("the test sends it")));
+    let waiting = tokio::spawn(driver::go_without(attester, ServiceManager::default(), there));
+    let status = device.status("waiting", |status| status.state == Word::Starting && !status.stopped).await;
+    assert_eq!(status.problem.as_deref(), Some("the TPM does not answer"));
+    until("closed again", || inbound() == nobody).await;
+    assert!(System::default().now() >= end, "it closed before its time");
+    assert_eq!(device.delivered("listener.pem"), listener, "software keeps what it was given");
+    device.swtpm.resume().unwrap();
+    found.send(()).unwrap();
+    waiting.await.unwrap().unwrap();
+    let daemon = device.start(&broker, address).await;
+    device.status("holding", |status| status.state == Word::Holding).await;
+    daemon.stop().await;
+}
+
+/// On one thread: whoever waits for the TPM without giving it back would hold up everybody.
+#[tokio::test]
+async fn a_tpm_that_hangs_makes_nobody_deaf() {
+    let Some((device, broker, _, _serving, daemon)) = trusted().await else { return };
+    let asked = || broker.script.lock().unwrap().begun;
+    let before = asked();
+    device.swtpm.pause().unwrap();
+    broker.demand();
+    until("asked for evidence", || asked() > before).await;
+    let reason = v1::DenialReason::Quarantined.into();
+    let denial = v1::Denial { reason, message: "the test says no".into(), ..v1::Denial::default() };
+    broker.script.lock().unwrap().denial = Some(denial.clone());
+    broker.say(Event::TrustLost(v1::TrustLost { denial: Some(denial) }));
+    let status = device.status("quarantined", |status| status.state == Word::Quarantined).await;
+    // Well before the TPM would have been given up.
+    assert!(status.certificates.is_empty() && status.problem.is_none(), "{status:#?}");
+    device.swtpm.resume().unwrap();
+    recovered(&broker);
+    device.status("trusted again", |status| status.state == Word::Trusted).await;
     daemon.stop().await;
 }
 

@@ -1,5 +1,7 @@
 //! What a device lives through.
 
+use std::sync::atomic::Ordering;
+
 use attestor::ports::{Clock, System};
 use attestor::status::Word;
 use attestor::testing::missing_tool;
@@ -181,6 +183,39 @@ async fn a_refusal_is_told_with_its_findings_and_ends_when_the_device_is_good_ag
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_whose_keys_are_gone_is_not_trusted_and_closes_its_conduits_on_time() {
+    let Some(device) = Device::make() else { return };
+    if let Some(tool) = missing_tool(&["tpm2_clear"]) {
+        eprintln!("skipped: {tool} is not installed (package tpm2-tools)");
+        return;
+    }
+    let broker = Broker::new();
+    let (address, _serving) = serve(&broker, "127.0.0.1:0").await;
+    let daemon = device.start(&broker, address).await;
+    device.status("trusted", is(Word::Trusted)).await;
+    until("watching", || broker.script.lock().unwrap().watchers == 1).await;
+    let inbound = || device.delivered("services/opcua/inbound.pem");
+    broker.say(Event::Trust(broker.plant.trust(8, false)));
+    device.status("closed", |status| status.trust_sequence == 8).await;
+    let (nobody, files) = (inbound(), ["listener.pem", "listener.key", "services/hmi/server.key"]);
+    let kept = files.map(|file| device.delivered(file));
+    let end = System::default().now().plus(8);
+    broker.say(Event::Trust(broker.plant.trust_until(9, end.0)));
+    until("open", || inbound() != nobody || System::default().now() >= end).await;
+    broker.script.lock().unwrap().denial = Some(denial(v1::DenialReason::UnsupportedVersion));
+    device.clear_tpm();
+    broker.demand();
+    let status = device.status("without certificates", |status| status.certificates.is_empty()).await;
+    assert_eq!(status.state, Word::Refused, "{status:#?}");
+    until("closed again", || inbound() == nobody).await;
+    assert!(System::default().now() >= end, "it closed before its time");
+    assert_eq!(files.map(|file| device.delivered(file)), kept, "software keeps what it was given");
+    broker.script.lock().unwrap().denial = None;
+    device.status("trusted again", is(Word::Trusted)).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_cleared_tpm_the_device_makes_new_keys_under_its_old_name() {
     let Some(device) = Device::make() else { return };
     if let Some(tool) = missing_tool(&["tpm2_clear"]) {
@@ -188,6 +223,8 @@ async fn after_a_cleared_tpm_the_device_makes_new_keys_under_its_old_name() {
         return;
     }
     let broker = Broker::new();
+    // Not due for years: that the keys are dead shows by itself.
+    broker.plant.fresh.store(true, Ordering::SeqCst);
     let (address, _serving) = serve(&broker, "127.0.0.1:0").await;
     let daemon = device.start(&broker, address).await;
     device.status("trusted", is(Word::Trusted)).await;
@@ -200,6 +237,17 @@ async fn after_a_cleared_tpm_the_device_makes_new_keys_under_its_old_name() {
     until("delivered new keys", || device.delivered("caller.key") != before).await;
     device.status("trusted", is(Word::Trusted)).await;
     let statements = broker.script.lock().unwrap().statements.clone();
-    assert_eq!(statements.last().unwrap().purpose(), v1::Purpose::Renew, "the AK outlives TPM2_Clear");
+    assert!(
+        statements.iter().skip(1).all(|one| one.purpose() != v1::Purpose::Enroll),
+        "the AK outlives TPM2_Clear"
+    );
+
+    // Beneath the daemon it shows when it next watches.
+    device.status("watching", |status| status.broker.watching).await;
+    let before = device.delivered("caller.key");
+    device.clear_tpm();
+    broker.hang_up();
+    until("delivered new keys", || device.delivered("caller.key") != before).await;
+    device.status("trusted again", is(Word::Trusted)).await;
     daemon.stop().await;
 }

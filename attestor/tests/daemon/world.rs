@@ -10,7 +10,7 @@ use attestor::config::Config;
 use attestor::evidence::Prover;
 use attestor::plant::PlantRoot;
 use attestor::ports::{Clock, System};
-use attestor::renewal::{Attester, driver};
+use attestor::renewal::{Attester, Means, driver};
 use attestor::service_manager::ServiceManager;
 use attestor::state::Keeper;
 use attestor::status::Status;
@@ -39,6 +39,16 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
+    pub(crate) fn run(attester: Attester) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async move { drop(stopped.await) };
+        let running = tokio::spawn(async move {
+            attester.look_at_boot().await;
+            driver::run(Arc::new(attester), ServiceManager::default(), stopped).await.unwrap()
+        });
+        Self { stop, running }
+    }
+
     pub(crate) async fn stop(self) {
         self.stop.send(()).unwrap();
         self.running.await.unwrap();
@@ -80,6 +90,27 @@ impl Device {
 
     /// Starts the daemon as `run` does.
     pub(crate) async fn start(&self, broker: &Broker, address: SocketAddr) -> Daemon {
+        Daemon::run(self.assemble(broker, address).await)
+    }
+
+    /// Its parts.
+    pub(crate) async fn assemble(&self, broker: &Broker, address: SocketAddr) -> Attester {
+        let prover = Prover::new(self.tpm(), self.path("log")).await.unwrap();
+        self.assemble_with(broker, address, prover)
+    }
+
+    /// A door to its TPM.
+    pub(crate) fn tpm(&self) -> TpmHandle {
+        TpmHandle::start(EsapiTpm::new(self.swtpm.address())).unwrap()
+    }
+
+    /// The parts of one that proves itself so.
+    pub(crate) fn assemble_with(
+        &self,
+        broker: &Broker,
+        address: SocketAddr,
+        means: impl Into<Means>,
+    ) -> Attester {
         std::fs::write(self.path("root.pem"), broker.plant.root_pem()).unwrap();
         let mut text = String::new();
         writeln!(text, "broker = \"{address}\"\nplant = \"plant.example\"\nplant_root = \"root.pem\"")
@@ -95,16 +126,7 @@ impl Device {
         let config = Config::parse(self.folder.path(), &text).unwrap();
         let root = PlantRoot::load(&config.plant_root).unwrap();
         let keeper = Keeper::load_or_set_aside(&config.state, &config.plant, &root).unwrap();
-        let tpm = TpmHandle::start(EsapiTpm::new(config.tpm.clone().unwrap())).unwrap();
-        let prover = Prover::new(tpm, config.firmware_log.clone()).await.unwrap();
-        let attester = Attester::new(config, root, keeper, prover).unwrap();
-        let (stop, stopped) = oneshot::channel();
-        let stopped = async move { drop(stopped.await) };
-        let running = tokio::spawn(async move {
-            attester.look_at_boot().await;
-            driver::run(Arc::new(attester), ServiceManager::default(), stopped).await.unwrap()
-        });
-        Daemon { stop, running }
+        Attester::new(config, root, keeper, means).unwrap()
     }
 
     /// The status, once it is as wanted.

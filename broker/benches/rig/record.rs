@@ -55,6 +55,7 @@ pub(crate) fn attested(running: &str, blob: Digest, now: UnixTime) -> Attested {
         failing_hooks: BTreeSet::new(),
         two_sided: BTreeSet::new(),
         lost: None,
+        silent: std::collections::BTreeMap::new(),
     }
 }
 

@@ -11,7 +11,7 @@ use policy::id::ZoneName;
 use policy::time::UnixTime;
 use policy::zone::subnet::MAX_SUBNETS;
 use policy::zone::{
-    Conduit, DrillBounds, GateFail, GateRules, Role, Segmentation, SoftwareKeys, Subnet, Zone,
+    Conduit, DrillBounds, GateFail, GateRules, OnSilence, Role, Segmentation, SoftwareKeys, Subnet, Zone,
 };
 
 use super::Actor;
@@ -103,6 +103,8 @@ pub struct Settings {
     pub gate_drain: Option<u64>,
     /// What gates do while they do not hear the broker.
     pub gate_fail: Option<GateFail>,
+    /// What is done about a device that is silent.
+    pub on_silence: Option<OnSilence>,
     /// Whether a box that nobody registered is admitted by its IDevID.
     pub idevid_admits: Option<bool>,
     /// Lets its conduits into enforcing zones stay when it observes.
@@ -122,6 +124,7 @@ impl Settings {
             && self.subnets.is_none()
             && self.gate_drain.is_none()
             && self.gate_fail.is_none()
+            && self.on_silence.is_none()
             && self.drills.is_none()
             && self.idevid_admits.is_none()
     }
@@ -133,6 +136,7 @@ impl Settings {
         zone.idevid_admits = self.idevid_admits.unwrap_or(zone.idevid_admits);
         zone.subnets = self.subnets.clone().unwrap_or(zone.subnets);
         zone.drills = self.drills.unwrap_or(zone.drills);
+        zone.on_silence = self.on_silence.unwrap_or(zone.on_silence);
         let drain = self.gate_drain.unwrap_or_else(|| zone.gate.drain());
         let fail = self.gate_fail.unwrap_or_else(|| zone.gate.fail());
         zone.gate = GateRules::new(drain, fail).map_err(|e| Refusal::malformed(e.to_string()))?;
@@ -221,20 +225,30 @@ async fn change(
         };
         told.push(people.to_owned());
     }
-    if zone.drills != record.drills {
-        told.push(drills(&zone));
-    }
-    if zone.idevid_admits != record.idevid_admits {
-        let rule = if zone.idevid_admits { "admits" } else { "does not admit" };
-        told.push(format!("an IDevID {rule} a box that nobody registered"));
-    }
-    if zone.gate != record.gate {
-        told.push(gates(&zone.gate));
-    }
+    told.extend(other_rules(&record, &zone));
     told.extend((!settings.reason.is_empty()).then(|| settings.reason.clone()));
     let deed = reach.deed(name.as_str(), &told.join("; "));
     let deed = accepted.iter().fold(deed, |deed, one| deed.and(&one.to_string(), &conduit::state(one)));
     Ok(Draft::unless(dry_run, zone, txn, deed))
+}
+
+/// Rules that no other record rests on, as they are from now on.
+fn other_rules(before: &Zone, zone: &Zone) -> Vec<String> {
+    let mut told = Vec::new();
+    if zone.drills != before.drills {
+        told.push(drills(zone));
+    }
+    if zone.idevid_admits != before.idevid_admits {
+        let rule = if zone.idevid_admits { "admits" } else { "does not admit" };
+        told.push(format!("an IDevID {rule} a box that nobody registered"));
+    }
+    if zone.gate != before.gate {
+        told.push(gates(&zone.gate));
+    }
+    if zone.on_silence != before.on_silence {
+        told.push(format!("a device that is silent while others are heard: {}", zone.on_silence.name()));
+    }
+    told
 }
 
 fn drills(zone: &Zone) -> String {

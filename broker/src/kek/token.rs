@@ -4,6 +4,9 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
@@ -30,6 +33,10 @@ const TAG_BITS: u64 = 128;
 /// Bits and public exponent (65537) of an RSA key that is made.
 const RSA_BITS: u64 = 3072;
 const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
+/// Time that the token has to open the key: a network HSM connects first, a smart card takes seconds.
+const OPEN: Duration = Duration::from_secs(60);
+/// The same where it may have to make a key: an RSA pair takes a smart card minutes.
+const MAKE: Duration = Duration::from_secs(600);
 /// Longest file with a PIN in bytes.
 const MAX_PIN: u64 = 1024;
 
@@ -98,6 +105,19 @@ pub enum TokenError {
         module: PathBuf,
         /// Why.
         why: String,
+    },
+    /// It does not answer.
+    #[error(
+        "the PKCS#11 token `{token}` ({module}) did not answer within {} s; see whether it is plugged in and its service runs \
+         (`pkcs11-tool --module {module} --list-slots`), then start again", .time.as_secs()
+    )]
+    Late {
+        /// The module.
+        module: PathBuf,
+        /// The token.
+        token: String,
+        /// Time that it had.
+        time: Duration,
     },
     /// The token is not there.
     #[error(
@@ -224,7 +244,28 @@ impl Place {
 
     /// Finds out whether the token is there and takes the PIN.
     pub(super) fn probe(&self) -> Result<(), TokenError> {
-        self.open().map(drop)
+        self.within(OPEN, |place| place.open().map(drop))
+    }
+
+    /// What `work` comes to, in a thread of its own: a call of a PKCS#11 module has no deadline and cannot be broken off. One
+    /// that hangs keeps its thread until the process ends, which is what whoever asked for the key does next.
+    fn within<T: Send + 'static>(
+        &self,
+        time: Duration,
+        work: impl FnOnce(&Self) -> Result<T, TokenError> + Send + 'static,
+    ) -> Result<T, TokenError> {
+        let (sender, receiver) = sync_channel(1);
+        let place = self.clone();
+        // Nobody listens any more after the deadline.
+        thread::spawn(move || drop(sender.send(work(&place))));
+        receiver.recv_timeout(time).map_err(|error| match error {
+            RecvTimeoutError::Timeout => {
+                TokenError::Late { module: self.module.clone(), token: self.token.clone(), time }
+            }
+            RecvTimeoutError::Disconnected => {
+                TokenError::Module { module: self.module.clone(), why: "it broke off".to_owned() }
+            }
+        })?
     }
 }
 
@@ -327,27 +368,68 @@ impl Token {
         kek: &SecretKey,
         entropy: &dyn Entropy,
     ) -> Result<Self, TokenError> {
-        let opened = place.open()?;
-        let mechanism = mechanism.map_or_else(|| opened.mechanism(), Ok)?;
-        let key = opened.wrapper(mechanism)?;
-        let mut nonce: [u8; NONCE] = random(entropy)?;
-        let mut wrapped = nonce.to_vec();
-        let failed = opened.refused("wrap a key");
-        let call = call(mechanism, &mut nonce).map_err(&failed)?;
-        wrapped.extend(opened.session.encrypt(&call, key, kek.expose()).map_err(failed)?);
-        drop(opened);
+        let nonce: [u8; NONCE] = random(entropy)?;
+        let kek = kek.clone();
+        let (mechanism, wrapped) =
+            place.within(MAKE, move |place| wrapped(&place.open()?, mechanism, &kek, nonce))?;
         Ok(Self { place, mechanism, wrapped: wrapped.into() })
     }
 
     /// The key.
     pub(super) fn open(&self) -> Result<SecretKey, TokenError> {
-        let opened = self.place.open()?;
-        let no_kek = || TokenError::NoKek(self.place.token.clone());
-        let (nonce, body) = self.wrapped.0.split_first_chunk::<NONCE>().ok_or_else(no_kek)?;
-        let (mut nonce, key, failed) =
-            (*nonce, opened.opener(self.mechanism)?, opened.refused("open the key"));
-        let call = call(self.mechanism, &mut nonce).map_err(&failed)?;
-        let kek = Zeroizing::new(opened.session.decrypt(&call, key, body).map_err(failed)?);
-        SecretKey::from_bytes(&kek).ok_or_else(no_kek)
+        let (mechanism, wrapped) = (self.mechanism, self.wrapped.0.clone());
+        self.place.within(OPEN, move |place| opened(&place.open()?, mechanism, &wrapped))
+    }
+}
+
+/// The mechanism, and `kek` wrapped with its nonce before it.
+fn wrapped(
+    opened: &Opened<'_>,
+    mechanism: Option<Mechanism>,
+    kek: &SecretKey,
+    mut nonce: [u8; NONCE],
+) -> Result<(Mechanism, Vec<u8>), TokenError> {
+    let mechanism = mechanism.map_or_else(|| opened.mechanism(), Ok)?;
+    let key = opened.wrapper(mechanism)?;
+    let mut wrapped = nonce.to_vec();
+    let failed = opened.refused("wrap a key");
+    let call = call(mechanism, &mut nonce).map_err(&failed)?;
+    wrapped.extend(opened.session.encrypt(&call, key, kek.expose()).map_err(failed)?);
+    Ok((mechanism, wrapped))
+}
+
+/// The key that [`wrapped`] wrapped.
+fn opened(opened: &Opened<'_>, mechanism: Mechanism, wrapped: &[u8]) -> Result<SecretKey, TokenError> {
+    let no_kek = || TokenError::NoKek(opened.place.token.clone());
+    let (nonce, body) = wrapped.split_first_chunk::<NONCE>().ok_or_else(no_kek)?;
+    let (mut nonce, key, failed) = (*nonce, opened.opener(mechanism)?, opened.refused("open the key"));
+    let call = call(mechanism, &mut nonce).map_err(&failed)?;
+    let kek = Zeroizing::new(opened.session.decrypt(&call, key, body).map_err(failed)?);
+    SecretKey::from_bytes(&kek).ok_or_else(no_kek)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> Place {
+        let file = |name: &str| PathBuf::from(name);
+        let (token, key) = ("plant".to_owned(), "kek".to_owned());
+        Place { module: file("/usr/lib/hsm.so"), token, pin_file: file("/etc/pin"), key }
+    }
+
+    #[test]
+    fn a_module_that_hangs_or_breaks_off_is_named() {
+        // Held until the test ends, so the call stands still until then.
+        let (_held, never) = sync_channel::<()>(0);
+        let stuck = move |_: &Place| never.recv().map_err(|_| TokenError::NoKek("it went on".to_owned()));
+        let late = place().within(Duration::from_millis(50), stuck).unwrap_err();
+        assert!(matches!(late, TokenError::Late { .. }), "{late}");
+        let text = late.to_string();
+        assert!(text.contains("`plant` (/usr/lib/hsm.so) did not answer within 0 s"), "{text}");
+        assert!(text.contains("pkcs11-tool --module /usr/lib/hsm.so --list-slots"), "{text}");
+        let broken = place().within(OPEN, |_| -> Result<(), TokenError> { panic!("a fault of the driver") });
+        assert!(matches!(broken, Err(TokenError::Module { .. })));
+        assert_eq!(place().within(OPEN, |place| Ok(place.key.clone())).unwrap(), "kek");
     }
 }

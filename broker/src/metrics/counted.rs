@@ -6,6 +6,7 @@ use std::time::Instant;
 use policy::appraisal::finding::FindingKind;
 use policy::id::ZoneName;
 use policy::time::UnixTime;
+use policy::zone::OnSilence;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -144,6 +145,7 @@ pub struct Metrics {
     pub(super) registry: Registry,
     watchers: Gauge,
     verdicts: Family<Labels<3>, Counter>,
+    silences: Family<Labels<2>, Counter>,
     refusals: Family<Labels<2>, Counter>,
     handshakes: Family<Labels<1>, Counter>,
     enrollments: Family<Labels<1>, Counter>,
@@ -166,6 +168,7 @@ impl Default for Metrics {
             watchers: Gauge::default(),
             registry: Registry::default(),
             verdicts: Family::default(),
+            silences: Family::default(),
             refusals: Family::default(),
             handshakes: Family::default(),
             enrollments: Family::default(),
@@ -215,6 +218,11 @@ impl Metrics {
             "verdicts",
             "Decisions of zones about attestations; the reason is the first finding against the device",
             self.verdicts.clone(),
+        );
+        registry.register(
+            "silences",
+            "Devices that fell silent while others of the zone were heard, and what the zone does about it",
+            self.silences.clone(),
         );
         registry.register(
             "refusals",
@@ -278,6 +286,12 @@ impl Metrics {
         let (decision, reason) = (decision.name().to_owned(), against.map(word).unwrap_or_default());
         let labels = [("zone", zone.to_string()), ("decision", decision), ("reason", reason)];
         self.verdicts.get_or_create(&labels).inc();
+    }
+
+    /// A zone noticed that a device is silent.
+    pub fn silence(&self, zone: &ZoneName, on_silence: OnSilence) {
+        let labels = [("zone", zone.to_string()), ("on_silence", on_silence.name().to_owned())];
+        self.silences.get_or_create(&labels).inc();
     }
 
     /// A refusal of `act`, the name of an act.

@@ -10,7 +10,7 @@ use policy::evidence::key_order::Turn;
 use policy::id::{DeviceName, ServiceName, WorkloadName, ZoneName};
 use policy::reference::release::ReleaseId;
 use policy::time::{UnixTime, Validity};
-use policy::zone::{Role, TwoSided};
+use policy::zone::{OnSilence, Role, TwoSided};
 use serde::{Deserialize, Serialize};
 
 use super::Bytes;
@@ -380,7 +380,7 @@ pub enum Decision {
     WouldRefuse,
     /// An enforcing zone refused it.
     Refused,
-    /// It did not answer "attest now" in time.
+    /// It did not answer "attest now" in time, or was silent in a zone that refuses that.
     Silent,
 }
 
@@ -453,6 +453,9 @@ pub struct Attested {
     /// Why the certificates that it earned ended before the next attestation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
+    /// What zones did about its silence since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub silent: BTreeMap<ZoneName, OnSilence>,
 }
 
 impl Attested {

@@ -234,7 +234,8 @@ async fn own_tpm(
     device: Device,
     txn: Txn,
 ) -> Result<Place, Refusal> {
-    let txn = own_ak(expect_tpm(txn, proven), proven)?;
+    let txn = other_eks::undisputed(plant, expect_tpm(txn, proven), proven).await?;
+    let txn = own_ak(txn, proven)?;
     let owned = owned_tpm(proven, by, &device.name);
     let (owned, txn) = other_eks::note(plant, txn, (proven, by), owned).await?;
     let txn = txn.put(ek_key(proven.ek()), stored(&owned)?);

@@ -1,6 +1,6 @@
 //! Complete: proof, place, rulings, and one transaction that makes them true.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy::appraisal::Finding;
 use policy::grant::Revision;
@@ -199,6 +199,7 @@ async fn attested(
         failing_hooks: proven.statement().failing_hooks.clone(),
         two_sided: proven.statement().two_sided.clone(),
         lost: None,
+        silent: BTreeMap::new(),
     })
 }
 

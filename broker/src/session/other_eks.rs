@@ -36,6 +36,61 @@ pub(super) async fn of_nobody_else(plant: &Plant, proven: &Proven, by: &TpmProof
     Ok(())
 }
 
+/// A TPM that somebody stopped.
+pub(crate) struct Stopped {
+    /// The EK that it is known by, if that is another one.
+    pub(crate) other: Option<Digest>,
+    /// Its device, or the EK.
+    pub(crate) owner: String,
+    /// How, in words.
+    pub(crate) why: String,
+}
+
+/// The TPM that has `ek`, or whose device named it, if it was stopped.
+pub(crate) async fn stopped_under(plant: &Plant, ek: &Digest) -> Result<Option<Stopped>, Refusal> {
+    for known in std::iter::once(*ek).chain(owner(plant, ek).await?) {
+        let Some(tpm) = fetch::<Tpm>(plant.store.as_ref(), ek_key(&known)).await? else { continue };
+        if let Err(refusal) = stopped(&known, &tpm.record) {
+            let why = match refusal {
+                Refusal::Quarantined { since, by, reason, .. } => {
+                    format!("is quarantined since {since} by {by} ({reason})")
+                }
+                _ => "was retired for good".to_owned(),
+            };
+            let owner = tpm.record.device.map_or_else(|| known.to_string(), |name| name.to_string());
+            return Ok(Some(Stopped { other: (known != *ek).then_some(known), owner, why }));
+        }
+    }
+    Ok(None)
+}
+
+/// Expects in `txn`, which makes an EK that was nobody's a device's, that its TPM is known under no other EK: by the name
+/// that a device gave the EK, and by the AK, nobody else came to it since [`of_nobody_else`] looked.
+pub(super) async fn undisputed(plant: &Plant, mut txn: Txn, proven: &Proven) -> Result<Txn, Refusal> {
+    let store = plant.store.as_ref();
+    for key in [other_ek_key(proven.ek()), ak_key(&proven.challenge().ak_name.0)] {
+        let Some(named) = fetch::<AkOwner>(store, key.clone()).await? else {
+            txn = txn.absent(key);
+            continue;
+        };
+        txn = txn.unchanged(key, named.version);
+        let owner = named.record.ek;
+        if owner == *proven.ek() {
+            continue;
+        }
+        let Some(tpm) = fetch::<Tpm>(store, ek_key(&owner)).await? else {
+            txn = txn.absent(ek_key(&owner));
+            continue;
+        };
+        stopped(&owner, &tpm.record)?;
+        if proven.tpm().is_none() {
+            no_device(&owner, &tpm.record)?;
+        }
+        txn = txn.unchanged(tpm.key, tpm.version);
+    }
+    Ok(txn)
+}
+
 /// Refuses an EK that is to become a device's if the device of another EK named it, or somebody stopped that one.
 pub(crate) async fn unnamed(plant: &Plant, ek: &Digest) -> Result<(), Refusal> {
     let Some(owner) = owner(plant, ek).await? else { return Ok(()) };

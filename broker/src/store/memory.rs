@@ -15,7 +15,7 @@ use std::{
 
 type Records = BTreeMap<String, Versioned>;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Held {
     records: Records,
     position: Position,
@@ -26,6 +26,12 @@ struct Held {
 pub struct MemoryDisk(Arc<Mutex<Held>>);
 
 impl MemoryDisk {
+    /// Another disk with the same content.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.lock().clone())))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

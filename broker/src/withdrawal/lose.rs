@@ -19,18 +19,32 @@ use crate::trust;
 const OVERHEAD: usize = 2;
 
 /// Why a device keeps no trust.
-pub(super) struct Loss {
+pub(crate) struct Loss {
     /// In a sentence, for the device and the audit chain.
-    pub(super) why: String,
+    pub(crate) why: String,
     /// The same, as revocations say it.
-    pub(super) revocation: &'static str,
+    pub(crate) revocation: &'static str,
     /// The same, as metrics count it.
-    pub(super) kind: Option<FindingKind>,
+    pub(crate) kind: Option<FindingKind>,
+    /// What its last attestation counts as from now on.
+    pub(crate) decision: Decision,
+    /// The same, as the audit chain names it.
+    pub(crate) action: &'static str,
+    /// What each step expects besides what is of the device.
+    pub(crate) rests_on: Txn,
+}
+
+impl Loss {
+    /// What it proved counts no more.
+    pub(super) fn of_proof(why: String, revocation: &'static str, kind: Option<FindingKind>) -> Self {
+        let (decision, action, rests_on) = (Decision::Refused, "device.lost", Txn::new());
+        Self { why, revocation, kind, decision, action, rests_on }
+    }
 }
 
 /// Ends what `name` holds in `zones`, and puts on record why. Each step compares its attestation, the last one
 /// writes it.
-pub(super) async fn lose(
+pub(crate) async fn lose(
     plant: &Plant,
     batch: &mut Batch,
     loss: &Loss,
@@ -47,25 +61,25 @@ pub(super) async fn lose(
         let place = held.key.strip_prefix(&prefix).and_then(held_place);
         let (zone, _) = place.ok_or_else(|| Refusal::internal(format!("store key {}", held.key)))?;
         if zones.contains(&zone) {
-            let step = Txn::new().unchanged(attested.key.clone(), attested.version);
+            let step = loss.rests_on.clone().unchanged(attested.key.clone(), attested.version);
             let (count, step) = revoke_all(step, name, &zone, held, now, loss.revocation)?;
             batch.add(plant, step, count).await?;
             revoked += count;
             lost.insert(zone);
         }
     }
-    (attested.record.decision, attested.record.lost) = (Decision::Refused, Some(why.clone()));
+    (attested.record.decision, attested.record.lost) = (loss.decision, Some(why.clone()));
     let text = format!("{why}; {revoked} certificates revoked");
-    let event = Event::new(now, "broker", "device.lost", name.as_str(), &text);
-    let step = Txn::new().unchanged(attested.key.clone(), attested.version);
+    let event = Event::new(now, "broker", loss.action, name.as_str(), &text);
+    let step = loss.rests_on.clone().unchanged(attested.key.clone(), attested.version);
     batch.add(plant, step.put(attested.key, stored(&attested.record)?).audit(event.entry()), 0).await?;
-    lost.iter().for_each(|zone| plant.metrics.verdict(zone, Decision::Refused, loss.kind));
+    lost.iter().for_each(|zone| plant.metrics.verdict(zone, loss.decision, loss.kind));
     Ok(())
 }
 
 /// Steps that go into one transaction as long as there is room.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     txn: Txn,
     pub(super) revoked: usize,
 }
@@ -80,7 +94,7 @@ impl Batch {
         Ok(())
     }
 
-    pub(super) async fn commit(&mut self, plant: &Plant) -> Result<(), Refusal> {
+    pub(crate) async fn commit(&mut self, plant: &Plant) -> Result<(), Refusal> {
         let txn = std::mem::take(&mut self.txn);
         if txn.keys() == 0 {
             return Ok(());

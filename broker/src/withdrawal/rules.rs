@@ -56,7 +56,7 @@ async fn against(
 }
 
 /// Whether `device` holds a certificate of one of `zones` that has not ended.
-pub(super) async fn holds(
+pub(crate) async fn holds(
     plant: &Plant,
     device: &DeviceName,
     zones: &BTreeSet<ZoneName>,
@@ -86,11 +86,8 @@ pub(super) async fn reappraise(plant: &Plant, change: &Reappraisal) -> Result<(u
         let found = against(plant, &mut proofs, &held.record, &zone).await?;
         let Some((attested, Against { why, kind })) = found else { continue };
         devices += 1;
-        let loss = Loss {
-            why: format!("by the rules of zone {zone} since {}: {why}", change.at),
-            revocation: "its zone has other rules",
-            kind,
-        };
+        let why = format!("by the rules of zone {zone} since {}: {why}", change.at);
+        let loss = Loss::of_proof(why, "its zone has other rules", kind);
         lose(plant, &mut batch, &loss, &device, attested, &only).await?;
     }
     batch.commit(plant).await?;

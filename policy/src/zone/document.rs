@@ -39,6 +39,7 @@ use super::model::{
     is_false,
 };
 use super::schedule::Schedule;
+use super::silence::OnSilence;
 use super::span::Span;
 use super::subnet::Subnet;
 use crate::appraisal::claims::{Claim, ClaimValue, LeastClaims};
@@ -97,6 +98,8 @@ struct ZoneEntry {
     outlive_broker: Span,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     silent_after: Option<Span>,
+    #[serde(default, skip_serializing_if = "OnSilence::is_default")]
+    on_silence: OnSilence,
     #[serde(default = "deny")]
     intra_zone: IntraZone,
     #[serde(default)]
@@ -313,6 +316,7 @@ fn zone(entry: ZoneEntry) -> Result<Zone, String> {
         two_person: entry.two_person,
         subnets: entry.subnets,
         gate,
+        on_silence: entry.on_silence,
         drills,
     })
 }
@@ -363,6 +367,7 @@ fn zone_entry(zone: &Zone) -> ZoneEntry {
         reattest_every: Span(timing.reattest_every()),
         outlive_broker: Span(timing.outlive_broker()),
         silent_after: Some(silent),
+        on_silence: zone.on_silence,
         intra_zone: zone.intra_zone,
         token_admits: zone.token_admits,
         idevid_admits: zone.idevid_admits,

@@ -19,6 +19,7 @@ pub mod moving;
 pub mod overriding;
 mod reachable;
 pub mod schedule;
+pub mod silence;
 pub mod span;
 pub mod subnet;
 pub mod trust;
@@ -38,6 +39,7 @@ pub use model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Z
 pub use moving::{Peers, peers};
 pub use overriding::{NamedMismatch, Override};
 pub use schedule::{Schedule, ScheduleError};
+pub use silence::{Listening, OnSilence};
 pub use subnet::Subnet;
 pub use trust::{AuthorityRef, Believed, Direction, Placement, Role, TrustFile, compile};
 pub use ways::{Way, Ways};

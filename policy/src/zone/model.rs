@@ -13,6 +13,7 @@ use super::conduit::Conduit;
 use super::drill::DrillBounds;
 use super::function::Function;
 use super::gate::GateRules;
+use super::silence::OnSilence;
 use super::subnet::{MAX_SUBNETS, Subnet};
 use crate::appraisal::claims::{Claim, ClaimValue, LeastClaims, Tier};
 use crate::appraisal::policy::{Mode, ZonePolicy};
@@ -224,6 +225,9 @@ pub struct Zone {
     /// What its gates do when trust is lost, and while the broker is not heard.
     #[serde(default, skip_serializing_if = "GateRules::is_default")]
     pub gate: GateRules,
+    /// What it does about a device that is silent while others are heard.
+    #[serde(default, skip_serializing_if = "OnSilence::is_default")]
+    pub on_silence: OnSilence,
     /// What it promises of failure drills; none: it is not marked for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drills: Option<DrillBounds>,
@@ -254,6 +258,7 @@ impl Zone {
             two_person: false,
             subnets: BTreeSet::new(),
             gate: GateRules::default(),
+            on_silence: OnSilence::default(),
             drills: None,
         }
     }

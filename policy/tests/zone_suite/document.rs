@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use policy::appraisal::policy::Mode;
 use policy::time::UnixTime;
-use policy::zone::Conduit;
-use policy::zone::DrillBounds;
 use policy::zone::difference::{Difference, peer_changes};
 use policy::zone::document::{MAX_DOCUMENT, changed_fields, parse, render};
 use policy::zone::function::Function;
@@ -14,6 +12,7 @@ use policy::zone::gate::{GateFail, GateRules};
 use policy::zone::inspection::Member;
 use policy::zone::model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone};
 use policy::zone::span::Span;
+use policy::zone::{Conduit, DrillBounds, OnSilence};
 use proptest::prelude::*;
 
 const PLANT: &str = r#"schema = 1
@@ -143,6 +142,7 @@ fn zone_of((at, (flags, function, reattest)): (usize, ([bool; 5], Option<Functio
             if soft { GateFail::Closed } else { GateFail::Open },
         )
         .unwrap(),
+        on_silence: if enforce { OnSilence::Refuse } else { OnSilence::Alert },
         drills: allow.then(|| DrillBounds::new(Some(1 + reattest % 3_600), None).unwrap()),
         software_keys: if soft { SoftwareKeys::Allow } else { SoftwareKeys::Refuse },
         name_constraint: if off { NameConstraint::Off } else { NameConstraint::NonCritical },

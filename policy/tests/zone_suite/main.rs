@@ -13,4 +13,5 @@ mod generation;
 mod inspection;
 mod model;
 mod schedule;
+mod silence;
 mod trust;

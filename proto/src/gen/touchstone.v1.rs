@@ -2771,12 +2771,15 @@ pub struct ImportDevicesRequest {
     #[prost(bool, tag = "2")]
     pub dry_run: bool,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ImportDevicesResponse {
     #[prost(uint32, tag = "1")]
     pub created: u32,
     #[prost(uint32, tag = "2")]
     pub unchanged: u32,
+    /// What somebody should know of TPMs of the list that were stopped.
+    #[prost(string, repeated, tag = "3")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A list of any length in parts. All or nothing: a list that breaks off, or holds another number of devices than
 /// its first part says, registers nobody.
@@ -3987,6 +3990,9 @@ pub struct Zone {
     /// Whether an IDevID of a trusted manufacturer admits a box that nobody registered.
     #[prost(bool, tag = "92")]
     pub idevid_admits: bool,
+    /// What is done about a device that is silent while others of the zone are heard: alert (also when empty) or refuse.
+    #[prost(string, tag = "93")]
+    pub on_silence: ::prost::alloc::string::String,
     /// What it promises of failure drills; without it the zone is not marked for them.
     #[prost(message, optional, tag = "100")]
     pub drills: ::core::option::Option<DrillBounds>,
@@ -4069,6 +4075,9 @@ pub struct SetZoneRequest {
     pub gate_fail: ::prost::alloc::string::String,
     #[prost(bool, optional, tag = "92")]
     pub idevid_admits: ::core::option::Option<bool>,
+    /// alert or refuse; empty: as it is.
+    #[prost(string, tag = "93")]
+    pub on_silence: ::prost::alloc::string::String,
     /// Marks the zone for failure drills, with these bounds.
     #[prost(message, optional, tag = "100")]
     pub drills: ::core::option::Option<DrillBounds>,

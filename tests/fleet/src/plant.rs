@@ -76,6 +76,7 @@ pub async fn initialize(dir: &Path, devices: usize) {
         tpm_roots: Vec::new(),
         idevid_roots: Vec::new(),
         kek: None,
+        store: broker::config::Backend::Sled,
     };
     init(&request, &System::default(), &System::default()).await.expect("a plant");
     admit_connections(dir, devices);

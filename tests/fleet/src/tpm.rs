@@ -51,8 +51,12 @@ impl Tpm {
     /// A new one.
     pub fn new() -> Self {
         let ek = PrivateKey::generate(&ECDH_P256).expect("a key");
+        Self::with(ek, EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key"))
+    }
+
+    /// One with these keys.
+    pub fn with(ek: PrivateKey, ak: EcdsaKeyPair) -> Self {
         let point = ek.compute_public_key().expect("a point").as_ref().to_vec();
-        let ak = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key");
         let ak_public = signing_public(AK_ATTRIBUTES, &[0x0018, BANK.id()], ak.public_key().as_ref());
         let ak_name =
             AttestationKey::accept(&ak_public).expect("an AK as the broker takes it").name().to_bytes();

@@ -109,7 +109,10 @@ fn half_a_frame() -> Pieces {
     Box::new(std::iter::once(frame(HEADERS, END_HEADERS, 1, &call(OPEN))[..20].to_vec()))
 }
 
-const FLOODS: [(&str, fn() -> Pieces); 10] = [
+/// A flood: its name, and what each stranger sends.
+type Flood = (&'static str, fn() -> Pieces);
+
+const FLOODS: [Flood; 10] = [
     ("rapid reset", rapid_reset),
     ("open streams", open_streams),
     ("pings", pings),

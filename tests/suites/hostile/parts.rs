@@ -1,6 +1,6 @@
 //! An IMA list in parts: whoever has not answered the challenge is not listened to, and nobody for ever.
 
-use attestor::client::CallError;
+use attestor::client::{CallError, Calls as _};
 use e2e::{DEADLINE, World};
 use proto::v1::complete_part::Part;
 use proto::v1::{CompletePart, CompleteRequest, CompleteResponse, DenialReason as Reason};

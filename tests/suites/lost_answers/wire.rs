@@ -22,6 +22,7 @@ use policy::time::UnixTime;
 use policy::zone::Zone;
 use proto::v1;
 use tempfile::TempDir;
+use tokio::sync::mpsc::Receiver;
 
 /// Seconds between two turns: devices are not to come faster for long.
 const TURN: u64 = 10;
@@ -200,5 +201,19 @@ impl Calls for Plant {
         request: v1::CompleteRequest,
     ) -> Result<v1::CompleteResponse, CallError> {
         self.complete(Door::Attestation, request).await
+    }
+
+    async fn complete_enrollment_in_parts(
+        &self,
+        _: Receiver<v1::CompletePart>,
+    ) -> Result<v1::CompleteResponse, CallError> {
+        unreachable!("a device without a TPM has no list")
+    }
+
+    async fn complete_attestation_in_parts(
+        &self,
+        _: Receiver<v1::CompletePart>,
+    ) -> Result<v1::CompleteResponse, CallError> {
+        unreachable!("a device without a TPM has no list")
     }
 }

@@ -68,6 +68,21 @@ fn a_broker_that_fails_refuses_nobody() {
 }
 
 #[test]
+fn a_refusal_that_says_nothing_of_the_device_takes_nothing_that_it_holds() {
+    for reason in [DenialReason::UnsupportedVersion, DenialReason::Malformed] {
+        let mut machine = started(BOUND);
+        wait(machine.step(denied(true, reason, 0), NONE));
+        assert_eq!(machine.standing(), Standing::Holding);
+        let mut machine = started(Memory { refused: Some(reason), ..BOUND });
+        wait(machine.step(Input::Finished(Outcome::Unreachable), NONE));
+        assert_eq!(machine.standing(), Standing::Holding, "nor after a restart");
+        let mut machine = started(Memory { bound: true, ..Memory::default() });
+        wait(machine.step(denied(true, reason, 0), NONE));
+        assert_eq!(machine.standing(), Standing::Refused, "it holds nothing");
+    }
+}
+
+#[test]
 fn a_short_certificate_shortens_the_schedule_to_a_third_of_its_life() {
     let mut machine = started(BOUND);
     let outcome = Outcome::Issued { reattest_every: seconds(900), lifetime: seconds(300), incomplete: false };
@@ -114,6 +129,24 @@ fn attest_now_is_answered_at_once_and_also_after_an_exchange_in_flight() {
 }
 
 #[test]
+fn a_device_whose_keys_are_gone_holds_nothing() {
+    let mut machine = started(BOUND);
+    wait(machine.step(Input::Finished(Outcome::KeysLost), NONE));
+    assert_ne!(machine.standing(), Standing::Holding);
+    machine.step(Input::TimerFired, NONE);
+    wait(machine.step(denied(false, DenialReason::UnsupportedVersion, 0), NONE));
+    assert_eq!(machine.standing(), Standing::Refused);
+    let mut machine = started(BOUND);
+    let (reattest_every, lifetime) = (seconds(900), Duration::ZERO);
+    wait(
+        machine.step(Input::Finished(Outcome::Issued { reattest_every, lifetime, incomplete: false }), NONE),
+    );
+    machine.step(Input::TimerFired, NONE);
+    wait(machine.step(Input::Finished(Outcome::Unreachable), NONE));
+    assert_ne!(machine.standing(), Standing::Holding, "nor does one that got none");
+}
+
+#[test]
 fn an_absent_broker_means_holding_only_with_certificates() {
     let mut machine = started(BOUND);
     wait(machine.step(Input::Finished(Outcome::Unreachable), NONE));
@@ -125,7 +158,7 @@ fn an_absent_broker_means_holding_only_with_certificates() {
 
 #[test]
 fn a_refusal_outlasts_an_absent_broker_and_a_restart() {
-    let mut machine = started(Memory { refused: Some(DenialReason::Malformed), ..BOUND });
+    let mut machine = started(Memory { refused: Some(DenialReason::NotEndorsed), ..BOUND });
     wait(machine.step(Input::Finished(Outcome::Unreachable), NONE));
     assert_eq!(machine.standing(), Standing::Refused);
     wait(machine.step(Input::TimerFired, NONE).and_then(|_| machine.step(issued(false), NONE)));
@@ -217,6 +250,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
         }),
         Just(Outcome::Unreachable),
         Just(Outcome::Failed),
+        Just(Outcome::KeysLost),
     ]
 }
 

@@ -90,9 +90,12 @@ pub(crate) struct CreateArgs {
     /// How long everything runs without the broker; certificates live 1.5 times as long
     #[arg(long, value_name = "TIME", default_value = "8h")]
     outlive_broker: Span,
-    /// Silence of a device that is worth an alert [default: 3 times --reattest-every]
+    /// Silence of a device, while others of the zone are heard, that `--on-silence` is about [default: 3 times --reattest-every]
     #[arg(long, value_name = "TIME")]
     silent_after: Option<Span>,
+    /// What is done about it; a cut cable looks the same as a stopped device
+    #[arg(long, value_enum, default_value_t = OnSilence::Alert)]
+    on_silence: OnSilence,
     /// Whether devices of the zone may open each other's services
     #[arg(long, value_enum, default_value_t = IntraZone::Deny)]
     intra_zone: IntraZone,
@@ -147,7 +150,7 @@ pub(crate) struct SetArgs {
         long,
         value_enum,
         value_name = "ON|OFF",
-        required_unless_present_any = ["subnets", "no_subnets", "gate_drain", "no_gate_drain", "gate_fail", "idevid_admits", "drills"]
+        required_unless_present_any = ["subnets", "no_subnets", "gate_drain", "no_gate_drain", "gate_fail", "on_silence", "idevid_admits", "drills"]
     )]
     two_person: Option<Switch>,
     /// Subnet whose addresses its devices may have in certificates, in place of those it has; may repeat. The
@@ -166,6 +169,9 @@ pub(crate) struct SetArgs {
     /// Whether gates let other zones begin sessions while they do not hear the broker
     #[arg(long, value_enum)]
     gate_fail: Option<GateFail>,
+    /// What is done about a device that is silent for longer than `silent_after` while others of the zone are heard
+    #[arg(long, value_enum)]
+    on_silence: Option<OnSilence>,
     /// Whether a box that nobody registered is admitted where a manufacturer in `idevid_roots` gave it an IDevID
     #[arg(long, value_enum, value_name = "ON|OFF")]
     idevid_admits: Option<Switch>,
@@ -256,6 +262,15 @@ enum GateFail {
     Closed,
 }
 
+/// A device that is silent while others of its zone are heard.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnSilence {
+    /// People are told
+    Alert,
+    /// Its certificates are revoked, until it proves itself again
+    Refuse,
+}
+
 /// The least a zone accepts for a claim (AR4SI, section 2.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Least {
@@ -318,6 +333,7 @@ impl From<CreateArgs> for Zone {
             function: args.function.map(|function| function.to_string()).unwrap_or_default(),
             gate_drain_seconds: args.gate_drain.map_or(0, |drain| drain.0),
             gate_fail: written(args.gate_fail),
+            on_silence: written(args.on_silence),
             drills: args.drills.bounds(),
         }
     }
@@ -350,6 +366,7 @@ struct ZoneView {
     reattest_every_seconds: u32,
     outlive_broker_seconds: u32,
     silent_after_seconds: u32,
+    on_silence: String,
     intra_zone: &'static str,
     products: Vec<String>,
     token_admits: bool,
@@ -374,6 +391,7 @@ impl From<Zone> for ZoneView {
             reattest_every_seconds: timing.reattest_every_seconds,
             outlive_broker_seconds: timing.outlive_broker_seconds,
             silent_after_seconds: timing.silent_after_seconds,
+            on_silence: zone.on_silence,
             intra_zone: if zone.intra_zone { "allow" } else { "deny" },
             products: zone.products,
             token_admits: zone.token_admits,
@@ -469,6 +487,7 @@ impl View for ZonePage {
             ("reattest every", words::span(zone.reattest_every_seconds.into())),
             ("outlives broker", words::span(zone.outlive_broker_seconds.into())),
             ("silent after", words::span(zone.silent_after_seconds.into())),
+            ("on silence", words::or_dash(&zone.on_silence)),
             ("certificates live", words::span(self.certificate_seconds.into())),
             ("inside the zone", zone.intra_zone.to_owned()),
             ("token admits", yes(zone.token_admits).to_owned()),
@@ -567,6 +586,7 @@ async fn set(args: SetArgs, session: &Session) -> Result<Report> {
         drills: args.drills.bounds(),
         no_drills: args.drills.drills == Some(Switch::Off),
         idevid_admits: args.idevid_admits.map(|switch| switch == Switch::On),
+        on_silence: args.on_silence.map(written).unwrap_or_default(),
         ..SetZoneRequest::default()
     };
     let answer = client.set_zone(request).await.map_err(|s| failed(&s))?;
@@ -581,6 +601,9 @@ async fn set(args: SetArgs, session: &Session) -> Result<Report> {
     }
     if gates {
         text.push_str(&format!("; its gates {} and fail {}", zone.drains(), zone.gate_fail));
+    }
+    if args.on_silence.is_some() {
+        text.push_str(&format!("; on silence: {}", zone.on_silence));
     }
     match &zone.drills {
         Some(bounds) => text.push_str(&format!("; marked for drills: {}", bounds.words())),
@@ -631,11 +654,11 @@ mod tests {
     fn every_option_reaches_the_request() {
         let zone = create(
             "lab --mode observe --product edge --product plc --reattest-every 2s --outlive-broker 15m \
-             --silent-after 10s --intra-zone allow --token-admits --idevid-admits --name-constraint non-critical --software-keys allow \
+             --silent-after 10s --on-silence refuse --intra-zone allow --token-admits --idevid-admits --name-constraint non-critical --software-keys allow \
              --least executables=affirming --least hardware=warning",
         );
         assert_eq!((zone.mode.as_str(), zone.intra_zone, zone.token_admits), ("observe", true, true));
-        assert!(zone.idevid_admits);
+        assert!(zone.idevid_admits && zone.on_silence == "refuse");
         assert_eq!(zone.products, ["edge", "plc"]);
         assert_eq!((zone.name_constraint.as_str(), zone.software_keys.as_str()), ("non-critical", "allow"));
         assert_eq!(zone.least["hardware"], "warning");

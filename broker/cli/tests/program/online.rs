@@ -119,6 +119,19 @@ fn what_gates_of_a_zone_do_is_set_alone_and_taken_back() {
 }
 
 #[test]
+fn what_silence_means_in_a_zone_is_set_alone() {
+    let broker = FakeBroker::start();
+    broker.answers("get_zone", &GetZoneResponse::default());
+    let zone = Zone { name: "cell-3".to_owned(), on_silence: "refuse".to_owned(), ..Zone::default() };
+    broker.answers("set_zone", &SetZoneResponse { zone: Some(zone) });
+    let ran = broker.run(&["zone", "set", "cell-3", "--on-silence", "refuse"]);
+    assert!(ran.code == 0 && ran.stdout.contains("; on silence: refuse"), "{ran:?}");
+    let asked: Vec<SetZoneRequest> = broker.asked("set_zone");
+    assert_eq!(asked[0], SetZoneRequest { on_silence: "refuse".to_owned(), ..asked[0].clone() });
+    assert_eq!((asked[0].two_person, asked[0].gate_fail.as_str()), (None, ""));
+}
+
+#[test]
 fn the_secret_of_an_approved_change_stands_alone() {
     let broker = FakeBroker::start();
     let made = CreateTokenResponse { token: "ts1.id.secret".to_owned(), expires_at: 4_000_000_000 };
@@ -354,10 +367,18 @@ fn devices_are_imported_with_the_zones_and_name_of_the_command_line() {
     let broker = FakeBroker::start();
     let file = broker.path("identity.json");
     fs::write(&file, format!(r#"{{"schema":1,"ek_digest":"sha256:{}"}}"#, "ab".repeat(32))).unwrap();
-    broker.answers("import_list", &ImportDevicesResponse { created: 1, unchanged: 0 });
+    broker.answers(
+        "import_list",
+        &ImportDevicesResponse {
+            created: 1,
+            unchanged: 0,
+            warnings: vec!["EK ab is quarantined".to_owned()],
+        },
+    );
     let file = file.to_str().unwrap();
     let ran = broker.run(&["device", "import", file, "--zone", "cell-3", "--name", "press-7"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "1 registered, 0 already known\n"), "{ran:?}");
+    assert!(ran.stderr.contains("EK ab is quarantined"), "{ran:?}");
     let asked = broker.asked::<ImportListRequest>("import_list").remove(0).devices.remove(0);
     assert_eq!(
         (asked.name.as_str(), asked.zones, asked.ek_digest),

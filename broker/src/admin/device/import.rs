@@ -25,6 +25,7 @@ use crate::record::device::{
 use crate::record::vouched::{MachineOwner, machine_key};
 use crate::record::{Held, fetch, list, stored};
 use crate::session::idevid::device_of as device_of_idevid;
+use crate::session::other_eks::{Stopped, stopped_under};
 use crate::session::vouched::belongs_to;
 use crate::session::{Refusal, complete};
 use crate::store::{MAX_TXN_KEYS, Txn};
@@ -65,12 +66,14 @@ pub struct Entry {
 }
 
 /// What an import came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Imported {
     /// Devices, or EKs of known devices, that are new.
     pub created: usize,
     /// Devices that were known like this.
     pub unchanged: usize,
+    /// What somebody should know of TPMs of the list that were stopped.
+    pub warnings: Vec<String>,
 }
 
 /// Registers `entries`, or, for a dry run, says what that would come to.
@@ -95,7 +98,9 @@ pub async fn import(
     }
     let compared = compare(plant, entries).await?;
     let created = compared.fresh.len().saturating_add(compared.known.len());
-    let imported = Imported { created, unchanged: entries.len().saturating_sub(created) };
+    let mut changed = compared.fresh.iter().chain(&compared.known);
+    let warnings = warnings(plant, &mut changed).await?;
+    let imported = Imported { created, unchanged: entries.len().saturating_sub(created), warnings };
     if created == 0 {
         return Ok(imported);
     }
@@ -118,6 +123,31 @@ async fn reach(plant: &Plant, actor: &Actor, touched: &[Vec<ZoneName>]) -> Resul
         actor.reach(plant, &[]).await?;
     }
     actor.reach(plant, &touched.concat()).await
+}
+
+/// What is to be known of the TPMs that become devices: those of them that were stopped, under this EK or another.
+async fn warnings<'e>(
+    plant: &Plant,
+    entries: &mut (dyn Iterator<Item = &&'e Entry> + Send + '_),
+) -> Result<Vec<String>, Refusal> {
+    let (mut told, mut more) = (Vec::new(), 0_usize);
+    for Entry { name, ek, .. } in entries {
+        let Some(stopped) = stopped_under(plant, ek).await? else { continue };
+        if told.len() >= MAX_CONFLICTS {
+            more = more.saturating_add(1);
+            continue;
+        }
+        let Stopped { other, owner, why } = stopped;
+        told.push(match other {
+            None => format!("EK {ek} ({name}) is that of a TPM that {why}, and stays so: `touchstone device readmit {name} --reason TEXT` ends that"),
+            Some(other) => format!(
+                "EK {ek} ({name}) is another EK of the TPM of {owner} ({other}), which {why}: registered, it is a device of its \
+                 own that this does not stop; take it off the list, or `touchstone device quarantine {name} --reason TEXT`"
+            ),
+        });
+    }
+    told.extend((more > 0).then(|| format!("and {more} more")));
+    Ok(told)
 }
 
 /// The entries of a list that change something.

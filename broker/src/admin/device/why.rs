@@ -3,6 +3,7 @@
 use policy::appraisal::AppraisalRecord;
 use policy::id::ZoneName;
 use policy::time::UnixTime;
+use policy::zone::OnSilence;
 
 use super::stop::join_command;
 use super::view::{DeviceView, Seen, State};
@@ -120,12 +121,19 @@ fn copied(view: &DeviceView, first: String) -> Why {
 fn silent(view: &DeviceView, now: UnixTime) -> Why {
     let name = &view.device.name;
     let age = view.attested.as_ref().map_or(0, |attested| now.since(attested.at));
-    Why {
-        sentences: vec![format!(
-            "{name} last proved itself {age} s ago, longer than its zone allows; it is off, cut off, or its attestor is stopped"
-        )],
-        next_command: format!("touchstone device attest {name}"),
+    let mut sentences = vec![format!(
+        "{name} last proved itself {age} s ago, longer than its zone allows; it is off, cut off, or its attestor is stopped"
+    )];
+    if let Some(attested) = &view.attested {
+        sentences.extend(attested.lost.clone());
+        let alerting = attested.silent.iter().filter(|(_, done)| **done == OnSilence::Alert);
+        sentences.extend(alerting.map(|(zone, _)| {
+            format!(
+                "zone {zone} heard others meanwhile; what the device holds there stays in force until it ends"
+            )
+        }));
     }
+    Why { sentences, next_command: format!("touchstone device attest {name}") }
 }
 
 fn trusted(view: &DeviceView, records: &[AppraisalRecord]) -> Why {

@@ -1,5 +1,7 @@
 //! Either the transaction of a deed is complete, or the deed waits for a second person.
 
+use std::collections::BTreeSet;
+
 use super::{WAITS, is_over};
 use crate::admin::reach::Deed;
 use crate::audit::Event;
@@ -12,7 +14,7 @@ use crate::record::release_key::RELEASE_KEYS;
 use crate::record::zone::{CONDUIT, ZONE};
 use crate::record::{Held, list, stored};
 use crate::session::Refusal;
-use crate::store::{Expect, Txn};
+use crate::store::{Expect, MAX_TXN_KEYS, Revision, Txn};
 
 /// Changes of one person that may wait: more are not read by anybody within a day.
 const MAX_WAITING: usize = 32;
@@ -33,10 +35,29 @@ pub(in crate::admin) async fn settle(plant: &Plant, deed: &Deed, txn: Txn) -> Re
     if reach.waits() {
         return Err(ask(plant, deed, &txn).await?);
     }
+    let txn = as_reached(plant, deed, txn).await?;
     let now = plant.now();
     let event =
         |txn: Txn, (subject, text): &(String, String)| txn.audit(reach.event(now, subject, text).entry());
     Ok(Some(deed.done().iter().fold(txn, event)))
+}
+
+/// Expects in `txn` that the zones still ask for no second person. Of an act that touches more of them than fit, those
+/// that changed since they were read: then it is decided anew.
+async fn as_reached(plant: &Plant, deed: &Deed, txn: Txn) -> Result<Txn, Refusal> {
+    let known: BTreeSet<String> = txn.expected().map(|(key, _)| key.to_owned()).collect();
+    let zones = deed.reach().versions();
+    let mut more: Vec<&(String, Revision)> = zones.iter().filter(|(key, _)| !known.contains(key)).collect();
+    if txn.keys().saturating_add(more.len()).saturating_add(deed.done().len()) > MAX_TXN_KEYS {
+        let mut changed = Vec::new();
+        for zone in more {
+            let now = plant.store.get(&zone.0).await?.map(|held| held.version);
+            changed.extend((now != Some(zone.1)).then_some(zone));
+        }
+        changed.truncate(1);
+        more = changed;
+    }
+    Ok(more.into_iter().fold(txn, |txn, (key, version)| txn.unchanged(key.clone(), *version)))
 }
 
 /// Lets an act of several transactions wait as a whole.

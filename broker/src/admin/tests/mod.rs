@@ -278,6 +278,7 @@ impl Bench {
             failing_hooks: BTreeSet::new(),
             two_sided: BTreeSet::new(),
             lost: None,
+            silent: std::collections::BTreeMap::new(),
             vouched: None,
         };
         let txn = Txn::new().put(attested_key(name), stored(&attested).unwrap());

@@ -1,5 +1,7 @@
 //! Two people: what waits, who approves it, and what happened meanwhile.
 
+use policy::id::ZoneName;
+use policy::zone::Zone;
 use proto::v1;
 use proto::v1::DenialReason as Reason;
 use proto::v1::admin_server::Admin;
@@ -10,8 +12,10 @@ use crate::admin::second::{self, WAITS};
 use crate::admin::{Act, authorize};
 use crate::record::change::CHANGE;
 use crate::record::plant::{AdminRole, admin_key};
-use crate::store::Txn;
+use crate::record::stored;
+use crate::record::zone::zone_key;
 use crate::store::record::decode;
+use crate::store::{Txn, TxnError};
 
 #[tokio::test]
 async fn a_change_waits_and_is_carried_out_once_in_the_name_of_both() {
@@ -86,6 +90,40 @@ async fn a_zone_asks_for_two_people_only_where_there_are_two() {
     super::refused!(crate::admin::zone::create(&bench.plant, &actor, &zone, false).await, Conflict);
     bench.administrator("bob", AdminRole::Security, Some(&["cell-3"])).await;
     crate::admin::zone::create(&bench.plant, &actor, &zone, false).await.unwrap();
+}
+
+/// How the store takes an act of one person in `zones`, of which `changed` is written anew after it was read.
+async fn overtaken(bench: &Bench, zones: &[ZoneName], changed: Option<&ZoneName>) -> Result<(), String> {
+    let reach = bench.actor(Act::ReadmitDevice).await.reach(&bench.plant, zones).await.unwrap();
+    assert!(!reach.waits());
+    if let Some(name) = changed {
+        let asking = Zone { two_person: true, ..observing(name.as_str()) };
+        let txn = Txn::new().put(zone_key(name), stored(&asking).unwrap());
+        bench.plant.store.transact(txn).await.unwrap();
+    }
+    let deed = reach.deed("press-7", "repaired");
+    let txn = second::settle(&bench.plant, &deed, Txn::new().put("done", "yes")).await.unwrap().unwrap();
+    match bench.plant.store.transact(txn).await {
+        Ok(_) => Ok(()),
+        Err(TxnError::Conflict { key, .. }) => Err(key),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_zone_that_asks_for_two_people_from_this_moment_on_is_heard() {
+    // As many zones as fit a transaction, and as do not.
+    for count in [1, 8, 150] {
+        let bench = Bench::new().await;
+        let zones: Vec<ZoneName> = (0..count).map(|n| format!("cell-{n}").parse().unwrap()).collect();
+        for zone in &zones {
+            let txn = Txn::new().put(zone_key(zone), stored(&observing(zone.as_str())).unwrap());
+            bench.plant.store.transact(txn).await.unwrap();
+        }
+        let last = zones.last().unwrap();
+        assert_eq!(overtaken(&bench, &zones, None).await, Ok(()), "{count}");
+        assert_eq!(overtaken(&bench, &zones, Some(last)).await, Err(zone_key(last)), "{count}");
+    }
 }
 
 #[tokio::test]

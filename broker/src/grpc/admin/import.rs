@@ -37,6 +37,7 @@ pub(super) async fn whole_list(
     Ok(v1::ImportDevicesResponse {
         created: parse::count(done.created),
         unchanged: parse::count(done.unchanged),
+        warnings: done.warnings,
     })
 }
 

@@ -78,6 +78,7 @@ pub(super) async fn set(
         },
         gate_drain: request.gate_drain_seconds.map(u64::from),
         gate_fail: convert::gate_fail_from_wire(&request.gate_fail).map_err(malformed)?,
+        on_silence: convert::on_silence_from_wire(&request.on_silence).map_err(malformed)?,
         idevid_admits: request.idevid_admits,
         accept_observed: request.accept_observed,
         reason: request.reason,
@@ -85,7 +86,7 @@ pub(super) async fn set(
     };
     if settings.is_empty() {
         return Err(Refusal::malformed(
-            "say what to set: two_person, mode, subnets, gate_drain, gate_fail, idevid_admits or drills"
+            "say what to set: two_person, mode, subnets, gate_drain, gate_fail, on_silence, idevid_admits or drills"
                 .to_owned(),
         ));
     }

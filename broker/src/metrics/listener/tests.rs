@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use policy::appraisal::finding::FindingKind;
+use policy::zone::OnSilence;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,6 +29,7 @@ impl Served {
         bench.certificate(&press, "cell-3", 7).await;
         let zone = "cell-3".parse().unwrap();
         bench.plant.metrics.verdict(&zone, Decision::Refused, Some(FindingKind::Withdrawn));
+        bench.plant.metrics.silence(&zone, OnSilence::Alert);
         bench.plant.metrics.serves_until(bench.plant.now());
         seal::newest(&bench.plant).await.unwrap();
         let (plant, dir) = bench.into_plant();

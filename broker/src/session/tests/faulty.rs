@@ -20,7 +20,7 @@ use crate::store::{
 };
 
 /// What goes wrong.
-enum Fault {
+pub(super) enum Fault {
     /// Nothing can be read that begins with this.
     Unreadable(String),
     /// Somebody changes this record just before the first transaction.
@@ -87,7 +87,7 @@ impl Store for Faulty {
     }
 }
 
-fn break_store(bench: &mut Bench, fault: Fault) -> Arc<dyn Store> {
+pub(super) fn break_store(bench: &mut Bench, fault: Fault) -> Arc<dyn Store> {
     let inner = Arc::clone(&bench.plant.store);
     bench.plant.store = Arc::new(Faulty { inner: Arc::clone(&inner), fault, over: AtomicBool::new(false) });
     inner

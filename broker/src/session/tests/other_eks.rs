@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use policy::digest::Digest;
 use policy::tpm::public::EkPublic;
+use proto::v1::CompleteRequest;
 
 use super::endorsed::Maker;
+use super::faulty::{Fault, break_store};
 use super::plant_of;
 use super::tpm::{TestTpm, ek};
 use crate::admin::device::DeviceRef;
@@ -44,14 +46,19 @@ fn certified(tpm: &mut TestTpm, maker: &Maker, others: &[Vec<u8>]) {
 
 /// Makes a token that is bound to no TPM, and enrolls with it.
 async fn enroll_by_token(bench: &Bench, tpm: &mut TestTpm, name: &str) -> Result<(), Refusal> {
+    let request = ask_by_token(bench, tpm, name).await;
+    complete(&bench.plant, request, Door::Enrollment).await.map(drop)
+}
+
+/// The same up to its last word.
+async fn ask_by_token(bench: &Bench, tpm: &mut TestTpm, name: &str) -> CompleteRequest {
     let actor = bench.actor(Act::CreateToken).await;
     let zones = vec!["cell-4".parse().unwrap()];
     let request = token::Request { zones, ek: None, device: None, lifetime: 0, without_tpm: false };
     let created = token::create(&bench.plant, &actor, &request).await.unwrap();
     let [_, id, secret] = created.text.split('.').collect::<Vec<_>>()[..] else { panic!("a token") };
     let secret = hex::decode(secret).unwrap();
-    let request = tpm.answer_with(&bench.plant, name, Some((id, &secret))).await.unwrap();
-    complete(&bench.plant, request, Door::Enrollment).await.map(drop)
+    tpm.answer_with(&bench.plant, name, Some((id, &secret))).await.unwrap()
 }
 
 /// `tpm` as another device: with the EK `public`, a fresh AK, and no word of its other EKs.
@@ -115,6 +122,73 @@ async fn a_device_that_comes_with_its_other_ek_is_told_and_a_person_may_register
     let entry = Entry { name, zones, ek: digest(&second), inventory: BTreeMap::new() };
     import(&bench.plant, &bench.actor(Act::ImportDevices).await, &[entry], false).await.unwrap();
     tpm.enroll(&bench.plant, "press-8").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_list_with_another_ek_of_a_stopped_tpm_says_what_that_means() {
+    let (mut tpm, second) = (TestTpm::new(), ek());
+    let (bench, maker) = plant(&tpm).await;
+    certified(&mut tpm, &maker, std::slice::from_ref(&second));
+    tpm.enroll(&bench.plant, "press-7").await.unwrap();
+    let (name, zones) = ("press-8".parse().unwrap(), vec!["cell-3".parse().unwrap()]);
+    let list = [Entry { name, zones, ek: digest(&second), inventory: BTreeMap::new() }];
+    let actor = bench.actor(Act::ImportDevices).await;
+    let warned = async |dry_run| import(&bench.plant, &actor, &list, dry_run).await.unwrap().warnings;
+    assert!(warned(true).await.is_empty(), "nobody stopped it");
+    change_tpm(&bench, &tpm.ek_digest(), |known| Tpm { quarantine: Some(stop()), ..known }).await;
+    let told = warned(true).await;
+    let ["EK", rest] = told[0].splitn(2, ' ').collect::<Vec<_>>()[..] else { panic!("{told:?}") };
+    assert!(rest.contains("(press-8) is another EK of the TPM of press-7"), "{rest}");
+    assert!(rest.contains("by ada (stolen): registered, it is a device of its own"), "{rest}");
+    assert_eq!(warned(false).await, told);
+    assert!(warned(false).await.is_empty(), "it is known now");
+}
+
+/// press-7, and a token's answer by its TPM under another EK that nobody named, with a fresh AK.
+async fn disguised() -> (Bench, Digest, Digest, CompleteRequest) {
+    let (mut tpm, second) = (TestTpm::new(), ek());
+    let (bench, maker) = plant(&tpm).await;
+    certified(&mut tpm, &maker, &[]);
+    tpm.enroll(&bench.plant, "press-7").await.unwrap();
+    let first = tpm.ek_digest();
+    disguise(&mut tpm, &maker, &second);
+    let request = ask_by_token(&bench, &mut tpm, "press-8").await;
+    (bench, first, digest(&second), request)
+}
+
+/// The answer comes while somebody writes `value` under `key`; what is said of it then, and of the same once more.
+async fn overtaken(bench: &mut Bench, request: &CompleteRequest, key: String, value: Vec<u8>) -> Refusal {
+    break_store(bench, Fault::Overtaken(key, value));
+    let text = refused!(complete(&bench.plant, request.clone(), Door::Enrollment).await, MustReattest);
+    assert!(text.contains("something this decision rests on was changed"), "{text}");
+    let again = complete(&bench.plant, request.clone(), Door::Enrollment).await.map(drop).unwrap_err();
+    let press_8 = fetch::<Device>(bench.plant.store.as_ref(), device_key(&"press-8".parse().unwrap())).await;
+    assert!(press_8.unwrap().is_none());
+    again
+}
+
+#[tokio::test]
+async fn an_ek_that_is_named_while_it_enrolls_is_no_second_device() {
+    let (mut bench, first, second, request) = disguised().await;
+    let owner = stored(&AkOwner { ek: first }).unwrap();
+    let again = overtaken(&mut bench, &request, other_ek_key(&second), owner).await;
+    assert!(
+        matches!(&again, Refusal::Conflict(text) if text.contains("this TPM is press-7 already")),
+        "{again:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_tpm_that_is_stopped_while_it_enrolls_under_another_ek_does_not_get_in() {
+    let (mut bench, first, second, request) = disguised().await;
+    // It was let go, and its names stay.
+    change_tpm(&bench, &first, |known| Tpm { device: None, ..known }).await;
+    let named = Txn::new().put(other_ek_key(&second), stored(&AkOwner { ek: first }).unwrap());
+    bench.plant.store.transact(named).await.unwrap();
+    let known: Tpm = bench.read(ek_key(&first)).await;
+    let stopped = stored(&Tpm { quarantine: Some(stop()), ..known }).unwrap();
+    let again = overtaken(&mut bench, &request, ek_key(&first), stopped).await;
+    assert!(matches!(&again, Refusal::Quarantined { reason, .. } if reason == "stolen"), "{again:?}");
 }
 
 #[tokio::test]

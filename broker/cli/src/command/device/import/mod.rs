@@ -51,6 +51,8 @@ struct Imported {
     dry_run: bool,
     created: u32,
     unchanged: u32,
+    /// TPMs of the list that were stopped.
+    warnings: Vec<String>,
 }
 
 /// Registers the file's devices.
@@ -74,10 +76,13 @@ pub(super) async fn run(args: ImportArgs, session: &Session) -> Result<Report> {
     let answer = client.import_list(parts).await.map_err(|s| broken_off(failed(&s)))?.into_inner();
     drop(progress);
     let verb = if dry_run { "would be registered" } else { "registered" };
-    let done = Imported { dry_run, created: answer.created, unchanged: answer.unchanged };
+    let warnings = answer.warnings;
+    let done = Imported { dry_run, created: answer.created, unchanged: answer.unchanged, warnings };
     let left = if done.unchanged > 0 { ", left as they are" } else { "" };
     let text = format!("{} {verb}, {} already known{left}", done.created, done.unchanged);
+    let told: Vec<String> = done.warnings.iter().map(|warning| words::visible(warning)).collect();
     let report = session.report(&Sentence { text, fields: done })?;
+    let report = told.into_iter().fold(report, |report, warning| report.aside(warning));
     Ok(match entries.iter().filter(|entry| entry.zones.is_empty()).count() {
         0 => report,
         nowhere => report.aside(format!(
