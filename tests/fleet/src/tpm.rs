@@ -47,6 +47,12 @@ pub struct Tpm {
     resets: u32,
 }
 
+impl Default for Tpm {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Tpm {
     /// A new one.
     pub fn new() -> Self {

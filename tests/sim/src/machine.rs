@@ -132,7 +132,7 @@ impl Chip {
 /// A number below the order of P-256.
 fn scalar(rng: &mut Rng) -> [u8; 32] {
     let mut bytes = [0; 32];
-    bytes.chunks_mut(8).for_each(|part| part.copy_from_slice(&rng.next().to_be_bytes()));
+    bytes.chunks_mut(8).for_each(|part| part.copy_from_slice(&rng.draw().to_be_bytes()));
     bytes[0] &= 0x7f;
     bytes
 }

@@ -22,7 +22,7 @@ impl Rng {
     }
 
     /// The next one.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -32,7 +32,7 @@ impl Rng {
 
     /// One below `most`, which is not 0.
     pub fn below(&mut self, most: u64) -> u64 {
-        self.next() % most
+        self.draw() % most
     }
 
     /// Whether something happens that happens so often in a hundred.
@@ -53,14 +53,14 @@ impl Drawn {
     }
 
     fn next(&self) -> u64 {
-        self.0.lock().expect("nothing panics while it draws").next()
+        self.0.lock().expect("nothing panics while it draws").draw()
     }
 }
 
 impl broker::ports::Entropy for Drawn {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), EntropyError> {
         for part in bytes.chunks_mut(8) {
-            part.copy_from_slice(&self.next().to_be_bytes()[..part.len()]);
+            part.copy_from_slice(&self.draw().to_be_bytes()[..part.len()]);
         }
         Ok(())
     }
@@ -68,7 +68,7 @@ impl broker::ports::Entropy for Drawn {
 
 impl attestor::ports::Entropy for Drawn {
     fn jitter(&self) -> Jitter {
-        Jitter((self.next() >> 48) as u16)
+        Jitter((self.draw() >> 48) as u16)
     }
 }
 
