@@ -67,6 +67,7 @@ impl Plant {
             tpm_roots: Vec::new(),
             idevid_roots: Vec::new(),
             kek: None,
+            store: broker::config::Backend::Sled,
         };
         init(&request, &System::default(), &System::default()).await.expect("a plant");
         let mut plant = server::open(dir.path()).await.expect("it opens");
