@@ -60,7 +60,7 @@ impl Drawn {
 impl broker::ports::Entropy for Drawn {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), EntropyError> {
         for part in bytes.chunks_mut(8) {
-            part.copy_from_slice(&self.draw().to_be_bytes()[..part.len()]);
+            part.copy_from_slice(&self.next().to_be_bytes()[..part.len()]);
         }
         Ok(())
     }
@@ -68,7 +68,7 @@ impl broker::ports::Entropy for Drawn {
 
 impl attestor::ports::Entropy for Drawn {
     fn jitter(&self) -> Jitter {
-        Jitter((self.draw() >> 48) as u16)
+        Jitter((self.next() >> 48) as u16)
     }
 }
 
