@@ -62,7 +62,7 @@ impl Form {
 
     /// The bytes that `held` stands for, at most `max`, however many it claims.
     fn unpacked(self, path: &Path, held: Vec<u8>, max: usize) -> Result<Vec<u8>, FetchError> {
-        let too_large = || FetchError::TooLarge { path: path.to_owned(), max };
+        let too_large = || beyond(path, max);
         let altered = || FetchError::Altered { path: path.to_owned() };
         match self {
             Self::Whole => Ok(held),
@@ -331,9 +331,18 @@ fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, FetchError> {
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0).saturating_add(1));
     file.take(limit).read_to_end(&mut bytes).map_err(|error| FetchError::Io(failed("read", path)(error)))?;
     if bytes.len() > max.min(MAX_BLOB) {
-        return Err(FetchError::TooLarge { path: path.to_owned(), max });
+        return Err(beyond(path, max));
     }
     Ok(bytes)
+}
+
+/// What is said of a file that has more than `max` bytes, or claims to. More than any blob was never put.
+fn beyond(path: &Path, max: usize) -> FetchError {
+    let path = path.to_owned();
+    match max < MAX_BLOB {
+        true => FetchError::TooLarge { path, max },
+        false => FetchError::Altered { path },
+    }
 }
 
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> BlobIoError + use<'a> {
@@ -457,7 +466,7 @@ mod tests {
         let promises_more = [&u32::MAX.to_le_bytes()[..], &whole[4..]].concat();
         fs::write(&small, promises_more).unwrap();
         let error = blobs.fetch(digest, MAX_BLOB).await.unwrap_err();
-        assert!(matches!(error, FetchError::TooLarge { .. }), "no room is made for it: {error}");
+        assert!(matches!(error, FetchError::Altered { .. }), "no room is made for it: {error}");
         let promises_less = [&7_u32.to_le_bytes()[..], &whole[4..]].concat();
         let cut = whole[..whole.len() - 1].to_vec();
         for (altered, what) in [
