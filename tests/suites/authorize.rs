@@ -257,5 +257,9 @@ fn broker_device_and_nginx_let_a_peer_into_one_of_two_services() {
     let took = begun.elapsed();
     eprintln!("refused {took:?} after the quarantine");
     assert!(took < PROMISE, "{took:?}");
-    assert_eq!(offline(&historian, &press, "history").1["reasons"][0]["code"], "revoked");
+    // The command reads the file, which is saved once all that live in the daemon know.
+    until("the command says so too", || match offline(&historian, &press, "history").1 {
+        answer if answer["reasons"][0]["code"] == "revoked" => Ok(()),
+        answer => Err(answer.to_string()),
+    });
 }
