@@ -54,7 +54,7 @@ pub async fn measure(dir: &Path, broker: &Server, devices: &[Shared], watching: 
         answers.push(answered);
         cuts.push(cut);
         device.boots(&golden);
-        attest(&client, &mut device).await.expect("it is as it was before");
+        attest(&client, &mut device, Kind::Replace).await.expect("it is as it was before");
     }
     let (answers, cuts) = (Times::new(answers), Times::new(cuts));
     let millis = |times: &Times, part| times.percentile(part) * 1e3;
@@ -64,13 +64,13 @@ pub async fn measure(dir: &Path, broker: &Server, devices: &[Shared], watching: 
     cuts.count() == tampered.len()
 }
 
-/// Attests for new certificates; gives what the device is to believe.
-async fn attest(client: &BrokerClient, device: &mut Device) -> Result<v1::TrustSet, CallError> {
+/// Attests; gives what the device is to believe.
+async fn attest(client: &BrokerClient, device: &mut Device, kind: Kind) -> Result<v1::TrustSet, CallError> {
     let connection = client.connect(0).await?;
     let begun = connection.begin_attestation(device.begin_attestation()).await?;
-    let request = device.complete_attestation(begun, Kind::Replace);
+    let request = device.complete_attestation(begun, kind);
     let answer = connection.complete_attestation(request).await?;
-    let set = device.adopt(answer, Kind::Replace);
+    let set = device.adopt(answer, kind);
     Ok(set)
 }
 
@@ -152,7 +152,7 @@ impl Guard {
 
     /// A session of `device` with the server, which answered.
     async fn session(&self, client: &BrokerClient, device: &mut Device) -> TlsStream<TcpStream> {
-        let set = attest(client, device).await.expect("it boots what is golden");
+        let set = attest(client, device, Kind::Reattest).await.expect("it boots what is golden");
         let connector = connector(device, &set);
         let begun = Instant::now();
         loop {
