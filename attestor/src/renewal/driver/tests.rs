@@ -44,6 +44,8 @@ enum Step {
     Tell,
     /// The disk fills, or is cleared.
     Disk,
+    /// The attestor's sign of life, with which it saves what it could not save.
+    Life,
     /// The power is cut.
     PowerCut,
 }
@@ -60,6 +62,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Demand),
         3 => Just(Step::Tell),
         1 => Just(Step::Disk),
+        1 => Just(Step::Life),
         1 => Just(Step::PowerCut),
     ]
 }
@@ -77,6 +80,8 @@ struct World {
     answer: Option<Result<Answered, ExchangeError>>,
     /// The certificate under which the device watches.
     stream: Option<Vec<u8>>,
+    /// The disk was full since the last sign of life that found room: what it did not take goes with the power.
+    unsaved: bool,
 }
 
 impl World {
@@ -84,7 +89,7 @@ impl World {
         let (folder, plant) = (folder(), Plant::new());
         let driver = driver(folder.path(), &plant);
         let (good, answer, stream) = (BTreeSet::new(), None, None);
-        Self { folder, plant, driver, quarantined: false, good, issued: 0, answer, stream }
+        Self { folder, plant, driver, quarantined: false, good, issued: 0, answer, stream, unsaved: false }
     }
 
     fn step(&mut self, step: Step) {
@@ -108,8 +113,16 @@ impl World {
                 self.driver.hear(News::AttestNow("the test asks".to_owned()));
             }
             Step::Tell => self.tell(),
-            Step::Disk => self.toggle_disk(),
+            Step::Disk => {
+                self.toggle_disk();
+                self.unsaved = true;
+            }
+            Step::Life => {
+                let saved = self.driver.stay_alive();
+                self.unsaved &= saved.is_err() || self.blocked().exists();
+            }
             Step::PowerCut => {
+                self.unsaved = self.blocked().exists();
                 self.driver = driver(self.folder.path(), &self.plant);
                 self.answer = None;
             }
@@ -304,8 +317,7 @@ proptest! {
         for step in steps {
             seen.push(step);
             let before = world.held();
-            // What a full disk did not take goes with the power; what it has holds until there is more.
-            let forgets = matches!(step, Step::PowerCut) && world.blocked().exists();
+            let forgets = matches!(step, Step::PowerCut) && world.unsaved;
             world.step(step);
             world.assert_alive();
             let after = world.held();
