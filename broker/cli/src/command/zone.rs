@@ -6,9 +6,10 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum};
 use policy::id::{ProductName, ZoneName};
+use policy::time::UnixTime;
 use policy::zone::{Function, Subnet};
 use proto::v1::{
-    CreateZoneRequest, DrillBounds, GetZoneRequest, GetZoneResponse, ListZonesRequest, SetZoneRequest,
+    CreateZoneRequest, DrillBounds, GetZoneRequest, GetZoneResponse, ListZonesRequest, Outside, SetZoneRequest,
     Subnets, Zone, ZoneTiming,
 };
 use serde::Serialize;
@@ -589,8 +590,11 @@ async fn set(args: SetArgs, session: &Session) -> Result<Report> {
         on_silence: args.on_silence.map(written).unwrap_or_default(),
         ..SetZoneRequest::default()
     };
-    let answer = client.set_zone(request).await.map_err(|s| failed(&s))?;
-    let zone = ZoneView::from(answer.into_inner().zone.unwrap_or_default());
+    let answer = client.set_zone(request).await.map_err(|s| failed(&s))?.into_inner();
+    let zone = ZoneView::from(answer.zone.unwrap_or_default());
+    let outside: Vec<OutsideView> = answer.outside.into_iter().map(OutsideView::from).collect();
+    let lines: Vec<String> = outside.iter().map(OutsideView::line).collect();
+    let left_out = answer.outside_left_out;
     let verb = if dry_run { "would need" } else { "need" };
     let mut text = format!("changes of zone {} {verb} {}", zone.name, people(zone.two_person));
     if changed {
@@ -614,7 +618,47 @@ async fn set(args: SetArgs, session: &Session) -> Result<Report> {
         let rule = if zone.idevid_admits { "admits" } else { "does not admit" };
         text.push_str(&format!("; an IDevID {rule} a box that nobody registered"));
     }
-    session.report(&Sentence { text, fields: Created { dry_run, zone } })
+    let fields = Changed { dry_run, zone, outside, outside_left_out: left_out };
+    let report = session.report(&Sentence { text, fields })?;
+    let report = lines.into_iter().fold(report, |report, line| report.aside(line));
+    Ok(match left_out {
+        0 => report,
+        more => report.aside(format!("and {} more", words::count(more, "device"))),
+    })
+}
+
+#[derive(Serialize)]
+struct Changed {
+    dry_run: bool,
+    zone: ZoneView,
+    outside: Vec<OutsideView>,
+    outside_left_out: u32,
+}
+
+/// What a device holds that names addresses outside the subnets.
+#[derive(Serialize)]
+struct OutsideView {
+    device: String,
+    addresses: Vec<String>,
+    until: u64,
+}
+
+impl From<Outside> for OutsideView {
+    fn from(Outside { device, addresses, until }: Outside) -> Self {
+        Self { device, addresses, until }
+    }
+}
+
+impl OutsideView {
+    fn line(&self) -> String {
+        format!(
+            "{} has certificates until {} that name {}, outside the subnets: it is to replace them at once, and they are revoked \
+             after an interval of the zone",
+            words::visible(&self.device),
+            UnixTime(self.until),
+            words::list(&self.addresses)
+        )
+    }
 }
 
 #[derive(Serialize)]
