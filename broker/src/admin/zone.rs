@@ -29,8 +29,8 @@ use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::zone::{
-    AUTHORITY, AuthorityRecord, AuthorityState, Narrowing, Reappraisal, RevokedCertificate, authority_prefix, narrowing_key,
-    reappraisal_key, revoked_prefix, zone_key,
+    AUTHORITY, AuthorityRecord, AuthorityState, Narrowing, Reappraisal, RevokedCertificate, authority_prefix,
+    narrowing_key, reappraisal_key, revoked_prefix, zone_key,
 };
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;

@@ -99,8 +99,8 @@ pub(super) async fn narrow(plant: &Plant, mut job: Held<Narrowing>) -> Result<()
         return Ok(());
     }
     let mut revoked = 0_usize;
-    for (one, zone) in found.iter().zip(std::iter::repeat(&zone)) {
-        if let Some(zone) = zone {
+    if let Some(zone) = &zone {
+        for one in &found {
             revoked = revoked.saturating_add(revoke_outside(plant, &one.device, zone).await?);
         }
     }

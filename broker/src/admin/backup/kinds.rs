@@ -34,7 +34,8 @@ use crate::record::stage::{STAGE, Stage};
 use crate::record::vouched::{MACHINE, Machine, MachineOwner, VOUCHED};
 use crate::record::would::{WOULD, WouldRefuse};
 use crate::record::zone::{
-    AUTHORITY, AuthorityRecord, CONDUIT, NARROWING, Narrowing, REAPPRAISAL, REVOKED, Reappraisal, RevokedCertificate, ZONE,
+    AUTHORITY, AuthorityRecord, CONDUIT, NARROWING, Narrowing, REAPPRAISAL, REVOKED, Reappraisal,
+    RevokedCertificate, ZONE,
 };
 use crate::store::record::{DecodeError, Record, decode_staged};
 use crate::store::{AUDIT_PREFIX, AuditRecord};
