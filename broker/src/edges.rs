@@ -19,16 +19,18 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Tells every edge, for ever.
 pub(crate) async fn tell(plant: Arc<Plant>) {
-    let mut told = Told::until(plant.now());
+    // What another broker, or an earlier start, did not come to tell is told now.
+    let mut told = None;
     loop {
         tokio::time::sleep(LOOK).await;
         let now = plant.now();
         let Ok(view) = trust::view(&plant).await else { continue };
+        let told = told.get_or_insert_with(|| Told::until(view.raised_at()));
         if !told.lacks_edge(&view, now, |after| view.next_edge(after)) {
             continue;
         }
         match raise(&plant, now).await {
-            Ok(()) => told = Told::until(now),
+            Ok(()) => *told = Told::until(now),
             Err(error) => tracing::warn!(%error, "an edge of a conduit is told with the next try"),
         }
     }

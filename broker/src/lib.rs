@@ -24,6 +24,7 @@ pub mod hub;
 pub mod init;
 pub mod kek;
 mod last_proof;
+mod leader;
 pub mod manufacturers;
 pub mod metrics;
 mod moving;

@@ -19,14 +19,15 @@ use crate::ca::{AuthorityKey, CaError, Issuer, Serial};
 use crate::config::Config;
 use crate::drill::Drills;
 use crate::golden::GoldenCache;
+use crate::init;
 use crate::metrics::Metrics;
 use crate::ports::{Clock, Entropy, EntropyError, random};
 use crate::record::plant::{self as records, ISSUING, PLANT, SEALING};
 use crate::record::{Held, RecordError, fetch, list};
 use crate::rollout::FleetCache;
 use crate::secrets::{OpenError, SecretKey};
-use crate::store::Store;
 use crate::store::blobs::Blobs;
+use crate::store::{Store, WatchEvent};
 use crate::trust::ViewCache;
 
 /// The plant's keys, opened. Replaced whole by a restore.
@@ -200,6 +201,42 @@ pub struct Plant {
 
 /// Forecasts of the fleet that run at once: each reads all of it and takes every processor.
 pub const FORECASTS: usize = 1;
+
+impl PlantKeys {
+    /// Whether these are the same keys, of the same epoch.
+    fn are(&self, other: &Self) -> bool {
+        let named = |keys: &Self| (keys.plant_id.clone(), keys.epoch, keys.sealing_id, keys.issuing_number);
+        named(self) == named(other)
+    }
+}
+
+/// Whether the plant's keys may have changed with `event`.
+#[must_use]
+pub fn moves_keys(event: &WatchEvent) -> bool {
+    let key = |key: &String| key == PLANT || key == ISSUING || key.starts_with(SEALING);
+    match event {
+        WatchEvent::Resync { .. } => true,
+        WatchEvent::Change(change) => change.keys.iter().any(key),
+    }
+}
+
+/// Takes the keys that the store holds into use if they are others, and forgets what was opened before: after a
+/// restore, here or by another broker.
+pub async fn adopt_keys(plant: &Plant) -> Result<(), KeysError> {
+    let keys = PlantKeys::open(plant.store.as_ref(), &plant.kek).await?;
+    if keys.are(&plant.keys.load()) {
+        return Ok(());
+    }
+    // Whoever takes the root for a new device from this folder must get the one that is served.
+    if let Err(error) = init::write_root(&plant.config.dir, &keys.root) {
+        tracing::error!(%error, "plant-root.pem is of the plant that was here before");
+    }
+    plant.keys.store(Arc::new(keys));
+    // Golden values and trust views are kept by the revision of their heads, and every restored record
+    // has a new one.
+    plant.issuers.clear();
+    Ok(())
+}
 
 impl Plant {
     /// Now.

@@ -39,15 +39,17 @@ use crate::grpc::{
 use crate::hub::{Hub, moves_trust};
 use crate::init::{id_file, kek_file};
 use crate::kek::{Keeping, KekError};
+use crate::leader::{self, Lead};
 use crate::manufacturers::{self, IDEVID_ROOTS, RootsError, TPM_ROOTS};
 use crate::metrics::page::Page;
 use crate::metrics::{Metrics, listener};
-use crate::plant::{FORECASTS, KeysError, Plant, PlantKeys};
+use crate::plant::{FORECASTS, KeysError, Plant, PlantKeys, adopt_keys, moves_keys};
 use crate::ports::{Clock, Entropy, System};
 use crate::publication;
 use crate::secrets::SecretKey;
 use crate::session::complete::commit;
 use crate::store::blobs::{BlobIoError, Blobs};
+use crate::store::fence::Fenced;
 use crate::store::open::{StoreError, open as open_store};
 use crate::store::timed::Timed;
 use crate::store::{BrokerIdError, Store, Txn, Watch};
@@ -157,7 +159,7 @@ pub async fn open(dir: &Path) -> Result<Arc<Plant>, ServeError> {
     tracing::info!(kept = keeping.describe(), "the key-encryption key opened");
     let metrics = Metrics::default();
     let store = open_store(dir, &config.store, broker_id(dir)?, &System::default()).await?;
-    let store = Arc::new(Timed::new(store, &metrics.store));
+    let store = Arc::new(Fenced(Timed::new(store, &metrics.store)));
     let ground = Ground { store, clock: Arc::new(System::default()), entropy: Arc::new(System::default()) };
     on(ground, config, kek, metrics).await
 }
@@ -238,19 +240,14 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
     let metrics = tokio::spawn(serve_metrics(&plant).await?);
     let published = tokio::spawn(publish(&plant, &tls).await?);
     let hub = Arc::new(Hub::default());
+    let lead = Arc::new(Lead::new(broker_id(dir)?.to_string()));
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let tasks = [
         tokio::spawn(follow(Arc::clone(&plant), Arc::clone(&tls), Arc::clone(&hub))),
         tokio::spawn(renew(Arc::clone(&plant), Arc::clone(&tls))),
-        tokio::spawn(crate::edges::tell(Arc::clone(&plant))),
-        tokio::spawn(crate::sweep::every_day(Arc::clone(&plant))),
+        tokio::spawn(Arc::clone(&lead).follow(Arc::clone(&plant), leads)),
         tokio::spawn(crate::audit::seal::regularly(Arc::clone(&plant))),
-        tokio::spawn(crate::withdrawal::follow(Arc::clone(&plant))),
-        tokio::spawn(crate::rollout::drive(Arc::clone(&plant))),
-        tokio::spawn(crate::rotation::follow(Arc::clone(&plant))),
-        tokio::spawn(crate::moving::follow(Arc::clone(&plant))),
         tokio::spawn(crate::drill::follow(Arc::clone(&plant))),
-        tokio::spawn(crate::silence::follow(Arc::clone(&plant))),
         tokio::spawn(health::watch(Arc::clone(&plant), reporter)),
     ];
     let devices = Devices::new(Arc::clone(&plant));
@@ -300,8 +297,22 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         () = drained => Ok(()),
     };
     tasks.iter().chain([&metrics, &published]).for_each(tokio::task::JoinHandle::abort);
+    lead.resign(&plant).await;
     crate::audit::seal::once(&plant).await;
     Ok(result?)
+}
+
+/// What one broker of the plant does at a time.
+fn leads(plant: &Arc<Plant>) -> Vec<leader::Task> {
+    vec![
+        Box::pin(crate::edges::tell(Arc::clone(plant))),
+        Box::pin(crate::sweep::every_day(Arc::clone(plant))),
+        Box::pin(crate::withdrawal::follow(Arc::clone(plant))),
+        Box::pin(crate::rollout::drive(Arc::clone(plant))),
+        Box::pin(crate::rotation::follow(Arc::clone(plant))),
+        Box::pin(crate::moving::follow(Arc::clone(plant))),
+        Box::pin(crate::silence::follow(Arc::clone(plant))),
+    ]
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
@@ -383,7 +394,15 @@ async fn follow_from(
     tls: Arc<Tls>,
     hub: Arc<Hub>,
 ) {
+    let mut stale = false;
     while let Some(event) = changes.next().await {
+        if stale || moves_keys(&event) {
+            let adopted = adopt_keys(&plant).await;
+            stale = adopted.is_err();
+            if let Err(error) = adopted {
+                tracing::error!(%error, "the plant's keys are read again with the next change");
+            }
+        }
         // A restore replaces the store, then the keys, then writes its audit entry: with that one at the
         // latest the keys are seen to be others.
         let keys = plant.keys.load_full();

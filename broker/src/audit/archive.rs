@@ -15,6 +15,8 @@ use crate::store::{MAX_SCAN, MAX_TXN_KEYS, Txn, audit_key};
 
 /// Most records that one sweep drops for each broker: more than a day brings, without holding up devices for long.
 const MOST: usize = 500_000;
+/// Records that one transaction drops; one key more is for the term of whoever leads.
+const STEP: usize = MAX_TXN_KEYS - 1;
 
 /// Records that go, by writer and number, and the last of them.
 #[derive(Debug, Default)]
@@ -47,7 +49,7 @@ pub(crate) async fn archive(plant: &Plant, until: UnixTime) -> Result<usize, Ref
     let event = Event::new(plant.now(), "broker", "audit.archive", "audit", &text);
     commit(plant, Txn::new().audit(event.entry())).await?;
     seal::make(plant, Some(&begins)).await?;
-    for step in over.chunks(MAX_TXN_KEYS) {
+    for step in over.chunks(STEP) {
         let delete = |txn: Txn, (writer, number): &(String, u64)| txn.delete(audit_key(writer, *number));
         commit(plant, step.iter().fold(Txn::new(), delete)).await?;
     }

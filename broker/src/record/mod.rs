@@ -13,6 +13,7 @@ pub mod drill;
 pub mod golden;
 pub mod idevid;
 pub mod invitation;
+pub mod leader;
 pub mod moving;
 pub mod overriding;
 pub mod person;

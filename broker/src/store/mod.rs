@@ -19,6 +19,7 @@ mod txn;
 
 pub mod blobs;
 pub mod etcd;
+pub mod fence;
 pub mod memory;
 pub mod open;
 pub mod record;

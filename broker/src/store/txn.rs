@@ -244,6 +244,9 @@ pub enum TxnError {
         /// The version it has, if it is there.
         found: Option<Revision>,
     },
+    /// The transaction is of a term that is over.
+    #[error("nothing was changed: another broker leads by now, and does this work")]
+    Fenced,
     /// A key the transaction expects something of could not be read.
     #[error(transparent)]
     Read(ReadError),

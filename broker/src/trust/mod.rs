@@ -256,6 +256,11 @@ impl View {
         self.zones.conduits().iter().filter_map(|conduit| conduit.hours().next_edge(now)).min()
     }
 
+    /// When the trust head was raised: every edge until then is told.
+    pub(crate) const fn raised_at(&self) -> UnixTime {
+        self.head.at
+    }
+
     /// Seconds between two attestations of a device in these zones; none if it is in no zone.
     pub(crate) fn reattest_every(&self, zones: &[ZoneName]) -> Option<u64> {
         zones.iter().filter_map(|zone| self.zones.zone(zone)).map(|zone| zone.timing.reattest_every()).min()

@@ -18,6 +18,7 @@ use crate::record::golden::{
 };
 use crate::record::idevid::{BoxIdentity, IDEVID};
 use crate::record::invitation::{INVITATION, Invitation};
+use crate::record::leader::{BEAT, Beat, LEADER, Leader};
 use crate::record::moving::{MOVE, PlannedMove};
 use crate::record::overriding::{OVERRIDE, OverrideRecord};
 use crate::record::plant::{
@@ -60,7 +61,7 @@ fn as_kind<R: Record>(key: &str, value: &[u8]) -> Result<(), DecodeError> {
 type Reads = fn(&str, &[u8]) -> Result<(), DecodeError>;
 
 /// Records that stand alone, by key.
-const SINGLE: [(&str, Reads); 9] = [
+const SINGLE: [(&str, Reads); 11] = [
     (PLANT, as_kind::<Plant>),
     (ISSUING, as_kind::<Issuing>),
     (EAR, as_kind::<TokenSigning>),
@@ -70,6 +71,8 @@ const SINGLE: [(&str, Reads); 9] = [
     (RELEASE_KEYS, as_kind::<ReleaseKeysHead>),
     (AUDIT_KEY, as_kind::<AuditSigning>),
     (SEAL, as_kind::<SignedSeal>),
+    (LEADER, as_kind::<Leader>),
+    (BEAT, as_kind::<Beat>),
 ];
 
 /// Records of which there are many, by prefix.

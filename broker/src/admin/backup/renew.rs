@@ -12,6 +12,7 @@ use super::key_lines::KeyLines;
 use crate::record::change::CHANGE;
 use crate::record::device::{DEVICE, Device, EK, HELD, HeldCertificates, TOKEN, Tpm};
 use crate::record::invitation::INVITATION;
+use crate::record::leader::{BEAT, LEADER};
 use crate::record::moving::MOVE;
 use crate::record::overriding::OVERRIDE;
 use crate::record::plant::{PLANT, Plant, Sealing, TRUST, TrustHead};
@@ -77,7 +78,9 @@ impl Renewal {
         let known = self.revocations.contains_key(key)
             || self.authorities.contains_key(key)
             || self.barred.has_ak(key);
-        if once || known || self.ended.replaces(key) {
+        // Whoever led when the backup was made.
+        let led = [LEADER, BEAT].contains(&key);
+        if once || led || known || self.ended.replaces(key) {
             return Ok(None);
         }
         if let Some(now) = self.ended.golden(key) {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use policy::zone::Zone;
 use tokio::io::AsyncWriteExt;
@@ -19,7 +18,7 @@ use super::renew::Renewal;
 use crate::admin::reach::Reach;
 use crate::ca::Serial;
 use crate::init;
-use crate::plant::{Plant, PlantKeys};
+use crate::plant::{Plant, PlantKeys, adopt_keys};
 use crate::ports::random;
 use crate::record::zone::{AUTHORITY, AuthorityRecord, AuthorityState, REVOKED, RevokedCertificate, ZONE};
 use crate::record::{Held, list};
@@ -128,7 +127,7 @@ pub async fn restore(
     let (past, made) = (inspected.header.revision, inspected.header.made_at);
     let content = content(&staged.path, renewal(plant, inspected, known, epoch).await?)?;
     plant.store.replace_all(content, past).await.map_err(refusal)?;
-    adopt(plant).await?;
+    adopt_keys(plant).await.map_err(Refusal::internal)?;
     let text = format!("the state of {made} was restored; plant epoch {epoch} begins");
     let event = reach.event(plant.now(), plant.domain().as_str(), &text);
     plant.store.transact(Txn::new().audit(event.entry())).await.map_err(Refusal::internal)?;
@@ -245,20 +244,6 @@ fn next_record(
         }
     }
     Ok(None)
-}
-
-/// Takes the restored keys into use, and forgets what was opened before.
-async fn adopt(plant: &Plant) -> Result<(), Refusal> {
-    let keys = PlantKeys::open(plant.store.as_ref(), &plant.kek).await.map_err(Refusal::internal)?;
-    // Whoever takes the root for a new device from this folder must get the one that is served.
-    if let Err(error) = init::write_root(&plant.config.dir, &keys.root) {
-        tracing::error!(%error, "plant-root.pem is of the plant that was here before");
-    }
-    plant.keys.store(Arc::new(keys));
-    // Golden values and trust views are kept by the revision of their heads, and every restored record
-    // has a new one.
-    plant.issuers.clear();
-    Ok(())
 }
 
 fn refusal(error: ReplaceError) -> Refusal {

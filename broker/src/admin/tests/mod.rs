@@ -111,6 +111,11 @@ impl Bench {
         Self::on(kek, Arc::new(MemoryStore::open(&MemoryDisk::default(), "test".parse().unwrap()))).await
     }
 
+    /// A plant in `store`, under some key.
+    pub(crate) async fn on_store(store: Arc<dyn Store>) -> Self {
+        Self::on(SecretKey::from_bytes(&[7; 32]).unwrap(), store).await
+    }
+
     /// A plant in `store`.
     pub(super) async fn on(kek: SecretKey, store: Arc<dyn Store>) -> Self {
         let dir = TempDir::new().unwrap();
