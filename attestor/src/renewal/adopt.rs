@@ -83,6 +83,7 @@ impl Attester {
                 self.adopt_certificates(issued, answered.software_keys, answered.identity_keys, answered.boot)
             }
             Answer::Pending(pending) => Ok(Adopted { outcome: self.adopt_place(&pending)?, complaint: None }),
+            Answer::LogsWanted(_) => Err(AdoptError::Malformed("it asks for logs that were sent")),
         }
     }
 

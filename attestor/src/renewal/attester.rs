@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::boot::Boot;
 use super::heard::{Heard, SILENCE};
+use super::left_out;
 use super::shown::Shown;
 use crate::authorize::listener::Desk;
 use crate::authorize::{Answer, Question, answer};
@@ -116,6 +117,8 @@ pub struct Attester {
     pub(super) boot: Boot,
     /// When the broker was heard.
     pub(super) heard: Heard,
+    /// What need not be sent again.
+    pub(super) known_logs: left_out::Known,
 }
 
 impl Desk for Attester {
@@ -211,6 +214,7 @@ impl Attester {
             shown: Shown::default(),
             boot: Boot::default(),
             heard: Heard::default(),
+            known_logs: left_out::Known::default(),
         }
     }
 

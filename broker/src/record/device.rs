@@ -12,9 +12,10 @@ use policy::reference::release::ReleaseId;
 use policy::time::{UnixTime, Validity};
 use policy::zone::{Role, TwoSided};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::Bytes;
 use super::person::{self, Person};
+use super::{Bytes, short};
 use crate::store::record::Record;
 
 /// Prefix of devices.
@@ -104,6 +105,7 @@ pub struct HeldCertificate {
     /// Serial, hex.
     pub serial: String,
     /// Digest of the certified key.
+    #[serde(with = "short")]
     pub spki: Digest,
     /// When it holds.
     pub validity: Validity,
@@ -153,8 +155,12 @@ pub struct HeldCertificates {
 }
 
 impl Record for HeldCertificates {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KIND: &'static str = "held certificates";
+
+    fn upgrade(from: u32, data: Value) -> Option<Value> {
+        long_digests(from, data)
+    }
 }
 
 /// What is known of a device besides what it proves, by name of the property.
@@ -228,6 +234,7 @@ pub struct Device {
     pub zones: Vec<ZoneName>,
     /// Digest of its EK; without a TPM that of its IDevID
     /// ([`box_digest`](policy::evidence::devid::DevIdCertificate::box_digest)), or [`no_ek`].
+    #[serde(with = "short")]
     pub ek: Digest,
     /// What it proves itself with.
     #[serde(default, skip_serializing_if = "Prover::is_tpm")]
@@ -243,6 +250,7 @@ pub struct Device {
     /// Attestations that were committed; a challenge is used once because this rises.
     pub counter: u64,
     /// Services it offers: name and port.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<String, u16>,
     /// Sequence of the trust set that it held at its last attestation.
     #[serde(default)]
@@ -253,6 +261,7 @@ pub struct Device {
     pub answered: u64,
     /// Set when counters of the TPM may have gone back for a known reason: the next attestation sets
     /// them anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clock_excused: bool,
     /// Until then one fall of the TPM's reset count is the Clear that an administrator announced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -366,8 +375,12 @@ impl Leaving {
 }
 
 impl Record for Device {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KIND: &'static str = "device";
+
+    fn upgrade(from: u32, data: Value) -> Option<Value> {
+        long_digests(from, data)
+    }
 }
 
 /// What was decided about an attestation.
@@ -409,19 +422,21 @@ pub struct Attested {
     /// The release that matched, or the closest.
     pub release: Option<String>,
     /// Blob of the appraisal results, JSON.
+    #[serde(with = "short")]
     pub result: Digest,
     /// Blob of the evidence, as `CompleteRequest`; without the logs if `logs` names them.
+    #[serde(with = "short")]
     pub evidence: Digest,
     /// Blobs of its logs, which devices that boot alike share. Records of older brokers have them in `evidence`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<StoredLogs>,
     /// Digest of everything that its appraisal depended on besides golden values, zone and time: devices
     /// with the same one are appraised alike. Not known of older records.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]
     pub basis: Option<Digest>,
     /// Names what vouched for TPMs then: another broker configuration may make something else of the same evidence.
     /// Not known of older records.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]
     pub vouched: Option<Digest>,
     /// Revision of the golden values that it was appraised under.
     pub golden: u64,
@@ -436,7 +451,7 @@ pub struct Attested {
     #[serde(default)]
     pub clock_safe: Option<bool>,
     /// Since then the TPM came with a clock that does not follow this one, and that is on record.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clone_alarm: bool,
     /// TPM firmware version.
     pub firmware_version: u64,
@@ -471,18 +486,25 @@ impl Attested {
 }
 
 impl Record for Attested {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KIND: &'static str = "attestation";
+
+    fn upgrade(from: u32, data: Value) -> Option<Value> {
+        long_digests(from, data)
+    }
 }
 
 /// Blobs of the logs of one attestation; none for a log that was not sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredLogs {
     /// The firmware's.
+    #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Digest>,
     /// systemd's.
+    #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]
     pub userspace: Option<Digest>,
     /// The attestor's, of images.
+    #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]
     pub images: Option<Digest>,
     /// The full chunks of the IMA list; what follows them is with the evidence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -530,12 +552,14 @@ pub struct Tpm {
     /// Registered by digest by an administrator, not learned from the enrollment it admits.
     pub registered: bool,
     /// Set while it is quarantined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Quarantine>,
     /// Barred for good: its mainboard was replaced, or the device retired.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retired: bool,
     /// `TPM_PT_MANUFACTURER` by the first EK certificate that held: it stays known when the device sends
     /// none. Not known of older records.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manufacturer: Option<[u8; 4]>,
     /// Its further EKs, as its device named them: each is certified. At most [`MAX_OTHER_EKS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -628,12 +652,17 @@ impl Record for Token {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AkOwner {
     /// Digest of the EK.
+    #[serde(with = "short")]
     pub ek: Digest,
 }
 
 impl Record for AkOwner {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KIND: &'static str = "attestation key";
+
+    fn upgrade(from: u32, data: Value) -> Option<Value> {
+        long_digests(from, data)
+    }
 }
 
 /// Whose a certified key is: a key is never certified for two zones, roles or devices.
@@ -654,6 +683,11 @@ pub struct CertifiedKeyOwner {
 impl Record for CertifiedKeyOwner {
     const VERSION: u32 = 1;
     const KIND: &'static str = "certified key";
+}
+
+/// Data of the first version, which wrote every digest in its long form: it is read, too.
+fn long_digests(from: u32, data: Value) -> Option<Value> {
+    (from == 1).then_some(data)
 }
 
 /// Key of an AK, by its Name.
