@@ -85,6 +85,7 @@ impl Attester {
                 self.adopt_certificates(issued, software_keys, identity_keys, boot, seen)
             }
             Answer::Pending(pending) => Ok(Adopted { outcome: self.adopt_place(&pending)?, complaint: None }),
+            Answer::LogsWanted(_) => Err(AdoptError::Malformed("it asks for logs that were sent")),
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::boot::Boot;
 use super::heard::{Heard, SILENCE};
+use super::left_out;
 use super::shown::Shown;
 use crate::authorize::listener::Desk;
 use crate::authorize::{Answer, Question, answer_by};
@@ -139,6 +140,8 @@ pub struct Attester {
     pub(crate) unbound: Unbound,
     /// Whether the TPM still knows the keys that are held is to be tried.
     pub(super) untried: AtomicBool,
+    /// What need not be sent again.
+    pub(super) known_logs: left_out::Known,
 }
 
 impl Desk for Attester {
@@ -240,6 +243,7 @@ impl Attester {
             foreign: OnceLock::new(),
             unbound: Unbound::default(),
             untried: AtomicBool::new(true),
+            known_logs: left_out::Known::default(),
         }
     }
 

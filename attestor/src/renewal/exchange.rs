@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::attester::{Attester, Means};
 use super::keyed::{self, Made};
+use super::left_out;
 use super::machine::Exchange;
 use crate::boot_set::BootSet;
 use crate::client::{CallError, Calls};
@@ -205,7 +206,7 @@ async fn enroll(
     let keys = due_keys(attester, prover).await?;
     let answer = evidence::answer(prover, &challenge, &subject, &keys, &secret).await?;
     let boot = quoted_boot(&challenge, &answer.request);
-    Ok((complete(connection, Exchange::Enroll, answer).await?, boot))
+    Ok((complete((attester, false), connection, Exchange::Enroll, answer).await?, boot))
 }
 
 async fn attest(
@@ -222,15 +223,44 @@ async fn attest(
         purpose: exchange.purpose().into(),
     };
     let begun = connection.begin_attestation(request).await.map_err(at_begin)?;
+    let by_digest = begun.takes_log_digests;
     let challenge = Challenge::parse(begun.challenge).map_err(EvidenceError::from)?;
     let keys = due_keys(attester, prover).await?;
     let subject = Subject { health, software_keys, ..known.subject(attester, exchange) };
     let answer = evidence::answer(prover, &challenge, &subject, &keys, &[]).await?;
     let boot = quoted_boot(&challenge, &answer.request);
-    Ok((complete(connection, exchange, answer).await?, boot))
+    Ok((complete((attester, by_digest), connection, exchange, answer).await?, boot))
 }
 
+/// Sends the answer, with its logs by their digests where the broker takes that.
 async fn complete(
+    (attester, by_digest): (&Attester, bool),
+    connection: &impl Calls,
+    exchange: Exchange,
+    answer: Answer,
+) -> Result<v1::CompleteResponse, ExchangeError> {
+    let logs = left_out::digests(&answer.request);
+    let short = match &answer.long_list {
+        None if by_digest => attester.known_logs.without(&answer.request),
+        None | Some(_) => None,
+    };
+    let answered = match short {
+        Some(short) => Some(connection.complete_attestation(short).await.map_err(at_complete)?),
+        None => None,
+    };
+    let wanted = |answered: &v1::CompleteResponse| matches!(answered.outcome, Some(Outcome::LogsWanted(_)));
+    let answered = match answered.filter(|answered| !wanted(answered)) {
+        Some(answered) => answered,
+        None => send(connection, exchange, answer).await?,
+    };
+    if let Some(Outcome::Issued(_)) = answered.outcome {
+        attester.known_logs.are(logs);
+    }
+    Ok(answered)
+}
+
+/// Sends the whole answer.
+async fn send(
     connection: &impl Calls,
     exchange: Exchange,
     Answer { request, long_list }: Answer,

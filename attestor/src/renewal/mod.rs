@@ -13,6 +13,7 @@ mod exchange;
 mod floor;
 mod heard;
 mod keyed;
+mod left_out;
 pub mod machine;
 mod report;
 mod shown;

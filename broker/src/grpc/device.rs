@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 use policy::appraisal::Prover;
 use policy::digest::Digest;
 use policy::id::DeviceName;
+use prost::Message;
 use proto::v1;
 use proto::v1::attestation_server::Attestation;
 use proto::v1::enrollment_server::Enrollment;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::parts::{self, Places};
+use super::queue::{Queue, Step};
 use super::status::status;
 use crate::audit::refusals::Caller;
 use crate::drill::{self, Passage};
@@ -25,9 +26,6 @@ use crate::session::{Refusal, begin, complete};
 pub(crate) const ENROLLMENTS: usize = 8;
 /// Sessions of known devices that are worked on at once.
 pub(crate) const ATTESTATIONS: usize = 256;
-/// Seconds after which a device that found no place asks again.
-const BUSY: u32 = 5;
-
 /// Whoever says nothing that can be told apart.
 const UNKNOWN: &str = "unknown";
 
@@ -35,8 +33,8 @@ const UNKNOWN: &str = "unknown";
 #[derive(Clone)]
 pub struct Devices {
     plant: Arc<Plant>,
-    enrollments: Arc<Semaphore>,
-    attestations: Arc<Semaphore>,
+    enrollments: Arc<Queue>,
+    attestations: Arc<Queue>,
     lists: Places,
 }
 
@@ -46,8 +44,8 @@ impl Devices {
     pub fn new(plant: Arc<Plant>) -> Self {
         Self {
             plant,
-            enrollments: Arc::new(Semaphore::new(ENROLLMENTS)),
-            attestations: Arc::new(Semaphore::new(ATTESTATIONS)),
+            enrollments: Arc::new(Queue::new(ENROLLMENTS)),
+            attestations: Arc::new(Queue::new(ATTESTATIONS)),
             lists: Places::default(),
         }
     }
@@ -70,10 +68,11 @@ impl Devices {
             let (request, _place) = whole?;
             complete::complete(&self.plant, request, door).await
         };
-        self.run(Session { door, caller }, work).await
+        // A list has its room already.
+        self.run(Session { door, step: Step::Complete, caller, bytes: 0 }, work).await
     }
 
-    /// Runs `work` if a place is free, and turns its refusal into a status.
+    /// Runs `work` once a place is free, and turns its refusal into a status.
     async fn run<T>(
         &self,
         session: Session,
@@ -90,7 +89,7 @@ impl Devices {
             Door::Enrollment => (&self.enrollments, &self.plant.metrics.enrolling),
             Door::Attestation => (&self.attestations, &self.plant.metrics.attesting),
         };
-        let result = match admit(places) {
+        let result = match places.admit(session.step, session.bytes).await {
             Ok(_place) => {
                 let _running = running.begin();
                 work.await
@@ -117,16 +116,20 @@ impl Devices {
 /// Who asks for what, for the audit. Nothing is proven of it.
 struct Session {
     door: Door,
+    step: Step,
     caller: String,
+    /// Of its request, while that waits.
+    bytes: usize,
 }
 
 impl Session {
-    const fn enrollment(caller: String) -> Self {
-        Self { door: Door::Enrollment, caller }
+    fn begin(door: Door, caller: String, request: &impl Message) -> Self {
+        Self { door, step: Step::Begin, caller, bytes: request.encoded_len() }
     }
 
-    const fn attestation(caller: String) -> Self {
-        Self { door: Door::Attestation, caller }
+    fn complete(door: Door, plant: &Plant, request: &v1::CompleteRequest) -> Self {
+        let (caller, bytes) = (challenged(plant, request), request.encoded_len());
+        Self { door, step: Step::Complete, caller, bytes }
     }
 
     const fn counted(&self) -> metrics::Door {
@@ -161,14 +164,6 @@ fn challenged(plant: &Plant, request: &v1::CompleteRequest) -> String {
     }
 }
 
-/// A place among those that are worked on, or a refusal that says when to come again.
-fn admit(places: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
-    places.try_acquire().map_err(|_| Refusal::TryLater {
-        why: "the broker is busy with other devices".to_owned(),
-        seconds: BUSY,
-    })
-}
-
 #[tonic::async_trait]
 impl Enrollment for Devices {
     async fn begin(
@@ -180,14 +175,15 @@ impl Enrollment for Devices {
             true => format!("ek {}", Digest::of(&begins.ek_public)),
             false => claimed(&begins.device),
         };
-        self.run(Session::enrollment(caller), begin::enrollment(&self.plant, request.get_ref())).await
+        let session = Session::begin(Door::Enrollment, caller, begins);
+        self.run(session, begin::enrollment(&self.plant, request.get_ref())).await
     }
 
     async fn complete(
         &self,
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
-        let session = Session::enrollment(challenged(&self.plant, request.get_ref()));
+        let session = Session::complete(Door::Enrollment, &self.plant, request.get_ref());
         let work = complete::complete(&self.plant, request.into_inner(), Door::Enrollment);
         self.run(session, work).await
     }
@@ -206,7 +202,8 @@ impl Attestation for Devices {
         &self,
         request: Request<v1::BeginAttestationRequest>,
     ) -> Result<Response<v1::BeginAttestationResponse>, Status> {
-        let session = Session::attestation(claimed(&request.get_ref().device));
+        let begins = request.get_ref();
+        let session = Session::begin(Door::Attestation, claimed(&begins.device), begins);
         self.run(session, begin::attestation(&self.plant, request.get_ref())).await
     }
 
@@ -214,7 +211,7 @@ impl Attestation for Devices {
         &self,
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
-        let session = Session::attestation(challenged(&self.plant, request.get_ref()));
+        let session = Session::complete(Door::Attestation, &self.plant, request.get_ref());
         let work = complete::complete(&self.plant, request.into_inner(), Door::Attestation);
         self.run(session, work).await
     }

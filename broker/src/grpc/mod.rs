@@ -8,5 +8,6 @@ pub mod health;
 pub mod invitation;
 mod parts;
 pub mod peer;
+mod queue;
 pub mod status;
 pub mod watch;

@@ -4,7 +4,9 @@ use policy::digest::Digest;
 use policy::id::DeviceName;
 use policy::time::UnixTime;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::short;
 use crate::store::record::Record;
 
 /// Prefix of earlier boots, by device.
@@ -17,17 +19,32 @@ pub struct EarlierBoot {
     pub at: UnixTime,
     /// TPM reset counter.
     pub reset_count: u32,
-    /// PCR values, SHA-256, in the order of the broker's selection.
-    pub values: Vec<Digest>,
+    /// Blob of the evidence, which has its PCR values. Not known of older records, which say nothing without it.
+    #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Digest>,
     /// Blob of the firmware's log.
+    #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Digest>,
     /// Blob of systemd's log.
+    #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]
     pub userspace: Option<Digest>,
 }
 
+impl EarlierBoot {
+    /// Every blob that it names.
+    pub fn blobs(&self) -> impl Iterator<Item = Digest> + '_ {
+        [self.evidence, self.firmware, self.userspace].into_iter().flatten()
+    }
+}
+
 impl Record for EarlierBoot {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KIND: &'static str = "earlier boot";
+
+    /// The first version had the PCR values themselves, and names of blobs in their long form.
+    fn upgrade(from: u32, data: Value) -> Option<Value> {
+        (from == 1).then_some(data)
+    }
 }
 
 /// Key of a device's earlier boot.

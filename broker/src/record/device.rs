@@ -27,7 +27,9 @@ use policy::evidence::key_order::Turn;
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::short;
 use crate::store::record::Record;
 
 /// Prefix of devices.
@@ -62,6 +64,7 @@ pub struct Device {
     pub zones: Vec<ZoneName>,
     /// Digest of its EK; without a TPM that of its IDevID
     /// ([`box_digest`](policy::evidence::devid::DevIdCertificate::box_digest)), or [`no_ek`].
+    #[serde(with = "short")]
     pub ek: Digest,
     /// What it proves itself with.
     #[serde(default, skip_serializing_if = "Prover::is_tpm")]
@@ -77,6 +80,7 @@ pub struct Device {
     /// Attestations that were committed; a challenge is used once because this rises.
     pub counter: u64,
     /// Services it offers: name and port.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<String, u16>,
     /// Sequence of the trust set that it held at its last attestation.
     #[serde(default)]
@@ -87,6 +91,7 @@ pub struct Device {
     pub answered: u64,
     /// Set when counters of the TPM may have gone back for a known reason: the next attestation sets
     /// them anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clock_excused: bool,
     /// Until then one fall of the TPM's reset count is the Clear that an administrator announced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -200,8 +205,12 @@ impl Leaving {
 }
 
 impl Record for Device {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KIND: &'static str = "device";
+
+    fn upgrade(from: u32, data: Value) -> Option<Value> {
+        short::long_digests(from, data)
+    }
 }
 
 /// Key of a device.

@@ -21,6 +21,9 @@ pub mod plant;
 pub mod release_key;
 pub mod rollout;
 pub mod sbom;
+mod short;
+#[cfg(test)]
+mod size_tests;
 pub mod stage;
 pub mod vouched;
 pub mod would;

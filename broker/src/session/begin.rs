@@ -115,7 +115,9 @@ pub async fn attestation(
     let expected_key = if prover == Prover::Key { bound } else { Vec::new() };
     // A device whose last answer was lost has none for it, and with none its copies would not be found out.
     let key_ticket = Ticket::seal(plant, &held.record)?;
-    Ok(v1::BeginAttestationResponse { challenge: Some(seal(plant, &challenge)?), expected_key, key_ticket })
+    let challenge = Some(seal(plant, &challenge)?);
+    let takes_log_digests = prover == Prover::Tpm;
+    Ok(v1::BeginAttestationResponse { challenge, expected_key, key_ticket, takes_log_digests })
 }
 
 fn speak(versions: &[u32]) -> Result<(), Refusal> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::appraisal::Finding;
+use policy::digest::Digest;
 use policy::grant::Revision;
 use policy::id::{DeviceName, ZoneName};
 use policy::reference::release::ReleaseId;
@@ -16,13 +17,14 @@ use super::admission::{Place, Placed, place};
 use super::challenge::Door;
 use super::issue::{Grants, issue, revoke, valid_serials};
 use super::leaving::{Departure, depart};
-use super::proof::{Proven, ProvenBy, prove};
+use super::proof::{Proven, ProvenBy};
 use super::recorded::Results;
 use super::ruling::{Ruling, in_order, rule};
 use super::software::RefusedKey;
 use super::without_tpm::Ticket;
 use super::{
-    Refusal, addressed, earlier, elsewhere, idevid, inventory, kept, role_to_wire, software, vouched,
+    Refusal, addressed, by_digest, earlier, elsewhere, idevid, inventory, kept, role_to_wire, software,
+    vouched,
 };
 use crate::audit::Event;
 use crate::golden::{self, Golden};
@@ -47,7 +49,9 @@ pub async fn complete(
     request: v1::CompleteRequest,
     door: Door,
 ) -> Result<v1::CompleteResponse, Refusal> {
-    let proven = prove(plant, &request, door).await?;
+    let Some((request, proven)) = by_digest::prove(plant, request, door).await? else {
+        return Ok(outcome(v1::complete_response::Outcome::LogsWanted(v1::LogsWanted {})));
+    };
     match place(plant, &proven).await? {
         Place::Pending { pending, txn } => wait(plant, pending, txn).await,
         Place::Device(placed) => {
@@ -122,11 +126,14 @@ async fn decide(
     match settle(plant, proven, &draft, txn).await {
         Ok(earned) => {
             hear(plant, proven, &draft).await;
-            forget(plant, draft.last.as_ref().map(|held| &held.record)).await;
+            if let Some(Held { record: last, .. }) = &draft.last {
+                let boot = earlier::over(last, &draft.attested, draft.rebound);
+                forget(plant, last, boot.and_then(|boot| boot.evidence)).await;
+            }
             answer(plant, &draft, earned).await
         }
         Err(refusal) => {
-            forget(plant, Some(&draft.attested)).await;
+            forget(plant, &draft.attested, None).await;
             Err(refusal)
         }
     }
@@ -144,11 +151,10 @@ async fn hear(plant: &Plant, proven: &Proven, draft: &Draft) {
     }
 }
 
-/// Removes blobs that no record names any more: only the last evidence of a device is kept. Its logs may be
-/// those of others too; they are left to the sweep.
-async fn forget(plant: &Plant, attested: Option<&Attested>) {
-    let Some(attested) = attested else { return };
-    for blob in [attested.evidence, attested.result] {
+/// Removes blobs that no record names any more: of a device the last evidence is kept, and `but` where that was of its
+/// earlier boot. Its logs may be those of others too; they are left to the sweep, as is the evidence of a boot before those.
+async fn forget(plant: &Plant, attested: &Attested, but: Option<Digest>) {
+    for blob in [attested.evidence, attested.result].into_iter().filter(|blob| Some(*blob) != but) {
         if let Err(error) = plant.blobs.remove(blob).await {
             tracing::warn!(%error, "an old blob stays");
         }
@@ -283,7 +289,7 @@ async fn settle(plant: &Plant, proven: &Proven, draft: &Draft, txn: Txn) -> Resu
         .put(attested_key(name), stored(&draft.attested)?);
     txn = expect_last(txn, name, draft.last.as_ref());
     let last = draft.last.as_ref().map(|held| &held.record);
-    txn = earlier::remember(plant, txn, name, last, &draft.attested, draft.rebound).await?;
+    txn = earlier::remember(txn, name, last, &draft.attested, draft.rebound)?;
     let (key, expect) = draft.excused.expected();
     txn = note_would_refuse(plant, txn.expecting(key, expect), draft).await?;
     txn = inventory::take(plant, txn, proven, name, now).await?;

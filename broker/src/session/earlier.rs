@@ -1,7 +1,6 @@
 //! Remembers the boot before the last one, and reads it back to learn from.
 
 use policy::appraisal::measurements::Origin;
-use policy::digest::Digest;
 use policy::evidence::HardwareProof;
 use policy::evidence::linux::LinuxLogs;
 use policy::evidence::recorded::{RecordedEvidence, StoredLogs};
@@ -18,10 +17,22 @@ use crate::session::Refusal;
 use crate::store::Txn;
 use crate::store::blobs::MAX_BLOB;
 
-/// Adds to `txn` that what `last` tells is an earlier boot now, if the device booted since. Of other software
-/// nothing is kept: what differs from it was changed, and says nothing about stability.
-pub(super) async fn remember(
-    plant: &Plant,
+/// What `last` tells, if the device booted since: an earlier boot. Of other software nothing is kept: what differs from it was
+/// changed, and says nothing about stability. Nor is anything of an older broker.
+pub(super) fn over(last: &Attested, now: &Attested, rebound: bool) -> Option<EarlierBoot> {
+    let same = !rebound && last.reset_count != now.reset_count && last.running() == now.running();
+    let logs = last.logs.as_ref().filter(|_| same)?;
+    Some(EarlierBoot {
+        at: last.at,
+        reset_count: last.reset_count,
+        evidence: Some(last.evidence),
+        firmware: logs.firmware,
+        userspace: logs.userspace,
+    })
+}
+
+/// Adds to `txn` which boot is the earlier one now, if the device booted since `last`.
+pub(super) fn remember(
     txn: Txn,
     name: &DeviceName,
     last: Option<&Attested>,
@@ -29,25 +40,10 @@ pub(super) async fn remember(
     rebound: bool,
 ) -> Result<Txn, Refusal> {
     let Some(last) = last.filter(|last| last.reset_count != now.reset_count) else { return Ok(txn) };
-    let same = !rebound && last.running() == now.running();
-    match if same { of(plant, last).await } else { None } {
+    match over(last, now, rebound) {
         Some(boot) => Ok(txn.put(boot_key(name), stored(&boot)?)),
         None => Ok(txn.delete(boot_key(name))),
     }
-}
-
-/// What `attested` measured; nothing if its evidence is gone or of an older broker: nobody loses trust by that.
-async fn of(plant: &Plant, attested: &Attested) -> Option<EarlierBoot> {
-    let logs = attested.logs.as_ref()?;
-    let request = kept::own(plant, attested).await.ok()?;
-    let values = request.pcr_values.iter().map(|value| Digest::try_from(value.as_slice()));
-    Some(EarlierBoot {
-        at: attested.at,
-        reset_count: attested.reset_count,
-        values: values.collect::<Result<_, _>>().ok()?,
-        firmware: logs.firmware,
-        userspace: logs.userspace,
-    })
 }
 
 /// The earlier boot of a device, if one is known whose logs are still there and replay.
@@ -61,8 +57,9 @@ pub(crate) async fn earlier(plant: &Plant, name: &DeviceName) -> Result<Option<R
     let (Some(firmware), Some(userspace)) = (read(boot.firmware).await, read(boot.userspace).await) else {
         return Ok(None);
     };
-    let values: Vec<Vec<u8>> = boot.values.iter().map(|value| value.0.to_vec()).collect();
-    let Ok(pcrs) = pcr_values(&values, &SELECTION) else { return Ok(None) };
+    let Some(evidence) = boot.evidence else { return Ok(None) };
+    let Ok(request) = kept::own(plant, evidence).await else { return Ok(None) };
+    let Ok(pcrs) = pcr_values(&request.pcr_values, &SELECTION) else { return Ok(None) };
     let linux = LinuxLogs { userspace: Some(&userspace), images: None };
     let logs = StoredLogs { linux, ima: None };
     // It is compared and nothing is learned from it, so it need not be said what vouches for its TPM.

@@ -72,9 +72,9 @@ pub(super) fn request(blobs: &Blobs, attested: &Attested) -> Result<v1::Complete
     Ok(request)
 }
 
-/// The same, maybe without its logs.
-pub(crate) async fn own(plant: &Plant, attested: &Attested) -> Result<v1::CompleteRequest, RecordedError> {
-    parsed(&plant.blobs.fetch(attested.evidence, MAX_BLOB).await?)
+/// What was kept of an attestation as the blob `evidence`, maybe without its logs.
+pub(crate) async fn own(plant: &Plant, evidence: Digest) -> Result<v1::CompleteRequest, RecordedError> {
+    parsed(&plant.blobs.fetch(evidence, MAX_BLOB).await?)
 }
 
 fn parsed(blob: &[u8]) -> Result<v1::CompleteRequest, RecordedError> {

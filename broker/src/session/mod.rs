@@ -12,6 +12,7 @@
 mod addressed;
 pub mod admission;
 pub mod begin;
+mod by_digest;
 pub mod challenge;
 pub mod complete;
 pub mod credential;

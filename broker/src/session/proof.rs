@@ -254,9 +254,10 @@ pub(crate) fn answered(plant: &Plant, request: &v1::CompleteRequest, door: Door)
     let challenge = challenge.proven_by(Prover::Tpm)?;
     let ak = begun_with(&challenge, request)?;
     let invalid = |error: &dyn std::error::Error| Refusal::EvidenceInvalid(chain(error));
-    let signature = Signature::parse(&request.quote_signature).map_err(|error| invalid(&error))?;
-    signature.verify(&ak, &request.quote).map_err(|error| invalid(&error))?;
-    let quote = Attest::parse(&request.quote).map_err(|error| invalid(&error))?;
+    Signature::parse(&request.quote_signature)
+        .and_then(|signature| signature.verify(&ak, &request.quote))
+        .map_err(|error| invalid(&EvidenceError::Signature(error)))?;
+    let quote = Attest::parse(&request.quote).map_err(|error| invalid(&EvidenceError::Quote(error)))?;
     match quote.extra_data == qualifying_data(Use::Quote, &request.sealed, &request.statement) {
         true => Ok(()),
         false => Err(invalid(&EvidenceError::QualifyingData)),

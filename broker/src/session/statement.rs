@@ -18,7 +18,7 @@ use crate::record::device::{MAX_INVENTORY, MAX_SERVICES, MAX_VALUE, MAX_ZONES};
 use crate::record::vouched::About;
 
 /// Largest statement: a few certificates of other EKs and a page of claims.
-const MAX_STATEMENT: usize = 32 * 1024;
+pub(super) const MAX_STATEMENT: usize = 32 * 1024;
 /// Most certificates that a device says it delivered: one of each role in each of its zones.
 const MAX_DELIVERED: usize = 2 * MAX_ZONES;
 
@@ -188,7 +188,7 @@ fn name_of(public: &[u8]) -> Vec<u8> {
     name
 }
 
-/// Every log of the request is stated with its digest, offset and length, and no other. The firmware's
+/// Every log of the request, with those that were [left out](super::by_digest), is stated with its digest, offset and length, and no other. The firmware's
 /// is always stated, the others where they are sent. IMA's is never: it is read after the quote, whose PCRs
 /// bind it.
 fn agree_with_logs(stated: &v1::Statement, request: &v1::CompleteRequest) -> Result<(), Refusal> {

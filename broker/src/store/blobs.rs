@@ -29,6 +29,9 @@ use thiserror::Error;
 /// Largest blob in bytes: a 50,000-record IMA list is about 10 MiB.
 pub const MAX_BLOB: usize = 16 << 20;
 
+/// Blobs that are known to be durable, at most: a fleet has few logs that many devices share.
+const MAX_DURABLE: usize = 4096;
+
 /// Begins the name of a file that is still being written.
 const TEMPORARY: &str = "tmp-";
 
@@ -92,6 +95,15 @@ pub struct Blobs {
     /// What the next sweep may remove. Putting a blob again takes it off, so that none goes that is about to
     /// be named.
     condemned: Arc<Mutex<BTreeSet<Digest>>>,
+    /// Names that this process knows to survive a power cut: what needs not be synced again.
+    durable: Arc<Mutex<Durable>>,
+}
+
+/// Subfolders, and blobs that were put more than once.
+#[derive(Debug, Default)]
+struct Durable {
+    shards: BTreeSet<PathBuf>,
+    blobs: BTreeSet<Digest>,
 }
 
 /// A file or folder operation that the system refused.
@@ -159,7 +171,12 @@ impl Blobs {
                 fs::remove_file(&entry).map_err(failed("remove", &entry))?;
             }
         }
-        Ok(Self { folder: Arc::new(folder), written: Arc::default(), condemned: Arc::default() })
+        Ok(Self {
+            folder: Arc::new(folder),
+            written: Arc::default(),
+            condemned: Arc::default(),
+            durable: Arc::default(),
+        })
     }
 
     /// Stores `bytes` and gives their digest. Putting what is there already changes nothing.
@@ -216,8 +233,22 @@ impl Blobs {
         self.condemned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn durable(&self) -> MutexGuard<'_, Durable> {
+        // At worst something is synced once more.
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_durable(&self, digest: Digest) {
+        let mut durable = self.durable();
+        if durable.blobs.len() >= MAX_DURABLE {
+            durable.blobs.clear();
+        }
+        durable.blobs.insert(digest);
+    }
+
     fn remove_now(&self, digest: &Digest) -> Result<(), BlobIoError> {
         let path = self.path(digest);
+        self.durable().blobs.remove(digest);
         Form::ALL.into_iter().try_for_each(|form| remove_file(&formed(&path, form)))
     }
 
@@ -235,8 +266,13 @@ impl Blobs {
         self.condemned().remove(&digest);
         let path = self.path(&digest);
         let shard = path.parent().unwrap_or(&self.folder);
+        let there = self.fetch_now(&digest, bytes.len()).is_ok();
+        if there && self.durable().blobs.contains(&digest) {
+            return Ok(digest);
+        }
         // A file that was altered since is written anew.
-        if self.fetch_now(&digest, bytes.len()).is_err() {
+        if !there {
+            self.durable().blobs.remove(&digest);
             let small = compress_prepend_size(bytes);
             let (bytes, form) =
                 if small.len() < bytes.len() { (&*small, Form::Packed) } else { (bytes, Form::Whole) };
@@ -248,12 +284,18 @@ impl Blobs {
         }
         // Also for a file that was there: whoever renamed it may not have come to this line yet.
         sync_folder(shard).map_err(PutError::Io)?;
+        if there {
+            self.note_durable(digest);
+        }
         Ok(digest)
     }
 
     fn write(&self, bytes: &[u8], shard: &Path, path: &Path) -> Result<(), BlobIoError> {
         create_private(shard)?;
-        sync_folder(&self.folder)?;
+        if !self.durable().shards.contains(shard) {
+            sync_folder(&self.folder)?;
+            self.durable().shards.insert(shard.to_owned());
+        }
         let number = self.written.fetch_add(1, Ordering::Relaxed);
         let temporary = self.folder.join(format!("{TEMPORARY}{number}"));
         let written = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));

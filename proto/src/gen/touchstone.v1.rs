@@ -430,6 +430,9 @@ pub struct BeginAttestationResponse {
     /// To be kept with that key, if the device has it, before it is used: the answer that gave it first may have been lost.
     #[prost(bytes = "vec", tag = "83")]
     pub key_ticket: ::prost::alloc::vec::Vec<u8>,
+    /// A log that the device sent with the proof before may be left out of the request: its stated digest stands for it.
+    #[prost(bool, tag = "84")]
+    pub takes_log_digests: bool,
 }
 /// What the device must answer. The sealed part is the broker's own memory; the device returns it unread.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -482,7 +485,8 @@ pub struct CompleteRequest {
     pub pcr_values: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     #[prost(message, repeated, tag = "11")]
     pub identity_keys: ::prost::alloc::vec::Vec<IdentityKey>,
-    /// TCG firmware event log.
+    /// TCG firmware event log. A log that is stated and left out is the one with that digest that the device sent before, and is
+    /// verified like any other; only an attestation may leave out this one and the two below.
     #[prost(bytes = "vec", tag = "12")]
     pub firmware_log: ::prost::alloc::vec::Vec<u8>,
     /// The list of Linux IMA (binary_runtime_measurements); empty where none is sent. It is read after the
@@ -764,7 +768,7 @@ pub struct OfferedService {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CompleteResponse {
-    #[prost(oneof = "complete_response::Outcome", tags = "1, 2")]
+    #[prost(oneof = "complete_response::Outcome", tags = "1, 2, 3")]
     pub outcome: ::core::option::Option<complete_response::Outcome>,
 }
 /// Nested message and enum types in `CompleteResponse`.
@@ -775,8 +779,13 @@ pub mod complete_response {
         Issued(super::Issued),
         #[prost(message, tag = "2")]
         Pending(super::Pending),
+        #[prost(message, tag = "3")]
+        LogsWanted(super::LogsWanted),
     }
 }
+/// The broker does not have a log that the device left out. The challenge is not used: the same request again, with its logs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogsWanted {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Issued {
     #[prost(string, tag = "1")]

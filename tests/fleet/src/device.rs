@@ -98,6 +98,10 @@ pub struct Device {
     /// Its certificate as a caller, DER, leaf first.
     caller: Vec<Vec<u8>>,
     trust_sequence: u64,
+    /// The broker has its log.
+    log_known: bool,
+    /// Its log goes whole all the same.
+    pub sends_log: bool,
 }
 
 impl Device {
@@ -105,7 +109,8 @@ impl Device {
     pub fn new(name: String, zone: String, boot: &Arc<Boot>) -> Self {
         let keys = [v1::Role::Caller, v1::Role::Listener].map(Identity::new);
         let boot = Arc::clone(boot);
-        Self { name, zone, tpm: Tpm::new(), boot, keys, caller: Vec::new(), trust_sequence: 0 }
+        let (tpm, caller) = (Tpm::new(), Vec::new());
+        Self { name, zone, tpm, boot, keys, caller, trust_sequence: 0, log_known: false, sends_log: false }
     }
 
     /// Its name.
@@ -116,6 +121,11 @@ impl Device {
     /// Its zone.
     pub fn zone(&self) -> &str {
         &self.zone
+    }
+
+    /// Its firmware's log.
+    pub fn log(&self) -> &[u8] {
+        &self.boot.log
     }
 
     /// Its TPM.
@@ -166,8 +176,13 @@ impl Device {
         begun: v1::BeginAttestationResponse,
         kind: Kind,
     ) -> v1::CompleteRequest {
+        let by_digest = begun.takes_log_digests && self.log_known && !self.sends_log;
         let sealed = begun.challenge.expect("an answer has a challenge").sealed;
-        self.answer(sealed, Vec::new(), v1::Purpose::Renew, kind)
+        let mut request = self.answer(sealed, Vec::new(), v1::Purpose::Renew, kind);
+        if by_digest {
+            request.firmware_log.clear();
+        }
+        request
     }
 
     /// Enrolls.
@@ -196,6 +211,7 @@ impl Device {
         let trust = issued.trust.as_ref().expect("a trust set");
         let set = v1::TrustSet::decode(trust.trust_set.as_slice()).expect("a trust set");
         self.trust_sequence = set.sequence;
+        self.log_known = true;
         let expected = if kind == Kind::Replace { 2 } else { 0 };
         assert_eq!(issued.svids.len(), expected, "{}: {:?}", self.name, issued.would_refuse);
         let caller = issued.svids.into_iter().find(|svid| svid.role() == v1::Role::Caller);

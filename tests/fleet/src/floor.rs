@@ -45,6 +45,7 @@ const COORDINATE: usize = 32;
 const BEGIN: &str = "begin.response";
 const COMPLETE: &str = "complete.response";
 const REQUEST: &str = "complete.request";
+const LOG: &str = "log";
 
 /// What was said at a real re-attestation.
 #[derive(Clone)]
@@ -53,6 +54,8 @@ pub struct Said {
     begun: v1::BeginAttestationResponse,
     request: v1::CompleteRequest,
     response: v1::CompleteResponse,
+    /// The log, whether it was sent or left out.
+    log: Vec<u8>,
 }
 
 impl Said {
@@ -64,7 +67,7 @@ impl Said {
         let request = device.complete_attestation(begun.clone(), kind);
         let response = connection.complete_attestation(request.clone()).await.expect("an answer");
         device.adopt(response.clone(), kind);
-        Self { begin, begun, request, response }
+        Self { begin, begun, request, response, log: device.log().to_vec() }
     }
 
     /// Says it again to a server of floors.
@@ -82,6 +85,7 @@ pub async fn start(dir: &Path, said: &Said, connections: usize) -> Server {
     write(BEGIN, said.begun.encode_to_vec());
     write(COMPLETE, said.response.encode_to_vec());
     write(REQUEST, said.request.encode_to_vec());
+    write(LOG, said.log.clone());
     let mut command = Command::new(std::env::current_exe().expect("a program knows where it is"));
     command.arg("floor").arg(dir);
     Server::start(command, dir)
@@ -121,7 +125,7 @@ impl Least {
             plant,
             begun: v1::BeginAttestationResponse::decode(&*read(BEGIN)).expect("an answer"),
             response: v1::CompleteResponse::decode(&*read(COMPLETE)).expect("an answer"),
-            bare: Bare::of(&request),
+            bare: Bare::of(&request, read(LOG)),
             written: AtomicU64::new(0),
         }
     }
@@ -181,16 +185,15 @@ pub struct Bare {
 impl Bare {
     /// Of what was said.
     pub fn said(said: &Said) -> Self {
-        Self::of(&said.request)
+        Self::of(&said.request, said.log.clone())
     }
 
-    fn of(request: &v1::CompleteRequest) -> Self {
+    fn of(request: &v1::CompleteRequest, log: Vec<u8>) -> Self {
         // x and y, each behind two bytes of length, end the public area and the signature.
         let last = |bytes: &[u8]| {
             let (_, end) = bytes.split_at(bytes.len() - 2 * (COORDINATE + 2));
             [&end[2..COORDINATE + 2], &end[COORDINATE + 4..]].concat()
         };
-        let log = request.firmware_log.clone();
         let parsed = EventLog::parse(&log).expect("a log");
         let extends = parsed.events().iter().filter(|event| event.extends().is_some()).count();
         let key = UnboundKey::new(&AES_256_GCM, &[7; 32]).expect("a key");

@@ -154,8 +154,7 @@ fn named_blobs(key: &str, value: &[u8]) -> Result<Vec<NamedBlob>, DecodeError> {
     }
     if key.starts_with(BOOT) {
         let boot: EarlierBoot = decode(key, value)?;
-        let logs = [boot.firmware, boot.userspace].into_iter().flatten();
-        return Ok(logs.map(|digest| NamedBlob { digest, needed: false }).collect());
+        return Ok(boot.blobs().map(|digest| NamedBlob { digest, needed: false }).collect());
     }
     if key.starts_with(CHANGE) {
         let change: Change = decode(key, value)?;

@@ -163,7 +163,7 @@ async fn expiry(plant: &Plant, view: &DeviceView, record: &AppraisalRecord) -> R
 
 /// The qualifying data of the quote that was appraised; none if the evidence is gone.
 async fn nonce(plant: &Plant, attested: &Attested) -> Option<Vec<u8>> {
-    let request = kept::own(plant, attested).await.ok()?;
+    let request = kept::own(plant, attested.evidence).await.ok()?;
     let attest = Attest::parse(&request.quote).ok()?;
     Some(attest.extra_data.to_vec())
 }

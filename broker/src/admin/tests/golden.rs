@@ -19,6 +19,7 @@ use crate::record::device::Decision;
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::stored;
 use crate::session::Refusal;
+use crate::session::kept::keep;
 use crate::store::Txn;
 
 async fn bench() -> Bench {
@@ -147,9 +148,9 @@ async fn what_changed_since_the_boot_before_is_not_learned() {
     let draft = learn(&bench, &["press-7"], "1.0").await.unwrap();
     assert!(noted(&draft, "of press-7 one boot of this software is known"), "{:?}", draft.notes);
     let other = boot("boot-b");
-    let values = other.pcr_values.iter().map(|value| Digest::try_from(value.as_slice()).unwrap()).collect();
-    let firmware = Some(bench.plant.blobs.put(other.firmware_log).await.unwrap());
-    let earlier = EarlierBoot { at: NOW, reset_count: 1, values, firmware, userspace: None };
+    let (evidence, logs) = keep(&bench.plant.blobs, other).await.unwrap();
+    let (evidence, firmware) = (Some(evidence), logs.firmware);
+    let earlier = EarlierBoot { at: NOW, reset_count: 1, evidence, firmware, userspace: None };
     let key = boot_key(&"press-7".parse().unwrap());
     bench.plant.store.transact(Txn::new().put(key, stored(&earlier).unwrap())).await.unwrap();
     for one_of in [false, true] {

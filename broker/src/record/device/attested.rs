@@ -8,7 +8,9 @@ use policy::reference::release::ReleaseId;
 use policy::time::UnixTime;
 use policy::zone::{OnSilence, TwoSided};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::record::short;
 use crate::store::record::Record;
 
 /// Prefix of the last attestation of each device.
@@ -53,19 +55,21 @@ pub struct Attested {
     /// The release that matched, or the closest.
     pub release: Option<String>,
     /// Blob of the appraisal results, JSON.
+    #[serde(with = "short")]
     pub result: Digest,
     /// Blob of the evidence, as `CompleteRequest`; without the logs if `logs` names them.
+    #[serde(with = "short")]
     pub evidence: Digest,
     /// Blobs of its logs, which devices that boot alike share. Records of older brokers have them in `evidence`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<StoredLogs>,
     /// Digest of everything that its appraisal depended on besides golden values, zone and time: devices
     /// with the same one are appraised alike. Not known of older records.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]
     pub basis: Option<Digest>,
     /// Names what vouched for TPMs then: another broker configuration may make something else of the same evidence.
     /// Not known of older records.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]
     pub vouched: Option<Digest>,
     /// Revision of the golden values that it was appraised under.
     pub golden: u64,
@@ -80,7 +84,7 @@ pub struct Attested {
     #[serde(default)]
     pub clock_safe: Option<bool>,
     /// Since then the TPM came with a clock that does not follow this one, and that is on record.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clone_alarm: bool,
     /// TPM firmware version.
     pub firmware_version: u64,
@@ -118,18 +122,25 @@ impl Attested {
 }
 
 impl Record for Attested {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KIND: &'static str = "attestation";
+
+    fn upgrade(from: u32, data: Value) -> Option<Value> {
+        short::long_digests(from, data)
+    }
 }
 
 /// Blobs of the logs of one attestation; none for a log that was not sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredLogs {
     /// The firmware's.
+    #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Digest>,
     /// systemd's.
+    #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]
     pub userspace: Option<Digest>,
     /// The attestor's, of images.
+    #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]
     pub images: Option<Digest>,
     /// The full chunks of the IMA list; what follows them is with the evidence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -9,7 +9,9 @@ use policy::id::{DeviceName, ServiceName, WorkloadName, ZoneName};
 use policy::time::{UnixTime, Validity};
 use policy::zone::Role;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::record::short;
 use crate::store::record::Record;
 
 /// Prefix of certified keys.
@@ -32,6 +34,7 @@ pub struct HeldCertificate {
     /// Serial, hex.
     pub serial: String,
     /// Digest of the certified key.
+    #[serde(with = "short")]
     pub spki: Digest,
     /// When it holds.
     pub validity: Validity,
@@ -81,8 +84,12 @@ pub struct HeldCertificates {
 }
 
 impl Record for HeldCertificates {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KIND: &'static str = "held certificates";
+
+    fn upgrade(from: u32, data: Value) -> Option<Value> {
+        short::long_digests(from, data)
+    }
 }
 
 /// Whose a certified key is: a key is never certified for two zones, roles or devices.

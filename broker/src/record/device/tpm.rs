@@ -5,7 +5,9 @@ use policy::evidence::endorsement::Manufacturer;
 use policy::id::DeviceName;
 use policy::time::UnixTime;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::record::short;
 use crate::store::record::Record;
 
 /// Prefix of TPMs, by EK digest.
@@ -49,12 +51,14 @@ pub struct Tpm {
     /// Registered by digest by an administrator, not learned from the enrollment it admits.
     pub registered: bool,
     /// Set while it is quarantined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Quarantine>,
     /// Barred for good: its mainboard was replaced, or the device retired.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retired: bool,
     /// `TPM_PT_MANUFACTURER` by the first EK certificate that held: it stays known when the device sends
     /// none. Not known of older records.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manufacturer: Option<[u8; 4]>,
     /// Its further EKs, as its device named them: each is certified. At most [`MAX_OTHER_EKS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -85,12 +89,17 @@ impl Record for Tpm {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AkOwner {
     /// Digest of the EK.
+    #[serde(with = "short")]
     pub ek: Digest,
 }
 
 impl Record for AkOwner {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KIND: &'static str = "attestation key";
+
+    fn upgrade(from: u32, data: Value) -> Option<Value> {
+        short::long_digests(from, data)
+    }
 }
 
 /// Key of an AK, by its Name.

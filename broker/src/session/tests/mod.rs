@@ -2,6 +2,7 @@
 
 mod addressed;
 mod answers;
+mod by_digest;
 mod drilled;
 mod endorsed;
 mod enforcing;

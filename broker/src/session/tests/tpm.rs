@@ -192,6 +192,30 @@ impl TestTpm {
         })
     }
 
+    /// An honest answer to the challenge of an attestation, for no certificates.
+    pub(super) async fn renewal(&mut self, plant: &Plant, name: &str) -> v1::CompleteRequest {
+        let request = v1::BeginAttestationRequest {
+            versions: vec![1],
+            device: name.to_owned(),
+            ak_name: self.ak_name(),
+            purpose: v1::Purpose::Renew.into(),
+        };
+        let begun = begin::attestation(plant, &request).await.unwrap();
+        assert!(begun.takes_log_digests);
+        let sealed = begun.challenge.unwrap().sealed;
+        let challenge = Challenge::open(&plant.keys.load(), plant.now(), &sealed).unwrap();
+        let booted = self.booted.clone();
+        let statement = v1::Statement {
+            purpose: v1::Purpose::Renew.into(),
+            ..statement(&challenge, name, &booted.firmware_log)
+        };
+        let statement = statement.encode_to_vec();
+        let quote = self.quote(&sealed, &statement, &booted.pcr_values);
+        let (ek_public, ak_public) = (self.ek.clone(), self.ak_public());
+        let quote_signature = self.sign(&quote);
+        v1::CompleteRequest { sealed, statement, ek_public, ak_public, quote, quote_signature, ..booted }
+    }
+
     /// States the services with their software keys.
     fn offer(&self, statement: &mut v1::Statement) -> Vec<v1::SoftwareKey> {
         let mut keys = Vec::new();
