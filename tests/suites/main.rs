@@ -37,6 +37,7 @@ mod recovery;
 mod release_keys;
 mod rollout;
 mod service;
+mod silence;
 mod simulator;
 mod story;
 mod workload;
