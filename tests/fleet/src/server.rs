@@ -79,6 +79,17 @@ impl Server {
         fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).expect("the server runs")
     }
 
+    /// Stops it where it stands, or lets it go on.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("our own child");
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("our own child");
+        self.child.wait().expect("our own child");
+    }
+
     /// Asks it to stop and waits until it has, in order.
     pub fn stop(mut self) {
         let id = Pid::from_child(&self.child);
