@@ -45,7 +45,7 @@ impl Server {
     /// The broker of the plant in `dir`.
     pub fn broker(dir: &Path) -> Self {
         let mut command = Command::new(program("touchstone-broker"));
-        command.args(["run", "--dir"]).arg(dir).env("TOUCHSTONE_LOG", "warn");
+        command.args(["run", "--dir"]).arg(dir).env("TOUCHSTONE_LOG", "warn,broker::leader=info");
         Self::start(command, dir)
     }
 

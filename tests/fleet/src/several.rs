@@ -23,7 +23,7 @@ use crate::etcd::Cluster;
 use crate::load::{Shared, each, shared, until};
 use crate::plant;
 use crate::report::Figure;
-use crate::restore::{backup, done, restore, tool};
+use crate::restore::{backup, done, restore};
 use crate::server::{Server, program};
 
 /// Exchanges at once that are not part of the load.
@@ -97,8 +97,7 @@ impl Plant {
 
     /// One fault after the other, each mended before the next.
     async fn faults(&mut self, log: &Log) {
-        let terms = self.terms(0).await;
-        let at = Instant::now();
+        let (terms, at) = (self.terms(1), Instant::now());
         self.brokers[0].signal(Signal::STOP);
         let led = self.led_after(1, terms, at).await;
         Figure::new("brokers_leader_moved", led.as_secs_f64(), "s").print();
@@ -109,7 +108,7 @@ impl Plant {
             || async { fs::read_to_string(&said).is_ok_and(|log| log.contains("another broker leads")) };
         until("the one that woke late is told that another leads", told).await;
 
-        let (terms, at) = (self.terms(0).await, Instant::now());
+        let (terms, at) = (self.terms(0), Instant::now());
         self.brokers[1].kill();
         self.led_after(0, terms, at).await;
         log.served("brokers_broker_killed", at).await;
@@ -126,19 +125,15 @@ impl Plant {
         self.cluster.nodes[1].signal(Signal::CONT);
     }
 
-    /// Terms that are on record, as one of the brokers says.
-    async fn terms(&self, broker: usize) -> usize {
-        let mut tool = tool(&self.dirs[0], &self.brokers[broker]);
-        tool.args(["-o", "json", "audit", "list", "--limit", "1000"]);
-        let said = tokio::task::spawn_blocking(move || tool.output()).await.expect("no task panics");
-        let said = said.expect("the tool starts");
-        String::from_utf8_lossy(&said.stdout).matches("leader.begin").count()
+    /// Waits until `broker` began another term than the first `terms`, and says how long after `since`.
+    async fn led_after(&self, broker: usize, terms: usize, since: Instant) -> Duration {
+        until("another broker leads", || async { self.terms(broker) > terms }).await;
+        since.elapsed()
     }
 
-    /// Waits until there was another term, and says how long after `since`.
-    async fn led_after(&self, broker: usize, terms: usize, since: Instant) -> Duration {
-        until("another broker leads", || async { self.terms(broker).await > terms }).await;
-        since.elapsed()
+    /// Terms that a broker began, as it says.
+    fn terms(&self, broker: usize) -> usize {
+        said(&self.dirs[broker]).matches("leads in term").count()
     }
 
     /// A backup of the plant on etcd is restored into a folder.
@@ -153,6 +148,11 @@ impl Plant {
             broker.stop();
         }
     }
+}
+
+/// What the broker of `dir` logged.
+fn said(dir: &Path) -> String {
+    fs::read_to_string(dir.join("log")).expect("a broker logs")
 }
 
 /// Enrolls every device but the first, each begun at one broker and finished at the other.

@@ -5,7 +5,7 @@ fn noise(count: usize) -> Vec<u8> {
     let mut word = 1_u64;
     let next = move || {
         word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (word >> 56) as u8
+        word.to_be_bytes()[0]
     };
     std::iter::repeat_with(next).take(count).collect()
 }
