@@ -1,8 +1,10 @@
 //! Programs of the operator's that the attestor runs: a health command, an updater.
 //!
 //! Promises: a program is run by its path and arguments, never through a shell; it gets no input, its output goes
-//! nowhere, and it is ended when its time is over, with what it started itself and left in its process group. Does not
-//! promise that it ends with the attestor: an updater may replace that.
+//! nowhere, and it is ended when its time is over, with what it started itself and left in its process group. It inherits
+//! no file or connection of the attestor: one that outlives it would keep a TPM that serves one process from the next
+//! attestor. Does not promise that it ends with the attestor: an updater may replace that. Nor that for a TPM which is opened
+//! in the very moment in which a program starts: libtss2 opens it first, and it can be closed to programs only then.
 
 use std::ffi::OsStr;
 use std::process::{ExitStatus, Stdio};
@@ -19,6 +21,8 @@ pub const MAX_WORDS: usize = 32;
 /// Longest word of a command line in bytes: a path (PATH_MAX).
 pub const MAX_WORD: usize = 4096;
 
+/// The first descriptor after standard input, output and error.
+const FIRST_OWN: i32 = 3;
 /// A program that was killed ends within this time, unless it hangs in the kernel.
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -54,6 +58,8 @@ pub(crate) fn start<'a>(
         command.env_remove(variable);
     }
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Ours are closed to programs anyway; libtss2 leaves the TPM open to them.
+    close_fds::set_fds_cloexec_threadsafe(FIRST_OWN, &[]);
     command.spawn().map_err(|source| ProgramError::Start { program: program.display().to_string(), source })
 }
 
@@ -78,5 +84,34 @@ async fn kill(mut child: Child) {
         tracing::error!(
             "a program does not end although it was killed: it hangs in the kernel; see the disk that it reads"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{Mode, OFlags, open};
+    use rustix::io::{FdFlags, fcntl_getfd};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// For a shell that looks at a thousand paths, many times over.
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_program_inherits_nothing_besides_input_output_and_error() {
+        let folder = TempDir::new().unwrap();
+        let seen = folder.path().join("seen");
+        // As libtss2 opens a TPM.
+        let device = open("/dev/null", OFlags::RDWR, Mode::empty()).unwrap();
+        assert!(!fcntl_getfd(&device).unwrap().contains(FdFlags::CLOEXEC));
+        // Nothing is opened while it looks, or it would see that.
+        let look = "fd=0 open=; while [ $fd -lt 1024 ]; do [ -e /proc/$$/fd/$fd ] && open=\"$open $fd\"; fd=$((fd + 1)); done; \
+                    echo \"$open\" >\"$0\"";
+        let words = ["/bin/sh", "-c", look, seen.to_str().unwrap()].map(str::to_owned);
+        let ended = end(start(&words, []).unwrap(), LIMIT).await.unwrap();
+        assert!(ended.success(), "{ended}");
+        assert_eq!(std::fs::read_to_string(seen).unwrap(), " 0 1 2\n");
+        drop(device);
     }
 }

@@ -98,7 +98,7 @@ pub enum Word {
     Enrolling,
     /// The last attestation was good.
     Trusted,
-    /// The certificates hold, but the last attestation got no answer.
+    /// The certificates hold, but the last attestation got no answer, or one that says nothing of them.
     Holding,
     /// An administrator must admit the device.
     Pending,
@@ -318,7 +318,27 @@ pub enum ReadStatusError {
     },
 }
 
+/// Why a device is trusted for what it still holds alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold<'a> {
+    /// The broker did not answer the last time it was asked.
+    BrokerAway,
+    /// The broker refused it, which says nothing of its certificates; the broker's reason.
+    Refused(&'a str),
+    /// The broker answers, and for another reason there is no new proof; `problem` says more.
+    NotAttested,
+}
+
 impl Status {
+    /// Why a device that is [holding](Word::Holding) does.
+    pub(crate) fn hold(&self) -> Hold<'_> {
+        match &self.denial {
+            _ if !self.broker.reachable => Hold::BrokerAway,
+            Some(refusal) => Hold::Refused(&refusal.reason),
+            None => Hold::NotAttested,
+        }
+    }
+
     /// Writes it into the delivery folder.
     pub fn write(&self, dir: &Path) -> std::io::Result<()> {
         let mut json = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
@@ -395,4 +415,4 @@ impl Status {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

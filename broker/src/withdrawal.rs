@@ -1,15 +1,18 @@
 //! Withdrawals reach every device: whoever last proved to run a withdrawn release loses the certificates of the
 //! zones that enforce it, connected or not, so that peers refuse them by the next CRL. So it is with a release for
-//! which only compromised keys vouch, and with a zone that enforces other rules than before (`rules`).
+//! which only compromised keys vouch, with a zone that enforces other rules than before (`rules`), and with addresses that a zone
+//! does not admit any more (`narrowed`).
 //!
 //! The withdrawal itself is one small transaction, which also leaves a [`Withdrawal`] to do. It is done in steps of
 //! bounded size and is removed after the last one, so that a broker that stops in between goes on where it was. A
 //! device that attests meanwhile is judged under the new golden values, and its own transaction wins.
 
 mod lose;
+mod narrowed;
 mod rules;
 
 pub(crate) use self::lose::{Batch, Loss, lose};
+pub(crate) use self::narrowed::{Outside, outside};
 pub(crate) use self::rules::{Losing, holds, losing};
 
 use std::collections::BTreeSet;
@@ -28,12 +31,14 @@ use crate::plant::Plant;
 use crate::record::device::{ATTESTED, Attested, Device, device_key};
 use crate::record::golden::{ReleaseRecord, WITHDRAWAL, Withdrawal, release_key};
 use crate::record::release_key::{COMPROMISE, Compromise};
-use crate::record::zone::{REAPPRAISAL, Reappraisal, ZONE};
+use crate::record::zone::{NARROWING, Narrowing, REAPPRAISAL, Reappraisal, ZONE};
 use crate::record::{Held, fetch, list};
 use crate::session::Refusal;
 use crate::session::complete::commit;
 use crate::store::{Txn, WatchEvent};
 
+/// How often it is looked for what is due by the clock, while nothing changes.
+const LOOK: Duration = Duration::from_secs(10);
 /// How long to wait before a step that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -47,7 +52,12 @@ pub(crate) async fn follow(plant: Arc<Plant>) {
             continue;
         }
         loop {
-            match changes.next().await {
+            let event = tokio::select! {
+                event = changes.next() => event,
+                // What is due by the clock.
+                () = tokio::time::sleep(LOOK) => break,
+            };
+            match event {
                 None => return,
                 Some(event) if concerns(&event) => break,
                 Some(_) => {}
@@ -60,7 +70,7 @@ fn concerns(event: &WatchEvent) -> bool {
     match event {
         WatchEvent::Resync { .. } => true,
         WatchEvent::Change(change) => {
-            let jobs = [WITHDRAWAL, COMPROMISE, REAPPRAISAL];
+            let jobs = [WITHDRAWAL, COMPROMISE, REAPPRAISAL, NARROWING];
             change.keys.iter().any(|key| jobs.iter().any(|job| key.starts_with(job)))
         }
     }
@@ -80,6 +90,9 @@ pub(crate) async fn finish(plant: &Plant) -> Result<(), Refusal> {
         let reached = expose(plant, &compromise.record).await?;
         let key = compromise.record.key.to_string();
         done(plant, compromise, "release-key.compromised", &key, reached).await?;
+    }
+    for narrowing in list::<Narrowing>(plant.store.as_ref(), NARROWING).await? {
+        narrowed::narrow(plant, narrowing).await?;
     }
     for change in list::<Reappraisal>(plant.store.as_ref(), REAPPRAISAL).await? {
         let reached = rules::reappraise(plant, &change.record).await?;

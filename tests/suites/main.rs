@@ -36,6 +36,7 @@ mod recovery;
 mod release_keys;
 mod rollout;
 mod service;
+mod silence;
 mod simulator;
 mod story;
 mod workload;

@@ -19,7 +19,7 @@ use super::{FOLDER, FailingHook, HookError, RETRY};
 use crate::durable;
 use crate::evidence::boot_id;
 use crate::program;
-use crate::status::{Status, Word};
+use crate::status::{Hold, Status, Word};
 
 /// Name of the hook that brings the machine to its safe state.
 pub(crate) const SAFE_STATE: &str = "safe-state";
@@ -58,7 +58,11 @@ impl Change {
             Word::Starting => return None,
             Word::Enrolling => "NOT_ENROLLED",
             Word::Trusted => "",
-            Word::Holding => "BROKER_AWAY",
+            Word::Holding => match status.hold() {
+                Hold::BrokerAway => "BROKER_AWAY",
+                Hold::Refused(reason) => reason,
+                Hold::NotAttested => "NOT_ATTESTED",
+            },
             Word::Pending => "NOT_ADMITTED",
             Word::Refused | Word::Quarantined => match &status.denial {
                 Some(denial) => &denial.reason,

@@ -11,7 +11,8 @@ fn seat() -> SoftwareSeat {
     }
 }
 
-fn status(state: Word) -> Status {
+/// Of a device that has a certificate for six hours and whose broker does not answer.
+pub(crate) fn status(state: Word) -> Status {
     Status {
         schema: SCHEMA,
         device: Some("press-1".parse().unwrap()),
@@ -58,6 +59,18 @@ fn it_is_read_back_with_the_hours_of_now() {
     let read = Status::read(dir.path(), NOW.plus(3600)).unwrap();
     assert_eq!((read.state, read.certificates[0].hours_left), (Word::Holding, 5));
     assert!(read.describe(NOW.plus(3600)).contains("press-1: trusted (broker away, 5 h left)"));
+}
+
+#[test]
+fn a_device_that_holds_says_whether_the_broker_is_away_or_refused_it() {
+    let mut status = status(Word::Holding);
+    let refused = v1::Denial { reason: v1::DenialReason::NotPermitted.into(), ..v1::Denial::default() };
+    status.denial = Some(Refusal::new(&refused, NOW));
+    assert!(status.describe(NOW).contains("press-1: trusted (broker away, 6 h left)"));
+    status.broker.reachable = true;
+    assert!(status.describe(NOW).contains("press-1: trusted (refused: NOT_PERMITTED, 6 h left)"));
+    status.denial = None;
+    assert!(status.describe(NOW).contains("press-1: trusted (no new proof, 6 h left)"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use policy::time::UnixTime;
 use proto::v1::{Denial, DenialReason};
 
-use super::{FindingStatus, Refusal, Status, Word};
+use super::{FindingStatus, Hold, Refusal, Status, Word};
 use crate::images::ImagesStatus;
 use crate::wanted::Wanted;
 
@@ -151,9 +151,11 @@ pub(super) fn sentence(status: &Status, now: UnixTime) -> String {
 fn headline(status: &Status, now: UnixTime) -> String {
     match (status.state, status.first_end()) {
         (Word::Holding, Some(end)) => {
-            let refused = status.denial.as_ref().filter(|_| status.broker.reachable);
-            let why =
-                refused.map_or("broker away".to_owned(), |refusal| format!("refused: {}", refusal.reason));
+            let why = match status.hold() {
+                Hold::BrokerAway => "broker away".to_owned(),
+                Hold::Refused(reason) => format!("refused: {reason}"),
+                Hold::NotAttested => "no new proof".to_owned(),
+            };
             format!("trusted ({why}, {} h left)", end.since(now) / 3600)
         }
         (Word::Enrolling, _) => "enrolling (the plant does not know it yet)".to_owned(),

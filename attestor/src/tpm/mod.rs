@@ -5,7 +5,8 @@
 //! transient object or a session in the TPM; every error names the operation and what to do next.
 //! Does not promise: that any of the bytes are true. The Verifier decides that. Whoever may open the TPM can
 //! use these keys, so device permissions (group tss) are the wall. libtss2 opens the TPM without close-on-exec:
-//! whoever starts a program from this process has to close what it inherits, or the program holds the TPM as well.
+//! whoever starts a program from this process has to close what it inherits, as `program` does, or the program holds the
+//! TPM as well.
 //!
 //! [`EsapiTpm`] is the port on libtss2 and the only user of that library, [`TpmHandle`] gives it a thread of its
 //! own, and [`TpmIdentityKey`] makes one of its keys usable by rustls and rcgen.

@@ -29,8 +29,8 @@ use crate::plant::Plant;
 use crate::record::device::{DEVICE, Device};
 use crate::record::golden::{GOLDEN, GoldenHead};
 use crate::record::zone::{
-    AUTHORITY, AuthorityRecord, AuthorityState, Reappraisal, RevokedCertificate, authority_prefix,
-    reappraisal_key, revoked_prefix, zone_key,
+    AUTHORITY, AuthorityRecord, AuthorityState, Narrowing, Reappraisal, RevokedCertificate, authority_prefix,
+    narrowing_key, reappraisal_key, revoked_prefix, zone_key,
 };
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
@@ -214,6 +214,9 @@ async fn change(
     }
     if zone.subnets != record.subnets {
         txn = confine(plant, txn, &zone, published).await?;
+        if !record.subnets.is_subset(&zone.subnets) {
+            txn = narrowed(txn, &zone, plant.now())?;
+        }
         let listed: Vec<String> = zone.subnets.iter().map(ToString::to_string).collect();
         told.push(format!("its subnets are now: {}", listed.join(", ")));
     }
@@ -342,6 +345,13 @@ async fn confine(plant: &Plant, mut txn: Txn, zone: &Zone, published: u64) -> Re
 pub(super) fn reappraised(txn: Txn, zone: &Zone, actor: &Actor, at: UnixTime) -> Result<Txn, Refusal> {
     let change = Reappraisal { zone: zone.name.clone(), at, by: actor.name().to_owned() };
     Ok(txn.put(reappraisal_key(&zone.name), stored(&change)?))
+}
+
+/// Lets whoever holds certificates that name addresses outside the zone's subnets replace them within an interval.
+fn narrowed(txn: Txn, zone: &Zone, now: UnixTime) -> Result<Txn, Refusal> {
+    let due = now.plus(zone.timing.reattest_every());
+    let narrowing = Narrowing { zone: zone.name.clone(), due, asked: false };
+    Ok(txn.put(narrowing_key(&zone.name), stored(&narrowing)?))
 }
 
 /// Zones and conduits that fit together; every fault is told at once.

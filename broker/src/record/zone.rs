@@ -25,6 +25,8 @@ pub const REVOKED: &str = "revoked/";
 
 /// Prefix of changes of rules that have not reached every device yet.
 pub const REAPPRAISAL: &str = "reappraisal/";
+/// Prefix of narrower subnets, by zone.
+pub const NARROWING: &str = "narrowing/";
 
 impl Record for Zone {
     /// 2: it says whether it allows software keys. 3: and whether changes need two people. 4: and what it is for.
@@ -63,6 +65,22 @@ pub struct Reappraisal {
 impl Record for Reappraisal {
     const VERSION: u32 = 1;
     const KIND: &'static str = "change of rules";
+}
+
+/// Narrower subnets of a zone, until no certificate names an address outside.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Narrowing {
+    /// The zone.
+    pub zone: ZoneName,
+    /// From then on what still names such an address is revoked.
+    pub due: UnixTime,
+    /// Whether the devices were asked to replace what they hold.
+    pub asked: bool,
+}
+
+impl Record for Narrowing {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "narrower subnets";
 }
 
 /// One generation of one of a zone's two authorities.
@@ -165,6 +183,12 @@ pub const fn role_name(role: Role) -> &'static str {
 #[must_use]
 pub fn reappraisal_key(zone: &ZoneName) -> String {
     format!("{REAPPRAISAL}{zone}")
+}
+
+/// Key of a zone's narrower subnets.
+#[must_use]
+pub fn narrowing_key(zone: &ZoneName) -> String {
+    format!("{NARROWING}{zone}")
 }
 
 /// Key of a zone.

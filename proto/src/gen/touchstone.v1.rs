@@ -4094,6 +4094,23 @@ pub struct Subnets {
 pub struct SetZoneResponse {
     #[prost(message, optional, tag = "1")]
     pub zone: ::core::option::Option<Zone>,
+    /// Certificates that name addresses outside the zone's subnets, by device; at most a thousand. They are to be replaced
+    /// at once, and are revoked after reattest_every.
+    #[prost(message, repeated, tag = "2")]
+    pub outside: ::prost::alloc::vec::Vec<Outside>,
+    #[prost(uint32, tag = "3")]
+    pub outside_left_out: u32,
+}
+/// What a device holds that names addresses outside the subnets of its zone.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Outside {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// When the last of these certificates would end by itself.
+    #[prost(uint64, tag = "3")]
+    pub until: u64,
 }
 /// What enforcing would have meant for the devices of a zone that observes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use proto::v1;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::*;
+use crate::status::Refusal;
+use crate::status::tests::status;
 
 /// For anything that a test waits for.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -85,6 +88,22 @@ impl World {
         let file = self.folder.path().join(FOLDER).join(FILE);
         self.until(|_| read(&file).is_some_and(|told| told.change.state == state)).await;
     }
+}
+
+#[test]
+fn a_device_that_holds_tells_why_the_last_proof_was_none() {
+    let mut status = status(Word::Holding);
+    let refused = v1::Denial { reason: v1::DenialReason::NotPermitted.into(), ..v1::Denial::default() };
+    status.denial = Some(Refusal::new(&refused, status.since));
+    assert_eq!(
+        Change::of(&status),
+        Some(change(Word::Holding, "BROKER_AWAY")),
+        "it said so before it went away"
+    );
+    status.broker.reachable = true;
+    assert_eq!(Change::of(&status), Some(change(Word::Holding, "NOT_PERMITTED")));
+    status.denial = None;
+    assert_eq!(Change::of(&status), Some(change(Word::Holding, "NOT_ATTESTED")));
 }
 
 #[tokio::test]

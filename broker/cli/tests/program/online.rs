@@ -103,12 +103,15 @@ fn what_gates_of_a_zone_do_is_set_alone_and_taken_back() {
     let zone = Zone { name: "cell-3".to_owned(), gate_fail: "closed".to_owned(), ..Zone::default() };
     broker.answers(
         "set_zone",
-        &SetZoneResponse { zone: Some(Zone { gate_drain_seconds: 300, ..zone.clone() }) },
+        &SetZoneResponse {
+            zone: Some(Zone { gate_drain_seconds: 300, ..zone.clone() }),
+            ..SetZoneResponse::default()
+        },
     );
     let ran = broker.run(&["zone", "set", "cell-3", "--gate-drain", "5m", "--gate-fail", "closed"]);
     assert!(ran.code == 0 && ran.stdout.contains("its gates drain for 5 min and fail closed"), "{ran:?}");
     broker.answers("get_zone", &GetZoneResponse::default());
-    broker.answers("set_zone", &SetZoneResponse { zone: Some(zone) });
+    broker.answers("set_zone", &SetZoneResponse { zone: Some(zone), ..SetZoneResponse::default() });
     let ran = broker.run(&["zone", "set", "cell-3", "--no-gate-drain", "--idevid-admits", "off"]);
     assert!(ran.code == 0 && ran.stdout.contains("its gates cut at once and fail closed"), "{ran:?}");
     assert!(ran.stdout.contains("an IDevID does not admit a box that nobody registered"), "{ran:?}");
@@ -123,7 +126,7 @@ fn what_silence_means_in_a_zone_is_set_alone() {
     let broker = FakeBroker::start();
     broker.answers("get_zone", &GetZoneResponse::default());
     let zone = Zone { name: "cell-3".to_owned(), on_silence: "refuse".to_owned(), ..Zone::default() };
-    broker.answers("set_zone", &SetZoneResponse { zone: Some(zone) });
+    broker.answers("set_zone", &SetZoneResponse { zone: Some(zone), ..SetZoneResponse::default() });
     let ran = broker.run(&["zone", "set", "cell-3", "--on-silence", "refuse"]);
     assert!(ran.code == 0 && ran.stdout.contains("; on silence: refuse"), "{ran:?}");
     let asked: Vec<SetZoneRequest> = broker.asked("set_zone");

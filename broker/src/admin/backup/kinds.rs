@@ -35,7 +35,8 @@ use crate::record::stage::{STAGE, Stage};
 use crate::record::vouched::{MACHINE, Machine, MachineOwner, VOUCHED};
 use crate::record::would::{WOULD, WouldRefuse};
 use crate::record::zone::{
-    AUTHORITY, AuthorityRecord, CONDUIT, REAPPRAISAL, REVOKED, Reappraisal, RevokedCertificate, ZONE,
+    AUTHORITY, AuthorityRecord, CONDUIT, NARROWING, Narrowing, REAPPRAISAL, REVOKED, Reappraisal,
+    RevokedCertificate, ZONE,
 };
 use crate::store::record::{DecodeError, Record, decode_staged};
 use crate::store::{AUDIT_PREFIX, AuditRecord};
@@ -102,6 +103,7 @@ const MANY: &[(&str, Reads)] = &[
     (AUTHORITY, as_kind::<AuthorityRecord>),
     (REVOKED, as_kind::<RevokedCertificate>),
     (REAPPRAISAL, as_kind::<Reappraisal>),
+    (NARROWING, as_kind::<Narrowing>),
     (RELEASE, as_kind::<ReleaseRecord>),
     (SBOM, as_kind::<SbomRecord>),
     (RELEASE_KEY, as_kind::<ReleaseKeyRecord>),

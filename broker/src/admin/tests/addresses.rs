@@ -15,11 +15,13 @@ use crate::admin::zone::{Settings, set};
 use crate::admin::{Act, graph};
 use crate::record::device::{
     BoundAk, Device, HeldCertificate, HeldCertificates, Leaving, MAX_ADDRESSES, MAX_ALL_ADDRESSES, MAX_HELD,
-    MAX_SERVICES, MAX_ZONES, device_key,
+    MAX_SERVICES, MAX_ZONES, device_key, held_key,
 };
-use crate::record::stored;
+use crate::record::zone::{NARROWING, Narrowing};
+use crate::record::{Held, list, stored};
 use crate::session::Refusal;
 use crate::store::{MAX_VALUE, Txn};
+use crate::withdrawal::{Outside, finish, outside};
 
 fn v4(host: u8) -> IpAddr {
     Ipv4Addr::new(10, 1, 3, host).into()
@@ -145,4 +147,46 @@ async fn subnets_are_bounded_and_stay_as_they_are_in_a_file() {
     let text =
         refused!(graph::apply(&bench.plant, &actor, &other, &seen, Unoffered::Refuse, false).await, Conflict);
     assert!(text.starts_with("the subnets of zone cell-3 stand in its authorities"), "{text}");
+}
+
+#[tokio::test]
+async fn narrower_subnets_ask_for_other_certificates_and_end_what_still_names_others() {
+    let (bench, press) = bench().await;
+    ask(&bench, &press, None, &[v4(7)], &[]).await.unwrap();
+    let other = bench.device("press-8", &["cell-3"]).await;
+    for (device, serial, addresses) in [(&press, 7, vec![v4(7)]), (&other, 8, vec![])] {
+        bench.certificate(device, "cell-3", serial).await;
+        let key = held_key(device, &"cell-3".parse().unwrap());
+        let mut held: HeldCertificates = bench.read(key.clone()).await;
+        held.certificates[0].addresses = addresses.into_iter().collect();
+        bench.plant.store.transact(Txn::new().put(key, stored(&held).unwrap())).await.unwrap();
+    }
+    let actor = bench.actor(Act::SetZone).await;
+    let narrower = Settings { subnets: Some(["fd00::/8".parse().unwrap()].into()), ..Settings::default() };
+    let set = async |dry_run| {
+        let zone = set(&bench.plant, &actor, &"cell-3".parse().unwrap(), &narrower, dry_run).await.unwrap();
+        outside(&bench.plant, &zone).await.unwrap()
+    };
+    let asked = async |name| bench.read::<Device>(device_key(name)).await.asked;
+    let kept = async |name| {
+        let key = held_key(name, &"cell-3".parse().unwrap());
+        bench.read::<HeldCertificates>(key).await.certificates.len()
+    };
+    let (before, asked_before) = (bench.revision(), asked(&press).await);
+    let until = NOW.plus(3600);
+    let told = [Outside { device: press.clone(), addresses: [v4(7)].into(), until }];
+    assert_eq!((set(true).await.as_slice(), bench.revision()), (&told[..], before), "a dry run says who");
+    assert_eq!(set(false).await, told);
+    for _ in 0..2 {
+        finish(&bench.plant).await.unwrap();
+        assert_eq!((asked(&press).await, kept(&press).await), (asked_before + 1, 1), "it is asked, once");
+    }
+    bench.clock.set(NOW.plus(900));
+    finish(&bench.plant).await.unwrap();
+    assert_eq!((kept(&press).await, kept(&other).await, asked(&other).await), (0, 1, 0));
+    let left: Vec<Held<Narrowing>> = list(bench.plant.store.as_ref(), NARROWING).await.unwrap();
+    assert!(left.is_empty());
+    let events = bench.events(None, 100).await;
+    let event = events.iter().find(|event| event.action == "zone.narrowed").unwrap();
+    assert_eq!(event.text, "reached 1 devices, 1 certificates revoked");
 }

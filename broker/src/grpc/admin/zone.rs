@@ -11,6 +11,7 @@ use crate::plant::Plant;
 use crate::record::zone::AuthorityState;
 use crate::session::{Refusal, role_to_wire};
 use crate::token_key::{make_all, published};
+use crate::withdrawal;
 
 /// Devices that one forecast names.
 const MAX_TOLD: usize = 1000;
@@ -94,7 +95,20 @@ pub(super) async fn set(
         return Err(Refusal::malformed("set mode and subnets one after the other".to_owned()));
     }
     let zone = zone::set(plant, actor, &name, &settings, request.dry_run).await?;
-    Ok(v1::SetZoneResponse { zone: Some(convert::zone_to_wire(&zone)) })
+    let outside = match settings.subnets {
+        Some(_) => withdrawal::outside(plant, &zone).await?,
+        None => Vec::new(),
+    };
+    let told = |one: &withdrawal::Outside| v1::Outside {
+        device: one.device.to_string(),
+        addresses: one.addresses.iter().map(ToString::to_string).collect(),
+        until: one.until.0,
+    };
+    Ok(v1::SetZoneResponse {
+        zone: Some(convert::zone_to_wire(&zone)),
+        outside: outside.iter().take(MAX_TOLD).map(told).collect(),
+        outside_left_out: parse::count(outside.len().saturating_sub(MAX_TOLD)),
+    })
 }
 
 pub(super) async fn forecast(

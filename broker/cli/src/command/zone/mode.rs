@@ -11,8 +11,8 @@ use proto::v1::{
 };
 use serde::Serialize;
 
-use super::Created;
 use super::losing::{LosesView, losing};
+use super::page::Created;
 use crate::args::{DryRun, Span};
 use crate::client::failed;
 use crate::failure::Result;
@@ -189,7 +189,7 @@ pub(super) async fn enforce(args: EnforceArgs, session: &Session) -> Result<Repo
         let request = GetZoneRequest { name: args.name.to_string() };
         let answer = client.get_zone(request).await.map_err(|s| failed(&s))?.into_inner();
         let text = format!("zone {} enforces already", args.name);
-        let zone = super::ZoneView::from(answer.zone.unwrap_or_default());
+        let zone = super::page::ZoneView::from(answer.zone.unwrap_or_default());
         return session.report(&Sentence { text, fields: Created { dry_run: false, zone } });
     }
     agree::settle(args.yes, &format!("Let zone {} enforce?", args.name))?;
@@ -224,7 +224,7 @@ pub(super) async fn observe(args: ObserveArgs, session: &Session) -> Result<Repo
 }
 
 fn changed(answer: SetZoneResponse, dry_run: bool, session: &Session) -> Result<Report> {
-    let zone = super::ZoneView::from(answer.zone.unwrap_or_default());
+    let zone = super::page::ZoneView::from(answer.zone.unwrap_or_default());
     let verb = if dry_run { "would" } else { "will" };
     let what =
         if zone.mode == "enforce" { "refuse what is not golden" } else { "only record what it would refuse" };
