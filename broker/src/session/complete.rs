@@ -126,7 +126,13 @@ async fn decide(
             answer(plant, &draft, earned).await
         }
         Err(refusal) => {
-            forget(plant, Some(&draft.attested)).await;
+            // The same answer may have been taken by another broker, which keeps it.
+            let key = attested_key(&draft.device.name);
+            let kept = fetch::<Attested>(plant.store.as_ref(), key).await;
+            let is_kept = |kept: &Held<Attested>| kept.record.evidence == draft.attested.evidence;
+            if kept.is_ok_and(|kept| !kept.as_ref().is_some_and(is_kept)) {
+                forget(plant, Some(&draft.attested)).await;
+            }
             Err(refusal)
         }
     }
@@ -149,9 +155,7 @@ async fn hear(plant: &Plant, proven: &Proven, draft: &Draft) {
 async fn forget(plant: &Plant, attested: Option<&Attested>) {
     let Some(attested) = attested else { return };
     for blob in [attested.evidence, attested.result] {
-        if let Err(error) = plant.blobs.remove(blob).await {
-            tracing::warn!(%error, "an old blob stays");
-        }
+        plant.blobs.discard(blob).await;
     }
 }
 
