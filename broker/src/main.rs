@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use broker::config::Backend;
 use broker::config::store::PREFIX;
+use broker::init::another::{self, AnotherError, another};
 use broker::init::recover::{self, RecoverError, Recovered, recover};
 use broker::init::{InitError, Made, Request, init};
 use broker::manufacturers::{self, IDEVID_ROOTS, TPM_ROOTS};
@@ -49,6 +50,8 @@ enum Command {
     /// Shows or changes how the key is kept that every stored key is wrapped under: file, PKCS#11 token, TPM.
     #[command(subcommand)]
     Kek(KekCommand),
+    /// Makes the folder of one more broker of a plant on etcd, to be carried to its host.
+    Another(AnotherArgs),
     /// Serves the plant until it is told to stop (SIGTERM, SIGINT).
     Run {
         /// The broker's folder.
@@ -122,6 +125,19 @@ impl InitArgs {
 }
 
 #[derive(clap::Args)]
+struct AnotherArgs {
+    /// The folder of a broker of the plant.
+    #[arg(long, default_value = "/var/lib/touchstone")]
+    dir: PathBuf,
+    /// The folder to make.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Where the other broker shall listen, if not where this one does.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+}
+
+#[derive(clap::Args)]
 #[command(after_help = "\
 The passphrase that `init` printed is read from standard input, with or without its blanks.
 Devices notice nothing. A new issuing key ends the certificates of all other administrators: invite them again.
@@ -169,6 +185,7 @@ fn main() -> ExitCode {
     let code = match args.command {
         Command::Init(args) => runtime.block_on(run_init(args)),
         Command::Recover(args) => runtime.block_on(run_recover(args)),
+        Command::Another(args) => run_another(args),
         Command::Kek(command) => kek_command::run(&command),
         Command::Run { dir } => runtime.block_on(run(dir)),
     };
@@ -259,6 +276,29 @@ async fn run_recover(args: RecoverArgs) -> ExitCode {
             | RecoverError::OtherPlant { .. }
             | RecoverError::Exists(_)
             | RecoverError::Name(_)),
+        ) => failed(USAGE, &error),
+        Err(error) => failed(FAILED, &error),
+    }
+}
+
+fn run_another(args: AnotherArgs) -> ExitCode {
+    let request = another::Request { dir: args.dir, out: args.out, listen: args.listen };
+    match another(&request, &System::default()) {
+        Ok(kept) => {
+            println!(
+                "folder         {}  (carry it to the other host, as secret as this one's)",
+                request.out.display()
+            );
+            println!("wrapping key   {kept}: it has to open there, too");
+            println!("Next, there: touchstone-broker run --dir DIR");
+            println!("Devices go to either: name both brokers in attestor.toml (`broker`, `other_brokers`).");
+            ExitCode::SUCCESS
+        }
+        Err(
+            error @ (AnotherError::Alone(_)
+            | AnotherError::Exists(_)
+            | AnotherError::Config(_)
+            | AnotherError::Unusable(_)),
         ) => failed(USAGE, &error),
         Err(error) => failed(FAILED, &error),
     }

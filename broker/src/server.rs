@@ -29,6 +29,7 @@ use crate::audit::Event;
 use crate::audit::grants::Grants;
 use crate::audit::refusals::Refusals;
 use crate::authority::IssuerCache;
+use crate::chores;
 use crate::config::{Config, ConfigError};
 use crate::drill::Drills;
 use crate::golden::GoldenCache;
@@ -39,7 +40,7 @@ use crate::grpc::{
 use crate::hub::{Hub, moves_trust};
 use crate::init::{id_file, kek_file};
 use crate::kek::{Keeping, KekError};
-use crate::leader::{self, Lead};
+use crate::leader::Lead;
 use crate::manufacturers::{self, IDEVID_ROOTS, RootsError, TPM_ROOTS};
 use crate::metrics::page::Page;
 use crate::metrics::{Metrics, listener};
@@ -48,7 +49,7 @@ use crate::ports::{Clock, Entropy, System};
 use crate::publication;
 use crate::secrets::SecretKey;
 use crate::session::complete::commit;
-use crate::store::blobs::{BlobIoError, Blobs};
+use crate::store::blobs::{Blobs, BlobsError};
 use crate::store::fence::Fenced;
 use crate::store::open::{StoreError, open as open_store};
 use crate::store::timed::Timed;
@@ -95,7 +96,7 @@ pub enum ServeError {
     Store(#[from] StoreError),
     /// The blobs.
     #[error(transparent)]
-    Blobs(#[from] BlobIoError),
+    Blobs(#[from] BlobsError),
     /// The plant's keys.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -193,7 +194,7 @@ async fn on(
     let (idevid_roots, files) = manufacturers::import(IDEVID_ROOTS, &config.idevid_roots)?;
     manufacturers::log(IDEVID_ROOTS, &files);
     Ok(Arc::new(Plant {
-        blobs: Blobs::open(&config.dir)?,
+        blobs: Blobs::open_on(&config.dir, &config.store)?,
         clock,
         entropy,
         keys: ArcSwap::from_pointee(keys),
@@ -245,8 +246,9 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
     let tasks = [
         tokio::spawn(follow(Arc::clone(&plant), Arc::clone(&tls), Arc::clone(&hub))),
         tokio::spawn(renew(Arc::clone(&plant), Arc::clone(&tls))),
-        tokio::spawn(Arc::clone(&lead).follow(Arc::clone(&plant), leads)),
+        tokio::spawn(Arc::clone(&lead).follow(Arc::clone(&plant), chores::of_the_leader)),
         tokio::spawn(crate::audit::seal::regularly(Arc::clone(&plant))),
+        tokio::spawn(chores::tell_others(Arc::clone(&plant), broker_id(dir)?.to_string())),
         tokio::spawn(crate::drill::follow(Arc::clone(&plant))),
         tokio::spawn(health::watch(Arc::clone(&plant), reporter)),
     ];
@@ -300,19 +302,6 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
     lead.resign(&plant).await;
     crate::audit::seal::once(&plant).await;
     Ok(result?)
-}
-
-/// What one broker of the plant does at a time.
-fn leads(plant: &Arc<Plant>) -> Vec<leader::Task> {
-    vec![
-        Box::pin(crate::edges::tell(Arc::clone(plant))),
-        Box::pin(crate::sweep::every_day(Arc::clone(plant))),
-        Box::pin(crate::withdrawal::follow(Arc::clone(plant))),
-        Box::pin(crate::rollout::drive(Arc::clone(plant))),
-        Box::pin(crate::rotation::follow(Arc::clone(plant))),
-        Box::pin(crate::moving::follow(Arc::clone(plant))),
-        Box::pin(crate::silence::follow(Arc::clone(plant))),
-    ]
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {

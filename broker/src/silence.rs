@@ -23,10 +23,11 @@ use crate::plant::Plant;
 use crate::record::device::{
     ATTESTED, Attested, DEVICE, Decision, Device, Tpm, attested_key, device_key, ek_key,
 };
+use crate::record::leader::{TURNED_AWAY, TurnedAway};
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, list, stored};
 use crate::session::{Refusal, complete::commit};
-use crate::store::Txn;
+use crate::store::{Revision, Txn};
 use crate::trust;
 use crate::withdrawal::{Batch, Loss, holds, lose};
 
@@ -60,6 +61,29 @@ pub(crate) async fn follow(plant: Arc<Plant>) {
     }
 }
 
+/// How often it is told that devices were turned away.
+const TELL: Duration = Duration::from_secs(1);
+
+/// Tells whichever broker leads that this one turned devices away, for ever.
+pub(crate) async fn tell(plant: Arc<Plant>, broker: String) {
+    let mut told = plant.turned_away.load(Ordering::Relaxed);
+    loop {
+        sleep(TELL).await;
+        let count = plant.turned_away.load(Ordering::Relaxed);
+        if count == told {
+            continue;
+        }
+        match put(&plant, TurnedAway { broker: broker.clone(), count }).await {
+            Ok(()) => told = count,
+            Err(error) => tracing::warn!(%error, "that devices were turned away is told again soon"),
+        }
+    }
+}
+
+async fn put(plant: &Plant, turned_away: TurnedAway) -> Result<(), Refusal> {
+    commit(plant, Txn::new().put(TURNED_AWAY, stored(&turned_away)?)).await
+}
+
 /// What was heard of each zone.
 struct Ears {
     zones: BTreeMap<ZoneName, (Timing, Listening)>,
@@ -68,12 +92,14 @@ struct Ears {
     /// The same by the plant's.
     at: UnixTime,
     turned_away: u64,
+    /// The same of other brokers: the version of what the last one told.
+    elsewhere: Option<Revision>,
 }
 
 impl Ears {
     fn new(plant: &Plant) -> Self {
         let turned_away = plant.turned_away.load(Ordering::Relaxed);
-        Self { zones: BTreeMap::new(), looked: None, at: plant.now(), turned_away }
+        Self { zones: BTreeMap::new(), looked: None, at: plant.now(), turned_away, elsewhere: None }
     }
 
     /// Begins to listen anew.
@@ -86,10 +112,12 @@ impl Ears {
         let now = plant.now();
         let turned_away = plant.turned_away.load(Ordering::Relaxed);
         let set = now < self.at || now.since(self.at).abs_diff(passed) > DRIFT;
-        if set || turned_away != self.turned_away {
+        let told: Option<Held<TurnedAway>> = fetch(plant.store.as_ref(), TURNED_AWAY.to_owned()).await?;
+        let elsewhere = told.map(|held| held.version);
+        if set || (turned_away, elsewhere) != (self.turned_away, self.elsewhere) {
             self.deafen();
         }
-        (self.at, self.turned_away) = (now, turned_away);
+        (self.at, self.turned_away, self.elsewhere) = (now, turned_away, elsewhere);
         let zones = trust::segmentation(plant).await.map_err(Refusal::internal)?;
         self.keep_up(&zones, now);
         let (mut batch, mut before) = (Batch::default(), None);

@@ -49,3 +49,27 @@ fn a_small_fleet_enrolls_attests_watches_and_powers_up_and_every_device_is_trust
         assert_eq!(figures[errors]["value"], 0.0, "{errors}");
     }
 }
+
+#[test]
+fn devices_are_served_on_by_two_brokers_whatever_dies() {
+    let few = ["--devices", "30", "--scenario", "brokers", "--rate", "10"];
+    let figures = figures(&few);
+    if figures.is_empty() {
+        eprintln!("skipped: etcd is not installed; deploy/packages.sh names its package");
+        return;
+    }
+    for wrong in ["brokers_challenges_not_taken_once", "brokers_wrong_answers"] {
+        assert_eq!(figures[wrong]["value"], 0.0, "{wrong}");
+    }
+    // How long takes a machine of one's own; that each came to its end is what is looked at here.
+    for fault in [
+        "brokers_leader_moved",
+        "brokers_broker_stopped",
+        "brokers_broker_killed",
+        "brokers_etcd_killed",
+        "brokers_etcd_stopped",
+        "restore",
+    ] {
+        assert!(figures.contains_key(fault), "{fault} is missing: {figures:#?}");
+    }
+}

@@ -5,6 +5,7 @@
 //! broker's structured [`Denial`](proto::v1::Denial).
 //! Does not promise that what a broker says is right: answers are verified where they are used.
 
+mod brokers;
 mod error;
 mod tls;
 mod verifier;
@@ -38,6 +39,7 @@ use crate::config::BrokerAddress;
 use crate::plant::PlantRoot;
 use crate::ports::Clock;
 
+use brokers::Brokers;
 pub use error::CallError;
 pub use tls::Credentials;
 pub(crate) use verifier::BrokerVerifier;
@@ -48,6 +50,8 @@ use tls::Believed;
 pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// Time for TCP and TLS, with a slow TPM signing in the handshake.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
+/// The same before another broker is asked.
+const NEXT_BROKER: Duration = Duration::from_secs(3);
 /// Time for one call; the broker verifies and commits well below a second, a queue may hold it longer.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// Time for a call with some MiB in it, on a narrow line. The broker gives up on a request after 120 s.
@@ -59,7 +63,7 @@ const FRESH: Duration = Duration::from_secs(20);
 /// Calls the broker of one plant. Each exchange has a connection of its own: a device calls every few minutes.
 #[derive(Debug, Clone)]
 pub struct BrokerClient {
-    address: BrokerAddress,
+    brokers: Arc<Brokers>,
     plant: PlantDomain,
     name: ServerName<'static>,
     authority: String,
@@ -91,7 +95,21 @@ impl BrokerClient {
     ) -> Result<Self, BrokerNameError> {
         let authority = plant.broker_name();
         let name = ServerName::try_from(authority.clone()).map_err(|_| BrokerNameError(authority.clone()))?;
-        Ok(Self { address, plant, name, authority, root, clock, ahead: Arc::default() })
+        let brokers = Arc::new(Brokers::new(address, Vec::new()));
+        Ok(Self { brokers, plant, name, authority, root, clock, ahead: Arc::default() })
+    }
+
+    /// The same client, which goes to `others` when the first broker does not answer.
+    #[must_use]
+    pub fn or(self, others: &[BrokerAddress]) -> Self {
+        let first = self.brokers.current().clone();
+        Self { brokers: Arc::new(Brokers::new(first, others.to_vec())), ..self }
+    }
+
+    /// The broker that is asked first.
+    #[must_use]
+    pub fn broker(&self) -> &BrokerAddress {
+        self.brokers.current()
     }
 
     fn believed(&self, issuing_number: u32) -> Believed<'_> {
@@ -126,7 +144,8 @@ impl BrokerClient {
 
     async fn open_anonymous(&self, issuing_number: u32) -> Result<Connection, CallError> {
         let config = self.believed(issuing_number).anonymous().map_err(CallError::Tls)?;
-        Ok(Connection { channel: self.open(config).await?, broker: self.address.clone() })
+        let (channel, broker) = self.open(config).await?;
+        Ok(Connection { channel, way: Way { broker, brokers: Arc::clone(&self.brokers) } })
     }
 
     /// Opens the stream of what the broker has to tell this device. `trust_sequence` is the set it has.
@@ -137,38 +156,66 @@ impl BrokerClient {
         trust_sequence: u64,
     ) -> Result<Streaming<WatchEvent>, CallError> {
         let config = self.believed(issuing_number).identified(credentials).map_err(CallError::Tls)?;
-        let mut client = WatchClient::new(self.open(config).await?).max_decoding_message_size(MAX_MESSAGE);
+        let (channel, broker) = self.open(config).await?;
+        let mut client = WatchClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let way = Way { broker, brokers: Arc::clone(&self.brokers) };
         // Only the answer to the request has a deadline; the stream lives, its heartbeats are watched.
-        bounded(&self.address, client.watch(WatchRequest { trust_sequence })).await
+        bounded(&way, client.watch(WatchRequest { trust_sequence })).await
     }
 
-    async fn open(&self, config: Arc<ClientConfig>) -> Result<Channel, CallError> {
-        let stream = match timeout(CONNECT_DEADLINE, self.handshake(config)).await {
+    /// A connection to the first broker that answers; what kept it from the first of them if none does.
+    async fn open(&self, config: Arc<ClientConfig>) -> Result<(Channel, BrokerAddress), CallError> {
+        let mut failed = None;
+        for (broker, last) in self.brokers.in_order() {
+            let deadline = if last { CONNECT_DEADLINE } else { NEXT_BROKER };
+            match self.open_at(broker, Arc::clone(&config), deadline).await {
+                Ok(channel) => return Ok((channel, broker.clone())),
+                Err(error @ (CallError::Unreachable { .. } | CallError::NotTheBroker { .. })) => {
+                    self.brokers.leave(broker);
+                    failed = failed.or(Some(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| CallError::late(self.brokers.current(), CONNECT_DEADLINE)))
+    }
+
+    async fn open_at(
+        &self,
+        broker: &BrokerAddress,
+        config: Arc<ClientConfig>,
+        deadline: Duration,
+    ) -> Result<Channel, CallError> {
+        let stream = match timeout(deadline, self.handshake(broker, config)).await {
             Ok(stream) => stream?,
-            Err(_) => return Err(CallError::late(&self.address, CONNECT_DEADLINE)),
+            Err(_) => return Err(CallError::late(broker, deadline)),
         };
         // The TLS below is ours, so the scheme only names the protocol inside.
         let endpoint = Endpoint::from_shared(format!("http://{}", self.authority))
-            .map_err(|error| CallError::unreachable(&self.address, &error))?;
+            .map_err(|error| CallError::unreachable(broker, &error))?;
         let mut stream = Some(TokioIo::new(stream));
         let connector = tower::service_fn(move |_| {
             let stream = stream.take().ok_or_else(|| std::io::Error::other("the connection ended"));
             async move { stream }
         });
         let connected = endpoint.connect_with_connector(connector).await;
-        connected.map_err(|error| CallError::unreachable(&self.address, &error))
+        connected.map_err(|error| CallError::unreachable(broker, &error))
     }
 
-    async fn handshake(&self, config: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, CallError> {
-        let tcp = TcpStream::connect((self.address.host.as_str(), self.address.port))
+    async fn handshake(
+        &self,
+        broker: &BrokerAddress,
+        config: Arc<ClientConfig>,
+    ) -> Result<TlsStream<TcpStream>, CallError> {
+        let tcp = TcpStream::connect((broker.host.as_str(), broker.port))
             .await
-            .map_err(|error| CallError::unreachable(&self.address, &error))?;
+            .map_err(|error| CallError::unreachable(broker, &error))?;
         // Requests are small and wait for each other.
-        tcp.set_nodelay(true).map_err(|error| CallError::unreachable(&self.address, &error))?;
+        tcp.set_nodelay(true).map_err(|error| CallError::unreachable(broker, &error))?;
         TlsConnector::from(config)
             .connect(self.name.clone(), tcp)
             .await
-            .map_err(|error| CallError::handshake(&self.address, &self.authority, error))
+            .map_err(|error| CallError::handshake(broker, &self.authority, error))
     }
 }
 
@@ -215,7 +262,14 @@ pub trait Calls: Sync {
 #[derive(Debug, Clone)]
 pub struct Connection {
     channel: Channel,
+    way: Way,
+}
+
+/// The broker that a call goes to, and those there are.
+#[derive(Debug, Clone)]
+struct Way {
     broker: BrokerAddress,
+    brokers: Arc<Brokers>,
 }
 
 impl Calls for Connection {
@@ -223,22 +277,22 @@ impl Calls for Connection {
         &self,
         request: BeginEnrollmentRequest,
     ) -> Result<BeginEnrollmentResponse, CallError> {
-        bounded(&self.broker, self.enrollment().begin(request)).await
+        bounded(&self.way, self.enrollment().begin(request)).await
     }
 
     async fn complete_enrollment(&self, request: CompleteRequest) -> Result<CompleteResponse, CallError> {
-        bounded(&self.broker, self.enrollment().complete(request)).await
+        bounded(&self.way, self.enrollment().complete(request)).await
     }
 
     async fn begin_attestation(
         &self,
         request: BeginAttestationRequest,
     ) -> Result<BeginAttestationResponse, CallError> {
-        bounded(&self.broker, self.attestation().begin(request)).await
+        bounded(&self.way, self.attestation().begin(request)).await
     }
 
     async fn complete_attestation(&self, request: CompleteRequest) -> Result<CompleteResponse, CallError> {
-        bounded(&self.broker, self.attestation().complete(request)).await
+        bounded(&self.way, self.attestation().complete(request)).await
     }
 
     async fn complete_enrollment_in_parts(
@@ -246,7 +300,7 @@ impl Calls for Connection {
         parts: Receiver<CompletePart>,
     ) -> Result<CompleteResponse, CallError> {
         let call = async { self.enrollment().complete_in_parts(ReceiverStream::new(parts)).await };
-        within(PARTS_DEADLINE, &self.broker, call).await
+        within(PARTS_DEADLINE, &self.way, call).await
     }
 
     async fn complete_attestation_in_parts(
@@ -254,7 +308,7 @@ impl Calls for Connection {
         parts: Receiver<CompletePart>,
     ) -> Result<CompleteResponse, CallError> {
         let call = async { self.attestation().complete_in_parts(ReceiverStream::new(parts)).await };
-        within(PARTS_DEADLINE, &self.broker, call).await
+        within(PARTS_DEADLINE, &self.way, call).await
     }
 }
 
@@ -269,20 +323,25 @@ impl Connection {
 }
 
 async fn bounded<T>(
-    broker: &BrokerAddress,
+    way: &Way,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, CallError> {
-    within(CALL_DEADLINE, broker, call).await
+    within(CALL_DEADLINE, way, call).await
 }
 
 async fn within<T>(
     deadline: Duration,
-    broker: &BrokerAddress,
+    way: &Way,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, CallError> {
-    match timeout(deadline, call).await {
+    let answer = match timeout(deadline, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(CallError::from_status(broker, &status)),
-        Err(_) => Err(CallError::late(broker, deadline)),
+        Ok(Err(status)) => Err(CallError::from_status(&way.broker, &status)),
+        Err(_) => Err(CallError::late(&way.broker, deadline)),
+    };
+    // One that failed may be cut off from what the others reach.
+    if let Err(CallError::Unreachable { broker, .. } | CallError::Failed { broker, .. }) = &answer {
+        way.brokers.leave(broker);
     }
+    answer
 }

@@ -53,6 +53,8 @@ const TPM_DEADLINES: RangeInclusive<u64> = 5..=120;
 const MAX_FILE: u64 = 64 * 1024;
 /// Most zones one device is in: a gateway joins a few, and each costs two keys and two certificates.
 pub const MAX_ZONES: usize = 16;
+/// Brokers besides the first: five bear the loss of two, as etcd's nodes do.
+const MAX_OTHER_BROKERS: usize = 8;
 /// Most services one device offers; a statement with this many stays under 2 KiB.
 const MAX_SERVICES: usize = 32;
 /// Most declared properties.
@@ -65,6 +67,8 @@ const MAX_PROPERTY: usize = 256;
 pub struct Config {
     /// Where the broker is.
     pub broker: BrokerAddress,
+    /// Where other brokers of the plant are, which are asked in order when that one does not answer.
+    pub other_brokers: Vec<BrokerAddress>,
     /// The plant, which decides the broker's TLS name.
     pub plant: PlantDomain,
     /// File with the pinned plant root, the only anchor for the broker.
@@ -302,6 +306,9 @@ fn interpret_local(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Local>
 fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let broker = faults.required("broker", raw.broker.as_ref(), "broker.plant.example:8443");
     let broker = broker.and_then(|text| faults.parsed("broker", text));
+    faults.bounded("other_brokers", raw.other_brokers.len(), MAX_OTHER_BROKERS);
+    let others = raw.other_brokers.iter().take(MAX_OTHER_BROKERS);
+    let other_brokers = others.filter_map(|text| faults.parsed("other_brokers", text)).collect();
     let plant = faults.required("plant", raw.plant.as_ref(), "plant.example");
     let plant = plant.and_then(|text| faults.parsed("plant", text));
     let root = faults.required("plant_root", raw.plant_root.as_ref(), "/etc/touchstone/plant-root.pem");
@@ -329,6 +336,7 @@ fn interpret(base: &Path, raw: &Raw, faults: &mut Faults) -> Option<Config> {
     let local = local?;
     Some(Config {
         broker: broker?,
+        other_brokers,
         plant: plant?,
         plant_root: base.join(root?),
         tpm: local.tpm,

@@ -16,6 +16,8 @@ use super::workload::{RawWorkload, RawWorkloadApi};
 #[derive(Debug, Deserialize)]
 pub(super) struct Raw {
     pub(super) broker: Option<String>,
+    #[serde(default)]
+    pub(super) other_brokers: Vec<String>,
     pub(super) plant: Option<String>,
     pub(super) plant_root: Option<String>,
     pub(super) tpm: Option<String>,

@@ -55,11 +55,11 @@ pub(super) async fn broker(config: &Config, root: Option<PlantRoot>) -> Finding 
     let (issuing_number, floor) = held.unwrap_or_default();
     let clock = Arc::new(FlooredClock::new(System::default(), floor));
     let client = match BrokerClient::new(config.broker.clone(), config.plant.clone(), root, clock) {
-        Ok(client) => client,
+        Ok(client) => client.or(&config.other_brokers),
         Err(error) => return Finding::fault(CHECK, error),
     };
     match client.connect(issuing_number).await {
-        Ok(_) => Finding::good(CHECK, format!("{} answers and is the plant's", config.broker)),
+        Ok(_) => Finding::good(CHECK, format!("{} answers and is the plant's", client.broker())),
         Err(error) => Finding::fault(CHECK, error),
     }
 }

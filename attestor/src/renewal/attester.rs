@@ -94,7 +94,7 @@ impl Line {
         let clock = Arc::new(OwnClock::new(clock, floor));
         let tls_clock: Arc<dyn Clock> = Arc::<OwnClock>::clone(&clock);
         let client = BrokerClient::new(config.broker.clone(), config.plant.clone(), root.clone(), tls_clock)?;
-        Ok(Self { client, clock })
+        Ok(Self { client: client.or(&config.other_brokers), clock })
     }
 
     /// Begins to open the connection that the first exchange will ask for.

@@ -64,7 +64,7 @@ impl Reporter {
             refused_keys: state.refused_keys.clone(),
             last_attestation: state.last_attestation,
             broker: BrokerStatus {
-                address: attester.config.broker.to_string(),
+                address: attester.client.broker().to_string(),
                 reachable: self.reachable,
                 watching: self.watching,
                 heard: attester.heard.ago().map(|ago| now.minus(ago.as_secs())),

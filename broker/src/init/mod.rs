@@ -3,6 +3,7 @@
 //! It leaves the broker's folder with its secrets and store, the first owner's folder for the command
 //! line, and the recovery kit, which holds the plant root's key and belongs offline.
 
+pub mod another;
 mod kit;
 pub mod recover;
 
@@ -155,7 +156,7 @@ pub async fn init(request: &Request, clock: &dyn Clock, entropy: &dyn Entropy) -
     let passphrase = kit::write(&kit, &request.plant, &keys.root.key, &keys.root.certificate, entropy)?;
     let txn = first_records(request, &keys, &kek, now, entropy)?;
     let (txn, release_key, owner_key, owner_chain) = owner_records(request, &keys, txn, now, entropy)?;
-    let store = open::open(dir, &request.store, broker_id.parse::<BrokerId>()?, entropy).await?;
+    let store = open::create(dir, &request.store, broker_id.parse::<BrokerId>()?, entropy).await?;
     store.transact(txn.absent(PLANT)).await?;
 
     write_owner(request, &owner, &keys, &owner_key, &owner_chain, &release_key)?;

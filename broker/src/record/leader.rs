@@ -9,6 +9,9 @@ pub const LEADER: &str = "leader";
 /// Key of the [`Beat`].
 pub const BEAT: &str = "leader-beat";
 
+/// Key of the one [`TurnedAway`].
+pub const TURNED_AWAY: &str = "turned-away";
+
 /// The broker that leads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leader {
@@ -37,4 +40,18 @@ pub struct Beat {
 impl Record for Beat {
     const VERSION: u32 = 1;
     const KIND: &'static str = "leader's beat";
+}
+
+/// A broker found no place for devices: they are not silent, whoever leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnedAway {
+    /// The broker.
+    pub broker: String,
+    /// How many since it started.
+    pub count: u64,
+}
+
+impl Record for TurnedAway {
+    const VERSION: u32 = 1;
+    const KIND: &'static str = "devices turned away";
 }

@@ -133,7 +133,13 @@ async fn decide(
             answer(plant, &draft, earned).await
         }
         Err(refusal) => {
-            forget(plant, &draft.attested, None).await;
+            // The same answer may have been taken by another broker, which keeps it.
+            let key = attested_key(&draft.device.name);
+            let kept = fetch::<Attested>(plant.store.as_ref(), key).await;
+            let is_kept = |kept: &Held<Attested>| kept.record.evidence == draft.attested.evidence;
+            if kept.is_ok_and(|kept| !kept.as_ref().is_some_and(is_kept)) {
+                forget(plant, &draft.attested, None).await;
+            }
             Err(refusal)
         }
     }
@@ -155,9 +161,7 @@ async fn hear(plant: &Plant, proven: &Proven, draft: &Draft) {
 /// earlier boot. Its logs may be those of others too; they are left to the sweep, as is the evidence of a boot before those.
 async fn forget(plant: &Plant, attested: &Attested, but: Option<Digest>) {
     for blob in [attested.evidence, attested.result].into_iter().filter(|blob| Some(*blob) != but) {
-        if let Err(error) = plant.blobs.remove(blob).await {
-            tracing::warn!(%error, "an old blob stays");
-        }
+        plant.blobs.discard(blob).await;
     }
 }
 

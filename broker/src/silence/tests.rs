@@ -13,6 +13,7 @@ use crate::metrics::page::Page;
 use crate::record::device::{
     Attested, Decision, HeldCertificates, Quarantine, Tpm, attested_key, ek_key, held_key,
 };
+use crate::record::leader::TurnedAway;
 use crate::record::{fetch, stored};
 use crate::store::Txn;
 
@@ -186,6 +187,10 @@ async fn a_broker_that_did_not_listen_knows_of_no_silence() {
     heard.bench.plant.turned_away.fetch_add(1, Ordering::Relaxed);
     heard.pass(LIMIT, &["press-8"]).await;
     assert!(heard.told().await.is_empty(), "whoever was turned away is not silent");
+    let elsewhere = TurnedAway { broker: "another".to_owned(), count: 1 };
+    super::put(&heard.bench.plant, elsewhere).await.unwrap();
+    heard.pass(LIMIT, &["press-8"]).await;
+    assert!(heard.told().await.is_empty(), "nor whoever another broker turned away");
     heard.pass(120, &["press-8"]).await;
     assert_eq!(heard.told().await.len(), 1);
 }

@@ -12,6 +12,7 @@
 //!
 //! Costs: two round trips for each group of transactions.
 
+mod blobs;
 mod cluster;
 mod committer;
 mod dial;
@@ -50,6 +51,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub(super) use blobs::EtcdBlobs;
 pub use dial::{EtcdOptions, EtcdTls, OptionsError};
 
 /// The generation of a store that was never restored.
@@ -84,8 +86,8 @@ pub enum EtcdOpenError {
     },
     /// Another broker writes to it.
     #[error(
-        "the store on etcd belongs to broker {others}; one broker uses it at a time: to take its place, stop it and \
-         run this one with a copy of its folder, or choose another prefix"
+        "there is a plant on this etcd already, of broker {others}: to add a broker to it, run `touchstone-broker another` \
+         on that broker's host; to make another plant, choose another prefix"
     )]
     Others {
         /// Their ids.

@@ -22,7 +22,21 @@ pub enum StoreError {
     Etcd(#[from] EtcdOpenError),
 }
 
-/// Opens the store of the broker's folder `dir`, or of the etcd that `backend` names, as `broker`.
+/// Makes the store of the broker's folder `dir`, or of the etcd that `backend` names, for its first `broker`.
+pub async fn create(
+    dir: &Path,
+    backend: &Backend,
+    broker: BrokerId,
+    entropy: &dyn Entropy,
+) -> Result<Box<dyn Store>, StoreError> {
+    match backend {
+        Backend::Sled => open(dir, backend, broker, entropy).await,
+        Backend::Etcd(options) => Ok(Box::new(EtcdStore::open(options, broker, entropy).await?)),
+    }
+}
+
+/// Opens the store of the broker's folder `dir`, or of the etcd that `backend` names, as `broker`: on etcd, as one of
+/// several.
 pub async fn open(
     dir: &Path,
     backend: &Backend,
@@ -31,6 +45,6 @@ pub async fn open(
 ) -> Result<Box<dyn Store>, StoreError> {
     match backend {
         Backend::Sled => Ok(Box::new(SledStore::open(dir, broker)?)),
-        Backend::Etcd(options) => Ok(Box::new(EtcdStore::open(options, broker, entropy).await?)),
+        Backend::Etcd(options) => Ok(Box::new(EtcdStore::join(options, broker, entropy).await?)),
     }
 }

@@ -8,6 +8,11 @@ use tokio::task::JoinSet;
 
 use crate::device::Device;
 
+/// Longest time that anything may take that must come.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// Pause between two looks.
+const POLL: Duration = Duration::from_millis(20);
+
 /// A device that some task may have at the moment.
 pub type Shared = Arc<Mutex<Device>>;
 
@@ -42,4 +47,13 @@ pub async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
     let begin = Instant::now();
     let done = work.await;
     (done, begin.elapsed())
+}
+
+/// Waits until `holds`.
+pub async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
+    let end = Instant::now() + DEADLINE;
+    while !holds().await {
+        assert!(Instant::now() < end, "within {DEADLINE:?} not: {what}");
+        tokio::time::sleep(POLL).await;
+    }
 }

@@ -7,6 +7,7 @@
 mod client;
 mod cut;
 mod device;
+mod etcd;
 mod exchange;
 mod floor;
 mod load;
@@ -14,6 +15,7 @@ mod plant;
 mod report;
 mod restore;
 mod server;
+mod several;
 mod steady;
 mod store;
 mod storm;
@@ -42,6 +44,8 @@ const WATCHING: usize = 1_000;
 /// devices a re-attestation costs.
 const STARTED_WITHIN: f64 = 3.0;
 const AT_SCALE: f64 = 1.2;
+/// Attestations a second of two brokers, unless stated.
+const SEVERAL_RATE: f64 = 200.0;
 /// Files that a process has open besides its connections.
 const OTHER_FILES: usize = 200;
 
@@ -100,6 +104,9 @@ enum Scenario {
     Cut,
     /// What the store takes on disk, and how soon the broker serves it.
     Store,
+    /// Two brokers at a plant of its own on etcd, and what becomes of the devices when parts of it fail; only if it is
+    /// asked for.
+    Brokers,
     /// The storm again, after a backup was restored on another host.
     Restore,
 }
@@ -128,6 +135,9 @@ async fn run(args: &Args, folder: &Path) -> bool {
     let asked: BTreeSet<Scenario> = args.scenario.iter().copied().collect();
     let asks = |scenario| asked.is_empty() || asked.contains(&scenario);
     let (dir, count) = (folder.join("plant"), args.devices.max(1));
+    if asked.contains(&Scenario::Brokers) {
+        return several::measure(folder, count, args.rate.unwrap_or(SEVERAL_RATE)).await;
+    }
     let (broker, devices) = power_on(&dir, count).await;
     let storm = args.storm.unwrap_or(count).clamp(1, count);
     let mut well = true;

@@ -11,6 +11,7 @@ use broker::admin::golden::learn::draft;
 use broker::admin::reach::Scope;
 use broker::admin::{Act, Actor, authorize, zone};
 use broker::ca::AuthorityKey;
+use broker::config::Backend;
 use broker::grpc::peer::AdministratorPeer;
 use broker::init::{Request, init};
 use broker::plant::Plant;
@@ -45,7 +46,12 @@ const OTHER_CONNECTIONS: usize = 100;
 /// Makes a plant in `dir` whose zones enforce one golden release, with so many devices that run it: they are registered
 /// by the digests of their EKs, and have not come yet.
 pub async fn make(dir: &Path, devices: usize) -> Vec<Device> {
-    initialize(dir, devices).await;
+    make_on(dir, devices, Backend::Sled).await
+}
+
+/// The same, with its records on `backend`.
+pub async fn make_on(dir: &Path, devices: usize, backend: Backend) -> Vec<Device> {
+    initialize_on(dir, devices, backend).await;
     let plant = server::open(dir).await.expect("the plant opens");
     let zones = devices.div_ceil(OF_A_ZONE);
     for n in 0..zones {
@@ -67,6 +73,10 @@ pub async fn make(dir: &Path, devices: usize) -> Vec<Device> {
 
 /// Makes a plant in `dir` that is empty.
 pub async fn initialize(dir: &Path, devices: usize) {
+    initialize_on(dir, devices, Backend::Sled).await;
+}
+
+async fn initialize_on(dir: &Path, devices: usize, store: Backend) {
     let request = Request {
         dir: dir.to_owned(),
         plant: DOMAIN.parse().expect("a domain"),
@@ -76,7 +86,7 @@ pub async fn initialize(dir: &Path, devices: usize) {
         tpm_roots: Vec::new(),
         idevid_roots: Vec::new(),
         kek: None,
-        store: broker::config::Backend::Sled,
+        store,
     };
     init(&request, &System::default(), &System::default()).await.expect("a plant");
     admit_connections(dir, devices);
@@ -88,6 +98,13 @@ pub fn admit_connections(dir: &Path, devices: usize) {
     let text = fs::read_to_string(&file).expect("init writes broker.toml");
     let limits = format!("{text}\n[limits]\nconnections = {}\n", devices + OTHER_CONNECTIONS);
     fs::write(&file, limits).expect("broker.toml can be written");
+}
+
+/// Lets the broker of the plant in `dir` take this address from now on, where it took a free one.
+pub fn listen_on(dir: &Path, address: &str) {
+    let file = dir.join("broker.toml");
+    let text = fs::read_to_string(&file).expect("the broker has a configuration");
+    fs::write(&file, text.replace("127.0.0.1:0", address)).expect("broker.toml can be written");
 }
 
 fn zone_name(n: usize) -> String {

@@ -45,7 +45,7 @@ impl Server {
     /// The broker of the plant in `dir`.
     pub fn broker(dir: &Path) -> Self {
         let mut command = Command::new(program("touchstone-broker"));
-        command.args(["run", "--dir"]).arg(dir).env("TOUCHSTONE_LOG", "warn");
+        command.args(["run", "--dir"]).arg(dir).env("TOUCHSTONE_LOG", "warn,broker::leader=info");
         Self::start(command, dir)
     }
 
@@ -77,6 +77,17 @@ impl Server {
 
     fn read(&self, name: &str) -> String {
         fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).expect("the server runs")
+    }
+
+    /// Stops it where it stands, or lets it go on.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("our own child");
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("our own child");
+        self.child.wait().expect("our own child");
     }
 
     /// Asks it to stop and waits until it has, in order.

@@ -18,7 +18,7 @@ use crate::record::golden::{
 };
 use crate::record::idevid::{BoxIdentity, IDEVID};
 use crate::record::invitation::{INVITATION, Invitation};
-use crate::record::leader::{BEAT, Beat, LEADER, Leader};
+use crate::record::leader::{BEAT, Beat, LEADER, Leader, TURNED_AWAY, TurnedAway};
 use crate::record::moving::{MOVE, PlannedMove};
 use crate::record::overriding::{OVERRIDE, OverrideRecord};
 use crate::record::plant::{
@@ -61,7 +61,7 @@ fn as_kind<R: Record>(key: &str, value: &[u8]) -> Result<(), DecodeError> {
 type Reads = fn(&str, &[u8]) -> Result<(), DecodeError>;
 
 /// Records that stand alone, by key.
-const SINGLE: [(&str, Reads); 11] = [
+const SINGLE: [(&str, Reads); 12] = [
     (PLANT, as_kind::<Plant>),
     (ISSUING, as_kind::<Issuing>),
     (EAR, as_kind::<TokenSigning>),
@@ -73,6 +73,7 @@ const SINGLE: [(&str, Reads); 11] = [
     (SEAL, as_kind::<SignedSeal>),
     (LEADER, as_kind::<Leader>),
     (BEAT, as_kind::<Beat>),
+    (TURNED_AWAY, as_kind::<TurnedAway>),
 ];
 
 /// Records of which there are many, by prefix.

@@ -12,7 +12,7 @@ use super::key_lines::KeyLines;
 use crate::record::change::CHANGE;
 use crate::record::device::{DEVICE, Device, EK, HELD, HeldCertificates, TOKEN, Tpm};
 use crate::record::invitation::INVITATION;
-use crate::record::leader::{BEAT, LEADER};
+use crate::record::leader::{BEAT, LEADER, TURNED_AWAY};
 use crate::record::moving::MOVE;
 use crate::record::overriding::OVERRIDE;
 use crate::record::plant::{PLANT, Plant, Sealing, TRUST, TrustHead};
@@ -79,7 +79,7 @@ impl Renewal {
             || self.authorities.contains_key(key)
             || self.barred.has_ak(key);
         // Whoever led when the backup was made.
-        let led = [LEADER, BEAT].contains(&key);
+        let led = [LEADER, BEAT, TURNED_AWAY].contains(&key);
         if once || led || known || self.ended.replaces(key) {
             return Ok(None);
         }

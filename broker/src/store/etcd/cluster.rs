@@ -230,8 +230,8 @@ pub(super) fn absent(key: &str) -> Compare {
 }
 
 /// That `key` has this value.
-pub(super) fn holds(key: &str, value: &str) -> Compare {
-    compare(key, CompareResult::Equal, CompareTarget::Value, TargetUnion::Value(value.as_bytes().to_vec()))
+pub(super) fn holds(key: &str, value: &[u8]) -> Compare {
+    compare(key, CompareResult::Equal, CompareTarget::Value, TargetUnion::Value(value.to_vec()))
 }
 
 /// Reads one key.

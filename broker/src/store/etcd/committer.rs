@@ -227,7 +227,7 @@ impl Committer {
             compare: vec![
                 unchanged(&self.view.layout.position(), snapshot.tip_at),
                 unchanged(&writer, snapshot.writer_at),
-                holds(&self.view.layout.generation(), &snapshot.generation),
+                holds(&self.view.layout.generation(), snapshot.generation.as_bytes()),
             ],
             success,
             failure: vec![read(&writer)],
@@ -324,7 +324,7 @@ fn undecided(
 }
 
 pub(super) fn put(key: &str, value: Vec<u8>) -> RequestOp {
-    let put = PutRequest { key: key.as_bytes().to_vec(), value, lease: 0 };
+    let put = PutRequest { key: key.as_bytes().to_vec(), value, ..PutRequest::default() };
     RequestOp { request: Some(Op::RequestPut(put)) }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! Below the plant's prefix: `generation` names the content that counts, `data/<generation>/<key>` is the content,
 //! `position` is the store's revision with what its last transactions changed, `writer/<broker>` is where the audit
-//! chain of each broker stands, `health/<broker>` is for its probe.
+//! chain of each broker stands, `health/<broker>` is for its probe,
+//! `blob/<digest>` is for blobs.
 
 use super::super::{
-    BrokerId, Revision, Versioned,
+    BrokerId, Digest, Revision, Versioned,
     commit::Position,
     record::{self, DecodeError, Record},
 };
@@ -82,6 +83,19 @@ impl Layout {
 
     pub(super) fn health(&self, broker: &BrokerId) -> String {
         format!("{}/health/{broker}", self.prefix)
+    }
+
+    /// What the keys of all blobs begin with.
+    pub(super) fn blobs(&self) -> String {
+        format!("{}/blob/", self.prefix)
+    }
+
+    pub(super) fn blob(&self, digest: &Digest) -> String {
+        format!("{}/blob/{}", self.prefix, digest.hex())
+    }
+
+    pub(super) fn blob_part(&self, digest: &Digest, number: u32) -> String {
+        format!("{}/blob/{}/{number:04}", self.prefix, digest.hex())
     }
 
     /// What the keys of all generations begin with.

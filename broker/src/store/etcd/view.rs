@@ -42,7 +42,7 @@ impl View {
         loop {
             let generation = self.generation.load_full();
             let txn = TxnRequest {
-                compare: vec![holds(&pointer, &generation)],
+                compare: vec![holds(&pointer, generation.as_bytes())],
                 success: reads(&self.layout.data(&generation)),
                 failure: vec![read(&pointer)],
             };

@@ -1,0 +1,486 @@
+//! Blobs as files: `blobs/ab/cdef...`, named by the SHA-256 of their bytes.
+//!
+//! What gets smaller by it is stored packed, as `cdef....lz4`. Older brokers deflated instead, as `cdef....z`, which is
+//! read as before.
+//! Promises: when `put` answers, the file survives a power cut; a crash leaves no half-written blob under a digest's
+//! name.
+//! Does not promise: a lock. One process uses a folder, the one that holds the store beside it.
+
+use super::{
+    BlobIoError, FetchError, MAX_BLOB, PutError,
+    form::{Form, beyond, packed},
+};
+use crate::store::Digest;
+use policy::digest::ParseDigestError;
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Blobs that are known to be durable, at most: a fleet has few logs that many devices share.
+const MAX_DURABLE: usize = 4096;
+
+/// Begins the name of a file that is still being written.
+const TEMPORARY: &str = "tmp-";
+
+/// Hex digits of the digest that name the subfolder.
+const SHARD_DIGITS: usize = 2;
+
+impl Form {
+    /// Every form, the most frequent first: only logs get smaller.
+    const ALL: [Self; 3] = [Self::Whole, Self::Packed, Self::Deflated];
+
+    /// What it ends the name of the file with.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Whole => "",
+            Self::Packed => ".lz4",
+            Self::Deflated => ".z",
+        }
+    }
+}
+
+/// The folder of blobs.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Folder {
+    folder: Arc<PathBuf>,
+    /// Numbers the temporary files.
+    written: Arc<AtomicU64>,
+    /// What the next sweep may remove. Putting a blob again takes it off, so that none goes that is about to
+    /// be named.
+    condemned: Arc<Mutex<BTreeSet<Digest>>>,
+    /// Names that this process knows to survive a power cut: what needs not be synced again.
+    durable: Arc<Mutex<Durable>>,
+}
+
+/// Subfolders, and blobs that were put more than once.
+#[derive(Debug, Default)]
+struct Durable {
+    shards: BTreeSet<PathBuf>,
+    blobs: BTreeSet<Digest>,
+}
+
+impl Folder {
+    /// Opens the folder `blobs` below `root`, or creates it, and removes what a crash left half written.
+    pub(super) fn open(root: &Path) -> Result<Self, BlobIoError> {
+        let folder = root.join("blobs");
+        create_private(&folder)?;
+        sync_folder(root)?;
+        for entry in entries(&folder)? {
+            if entry.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()))
+            {
+                fs::remove_file(&entry).map_err(failed("remove", &entry))?;
+            }
+        }
+        Ok(Self {
+            folder: Arc::new(folder),
+            written: Arc::default(),
+            condemned: Arc::default(),
+            durable: Arc::default(),
+        })
+    }
+
+    /// Stores `bytes` and gives their digest. Putting what is there already changes nothing.
+    pub(super) async fn put(&self, bytes: Vec<u8>) -> Result<Digest, PutError> {
+        let blobs = self.clone();
+        let path = self.folder.to_path_buf();
+        let done = tokio::task::spawn_blocking(move || blobs.put_now(&bytes)).await;
+        done.map_err(|ended| PutError::Io(failed("write below", &path)(ended.into())))?
+    }
+
+    /// The blob named `digest`, if it has at most `max` bytes and still has that digest.
+    pub(super) async fn fetch(&self, digest: Digest, max: usize) -> Result<Vec<u8>, FetchError> {
+        let blobs = self.clone();
+        let path = self.path(&digest);
+        let done = tokio::task::spawn_blocking(move || blobs.fetch_now(&digest, max)).await;
+        done.map_err(|ended| FetchError::Io(failed("read", &path)(ended.into())))?
+    }
+
+    /// Every blob there is, in no order; 32 bytes of memory each.
+    pub(super) async fn list(&self) -> Result<Vec<Digest>, BlobIoError> {
+        let blobs = self.clone();
+        let done = tokio::task::spawn_blocking(move || blobs.list_now()).await;
+        done.map_err(|ended| failed("list", &self.folder)(ended.into()))?
+    }
+
+    /// Removes a blob; removing what is not there is no error. Not durable by itself: after a power cut the
+    /// blob may be there again, which a later sweep mends.
+    pub(super) async fn remove(&self, digest: Digest) -> Result<(), BlobIoError> {
+        let blobs = self.clone();
+        let done = tokio::task::spawn_blocking(move || blobs.remove_now(&digest)).await;
+        done.map_err(|ended| failed("remove", &self.folder)(ended.into()))?
+    }
+
+    /// Marks what [`remove_condemned`](Self::remove_condemned) may remove, instead of what it was before.
+    pub(super) fn condemn(&self, digests: &BTreeSet<Digest>) {
+        self.condemned().clone_from(digests);
+    }
+
+    /// Removes a blob, unless it was put again since it was condemned. Says whether it is gone.
+    pub(super) async fn remove_condemned(&self, digest: Digest) -> Result<bool, BlobIoError> {
+        let blobs = self.clone();
+        let remove = move || {
+            // Held until the file is gone: who puts it again meanwhile waits, and then writes it anew.
+            let mut condemned = blobs.condemned();
+            let gone = condemned.remove(&digest);
+            if gone { blobs.remove_now(&digest).map(|()| true) } else { Ok(false) }
+        };
+        let done = tokio::task::spawn_blocking(remove).await;
+        done.map_err(|ended| failed("remove", &self.folder)(ended.into()))?
+    }
+
+    fn condemned(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
+        // A set of digests is whole whatever happened to who held it.
+        self.condemned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn durable(&self) -> MutexGuard<'_, Durable> {
+        // At worst something is synced once more.
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_durable(&self, digest: Digest) {
+        let mut durable = self.durable();
+        if durable.blobs.len() >= MAX_DURABLE {
+            durable.blobs.clear();
+        }
+        durable.blobs.insert(digest);
+    }
+
+    fn remove_now(&self, digest: &Digest) -> Result<(), BlobIoError> {
+        let path = self.path(digest);
+        self.durable().blobs.remove(digest);
+        Form::ALL.into_iter().try_for_each(|form| remove_file(&formed(&path, form)))
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        let name = digest.hex();
+        let (shard, rest) = name.split_at(SHARD_DIGITS);
+        self.folder.join(shard).join(rest)
+    }
+
+    fn put_now(&self, bytes: &[u8]) -> Result<Digest, PutError> {
+        if bytes.len() > MAX_BLOB {
+            return Err(PutError::TooLarge { length: bytes.len() });
+        }
+        let digest = Digest::of(bytes);
+        self.condemned().remove(&digest);
+        let path = self.path(&digest);
+        let shard = path.parent().unwrap_or(&self.folder);
+        let there = self.fetch_now(&digest, bytes.len()).is_ok();
+        if there && self.durable().blobs.contains(&digest) {
+            return Ok(digest);
+        }
+        // A file that was altered since is written anew.
+        if !there {
+            self.durable().blobs.remove(&digest);
+            let (form, bytes) = packed(bytes.to_vec());
+            self.write(&bytes, shard, &formed(&path, form)).map_err(PutError::Io)?;
+            // What was altered must not be found before it.
+            for other in Form::ALL.into_iter().filter(|other| *other != form) {
+                remove_file(&formed(&path, other)).map_err(PutError::Io)?;
+            }
+        }
+        // Also for a file that was there: whoever renamed it may not have come to this line yet.
+        sync_folder(shard).map_err(PutError::Io)?;
+        if there {
+            self.note_durable(digest);
+        }
+        Ok(digest)
+    }
+
+    fn write(&self, bytes: &[u8], shard: &Path, path: &Path) -> Result<(), BlobIoError> {
+        create_private(shard)?;
+        if !self.durable().shards.contains(shard) {
+            sync_folder(&self.folder)?;
+            self.durable().shards.insert(shard.to_owned());
+        }
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.folder.join(format!("{TEMPORARY}{number}"));
+        let written = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+        written.map_err(|error| {
+            // What cannot be removed now is removed at the next open.
+            let _ = fs::remove_file(&temporary);
+            failed("write", path)(error)
+        })
+    }
+
+    /// [`fetch`](Self::fetch) on this thread, which waits for the disk.
+    pub(super) fn fetch_now(&self, digest: &Digest, max: usize) -> Result<Vec<u8>, FetchError> {
+        let path = self.path(digest);
+        for form in Form::ALL {
+            let path = formed(&path, form);
+            // In another form than whole it is only kept where that is shorter.
+            let held = match read_bounded(&path, max) {
+                Err(FetchError::Missing { .. }) => continue,
+                read => read?,
+            };
+            let bytes = form.unpacked(&path, held, max)?;
+            return if Digest::of(&bytes) == *digest { Ok(bytes) } else { Err(FetchError::Altered { path }) };
+        }
+        Err(FetchError::Missing { path })
+    }
+
+    fn list_now(&self) -> Result<Vec<Digest>, BlobIoError> {
+        let mut digests = Vec::new();
+        for shard in entries(&self.folder)?.into_iter().filter(|path| path.is_dir()) {
+            // Files of other names are not ours to list.
+            digests.extend(entries(&shard)?.iter().filter_map(|path| named(&shard, path).ok()));
+        }
+        digests.sort_unstable();
+        digests.dedup();
+        Ok(digests)
+    }
+}
+
+/// The digest that a file's place stands for.
+fn named(shard: &Path, path: &Path) -> Result<Digest, ParseDigestError> {
+    let text = |path: &Path| path.file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
+    let name = text(path);
+    let packed = [Form::Packed, Form::Deflated].iter().find_map(|form| name.strip_suffix(form.suffix()));
+    format!("{}{}", text(shard), packed.unwrap_or(&name)).parse()
+}
+
+/// The file at `path` in another form.
+fn formed(path: &Path, form: Form) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(form.suffix());
+    name.into()
+}
+
+/// Removes a file; one that is not there is no error.
+fn remove_file(path: &Path) -> Result<(), BlobIoError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The content of a file of at most `max` bytes.
+fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, FetchError> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(FetchError::Missing { path: path.to_owned() });
+        }
+        Err(error) => return Err(FetchError::Io(failed("read", path)(error))),
+        Ok(file) => file,
+    };
+    // One byte more than allowed tells a file that is too large from one that fits.
+    let limit = u64::try_from(max.min(MAX_BLOB)).unwrap_or(u64::MAX).saturating_add(1);
+    // Read in one go: a plan reads the evidence of a whole fleet.
+    let length = file.metadata().map_or(0, |meta| meta.len()).min(limit);
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0).saturating_add(1));
+    file.take(limit).read_to_end(&mut bytes).map_err(|error| FetchError::Io(failed("read", path)(error)))?;
+    if bytes.len() > max.min(MAX_BLOB) {
+        return Err(beyond(path, max));
+    }
+    Ok(bytes)
+}
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> BlobIoError + use<'a> {
+    move |source| BlobIoError::on_disk(action, path.to_owned(), source)
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, BlobIoError> {
+    let listed = fs::read_dir(folder).and_then(|found| found.map(|entry| Ok(entry?.path())).collect());
+    listed.map_err(failed("list", folder))
+}
+
+fn create_private(folder: &Path) -> Result<(), BlobIoError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("create", folder))
+}
+
+fn sync_folder(folder: &Path) -> Result<(), BlobIoError> {
+    File::open(folder).and_then(|file| file.sync_all()).map_err(failed("sync", folder))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lz4_flex::block::compress_prepend_size;
+    use miniz_oxide::deflate::compress_to_vec;
+    use std::os::unix::fs::PermissionsExt;
+    use tempfile::TempDir;
+
+    fn open() -> (TempDir, Folder) {
+        let root = TempDir::new().unwrap();
+        let blobs = Folder::open(root.path()).unwrap();
+        (root, blobs)
+    }
+
+    #[tokio::test]
+    async fn put_fetch_list_remove() {
+        let (root, blobs) = open();
+        let digest = blobs.put(b"abc".to_vec()).await.unwrap();
+        assert_eq!(digest, Digest::of(b"abc"));
+        assert_eq!(blobs.put(b"abc".to_vec()).await.unwrap(), digest, "idempotent");
+        let other = blobs.put(Vec::new()).await.unwrap();
+        assert_eq!(blobs.fetch(digest, 3).await.unwrap(), b"abc");
+        assert_eq!(blobs.fetch(other, 0).await.unwrap(), b"");
+
+        let path =
+            root.path().join("blobs/ba/7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        assert_eq!(mode(&root.path().join("blobs")), 0o700);
+
+        let mut listed = blobs.list().await.unwrap();
+        listed.sort();
+        let mut expected = [digest, other];
+        expected.sort();
+        assert_eq!(listed, expected);
+
+        blobs.remove(digest).await.unwrap();
+        blobs.remove(digest).await.unwrap();
+        let error = blobs.fetch(digest, 3).await.unwrap_err();
+        assert!(matches!(&error, FetchError::Missing { path: named } if *named == path), "{error}");
+        assert_eq!(blobs.list().await.unwrap(), [other]);
+    }
+
+    #[tokio::test]
+    async fn altered_file_is_refused_by_name_and_mended_by_put() {
+        let (_root, blobs) = open();
+        let digest = blobs.put(b"abc".to_vec()).await.unwrap();
+        let path = blobs.path(&digest);
+        for altered in ["abd", "ab", ""] {
+            fs::write(&path, altered).unwrap();
+            let error = blobs.fetch(digest, 9).await.unwrap_err();
+            assert!(matches!(&error, FetchError::Altered { path: named } if *named == path), "{error}");
+        }
+        blobs.put(b"abc".to_vec()).await.unwrap();
+        assert_eq!(blobs.fetch(digest, 9).await.unwrap(), b"abc");
+    }
+
+    #[tokio::test]
+    async fn sizes_are_bounded() {
+        let (_root, blobs) = open();
+        let digest = blobs.put(b"abc".to_vec()).await.unwrap();
+        let error = blobs.fetch(digest, 2).await.unwrap_err();
+        assert!(matches!(error, FetchError::TooLarge { max: 2, .. }), "{error}");
+        let length = MAX_BLOB + 1;
+        let error = blobs.put(vec![0; length]).await.unwrap_err();
+        assert!(matches!(error, PutError::TooLarge { length: named } if named == length), "{error}");
+        let digest = blobs.put(vec![0; MAX_BLOB]).await.unwrap();
+        assert_eq!(blobs.fetch(digest, usize::MAX).await.unwrap().len(), MAX_BLOB);
+    }
+
+    #[tokio::test]
+    async fn half_written_files_are_removed_at_open_and_strangers_not_listed() {
+        let (root, blobs) = open();
+        let digest = blobs.put(b"abc".to_vec()).await.unwrap();
+        let temporary = root.path().join("blobs/tmp-7");
+        fs::write(&temporary, "ab").unwrap();
+        fs::write(blobs.path(&digest).with_file_name("README"), "not a blob").unwrap();
+        let blobs = Folder::open(root.path()).unwrap();
+        assert!(!temporary.exists());
+        assert_eq!(blobs.list().await.unwrap(), [digest]);
+    }
+
+    #[tokio::test]
+    async fn what_repeats_itself_is_stored_packed_and_unpacked_within_bounds() {
+        let (root, blobs) = open();
+        let log = b"EV_EFI_BOOT_SERVICES_APPLICATION ".repeat(1_000);
+        let digest = blobs.put(log.clone()).await.unwrap();
+        assert_eq!(digest, Digest::of(&log), "of the bytes as they were put");
+        let small = formed(&blobs.path(&digest), Form::Packed);
+        assert!(fs::metadata(&small).unwrap().len() < 1_000);
+        assert!(!blobs.path(&digest).exists());
+        assert_eq!(Folder::open(root.path()).unwrap().fetch(digest, log.len()).await.unwrap(), log);
+        let error = blobs.fetch(digest, log.len() - 1).await.unwrap_err();
+        assert!(matches!(error, FetchError::TooLarge { .. }), "{error}");
+
+        let whole = fs::read(&small).unwrap();
+        let promises_more = [&u32::MAX.to_le_bytes()[..], &whole[4..]].concat();
+        fs::write(&small, promises_more).unwrap();
+        let error = blobs.fetch(digest, MAX_BLOB).await.unwrap_err();
+        assert!(matches!(error, FetchError::Altered { .. }), "no room is made for it: {error}");
+        let promises_less = [&7_u32.to_le_bytes()[..], &whole[4..]].concat();
+        let cut = whole[..whole.len() - 1].to_vec();
+        for (altered, what) in [
+            (compress_prepend_size(b"another"), "another file"),
+            (compress_prepend_size(&vec![b' '; log.len()]), "another file of its length"),
+            (promises_less, "less than is in it"),
+            (cut, "cut off"),
+            (vec![1], "no length"),
+            ([&whole[..], b" "].concat(), "something follows"),
+        ] {
+            fs::write(&small, altered).unwrap();
+            let error = blobs.fetch(digest, log.len()).await.unwrap_err();
+            assert!(matches!(&error, FetchError::Altered { path } if *path == small), "{what}: {error}");
+        }
+        fs::write(&small, "no block").unwrap();
+        let error = blobs.fetch(digest, log.len()).await.unwrap_err();
+        assert!(
+            matches!(&error, FetchError::TooLarge { path, .. } if *path == small),
+            "words as length: {error}"
+        );
+        blobs.put(log.clone()).await.unwrap();
+        assert_eq!(blobs.fetch(digest, log.len()).await.unwrap(), log);
+        blobs.remove(digest).await.unwrap();
+        assert!(matches!(blobs.fetch(digest, log.len()).await, Err(FetchError::Missing { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_file_of_an_older_broker_is_read_as_it_is() {
+        let (_root, blobs) = open();
+        let log = vec![7; 1_000];
+        let digest = blobs.put(log.clone()).await.unwrap();
+        let path = blobs.path(&digest);
+        for (form, held) in [(Form::Whole, log.clone()), (Form::Deflated, compress_to_vec(&log, 1))] {
+            fs::remove_file(formed(&path, Form::Packed)).unwrap();
+            let old = formed(&path, form);
+            fs::write(&old, held).unwrap();
+            assert_eq!(blobs.fetch(digest, 1_000).await.unwrap(), log);
+            let error = blobs.fetch(digest, 999).await.unwrap_err();
+            assert!(matches!(error, FetchError::TooLarge { max: 999, .. }), "{error}");
+            assert_eq!(blobs.list().await.unwrap(), [digest]);
+            blobs.put(log.clone()).await.unwrap();
+            assert!(!formed(&path, Form::Packed).exists(), "nothing is stored twice");
+
+            fs::write(&old, "damaged").unwrap();
+            assert!(matches!(blobs.fetch(digest, 1_000).await, Err(FetchError::Altered { .. })));
+            blobs.put(log.clone()).await.unwrap();
+            assert!(!old.exists(), "what is written anew takes its place");
+            assert_eq!(blobs.fetch(digest, 1_000).await.unwrap(), log);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_put_again_is_not_removed_although_it_was_condemned() {
+        let (_root, blobs) = open();
+        let digests = [blobs.put(b"one".to_vec()).await.unwrap(), blobs.put(b"two".to_vec()).await.unwrap()];
+        blobs.condemn(&digests.into());
+        blobs.put(b"one".to_vec()).await.unwrap();
+        assert!(!blobs.remove_condemned(digests[0]).await.unwrap());
+        assert!(blobs.remove_condemned(digests[1]).await.unwrap());
+        assert_eq!(blobs.list().await.unwrap(), [digests[0]]);
+    }
+
+    #[tokio::test]
+    async fn failures_name_the_path() {
+        let (root, blobs) = open();
+        let digest = Digest::of(b"abc");
+        fs::write(root.path().join("blobs/ba"), "a file where a folder should be").unwrap();
+        let error = blobs.put(b"abc".to_vec()).await.unwrap_err();
+        assert!(
+            error.to_string().starts_with("cannot create ") && error.to_string().contains("blobs/ba"),
+            "{error}"
+        );
+        let error = blobs.fetch(digest, 9).await.unwrap_err();
+        assert!(matches!(&error, FetchError::Io(_)), "{error}");
+    }
+}
