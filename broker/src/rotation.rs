@@ -14,6 +14,7 @@ use policy::zone::{Generation, Role, Segmentation, Step, Zone, next_step};
 use crate::audit::Event;
 use crate::authority::{Born, LIFETIME, next_generation};
 use crate::plant::Plant;
+use crate::publication;
 use crate::record::device::{Admission, DEVICE, Device};
 use crate::record::zone::{AUTHORITY, AuthorityRecord, AuthorityState, role_name};
 use crate::record::{Held, list, stored};
@@ -42,6 +43,7 @@ pub(crate) async fn follow(plant: Arc<Plant>) {
 pub(crate) async fn turn(plant: &Plant) -> Result<(), Refusal> {
     let graph = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let mut fleet = None;
+    let reread = if plant.config.publish.is_some() { publication::REFRESH } else { 0 };
     for ((zone, role), line) in lines(plant).await? {
         let Some(zone) = graph.zone(&zone) else { continue };
         let prepared = line.iter().any(|held| held.record.state == AuthorityState::Prepared);
@@ -51,7 +53,7 @@ pub(crate) async fn turn(plant: &Plant) -> Result<(), Refusal> {
         let meeting = fleet.as_deref().map(|fleet| meeting(fleet, &graph, &zone.name)).unwrap_or_default();
         let generations: Vec<Generation> = line.iter().map(|held| held.record.generation(LIFETIME)).collect();
         let lagging = |sequence| lagging(&meeting, sequence).count();
-        let step = next_step(&generations, zone.timing.certificate_lifetime(), plant.now(), lagging);
+        let step = next_step(&generations, zone.timing.certificate_lifetime(), reread, plant.now(), lagging);
         if let Some(step) = step {
             take(plant, zone, role, &line, step).await?;
         }
@@ -89,9 +91,9 @@ pub(crate) fn lagging<'f>(meeting: &'f [&'f Device], sequence: u64) -> impl Iter
 
 async fn take(plant: &Plant, zone: &Zone, role: Role, line: &Line, step: Step) -> Result<(), Refusal> {
     let (txn, told) = match step {
-        Step::Prepare => (prepare(plant, zone, role).await?, "the next generation is prepared".to_owned()),
+        Step::Prepare => (prepare(plant, zone, &[role]).await?, "the next generation is prepared".to_owned()),
         Step::Replace => {
-            let txn = born(plant, zone, role, AuthorityState::Active, Txn::new()).await?;
+            let txn = born(plant, zone, &[role], AuthorityState::Active, Txn::new()).await?;
             (txn, "no generation signed any more; another signs from now on".to_owned())
         }
         Step::Activate { number, stragglers } => {
@@ -111,25 +113,28 @@ async fn take(plant: &Plant, zone: &Zone, role: Role, line: &Line, step: Step) -
     commit(plant, txn.audit(event.entry())).await
 }
 
-/// Makes the next generation: believed from now on, signs nothing yet.
-pub(crate) async fn prepare(plant: &Plant, zone: &Zone, role: Role) -> Result<Txn, Refusal> {
-    born(plant, zone, role, AuthorityState::Prepared, Txn::new()).await
+/// Makes the next generation of these authorities: believed from now on, signs nothing yet.
+pub(crate) async fn prepare(plant: &Plant, zone: &Zone, roles: &[Role]) -> Result<Txn, Refusal> {
+    born(plant, zone, roles, AuthorityState::Prepared, Txn::new()).await
 }
 
-/// Adds the next generation in this state to `txn`, and a raise of the trust head.
+/// Adds the next generation of these authorities in this state to `txn`, and a raise of the trust head.
 pub(crate) async fn born(
     plant: &Plant,
     zone: &Zone,
-    role: Role,
+    roles: &[Role],
     state: AuthorityState,
     txn: Txn,
 ) -> Result<Txn, Refusal> {
     let now = plant.now();
-    let (txn, published) = trust::raised(plant, txn, now).await?;
+    let (mut txn, published) = trust::raised(plant, txn, now).await?;
     let born = Born { state, published, now };
-    let made = next_generation(plant, zone, role, born).await;
-    let (key, authority) = made.map_err(Refusal::internal)?;
-    Ok(txn.absent(key.clone()).put(key, stored(&authority)?))
+    for role in roles {
+        let made = next_generation(plant, zone, *role, born).await;
+        let (key, authority) = made.map_err(Refusal::internal)?;
+        txn = txn.absent(key.clone()).put(key, stored(&authority)?);
+    }
+    Ok(txn)
 }
 
 /// Lets generation `number` sign, and the one that signs now grow old.

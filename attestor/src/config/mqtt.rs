@@ -95,7 +95,8 @@ fn topics(key: &str, raw: &[String], faults: &mut Faults) -> Vec<String> {
         faults.add(
             key,
             format_args!(
-                "`{shown}` is no topic filter; write levels, + for one and # at the end for all below"
+                "`{shown}` is no topic filter; write levels, + for one and # at the end for all below; of the peer stand for \
+                 themselves {{device}} and {{zone}} only"
             ),
         );
     }
@@ -111,10 +112,12 @@ fn is_filter(topic: &str) -> bool {
         "#" => at == last,
         other => !other.contains(['+', '#']),
     };
+    let written = topic.replace("{device}", "").replace("{zone}", "");
     let plain = |c: char| !c.is_control() && !c.is_whitespace() && c != '%';
     !topic.is_empty()
         && topic.len() <= MAX_TOPIC
         && topic.chars().all(plain)
+        && !written.contains(['{', '}'])
         && levels.iter().enumerate().all(wild)
 }
 
@@ -142,7 +145,7 @@ mod tests {
     #[test]
     fn what_mosquitto_would_read_otherwise_is_refused() {
         let peer = "[[peer]]\nzone = \"cell-3\"\ndevices = [\"press-7\"]\n";
-        for topic in ["", "a/#/b", "a+", "a b", "a\\nuser admin", "%u/a"] {
+        for topic in ["", "a/#/b", "a+", "a b", "a\\nuser admin", "%u/a", "a/{devcie}", "{a}"] {
             let (_, faults) = read(&format!("service = \"mqtt\"\n{peer}write = [\"{topic}\"]\n"));
             assert!(faults[0].starts_with("mqtt.peer.write: "), "{topic}: {faults:?}");
         }

@@ -70,24 +70,38 @@ pub async fn rotate(
     dry_run: bool,
 ) -> Result<Turned, Refusal> {
     let roles = role.map_or_else(|| vec![Role::Caller, Role::Listener], |role| vec![role]);
-    let mut all = Turned::default();
-    for role in roles {
-        let one = commit(plant, || rotate_one(plant, actor, name, role, dry_run)).await?;
-        all.what.extend(one.what);
-        (all.stragglers, all.stragglers_count) = (one.stragglers, one.stragglers_count);
-    }
-    Ok(all)
+    commit(plant, || rotate_all(plant, actor, name, &roles, dry_run)).await
 }
 
-async fn rotate_one(
+/// All of these authorities or none.
+async fn rotate_all(
     plant: &Plant,
     actor: &Actor,
     name: &ZoneName,
-    role: Role,
+    roles: &[Role],
     dry_run: bool,
 ) -> Result<Draft<Turned>, Refusal> {
     let reach = actor.reach(plant, std::slice::from_ref(name)).await?;
     let zone = zone_of(plant, name).await?;
+    let mut next = Vec::new();
+    for role in roles {
+        next.push((subject(name, *role), next_of(plant, name, *role).await?));
+    }
+    let what = next.iter().map(|(subject, number)| format!("{subject} generation {number}")).collect();
+    let answer = told(plant, actor, what, name, u64::MAX).await?;
+    if dry_run {
+        return Ok(Draft::nothing(answer));
+    }
+    let txn = prepare(plant, &zone, roles).await?;
+    let prepared = |number: &u32| format!("generation {number} is prepared");
+    let Some(((first, number), others)) = next.split_first() else { return Ok(Draft::nothing(answer)) };
+    let deed = reach.deed(first, &prepared(number));
+    let deed = others.iter().fold(deed, |deed, (subject, number)| deed.and(subject, &prepared(number)));
+    Ok(Draft::write(answer, txn, deed))
+}
+
+/// The number of the generation that comes next, if there is room for one and none is prepared.
+async fn next_of(plant: &Plant, name: &ZoneName, role: Role) -> Result<u32, Refusal> {
     let line = line_of(plant, name, role).await?;
     if let Some(number) = in_state(&line, AuthorityState::Prepared) {
         return Err(Refusal::Conflict(format!(
@@ -96,15 +110,7 @@ async fn rotate_one(
         )));
     }
     room_for_another(&line, name, role)?;
-    let next = line.last().map_or(1, |held| held.record.generation.saturating_add(1));
-    let what = vec![format!("{} generation {next}", subject(name, role))];
-    let answer = told(plant, actor, what, name, u64::MAX).await?;
-    if dry_run {
-        return Ok(Draft::nothing(answer));
-    }
-    let txn = prepare(plant, &zone, role).await?;
-    let deed = reach.deed(&subject(name, role), &format!("generation {next} is prepared"));
-    Ok(Draft::write(answer, txn, deed))
+    Ok(line.last().map_or(1, |held| held.record.generation.saturating_add(1)))
 }
 
 /// The answer, with the devices that meet the zone's certificates and do not hold a trust set of `sequence` or a later
@@ -216,7 +222,7 @@ async fn distrust_now(
             let txn = trust::raise(plant, Txn::new(), plant.now()).await?;
             turned(plant, &line, next, AuthorityState::Active, txn)?
         }
-        None if signs => born(plant, &zone, *role, AuthorityState::Active, Txn::new()).await?,
+        None if signs => born(plant, &zone, &[*role], AuthorityState::Active, Txn::new()).await?,
         None => trust::raise(plant, Txn::new(), plant.now()).await?,
     };
     let txn = turned(plant, &line, *generation, AuthorityState::Distrusted, txn)?;

@@ -14,7 +14,7 @@ use crate::store::{Revision, Txn, TxnError};
 
 /// How often a change is decided anew when somebody else was faster. Losing five times in a row means
 /// that the plant is busy with something larger.
-const ATTEMPTS: usize = 5;
+pub(super) const ATTEMPTS: usize = 5;
 /// When to come again after that, in seconds.
 const AGAIN: u32 = 2;
 
@@ -99,5 +99,10 @@ where
             Err(error) => return Err(Refusal::internal(error)),
         }
     }
-    Err(Refusal::TryLater { why: "others change the same things at this moment".to_owned(), seconds: AGAIN })
+    Err(overtaken())
+}
+
+/// What is said to whoever was slower than others each time.
+pub(super) fn overtaken() -> Refusal {
+    Refusal::TryLater { why: "others change the same things at this moment".to_owned(), seconds: AGAIN }
 }

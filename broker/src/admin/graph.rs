@@ -8,18 +8,20 @@ use std::collections::BTreeSet;
 
 use policy::digest::Digest;
 use policy::id::ZoneName;
+use policy::time::UnixTime;
 use policy::zone::difference::{Difference, PeerChanges, peer_changes};
 use policy::zone::document::{changed_fields, parse, render};
 use policy::zone::{Conduit, Member, Role, Segmentation, Spot, Zone, inspect};
 
 use super::Actor;
+use super::change::{ATTEMPTS, overtaken};
 use super::conduit::{Unoffered, all_offered, nobody_offers, state};
 use super::enforcement::{Loses, losing};
 use super::leftover;
 use super::reach::{Deed, Reach, Scope};
 use super::second::{enough_people, settle, wait_if_asked};
 use super::staging::Staging;
-use super::zone::reappraised;
+use super::zone::{bounded, reappraised};
 use crate::authority::{Born, next_generation};
 use crate::golden;
 use crate::plant::Plant;
@@ -155,7 +157,7 @@ fn whole(scope: &Scope) -> Result<(), Refusal> {
     match scope {
         Scope::Plant => Ok(()),
         Scope::Zones(_) => Err(Refusal::NotPermitted(format!(
-            "a file states the whole plant, and you see only what is{}; change zones and conduits one by one",
+            "a file states the whole plant, and you see only what is{}; open and close conduits one by one, and ask an administrator of the plant for the rest",
             scope.phrase()
         ))),
     }
@@ -198,8 +200,38 @@ fn fits_devices(after: &Segmentation, before: &Segmentation, members: &[Member])
     Ok(())
 }
 
-/// Makes the graph what the file `text` says, if it still is what the caller `seen`.
+/// Zones have room in their records, and what is opened has not ended.
+fn fits_records(after: &Segmentation, before: &Segmentation, now: UnixTime) -> Result<(), Refusal> {
+    after.zones().try_for_each(bounded)?;
+    let opened = |one: &&Conduit| !before.conduits().contains(one);
+    match after.conduits().iter().filter(opened).find(|one| one.has_ended(now)) {
+        None => Ok(()),
+        Some(one) => Err(Refusal::malformed(format!(
+            "conduit {one} would have ended already; give a later end, or leave it out"
+        ))),
+    }
+}
+
+/// Makes the graph what the file `text` says, if it still is what the caller `seen`. Tried again while others, also
+/// devices that lose their certificates, change what trust files rest on.
 pub async fn apply(
+    plant: &Plant,
+    actor: &Actor,
+    text: &str,
+    seen: &str,
+    unoffered: Unoffered,
+    dry_run: bool,
+) -> Result<Planned, Refusal> {
+    for _ in 0..ATTEMPTS {
+        match apply_once(plant, actor, text, seen, unoffered, dry_run).await {
+            Err(Refusal::MustReattest(_)) => {}
+            ended => return ended,
+        }
+    }
+    Err(overtaken())
+}
+
+async fn apply_once(
     plant: &Plant,
     actor: &Actor,
     text: &str,
@@ -215,6 +247,7 @@ pub async fn apply(
     as_seen(&before, seen)?;
     let members = members(plant).await?;
     fits_devices(&after, &before, &members)?;
+    fits_records(&after, &before, plant.now())?;
     let planned = planned(plant, &before, &after, &members).await?;
     let change = &planned.difference;
     if change.is_empty() {
@@ -403,9 +436,7 @@ async fn alter(plant: &Plant, reach: &Reach, change: &Change<'_>, mut txn: Txn) 
         true => Vec::new(),
         false => list(plant.store.as_ref(), AUTHORITY).await?,
     };
-    for name in &difference.zones_made {
-        (_, txn) = leftover::ended(plant, name, txn).await?;
-    }
+    (_, txn) = leftover::ended(plant, &difference.zones_made.iter().cloned().collect(), txn).await?;
     for name in &difference.zones_removed {
         txn = txn.delete(zone_key(name));
         let gone = |held: &&Held<AuthorityRecord>| {

@@ -42,13 +42,20 @@ const MAX_PRODUCTS: usize = 32;
 
 /// Makes a zone and its two authorities, or, for a dry run, says whether it could be made.
 pub async fn create(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Result<(), Refusal> {
-    if zone.products.len() > MAX_PRODUCTS {
-        return Err(Refusal::malformed(format!(
-            "{} products; a zone has at most {MAX_PRODUCTS}",
-            zone.products.len()
-        )));
-    }
+    bounded(zone)?;
     commit(plant, || make(plant, actor, zone, dry_run)).await
+}
+
+/// Refuses a zone with more products than its record has room for.
+pub(super) fn bounded(zone: &Zone) -> Result<(), Refusal> {
+    if zone.products.len() <= MAX_PRODUCTS {
+        return Ok(());
+    }
+    Err(Refusal::malformed(format!(
+        "{} products of zone {}; a zone has at most {MAX_PRODUCTS}",
+        zone.products.len(),
+        zone.name
+    )))
 }
 
 async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Result<Draft<()>, Refusal> {
@@ -65,7 +72,7 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
         enough_people(plant, zone).await?;
     }
     let txn = txn.absent(zone_key(&zone.name)).put(zone_key(&zone.name), stored(zone)?);
-    let (ended, mut txn) = leftover::ended(plant, &zone.name, txn).await?;
+    let (ended, mut txn) = leftover::ended(plant, &[zone.name.clone()].into(), txn).await?;
     let born = Born { state: AuthorityState::Active, published, now };
     for role in [Role::Caller, Role::Listener] {
         let made = authority::next_generation(plant, zone, role, born).await;

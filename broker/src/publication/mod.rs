@@ -95,7 +95,9 @@ impl Publication {
                 serde_json::to_string(&keys).map_err(Refusal::internal)?
             }
             "/.well-known/margo" => {
-                return Ok(self.config.margo.as_ref().and_then(|zone| self.discovery(zone)));
+                let Some(zone) = &self.config.margo else { return Ok(None) };
+                let view = trust::view(&self.plant).await.map_err(Refusal::internal)?;
+                return Ok(view.zones().zone(zone).and_then(|_| self.discovery(zone)));
             }
             other => {
                 let found = other.strip_prefix("/zones/").and_then(|rest| rest.split_once('/'));

@@ -70,12 +70,14 @@ pub enum Step {
     Forget(u32),
 }
 
-/// The next step, if one is due at `now`. The zone's certificates live `lifetime` seconds; `lagging` counts the devices
-/// that meet the zone's certificates and have not said that they hold a trust set of this sequence or a later one.
+/// The next step, if one is due at `now`. The zone's certificates live `lifetime` seconds; readers of published bundles
+/// look again after `reread` seconds, 0 without any; `lagging` counts the devices that meet the zone's certificates and
+/// have not said that they hold a trust set of this sequence or a later one.
 #[must_use]
 pub fn next_step(
     generations: &[Generation],
     lifetime: u64,
+    reread: u64,
     now: UnixTime,
     lagging: impl Fn(u64) -> usize,
 ) -> Option<Step> {
@@ -85,7 +87,8 @@ pub fn next_step(
         // A device that did not come for as long as certificates live has none that still holds, and one that has ended
         // signs nothing that holds: the broker was off for years.
         let over = of(GenerationState::Active).all(|one| now >= one.not_after);
-        let due = stragglers == 0 || over || now >= prepared.since.plus(lifetime);
+        let read = now >= prepared.since.plus(reread);
+        let due = (stragglers == 0 && read) || over || now >= prepared.since.plus(lifetime);
         let number = prepared.number;
         return due.then_some(Step::Activate { number, stragglers });
     }

@@ -21,7 +21,7 @@ fn generation(number: u32, state: GenerationState, since: u64) -> Generation {
 }
 
 fn step(all: &[Generation], now: u64, lagging: usize) -> Option<Step> {
-    next_step(all, LIFETIME, UnixTime(now), |_| lagging)
+    next_step(all, LIFETIME, 0, UnixTime(now), |_| lagging)
 }
 
 #[test]
@@ -39,8 +39,18 @@ fn it_signs_once_all_believe_it_or_the_deadline_passed() {
     assert_eq!(step(&all, 5_001, 3), None);
     assert_eq!(step(&all, 5_001, 0), Some(Step::Activate { number: 2, stragglers: 0 }));
     assert_eq!(step(&all, 5_100, 3), Some(Step::Activate { number: 2, stragglers: 3 }));
-    let published = next_step(&all, LIFETIME, UnixTime(5_001), |sequence| usize::from(sequence != 5_000));
+    let published = next_step(&all, LIFETIME, 0, UnixTime(5_001), |sequence| usize::from(sequence != 5_000));
     assert_eq!(published, Some(Step::Activate { number: 2, stragglers: 0 }), "asked about its own sequence");
+}
+
+#[test]
+fn it_signs_once_readers_of_published_bundles_have_looked_again() {
+    let all = [generation(1, GenerationState::Active, 0), generation(2, GenerationState::Prepared, 5_000)];
+    let at = |now, lagging| next_step(&all, LIFETIME, 50, UnixTime(now), |_| lagging);
+    assert_eq!(at(5_049, 0), None);
+    assert_eq!(at(5_050, 3), None, "devices are waited for as well");
+    assert_eq!(at(5_050, 0), Some(Step::Activate { number: 2, stragglers: 0 }));
+    assert_eq!(at(5_100, 3), Some(Step::Activate { number: 2, stragglers: 3 }));
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn it_has_one_form() {
     for (text, canonical) in [
         ("SAT,sun,fri 22:00-04:00", "fri-sun 22:00-04:00"),
         ("sat-mon 06:00-07:00 in UTC", "mon,sat,sun 06:00-07:00"),
+        ("mon 06:00-07:00 in utc", "mon 06:00-07:00"),
         ("mon-sun 00:00-24:00", "daily 00:00-24:00"),
         (
             "wed  06:00-07:00 ;tue 08:00-09:30 in europe/berlin",

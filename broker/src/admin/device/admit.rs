@@ -4,7 +4,7 @@ use policy::id::{DeviceName, ZoneName};
 
 use super::import::new_device;
 use super::seen::of_pending;
-use super::{DeviceRef, Found, Known, existing_zones, find};
+use super::{DeviceRef, Found, Known, existing_zones, find, provable};
 use crate::admin::change::{Draft, commit};
 use crate::admin::{Actor, Seen};
 use crate::plant::Plant;
@@ -66,6 +66,9 @@ async fn move_device(
     if zones == known.device.record.zones {
         return Ok(Draft::nothing(name));
     }
+    let joins: Vec<ZoneName> =
+        zones.iter().filter(|zone| !known.device.record.zones.contains(zone)).cloned().collect();
+    provable(plant, &known.device.record, &joins).await?;
     let leaves = |zone: &ZoneName| !zones.contains(zone);
     let (revoked, txn) = revoke(plant, txn, &name, leaves, now, "moved to other zones").await?;
     let joined: Vec<&str> = zones.iter().map(ZoneName::as_str).collect();

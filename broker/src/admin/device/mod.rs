@@ -26,6 +26,7 @@ use crate::record::device::{Device, MAX_ZONES, PENDING, Pending, Tpm, device_key
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, list};
 use crate::session::Refusal;
+use crate::session::without_tpm::refusal_of;
 use crate::store::Txn;
 
 /// A device by its name or by the digest of its EK.
@@ -151,6 +152,20 @@ pub(super) async fn existing_zones(
         txn = txn.unchanged(held.key, held.version);
     }
     Ok((sorted, txn))
+}
+
+/// Refuses zones that ask for what this device cannot prove, having no TPM.
+pub(super) async fn provable(plant: &Plant, device: &Device, zones: &[ZoneName]) -> Result<(), Refusal> {
+    if device.prover.is_tpm() {
+        return Ok(());
+    }
+    for zone in zones {
+        let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(zone)).await?;
+        if let Some(why) = held.and_then(|held| refusal_of(&held.record)) {
+            return Err(Refusal::Conflict(why));
+        }
+    }
+    Ok(())
 }
 
 /// The refusal for a zone that is not there.

@@ -10,7 +10,7 @@ use policy::time::UnixTime;
 use policy::zone::{Member, Peers, Schedule, peers};
 
 use super::seen::of_device;
-use super::{Known, existing_zones, known};
+use super::{Known, existing_zones, known, provable};
 use crate::admin::bounds::{MAX_REASON, printable};
 use crate::admin::change::{Draft, commit};
 use crate::admin::graph::members;
@@ -77,6 +77,7 @@ async fn decide(
     let device = &known.device.record;
     let from = left(device, request)?;
     let (_, txn) = existing_zones(plant, std::slice::from_ref(&request.to), known.expected()).await?;
+    provable(plant, device, std::slice::from_ref(&request.to)).await?;
     let touched = [device.zones.as_slice(), std::slice::from_ref(&request.to)].concat();
     let reach = actor.reach(plant, &touched).await?;
     let window = request.window.as_ref().filter(|window| !window.is_open(now));

@@ -99,6 +99,14 @@ async fn who_activates_before_the_time_is_told_who_does_not_know() {
     let text = refused!(activate(&bench.plant, &actor, &zone, Role::Caller, false).await, Conflict);
     assert!(text.starts_with("no generation of cell-3/caller is prepared"), "{text}");
     let actor = bench.actor(Act::RotateAuthority).await;
+    rotate(&bench.plant, &actor, &zone, Some(Role::Listener), false).await.unwrap();
+    let before = bench.revision();
+    let text = refused!(rotate(&bench.plant, &actor, &zone, None, false).await, Conflict);
+    assert!(text.starts_with("generation 2 of cell-3/listener is prepared already"), "{text}");
+    assert_eq!(bench.revision(), before, "nothing of it is done");
+    activate(&bench.plant, &bench.actor(Act::ActivateAuthority).await, &zone, Role::Listener, false)
+        .await
+        .unwrap();
     rotate(&bench.plant, &actor, &zone, None, false).await.unwrap();
     let text = refused!(rotate(&bench.plant, &actor, &zone, None, false).await, Conflict);
     assert!(text.starts_with("generation 3 of cell-3/caller is prepared already"), "{text}");

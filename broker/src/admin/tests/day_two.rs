@@ -12,13 +12,13 @@ use crate::admin::device::moving::{Moved, Request, begin};
 use crate::admin::device::replace::replace;
 use crate::admin::device::retire::retire;
 use crate::admin::device::view::{Seen, State, one};
-use crate::admin::device::{DeviceRef, stop};
+use crate::admin::device::{DeviceRef, admit, stop};
 use crate::admin::reach::Scope;
 use crate::admin::status::status;
 use crate::admin::{Act, calendar, graph};
 use crate::record::device::{
-    Attested, Decision, Device, HeldCertificates, Leaving, MAX_ZONES, Tpm, attested_key, device_key, ek_key,
-    held_key, held_prefix,
+    Attested, Decision, Device, HeldCertificates, KeyLine, Leaving, MAX_ZONES, Prover, Tpm, attested_key,
+    device_key, ek_key, held_key, held_prefix,
 };
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
@@ -242,4 +242,22 @@ async fn out_of_a_zone_that_asks_for_two_people_two_move_retire_and_replace() {
     };
     let (reason, text) = refusal(office.service.move_device(by(&office.ada, bad)).await.map(drop));
     assert!(reason == Reason::Malformed && text.contains("`night` is no window"), "{text}");
+}
+
+#[tokio::test]
+async fn a_device_without_a_tpm_goes_into_no_zone_that_asks_for_one() {
+    let (bench, press) = bench().await;
+    let mut device: Device = bench.read(device_key(&press)).await;
+    device.prover = Prover::Key(KeyLine::default());
+    let txn = Txn::new().put(device_key(&press), stored(&device).unwrap());
+    bench.plant.store.transact(txn).await.unwrap();
+    let before = bench.revision();
+    let text = refused!(ask(&bench, &request(&press, "cell-4", None)).await, Conflict);
+    assert!(text.contains("which a device without a TPM cannot prove"), "{text}");
+    let (actor, wanted) = (bench.actor(Act::AdmitDevice).await, vec![zone("cell-3"), zone("cell-4")]);
+    let device = DeviceRef::Name(press.clone());
+    let admitted = admit::Request { device, name: None, zones: wanted, seen: None };
+    let text = refused!(admit::admit(&bench.plant, &actor, &admitted).await, Conflict);
+    assert!(text.starts_with("zone cell-4 asks for "), "{text}");
+    assert_eq!(bench.revision(), before, "nothing changes");
 }

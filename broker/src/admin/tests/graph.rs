@@ -315,3 +315,29 @@ async fn a_file_does_not_open_a_service_that_nobody_offers_while_they_offer_othe
     let more = format!("{text}{}", conduit("historian", "cell-3"));
     assert_eq!(apply(&bench, &more).await.unoffered, [""; 0]);
 }
+
+#[tokio::test]
+async fn what_has_ended_is_not_opened_and_stays_where_it_was_open() {
+    let bench = Bench::new().await;
+    let zones = zones(&["cell-3", "historian"]);
+    let ends = |at: &str| format!("{SCHEMA}{zones}{}expires = {at}\n", conduit("historian", "cell-3"));
+    let (actor, seen) = (bench.actor(Act::ApplyGraph).await, document(&bench).await);
+    let past = ends("2020-01-01T00:00:00Z");
+    let tried = graph::apply(&bench.plant, &actor, &past, &seen, Unoffered::Refuse, true).await;
+    let text = refused!(tried, Malformed);
+    assert!(text.contains("would have ended already; give a later end, or leave it out"), "{text}");
+    let soon = ends("9999-01-01T00:00:00Z");
+    apply(&bench, &soon).await;
+    assert!(apply(&bench, &soon).await.difference.is_empty());
+}
+
+#[tokio::test]
+async fn a_zone_of_a_file_has_no_more_products_than_its_record() {
+    let bench = Bench::new().await;
+    let products: Vec<String> = (0..33).map(|at| format!("\"p{at}\"")).collect();
+    let text = format!("{SCHEMA}{}", zones(&["cell-3"])).replace("\"edge-box\"", &products.join(", "));
+    let (actor, seen) = (bench.actor(Act::ApplyGraph).await, document(&bench).await);
+    let tried = graph::apply(&bench.plant, &actor, &text, &seen, Unoffered::Refuse, true).await;
+    let text = refused!(tried, Malformed);
+    assert_eq!(text, "33 products of zone cell-3; a zone has at most 32");
+}

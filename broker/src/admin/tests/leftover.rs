@@ -4,7 +4,7 @@ use super::day_two::{ask, bench, request, zone};
 use super::{Bench, observing, refused};
 use crate::admin::device::existing_zones;
 use crate::admin::device::retire::retire;
-use crate::admin::{Act, token, zone as zones};
+use crate::admin::{Act, leftover, token, zone as zones};
 use crate::record::device::{Device, TOKEN, Token, device_key};
 use crate::record::moving::{PlannedMove, move_key};
 use crate::record::{Held, fetch, list};
@@ -70,4 +70,27 @@ async fn what_was_decided_for_a_zone_does_not_hold_of_the_next_of_its_name() {
     bench.zone(&observing("cell-4")).await;
     let late = bench.plant.store.transact(decided.put("test/late", b"in".to_vec())).await;
     assert!(matches!(late, Err(TxnError::Conflict { .. })), "{late:?}");
+}
+
+#[tokio::test]
+async fn one_device_and_one_token_of_two_zones_that_come_back_at_once_leave_both() {
+    let (bench, press) = bench().await;
+    let both = [zone("cell-3"), zone("cell-4")];
+    let mut device: Device = bench.read(device_key(&press)).await;
+    device.zones = both.to_vec();
+    let txn = Txn::new().put(device_key(&press), crate::record::stored(&device).unwrap());
+    bench.plant.store.transact(txn).await.unwrap();
+    let request =
+        token::Request { zones: both.to_vec(), ek: None, device: None, lifetime: 0, without_tpm: false };
+    token::create(&bench.plant, &bench.actor(Act::CreateToken).await, &request).await.unwrap();
+    let actor = bench.actor(Act::RetireDevice).await;
+    retire(&bench.plant, &actor, &press, "scrapped", false).await.unwrap();
+    for name in &both {
+        bench.without_zone(name.as_str()).await;
+    }
+    let (ended, txn) = leftover::ended(&bench.plant, &both.into(), Txn::new()).await.unwrap();
+    assert_eq!(ended, 1, "the token");
+    bench.plant.store.transact(txn).await.unwrap();
+    let device: Device = bench.read(device_key(&press)).await;
+    assert!(device.zones.is_empty() && tokens(&bench).await.is_empty(), "{:?}", device.zones);
 }

