@@ -96,8 +96,13 @@ impl Device {
     }
 
     /// Switches its TPM off; whoever starts one on its state goes on with the same TPM.
-    pub(crate) fn switch_tpm_off(&mut self) {
+    pub fn switch_tpm_off(&mut self) {
         self.swtpm.switch_off().expect("the TPM was on");
+    }
+
+    /// Switches its TPM on again, as after a power cut.
+    pub fn switch_tpm_on(&mut self) {
+        self.swtpm.switch_on().expect("the TPM starts");
     }
 
     /// The process id of its attestor.

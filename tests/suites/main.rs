@@ -1,5 +1,6 @@
 //! End-to-end tests on real parts: programs of this workspace, software TPMs, recorded boots.
 
+mod absent_tpm;
 mod administration;
 mod audit;
 mod authorize;

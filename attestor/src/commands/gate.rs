@@ -144,29 +144,43 @@ async fn read_boot_again(host: &Beside) {
 
 /// Takes what the daemon writes, for ever.
 async fn follow(host: &Beside, plant: &PlantDomain, root: &PlantRoot) {
-    let mut failing: Option<Instant> = None;
+    let mut failing = None;
     loop {
         tokio::time::sleep(LOOK).await;
-        match host.keeper.reread(plant, root) {
-            Ok(changed) => {
-                failing = None;
-                if changed {
-                    host.clock.raise(host.keeper.read(|state| state.clock_floor));
-                }
-                if host.blind.swap(false, Ordering::SeqCst) {
-                    host.keeper.announce();
-                }
+        look_again(host, plant, root, &mut failing, Instant::now());
+    }
+}
+
+/// Takes what the daemon wrote; `failing`: since when that could not be read.
+fn look_again(
+    host: &Beside,
+    plant: &PlantDomain,
+    root: &PlantRoot,
+    failing: &mut Option<Instant>,
+    now: Instant,
+) {
+    match host.keeper.reread(plant, root) {
+        Ok(changed) => {
+            *failing = None;
+            if changed {
+                host.clock.raise(host.keeper.read(|state| state.clock_floor));
             }
-            Err(error) => {
-                if failing.is_none() {
-                    tracing::error!(%error, "the daemon's state cannot be read");
-                }
-                // What was read last holds for a moment: the daemon replaces the file whole.
-                let since = *failing.get_or_insert_with(Instant::now);
-                if since.elapsed() >= PATIENCE && !host.blind.swap(true, Ordering::SeqCst) {
-                    host.keeper.announce();
-                }
+            if host.blind.swap(false, Ordering::SeqCst) {
+                host.keeper.announce();
+            }
+        }
+        Err(error) => {
+            if failing.is_none() {
+                tracing::error!(%error, "the daemon's state cannot be read");
+            }
+            // What was read last holds for a moment: the daemon replaces the file whole.
+            let since = *failing.get_or_insert(now);
+            if now.saturating_duration_since(since) >= PATIENCE && !host.blind.swap(true, Ordering::SeqCst) {
+                host.keeper.announce();
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
