@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::device::Device;
 
 /// Longest time that anything may take that must come.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 /// Pause between two looks.
 const POLL: Duration = Duration::from_millis(20);
 
