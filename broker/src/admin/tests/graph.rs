@@ -320,7 +320,7 @@ async fn a_file_does_not_open_a_service_that_nobody_offers_while_they_offer_othe
 async fn what_has_ended_is_not_opened_and_stays_where_it_was_open() {
     let bench = Bench::new().await;
     let zones = zones(&["cell-3", "historian"]);
-    let ends = |at: &str| format!("{SCHEMA}{zones}{}expires = {at}\n", conduit("historian", "cell-3"));
+    let ends = |at: &str| format!("{SCHEMA}{zones}{}expires = \"{at}\"\n", conduit("historian", "cell-3"));
     let (actor, seen) = (bench.actor(Act::ApplyGraph).await, document(&bench).await);
     let past = ends("2020-01-01T00:00:00Z");
     let tried = graph::apply(&bench.plant, &actor, &past, &seen, Unoffered::Refuse, true).await;
