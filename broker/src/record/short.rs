@@ -13,7 +13,6 @@ use serde_json::Value;
 /// Characters of the short form; none of the long one are as many.
 const SHORT: usize = 43;
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 pub(super) fn serialize<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&URL_SAFE_NO_PAD.encode(digest.0))
 }

@@ -66,7 +66,7 @@ fn attested() -> Attested {
 /// bytes more: then it takes some 190 bytes more than [`MOST`].
 fn held() -> HeldCertificates {
     let certificate = |n: u32| HeldCertificate {
-        role: if n % 2 == 0 { Role::Caller } else { Role::Listener },
+        role: if n.is_multiple_of(2) { Role::Caller } else { Role::Listener },
         generation: 10,
         serial: "5f".repeat(16),
         spki: digest(10 + n % 2),

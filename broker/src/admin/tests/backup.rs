@@ -409,7 +409,9 @@ async fn a_broken_backup_changes_nothing_and_says_what_is_broken() {
             "of a kind",
         ),
         (
-            rewritten(&bench.plant.kek, &file, |line| keep(&line.replace("device/press-7", "attested/press-7"))),
+            rewritten(&bench.plant.kek, &file, |line| {
+                keep(&line.replace("device/press-7", "attested/press-7"))
+            }),
             "does not fit",
         ),
         (rewritten(&bench.plant.kek, &file, without("{\"part\"")), "does not have the bytes"),
