@@ -74,7 +74,7 @@ impl Entropy for System {
 }
 
 /// A clock that shows an earlier time than this was never set.
-const CLOCKS_ARE_SET: UnixTime = UnixTime(1_767_225_600); // 2026-01-01
+pub(crate) const CLOCKS_ARE_SET: UnixTime = UnixTime(1_767_225_600); // 2026-01-01
 
 /// Seconds by which a clock that is set and the time that the plant signed may differ: one that runs late by more has
 /// lost its battery, whatever year it begins in.
@@ -124,6 +124,14 @@ impl<C: Clock> FlooredClock<C> {
         self.clock.now()
     }
 
+    /// Takes the floor down: what it rested on is known to have been wrong. A higher one changes nothing.
+    pub fn lower(&self, floor: UnixTime) {
+        let mut held = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
+        if floor < held.least() {
+            *held = Floor::new(floor);
+        }
+    }
+
     /// Raises the floor; a lower one changes nothing.
     pub fn raise(&self, floor: UnixTime) {
         let mut held = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,6 +168,10 @@ mod tests {
         assert_eq!(clock.now(), UnixTime(1000));
         clock.raise(UnixTime(1100));
         assert_eq!(clock.now(), UnixTime(1100));
+        clock.lower(UnixTime(1200));
+        assert_eq!(clock.now(), UnixTime(1100));
+        clock.lower(UnixTime(1050));
+        assert_eq!(clock.now(), UnixTime(1050));
         assert_eq!(FlooredClock::new(Fixed(2000), UnixTime(1000)).now(), UnixTime(2000));
     }
 

@@ -148,7 +148,10 @@ impl State {
     pub fn due(&self, now: UnixTime) -> Vec<Seat> {
         let fresh = |svid: &HeldSvid| {
             let third = svid.not_before().plus(svid.not_after().since(svid.not_before()) / 3);
-            now < third && !self.stale.iter().any(|serial| serial == svid.serial())
+            // One that has not begun is of a broker whose clock ran ahead.
+            svid.not_before() <= now
+                && now < third
+                && !self.stale.iter().any(|serial| serial == svid.serial())
         };
         Seat::of_zones(&self.zones).filter(|seat| !self.holds(seat).is_some_and(fresh)).collect()
     }

@@ -41,11 +41,21 @@ pub(crate) const TOKEN_FILE: &str = "join-token";
 /// Longest value in bytes: a certificate takes about 900 in PEM.
 const MAX_VALUE: u64 = 16 * 1024;
 
+/// Where the unit has its credentials from (systemd.exec(5), `LoadCredential=`): whoever calls the program by hand, for
+/// `doctor` or `reset`, is given no folder of them.
+const CREDENTIALS: [&str; 5] = [
+    "/run/credentials/touchstone-attestor.service",
+    "/etc/credstore",
+    "/run/credstore",
+    "/usr/local/lib/credstore",
+    "/usr/lib/credstore",
+];
+
 /// Where values are looked for, in this order.
 #[derive(Debug, Clone)]
 pub struct Sources {
-    /// Folder of the unit's credentials; none: it has none.
-    pub credentials: Option<PathBuf>,
+    /// Folders of the unit's credentials, the first that has one counts.
+    pub credentials: Vec<PathBuf>,
     /// The kernel command line.
     pub command_line: PathBuf,
     /// Folder of SMBIOS structures as the kernel shows them.
@@ -56,15 +66,23 @@ impl Sources {
     /// Those of this machine.
     #[must_use]
     pub fn of_machine() -> Self {
-        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let given = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         let (command_line, smbios) = ("/proc/cmdline".into(), "/sys/firmware/dmi/entries".into());
-        Self { credentials: credentials.filter(|path| path.is_absolute()), command_line, smbios }
+        let credentials = match given.filter(|path| path.is_absolute()) {
+            Some(given) => vec![given],
+            // Those of root are no fault of whoever may not look into them.
+            None => {
+                let readable = CREDENTIALS.iter().filter(|folder| std::fs::read_dir(folder).is_ok());
+                readable.map(PathBuf::from).collect()
+            }
+        };
+        Self { credentials, command_line, smbios }
     }
 
     /// None: everything is written.
     #[must_use]
     pub fn none() -> Self {
-        Self { credentials: None, command_line: PathBuf::new(), smbios: PathBuf::new() }
+        Self { credentials: Vec::new(), command_line: PathBuf::new(), smbios: PathBuf::new() }
     }
 
     /// The value `name`, from the first source that has it.
@@ -82,9 +100,12 @@ impl Sources {
     }
 
     fn credential(&self, name: &'static str) -> Result<Option<Found>, SourceError> {
-        let Some(file) = self.credentials.as_ref().map(|folder| folder.join(name)) else { return Ok(None) };
-        let source = Source::Credential(file.clone());
-        Found::read(name, &file, source)
+        for file in self.credentials.iter().map(|folder| folder.join(name)) {
+            if let Some(found) = Found::read(name, &file, Source::Credential(file.clone()))? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -26,7 +26,7 @@ impl Machine {
 
     fn sources(&self) -> Sources {
         Sources {
-            credentials: Some(self.path("credentials")),
+            credentials: vec![self.path("absent"), self.path("credentials")],
             command_line: self.path("cmdline"),
             smbios: self.path("dmi"),
         }

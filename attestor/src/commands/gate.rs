@@ -159,11 +159,18 @@ fn look_again(
     failing: &mut Option<Instant>,
     now: Instant,
 ) {
+    let floor = |state: &State| state.clock_floor;
+    let before = host.keeper.read(floor);
     match host.keeper.reread(plant, root) {
         Ok(changed) => {
             *failing = None;
             if changed {
-                host.clock.raise(host.keeper.read(|state| state.clock_floor));
+                let read = host.keeper.read(floor);
+                // The daemon takes it down where the broker's clock ran ahead.
+                if read < before {
+                    host.clock.lower(read);
+                }
+                host.clock.raise(read);
             }
             if host.blind.swap(false, Ordering::SeqCst) {
                 host.keeper.announce();

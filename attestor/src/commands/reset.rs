@@ -12,7 +12,7 @@ use crate::bootstrap::{ROOT_FILE, TOKEN_FILE};
 use crate::config::Config;
 use crate::ports::{Clock, System};
 use crate::status::Status;
-use crate::{deliver, hooks, state, status, wanted};
+use crate::{deliver, gate, hooks, state, status, wanted};
 
 /// Removes what the attestor made, or says what it would remove.
 pub fn reset(config: &Path, dry_run: bool) -> Result<String, CommandError> {
@@ -52,8 +52,8 @@ fn traces(config: &Config) -> Vec<PathBuf> {
     let state = state.chain([state::CORRUPT.to_owned()]);
     let state = state.map(|name| config.state.join(name));
     let single = [status::FILE, wanted::FILE].into_iter().flat_map(replaced);
-    let whole =
-        [deliver::CURRENT, deliver::CURRENT_NEW, deliver::GENERATIONS, hooks::FOLDER].map(str::to_owned);
+    let whole = [deliver::CURRENT, deliver::CURRENT_NEW, deliver::GENERATIONS, hooks::FOLDER, gate::FOLDER]
+        .map(str::to_owned);
     let delivered = single.chain(whole).map(|name| config.deliver.join(name));
     state.chain(delivered).collect()
 }

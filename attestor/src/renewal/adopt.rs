@@ -114,6 +114,11 @@ impl Attester {
         }
         self.boot.is_accepted();
         self.keeper.is_current();
+        let signed: Vec<UnixTime> = svids
+            .iter()
+            .map(|(_, svid)| svid.not_before())
+            .chain(trust.as_ref().map(|trust| trust.issued_at()))
+            .collect();
         let saved = self.keeper.insist(|state| {
             state.take_name(device);
             let certified = |(seat, _): &(Seat, SoftwareKey)| svids.iter().any(|(other, _)| other == seat);
@@ -142,7 +147,7 @@ impl Attester {
             if let Some(trust) = trust {
                 state.take_trust(trust);
             }
-            learn_time(state, clock);
+            learn_time(state, signed, clock);
         });
         let complaint = saved.err().map(AdoptError::from).or(complaint.map(AdoptError::from));
         match &issued.wanted {
@@ -275,11 +280,11 @@ impl Attester {
             Err(TrustError::Older { sequence, .. }) if sequence >= before => return Ok(()),
             verified => verified?,
         };
-        let own = self.clock.own();
+        let (own, signed_at) = (self.clock.own(), trust.issued_at());
         // Peers that lost trust have lost it, whatever the disk says.
         self.keeper.note(|state| {
             state.take_trust(trust);
-            learn_time(state, own);
+            learn_time(state, [signed_at], own);
         });
         self.deliver()?;
         Ok(self.keeper.catch_up()?)

@@ -336,6 +336,7 @@ impl Driver {
         match item {
             News::Opened => {
                 (self.reporter.watching, self.reporter.reachable) = (true, true);
+                self.attester.heard.anew();
                 self.input(Input::BrokerHeard);
             }
             News::Closed => {

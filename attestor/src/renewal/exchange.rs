@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use policy::digest::Digest;
 use policy::id::{DeviceName, ZoneName};
+use policy::time::UnixTime;
 use proto::v1;
 use proto::v1::complete_response::Outcome;
 use tokio::sync::mpsc;
@@ -196,6 +197,7 @@ async fn enroll(
     };
     let begun = connection.begin_enrollment(request).await.map_err(at_begin)?;
     let challenge = Challenge::parse(begun.challenge).map_err(EvidenceError::from)?;
+    attester.hear_time(UnixTime(challenge.broker_time()));
     let credential =
         Credential { id_object: begun.credential_blob, encrypted_secret: begun.encrypted_secret };
     let template = prover.endorsement_key().template;
@@ -225,6 +227,7 @@ async fn attest(
     let begun = connection.begin_attestation(request).await.map_err(at_begin)?;
     let by_digest = begun.takes_log_digests;
     let challenge = Challenge::parse(begun.challenge).map_err(EvidenceError::from)?;
+    attester.hear_time(UnixTime(challenge.broker_time()));
     let keys = due_keys(attester, prover).await?;
     let subject = Subject { health, software_keys, ..known.subject(attester, exchange) };
     let answer = evidence::answer(prover, &challenge, &subject, &keys, &[]).await?;

@@ -1,33 +1,44 @@
 //! The floor of the clock: what the device learns of time from the plant, and keeps for a start without a battery.
 //!
-//! Promises: the floor never falls; what a conduit's hours closed is not opened by a power cut. Does not promise the
-//! time that passes while the device is off: nothing here can tell it.
+//! Promises: what a conduit's hours closed is not opened by a power cut. The floor falls only when broker and device show
+//! the same earlier time: then the broker's clock ran ahead once, and what it issues now would have ended by that. Does not
+//! promise the time that passes while the device is off: nothing here can tell it.
 
 use policy::time::UnixTime;
 
 use super::attester::Attester;
-use crate::ports::{MOST_APART, is_set};
+use crate::ports::{CLOCKS_ARE_SET, MOST_APART, is_set};
 use crate::state::{SaveStateError, State};
-use crate::svid::HeldSvid;
 
 /// Seconds after which the time is kept again while a clock that was never set waits for an edge: a box whose power
 /// is cut more often comes no nearer to it, and a state file that is written more often wears out the flash.
 const KEEP_EVERY: u64 = 600;
 
-/// Times that the plant's authorities signed: the clock was not earlier. `own` is what
-/// the device's clock shows.
-pub(super) fn learn_time(state: &mut State, own: UnixTime) {
-    let signed = state.svids.values().map(HeldSvid::not_before);
-    let signed = signed.chain(state.trust.as_ref().map(|trust| trust.issued_at()));
-    state.clock_floor = learned(state.clock_floor, signed.fold(UnixTime(0), UnixTime::max), own);
+/// Times that the plant's authorities signed just now: the clock was not earlier. `own` is what the device's clock shows.
+pub(super) fn learn_time(state: &mut State, signed: impl IntoIterator<Item = UnixTime>, own: UnixTime) {
+    let signed = signed.into_iter().fold(UnixTime(0), UnixTime::max);
+    state.clock_floor = learned(state.clock_floor, signed, own);
 }
 
 /// The floor once the plant has signed at `signed`. A clock that is set follows by a day at most: a broker whose
-/// clock ran ahead once must not carry devices into a time in which its next certificates have ended.
+/// clock ran ahead once must not carry devices into a time in which its next certificates have ended. Before the plant has
+/// signed anything nothing tells whether it is set: it may be late by months and show no year that is impossible.
 fn learned(floor: UnixTime, signed: UnixTime, own: UnixTime) -> UnixTime {
-    let most = if is_set(own, floor) { own.plus(MOST_APART) } else { UnixTime(u64::MAX) };
+    let first = floor == UnixTime(0);
+    let most = if !first && is_set(own, floor) { own.plus(MOST_APART) } else { UnixTime(u64::MAX) };
     floor.max(signed.min(most))
 }
+
+/// The time now, if what counts as `now` is ahead of the broker, which just `said` its time, and of the device's `own` clock,
+/// which agree.
+fn ran_ahead(now: UnixTime, own: UnixTime, said: UnixTime) -> Option<UnixTime> {
+    let apart = own.since(said).max(said.since(own));
+    let agree = own >= CLOCKS_ARE_SET && apart <= AGREE;
+    (agree && now > own.max(said).plus(AGREE)).then_some(said)
+}
+
+/// Seconds by which two clocks differ that show the same time.
+const AGREE: u64 = 3_600;
 
 /// The floor to be kept at `now`, if the clock here, which shows `own`, was never set: `edge` is the first second
 /// after the present floor at which a conduit opens or closes.
@@ -37,6 +48,16 @@ fn gone_by(floor: UnixTime, now: UnixTime, own: UnixTime, edge: Option<UnixTime>
 }
 
 impl Attester {
+    /// Hears what time it is at the broker, from its answer to a call of this moment.
+    pub(super) fn hear_time(&self, said: UnixTime) {
+        let Some(floor) = ran_ahead(self.now(), self.clock.own(), said) else { return };
+        tracing::warn!(
+            "the time of this device was ahead of the broker's, {said}, and of its own clock, which agree: it goes by them again"
+        );
+        self.clock.lower(floor);
+        self.keeper.note(|state| state.clock_floor = state.clock_floor.min(floor));
+    }
+
     /// Keeps the time, before software is shown what it opens and closes.
     pub(super) fn keep_time(&self) -> Result<(), SaveStateError> {
         let (now, own) = (self.now(), self.clock.own());
@@ -64,18 +85,34 @@ mod tests {
         assert_eq!(learned(floor, NOW.plus(60), NOW), NOW.plus(60));
         assert_eq!(learned(floor, NOW.plus(MOST_APART), NOW), NOW.plus(86_400));
         assert_eq!(learned(floor, FAR, NOW), NOW.plus(86_400), "a broker whose clock ran ahead once");
-        assert_eq!(learned(floor, NOW.minus(7200), NOW), floor, "the floor never falls");
+        assert_eq!(learned(floor, NOW.minus(7200), NOW), floor, "what is learnt takes it no lower");
         assert_eq!(learned(NOW, FAR, NOW.minus(1)), NOW.plus(86_399), "late by a second, it is set");
     }
 
     #[test]
     fn a_clock_that_was_never_set_follows_as_far_as_the_broker_says() {
         assert_eq!(learned(UnixTime(0), NOW, UnixTime(0)), NOW, "1970");
+        let late = NOW.minus(100 * MOST_APART);
+        assert!(late >= CLOCKS_ARE_SET);
+        assert_eq!(learned(UnixTime(0), NOW, late), NOW, "a new box, whose battery was empty for a season");
         assert_eq!(
             learned(NOW, FAR, NOW.minus(86_401)),
             FAR,
             "a day behind its own floor: without a battery"
         );
+    }
+
+    #[test]
+    fn a_floor_of_a_broker_that_ran_ahead_falls_once_both_clocks_say_so() {
+        let ahead = NOW.plus(13 * 3600);
+        assert_eq!(ran_ahead(ahead, NOW, NOW.plus(60)), Some(NOW.plus(60)));
+        assert_eq!(ran_ahead(ahead, NOW.plus(60), NOW), Some(NOW));
+        assert_eq!(ran_ahead(ahead, ahead, NOW), None, "the device's clock shows it as well");
+        assert_eq!(ran_ahead(ahead, NOW, ahead), None, "the broker still says so");
+        assert_eq!(ran_ahead(ahead, UnixTime(60), NOW), None, "a clock that was never set says nothing");
+        assert_eq!(ran_ahead(ahead, UnixTime(60), UnixTime(60)), None, "nor do both");
+        assert_eq!(ran_ahead(ahead, NOW, NOW.plus(3_601)), None, "they do not agree");
+        assert_eq!(ran_ahead(NOW.plus(3_600), NOW, NOW), None, "that is no running ahead");
     }
 
     #[test]

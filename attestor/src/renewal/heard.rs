@@ -24,6 +24,14 @@ impl Heard {
         new
     }
 
+    /// A stream begins: its signs of life follow each other, whatever time the broker before had, which may be another or
+    /// have had another clock. What was heard last is not older for that.
+    pub(super) fn anew(&self) {
+        if let Some((time, _)) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            *time = UnixTime(0);
+        }
+    }
+
     /// How long ago the last one was; None before the first.
     pub(super) fn ago(&self) -> Option<Duration> {
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,5 +54,15 @@ mod tests {
         assert!(heard.ago().unwrap() > SILENCE);
         assert!(heard.note(UnixTime(101)));
         assert!(heard.ago().unwrap() < SILENCE);
+    }
+
+    #[test]
+    fn a_broker_whose_clock_went_back_is_heard_on_its_next_stream() {
+        let heard = Heard::default();
+        heard.anew();
+        assert_eq!(heard.ago(), None, "to open a stream is no sign of life");
+        assert!(heard.note(UnixTime(1_000)) && !heard.note(UnixTime(100)));
+        heard.anew();
+        assert!(heard.note(UnixTime(100)) && !heard.note(UnixTime(100)));
     }
 }

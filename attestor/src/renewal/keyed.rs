@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use policy::time::UnixTime;
 use proto::v1;
 use proto::v1::DenialReason;
 
@@ -43,6 +44,7 @@ pub(super) async fn run(
     let Begun { exchange, challenge, expected, ticket } =
         begin(attester, connection, exchange, known).await?;
     let challenge = Challenge::parse(challenge).map_err(EvidenceError::from)?;
+    attester.hear_time(UnixTime(challenge.broker_time()));
     let (device, next) = with_next(attester, &expected, ticket)?;
     let keys = due_keys(attester)?;
     let token = match exchange {

@@ -16,7 +16,9 @@ use super::reach::Scope;
 use super::zone::in_sight;
 use crate::drill;
 use crate::plant::Plant;
-use crate::record::device::{Admission, Attested, DEVICE, Device, HeldCertificates, attested_key, held_key};
+use crate::record::device::{
+    Admission, Attested, DEVICE, Device, HeldCertificates, attested_key, device_key, held_key,
+};
 use crate::record::drill::{Drill, drill_key};
 use crate::record::zone::zone_key;
 use crate::record::{Held, fetch, list, stored};
@@ -108,6 +110,7 @@ async fn begin(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft<
     let held: Option<Held<Zone>> = fetch(plant.store.as_ref(), zone_key(&request.zone)).await?;
     let Held { key, version, record: zone } = held.ok_or_else(|| no_zone(&request.zone))?;
     marked(&zone, request)?;
+    starts_again(plant, request).await?;
     let drills = drill_key(&zone.name);
     let running: Option<Held<Drill>> = fetch(plant.store.as_ref(), drills.clone()).await?;
     let now = plant.now();
@@ -148,6 +151,20 @@ fn within(what: &str, found: u32, range: &RangeInclusive<u32>) -> Result<(), Ref
             "{what}: a drill takes {} to {}, not {found}",
             range.start(),
             range.end()
+        ))),
+    }
+}
+
+/// Refuses a reboot that nothing would prove: what counts a machine's starts is its TPM.
+async fn starts_again(plant: &Plant, request: &Request) -> Result<(), Refusal> {
+    let Some(name) = request.device.as_ref().filter(|_| request.fault == Fault::Reboot) else {
+        return Ok(());
+    };
+    let held: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(name)).await?;
+    match held.is_some_and(|held| !held.record.prover.is_tpm()) {
+        false => Ok(()),
+        true => Err(Refusal::Conflict(format!(
+            "{name} has no TPM, so nothing proves that it started again; name a device that has one"
         ))),
     }
 }

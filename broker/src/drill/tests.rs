@@ -8,7 +8,7 @@ use crate::admin::drill::{Begun, Request, end, observe, start};
 use crate::admin::reach::Scope;
 use crate::admin::tests::{Bench, NOW, observing, refused};
 use crate::admin::{Act, zone as zones};
-use crate::record::device::Decision;
+use crate::record::device::{Decision, Device, KeyLine, Prover, device_key};
 use crate::record::drill::drill_key;
 use crate::record::zone::zone_key;
 use crate::record::{fetch, stored};
@@ -137,6 +137,12 @@ async fn a_fault_that_touches_nobody_or_another_zone_is_refused_with_what_to_do(
     assert_eq!(refused!(begin(&bench, &long).await, Malformed), "seconds: a drill takes 1 to 3600, not 3601");
     let text = refused!(begin(&bench, &asked(Fault::CorruptedUpdate)).await, Conflict);
     assert!(text.contains("observes, so it refuses no update"), "{text}");
+    let mut device: Device = bench.read(device_key(&"press-7".parse().unwrap())).await;
+    device.prover = Prover::Key(KeyLine::default());
+    let txn = Txn::new().put(device_key(&device.name), stored(&device).unwrap());
+    bench.plant.store.transact(txn).await.unwrap();
+    let text = refused!(begin(&bench, &asked(Fault::Reboot)).await, Conflict);
+    assert!(text.starts_with("press-7 has no TPM, so nothing proves that it started again"), "{text}");
     let mute = Request { reason: String::new(), ..asked(Fault::LinkLoss) };
     assert!(refused!(begin(&bench, &mute).await, Malformed).starts_with("reason: "));
 }

@@ -140,7 +140,7 @@ impl Device {
 
     /// Boots something else.
     pub fn boots(&mut self, boot: &Arc<Boot>) {
-        self.boot = Arc::clone(boot);
+        (self.boot, self.log_known) = (Arc::clone(boot), false);
     }
 
     /// The first call of an enrollment.

@@ -48,6 +48,8 @@ fn what_the_daemon_loses_or_learns_is_taken_with_the_next_look() {
     let later = System::default().now().plus(3600);
     daemon.update(|state| state.clock_floor = later).unwrap();
     assert!(look() && host.now() >= later, "time goes on from what the plant signed");
+    daemon.update(|state| state.clock_floor = later.minus(3600)).unwrap();
+    assert!(look() && host.now() < later, "and comes down with it");
     daemon.update(State::void_certificates).unwrap();
     assert!(look() && !host.look(State::holds_any), "a peer that lost trust is cut");
     assert!(!look());
