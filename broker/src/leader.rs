@@ -1,8 +1,9 @@
 //! One of the plant's brokers leads: it does what is to be done once, such as rotations, rollouts, withdrawals, sweeps.
 //!
 //! A broker takes a term when nobody leads, or when the leader showed no sign of life for [`SILENT`] by this broker's
-//! own clock; clocks of brokers are never compared. Promises: what a leader commits, it commits only in its term
-//! ([`fence`]), so one that was held up and wakes late changes nothing; the next one goes on from what is stored.
+//! own clock; clocks of brokers decide nothing, and an alarm in the log says when they differ.
+//! Promises: what a leader commits, it commits only in its term ([`fence`]), so one that was held up and wakes late
+//! changes nothing; the next one goes on from what is stored.
 //! Does not promise: that work moves within a time if the store does not answer.
 //!
 //! A broker with a store of its own leads alone, without a term.
@@ -10,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use policy::time::UnixTime;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -27,6 +29,9 @@ use crate::store::{Expect, Revision, Txn, TxnError};
 const LOOK: Duration = Duration::from_secs(1);
 /// Silence of a leader after which another broker takes its place: a commit and a hitch of etcd take less.
 const SILENT: Duration = Duration::from_secs(4);
+
+/// Seconds by which the clocks of brokers may differ: a challenge allows five.
+const SKEW: u64 = 2;
 
 /// What a leader does: each begins with what is stored, and goes on for ever.
 pub(crate) type Work = fn(&Arc<Plant>) -> Vec<Task>;
@@ -46,6 +51,10 @@ struct Led {
     own: Option<Own>,
     /// The leader's last sign of life, and when it was first seen.
     seen: Option<(Sign, Instant)>,
+    /// When it was looked last.
+    looked: Option<Instant>,
+    /// By how many seconds the clocks differ, if it is too much.
+    skew: Option<u64>,
     /// The broker is about to stop.
     over: bool,
 }
@@ -103,7 +112,7 @@ impl Lead {
             return led.own.as_ref().map(Own::term);
         };
         own.beats = own.beats.saturating_add(1);
-        let said = match own.beat(false) {
+        let said = match own.beat(plant.now(), false) {
             Ok(txn) => plant.store.transact(txn).await,
             Err(error) => {
                 tracing::error!(%error, "that this broker leads cannot be said");
@@ -128,6 +137,18 @@ impl Lead {
         let beat: Option<Held<Beat>> = fetch(plant.store.as_ref(), BEAT.to_owned()).await?;
         let sign = [leader.as_ref().map(|held| held.version), beat.as_ref().map(|held| held.version)];
         let seen = led.seen.filter(|(seen, _)| *seen == sign);
+        if let (None, Some(beat), Some(looked)) = (seen, &beat, led.looked) {
+            // It was made since the last look.
+            let skew = skew(beat.record.at, now.duration_since(looked).as_secs(), plant.now());
+            if skew.is_some() && led.skew.is_none() {
+                tracing::error!(
+                    seconds = skew,
+                    "this broker's clock and the leader's show other times: mend the time service on both hosts"
+                );
+            }
+            led.skew = skew;
+        }
+        led.looked = Some(now);
         let (_, since) = *led.seen.insert(seen.unwrap_or((sign, now)));
         let stopped = beat.as_ref().is_some_and(|held| held.record.last);
         if leader.is_some() && !stopped && now.duration_since(since) < SILENT {
@@ -141,8 +162,9 @@ impl Lead {
             txn.expecting(key, version.map_or(Expect::Absent, Expect::Version))
         };
         let txn = [LEADER, BEAT].into_iter().zip(sign).fold(Txn::new(), as_seen);
-        let txn =
-            txn.put(LEADER, stored(&leader)?).put(BEAT, stored(&Beat { term, number: 0, last: false })?);
+        let txn = txn
+            .put(LEADER, stored(&leader)?)
+            .put(BEAT, stored(&Beat { term, number: 0, last: false, at: plant.now() })?);
         match plant.store.transact(txn.audit(event.entry())).await {
             Ok(version) => {
                 tracing::info!("{text}");
@@ -159,7 +181,7 @@ impl Lead {
         let mut led = self.led.lock().await;
         led.over = true;
         let Some(own) = led.own.take() else { return };
-        let said = match own.beat(true) {
+        let said = match own.beat(plant.now(), true) {
             Ok(txn) => plant.store.transact(txn).await.map_err(Refusal::internal),
             Err(error) => Err(error),
         };
@@ -169,14 +191,22 @@ impl Lead {
     }
 }
 
+/// By how many seconds too many the leader's clock, which showed `at` in the last `passed` seconds, differs from this
+/// one, which shows `now`.
+fn skew(at: UnixTime, passed: u64, now: UnixTime) -> Option<u64> {
+    let earliest = now.minus(passed);
+    let differs = if at > now { at.since(now) } else { earliest.since(at) };
+    (differs > SKEW).then_some(differs)
+}
+
 impl Own {
     fn term(&self) -> Term {
         Term { key: LEADER, version: self.version }
     }
 
     /// Says that the leader lives, or stops, if the term lasts.
-    fn beat(&self, last: bool) -> Result<Txn, Refusal> {
-        let beat = Beat { term: self.leader.term, number: self.beats, last };
+    fn beat(&self, at: UnixTime, last: bool) -> Result<Txn, Refusal> {
+        let beat = Beat { term: self.leader.term, number: self.beats, last, at };
         Ok(Txn::new().unchanged(LEADER, self.version).put(BEAT, stored(&beat)?))
     }
 }

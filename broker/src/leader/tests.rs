@@ -57,3 +57,13 @@ async fn nobody_waits_for_a_leader_that_stopped() {
     assert_eq!(one.turn(&bench.plant, now).await, None, "it is about to end");
     assert!(two.turn(&bench.plant, now).await.is_some());
 }
+
+#[test]
+fn clocks_that_differ_are_told_from_a_beat_that_is_old() {
+    let now = UnixTime(1_000);
+    for at in [994, 997, 1_000, 1_002] {
+        assert_eq!(skew(UnixTime(at), 4, now), None, "{at}");
+    }
+    assert_eq!(skew(UnixTime(993), 4, now), Some(3));
+    assert_eq!(skew(UnixTime(1_003), 4, now), Some(3));
+}

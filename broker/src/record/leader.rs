@@ -1,5 +1,6 @@
 //! Which of the plant's brokers leads: does by itself what is to be done once.
 
+use policy::time::UnixTime;
 use serde::{Deserialize, Serialize};
 
 use crate::store::record::Record;
@@ -35,6 +36,8 @@ pub struct Beat {
     pub number: u64,
     /// The leader is about to stop: there is nothing to wait for.
     pub last: bool,
+    /// When, by the leader's clock: others say so if theirs shows another time.
+    pub at: UnixTime,
 }
 
 impl Record for Beat {
