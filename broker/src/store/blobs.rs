@@ -1,7 +1,7 @@
 //! Content-addressed blobs beside the records: event logs, evidence, anything above a value's 4 KiB.
 //!
 //! For: bytes named by their SHA-256. Put the blob first, then the record that names it; a blob that no record names
-//! is swept by whoever owns the records. Where the records lie in the broker's folder, so do the blobs ([`folder`]);
+//! is swept by whoever owns the records. Where the records lie in the broker's folder, so do the blobs (`folder`);
 //! where they are on etcd, so are the blobs, since any broker may be asked for them.
 //! Promises: when `put` answers, the blob survives what the store survives; `fetch` gives exactly the bytes that were
 //! put, or refuses; what is put again while it waits to be swept stays.
