@@ -29,7 +29,8 @@ pub(crate) async fn tell_others(plant: Arc<Plant>, broker: String) {
     }
 }
 
-/// For whoever has a time of its own: once and at once, finishes withdrawals, takes the steps of authorities and of moves that are due, and makes the next trust sets.
+/// For whoever has a time of its own: once and at once, finishes withdrawals, takes the steps of authorities and of moves
+/// that are due, and makes the next trust sets.
 pub async fn once(plant: &Plant) -> Result<(), Refusal> {
     withdrawal::finish(plant).await?;
     rotation::turn(plant).await?;

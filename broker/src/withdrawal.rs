@@ -24,6 +24,7 @@ use policy::appraisal::policy::Mode;
 use policy::id::{DeviceName, ProductName, ZoneName};
 use policy::reference::release::ReleaseId;
 use policy::zone::Zone;
+use tokio::time::{Instant, timeout_at};
 
 use crate::audit::Event;
 use crate::golden;
@@ -35,9 +36,9 @@ use crate::record::zone::{NARROWING, Narrowing, REAPPRAISAL, Reappraisal, ZONE};
 use crate::record::{Held, fetch, list};
 use crate::session::Refusal;
 use crate::session::complete::commit;
-use crate::store::{Txn, WatchEvent};
+use crate::store::{Txn, Watch, WatchEvent};
 
-/// How often it is looked for what is due by the clock, while nothing changes.
+/// How often it is looked for what is due by the clock.
 const LOOK: Duration = Duration::from_secs(10);
 /// How long to wait before a step that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -51,17 +52,21 @@ pub(crate) async fn follow(plant: Arc<Plant>) {
             tokio::time::sleep(AGAIN).await;
             continue;
         }
-        loop {
-            let event = tokio::select! {
-                event = changes.next() => event,
-                // What is due by the clock.
-                () = tokio::time::sleep(LOOK) => break,
-            };
-            match event {
-                None => return,
-                Some(event) if concerns(&event) => break,
-                Some(_) => {}
-            }
+        if !something_to_do(&mut changes, LOOK).await {
+            return;
+        }
+    }
+}
+
+/// Waits for a change that concerns it, at most for `look`: what is due by the clock does not wait until nothing changes.
+/// Says whether the store still is there.
+async fn something_to_do(changes: &mut Watch, look: Duration) -> bool {
+    let until = Instant::now() + look;
+    loop {
+        match timeout_at(until, changes.next()).await {
+            Ok(None) => return false,
+            Ok(Some(event)) if !concerns(&event) => {}
+            Ok(Some(_)) | Err(_) => return true,
         }
     }
 }
@@ -177,4 +182,31 @@ async fn enforcing(plant: &Plant, product: &ProductName) -> Result<BTreeSet<Zone
 async fn is_in(plant: &Plant, name: &DeviceName, zones: &BTreeSet<ZoneName>) -> Result<bool, Refusal> {
     let device: Option<Held<Device>> = fetch(plant.store.as_ref(), device_key(name)).await?;
     Ok(device.is_some_and(|held| held.record.zones.iter().any(|zone| zones.contains(zone))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::tests::Bench;
+
+    #[tokio::test]
+    async fn what_is_due_by_the_clock_does_not_wait_until_nothing_changes() {
+        let bench = Bench::new().await;
+        let store = &bench.plant.store;
+        let mut changes = store.watch(store.revision());
+        let busy = async {
+            loop {
+                store.transact(Txn::new().put("test/busy", "x")).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let looked = tokio::time::timeout(
+            Duration::from_secs(60),
+            something_to_do(&mut changes, Duration::from_millis(200)),
+        );
+        tokio::select! {
+            () = busy => {}
+            looked = looked => assert!(looked.expect("it is looked in time")),
+        }
+    }
 }

@@ -434,6 +434,23 @@ fn a_certificate_that_ended_is_shown_to_nobody() {
 }
 
 #[test]
+fn a_time_that_ran_ahead_with_the_broker_is_left_once_both_clocks_say_so_and_over_a_restart() {
+    let mut world = World::new();
+    world.settle();
+    let attester = &world.driver.attester;
+    let own = attester.clock.own();
+    let ahead = own.plus(13 * 3600);
+    attester.clock.raise(ahead);
+    attester.keeper.update(|state: &mut State| state.clock_floor = ahead).unwrap();
+    attester.hear_time(ahead);
+    assert!(attester.now() >= ahead, "the broker still says so");
+    attester.hear_time(own);
+    assert!(attester.now() < own.plus(3600), "{}", attester.now());
+    attester.keeper.catch_up().unwrap();
+    assert!(driver(world.folder.path(), &world.plant).attester.now() < own.plus(3600));
+}
+
+#[test]
 fn a_trust_set_that_a_newer_one_overtook_is_no_sign_of_an_old_broker() {
     let mut world = World::new();
     world.settle();

@@ -1,5 +1,6 @@
 //! Whether a move that was planned may begin: whoever planned it is asked nothing, so everything is looked at again.
 
+use super::provable;
 use crate::admin::Act;
 use crate::admin::stand::{Fallen, stand};
 use crate::plant::Plant;
@@ -24,6 +25,10 @@ pub(crate) async fn due(plant: &Plant, planned: &PlannedMove) -> Result<Due, Ref
         Ok(device) => device,
         Err(why) => return Ok(Due::Dropped(why)),
     };
+    match provable(plant, &device.record, std::slice::from_ref(&planned.to)).await {
+        Err(Refusal::Conflict(why)) => return Ok(Due::Dropped(why)),
+        looked => looked?,
+    }
     let touched = [device.record.zones.as_slice(), std::slice::from_ref(&planned.to)].concat();
     let why = match stand(plant, Act::MoveDevice, &planned.people(), &touched).await? {
         Ok(rests_on) => {

@@ -10,7 +10,7 @@ use crate::admin::Act;
 use crate::admin::device::moving::cancel;
 use crate::admin::device::retire::retire;
 use crate::moving;
-use crate::record::device::{Admission, Device, MAX_ZONES, device_key};
+use crate::record::device::{Admission, Device, KeyLine, MAX_ZONES, Prover, device_key};
 use crate::record::moving::{PlannedMove, move_key};
 use crate::record::plant::{AdminRole, admin_key};
 use crate::record::zone::zone_key;
@@ -72,6 +72,8 @@ async fn it_is_dropped_when_the_device_is_not_as_it_was() {
     assert_eq!(text, "press-7 is not in the zones any more that it was in");
     let text = dropped(|device| device.zones = vec![zone("cell-3"), zone("cell-4")]).await;
     assert_eq!(text, "press-7 is not in the zones any more that it was in");
+    let text = dropped(|device| device.prover = Prover::Key(KeyLine::default())).await;
+    assert!(text.starts_with("zone cell-4 asks for "), "{text}");
     let text = dropped(|device| device.admission = Admission::Retired).await;
     assert_eq!(text, "press-7 is no device in service any more");
     let leaving = crate::record::device::Leaving { from: zone("cell-3"), to: zone("hall-5"), since: NOW };
