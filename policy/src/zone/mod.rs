@@ -21,6 +21,7 @@ mod reachable;
 pub mod schedule;
 pub mod silence;
 pub mod span;
+pub mod steps;
 pub mod subnet;
 pub mod trust;
 pub mod ways;
