@@ -7,10 +7,12 @@
 //! bounded size and is removed after the last one, so that a broker that stops in between goes on where it was. A
 //! device that attests meanwhile is judged under the new golden values, and its own transaction wins.
 
+mod longer;
 mod lose;
 mod narrowed;
 mod rules;
 
+pub(crate) use self::longer::{Longer, longer};
 pub(crate) use self::lose::{Batch, Loss, lose};
 pub(crate) use self::narrowed::{Outside, outside};
 pub(crate) use self::rules::{Losing, holds, losing};

@@ -2,7 +2,7 @@
 //!
 //! From the wire each is a parse with a refusal of its own; to the wire it cannot fail.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use policy::access::Reason;
 use policy::appraisal::Finding;
@@ -16,8 +16,8 @@ use policy::zone::gate::GateRulesError;
 use policy::zone::model::TimingError;
 use policy::zone::subnet::{ParseSubnetError, Subnet};
 use policy::zone::{
-    Conduit, DrillBounds, GateFail, GateRules, IntraZone, NameConstraint, OnSilence, Schedule, ScheduleError,
-    SoftwareKeys, Timing, Way, Zone,
+    Conduit, DrillBounds, Function, GateFail, GateRules, IntraZone, NameConstraint, OnSilence, Schedule,
+    ScheduleError, SoftwareKeys, Timing, Way, Zone,
 };
 
 use crate::v1;
@@ -209,12 +209,8 @@ pub fn drills_from_wire(sent: &v1::DrillBounds) -> Result<DrillBounds, ConvertEr
 pub fn zone_from_wire(sent: &v1::Zone) -> Result<Zone, ConvertError> {
     let mut zone = Zone::new(sent.name.parse()?);
     zone.mode = mode_from_wire(&sent.mode)?.unwrap_or(zone.mode);
-    zone.name_constraint = match sent.name_constraint.as_str() {
-        "" | "critical" => NameConstraint::Critical,
-        "non-critical" => NameConstraint::NonCritical,
-        "off" => NameConstraint::Off,
-        other => return Err(word("name constraint", other, "critical, non-critical, off")),
-    };
+    zone.name_constraint =
+        name_constraint_from_wire(&sent.name_constraint)?.unwrap_or(NameConstraint::Critical);
     zone.software_keys = match sent.software_keys.as_str() {
         "" | "refuse" => SoftwareKeys::Refuse,
         "allow" => SoftwareKeys::Allow,
@@ -233,14 +229,27 @@ pub fn zone_from_wire(sent: &v1::Zone) -> Result<Zone, ConvertError> {
     zone.gate = GateRules::new(sent.gate_drain_seconds.into(), fail)?;
     zone.on_silence = on_silence_from_wire(&sent.on_silence)?.unwrap_or_default();
     zone.drills = sent.drills.as_ref().map(drills_from_wire).transpose()?;
-    zone.function = match sent.function.as_str() {
-        "" => None,
-        function => Some(function.parse()?),
-    };
+    zone.function = function_from_wire(&sent.function)?;
     if !sent.least.is_empty() {
         zone.least = least(&sent.least)?;
     }
     Ok(zone)
+}
+
+/// How authorities carry their name constraint; none: not said.
+pub fn name_constraint_from_wire(sent: &str) -> Result<Option<NameConstraint>, ConvertError> {
+    match sent {
+        "" => Ok(None),
+        "critical" => Ok(Some(NameConstraint::Critical)),
+        "non-critical" => Ok(Some(NameConstraint::NonCritical)),
+        "off" => Ok(Some(NameConstraint::Off)),
+        other => Err(word("name constraint", other, "critical, non-critical, off")),
+    }
+}
+
+/// What a zone is for; none: it is for nothing that is said.
+pub fn function_from_wire(sent: &str) -> Result<Option<Function>, ConvertError> {
+    if sent.is_empty() { Ok(None) } else { Ok(Some(sent.parse()?)) }
 }
 
 /// What gates do while they do not hear the broker; none: not said.
@@ -278,25 +287,39 @@ pub fn subnets(sent: &[String]) -> Result<BTreeSet<Subnet>, ConvertError> {
     sent.iter().map(|subnet| Ok(subnet.parse()?)).collect()
 }
 
-fn products(sent: &[String]) -> Result<BTreeSet<ProductName>, ConvertError> {
+/// Products as they are written.
+pub fn products(sent: &[String]) -> Result<BTreeSet<ProductName>, ConvertError> {
     sent.iter().map(|name| Ok(name.parse()?)).collect()
 }
 
-fn least(sent: &std::collections::HashMap<String, String>) -> Result<LeastClaims, ConvertError> {
-    let one = |(claim, value): (&String, &String)| {
-        let claim: Claim =
-            claim.parse().map_err(|_| word("least", claim, "the AR4SI claims, for example executables"))?;
-        let value = match value.as_str() {
-            "affirming" => ClaimValue::AFFIRMING,
-            "warning" => ClaimValue::WARNING,
-            number => number
-                .parse()
-                .map(ClaimValue)
-                .map_err(|_| word("least", number, "affirming, warning, a number"))?,
-        };
-        Ok((claim, value))
-    };
+fn least(sent: &HashMap<String, String>) -> Result<LeastClaims, ConvertError> {
+    let one = |(claim, value): (&String, &String)| Ok((claim_from_wire(claim)?, worst_from_wire(value)?));
     sent.iter().map(one).collect::<Result<BTreeMap<_, _>, ConvertError>>().map(LeastClaims::new)
+}
+
+/// The worst that is accepted for claims; none where nothing is asked of the claim any more.
+pub fn least_changes(
+    sent: &HashMap<String, String>,
+) -> Result<BTreeMap<Claim, Option<ClaimValue>>, ConvertError> {
+    let one = |(claim, value): (&String, &String)| {
+        let worst = if value == "none" { None } else { Some(worst_from_wire(value)?) };
+        Ok((claim_from_wire(claim)?, worst))
+    };
+    sent.iter().map(one).collect()
+}
+
+fn claim_from_wire(claim: &str) -> Result<Claim, ConvertError> {
+    claim.parse().map_err(|_| word("least", claim, "the AR4SI claims, for example executables"))
+}
+
+fn worst_from_wire(value: &str) -> Result<ClaimValue, ConvertError> {
+    match value {
+        "affirming" => Ok(ClaimValue::AFFIRMING),
+        "warning" => Ok(ClaimValue::WARNING),
+        number => {
+            number.parse().map(ClaimValue).map_err(|_| word("least", number, "affirming, warning, a number"))
+        }
+    }
 }
 
 /// A conduit, to send.

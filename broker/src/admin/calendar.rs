@@ -5,6 +5,8 @@
 
 use policy::reference::state::ReleaseState;
 use policy::time::UnixTime;
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 
 use super::Actor;
 use super::reach::Scope;
@@ -74,6 +76,14 @@ async fn own(plant: &Plant) -> Result<Vec<Entry>, Refusal> {
     let text = "the broker's issuing key ends: no administrator or device reaches it then";
     let mut entries = vec![Entry::new("broker", "issuing", issuing, text).next("touchstone-broker recover")];
     let audit: Option<Held<AuditSigning>> = fetch(plant.store.as_ref(), AUDIT_KEY.to_owned()).await?;
+    entries.extend(root_ends(&plant.keys.load().root).map(|end| {
+        let text = "the plant root ends: devices believe nothing that it signed then; make a new plant, and enroll devices there, long before";
+        Entry::new("broker", "root", end, text)
+    }));
+    entries.extend(plant.metrics.publish_ends().map(|end| {
+        let text = "the certificate of what is published (`[publish]` in broker.toml) ends; put another into its files, the broker reads them every hour";
+        Entry::new("broker", "publish", end, text)
+    }));
     let others =
         [("server", plant.metrics.server_ends()), ("audit", audit.map(|held| held.record.not_after))];
     for (name, end) in others {
@@ -81,6 +91,12 @@ async fn own(plant: &Plant) -> Result<Vec<Entry>, Refusal> {
         entries.extend(end.map(|end| Entry::new("broker", name, end, text)));
     }
     Ok(entries)
+}
+
+/// When the plant root, DER, ends.
+fn root_ends(root: &[u8]) -> Option<UnixTime> {
+    let root = Certificate::from_der(root).ok()?;
+    Some(UnixTime(root.tbs_certificate().validity().not_after.to_unix_duration().as_secs()))
 }
 
 /// Administrators, whom everybody may read of, and whom an invitation waits for.
@@ -165,11 +181,16 @@ async fn devices(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entr
     Ok(entries)
 }
 
-/// Moves that did not end yet: when the zone that is left gives nothing more, and after that, when what it gave ends.
+/// Announced Clears. Moves that did not end yet: when the zone that is left gives nothing more, and after that, when what it gave ends.
 async fn under_way(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entry>, Refusal> {
     let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
     let mut entries = Vec::new();
     for Held { record, .. } in devices.into_iter().filter(|held| scope.sees(&held.record.zones)) {
+        if let Some(until) = record.clear_expected {
+            let text = format!("the Clear of the TPM of {} is not expected any more", record.name);
+            let command = format!("touchstone device why {}", record.name);
+            entries.push(Entry::new("clear", &record.name, until, text).next(command));
+        }
         let Some(leaving) = &record.leaving else { continue };
         let (name, Leaving { from, to, .. }) = (&record.name, leaving);
         let end = if leaving.due() > now {

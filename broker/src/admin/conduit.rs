@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::time::UnixTime;
+use policy::zone::inspection;
 use policy::zone::{Conduit, Segmentation, TrustFile, compile};
 
 use super::Actor;
@@ -125,6 +126,15 @@ pub(super) async fn nobody_offers(plant: &Plant, conduits: &[Conduit]) -> Result
     let (_, in_zones) = trust::offers(plant).await.map_err(Refusal::internal)?;
     let said = |conduit: &Conduit| in_zones.get(&conduit.to).and_then(|offers| unoffered(conduit, offers));
     Ok(conduits.iter().filter_map(said).collect())
+}
+
+/// What is said of an open conduit to a service that no device of its zone offers, whatever else they do: the same as
+/// inspecting the graph says.
+pub async fn opens_nothing(plant: &Plant, conduit: &Conduit) -> Result<Option<String>, Refusal> {
+    let (_, in_zones) = trust::offers(plant).await.map_err(Refusal::internal)?;
+    let offers = in_zones.get(&conduit.to).into_iter().flatten();
+    let nobody = !offers.clone().any(|service| *service == conduit.service);
+    Ok(nobody.then(|| inspection::nobody_offers(conduit, offers).sentence))
 }
 
 fn unoffered(conduit: &Conduit, offers: &BTreeSet<ServiceName>) -> Option<String> {

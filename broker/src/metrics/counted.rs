@@ -157,6 +157,7 @@ pub struct Metrics {
     taken: Family<Labels<1>, Gauge>,
     oldest: Family<Labels<1>, Gauge<f64, AtomicU64>>,
     server_ends: AtomicU64,
+    publish_ends: AtomicU64,
 }
 
 impl Default for Metrics {
@@ -180,6 +181,7 @@ impl Default for Metrics {
             taken: Family::default(),
             oldest: Family::default(),
             server_ends: AtomicU64::new(0),
+            publish_ends: AtomicU64::new(0),
         };
         metrics.begin_at_zero();
         metrics.registry = metrics.registered();
@@ -343,6 +345,16 @@ impl Metrics {
     /// The broker shows a new certificate of its own.
     pub fn serves_until(&self, not_after: UnixTime) {
         self.server_ends.store(not_after.0, Ordering::Relaxed);
+    }
+
+    /// The broker read the operator's certificate for what it publishes.
+    pub(crate) fn publishes_until(&self, not_after: UnixTime) {
+        self.publish_ends.store(not_after.0, Ordering::Relaxed);
+    }
+
+    /// When the operator's certificate for what is published ends; none where there is none.
+    pub(crate) fn publish_ends(&self) -> Option<UnixTime> {
+        Some(UnixTime(self.publish_ends.load(Ordering::Relaxed))).filter(|end| end.0 > 0)
     }
 
     /// When the certificate that the broker shows ends; none before it has one.

@@ -50,7 +50,7 @@ pub(crate) async fn serve(
     if let Err(error) = make_all(&plant).await {
         tracing::error!(%error, "a key for tokens is not there to be published");
     }
-    let (tls, reading) = server::config(config.server.as_ref(), tls)?;
+    let (tls, reading) = server::config(config.server.as_ref(), tls, &plant)?;
     let site = Arc::new(Publication { plant, config: config.clone() });
     Ok(async move {
         tokio::join!(http::serve(listener, Some(TlsAcceptor::from(tls)), site), reading);

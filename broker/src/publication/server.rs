@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::future::Either;
+use policy::time::UnixTime;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 
 use crate::config::ServerFiles;
+use crate::plant::Plant;
 use crate::tls::Tls;
 
 /// How often the operator's files are read again: what renews them leaves days for it.
@@ -51,12 +55,16 @@ pub enum ServerFilesError {
 pub(super) fn config(
     files: Option<&ServerFiles>,
     own: Arc<Tls>,
+    plant: &Arc<Plant>,
 ) -> Result<(Arc<ServerConfig>, impl Future<Output = ()> + use<>), ServerFilesError> {
     let (shown, reading) = match files {
         None => (Shown::Own(own), Either::Left(pending())),
         Some(files) => {
-            let read = Arc::new(ArcSwap::from_pointee(read(files)?));
-            (Shown::Files(Arc::clone(&read)), Either::Right(read_again(files.clone(), read)))
+            let first = read(files)?;
+            note_end(plant, &first);
+            let shown = Arc::new(ArcSwap::from_pointee(first));
+            let reading = read_again(files.clone(), Arc::clone(&shown), Arc::clone(plant));
+            (Shown::Files(shown), Either::Right(reading))
         }
     };
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -69,11 +77,23 @@ pub(super) fn config(
     Ok((Arc::new(config), reading))
 }
 
-async fn read_again(files: ServerFiles, shown: Arc<ArcSwap<CertifiedKey>>) {
+/// Keeps the end of what is shown for the calendar and the metrics.
+fn note_end(plant: &Plant, shown: &CertifiedKey) {
+    let leaf = shown.cert.first().and_then(|leaf| Certificate::from_der(leaf).ok());
+    if let Some(leaf) = leaf {
+        let end = leaf.tbs_certificate().validity().not_after.to_unix_duration().as_secs();
+        plant.metrics.publishes_until(UnixTime(end));
+    }
+}
+
+async fn read_again(files: ServerFiles, shown: Arc<ArcSwap<CertifiedKey>>, plant: Arc<Plant>) {
     loop {
         tokio::time::sleep(READ_EVERY).await;
         match read(&files) {
-            Ok(fresh) => shown.store(Arc::new(fresh)),
+            Ok(fresh) => {
+                note_end(&plant, &fresh);
+                shown.store(Arc::new(fresh));
+            }
             Err(error) => tracing::error!(%error, "the former certificate is shown on"),
         }
     }

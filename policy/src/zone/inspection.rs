@@ -137,6 +137,21 @@ pub fn inspect(plant: &Segmentation, members: &[Member], now: UnixTime) -> Vec<S
     spots
 }
 
+/// The spot that a conduit is to a service that no device of its zone offers; `others` are what they do offer.
+#[must_use]
+pub fn nobody_offers<'a>(conduit: &Conduit, others: impl Iterator<Item = &'a ServiceName>) -> Spot {
+    let Conduit { to, service, .. } = conduit;
+    let others: Vec<&str> = others.map(ServiceName::as_str).collect();
+    let others = match others.is_empty() {
+        true => String::new(),
+        false => format!(" (they offer {})", others.join(", ")),
+    };
+    let why = format!(
+        "opens nothing: no device of zone {to} offers {service}{others}; start it there, or close the conduit"
+    );
+    about(SpotKind::NobodyOffers, conduit, why)
+}
+
 fn about(kind: SpotKind, conduit: &Conduit, why: String) -> Spot {
     let zones = [conduit.from.clone(), conduit.to.clone()].into();
     Spot { kind, zones, about: Some(conduit.to_string()), sentence: format!("conduit {conduit} {why}") }
@@ -206,23 +221,20 @@ fn of_conduit(
         spots.push(spot(SpotKind::NeverOpens, why));
     }
     if !offered.contains(&(to, service)) {
-        let others: Vec<&str> =
-            offered.iter().filter(|(zone, _)| *zone == to).map(|(_, other)| other.as_str()).collect();
-        let others = match others.is_empty() {
-            true => String::new(),
-            false => format!(" (they offer {})", others.join(", ")),
-        };
-        let why = format!(
-            "opens nothing: no device of zone {to} offers {service}{others}; start it there, or close the conduit"
-        );
-        spots.push(spot(SpotKind::NobodyOffers, why));
+        let others = offered.iter().filter(|(zone, _)| *zone == to).map(|(_, other)| *other);
+        spots.push(nobody_offers(conduit, others));
     }
     let function = |zone| plant.zone(zone).and_then(|zone| zone.function);
     let (caller, listener) = (function(from), function(to));
     if listener == Some(Function::Safety) && caller != Some(Function::Safety) {
-        let why = format!(
-            "leads into the safety zone {to} from one that is not for safety; let safety call out instead"
-        );
+        let why = match caller {
+            Some(other) => {
+                format!("leads into the safety zone {to} from one for {other}; let safety call out instead")
+            }
+            None => format!(
+                "leads into the safety zone {to} from {from}, of which nobody said what it is for: say so if it is for safety (`touchstone zone set {from} --function safety`), otherwise let safety call out instead"
+            ),
+        };
         spots.push(spot(SpotKind::IntoSafety, why));
     }
     let inward = caller.is_some_and(Function::is_outside) && listener.is_some_and(|one| !one.is_outside());
@@ -264,6 +276,17 @@ fn joined(
     if let Some((a, b)) = apart {
         let sentence = format!(
             "device {device} stands in zone {first} ({a}) and in zone {second} ({b}), which must not share fate: who takes it has both; give each its own device"
+        );
+        return Some(spot(SpotKind::SharedFate, sentence));
+    }
+    let unsaid = match (function(first), function(second)) {
+        (Some(Function::Safety), None) => Some((first, second)),
+        (None, Some(Function::Safety)) => Some((second, first)),
+        _ => None,
+    };
+    if let Some((safety, unsaid)) = unsaid {
+        let sentence = format!(
+            "device {device} stands in the safety zone {safety} and in zone {unsaid}, of which nobody said what it is for: unless that is for safety too (`touchstone zone set {unsaid} --function safety`), give each its own device"
         );
         return Some(spot(SpotKind::SharedFate, sentence));
     }

@@ -111,6 +111,28 @@ fn a_device_joins_only_zones_that_may_share_fate() {
 }
 
 #[test]
+fn safety_beside_what_nobody_said_a_word_of_is_named() {
+    let zones = vec![zone("sis", Some(Function::Safety)), zone("hall", None)];
+    let gateway = member("gw-1", &["hall", "sis"], &["x"]);
+    for conduits in [vec![], vec![conduit("sis hall x")]] {
+        let spots = inspect(&plant(zones.clone(), conduits), std::slice::from_ref(&gateway), now());
+        assert_eq!(kinds(&spots), [SpotKind::SharedFate]);
+        let told = &spots[0].sentence;
+        assert!(
+            told.contains(
+                "gw-1 stands in the safety zone sis and in zone hall, of which nobody said what it is for"
+            ),
+            "{told}"
+        );
+        assert!(told.contains("touchstone zone set hall --function safety"), "{told}");
+    }
+    let spots =
+        inspect(&plant(zones, vec![conduit("hall sis x")]), &[member("plc", &["sis"], &["x"])], now());
+    assert_eq!(kinds(&spots), [SpotKind::IntoSafety]);
+    assert!(spots[0].sentence.contains("from hall, of which nobody said what it is for"), "{spots:?}");
+}
+
+#[test]
 fn a_device_in_zones_without_a_conduit_bridges_them() {
     let zones = ["a", "b"].map(|name| zone(name, None)).to_vec();
     let apart = plant(zones.clone(), vec![]);

@@ -4055,7 +4055,7 @@ pub struct GetZoneResponse {
     pub seen: ::core::option::Option<Seen>,
 }
 /// How a zone is administered; what is left out stays.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetZoneRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
@@ -4093,11 +4093,42 @@ pub struct SetZoneRequest {
     /// Takes the mark off.
     #[prost(bool, tag = "101")]
     pub no_drills: bool,
+    /// The three numbers; 0: as it is. A silent_after that was three times reattest_every stays so.
+    #[prost(uint32, tag = "110")]
+    pub reattest_every_seconds: u32,
+    #[prost(uint32, tag = "111")]
+    pub outlive_broker_seconds: u32,
+    #[prost(uint32, tag = "112")]
+    pub silent_after_seconds: u32,
+    /// control, safety, sensors, vendor, it; empty: for nothing that is said.
+    #[prost(string, optional, tag = "113")]
+    pub function: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(bool, optional, tag = "114")]
+    pub intra_zone: ::core::option::Option<bool>,
+    /// Other products, in place of those that it has.
+    #[prost(message, optional, tag = "115")]
+    pub products: ::core::option::Option<Products>,
+    /// The worst that is accepted for each of these claims: a tier, or none where nothing is asked of it any more.
+    #[prost(map = "string, string", tag = "116")]
+    pub least: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(bool, optional, tag = "117")]
+    pub token_admits: ::core::option::Option<bool>,
+    /// critical, non-critical, off; empty: as it is. The next generation of its authorities carries it.
+    #[prost(string, tag = "118")]
+    pub name_constraint: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Subnets {
     #[prost(string, repeated, tag = "1")]
     pub subnets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Products {
+    #[prost(string, repeated, tag = "1")]
+    pub products: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetZoneResponse {
@@ -4109,6 +4140,30 @@ pub struct SetZoneResponse {
     pub outside: ::prost::alloc::vec::Vec<Outside>,
     #[prost(uint32, tag = "3")]
     pub outside_left_out: u32,
+    /// What is another than before, each as `field: old -> new`, as the file of the graph writes it.
+    #[prost(string, repeated, tag = "4")]
+    pub changed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Devices that lose their certificates by its new rules, connected or not; at most a thousand.
+    #[prost(message, repeated, tag = "5")]
+    pub loses: ::prost::alloc::vec::Vec<LosesCertificates>,
+    #[prost(uint32, tag = "6")]
+    pub loses_left_out: u32,
+    /// Certificates that end later than the zone's numbers would let a new one; none where no number became shorter.
+    #[prost(message, optional, tag = "7")]
+    pub longer: ::core::option::Option<LongerCertificates>,
+}
+/// Certificates of a zone that live longer than its shortened numbers say. They are not revoked.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LongerCertificates {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub certificates: u32,
+    #[prost(uint32, tag = "3")]
+    pub devices: u32,
+    /// When the last of them ends.
+    #[prost(uint64, tag = "4")]
+    pub until: u64,
 }
 /// What a device holds that names addresses outside the subnets of its zone.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4225,6 +4280,9 @@ pub struct AllowConduitResponse {
     /// Devices whose trust files change.
     #[prost(string, repeated, tag = "1")]
     pub affected: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// That no device of the zone offers the service, if so: the conduit opens nothing yet.
+    #[prost(string, tag = "2")]
+    pub nobody_offers: ::prost::alloc::string::String,
     /// What it was before, to be sent back after a dry run.
     #[prost(message, optional, tag = "20")]
     pub seen: ::core::option::Option<Seen>,
@@ -4522,6 +4580,23 @@ pub struct GraphChange {
     pub unoffered: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint32, tag = "16")]
     pub unoffered_left_out: u32,
+    /// What is another of the zones that are changed.
+    #[prost(message, repeated, tag = "17")]
+    pub fields: ::prost::alloc::vec::Vec<ZoneFields>,
+    /// Certificates that end later than the shortened numbers of a zone would let a new one.
+    #[prost(message, repeated, tag = "18")]
+    pub longer: ::prost::alloc::vec::Vec<LongerCertificates>,
+    /// In how many steps it is made: what is taken away first, what is new with the last.
+    #[prost(uint32, tag = "19")]
+    pub steps: u32,
+}
+/// What is another of one zone, each as `field: old -> new`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ZoneFields {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub fields: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanGraphResponse {

@@ -206,7 +206,11 @@ async fn allow(args: AllowArgs, session: &Session) -> Result<Report> {
         before: words_of(answer.seen),
         affected: answer.affected,
     };
-    changed(session, verb, change)
+    let report = changed(session, verb, change)?;
+    Ok(match answer.nobody_offers.as_str() {
+        "" => report,
+        sentence => report.aside(format!("look: {}", words::visible(sentence))),
+    })
 }
 
 async fn close(args: CloseArgs, session: &Session) -> Result<Report> {

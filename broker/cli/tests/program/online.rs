@@ -135,6 +135,88 @@ fn what_silence_means_in_a_zone_is_set_alone() {
 }
 
 #[test]
+fn each_number_and_rule_of_a_zone_is_set_alone() {
+    let broker = FakeBroker::start();
+    let bare = SetZoneRequest { name: "cell-3".to_owned(), ..SetZoneRequest::default() };
+    let products =
+        |names: &[&str]| Products { products: names.iter().map(|&name| name.to_owned()).collect() };
+    let cases: [(&[&str], SetZoneRequest); 11] = [
+        (&["--reattest-every", "1m"], SetZoneRequest { reattest_every_seconds: 60, ..bare.clone() }),
+        (&["--outlive-broker", "4h"], SetZoneRequest { outlive_broker_seconds: 14_400, ..bare.clone() }),
+        (&["--silent-after", "10m"], SetZoneRequest { silent_after_seconds: 600, ..bare.clone() }),
+        (&["--function", "safety"], SetZoneRequest { function: Some("safety".to_owned()), ..bare.clone() }),
+        (&["--no-function"], SetZoneRequest { function: Some(String::new()), ..bare.clone() }),
+        (&["--intra-zone", "allow"], SetZoneRequest { intra_zone: Some(true), ..bare.clone() }),
+        (&["--intra-zone", "deny"], SetZoneRequest { intra_zone: Some(false), ..bare.clone() }),
+        (
+            &["--product", "edge", "--product", "plc"],
+            SetZoneRequest { products: Some(products(&["edge", "plc"])), ..bare.clone() },
+        ),
+        (
+            &["--least", "hardware=warning", "--least", "file-system=none"],
+            SetZoneRequest {
+                least: [("hardware", "warning"), ("file-system", "none")]
+                    .map(|(claim, tier)| (claim.to_owned(), tier.to_owned()))
+                    .into(),
+                ..bare.clone()
+            },
+        ),
+        (&["--token-admits", "off"], SetZoneRequest { token_admits: Some(false), ..bare.clone() }),
+        (
+            &["--name-constraint", "non-critical"],
+            SetZoneRequest { name_constraint: "non-critical".to_owned(), ..bare.clone() },
+        ),
+    ];
+    for (flags, request) in cases {
+        broker.answers("get_zone", &GetZoneResponse::default());
+        let zone = Zone { name: "cell-3".to_owned(), ..Zone::default() };
+        let answer = SetZoneResponse { zone: Some(zone), ..SetZoneResponse::default() };
+        broker.answers("set_zone", &answer);
+        let ran = broker.run(&[&["zone", "set", "cell-3"], flags].concat());
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let asked: Vec<SetZoneRequest> = broker.asked("set_zone");
+        assert_eq!(asked.last(), Some(&request), "{flags:?}");
+    }
+    let ran = broker.run(&["zone", "set", "cell-3"]);
+    assert!(ran.code == 64 && ran.stderr.contains("--outlive-broker"), "nothing to set: {ran:?}");
+}
+
+#[test]
+fn what_other_numbers_of_a_zone_do_is_told() {
+    let broker = FakeBroker::start();
+    broker.answers("get_zone", &GetZoneResponse::default());
+    let zone = Zone { name: "cell-3".to_owned(), ..Zone::default() };
+    let longer =
+        LongerCertificates { zone: "cell-3".to_owned(), certificates: 6, devices: 2, until: 4_000_000_000 };
+    let loses = LosesCertificates {
+        device: "press-7".to_owned(),
+        zone: "cell-3".to_owned(),
+        reason: "hardware: none".to_owned(),
+        ..LosesCertificates::default()
+    };
+    broker.answers(
+        "set_zone",
+        &SetZoneResponse {
+            zone: Some(zone),
+            changed: vec!["outlive_broker: \"8h\" -> \"4h\"".to_owned()],
+            longer: Some(longer),
+            loses: vec![loses],
+            ..SetZoneResponse::default()
+        },
+    );
+    let ran = broker.run(&["zone", "set", "cell-3", "--outlive-broker", "4h", "--dry-run"]);
+    let told = format!("{}{}", ran.stdout, ran.stderr);
+    for part in [
+        "outlive_broker: \"8h\" -> \"4h\"",
+        "6 certificates of 2 devices in zone cell-3 live longer than its new numbers say, the last until 2096-10-02T07:06:40Z",
+        "1 device would lose their certificates",
+        "press-7",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[test]
 fn the_secret_of_an_approved_change_stands_alone() {
     let broker = FakeBroker::start();
     let made = CreateTokenResponse { token: "ts1.id.secret".to_owned(), expires_at: 4_000_000_000 };
@@ -338,7 +420,9 @@ fn an_unsigned_manifest_is_planned_as_such() {
 fn a_dry_run_says_so_to_the_broker() {
     let broker = FakeBroker::start();
     let seen = Some(Seen { revision: 3, words: "closed".to_owned() });
-    let answer = AllowConduitResponse { affected: vec!["press-7".to_owned(), "hist-1".to_owned()], seen };
+    let nobody_offers = "conduit cell-3 -> historian opcua opens nothing".to_owned();
+    let affected = vec!["press-7".to_owned(), "hist-1".to_owned()];
+    let answer = AllowConduitResponse { affected, nobody_offers, seen };
     broker.answers("allow_conduit", &answer);
     let line =
         ["conduit", "allow", "--from", "cell-3", "--to", "historian", "--service", "opcua", "--dry-run"];
@@ -348,6 +432,7 @@ fn a_dry_run_says_so_to_the_broker() {
         ran.stdout,
         "cell-3 would be allowed to open opcua of historian, which was closed; trust files change on 2 devices: press-7, hist-1\n"
     );
+    assert_eq!(ran.stderr, "look: conduit cell-3 -> historian opcua opens nothing\n");
     assert!(broker.asked::<AllowConduitRequest>("allow_conduit")[0].dry_run);
 }
 

@@ -165,7 +165,7 @@ async fn narrower_subnets_ask_for_other_certificates_and_end_what_still_names_ot
     let narrower = Settings { subnets: Some(["fd00::/8".parse().unwrap()].into()), ..Settings::default() };
     let set = async |dry_run| {
         let zone = set(&bench.plant, &actor, &"cell-3".parse().unwrap(), &narrower, dry_run).await.unwrap();
-        outside(&bench.plant, &zone).await.unwrap()
+        outside(&bench.plant, &zone.zone).await.unwrap()
     };
     let asked = async |name| bench.read::<Device>(device_key(name)).await.asked;
     let kept = async |name| {

@@ -4,11 +4,11 @@ use policy::id::DeviceName;
 use policy::tpm::clock::ClockInfo;
 
 use super::{Bench, NOW, observing, refused};
-use crate::admin::Act;
 use crate::admin::device::view::{self, State};
 use crate::admin::device::why::why;
 use crate::admin::device::{DeviceRef, stop};
 use crate::admin::reach::Scope;
+use crate::admin::{Act, calendar};
 use crate::record::device::{Decision, Device, device_key};
 use crate::session::ruling::in_order;
 
@@ -78,6 +78,14 @@ async fn an_announced_clear_is_no_alarm_once_and_in_its_time() {
         assert!(told.starts_with("a Clear is announced for 60 to 604800 seconds"), "{told}");
     }
     assert_eq!(announce(3600).await.unwrap(), NOW.plus(3600));
+    bench.plant.metrics.publishes_until(NOW.plus(60));
+    let dates = calendar::all(&bench.plant, &bench.actor(Act::ReadStatus).await).await.unwrap();
+    let dated = |kind, subject: &str| {
+        dates.iter().find(|entry| entry.kind == kind && entry.subject == subject).map(|entry| entry.at)
+    };
+    assert_eq!(dated("clear", "press-7"), Some(NOW.plus(3600)));
+    assert_eq!(dated("broker", "publish"), Some(NOW.plus(60)));
+    assert!(dated("broker", "root") > dated("broker", "issuing"), "{dates:?}");
 
     let mut known = device(&bench, &press).await;
     // It stays announced while the device proves itself as before, and excuses nothing else.

@@ -19,6 +19,7 @@ mod graph;
 mod import;
 mod key_lines;
 mod keys;
+mod large_graph;
 mod leftover;
 mod matrix;
 pub(crate) mod office;
@@ -33,6 +34,7 @@ mod second;
 mod status;
 mod tokens;
 mod zone;
+mod zone_set;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

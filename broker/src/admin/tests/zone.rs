@@ -178,7 +178,7 @@ async fn the_second_of_two_who_change_a_zone_is_shown_the_difference() {
     let text =
         refused!(zone::set(&bench.plant, &actor, &zone.name, &to(Mode::Observe), false).await, Conflict);
     assert!(
-        text.contains("zone cell-3 was changed since you looked: you saw observing, changed by one person, it is now enforcing"),
+        text.contains("zone cell-3 was changed since you looked: you saw observing, proven every 15m, outliving the broker by 8h, changed by one person, it is now enforcing"),
         "{text}"
     );
     let now = zone::seen(&bench.plant, &zone.name).await.unwrap();
@@ -197,9 +197,9 @@ async fn what_gates_do_is_set_for_a_zone_that_is_there() {
         zone::set(&bench.plant, &actor, &zone.name, &settings, false).await
     };
     let before = trust::view(&bench.plant).await.unwrap().sequence(0);
-    assert_eq!(set(Some(300), None).await.unwrap().gate, GateRules::new(300, GateFail::Open).unwrap());
+    assert_eq!(set(Some(300), None).await.unwrap().zone.gate, GateRules::new(300, GateFail::Open).unwrap());
     let after = set(None, Some(GateFail::Closed)).await.unwrap();
-    assert_eq!(after.gate, GateRules::new(300, GateFail::Closed).unwrap(), "what is not said stays");
+    assert_eq!(after.zone.gate, GateRules::new(300, GateFail::Closed).unwrap(), "what is not said stays");
     assert!(trust::view(&bench.plant).await.unwrap().sequence(0) > before, "devices are told");
     let text = refused!(set(Some(3_601), None).await, Malformed);
     assert!(text.contains("gate_drain is 3601 s"), "{text}");
@@ -280,6 +280,15 @@ async fn a_conduit_to_a_service_that_nobody_offers_while_they_offer_others_may_b
         text,
         "no device of zone cell-3 offers opc-ua; they offer opcua: write --service opcua if that is meant, or say --unoffered if it comes later"
     );
+    let look = async |wanted: &Conduit| conduit::opens_nothing(&bench.plant, wanted).await.unwrap();
+    let told = look(&wanted).await.unwrap();
+    assert!(
+        told.contains("opens nothing: no device of zone cell-3 offers opc-ua (they offer opcua)"),
+        "{told}"
+    );
+    let told = look(&opcua("cell-3", "historian")).await.unwrap();
+    assert!(told.contains("no device of zone historian offers opcua; start it there"), "{told}");
+    assert_eq!(look(&opcua("historian", "cell-3")).await, None, "it is offered");
     allow(&wanted, Unoffered::Accept).await.unwrap();
     wanted.expires = Some(NOW.plus(60));
     allow(&wanted, Unoffered::Refuse).await.unwrap();

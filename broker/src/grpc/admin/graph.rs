@@ -81,7 +81,7 @@ pub(super) async fn applied(
 }
 
 fn change(planned: Planned) -> v1::GraphChange {
-    let Planned { before, difference, peers, spots, loses, unoffered } = planned;
+    let Planned { before, difference, peers, spots, loses, unoffered, fields, longer, steps } = planned;
     v1::GraphChange {
         before,
         zones_made: names(difference.zones_made.iter()),
@@ -99,6 +99,12 @@ fn change(planned: Planned) -> v1::GraphChange {
         loses_left_out: parse::count(loses.len().saturating_sub(MAX_TOLD)),
         unoffered_left_out: parse::count(unoffered.len().saturating_sub(MAX_TOLD)),
         unoffered: unoffered.into_iter().take(MAX_TOLD).collect(),
+        fields: fields
+            .into_iter()
+            .map(|(zone, fields)| v1::ZoneFields { zone: zone.to_string(), fields })
+            .collect(),
+        longer: longer.iter().map(super::zone::longer).collect(),
+        steps: parse::count(steps),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Zones, conduits and authorities: convert, call, convert.
 
 use policy::time::UnixTime;
+use policy::zone::IntraZone;
 use proto::{convert, v1};
 
 use super::parse;
@@ -64,8 +65,57 @@ pub(super) async fn set(
     actor: &Actor,
     request: v1::SetZoneRequest,
 ) -> Result<v1::SetZoneResponse, Refusal> {
-    let name = parse::text("zone", &request.name)?;
-    let settings = zone::Settings {
+    let (name, dry_run) = (parse::text("zone", &request.name)?, request.dry_run);
+    let settings = settings(request)?;
+    if settings.is_empty() {
+        return Err(Refusal::malformed(
+            "say what to set of the zone: SetZoneRequest names what there is".to_owned(),
+        ));
+    }
+    if settings.mode.is_some() && (settings.subnets.is_some() || settings.name_constraint.is_some()) {
+        return Err(Refusal::malformed(
+            "set mode, and what stands in the authorities (subnets, name_constraint), one after the other"
+                .to_owned(),
+        ));
+    }
+    let changed = zone::set(plant, actor, &name, &settings, dry_run).await?;
+    let zone = changed.zone;
+    let outside = match settings.subnets {
+        Some(_) => withdrawal::outside(plant, &zone).await?,
+        None => Vec::new(),
+    };
+    let told = |one: &withdrawal::Outside| v1::Outside {
+        device: one.device.to_string(),
+        addresses: one.addresses.iter().map(ToString::to_string).collect(),
+        until: one.until.0,
+    };
+    Ok(v1::SetZoneResponse {
+        zone: Some(convert::zone_to_wire(&zone)),
+        outside: outside.iter().take(MAX_TOLD).map(told).collect(),
+        outside_left_out: parse::count(outside.len().saturating_sub(MAX_TOLD)),
+        changed: changed.fields,
+        loses: changed.loses.iter().take(MAX_TOLD).map(loses).collect(),
+        loses_left_out: parse::count(changed.loses.len().saturating_sub(MAX_TOLD)),
+        longer: changed.longer.as_ref().map(longer),
+    })
+}
+
+pub(super) fn longer(found: &withdrawal::Longer) -> v1::LongerCertificates {
+    v1::LongerCertificates {
+        zone: found.zone.to_string(),
+        certificates: parse::count(found.certificates),
+        devices: parse::count(found.devices),
+        until: found.until.0,
+    }
+}
+
+/// A number that is 0 was left out.
+fn stated(seconds: u32) -> Option<u64> {
+    (seconds > 0).then_some(u64::from(seconds))
+}
+
+fn settings(request: v1::SetZoneRequest) -> Result<zone::Settings, Refusal> {
+    Ok(zone::Settings {
         two_person: request.two_person,
         mode: convert::mode_from_wire(&request.mode).map_err(malformed)?,
         subnets: request.subnets.map(|all| convert::subnets(&all.subnets)).transpose().map_err(malformed)?,
@@ -81,33 +131,26 @@ pub(super) async fn set(
         gate_fail: convert::gate_fail_from_wire(&request.gate_fail).map_err(malformed)?,
         on_silence: convert::on_silence_from_wire(&request.on_silence).map_err(malformed)?,
         idevid_admits: request.idevid_admits,
+        reattest_every: stated(request.reattest_every_seconds),
+        outlive_broker: stated(request.outlive_broker_seconds),
+        silent_after: stated(request.silent_after_seconds),
+        function: request
+            .function
+            .map(|text| convert::function_from_wire(&text))
+            .transpose()
+            .map_err(malformed)?,
+        intra_zone: request.intra_zone.map(|allow| if allow { IntraZone::Allow } else { IntraZone::Deny }),
+        products: request
+            .products
+            .map(|all| convert::products(&all.products))
+            .transpose()
+            .map_err(malformed)?,
+        least: convert::least_changes(&request.least).map_err(malformed)?,
+        token_admits: request.token_admits,
+        name_constraint: convert::name_constraint_from_wire(&request.name_constraint).map_err(malformed)?,
         accept_observed: request.accept_observed,
         reason: request.reason,
         seen: parse::seen(request.seen)?,
-    };
-    if settings.is_empty() {
-        return Err(Refusal::malformed(
-            "say what to set: two_person, mode, subnets, gate_drain, gate_fail, on_silence, idevid_admits or drills"
-                .to_owned(),
-        ));
-    }
-    if settings.mode.is_some() && settings.subnets.is_some() {
-        return Err(Refusal::malformed("set mode and subnets one after the other".to_owned()));
-    }
-    let zone = zone::set(plant, actor, &name, &settings, request.dry_run).await?;
-    let outside = match settings.subnets {
-        Some(_) => withdrawal::outside(plant, &zone).await?,
-        None => Vec::new(),
-    };
-    let told = |one: &withdrawal::Outside| v1::Outside {
-        device: one.device.to_string(),
-        addresses: one.addresses.iter().map(ToString::to_string).collect(),
-        until: one.until.0,
-    };
-    Ok(v1::SetZoneResponse {
-        zone: Some(convert::zone_to_wire(&zone)),
-        outside: outside.iter().take(MAX_TOLD).map(told).collect(),
-        outside_left_out: parse::count(outside.len().saturating_sub(MAX_TOLD)),
     })
 }
 
@@ -164,7 +207,8 @@ pub(super) async fn allow(
     let unoffered = if request.unoffered { Unoffered::Accept } else { Unoffered::Refuse };
     let affected = conduit::allow(plant, actor, &wanted, seen.as_ref(), unoffered, request.dry_run).await?;
     let affected = affected.iter().map(ToString::to_string).collect();
-    Ok(v1::AllowConduitResponse { affected, seen: Some(parse::to_wire(before)) })
+    let nobody_offers = conduit::opens_nothing(plant, &wanted).await?.unwrap_or_default();
+    Ok(v1::AllowConduitResponse { affected, nobody_offers, seen: Some(parse::to_wire(before)) })
 }
 
 pub(super) async fn close(

@@ -59,6 +59,7 @@ pub(super) async fn own(plant: &Plant, now: UnixTime, registry: &mut Registry) -
     for (name, end) in [
         ("issuing", Some(plant.keys.load().issuing.not_after())),
         ("server", plant.metrics.server_ends()),
+        ("publish", plant.metrics.publish_ends()),
         ("audit", audit.map(|held| held.record.not_after)),
     ] {
         if let Some(end) = end {
@@ -67,7 +68,7 @@ pub(super) async fn own(plant: &Plant, now: UnixTime, registry: &mut Registry) -
     }
     registry.register(
         "broker_expiry_seconds",
-        "Time until a certificate of the broker itself ends; server and audit are made anew by themselves",
+        "Time until a certificate of the broker itself ends; server and audit are made anew by themselves, publish is the operator's",
         ends,
     );
     Ok(())

@@ -1,5 +1,6 @@
 //! `touchstone zone check|export|plan|apply`: zones and conduits as a whole.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use proto::v1::{
 use serde::Serialize;
 
 use super::super::conduit::ConduitView;
-use super::losing::{LosesView, losing};
+use super::losing::{LongerView, LosesView, losing};
 use super::picture::{Language, draw};
 use crate::args::DryRun;
 use crate::client::failed;
@@ -185,6 +186,11 @@ struct ChangeView {
     loses_left_out: u32,
     unoffered: Vec<String>,
     unoffered_left_out: u32,
+    /// What is another of each changed zone, as `field: old -> new`.
+    fields: BTreeMap<String, Vec<String>>,
+    longer: Vec<LongerView>,
+    /// In how many it is made; what is new comes with the last.
+    steps: u32,
 }
 
 impl ChangeView {
@@ -207,6 +213,9 @@ impl ChangeView {
             loses_left_out: change.loses_left_out,
             unoffered: change.unoffered,
             unoffered_left_out: change.unoffered_left_out,
+            fields: change.fields.into_iter().map(|one| (one.zone, one.fields)).collect(),
+            longer: change.longer.into_iter().map(Into::into).collect(),
+            steps: change.steps,
         }
     }
 
@@ -227,6 +236,9 @@ impl View for ChangeView {
         for (sign, zones) in signs {
             for zone in zones {
                 let _ = writeln!(text, "{sign} zone {zone}");
+                for field in self.fields.get(zone).into_iter().flatten() {
+                    let _ = writeln!(text, "    {}", words::visible(field));
+                }
             }
         }
         let signs =
@@ -236,10 +248,20 @@ impl View for ChangeView {
                 let _ = writeln!(text, "{sign} conduit {}", words::visible(&conduit.line()));
             }
         }
+        if self.steps > 1 {
+            let _ = writeln!(
+                text,
+                "in {} steps: what is taken away first, what is new with the last",
+                self.steps
+            );
+        }
         text.push('\n');
         text.push_str(&peers("gain", &self.gained, self.gained_left_out, page));
         text.push_str(&peers("lose", &self.lost, self.lost_left_out, page));
         text.push_str(&losing(&self.loses, self.loses_left_out, page));
+        for found in &self.longer {
+            let _ = writeln!(text, "{}", found.line());
+        }
         for sentence in self.unoffered.iter().take(SHOWN) {
             let _ = writeln!(text, "refused: {}", words::visible(sentence));
         }

@@ -1,9 +1,10 @@
-//! Devices that lose their certificates by other rules of a zone, as plans show them.
+//! What other rules of a zone do to certificates, as plans show it: who loses them, and which live longer than its numbers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use proto::v1::LosesCertificates;
+use policy::time::UnixTime;
+use proto::v1::{LongerCertificates, LosesCertificates};
 use serde::Serialize;
 
 use crate::output::table::Table;
@@ -56,4 +57,34 @@ pub(super) fn losing(all: &[LosesView], left_out: u32, page: &Page) -> String {
     let mut text = format!("{devices} would lose their certificates at once, connected or not:\n");
     let _ = write!(text, "{}", table.text("", page.colour));
     text
+}
+
+/// Certificates that live longer than the shortened numbers of their zone.
+#[derive(Debug, Serialize)]
+pub(super) struct LongerView {
+    zone: String,
+    certificates: u32,
+    devices: u32,
+    until: u64,
+}
+
+impl From<LongerCertificates> for LongerView {
+    fn from(found: LongerCertificates) -> Self {
+        let LongerCertificates { zone, certificates, devices, until } = found;
+        Self { zone, certificates, devices, until }
+    }
+}
+
+impl LongerView {
+    pub(super) fn line(&self) -> String {
+        let count = |n: u32, thing| words::count(usize::try_from(n).unwrap_or(usize::MAX), thing);
+        format!(
+            "{} of {} in zone {} live longer than its new numbers say, the last until {}: peers accept them until they end, unless \
+             they are revoked (`touchstone device quarantine`)",
+            count(self.certificates, "certificate"),
+            count(self.devices, "device"),
+            words::visible(&self.zone),
+            UnixTime(self.until)
+        )
+    }
 }

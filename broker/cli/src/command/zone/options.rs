@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use policy::appraisal::claims::Claim;
 use proto::v1::DrillBounds;
 
 use crate::args::Span;
@@ -108,26 +109,39 @@ impl FromStr for Least {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        const CLAIMS: [&str; 8] = [
-            "instance-identity",
-            "configuration",
-            "executables",
-            "file-system",
-            "hardware",
-            "runtime-opaque",
-            "storage-opaque",
-            "sourced-data",
-        ];
-        const TIERS: [&str; 2] = ["affirming", "warning"];
-        let (claim, tier) = text.split_once('=').unwrap_or((text, ""));
-        if !CLAIMS.contains(&claim) {
-            return Err(format!("`{claim}` is no claim; use one of {}", CLAIMS.join(", ")));
-        }
-        if !TIERS.contains(&tier) {
-            return Err(format!("`{tier}` is no tier; write {claim}=affirming or {claim}=warning"));
-        }
-        Ok(Self { claim: claim.to_owned(), tier: tier.to_owned() })
+        let (claim, tier) = claim_and_tier(text, &["affirming", "warning"])?;
+        Ok(Self { claim, tier })
     }
+}
+
+/// A change of the least that a zone accepts for a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LeastChange {
+    pub(super) claim: String,
+    /// A tier, or `none`.
+    pub(super) tier: String,
+}
+
+impl FromStr for LeastChange {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (claim, tier) = claim_and_tier(text, &["affirming", "warning", "none"])?;
+        Ok(Self { claim, tier })
+    }
+}
+
+fn claim_and_tier(text: &str, tiers: &[&str]) -> std::result::Result<(String, String), String> {
+    let (claim, tier) = text.split_once('=').unwrap_or((text, ""));
+    let claims = Claim::ALL.map(Claim::name);
+    if !claims.contains(&claim) {
+        return Err(format!("`{claim}` is no claim; use one of {}", claims.join(", ")));
+    }
+    if !tiers.contains(&tier) {
+        let ways: Vec<String> = tiers.iter().map(|tier| format!("{claim}={tier}")).collect();
+        return Err(format!("`{tier}` is no tier; write {}", ways.join(" or ")));
+    }
+    Ok((claim.to_owned(), tier.to_owned()))
 }
 
 pub(super) fn written(value: impl ValueEnum) -> String {
@@ -142,5 +156,7 @@ mod tests {
     fn an_unknown_claim_or_tier_is_refused_by_name() {
         assert!("kernel=affirming".parse::<Least>().unwrap_err().contains("`kernel` is no claim"));
         assert!("hardware=good".parse::<Least>().unwrap_err().contains("`good` is no tier"));
+        assert!("hardware=none".parse::<Least>().unwrap_err().contains("`none` is no tier"));
+        assert_eq!("hardware=none".parse::<LeastChange>().unwrap().tier, "none");
     }
 }

@@ -1,39 +1,95 @@
 //! `touchstone zone set`.
 
-use clap::Args;
-use policy::id::ZoneName;
+use clap::{ArgGroup, Args};
+use policy::id::{ProductName, ZoneName};
 use policy::time::UnixTime;
-use policy::zone::Subnet;
-use proto::v1::{GetZoneRequest, Outside, Seen, SetZoneRequest, Subnets};
+use policy::zone::{Function, Subnet};
+use proto::v1::{GetZoneRequest, Outside, Products, Seen, SetZoneRequest, Subnets};
 use serde::Serialize;
 
-use super::options::{Drills, GateFail, OnSilence, Switch, written};
+use super::losing::{LongerView, LosesView, losing};
+use super::options::{Drills, GateFail, IntraZone, LeastChange, NameConstraint, OnSilence, Switch, written};
 use super::page::{ZoneView, people};
 use crate::args::{DryRun, Span};
 use crate::client::failed;
 use crate::failure::Result;
 use crate::output::{Report, Sentence, Session, words};
 
+/// Options of which one is needed.
+const SETTINGS: [&str; 19] = [
+    "two_person",
+    "reattest_every",
+    "outlive_broker",
+    "silent_after",
+    "function",
+    "no_function",
+    "intra_zone",
+    "products",
+    "least",
+    "token_admits",
+    "name_constraint",
+    "subnets",
+    "no_subnets",
+    "gate_drain",
+    "no_gate_drain",
+    "gate_fail",
+    "on_silence",
+    "idevid_admits",
+    "drills",
+];
+
 /// What changes of the zone.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Where two people are needed, a change waits until another administrator with role and reach for it approves it
 (touchstone change list). To quarantine a device never waits.
-Example:
+The name of a zone, and whether it allows software keys, are for life: certificates rest on them.
+Examples:
+  touchstone zone set cell-3 --outlive-broker 4h --dry-run
+  touchstone zone set cell-3 --least hardware=warning --product edge-box
   touchstone zone set cell-3 --two-person on
   touchstone zone set cell-3 --subnet 10.1.3.0/24
   touchstone zone set cell-3 --gate-drain 5m --gate-fail closed")]
+#[command(group(ArgGroup::new("what").required(true).multiple(true).args(SETTINGS)))]
 pub(crate) struct SetArgs {
     /// Name of the zone
     name: ZoneName,
     /// Whether changes need two people; to turn it off needs two itself
-    #[arg(
-        long,
-        value_enum,
-        value_name = "ON|OFF",
-        required_unless_present_any = ["subnets", "no_subnets", "gate_drain", "no_gate_drain", "gate_fail", "on_silence", "idevid_admits", "drills"]
-    )]
+    #[arg(long, value_enum, value_name = "ON|OFF")]
     two_person: Option<Switch>,
+    /// How often a device proves itself, from its next proof on
+    #[arg(long, value_name = "TIME")]
+    reattest_every: Option<Span>,
+    /// How long everything runs without the broker; certificates live 1.5 times as long, those issued before as long as they
+    /// say
+    #[arg(long, value_name = "TIME")]
+    outlive_broker: Option<Span>,
+    /// Silence of a device, while others of the zone are heard, that `--on-silence` is about; follows --reattest-every
+    /// while it is three times that
+    #[arg(long, value_name = "TIME")]
+    silent_after: Option<Span>,
+    /// What it is for: control, safety, sensors, vendor or it; `zone check` holds the plant against it
+    #[arg(long, value_name = "FUNCTION", conflicts_with = "no_function")]
+    function: Option<Function>,
+    /// It is for nothing that is said
+    #[arg(long)]
+    no_function: bool,
+    /// Whether devices of the zone may open each other's services
+    #[arg(long, value_enum)]
+    intra_zone: Option<IntraZone>,
+    /// Product whose golden releases the zone accepts, in place of those it has; may repeat
+    #[arg(long = "product", value_name = "PRODUCT")]
+    products: Vec<ProductName>,
+    /// The worst that is accepted for a claim, other claims stay: executables=affirming, hardware=warning, or
+    /// file-system=none to ask nothing of it; may repeat
+    #[arg(long = "least", value_name = "CLAIM=TIER")]
+    least: Vec<LeastChange>,
+    /// Whether a join token admits even when it is bound to no TPM
+    #[arg(long, value_enum, value_name = "ON|OFF")]
+    token_admits: Option<Switch>,
+    /// DNS name constraint of the zone's authorities, which are followed by others for that, as for --subnet
+    #[arg(long, value_enum)]
+    name_constraint: Option<NameConstraint>,
     /// Subnet whose addresses its devices may have in certificates, in place of those it has; may repeat. The
     /// zone's authorities are followed by others for that, which takes until all devices know them
     #[arg(long = "subnet", value_name = "CIDR", conflicts_with = "no_subnets")]
@@ -73,7 +129,28 @@ pub(super) async fn set(args: SetArgs, session: &Session) -> Result<Report> {
     let lines: Vec<String> = outside.iter().map(OutsideView::line).collect();
     let left_out = answer.outside_left_out;
     let text = args.told(&zone);
-    let fields = Changed { dry_run: args.dry_run.dry_run, zone, outside, outside_left_out: left_out };
+    let loses: Vec<LosesView> = answer.loses.into_iter().map(Into::into).collect();
+    let (loses_left_out, longer) = (answer.loses_left_out, answer.longer.map(LongerView::from));
+    let changed: Vec<String> = answer.changed.iter().map(|field| words::visible(field)).collect();
+    let losing = losing(&loses, loses_left_out, &session.plain_page());
+    let lines = changed
+        .iter()
+        .cloned()
+        .chain(losing.lines().map(str::to_owned))
+        .chain(longer.iter().map(LongerView::line))
+        .chain(lines);
+    let lines: Vec<String> = lines.collect();
+    let dry_run = args.dry_run.dry_run;
+    let fields = Changed {
+        dry_run,
+        zone,
+        outside,
+        outside_left_out: left_out,
+        changed,
+        loses,
+        loses_left_out,
+        longer,
+    };
     let report = session.report(&Sentence { text, fields })?;
     let report = lines.into_iter().fold(report, |report, line| report.aside(line));
     Ok(match left_out {
@@ -93,6 +170,11 @@ impl SetArgs {
         if self.no_gate_drain { Some(0) } else { self.gate_drain.as_ref().map(|drain| drain.0) }
     }
 
+    fn function(&self) -> Option<String> {
+        let cleared = self.no_function.then(String::new);
+        cleared.or_else(|| self.function.map(|function| function.to_string()))
+    }
+
     /// The change of the zone that was `seen`.
     fn request(&self, seen: Option<Seen>) -> SetZoneRequest {
         SetZoneRequest {
@@ -107,6 +189,16 @@ impl SetArgs {
             no_drills: self.drills.drills == Some(Switch::Off),
             idevid_admits: self.idevid_admits.map(|switch| switch == Switch::On),
             on_silence: self.on_silence.map(written).unwrap_or_default(),
+            reattest_every_seconds: seconds(self.reattest_every),
+            outlive_broker_seconds: seconds(self.outlive_broker),
+            silent_after_seconds: seconds(self.silent_after),
+            function: self.function(),
+            intra_zone: self.intra_zone.map(|setting| setting == IntraZone::Allow),
+            products: (!self.products.is_empty())
+                .then(|| Products { products: self.products.iter().map(ToString::to_string).collect() }),
+            least: self.least.iter().map(|one| (one.claim.clone(), one.tier.clone())).collect(),
+            token_admits: self.token_admits.map(|switch| switch == Switch::On),
+            name_constraint: self.name_constraint.map(written).unwrap_or_default(),
             ..SetZoneRequest::default()
         }
     }
@@ -115,6 +207,12 @@ impl SetArgs {
     fn told(&self, zone: &ZoneView) -> String {
         let verb = if self.dry_run.dry_run { "would need" } else { "need" };
         let mut text = format!("changes of zone {} {verb} {}", zone.name, people(zone.two_person));
+        if self.name_constraint.is_some() {
+            text.push_str(&format!(
+                "; name constraint: {}, once its next authorities sign (`touchstone authority list`)",
+                zone.name_constraint
+            ));
+        }
         if self.subnets().is_some() {
             let subnets = words::list(&zone.subnets);
             text.push_str(&format!(
@@ -146,6 +244,14 @@ struct Changed {
     zone: ZoneView,
     outside: Vec<OutsideView>,
     outside_left_out: u32,
+    changed: Vec<String>,
+    loses: Vec<LosesView>,
+    loses_left_out: u32,
+    longer: Option<LongerView>,
+}
+
+fn seconds(span: Option<Span>) -> u32 {
+    span.map_or(0, |span| span.0)
 }
 
 /// What a device holds that names addresses outside the subnets.
