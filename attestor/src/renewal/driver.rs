@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::Instrument;
 
 use super::adopt::{AdoptError, Adopted};
-use super::attester::{Attester, OwnClock};
+use super::attester::{Attester, Means, OwnClock};
 use super::exchange::{self, Answered, ExchangeError};
 use super::machine::{Effect, Exchange, Input, Machine, Memory, Outcome, revokes};
 use super::report::Reporter;
@@ -156,7 +156,12 @@ impl Driver {
         });
         let (credentials, _) = latest::channel(None);
         let (machine, mut reporter) = (Machine::new(memory), Reporter::new(now));
-        reporter.problem = foreign.or_else(|| attester.keeper.notice().map(str::to_owned));
+        let absent = match &attester.prover {
+            Means::Absent(why) => Some(why.clone()),
+            Means::Tpm(_) | Means::Key => None,
+        };
+        let notice = || attester.keeper.notice().map(str::to_owned);
+        reporter.problem = absent.or(foreign).or_else(notice);
         let wanted = Arc::new(Notify::new());
         Self {
             attester,
@@ -219,7 +224,7 @@ impl Driver {
         self.reporter.problem = None;
         let outcome = match result {
             Ok(answer) => {
-                (self.reporter.reachable, self.behind) = (true, answer.behind);
+                (self.reporter.reachable, self.behind) = (Some(true), answer.behind);
                 match self.attester.adopt(answer) {
                     Ok(Adopted { outcome, complaint }) => {
                         self.reporter.problem = complaint.map(|error| error.to_string());
@@ -283,11 +288,11 @@ impl Driver {
     fn failed(&mut self, error: &ExchangeError) -> Outcome {
         match error {
             ExchangeError::Call { at_begin, call: CallError::Denied(denial) } => {
-                self.reporter.reachable = true;
+                self.reporter.reachable = Some(true);
                 self.denied(*at_begin, denial)
             }
             ExchangeError::Call { call, .. } => {
-                self.reporter.reachable = !call.is_absence();
+                self.reporter.reachable = Some(!call.is_absence());
                 self.reporter.problem = Some(call.to_string());
                 tracing::warn!(error = %call, "not attested");
                 match call.is_absence() {
@@ -335,7 +340,7 @@ impl Driver {
     pub(super) fn hear(&mut self, item: News) {
         match item {
             News::Opened => {
-                (self.reporter.watching, self.reporter.reachable) = (true, true);
+                (self.reporter.watching, self.reporter.reachable) = (true, Some(true));
                 self.attester.heard.anew();
                 self.input(Input::BrokerHeard);
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use attestor::config::Limits;
 use attestor::role::Role;
+use attestor::uptime::Uptime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -295,7 +296,7 @@ async fn a_gate_tells_what_it_did() {
     let pair = Pair::new(Limits::default()).await;
     let (mut client, mut server) = pair.connect().await;
     talk(&mut client, &mut server).await;
-    let read = || attestor::gate::read_all(pair.inner.reports().parent().unwrap(), NOW);
+    let read = || attestor::gate::read_all(pair.inner.reports().parent().unwrap(), &Uptime::now());
     assert!(read().is_empty(), "it is in a folder of another name");
     let file = pair.inner.reports().join("gate.json");
     until("the status says so", || {
