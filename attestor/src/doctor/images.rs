@@ -22,7 +22,7 @@ pub(super) async fn of_images(images: &Images) -> Finding {
     for (path, look) in named(images) {
         let shown = path.display().to_string();
         let looked = timeout(PATIENCE, spawn_blocking(move || look(&path))).await;
-        match looked.map(|looked| looked.map_err(io::Error::other).flatten()) {
+        match looked.map(|looked| looked.unwrap_or_else(|error| Err(io::Error::other(error)))) {
             Ok(Ok(())) => {}
             Ok(Err(error)) if error.kind() == ErrorKind::NotFound => missing.push(shown),
             Ok(Err(error)) => {
