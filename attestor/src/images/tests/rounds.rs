@@ -3,6 +3,7 @@
 use std::fs::{self, File as OpenFile};
 use std::io;
 use std::num::NonZeroU64;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -241,6 +242,32 @@ async fn who_waits_for_the_first_measurement_is_told_why_there_is_none() {
     let scene = Scene::begin(&pcr, dir, None).await;
     let why = scene.images.hold().await.unwrap_err().to_string();
     assert!(why.contains("locked"), "{why}");
+}
+
+/// As of a controller whose releases lie beside each other, and a link says which one is used.
+#[tokio::test]
+async fn a_link_above_a_named_file_that_leads_elsewhere_is_noticed_at_once() {
+    let (dir, pcr) = (TempDir::new().unwrap(), Pcr::new());
+    let at = |name: &str| dir.path().join(name);
+    for (release, content) in [("1", "1"), ("2", "22")] {
+        fs::create_dir_all(at("releases").join(release).join("bin")).unwrap();
+        fs::write(at("releases").join(release).join("bin/press"), content).unwrap();
+    }
+    symlink("releases/1", at("current")).unwrap();
+    let config = Config { log: at("images.log"), ..config(&[&at("current/bin/press")], &[]) };
+    let images = Arc::new(Images::open(config, pcr.start(), None).await.unwrap());
+    let system: Arc<dyn Clock> = Arc::new(System::default());
+    let following = tokio::spawn(follow(Arc::clone(&images), Arc::clone(&system), system));
+    tokio::time::timeout(PATIENCE, images.ready()).await.unwrap();
+    let link = at("next");
+    symlink("releases/2", &link).unwrap();
+    let begin = Instant::now();
+    fs::rename(link, at("current")).unwrap();
+    let scene = Scene { dir, pcr, images, following };
+    let history = scene.until("another file is there", 2).await;
+    assert_eq!(history, [entry(File, "press", 1), entry(File, "press", 2)]);
+    // Without a sign it would be found by the look that comes once a minute.
+    assert!(begin.elapsed() < Duration::from_secs(45), "{:?}", begin.elapsed());
 }
 
 /// Whether the file system hangs.
