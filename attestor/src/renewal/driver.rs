@@ -26,6 +26,7 @@ use super::report::Reporter;
 use super::shown::next_look;
 use super::watch::{self, News};
 use crate::client::{CallError, Credentials};
+use crate::health::Checkup;
 use crate::hooks::{self, Change};
 use crate::images::{self, Images};
 use crate::ports::{Clock, System};
@@ -93,6 +94,7 @@ pub async fn run(
             () = elapsed(edge) => driver.open_and_close(),
             Some(item) = news.recv() => driver.hear(item),
             () = changed(images.as_deref()) => driver.attest_images(),
+            () = checked(attester.health.as_deref()) => driver.attest_health(),
             () = read.notified() => driver.know_boot(),
             () = attester.hooks.all_told(), if behind => driver.attest_delivered(),
             _ = alive.tick() => if let Err(error) = driver.stay_alive() { break Err(error) },
@@ -116,6 +118,13 @@ async fn finished(in_flight: &mut Option<InFlight>) -> Result<Answered, Exchange
 async fn changed(images: Option<&Images>) {
     match images {
         Some(images) => images.changed().await,
+        None => pending().await,
+    }
+}
+
+async fn checked(health: Option<&Checkup>) {
+    match health {
+        Some(health) => health.late().await,
         None => pending().await,
     }
 }
@@ -192,6 +201,10 @@ impl Driver {
     }
 
     pub(super) fn input(&mut self, input: Input) {
+        if let (Input::AttestNow, Some(health)) = (input, &self.attester.health) {
+            // Also the exchange in flight: it may wait for the command, and the next begins only after it.
+            health.hurry(true);
+        }
         let jitter = self.attester.entropy.jitter();
         let effect = self.machine.step(input, jitter);
         #[cfg(feature = "test-util")]
@@ -214,6 +227,9 @@ impl Driver {
     }
 
     fn begin(&self, exchange: Exchange) -> InFlight {
+        if let Some(health) = &self.attester.health {
+            health.hurry(exchange == Exchange::OnDemand);
+        }
         let attester = Arc::clone(&self.attester);
         let span = tracing::info_span!("exchange", kind = ?exchange, device.id = attester.name());
         Box::pin(async move { exchange::run(&attester, exchange).await }.instrument(span))
@@ -256,6 +272,12 @@ impl Driver {
     /// What a device uses is proven at once, whoever changed it.
     fn attest_images(&mut self) {
         tracing::info!("the image log has a new entry; attesting now");
+        self.input(Input::AttestNow);
+    }
+
+    /// A proof did not wait for the health command; now it has ended.
+    fn attest_health(&mut self) {
+        tracing::info!("the health command has ended; the broker hears of it now");
         self.input(Input::AttestNow);
     }
 
