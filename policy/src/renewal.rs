@@ -11,12 +11,27 @@ use crate::zone::model::Timing;
 /// The part of a wait by which jitter may shorten it: an eighth.
 const JITTER_PART: u64 = 8;
 
-/// When a certificate is replaced: after a third of its life, up to an eighth of that earlier, so
-/// that a plant that powered up at once does not renew at once.
+/// When a certificate is replaced at latest: after a third of its life, so that two thirds, `outlive_broker`, are
+/// left when the broker goes away.
 #[must_use]
-pub fn renew_at(validity: Validity, jitter: u8) -> UnixTime {
-    let third = validity.not_after.since(validity.not_before) / 3;
-    validity.not_before.plus(earlier(third, jitter))
+pub fn replace_by(validity: Validity) -> UnixTime {
+    validity.not_before.plus(validity.not_after.since(validity.not_before) / 3)
+}
+
+/// When a certificate is replaced by a device that proves itself `now` and again after `every` seconds at latest:
+/// at the last proof that comes in time. Jitter needs no room of its own, it only makes proofs come earlier.
+#[must_use]
+pub fn is_due(validity: Validity, now: UnixTime, every: u64) -> bool {
+    // One that has not begun is of a broker whose clock ran ahead.
+    let begun = validity.not_before <= now;
+    !begun || now.plus(next_proof(validity.not_after.since(now), every)) > replace_by(validity)
+}
+
+/// How many seconds a device waits at most for its next proof: what its zone says, and no longer than a third of what
+/// its certificate has `left`.
+#[must_use]
+pub fn next_proof(left: u64, every: u64) -> u64 {
+    every.min(left.div_ceil(3))
 }
 
 /// When a device proves itself again, after it did so at `last`.
@@ -72,15 +87,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn renewal_is_early_and_leaves_what_outlives_the_broker() {
+    fn a_certificate_is_replaced_at_the_last_proof_that_leaves_what_outlives_the_broker() {
         let timing = Timing::default();
         let start = UnixTime(1_000_000);
         let validity = Validity { not_before: start, not_after: start.plus(timing.certificate_lifetime()) };
-        for jitter in [0, 1, 128, 255] {
-            let left = validity.not_after.since(renew_at(validity, jitter));
-            assert!(left >= timing.outlive_broker(), "{jitter}");
-            assert!(left <= timing.outlive_broker() + timing.replace_after() / 8 + 1, "{jitter}");
-        }
+        assert_eq!(validity.not_after.since(replace_by(validity)), timing.outlive_broker());
+        let last = replace_by(validity).minus(timing.reattest_every());
+        assert!(!is_due(validity, start, 900) && !is_due(validity, last, 900));
+        assert!(is_due(validity, last.plus(1), 900) && is_due(validity, validity.not_after.plus(1), 900));
+        assert!(is_due(validity, start.minus(1), 900), "it has not begun");
     }
 
     #[test]

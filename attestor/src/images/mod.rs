@@ -21,6 +21,7 @@ mod stamp;
 mod throttle;
 mod walk;
 mod watch;
+mod way;
 
 #[cfg(test)]
 mod tests;
