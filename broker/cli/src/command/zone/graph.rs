@@ -1,6 +1,5 @@
 //! `touchstone zone check|export|plan|apply`: zones and conduits as a whole.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +7,7 @@ use clap::Args;
 use policy::zone::document;
 use proto::v1::{
     ApplyGraphRequest, Conduit, FlatSpot, GetGraphRequest, GetGraphResponse, GraphChange, PlanGraphRequest,
-    Reachable,
+    Reachable, ZoneFields,
 };
 use serde::Serialize;
 
@@ -167,6 +166,19 @@ impl From<Reachable> for ReachableView {
     }
 }
 
+/// What is another of a changed zone, each as `field: old -> new`.
+#[derive(Debug, Serialize)]
+struct FieldsView {
+    zone: String,
+    fields: Vec<String>,
+}
+
+impl From<ZoneFields> for FieldsView {
+    fn from(ZoneFields { zone, fields }: ZoneFields) -> Self {
+        Self { zone, fields }
+    }
+}
+
 /// What a file changes.
 #[derive(Debug, Serialize)]
 struct ChangeView {
@@ -186,8 +198,7 @@ struct ChangeView {
     loses_left_out: u32,
     unoffered: Vec<String>,
     unoffered_left_out: u32,
-    /// What is another of each changed zone, as `field: old -> new`.
-    fields: BTreeMap<String, Vec<String>>,
+    fields: Vec<FieldsView>,
     longer: Vec<LongerView>,
     /// In how many it is made; what is new comes with the last.
     steps: u32,
@@ -213,7 +224,7 @@ impl ChangeView {
             loses_left_out: change.loses_left_out,
             unoffered: change.unoffered,
             unoffered_left_out: change.unoffered_left_out,
-            fields: change.fields.into_iter().map(|one| (one.zone, one.fields)).collect(),
+            fields: change.fields.into_iter().map(Into::into).collect(),
             longer: change.longer.into_iter().map(Into::into).collect(),
             steps: change.steps,
         }
@@ -236,7 +247,8 @@ impl View for ChangeView {
         for (sign, zones) in signs {
             for zone in zones {
                 let _ = writeln!(text, "{sign} zone {zone}");
-                for field in self.fields.get(zone).into_iter().flatten() {
+                let of_zone = self.fields.iter().filter(|one| one.zone == *zone);
+                for field in of_zone.flat_map(|one| &one.fields) {
                     let _ = writeln!(text, "    {}", words::visible(field));
                 }
             }
