@@ -36,33 +36,29 @@ pub(crate) async fn keep(
     mut request: v1::CompleteRequest,
     found: Vec<u8>,
 ) -> Result<(Digest, StoredLogs), PutError> {
-    let logs = StoredLogs {
-        firmware: log(blobs, std::mem::take(&mut request.firmware_log)).await?,
-        userspace: log(blobs, std::mem::take(&mut request.userspace_log)).await?,
-        images: log(blobs, std::mem::take(&mut request.image_log)).await?,
-        ima: chunks(blobs, &mut request.ima_log).await?,
-    };
+    let logs = [&mut request.firmware_log, &mut request.userspace_log, &mut request.image_log];
+    let logs = logs.map(std::mem::take);
+    let present = logs.each_ref().map(|log| !log.is_empty());
+    let chunks = chunks(&mut request.ima_log)?;
     let own = [request.encode_to_vec(), Found { json: found }.encode_to_vec()].concat();
-    Ok((blobs.put(own).await?, logs))
+    let logs = logs.into_iter().filter(|log| !log.is_empty());
+    let (own, shared) = blobs.put_with(own, logs.chain(chunks).collect()).await?;
+    // In the order in which they were put.
+    let mut digests = shared.into_iter();
+    let [firmware, userspace, images] = present.map(|present| if present { digests.next() } else { None });
+    Ok((own, StoredLogs { firmware, userspace, images, ima: digests.collect() }))
 }
 
-async fn log(blobs: &Blobs, bytes: Vec<u8>) -> Result<Option<Digest>, PutError> {
-    if bytes.is_empty() { Ok(None) } else { blobs.put(bytes).await.map(Some) }
-}
-
-/// Puts the full chunks of `list`, and leaves what follows them.
-async fn chunks(blobs: &Blobs, list: &mut Vec<u8>) -> Result<Vec<Digest>, PutError> {
+/// Takes the full chunks of `list`, and leaves what follows them.
+fn chunks(list: &mut Vec<u8>) -> Result<Vec<Vec<u8>>, PutError> {
     if list.len() > MAX_BLOB {
         return Err(PutError::TooLarge { length: list.len() });
     }
     let full = list.chunks_exact(CHUNK);
     let rest = full.remainder().to_vec();
-    let mut digests = Vec::new();
-    for chunk in full {
-        digests.push(blobs.put(chunk.to_vec()).await?);
-    }
+    let chunks = full.map(<[u8]>::to_vec).collect();
     *list = rest;
-    Ok(digests)
+    Ok(chunks)
 }
 
 /// The request that `attested` came from. Reads files: for a thread that may wait for them.
