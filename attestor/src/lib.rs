@@ -38,5 +38,6 @@ pub mod tpm;
 pub mod trust;
 pub mod tss2_key;
 mod unbound;
+pub mod uptime;
 pub mod wanted;
 pub mod workload_api;

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
+use std::time::Duration;
 
 use attestor::commands::{self, CommandError, Format};
 use attestor::config::{DEFAULT_FILE, RawGate};
@@ -131,6 +132,8 @@ impl From<Output> for Format {
     }
 }
 
+/// How long the end waits for a thread that works for nobody any more.
+const LAST_STEP: Duration = Duration::from_secs(1);
 /// Bad usage of the command line (sysexits.h, EX_USAGE).
 const USAGE: u8 = 64;
 /// What libtss2 writes to standard error by itself; read once, when the process starts.
@@ -148,7 +151,12 @@ fn main() -> ExitCode {
     silence_libtss2();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime {
-        Ok(runtime) => runtime.block_on(finish(arguments.command)),
+        Ok(runtime) => {
+            let code = runtime.block_on(finish(arguments.command));
+            // A file system that hangs keeps its thread, and must not keep the process.
+            runtime.shutdown_timeout(LAST_STEP);
+            code
+        }
         Err(error) => {
             eprintln!("touchstone-attestor: the system refused threads: {error}; see its limits");
             ExitCode::FAILURE

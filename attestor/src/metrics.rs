@@ -157,6 +157,7 @@ mod tests {
             broker: BrokerStatus {
                 address: "broker:8443".to_owned(),
                 reachable: true,
+                asked: true,
                 watching: false,
                 heard: None,
             },
@@ -168,6 +169,7 @@ mod tests {
             problem: None,
             trust_sequence: 7,
             written_at: UnixTime(1_800_000_002),
+            written_up: None,
             stopped: false,
         }
     }

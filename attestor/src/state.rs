@@ -11,8 +11,10 @@ mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use policy::id::{DeviceName, ZoneName};
+use policy::renewal::is_due;
 use policy::time::UnixTime;
 use proto::v1::DenialReason;
 
@@ -20,6 +22,7 @@ use crate::boot_set::BootSet;
 use crate::config::Holders;
 use crate::device_key::DeviceKey;
 use crate::identity_key::IdentityKey;
+use crate::renewal::machine::{DEFAULT_REATTEST_EVERY, MOST_PERIOD};
 use crate::role::Seat;
 use crate::software_key::{HeldSoftwareKey, SoftwareSeat};
 use crate::status::{Refusal, RefusedKey};
@@ -142,16 +145,20 @@ impl State {
         Seat::of_zones(&self.zones).any(|seat| !self.keys.contains_key(&seat))
     }
 
-    /// The places without a certificate that is worth something, or with one that has lived a third of its life: these
-    /// ask for a new one.
+    /// How often this device proves itself: the shortest interval of its zones.
+    #[must_use]
+    pub fn reattest_every(&self) -> Duration {
+        let said = self.trust.as_ref().and_then(|trust| trust.reattest_every(&self.zones));
+        said.unwrap_or(DEFAULT_REATTEST_EVERY).min(MOST_PERIOD)
+    }
+
+    /// The places without a certificate that is worth something, or with one that will have lived a third of its life
+    /// before the next proof: these ask for a new one.
     #[must_use]
     pub fn due(&self, now: UnixTime) -> Vec<Seat> {
+        let every = self.reattest_every().as_secs();
         let fresh = |svid: &HeldSvid| {
-            let third = svid.not_before().plus(svid.not_after().since(svid.not_before()) / 3);
-            // One that has not begun is of a broker whose clock ran ahead.
-            svid.not_before() <= now
-                && now < third
-                && !self.stale.iter().any(|serial| serial == svid.serial())
+            !is_due(svid.validity(), now, every) && !self.stale.iter().any(|serial| serial == svid.serial())
         };
         Seat::of_zones(&self.zones).filter(|seat| !self.holds(seat).is_some_and(fresh)).collect()
     }

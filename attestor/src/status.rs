@@ -18,6 +18,7 @@ use crate::hooks::FailingHook;
 use crate::images::ImagesStatus;
 use crate::role::Role;
 use crate::software_key::SoftwareSeat;
+use crate::uptime::Uptime;
 use crate::wanted::Wanted;
 
 pub use words::remedy;
@@ -84,6 +85,9 @@ pub struct Status {
     pub trust_sequence: u64,
     /// When this was written.
     pub written_at: UnixTime,
+    /// The same by the machine's uptime; None: by an attestor of before this was said.
+    #[serde(default)]
+    pub written_up: Option<Uptime>,
     /// The attestor stopped in order after writing this.
     pub stopped: bool,
 }
@@ -192,11 +196,19 @@ pub struct BrokerStatus {
     pub address: String,
     /// It answered the last time it was asked.
     pub reachable: bool,
+    /// It was asked since the attestor started.
+    #[serde(default = "asked_of_before")]
+    pub asked: bool,
     /// The Watch stream is open.
     pub watching: bool,
     /// When it gave its last sign of life, signed by it.
     #[serde(default)]
     pub heard: Option<UnixTime>,
+}
+
+/// Attestors of before this was said are taken to have asked.
+const fn asked_of_before() -> bool {
+    true
 }
 
 /// A refusal as the broker gave it.
@@ -329,11 +341,18 @@ pub(crate) enum Hold<'a> {
     NotAttested,
 }
 
+/// Whether a program that writes what it says at least every [`ALIVE_EVERY`] seconds, and wrote last at `written`, still
+/// ran `now`.
+#[must_use]
+pub(crate) fn is_live(written: Option<&Uptime>, now: &Uptime) -> bool {
+    written.is_some_and(|written| written.is_within(STALE_AFTER, now))
+}
+
 impl Status {
     /// Why a device that is [holding](Word::Holding) does.
     pub(crate) fn hold(&self) -> Hold<'_> {
         match &self.denial {
-            _ if !self.broker.reachable => Hold::BrokerAway,
+            _ if self.broker.asked && !self.broker.reachable => Hold::BrokerAway,
             Some(refusal) => Hold::Refused(&refusal.reason),
             None => Hold::NotAttested,
         }
@@ -395,10 +414,10 @@ impl Status {
         self.certificates.iter().map(|certificate| certificate.not_after).min()
     }
 
-    /// Whether the attestor that wrote it still ran `now`.
+    /// Whether the attestor that wrote it still ran `now`. The wall clock is not asked: it may have jumped.
     #[must_use]
-    pub fn is_live(&self, now: UnixTime) -> bool {
-        !self.stopped && now.since(self.written_at) <= STALE_AFTER
+    pub fn is_live(&self, now: &Uptime) -> bool {
+        !self.stopped && is_live(self.written_up.as_ref(), now)
     }
 
     /// The state in a sentence, with the reason where it is not as it should be.
@@ -407,10 +426,10 @@ impl Status {
         words::sentence(self, now)
     }
 
-    /// The status in words, for people.
+    /// The status in words, for people; `live`: the attestor that wrote it still runs.
     #[must_use]
-    pub fn describe(&self, now: UnixTime) -> String {
-        words::describe(self, now)
+    pub fn describe(&self, now: UnixTime, live: bool) -> String {
+        words::describe(self, now, live)
     }
 }
 

@@ -4,7 +4,7 @@
 //! ended. Does not promise: that a peer accepts it; the zone's authority is the peers' matter.
 
 use policy::id::{DeviceName, PlantDomain, SpiffeId, WorkloadName};
-use policy::time::UnixTime;
+use policy::time::{UnixTime, Validity};
 use x509_cert::Certificate;
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::SubjectAltName;
@@ -141,6 +141,12 @@ impl HeldSvid {
     #[must_use]
     pub fn serial(&self) -> &[u8] {
         &self.serial
+    }
+
+    /// When it holds.
+    #[must_use]
+    pub const fn validity(&self) -> Validity {
+        Validity { not_before: self.not_before, not_after: self.not_after }
     }
 
     /// First second at which it holds.

@@ -257,7 +257,7 @@ fn demand(trusted: &Trusted, prover: Prover) -> Result<(), GrantError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::renewal::renew_at;
+    use crate::renewal::replace_by;
 
     const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(grant.spiffe_id().to_string(), "spiffe://cell-3.plant.example/device/press-7");
         assert_eq!(grant.spki_digest(), Digest::of(&[1, 2, 3]));
         assert_eq!(grant.validity(), Validity { not_before: NOW.minus(60), not_after: NOW.plus(43_200) });
-        let renewal = renew_at(grant.validity(), 0);
+        let renewal = replace_by(grant.validity());
         assert!(NOW < renewal && grant.validity().not_after.since(renewal) >= 28_800);
     }
 

@@ -13,7 +13,7 @@ use super::{CommandError, Format, system};
 use crate::config::{Config, DEFAULT_FILE, IdevIdFiles};
 use crate::evidence::{Prover, ProverError};
 use crate::idevid::IdevId;
-use crate::tpm::{EkTemplate, EndorsementKey, EsapiTpm, TpmAddress, TpmHandle};
+use crate::tpm::{EkTemplate, EndorsementKey, EsapiTpm, OtherCertificate, TpmAddress, TpmHandle, ascii};
 
 /// Who the device is, by its TPM or by its manufacturer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,6 +38,56 @@ struct TpmIdentity {
     firmware_version: String,
     /// The TPM's other endorsement keys.
     other_ek_digests: Vec<Digest>,
+    /// What it calls itself; empty: nothing.
+    vendor: String,
+    /// Of the TPM 2.0 library specification, such as `1.59`; empty: it does not say.
+    spec_revision: String,
+    /// Every EK certificate in the TPM, that of the key that enrolls first.
+    ek_certificates: Vec<StoredCertificate>,
+}
+
+/// An EK certificate in the TPM's NV.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct StoredCertificate {
+    /// Its index, as `tpm2_nvread` takes it.
+    nv_index: String,
+    ek_type: &'static str,
+    /// Of the SubjectPublicKeyInfo of its key; none: devices do not enroll by keys of its kind.
+    ek_digest: Option<Digest>,
+    /// PEM; none: it is unreadable.
+    certificate: Option<String>,
+}
+
+impl StoredCertificate {
+    /// That of a key, if the TPM holds one.
+    fn of(key: &EndorsementKey) -> Result<Option<Self>, ProverError> {
+        let Some(der) = &key.certificate else { return Ok(None) };
+        Ok(Some(Self {
+            nv_index: format!("{:#010x}", key.template.certificate_index()),
+            ek_type: kind(key.template),
+            ek_digest: Some(digest(key)?),
+            certificate: Some(to_pem(der)),
+        }))
+    }
+
+    fn other(other: &OtherCertificate) -> Self {
+        Self {
+            nv_index: format!("{:#010x}", other.index),
+            ek_type: other.kind,
+            ek_digest: None,
+            certificate: other.certificate.as_deref().map(to_pem),
+        }
+    }
+
+    fn describe(&self) -> String {
+        let Self { nv_index, ek_type, ek_digest, certificate } = self;
+        let of = match (certificate, ek_digest) {
+            (None, _) => "unreadable".to_owned(),
+            (Some(_), None) => "no device enrolls by a key of this kind".to_owned(),
+            (Some(_), Some(digest)) => format!("of {digest}"),
+        };
+        format!("in the tpm    {ek_type} at {nv_index}, {of}\n")
+    }
 }
 
 /// Who the manufacturer says the device is.
@@ -98,17 +148,20 @@ fn find(tpm: Option<TpmAddress>, config: Option<PathBuf>) -> Result<Place, Comma
 impl TpmIdentity {
     fn of(prover: &Prover) -> Result<Self, ProverError> {
         let (endorsement, key) = (prover.endorsement(), prover.endorsement_key());
-        let others = endorsement.keys.iter().filter(|other| other.template != key.template);
+        let others = || endorsement.keys.iter().filter(|other| other.template != key.template);
+        let stored =
+            std::iter::once(key).chain(others()).filter_map(|key| StoredCertificate::of(key).transpose());
+        let unused = endorsement.others.iter().map(|other| Ok(StoredCertificate::other(other)));
         Ok(Self {
             ek_digest: digest(key)?,
             ek_type: kind(key.template),
-            ek_certificate: key.certificate.as_ref().map(|der| {
-                let lines = EncodeConfig::new().set_line_ending(LineEnding::LF);
-                pem::encode_config(&Pem::new("CERTIFICATE", der.as_slice()), lines)
-            }),
-            manufacturer: ascii(endorsement.manufacturer),
+            ek_certificate: key.certificate.as_deref().map(to_pem),
+            manufacturer: ascii(endorsement.manufacturer).trim_end().to_owned(),
             firmware_version: format!("{:#018x}", endorsement.firmware_version),
-            other_ek_digests: others.map(digest).collect::<Result<_, _>>()?,
+            other_ek_digests: others().map(digest).collect::<Result<_, _>>()?,
+            vendor: endorsement.model.vendor.trim().to_owned(),
+            spec_revision: endorsement.model.revision.map(revision).unwrap_or_default(),
+            ek_certificates: stored.chain(unused).collect::<Result<_, _>>()?,
         })
     }
 
@@ -124,6 +177,12 @@ impl TpmIdentity {
         for digest in &self.other_ek_digests {
             out.push_str(&format!("other ek      {digest}\n"));
         }
+        for (what, said) in [("vendor", &self.vendor), ("revision", &self.spec_revision)] {
+            if !said.is_empty() {
+                out.push_str(&format!("{what:13} {said}\n"));
+            }
+        }
+        out.extend(self.ek_certificates.iter().map(StoredCertificate::describe));
         out
     }
 }
@@ -168,10 +227,13 @@ const fn kind(template: EkTemplate) -> &'static str {
     }
 }
 
-/// TPM_PT_MANUFACTURER as its four characters.
-fn ascii(manufacturer: u32) -> String {
-    let characters = manufacturer.to_be_bytes().map(char::from);
-    characters.into_iter().filter(char::is_ascii_graphic).collect()
+fn to_pem(der: &[u8]) -> String {
+    pem::encode_config(&Pem::new("CERTIFICATE", der), EncodeConfig::new().set_line_ending(LineEnding::LF))
+}
+
+/// TPM_PT_REVISION as the specification writes it.
+fn revision(hundreds: u32) -> String {
+    format!("{}.{:02}", hundreds / 100, hundreds % 100)
 }
 
 #[cfg(test)]
@@ -182,5 +244,6 @@ mod tests {
     fn a_manufacturer_is_read_without_its_padding() {
         assert_eq!(ascii(0x4942_4d00), "IBM");
         assert_eq!(ascii(0x4946_5800), "IFX");
+        assert_eq!((revision(159), revision(103)), ("1.59".to_owned(), "1.03".to_owned()));
     }
 }

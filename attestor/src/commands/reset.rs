@@ -12,13 +12,16 @@ use crate::bootstrap::{ROOT_FILE, TOKEN_FILE};
 use crate::config::Config;
 use crate::ports::{Clock, System};
 use crate::status::Status;
+use crate::uptime::Uptime;
 use crate::{deliver, gate, hooks, state, status, wanted};
 
 /// Removes what the attestor made, or says what it would remove.
 pub fn reset(config: &Path, dry_run: bool) -> Result<String, CommandError> {
     let config = Config::load(config)?;
     // A status that cannot be read is what an attestor that never ran leaves.
-    if Status::read(&config.deliver, System::default().now()).is_ok_and(|status| is_live(&status)) {
+    if Status::read(&config.deliver, System::default().now())
+        .is_ok_and(|status| status.is_live(&Uptime::now()))
+    {
         return Err(CommandError::Running);
     }
     let mut out = String::new();
@@ -39,10 +42,6 @@ pub fn reset(config: &Path, dry_run: bool) -> Result<String, CommandError> {
         out.push_str(&format!("kept {}: {what}\n", file.display()));
     }
     Ok(out)
-}
-
-fn is_live(status: &Status) -> bool {
-    status.is_live(System::default().now())
 }
 
 /// Everything that the attestor makes on disk. Folders that an operator named are left: they may hold other things.

@@ -13,6 +13,7 @@ use crate::plant::PlantRoot;
 use crate::ports::{Clock, is_set};
 use crate::state::Keeper;
 use crate::status::{Status, Word};
+use crate::uptime::Uptime;
 
 /// Seconds that a clock may be behind the last time the broker signed before somebody should look: time sources are
 /// slower than that only when they are broken.
@@ -99,7 +100,7 @@ pub(super) fn unusable(program: &Path) -> Option<String> {
 fn attestor(config: &Config, now: UnixTime) -> Finding {
     const CHECK: &str = "attestor";
     match Status::read(&config.deliver, now) {
-        Ok(status) if !status.is_live(now) => {
+        Ok(status) if !status.is_live(&Uptime::now()) => {
             Finding::warning(CHECK, "it does not run: systemctl start --no-block touchstone-attestor")
         }
         Ok(status) => {

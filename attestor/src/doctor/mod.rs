@@ -132,7 +132,9 @@ async fn look(config: &Config) -> Vec<Finding> {
     });
     findings.extend(tpm(config).await);
     findings.extend(idevid::look(config, &System::default()).await);
-    findings.extend(config.images.as_ref().map(images::of_images));
+    if let Some(named) = &config.images {
+        findings.push(images::of_images(named).await);
+    }
     findings.extend(local::look(config, root.as_ref().ok(), &System::default()));
     findings.push(network::name(&config.broker).await);
     findings.push(network::broker(config, root.ok()).await);

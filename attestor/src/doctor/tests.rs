@@ -64,8 +64,8 @@ fn a_log_counts_if_it_explains_the_pcrs() {
     assert_says(&of_firmware(file, &none, &pcrs), Verdict::Fault, &["No such file", "securityfs"]);
 }
 
-#[test]
-fn what_is_to_be_measured_is_named_where_it_is_not_there() {
+#[tokio::test]
+async fn what_is_to_be_measured_is_named_where_it_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().display();
     let text = format!(
@@ -73,14 +73,14 @@ fn what_is_to_be_measured_is_named_where_it_is_not_there() {
          [images]\nfiles = [\"{at}/plc.bin\"]\nfolders = [\"{at}/models\"]\n"
     );
     let config = crate::config::Config::parse(folder.path(), &text).unwrap();
-    let found = || of_images(config.images.as_ref().unwrap());
-    assert_says(&found(), Verdict::Warning, &["plc.bin", "models", "take it out of [images]"]);
+    let found = async || of_images(config.images.as_ref().unwrap()).await;
+    assert_says(&found().await, Verdict::Warning, &["plc.bin", "models", "take it out of [images]"]);
     std::fs::write(folder.path().join("plc.bin"), "1").unwrap();
     std::fs::create_dir(folder.path().join("models")).unwrap();
-    assert_says(&found(), Verdict::Good, &["1 files, 1 folders, 0 containers can be read"]);
+    assert_says(&found().await, Verdict::Good, &["1 files, 1 folders, 0 containers can be read"]);
     std::fs::remove_dir(folder.path().join("models")).unwrap();
     std::fs::write(folder.path().join("models"), "1").unwrap();
-    assert_says(&found(), Verdict::Fault, &["models cannot be read"]);
+    assert_says(&found().await, Verdict::Fault, &["models cannot be read"]);
 }
 
 #[test]

@@ -120,16 +120,15 @@ impl<S: Side> Relay<S> {
         }
     }
 
-    /// Moves bytes until both sides are done, nothing moved for `idle`, or `cut` is heard.
+    /// Moves bytes until both sides are done, nothing moved for `idle`, or `cut` is heard. Whatever else ends it, the end of
+    /// this process too, resets both connections: what was cut off must not look like an end, and what the kernel still holds
+    /// of it is not sent.
     pub(super) async fn run(mut self, pool: &Pool, idle: Duration, mut cut: oneshot::Receiver<()>) -> End {
+        drop((self.net.set_zero_linger(), self.local.set_zero_linger()));
         let mut asleep = pin!(sleep_until(self.moved + idle));
         let end = poll_fn(|cx| {
-            // Whoever would cut it is gone, too: better closed.
-            if Pin::new(&mut cut).poll(cx).is_ready() {
-                return Poll::Ready(End::Cut);
-            }
-            match self.poll(cx, pool) {
-                Poll::Ready(Ok(())) => return Poll::Ready(End::Done),
+            match self.poll(cx, pool, &mut cut) {
+                Poll::Ready(Ok(end)) => return Poll::Ready(end),
                 Poll::Ready(Err(error)) => return Poll::Ready(End::Broken(error)),
                 Poll::Pending => {}
             }
@@ -143,18 +142,27 @@ impl<S: Side> Relay<S> {
             Poll::Pending
         })
         .await;
-        if let End::Cut | End::Broken(_) = end {
-            // What was cut off must not look like an end.
-            drop((self.net.set_zero_linger(), self.local.set_zero_linger()));
+        if let End::Done = end {
+            // What the kernel still holds is to arrive.
+            drop((close_in_order(&self.net), close_in_order(&self.local)));
         }
         end
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, pool: &Pool) -> Poll<io::Result<()>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        pool: &Pool,
+        cut: &mut oneshot::Receiver<()>,
+    ) -> Poll<io::Result<End>> {
         loop {
+            // Before each step, however busy it is. Whoever would cut it is gone, too: better closed.
+            if Pin::new(&mut *cut).poll(cx).is_ready() {
+                return Poll::Ready(Ok(End::Cut));
+            }
             let (inward, outward) = (self.inward(cx, pool)?, self.outward(cx, pool)?);
             if self.local_told && self.net_told {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(End::Done));
             }
             if inward.is_pending() && outward.is_pending() {
                 return Poll::Pending;
@@ -254,6 +262,12 @@ impl<S: Side> Relay<S> {
             Ok(Poll::Ready(()))
         })
     }
+}
+
+/// What was written before the connection closes arrives.
+#[expect(deprecated, reason = "it takes a time to linger back, and sets none that could block")]
+fn close_in_order(stream: &TcpStream) -> io::Result<()> {
+    stream.set_linger(None)
 }
 
 /// Errors apart.

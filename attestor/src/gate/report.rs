@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use policy::id::{ServiceName, ZoneName};
 use policy::time::UnixTime;
@@ -13,7 +13,8 @@ use super::{Gate, Host};
 use crate::config::MAX_GATES;
 use crate::durable;
 use crate::role::Role;
-use crate::status::ALIVE_EVERY;
+use crate::status::{ALIVE_EVERY, is_live};
+use crate::uptime::Uptime;
 
 /// The folder of the files, in the delivery folder.
 pub const FOLDER: &str = "gates";
@@ -49,6 +50,9 @@ pub struct GateStatus {
     pub refused: BTreeMap<String, u64>,
     /// When this was written.
     pub written_at: UnixTime,
+    /// The same by the machine's uptime; None: by a gate of before this was said.
+    #[serde(default)]
+    pub written_up: Option<Uptime>,
 }
 
 impl GateStatus {
@@ -107,6 +111,7 @@ impl<H: Host> Gate<H> {
             cut: words(&counts.cut),
             refused: words(&counts.refused),
             written_at: self.host.now(),
+            written_up: Some(Uptime::now()),
         }
     }
 }
@@ -114,18 +119,20 @@ impl<H: Host> Gate<H> {
 /// Keeps the file of a gate true: soon after a change, and now and then as a sign of life.
 pub(super) async fn keep<H: Host>(gate: &Gate<H>, dir: &Path) {
     let file = dir.join(format!("{}.json", gate.config.name));
-    let mut said: Option<GateStatus> = None;
+    let mut said: Option<(GateStatus, Instant)> = None;
     loop {
-        let mut status = gate.status();
-        let written = said.as_ref().map_or(status.written_at, |said| said.written_at);
-        let now = std::mem::replace(&mut status.written_at, written);
-        if said.as_ref() != Some(&status) || now.since(written) >= ALIVE_EVERY {
-            status.written_at = now;
+        let status = gate.status();
+        let is_said = |(said, at): &(GateStatus, Instant)| {
+            let GateStatus { written_at, written_up, .. } = said.clone();
+            let same = *said == GateStatus { written_at, written_up, ..status.clone() };
+            same && at.elapsed() < Duration::from_secs(ALIVE_EVERY)
+        };
+        if !said.as_ref().is_some_and(is_said) {
             if let Err(error) = write(dir, &file, &status) {
                 let dir = dir.display();
                 tracing::warn!(gate = status.name, %error, "the status of a gate cannot be written to {dir}");
             }
-            said = Some(status);
+            said = Some((status, Instant::now()));
         }
         tokio::time::sleep(SOON).await;
     }
@@ -138,15 +145,15 @@ fn write(dir: &Path, file: &Path, status: &GateStatus) -> std::io::Result<()> {
     durable::replace(file, &json, 0o644)
 }
 
-/// The gates whose files are in the delivery folder `deliver` and that still ran a while before `now`.
+/// The gates whose files are in the delivery folder `deliver` and that still run `now`.
 #[must_use]
-pub fn read_all(deliver: &Path, now: UnixTime) -> Vec<GateStatus> {
+pub fn read_all(deliver: &Path, now: &Uptime) -> Vec<GateStatus> {
     let Ok(entries) = std::fs::read_dir(deliver.join(FOLDER)) else { return Vec::new() };
     let files = entries.flatten().map(|entry| entry.path());
     let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
     let read = |file: &Path| {
         let status: GateStatus = serde_json::from_slice(&durable::read_bounded(file, MAX_FILE).ok()?).ok()?;
-        (now.since(status.written_at) <= 3 * ALIVE_EVERY).then_some(status)
+        is_live(status.written_up.as_ref(), now).then_some(status)
     };
     let mut found: Vec<_> = files.take(2 * MAX_GATES).filter_map(|file| read(&file)).collect();
     found.sort_by(|one, other| one.name.cmp(&other.name));

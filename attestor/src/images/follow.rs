@@ -9,7 +9,7 @@ use policy::time::UnixTime;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
-use super::hash::{Hashed, hash};
+use super::hash::{Disk, Hashed, hash};
 use super::open::Place;
 use super::plan::{Known, Plan, plan};
 use super::stamp::Stamp;
@@ -30,6 +30,16 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Measures until it is dropped. `clock` decides about quiet hours, `system` is the one that file systems go by.
 pub async fn follow(images: Arc<Images>, clock: Arc<dyn Clock>, system: Arc<dyn Clock>) {
+    follow_on(images, clock, system, Disk::default()).await;
+}
+
+/// The same on another disk than the machine's.
+pub(super) async fn follow_on(
+    images: Arc<Images>,
+    clock: Arc<dyn Clock>,
+    system: Arc<dyn Clock>,
+    disk: Disk,
+) {
     if let Book::Refused(_) = *images.book.lock().await {
         return;
     }
@@ -48,6 +58,8 @@ pub async fn follow(images: Arc<Images>, clock: Arc<dyn Clock>, system: Arc<dyn 
         problems: Vec::new(),
         unsettled: false,
         looking: None,
+        disk,
+        hanging: None,
     };
     loop {
         let next = match round.go().await {
@@ -81,12 +93,16 @@ struct Round {
     unsettled: bool,
     /// A look that has not ended yet.
     looking: Option<JoinHandle<Seen>>,
+    disk: Disk,
+    /// A file whose file system did not answer, and the step that waits for it.
+    hanging: Option<(String, JoinHandle<()>)>,
 }
 
 impl Round {
     /// One round. An error leaves a change out of the log.
     async fn go(&mut self) -> Result<(), LedgerError> {
         self.unsettled = false;
+        self.await_hanging()?;
         let Seen { sights, problems } = self.look().await?;
         let Plan { entries, new, again, waiting } = self.compare(&sights).await?;
         self.problems = problems;
@@ -108,6 +124,17 @@ impl Round {
         self.images.unlogged(None);
         self.tell(sights.len()).await;
         Ok(())
+    }
+
+    /// A step that hangs is waited for, instead of beginning another beside it.
+    fn await_hanging(&mut self) -> Result<(), LedgerError> {
+        if let Some((path, _)) = self.hanging.take_if(|(_, step)| step.is_finished()) {
+            tracing::info!(path, "the file system of an image answers again");
+        }
+        match &self.hanging {
+            Some((path, _)) => Err(LedgerError::Hangs { path: path.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// Looks at everything. A look that hangs is waited for again, instead of beginning another beside it.
@@ -150,12 +177,19 @@ impl Round {
 
     /// Hashes a file and logs what it holds, if the log does not say so already.
     async fn measure(&mut self, path: String, place: &Place) -> Result<(), LedgerError> {
-        let (kind, content, stamp) = match hash(place, &mut self.throttle).await {
+        self.images.tell(|told| told.measuring = Some(path.clone()));
+        let hashed = hash(place, &mut self.throttle, self.disk).await;
+        self.images.tell(|told| told.measuring = None);
+        let (kind, content, stamp) = match hashed {
             Hashed::Still(content, stamp) => (ImageKind::File, Some(content), Some(stamp)),
             Hashed::Moving(content) => (ImageKind::Unstable, Some(content), None),
             Hashed::Gone => {
                 self.unsettled = true;
                 return Ok(());
+            }
+            Hashed::Hangs(step) => {
+                self.hanging = Some((path.clone(), step));
+                return Err(LedgerError::Hangs { path });
             }
             Hashed::Unreadable(error) => {
                 self.problems.push(unreadable_words(&path, &error));

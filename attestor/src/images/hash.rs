@@ -1,4 +1,5 @@
-//! Hashes one file, piece by piece, and sees whether it was written meanwhile.
+//! Hashes one file, piece by piece, and sees whether it was written meanwhile. A file system that hangs, as one of another
+//! machine does, is waited for as long as [`Disk`] says.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -7,8 +8,9 @@ use std::time::Duration;
 use aws_lc_rs::digest::{Context, SHA256};
 use policy::digest::Digest;
 use rustix::time::{ClockId, clock_gettime};
-use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{sleep, timeout};
 
 use super::open::{self, Place};
 use super::stamp::Stamp;
@@ -23,6 +25,22 @@ const SLICE: Duration = Duration::from_millis(10);
 const ATTEMPTS: u32 = 3;
 /// Pause before it is hashed again.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Time for one step: opening a file, or reading some of it. A disk that spins up takes seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How files are opened, and how long a step with one may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Disk {
+    pub(super) open: fn(&Place) -> io::Result<(File, Stamp)>,
+    pub(super) patience: Duration,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self { open: open::file, patience: PATIENCE }
+    }
+}
 
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,17 +60,33 @@ pub(super) enum Hashed {
     Gone,
     /// It cannot be read.
     Unreadable(io::Error),
+    /// Its file system does not answer; this ends once it does.
+    Hangs(JoinHandle<()>),
+}
+
+/// Why a step brought nothing.
+#[derive(Debug)]
+enum Fault {
+    Error(io::Error),
+    Hangs(JoinHandle<()>),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Error(error)
+    }
 }
 
 /// Hashes the file at `place`.
-pub(super) async fn hash(place: &Place, throttle: &mut Throttle) -> Hashed {
+pub(super) async fn hash(place: &Place, throttle: &mut Throttle, disk: Disk) -> Hashed {
     let mut last = Content { digest: Digest([0; 32]), size: 0 };
     for attempt in 1..=ATTEMPTS {
-        match attempt_once(place, throttle).await {
+        match attempt_once(place, throttle, disk).await {
             Ok((content, Some(stamp))) => return Hashed::Still(content, stamp),
             Ok((content, None)) => last = content,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Hashed::Gone,
-            Err(error) => return Hashed::Unreadable(error),
+            Err(Fault::Error(error)) if error.kind() == ErrorKind::NotFound => return Hashed::Gone,
+            Err(Fault::Error(error)) => return Hashed::Unreadable(error),
+            Err(Fault::Hangs(step)) => return Hashed::Hangs(step),
         }
         if attempt < ATTEMPTS {
             sleep(PAUSE).await;
@@ -62,23 +96,42 @@ pub(super) async fn hash(place: &Place, throttle: &mut Throttle) -> Hashed {
 }
 
 /// The content, with a stamp if nobody wrote meanwhile.
-async fn attempt_once(place: &Place, throttle: &mut Throttle) -> io::Result<(Content, Option<Stamp>)> {
+async fn attempt_once(
+    place: &Place,
+    throttle: &mut Throttle,
+    disk: Disk,
+) -> Result<(Content, Option<Stamp>), Fault> {
     let place = place.clone();
-    let (file, before) = blocking(move || open::file(&place)).await?;
+    let (file, before) = disk.step(move || (disk.open)(&place)).await?;
     let mut reading = Reading { file, context: Context::new(&SHA256), buffer: vec![0; CHUNK], size: 0 };
     loop {
         let most = throttle.at_once();
-        let (back, step) = blocking(move || reading.step(most)).await?;
+        let (back, step) = disk.step(move || reading.step(most)).await?;
         reading = back;
         if step.last || reading.size > before.size {
             break;
         }
         throttle.pay(step.bytes, step.busy).await;
     }
-    let after = open::stamp(&reading.file)?;
-    let rested = before == after && reading.size == before.size;
-    let content = Content { digest: digest(reading.context), size: reading.size };
-    Ok((content, rested.then_some(after)))
+    let Reading { file, context, size, .. } = reading;
+    let after = disk.step(move || open::stamp(&file)).await?;
+    let rested = before == after && size == before.size;
+    Ok((Content { digest: digest(context), size }, rested.then_some(after)))
+}
+
+impl Disk {
+    /// Off the threads that serve everything else, and no longer than it may take.
+    async fn step<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let (done, mut result) = oneshot::channel();
+        let step = spawn_blocking(move || drop(done.send(work())));
+        match timeout(self.patience, &mut result).await {
+            Ok(result) => Ok(result.map_err(io::Error::other)??),
+            Err(_) => Err(Fault::Hangs(step)),
+        }
+    }
 }
 
 struct Reading {
@@ -128,11 +181,4 @@ fn digest(context: Context) -> Digest {
         *to = *from;
     }
     Digest(out)
-}
-
-/// Off the threads that serve everything else.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -51,6 +51,15 @@ pub enum LedgerError {
     /// A change could not be logged, so what the log says is not all.
     #[error("an image changed and could not be logged: {0}")]
     Unlogged(String),
+    /// What a file holds cannot be read, nor whether it changed.
+    #[error(
+        "{path} does not give its content: its file system hangs; see what is mounted there, or take the file out of \
+         [images] and restart the attestor"
+    )]
+    Hangs {
+        /// The file.
+        path: String,
+    },
 }
 
 /// The log of this boot.

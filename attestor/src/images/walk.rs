@@ -18,6 +18,7 @@ use super::container;
 use super::open::{self, Place};
 use super::stamp::Stamp;
 use super::watch::Watch;
+use super::way::folders_with_links;
 use crate::config::Images as Config;
 
 /// Most images: a release has rules for some more (`MAX_IMAGE_RULES`).
@@ -65,6 +66,7 @@ struct Walker<'a> {
 impl Walker<'_> {
     fn file(&mut self, file: &Path) {
         self.watch_parent(file);
+        self.watch_links(file.parent().unwrap_or(file));
         let path = text(file);
         let Some(place) = Place::of_file(file) else { return };
         match statat(rustix::fs::CWD, file, AtFlags::SYMLINK_NOFOLLOW) {
@@ -79,6 +81,7 @@ impl Walker<'_> {
 
     fn root(&mut self, folder: &Path) {
         self.watch_parent(folder);
+        self.watch_links(folder);
         match open::root(folder) {
             Ok(opened) => self.folder(&opened, folder, Path::new(""), 0),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -143,6 +146,7 @@ impl Walker<'_> {
 
     fn container(&mut self, name: &str, file: &Path) {
         self.watch_parent(file);
+        self.watch_links(file.parent().unwrap_or(file));
         match container::stated(file, name) {
             Ok(content) => {
                 self.measured(ImageKind::Container, name.to_owned(), content.digest, content.size);
@@ -178,6 +182,13 @@ impl Walker<'_> {
                 "{} cannot be watched: {error}; it is looked at once a minute (see fs.inotify.max_user_watches)",
                 folder.display()
             ));
+        }
+    }
+
+    /// A link on the way that leads elsewhere from now on leads to other files.
+    fn watch_links(&mut self, path: &Path) {
+        if self.watch.is_some() {
+            folders_with_links(path).iter().for_each(|folder| self.watch(folder));
         }
     }
 

@@ -16,7 +16,7 @@ use super::attester::{Attester, Means};
 use super::exchange::Answered;
 use super::floor::learn_time;
 use super::keyed::Made;
-use super::machine::{DEFAULT_REATTEST_EVERY, Outcome};
+use super::machine::Outcome;
 use crate::boot_set::BootSet;
 use crate::config::MAX_ZONES;
 use crate::deliver::{ComposeError, Delivery, InstallError};
@@ -446,9 +446,8 @@ fn log_certificates(state: &State) {
 }
 
 fn issued_outcome(state: &State, now: UnixTime) -> Outcome {
-    let reattest_every = state.trust.as_ref().and_then(|trust| trust.reattest_every(&state.zones));
     Outcome::Issued {
-        reattest_every: reattest_every.unwrap_or(DEFAULT_REATTEST_EVERY),
+        reattest_every: state.reattest_every(),
         lifetime: Duration::from_secs(state.first_end().map_or(0, |end| end.since(now))),
         incomplete: state.lacks_certificates() || state.holds_stale(),
     }

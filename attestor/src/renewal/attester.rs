@@ -19,6 +19,7 @@ use crate::config::{Config, Program, Workload};
 use crate::deliver::FileSink;
 use crate::evidence::Prover;
 use crate::gate::Host;
+use crate::health::Checkup;
 use crate::hooks::{FailingHook, Hooks, StateHooks};
 use crate::idevid::IdevId;
 use crate::images::Images;
@@ -124,6 +125,8 @@ pub struct Attester {
     pub hooks: Hooks,
     /// Who is told of its state.
     pub state_hooks: StateHooks,
+    /// Its health command, if it has one.
+    pub health: Option<Arc<Checkup>>,
     /// The time.
     pub clock: Arc<OwnClock>,
     /// Jitter.
@@ -225,6 +228,7 @@ impl Attester {
         let sink = FileSink::new(config.deliver.clone());
         let hooks = Hooks::new(config.hooks.clone(), config.deliver.clone());
         let state_hooks = StateHooks::new(config.state_hooks.clone(), &config.deliver);
+        let health = config.health.clone().map(|check| Arc::new(Checkup::new(check)));
         Self {
             config,
             root,
@@ -235,6 +239,7 @@ impl Attester {
             sink,
             hooks,
             state_hooks,
+            health,
             clock,
             entropy: Arc::new(System::default()),
             shown: Shown::default(),

@@ -19,13 +19,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::Instrument;
 
 use super::adopt::{AdoptError, Adopted};
-use super::attester::{Attester, OwnClock};
+use super::attester::{Attester, Means, OwnClock};
 use super::exchange::{self, Answered, ExchangeError};
 use super::machine::{Effect, Exchange, Input, Machine, Memory, Outcome, revokes};
 use super::report::Reporter;
 use super::shown::next_look;
 use super::watch::{self, News};
 use crate::client::{CallError, Credentials};
+use crate::health::Checkup;
 use crate::hooks::{self, Change};
 use crate::images::{self, Images};
 use crate::ports::{Clock, System};
@@ -93,6 +94,7 @@ pub async fn run(
             () = elapsed(edge) => driver.open_and_close(),
             Some(item) = news.recv() => driver.hear(item),
             () = changed(images.as_deref()) => driver.attest_images(),
+            () = checked(attester.health.as_deref()) => driver.attest_health(),
             () = read.notified() => driver.know_boot(),
             () = attester.hooks.all_told(), if behind => driver.attest_delivered(),
             _ = alive.tick() => if let Err(error) = driver.stay_alive() { break Err(error) },
@@ -116,6 +118,13 @@ async fn finished(in_flight: &mut Option<InFlight>) -> Result<Answered, Exchange
 async fn changed(images: Option<&Images>) {
     match images {
         Some(images) => images.changed().await,
+        None => pending().await,
+    }
+}
+
+async fn checked(health: Option<&Checkup>) {
+    match health {
+        Some(health) => health.late().await,
         None => pending().await,
     }
 }
@@ -156,7 +165,12 @@ impl Driver {
         });
         let (credentials, _) = latest::channel(None);
         let (machine, mut reporter) = (Machine::new(memory), Reporter::new(now));
-        reporter.problem = foreign.or_else(|| attester.keeper.notice().map(str::to_owned));
+        let absent = match &attester.prover {
+            Means::Absent(why) => Some(why.clone()),
+            Means::Tpm(_) | Means::Key => None,
+        };
+        let notice = || attester.keeper.notice().map(str::to_owned);
+        reporter.problem = absent.or(foreign).or_else(notice);
         let wanted = Arc::new(Notify::new());
         Self {
             attester,
@@ -187,6 +201,10 @@ impl Driver {
     }
 
     pub(super) fn input(&mut self, input: Input) {
+        if let (Input::AttestNow, Some(health)) = (input, &self.attester.health) {
+            // Also the exchange in flight: it may wait for the command, and the next begins only after it.
+            health.hurry(true);
+        }
         let jitter = self.attester.entropy.jitter();
         let effect = self.machine.step(input, jitter);
         #[cfg(feature = "test-util")]
@@ -209,6 +227,9 @@ impl Driver {
     }
 
     fn begin(&self, exchange: Exchange) -> InFlight {
+        if let Some(health) = &self.attester.health {
+            health.hurry(exchange == Exchange::OnDemand);
+        }
         let attester = Arc::clone(&self.attester);
         let span = tracing::info_span!("exchange", kind = ?exchange, device.id = attester.name());
         Box::pin(async move { exchange::run(&attester, exchange).await }.instrument(span))
@@ -219,7 +240,7 @@ impl Driver {
         self.reporter.problem = None;
         let outcome = match result {
             Ok(answer) => {
-                (self.reporter.reachable, self.behind) = (true, answer.behind);
+                (self.reporter.reachable, self.behind) = (Some(true), answer.behind);
                 match self.attester.adopt(answer) {
                     Ok(Adopted { outcome, complaint }) => {
                         self.reporter.problem = complaint.map(|error| error.to_string());
@@ -254,6 +275,12 @@ impl Driver {
         self.input(Input::AttestNow);
     }
 
+    /// A proof did not wait for the health command; now it has ended.
+    fn attest_health(&mut self) {
+        tracing::info!("the health command has ended; the broker hears of it now");
+        self.input(Input::AttestNow);
+    }
+
     /// The TPM says at last what was booted.
     fn know_boot(&mut self) {
         if self.attester.is_certified() {
@@ -283,11 +310,11 @@ impl Driver {
     fn failed(&mut self, error: &ExchangeError) -> Outcome {
         match error {
             ExchangeError::Call { at_begin, call: CallError::Denied(denial) } => {
-                self.reporter.reachable = true;
+                self.reporter.reachable = Some(true);
                 self.denied(*at_begin, denial)
             }
             ExchangeError::Call { call, .. } => {
-                self.reporter.reachable = !call.is_absence();
+                self.reporter.reachable = Some(!call.is_absence());
                 self.reporter.problem = Some(call.to_string());
                 tracing::warn!(error = %call, "not attested");
                 match call.is_absence() {
@@ -335,7 +362,7 @@ impl Driver {
     pub(super) fn hear(&mut self, item: News) {
         match item {
             News::Opened => {
-                (self.reporter.watching, self.reporter.reachable) = (true, true);
+                (self.reporter.watching, self.reporter.reachable) = (true, Some(true));
                 self.attester.heard.anew();
                 self.input(Input::BrokerHeard);
             }

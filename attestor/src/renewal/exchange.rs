@@ -127,8 +127,8 @@ pub(super) async fn over(
     exchange: Exchange,
 ) -> Result<Answered, ExchangeError> {
     // Before the challenge: it must not grow old meanwhile.
-    let health = match &attester.config.health {
-        Some(check) => Some(check.run().await),
+    let health = match &attester.health {
+        Some(checkup) => Some(checkup.stated().await),
         None => None,
     };
     let software_keys = new_software_keys(attester)?;

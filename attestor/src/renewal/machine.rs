@@ -20,7 +20,7 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// Shortest time between two attestations that a zone or a certificate's life can ask for.
 const LEAST_PERIOD: Duration = Duration::from_secs(1);
 /// Longest time between two attestations: a slip of the broker must not silence a device for good.
-const MOST_PERIOD: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const MOST_PERIOD: Duration = Duration::from_secs(24 * 3600);
 /// Most that the broker can put a device off, for the same reason.
 const MOST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// Time over which the devices of a plant spread their first attestation after the broker came back.

@@ -11,14 +11,15 @@ use crate::software_key::{HeldSoftwareKey, SoftwareSeat};
 use crate::state::State;
 use crate::status::{BrokerStatus, CertificateStatus, SCHEMA, SoftwareKeyStatus, Status, Word};
 use crate::svid::HeldSvid;
+use crate::uptime::Uptime;
 
 /// What the driver knows beyond state and machine.
 #[derive(Debug)]
 pub(super) struct Reporter {
     word: Word,
     since: UnixTime,
-    /// The broker answered the last time it was asked.
-    pub(super) reachable: bool,
+    /// Whether the broker answered the last time it was asked; None: it was not asked yet.
+    pub(super) reachable: Option<bool>,
     /// The Watch stream is open.
     pub(super) watching: bool,
     /// What went wrong here at the last try.
@@ -27,7 +28,7 @@ pub(super) struct Reporter {
 
 impl Reporter {
     pub(super) const fn new(now: UnixTime) -> Self {
-        Self { word: Word::Starting, since: now, reachable: false, watching: false, problem: None }
+        Self { word: Word::Starting, since: now, reachable: None, watching: false, problem: None }
     }
 
     /// Writes the status, and gives it. A failure is logged: a device works without being looked at.
@@ -65,7 +66,8 @@ impl Reporter {
             last_attestation: state.last_attestation,
             broker: BrokerStatus {
                 address: attester.client.broker().to_string(),
-                reachable: self.reachable,
+                reachable: self.reachable == Some(true),
+                asked: self.reachable.is_some(),
                 watching: self.watching,
                 heard: attester.heard.ago().map(|ago| now.minus(ago.as_secs())),
             },
@@ -77,6 +79,7 @@ impl Reporter {
             problem: self.problem.clone().or_else(|| attester.boot.doubt()),
             trust_sequence: state.trust_sequence,
             written_at: now,
+            written_up: Some(Uptime::now()),
             stopped,
         }
     }

@@ -241,8 +241,10 @@ fn a_software_key_is_made_with_the_devices_own_and_for_whoever_wants_one() {
     let fresh = own.not_before();
     assert_eq!(state.due_software_keys(offering(&outside), fresh), [], "it ends with the device's own");
     let third = fresh.plus(own.not_after().since(fresh) / 3);
+    let (last, every) = (third.minus(state.reattest_every().as_secs()), state.reattest_every().as_secs());
+    assert_eq!((every, state.due(last)), (60, vec![]), "the next proof comes in time");
     assert_eq!(
-        state.due_software_keys(offering(&outside), third),
+        state.due_software_keys(offering(&outside), last.plus(1)),
         std::slice::from_ref(&seat),
         "the device's own is replaced"
     );

@@ -4,6 +4,10 @@ use super::*;
 
 const NOW: UnixTime = UnixTime(1_790_000_000);
 
+fn up() -> Uptime {
+    Uptime { boot: "this".into(), seconds: 5_000 }
+}
+
 fn seat() -> SoftwareSeat {
     SoftwareSeat {
         zone: "press".parse().unwrap(),
@@ -37,6 +41,7 @@ pub(crate) fn status(state: Word) -> Status {
         broker: BrokerStatus {
             address: "broker:8443".into(),
             reachable: false,
+            asked: true,
             watching: false,
             heard: None,
         },
@@ -48,6 +53,7 @@ pub(crate) fn status(state: Word) -> Status {
         problem: None,
         trust_sequence: 7,
         written_at: NOW,
+        written_up: Some(up()),
         stopped: false,
     }
 }
@@ -58,7 +64,7 @@ fn it_is_read_back_with_the_hours_of_now() {
     status(Word::Holding).write(dir.path()).unwrap();
     let read = Status::read(dir.path(), NOW.plus(3600)).unwrap();
     assert_eq!((read.state, read.certificates[0].hours_left), (Word::Holding, 5));
-    assert!(read.describe(NOW.plus(3600)).contains("press-1: trusted (broker away, 5 h left)"));
+    assert!(read.describe(NOW.plus(3600), true).contains("press-1: trusted (broker away, 5 h left)"));
 }
 
 #[test]
@@ -66,11 +72,16 @@ fn a_device_that_holds_says_whether_the_broker_is_away_or_refused_it() {
     let mut status = status(Word::Holding);
     let refused = v1::Denial { reason: v1::DenialReason::NotPermitted.into(), ..v1::Denial::default() };
     status.denial = Some(Refusal::new(&refused, NOW));
-    assert!(status.describe(NOW).contains("press-1: trusted (broker away, 6 h left)"));
+    assert!(status.describe(NOW, true).contains("press-1: trusted (broker away, 6 h left)"));
     status.broker.reachable = true;
-    assert!(status.describe(NOW).contains("press-1: trusted (refused: NOT_PERMITTED, 6 h left)"));
+    assert!(status.describe(NOW, true).contains("press-1: trusted (refused: NOT_PERMITTED, 6 h left)"));
     status.denial = None;
-    assert!(status.describe(NOW).contains("press-1: trusted (no new proof, 6 h left)"));
+    assert!(status.describe(NOW, true).contains("press-1: trusted (no new proof, 6 h left)"));
+    let broker = BrokerStatus { asked: false, reachable: false, ..status.broker.clone() };
+    let status = Status { broker, problem: Some("the TPM is locked".into()), ..status };
+    assert_eq!(status.sentence(NOW), "trusted (no new proof, 6 h left): the TPM is locked");
+    let text = status.describe(NOW, true);
+    assert!(text.contains("broker:8443 was not asked yet") && text.contains("the TPM is locked"), "{text}");
 }
 
 #[test]
@@ -83,7 +94,7 @@ fn software_keys_are_shown_with_their_end_and_refused_ones_with_the_reason() {
     };
     let refused_keys = vec![RefusedKey::new(seat(), &denial)];
     let shown = Status { refused_keys, ..status(Word::Trusted) }.at(NOW);
-    let text = shown.describe(NOW);
+    let text = shown.describe(NOW, true);
     assert!(
         text.contains("software key  hmi in zone press, until 2026-09-21") && text.contains("(6 h left)"),
         "{text}"
@@ -127,7 +138,7 @@ fn every_word_is_written_as_it_is_said() {
     for word in [Starting, Enrolling, Trusted, Holding, Pending, Refused, Quarantined] {
         assert_eq!(serde_json::to_value(word).unwrap(), word.as_str());
     }
-    let text = status(Word::Enrolling).describe(NOW);
+    let text = status(Word::Enrolling).describe(NOW, true);
     assert!(text.starts_with("press-1: enrolling (the plant does not know it yet) since"), "{text}");
 }
 
@@ -143,10 +154,26 @@ fn a_reason_is_read_back() {
 
 #[test]
 fn a_silent_or_stopped_attestor_is_seen() {
-    assert!(status(Word::Trusted).is_live(NOW.plus(STALE_AFTER)));
-    assert!(!status(Word::Trusted).is_live(NOW.plus(STALE_AFTER + 1)));
-    let stopped = Status { stopped: true, ..status(Word::Trusted) };
-    assert!(!stopped.is_live(NOW) && stopped.describe(NOW).contains("does not run"));
+    let live = |status: &Status, now: &Uptime| {
+        let live = status.is_live(now);
+        assert_eq!(status.describe(NOW, live).contains("does not run"), !live);
+        live
+    };
+    let trusted = status(Word::Trusted);
+    assert!(live(&trusted, &up()) && live(&trusted, &up().plus(STALE_AFTER)));
+    assert!(!live(&trusted, &up().plus(STALE_AFTER + 1)));
+    assert!(!live(&Status { stopped: true, ..trusted.clone() }, &up()));
+    // The wall clock says nothing: it stands at 1970, or it jumped.
+    for written_at in [UnixTime(0), NOW.plus(1_000_000)] {
+        let dead = Status {
+            written_at,
+            written_up: Some(Uptime { boot: "before".into(), ..up() }),
+            ..trusted.clone()
+        };
+        assert!(!live(&dead, &up()), "written before the machine restarted");
+        assert!(live(&Status { written_at, ..trusted.clone() }, &up()));
+    }
+    assert!(!live(&Status { written_up: None, ..trusted }, &up()), "by an attestor of before");
 }
 
 #[test]
@@ -170,7 +197,7 @@ fn a_refusal_names_pcr_event_expected_and_seen_and_what_to_do() {
     };
     let refusal = Refusal::new(&denial, NOW);
     assert_eq!((refusal.reason.as_str(), refusal.findings.len()), ("REFERENCE_MISMATCH", MAX_FINDINGS));
-    let text = Status { denial: Some(refusal), ..status(Word::Refused) }.describe(NOW);
+    let text = Status { denial: Some(refusal), ..status(Word::Refused) }.describe(NOW, true);
     let line = "PCR 4 event 30 EV_EFI_BOOT_SERVICES_APPLICATION kernel: another kernel was booted (expected aa) \
                 (seen bb[31m)";
     assert!(text.contains(line), "{text}");

@@ -65,12 +65,12 @@ pub(super) fn ended(end: UnixTime) -> String {
     )
 }
 
-pub(super) fn describe(status: &Status, now: UnixTime) -> String {
+pub(super) fn describe(status: &Status, now: UnixTime, live: bool) -> String {
     let mut out = String::new();
     let name = status.device.as_ref().map_or("(no name yet)", |device| device.as_str());
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{name}: {} since {}", headline(status, now), status.since);
-    if !status.is_live(now) {
+    if !live {
         let _ = writeln!(
             out,
             "  the attestor does not run (last sign {}); start it: systemctl start --no-block touchstone-attestor",
@@ -97,7 +97,11 @@ pub(super) fn describe(status: &Status, now: UnixTime) -> String {
     if let Some(at) = status.last_attestation {
         let _ = writeln!(out, "  attested      {at}");
     }
-    let reachable = if status.broker.reachable { "answers" } else { "does not answer" };
+    let reachable = match (status.broker.asked, status.broker.reachable) {
+        (_, true) => "answers",
+        (true, false) => "does not answer",
+        (false, false) => "was not asked yet",
+    };
     let watching = if status.broker.watching { ", watching" } else { "" };
     let _ = writeln!(out, "  broker        {} {reachable}{watching}", status.broker.address);
     if let Some(wanted) = &status.wanted {
@@ -127,6 +131,9 @@ pub(super) fn describe(status: &Status, now: UnixTime) -> String {
 
 fn describe_images(out: &mut String, images: &ImagesStatus, now: UnixTime) {
     let _ = writeln!(out, "  images        {} measured, log of {} entries", images.measured, images.entries);
+    if let Some(path) = &images.measuring {
+        let _ = writeln!(out, "                {path} is being measured");
+    }
     for waiting in &images.waiting {
         let minutes = now.since(waiting.since) / 60;
         let _ = writeln!(out, "                {} waits to be measured again ({minutes} min)", waiting.path);
@@ -139,6 +146,7 @@ fn describe_images(out: &mut String, images: &ImagesStatus, now: UnixTime) {
 pub(super) fn sentence(status: &Status, now: UnixTime) -> String {
     let denial = status.denial.as_ref().filter(|_| matches!(status.state, Word::Refused | Word::Quarantined));
     let why = match status.state {
+        Word::Holding if status.hold() == Hold::NotAttested => status.problem.as_ref(),
         Word::Trusted | Word::Holding => None,
         Word::Starting | Word::Enrolling | Word::Pending | Word::Refused | Word::Quarantined => {
             denial.map(|denial| &denial.message).or(status.problem.as_ref())

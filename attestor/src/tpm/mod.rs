@@ -99,6 +99,37 @@ pub struct Endorsement {
     pub manufacturer: u32,
     /// TPM_PT_FIRMWARE_VERSION_1 and _2.
     pub firmware_version: u64,
+    /// What model it says that it is.
+    pub model: TpmModel,
+    /// EK certificates in NV for keys that are made from none of [`EkTemplate::ALL`]: shown to people, and not used.
+    pub others: Vec<OtherCertificate>,
+}
+
+/// What a TPM says of its model. Nothing of it is signed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TpmModel {
+    /// TPM_PT_VENDOR_STRING_1 to _4 as text, such as `SLB9670`; empty where it says nothing.
+    pub vendor: String,
+    /// TPM_PT_REVISION, a hundred times the revision of the TPM 2.0 library specification; None where it says nothing.
+    pub revision: Option<u32>,
+}
+
+/// An EK certificate for a kind of key that is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherCertificate {
+    /// Where it is in NV.
+    pub index: u32,
+    /// What TCG has this index for.
+    pub kind: &'static str,
+    /// DER; None: it is unreadable.
+    pub certificate: Option<Vec<u8>>,
+}
+
+/// A property whose four bytes are text, without its padding.
+#[must_use]
+pub fn ascii(property: u32) -> String {
+    let characters = property.to_be_bytes().map(char::from);
+    characters.into_iter().filter(|c| c.is_ascii_graphic() || *c == ' ').collect::<String>()
 }
 
 /// An endorsement key of the TPM.

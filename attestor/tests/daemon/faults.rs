@@ -110,7 +110,7 @@ async fn a_broker_whose_update_does_not_suit_is_named_and_costs_nothing() {
     broker.demand();
     let status = device.status("refused", |status| status.denial.is_some()).await;
     assert_eq!((status.state, status.certificates.len()), (Word::Holding, 2), "{status:#?}");
-    let words = status.describe(status.written_at);
+    let words = status.describe(status.written_at, true);
     assert!(
         words.contains("trusted (refused: UNSUPPORTED_VERSION, ") && words.contains("update the attestor"),
         "{words}"

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use attestor::config::Limits;
 use attestor::role::Role;
+use attestor::uptime::Uptime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -174,6 +175,39 @@ async fn a_peer_that_lost_trust_is_cut_and_its_session_does_not_look_ended() {
 }
 
 #[tokio::test]
+async fn nothing_passes_after_the_cut() {
+    let pair = Pair::new(Limits::default()).await;
+    let (mut client, mut server) = pair.connect().await;
+    talk(&mut client, &mut server).await;
+    pair.press.tell(&Told { revoked: vec![0x41], ..Told::default() });
+    until("it is cut", || pair.inner.gate.status().sessions == 0).await;
+    // The other gate may have heard of it by now, and the client with it.
+    drop(client.write_all(b"late").await);
+    let read = timeout(SOON, server.read(&mut [0; 4])).await.expect("an error at once");
+    assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+/// As at an update of the attestor, or when it is killed: the kernel closes what is left.
+#[test]
+fn sessions_of_a_gate_that_stops_do_not_look_ended() {
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (gates, ends) = (runtime(), runtime());
+    let pair = gates.block_on(Pair::new(Limits::default()));
+    let mut client = ends.block_on(TcpStream::connect(pair.outer.address)).unwrap();
+    let accepted = gates.block_on(async { timeout(SOON, pair.server.accept()).await });
+    let (accepted, _) = accepted.expect("let through").unwrap();
+    let accepted = accepted.into_std().unwrap();
+    let mut server = ends.block_on(async { TcpStream::from_std(accepted).unwrap() });
+    ends.block_on(talk(&mut client, &mut server));
+    gates.shutdown_timeout(SOON);
+    ends.block_on(async {
+        until_cut(&mut server).await;
+        until_cut(&mut client).await;
+    });
+}
+
+#[tokio::test]
 async fn either_gate_cuts_when_the_conduit_closes() {
     for at_press in [true, false] {
         let pair = Pair::new(Limits::default()).await;
@@ -281,9 +315,8 @@ async fn a_session_in_which_nothing_moves_ends() {
     let pair = Pair::new(Limits { idle: Duration::from_secs(1), ..Limits::default() }).await;
     let (mut client, mut server) = pair.connect().await;
     talk(&mut client, &mut server).await;
-    let mut bytes = [0; 1];
-    let ended = timeout(SOON, server.read(&mut bytes)).await.expect("it ends");
-    assert_eq!(ended.unwrap_or(0), 0);
+    until_cut(&mut server).await;
+    until_cut(&mut client).await;
     until("both gates forget it", || {
         pair.inner.gate.status().sessions == 0 && pair.outer.gate.status().sessions == 0
     })
@@ -295,7 +328,7 @@ async fn a_gate_tells_what_it_did() {
     let pair = Pair::new(Limits::default()).await;
     let (mut client, mut server) = pair.connect().await;
     talk(&mut client, &mut server).await;
-    let read = || attestor::gate::read_all(pair.inner.reports().parent().unwrap(), NOW);
+    let read = || attestor::gate::read_all(pair.inner.reports().parent().unwrap(), &Uptime::now());
     assert!(read().is_empty(), "it is in a folder of another name");
     let file = pair.inner.reports().join("gate.json");
     until("the status says so", || {

@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::support::{Device, SECRET, assert_signed, attested, make_credential, name_of, sized_at};
+use attestor::commands::{Format, identify};
 use attestor::testing::command;
 use attestor::tpm::{
     Credential, EkTemplate, EndorsementKey, EsapiTpm, PcrBank, PcrIndex, PcrSelection, Tpm, TpmFault,
@@ -29,6 +30,39 @@ fn endorsement_keys_come_with_the_manufacturers_certificates() {
     assert!(endorsement.chain.is_empty(), "swtpm stores no chain");
     for key in &endorsement.keys {
         assert_certified(&device, key);
+    }
+}
+
+/// What an administrator registers, and what a technician tells models apart by.
+#[tokio::test(flavor = "multi_thread")]
+async fn identify_prints_the_model_and_every_certificate() {
+    let Some(device) = Device::make(&["tpm2_nvdefine", "tpm2_nvwrite"]) else { return };
+    // Of a key of a kind that devices do not enroll by.
+    let folder = tempfile::tempdir().unwrap();
+    let stored = folder.path().join("p521");
+    fs::write(&stored, [0x30, 0x03, 0x02, 0x01, 0x05]).unwrap();
+    let attributes = "ownerread|ownerwrite|authread|authwrite";
+    device.tool("tpm2_nvdefine", &["0x1c00018", "-C", "o", "-s", "5", "-a", attributes]);
+    device.tool("tpm2_nvwrite", &["0x1c00018", "-C", "o", "-i", stored.to_str().unwrap()]);
+    let said = identify(Some(device.swtpm.address()), None, Format::Json).await.unwrap();
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["manufacturer"], "IBM");
+    assert!(said["vendor"].as_str().unwrap().contains("SW"), "{said:#}");
+    let revision: f64 = said["spec_revision"].as_str().unwrap().parse().unwrap();
+    assert!((1.16..2.0).contains(&revision), "{said:#}");
+    let certificates = said["ek_certificates"].as_array().unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let found: Vec<_> =
+        certificates.iter().map(|one| text(&one["nv_index"]) + " " + &text(&one["ek_type"])).collect();
+    assert_eq!(found, ["0x01c00016 p384", "0x01c00002 rsa2048", "0x01c00018 p521"]);
+    assert_eq!(certificates[0]["certificate"], said["ek_certificate"], "that of the key that enrolls");
+    assert_eq!(certificates[0]["ek_digest"], said["ek_digest"]);
+    assert_eq!(certificates[1]["ek_digest"], said["other_ek_digests"][0]);
+    let words = identify(Some(device.swtpm.address()), None, Format::Text).await.unwrap();
+    for line in
+        ["p384 at 0x01c00016, of sha256:", "p521 at 0x01c00018, no device enrolls by a key of this kind"]
+    {
+        assert!(words.contains(&format!("in the tpm    {line}")), "{words}");
     }
 }
 

@@ -379,6 +379,9 @@ async fn record_health(
     let Some(stated) = proven.statement().health else {
         return Ok(if held.is_some() { txn.delete(key) } else { txn });
     };
+    if stated.unfinished {
+        return Ok(txn);
+    }
     let mut record = held.map(|held| held.record).unwrap_or_default();
     record.push(HealthResult { at: now, exit_code: stated.exit_code });
     Ok(txn.put(key, stored(&record)?))

@@ -69,6 +69,8 @@ pub struct BoundStatement {
 pub struct StatedHealth {
     /// Its exit code; none: it ended without one, or not at all.
     pub exit_code: Option<u8>,
+    /// It still runs: this is the result of before, and counted already.
+    pub unfinished: bool,
 }
 
 /// A join token's public id and the HMAC that proves its secret.
@@ -268,7 +270,8 @@ fn services(services: &[v1::OfferedService]) -> Result<BTreeMap<String, u16>, Re
 fn health(stated: &v1::Health) -> Result<StatedHealth, Refusal> {
     let code = u8::try_from(stated.exit_code)
         .map_err(|_| malformed(format!("a health command cannot end with {}", stated.exit_code)))?;
-    Ok(StatedHealth { exit_code: stated.fault.is_empty().then_some(code) })
+    let exit_code = stated.fault.is_empty().then_some(code);
+    Ok(StatedHealth { exit_code, unfinished: stated.unfinished })
 }
 
 fn delivered(stated: &v1::Delivered) -> Result<BTreeSet<String>, Refusal> {

@@ -712,6 +712,10 @@ pub struct Health {
     /// Why there is no exit code: it did not end in time, was ended by a signal, or could not be run. Then it failed.
     #[prost(string, tag = "2")]
     pub fault: ::prost::alloc::string::String,
+    /// The command still runs, and "attest now" does not wait for it: what is said is what it said the last time, and is
+    /// no new result. The device proves itself again once it has ended.
+    #[prost(bool, tag = "3")]
+    pub unfinished: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatedSoftwareKey {

@@ -15,7 +15,7 @@ use attestor::state::{Keeper, State};
 use attestor::tpm::{
     Attestation, Credential, EkTemplate, Endorsement, EndorsementKey, IdentityKeyBlob, ManufacturerKey,
     ManufacturerSignature, Operation, PcrBank, PcrIndex, PcrSelection, PcrValue, Secret, Tpm as Port,
-    TpmError, TpmFault, TpmHandle,
+    TpmError, TpmFault, TpmHandle, TpmModel,
 };
 use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
 use aws_lc_rs::digest::{Digest as Hash, SHA256};
@@ -150,7 +150,15 @@ impl Port for Chip {
         let public = self.with(|silicon| silicon.tpm.ek_public().to_vec());
         let key = EndorsementKey { template: EkTemplate::L2, public, certificate: None };
         let manufacturer = u32::from_be_bytes(*b"SIMU");
-        Ok(Endorsement { keys: vec![key], chain: Vec::new(), manufacturer, firmware_version: 1 })
+        let (model, others) = (TpmModel::default(), Vec::new());
+        Ok(Endorsement {
+            keys: vec![key],
+            chain: Vec::new(),
+            manufacturer,
+            firmware_version: 1,
+            model,
+            others,
+        })
     }
 
     fn attestation_key(&mut self) -> Result<Vec<u8>, TpmError> {

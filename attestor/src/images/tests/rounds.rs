@@ -1,9 +1,11 @@
 //! Rounds on a real file system with real inotify: what is noticed, what waits, and what is never missed.
 
-use std::fs;
+use std::fs::{self, File as OpenFile};
+use std::io;
 use std::num::NonZeroU64;
+use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use policy::eventlog::image::{ImageKind, ImageMeasurement};
@@ -13,6 +15,10 @@ use tokio::task::JoinHandle;
 
 use super::{Fault, Pcr};
 use crate::config::Images as Config;
+use crate::images::follow::follow_on;
+use crate::images::hash::Disk;
+use crate::images::open::{self, Place};
+use crate::images::stamp::Stamp;
 use crate::images::{Images, Limits, follow};
 use crate::ports::{Clock, System};
 
@@ -236,4 +242,89 @@ async fn who_waits_for_the_first_measurement_is_told_why_there_is_none() {
     let scene = Scene::begin(&pcr, dir, None).await;
     let why = scene.images.hold().await.unwrap_err().to_string();
     assert!(why.contains("locked"), "{why}");
+}
+
+#[tokio::test]
+async fn a_first_measuring_that_takes_long_says_what_it_is_at() {
+    let (dir, pcr) = (TempDir::new().unwrap(), Pcr::new());
+    let folder = dir.path().join("plc");
+    fs::create_dir_all(&folder).unwrap();
+    // Some minutes at this limit.
+    fs::write(folder.join("model"), vec![7; 10 << 20]).unwrap();
+    let limits = Limits { bytes: NonZeroU64::new(50_000).unwrap(), processor: 1.0 };
+    let config = Config { log: dir.path().join("images.log"), limits, ..config(&[], &[&folder]) };
+    let images = Arc::new(Images::open(config, pcr.start(), None).await.unwrap());
+    let system: Arc<dyn Clock> = Arc::new(System::default());
+    let following = tokio::spawn(follow(Arc::clone(&images), Arc::clone(&system), system));
+    let give_up = Instant::now() + PATIENCE;
+    let is_told = || images.status().measuring.is_some_and(|path| path.ends_with("/plc/model"));
+    while !is_told() {
+        assert!(Instant::now() < give_up, "{:?}", images.status());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    following.abort();
+}
+
+/// As of a controller whose releases lie beside each other, and a link says which one is used.
+#[tokio::test]
+async fn a_link_above_a_named_file_that_leads_elsewhere_is_noticed_at_once() {
+    let (dir, pcr) = (TempDir::new().unwrap(), Pcr::new());
+    let at = |name: &str| dir.path().join(name);
+    for (release, content) in [("1", "1"), ("2", "22")] {
+        fs::create_dir_all(at("releases").join(release).join("bin")).unwrap();
+        fs::write(at("releases").join(release).join("bin/press"), content).unwrap();
+    }
+    symlink("releases/1", at("current")).unwrap();
+    let config = Config { log: at("images.log"), ..config(&[&at("current/bin/press")], &[]) };
+    let images = Arc::new(Images::open(config, pcr.start(), None).await.unwrap());
+    let system: Arc<dyn Clock> = Arc::new(System::default());
+    let following = tokio::spawn(follow(Arc::clone(&images), Arc::clone(&system), system));
+    tokio::time::timeout(PATIENCE, images.ready()).await.unwrap();
+    let link = at("next");
+    symlink("releases/2", &link).unwrap();
+    let begin = Instant::now();
+    fs::rename(link, at("current")).unwrap();
+    let scene = Scene { dir, pcr, images, following };
+    let history = scene.until("another file is there", 2).await;
+    assert_eq!(history, [entry(File, "press", 1), entry(File, "press", 2)]);
+    // Without a sign it would be found by the look that comes once a minute.
+    assert!(begin.elapsed() < Duration::from_secs(45), "{:?}", begin.elapsed());
+}
+
+/// Whether the file system hangs.
+static HANGS: (Mutex<bool>, Condvar) = (Mutex::new(true), Condvar::new());
+
+fn open_when_it_answers(place: &Place) -> io::Result<(OpenFile, Stamp)> {
+    if place.below.ends_with("far") {
+        drop(HANGS.1.wait_while(HANGS.0.lock().unwrap(), |hangs| *hangs).unwrap());
+    }
+    open::file(place)
+}
+
+/// The first measuring of all, on a file system of another machine that went away.
+#[tokio::test]
+async fn a_file_system_that_hangs_is_named_and_measured_once_it_answers() {
+    let (dir, pcr) = (TempDir::new().unwrap(), Pcr::new());
+    let folder = dir.path().join("plc");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("far"), "run").unwrap();
+    let config = Config { log: dir.path().join("images.log"), ..config(&[], &[&folder]) };
+    let images = Arc::new(Images::open(config, pcr.start(), None).await.unwrap());
+    let system: Arc<dyn Clock> = Arc::new(System::default());
+    let disk = Disk { open: open_when_it_answers, patience: Duration::from_millis(50) };
+    let following = tokio::spawn(follow_on(Arc::clone(&images), Arc::clone(&system), system, disk));
+    tokio::time::timeout(PATIENCE, images.ready()).await.expect("whoever waits is told");
+    let why = images.hold().await.unwrap_err().to_string();
+    assert!(why.contains("/plc/far does not give its content: its file system hangs"), "{why}");
+    let told = images.status().problems;
+    assert!(told[0].contains("/plc/far"), "{told:?}");
+    *HANGS.0.lock().unwrap() = false;
+    HANGS.1.notify_all();
+    let scene = Scene { dir, pcr, images, following };
+    let give_up = Instant::now() + PATIENCE;
+    while scene.images.hold().await.is_err() {
+        assert!(Instant::now() < give_up, "{:?}", scene.images.status());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(scene.history().await, [entry(File, "far", 3)]);
 }

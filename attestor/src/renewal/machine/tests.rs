@@ -2,6 +2,10 @@
 
 use proptest::prelude::*;
 
+use policy::renewal::is_due;
+use policy::time::{UnixTime, Validity};
+use policy::zone::model::Timing;
+
 use super::*;
 
 const NONE: Jitter = Jitter(0);
@@ -319,6 +323,40 @@ proptest! {
         let wait = wait(machine.step(Input::Finished(outcome), Jitter(jitter)));
         let latest = seconds(every).min(seconds(life) / 3).max(LEAST_PERIOD);
         prop_assert!(wait <= latest && wait >= latest * 4 / 5);
+    }
+
+    #[test]
+    fn whenever_the_broker_goes_away_what_outlives_it_is_left(
+        outlive in 900..2_592_000_u64, part in 1..=1000_u64, backdate in 0..=300_u64,
+        proofs in prop::collection::vec(any::<u16>(), 1..60),
+    ) {
+        let every = (outlive / 2 * part / 1000).max(15);
+        let timing = Timing::new(every, outlive, None).unwrap();
+        // In milliseconds, since jitter cuts seconds into parts; a certificate knows whole seconds.
+        let mut now = 1_800_000_000_000_u64;
+        let issue = |now: u64| {
+            let at = UnixTime(now / 1000);
+            Validity { not_before: at.minus(backdate), not_after: at.plus(timing.certificate_lifetime()) }
+        };
+        let (mut held, mut replaced, begun) = (issue(now), 0_u64, now);
+        let mut machine = started(BOUND);
+        for jitter in proofs {
+            let at = UnixTime(now / 1000);
+            if is_due(held, at, every.min(MOST_PERIOD.as_secs())) {
+                (held, replaced) = (issue(now), replaced + 1);
+            }
+            let left = seconds(held.not_after.since(at));
+            let outcome = Outcome::Issued { reattest_every: seconds(every), lifetime: left, incomplete: false };
+            let wait = wait(machine.step(Input::Finished(outcome), Jitter(jitter)));
+            machine.step(Input::TimerFired, NONE);
+            now += u64::try_from(wait.as_millis()).unwrap();
+            // At the next proof the broker is found to be away.
+            let left = held.not_after.since(UnixTime(now / 1000));
+            prop_assert!(left + 1 >= outlive, "{left} of {outlive} s");
+        }
+        // Not a certificate at every proof: each is used for what the promise leaves of its third, less one interval.
+        let least = (timing.replace_after().saturating_sub(2 * every + backdate + 2)) * 1000;
+        prop_assert!(replaced * least <= now - begun, "{replaced} in {} ms", now - begun);
     }
 
     #[test]

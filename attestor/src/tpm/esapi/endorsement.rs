@@ -2,7 +2,7 @@
 
 use tss_esapi::{
     Context,
-    constants::{PropertyTag, SessionType},
+    constants::{CapabilityType, PropertyTag, SessionType},
     handles::{AuthHandle, KeyHandle, NvIndexHandle, NvIndexTpmHandle, ObjectHandle, SessionHandle},
     interface_types::{
         algorithm::HashingAlgorithm,
@@ -10,7 +10,8 @@ use tss_esapi::{
         session_handles::{AuthSession, PolicySession},
     },
     structures::{
-        Digest, DigestList, EncryptedSecret, IdObject, MaxNvBuffer, Nonce, Public, SymmetricDefinition,
+        CapabilityData, Digest, DigestList, EncryptedSecret, IdObject, MaxNvBuffer, Nonce, Public,
+        SymmetricDefinition, TaggedProperty, TaggedTpmPropertyList,
     },
     traits::Marshall,
 };
@@ -22,7 +23,7 @@ use super::{
     handles_from, with_primary,
 };
 use crate::tpm::{
-    Credential, EkTemplate, Endorsement, EndorsementKey, Secret, TpmFault,
+    Credential, EkTemplate, Endorsement, EndorsementKey, OtherCertificate, Secret, TpmFault, TpmModel, ascii,
     certificate::{split_chain, trim_certificate},
     template::NameHash,
 };
@@ -35,6 +36,16 @@ const CHAIN_INDICES: std::ops::RangeInclusive<u32> = 0x01c0_0100..=0x01c0_01ff;
 const MAX_CHAIN: usize = 32 * 1024;
 /// Bytes in one TPM2_NV_Read where the TPM does not say: the least that part 2 allows is smaller than any found.
 const NV_READ_DEFAULT: u32 = 512;
+/// Where TCG puts certificates of keys that are not used here (EK Credential Profile, section 2.2.1).
+const OTHER_INDICES: [(u32, &str); 2] = [(0x01c0_0018, "p521"), (0x01c0_001a, "sm2")];
+/// The fixed properties from TPM_PT_FAMILY_INDICATOR to TPM_PT_FIRMWARE_VERSION_2 (part 2, table 25), in one answer.
+const PROPERTIES: (u32, u32) = (0x100, 13);
+const VENDOR_STRINGS: [PropertyTag; 4] = [
+    PropertyTag::VendorString1,
+    PropertyTag::VendorString2,
+    PropertyTag::VendorString3,
+    PropertyTag::VendorString4,
+];
 /// Templates made where no certificate says which ones the manufacturer meant.
 const WITHOUT_CERTIFICATE: [EkTemplate; 2] = [EkTemplate::L1, EkTemplate::L2];
 
@@ -49,23 +60,43 @@ pub(super) fn read(context: &mut Context) -> Result<Endorsement, TpmFault> {
     } else {
         certified.into_iter().map(|template| certified_key(context, template)).collect::<Result<_, _>>()?
     };
+    let properties = properties(context)?;
+    let value = |tag| properties.find(tag).map(TaggedProperty::value);
+    let required = |tag| value(tag).ok_or(TpmFault::UnexpectedAnswer { what: "lack of a property" });
+    let (high, low) = (required(PropertyTag::FirmwareVersion1)?, required(PropertyTag::FirmwareVersion2)?);
     Ok(Endorsement {
         keys,
         chain: read_chain(context, &indices)?,
-        manufacturer: property(context, PropertyTag::Manufacturer)?,
-        firmware_version: firmware_version(context)?,
+        manufacturer: required(PropertyTag::Manufacturer)?,
+        firmware_version: u64::from(high) << 32 | u64::from(low),
+        model: TpmModel {
+            vendor: VENDOR_STRINGS.into_iter().filter_map(value).map(ascii).collect(),
+            revision: value(PropertyTag::Revision),
+        },
+        others: other_certificates(context, &indices)?,
     })
 }
 
 fn certified_key(context: &mut Context, template: EkTemplate) -> Result<EndorsementKey, TpmFault> {
-    let stored = read_nv(context, template.certificate_index())?;
-    let certificate = trim_certificate(&stored)
-        .inspect_err(|reason| {
-            let index = format!("{:#x}", template.certificate_index());
-            tracing::warn!(%index, %reason, "the TPM holds an unreadable EK certificate; enrolling without it");
-        })
-        .ok();
+    let certificate = certificate_at(context, template.certificate_index())?;
     Ok(EndorsementKey { template, public: public_area(context, template)?, certificate })
+}
+
+fn other_certificates(context: &mut Context, indices: &[u32]) -> Result<Vec<OtherCertificate>, TpmFault> {
+    let present = OTHER_INDICES.into_iter().filter(|(index, _)| indices.contains(index));
+    present
+        .map(|(index, kind)| {
+            Ok(OtherCertificate { index, kind, certificate: certificate_at(context, index)? })
+        })
+        .collect()
+}
+
+fn certificate_at(context: &mut Context, index: u32) -> Result<Option<Vec<u8>>, TpmFault> {
+    let trimmed = trim_certificate(&read_nv(context, index)?).inspect_err(|reason| {
+        let index = format!("{index:#x}");
+        tracing::warn!(%index, %reason, "the TPM holds an unreadable EK certificate; enrolling without it");
+    });
+    Ok(trimmed.ok())
 }
 
 /// A TPM need not know both RSA-2048 and P-256.
@@ -112,14 +143,12 @@ fn read_chain(context: &mut Context, indices: &[u32]) -> Result<Vec<Vec<u8>>, Tp
     }))
 }
 
-fn property(context: &mut Context, tag: PropertyTag) -> Result<u32, TpmFault> {
-    context.get_tpm_property(tag)?.ok_or(TpmFault::UnexpectedAnswer { what: "lack of a property" })
-}
-
-fn firmware_version(context: &mut Context) -> Result<u64, TpmFault> {
-    let high = property(context, PropertyTag::FirmwareVersion1)?;
-    let low = property(context, PropertyTag::FirmwareVersion2)?;
-    Ok(u64::from(high) << 32 | u64::from(low))
+fn properties(context: &mut Context) -> Result<TaggedTpmPropertyList, TpmFault> {
+    let (first, count) = PROPERTIES;
+    match context.get_capability(CapabilityType::TpmProperties, first, count)? {
+        (CapabilityData::TpmProperties(properties), _) => Ok(properties),
+        _ => Err(TpmFault::UnexpectedAnswer { what: "capability" }),
+    }
 }
 
 fn read_nv(context: &mut Context, index: u32) -> Result<Vec<u8>, TpmFault> {
