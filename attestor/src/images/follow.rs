@@ -177,7 +177,10 @@ impl Round {
 
     /// Hashes a file and logs what it holds, if the log does not say so already.
     async fn measure(&mut self, path: String, place: &Place) -> Result<(), LedgerError> {
-        let (kind, content, stamp) = match hash(place, &mut self.throttle, self.disk).await {
+        self.images.tell(|told| told.measuring = Some(path.clone()));
+        let hashed = hash(place, &mut self.throttle, self.disk).await;
+        self.images.tell(|told| told.measuring = None);
+        let (kind, content, stamp) = match hashed {
             Hashed::Still(content, stamp) => (ImageKind::File, Some(content), Some(stamp)),
             Hashed::Moving(content) => (ImageKind::Unstable, Some(content), None),
             Hashed::Gone => {

@@ -79,6 +79,9 @@ pub struct ImagesStatus {
     pub measured: usize,
     /// Entries of the log.
     pub entries: usize,
+    /// The file that is hashed now; a long one takes minutes, and one whose file system hangs is named in `problems`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measuring: Option<String>,
     /// Changes that wait for the end of quiet hours or for their turn.
     pub waiting: Vec<WaitingImage>,
     /// What could not be measured, and what to do.

@@ -131,6 +131,9 @@ pub(super) fn describe(status: &Status, now: UnixTime, live: bool) -> String {
 
 fn describe_images(out: &mut String, images: &ImagesStatus, now: UnixTime) {
     let _ = writeln!(out, "  images        {} measured, log of {} entries", images.measured, images.entries);
+    if let Some(path) = &images.measuring {
+        let _ = writeln!(out, "                {path} is being measured");
+    }
     for waiting in &images.waiting {
         let minutes = now.since(waiting.since) / 60;
         let _ = writeln!(out, "                {} waits to be measured again ({minutes} min)", waiting.path);

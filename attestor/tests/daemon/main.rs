@@ -9,6 +9,7 @@
 
 mod authority;
 mod broker;
+mod demand;
 mod faults;
 mod flow;
 mod server;

@@ -30,6 +30,8 @@ pub(crate) struct Device {
     _manufacturer: Manufacturer,
     pub(crate) swtpm: Swtpm,
     folder: tempfile::TempDir,
+    /// The end of its configuration.
+    pub(crate) more: String,
 }
 
 /// A running daemon.
@@ -64,7 +66,8 @@ impl Device {
         }
         let manufacturer = Manufacturer::new().unwrap();
         let swtpm = manufacturer.make_tpm().unwrap();
-        Some(Self { _manufacturer: manufacturer, swtpm, folder: tempfile::tempdir().unwrap() })
+        let folder = tempfile::tempdir().unwrap();
+        Some(Self { _manufacturer: manufacturer, swtpm, folder, more: String::new() })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -123,6 +126,7 @@ impl Device {
             "[[service]]\nname = \"hmi\"\nport = 443\nkey = \"software\"\n[inventory]\nmodel = \"X\""
         )
         .unwrap();
+        text.push_str(&self.more);
         let config = Config::parse(self.folder.path(), &text).unwrap();
         let root = PlantRoot::load(&config.plant_root).unwrap();
         let keeper = Keeper::load_or_set_aside(&config.state, &config.plant, &root).unwrap();

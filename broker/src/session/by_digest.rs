@@ -57,11 +57,11 @@ async fn completed(
     for (kind, digest) in left_out {
         let log = match of_kind(held, kind).filter(|held| *held == digest) {
             // What is there and cannot be read is sent again, and put anew.
-            Some(held) => plant.blobs.fetch(held, most(kind)).await.ok(),
+            Some(held) => plant.blobs.fetch_shared(held, most(kind)).await.ok(),
             None => None,
         };
         match (log, place(&mut request, kind)) {
-            (Some(log), Some(place)) => *place = log,
+            (Some(log), Some(place)) => *place = log.to_vec(),
             (None, _) | (_, None) => return (request, false),
         }
     }

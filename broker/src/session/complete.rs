@@ -160,12 +160,13 @@ async fn hear(plant: &Plant, proven: &Proven, draft: &Draft) {
 /// Removes blobs that no record names any more: of a device the last evidence is kept, and `but` where that was of its
 /// earlier boot. Its logs may be those of others too; they are left to the sweep, as is the evidence of a boot before those.
 async fn forget(plant: &Plant, attested: &Attested, but: Option<Digest>) {
-    for blob in [attested.evidence, attested.result].into_iter().filter(|blob| Some(*blob) != but) {
+    let named = BTreeSet::from([attested.evidence, attested.result]);
+    for blob in named.into_iter().filter(|blob| Some(*blob) != but) {
         plant.blobs.discard(blob).await;
     }
 }
 
-/// Stores evidence and results as blobs and sums them up.
+/// Stores evidence and results as a blob and sums them up.
 async fn attested(
     plant: &Plant,
     proven: &Proven,
@@ -178,13 +179,13 @@ async fn attested(
     let zones = rulings.iter().map(|ruling| ruling.record.clone()).collect();
     let results = Results { device: device.name.clone(), counter: device.counter, zones };
     let json = serde_json::to_vec(&results).map_err(Refusal::internal)?;
-    let (evidence, logs) = kept::keep(&plant.blobs, request.clone()).await.map_err(Refusal::internal)?;
+    let (evidence, logs) =
+        kept::keep(&plant.blobs, request.clone(), json).await.map_err(Refusal::internal)?;
     let measured = Measured::of(proven.by());
     let basis = match proven.by() {
         ProvenBy::Tpm(by) => Some(kept::basis(request, &logs, by.evidence())?),
         ProvenBy::Key(_) => None,
     };
-    let result = plant.blobs.put(json).await.map_err(Refusal::internal)?;
     let worst = rulings.iter().max_by_key(|ruling| severity(ruling.decision()));
     Ok(Attested {
         at: now,
@@ -193,7 +194,7 @@ async fn attested(
         release: worst
             .and_then(|ruling| ruling.record.release.as_ref().or(ruling.record.closest.as_ref()))
             .map(ToString::to_string),
-        result,
+        result: evidence,
         evidence,
         logs: Some(logs),
         basis,

@@ -1,6 +1,7 @@
 //! Evidence as it is kept: logs as blobs that devices share, the rest as a blob of each attestation.
 //!
-//! Devices that boot alike send the same logs, and those are nearly all of the evidence.
+//! Devices that boot alike send the same logs, and those are nearly all of the evidence. What the zones found in it is in
+//! the same blob: a blob is synced two times, which is most of what an attestation costs the broker.
 
 use policy::digest::Digest;
 use prost::Message;
@@ -17,39 +18,47 @@ use crate::store::blobs::{Blobs, MAX_BLOB, PutError};
 const CHUNK: usize = 512 << 10;
 /// Chunks that are put together again: no list is larger than a blob.
 const MAX_CHUNKS: usize = MAX_BLOB / CHUNK;
+/// Largest appraisal result of an older broker that is read back.
+const MAX_RESULT: usize = 4 << 20;
 
-/// Keeps `request`, and gives the blob of what is its own and those of its logs. The blobs are on disk when
-/// this answers; a record has to name them.
+/// What the zones found, as it follows the evidence in its blob: who reads that as `CompleteRequest`, which has no such
+/// field, passes over it.
+#[derive(Clone, PartialEq, Message)]
+struct Found {
+    #[prost(bytes = "vec", tag = "1000")]
+    json: Vec<u8>,
+}
+
+/// Keeps `request` and what was `found` in it, and gives the blob of what is its own and those of its logs. The blobs are
+/// on disk when this answers; a record has to name them.
 pub(crate) async fn keep(
     blobs: &Blobs,
     mut request: v1::CompleteRequest,
+    found: Vec<u8>,
 ) -> Result<(Digest, StoredLogs), PutError> {
-    let logs = StoredLogs {
-        firmware: log(blobs, std::mem::take(&mut request.firmware_log)).await?,
-        userspace: log(blobs, std::mem::take(&mut request.userspace_log)).await?,
-        images: log(blobs, std::mem::take(&mut request.image_log)).await?,
-        ima: chunks(blobs, &mut request.ima_log).await?,
-    };
-    Ok((blobs.put(request.encode_to_vec()).await?, logs))
+    let logs = [&mut request.firmware_log, &mut request.userspace_log, &mut request.image_log];
+    let logs = logs.map(std::mem::take);
+    let present = logs.each_ref().map(|log| !log.is_empty());
+    let chunks = chunks(&mut request.ima_log)?;
+    let own = [request.encode_to_vec(), Found { json: found }.encode_to_vec()].concat();
+    let logs = logs.into_iter().filter(|log| !log.is_empty());
+    let (own, shared) = blobs.put_with(own, logs.chain(chunks).collect()).await?;
+    // In the order in which they were put.
+    let mut digests = shared.into_iter();
+    let [firmware, userspace, images] = present.map(|present| if present { digests.next() } else { None });
+    Ok((own, StoredLogs { firmware, userspace, images, ima: digests.collect() }))
 }
 
-async fn log(blobs: &Blobs, bytes: Vec<u8>) -> Result<Option<Digest>, PutError> {
-    if bytes.is_empty() { Ok(None) } else { blobs.put(bytes).await.map(Some) }
-}
-
-/// Puts the full chunks of `list`, and leaves what follows them.
-async fn chunks(blobs: &Blobs, list: &mut Vec<u8>) -> Result<Vec<Digest>, PutError> {
+/// Takes the full chunks of `list`, and leaves what follows them.
+fn chunks(list: &mut Vec<u8>) -> Result<Vec<Vec<u8>>, PutError> {
     if list.len() > MAX_BLOB {
         return Err(PutError::TooLarge { length: list.len() });
     }
     let full = list.chunks_exact(CHUNK);
     let rest = full.remainder().to_vec();
-    let mut digests = Vec::new();
-    for chunk in full {
-        digests.push(blobs.put(chunk.to_vec()).await?);
-    }
+    let chunks = full.map(<[u8]>::to_vec).collect();
     *list = rest;
-    Ok(digests)
+    Ok(chunks)
 }
 
 /// The request that `attested` came from. Reads files: for a thread that may wait for them.
@@ -75,6 +84,18 @@ pub(super) fn request(blobs: &Blobs, attested: &Attested) -> Result<v1::Complete
 /// What was kept of an attestation as the blob `evidence`, maybe without its logs.
 pub(crate) async fn own(plant: &Plant, evidence: Digest) -> Result<v1::CompleteRequest, RecordedError> {
     parsed(&plant.blobs.fetch(evidence, MAX_BLOB).await?)
+}
+
+/// What was found in the evidence of `attested`, as JSON.
+pub(super) async fn found(plant: &Plant, attested: &Attested) -> Result<Vec<u8>, RecordedError> {
+    if attested.result != attested.evidence {
+        // Older brokers kept it as a blob of its own.
+        return Ok(plant.blobs.fetch(attested.result, MAX_RESULT).await?);
+    }
+    let own = plant.blobs.fetch(attested.evidence, MAX_BLOB).await?;
+    let found =
+        Found::decode(own.as_slice()).map_err(|error| RecordedError::Unreadable(error.to_string()))?;
+    Ok(found.json)
 }
 
 fn parsed(blob: &[u8]) -> Result<v1::CompleteRequest, RecordedError> {
@@ -123,9 +144,9 @@ mod tests {
     async fn devices_that_boot_alike_share_their_logs() {
         let bench = Bench::new().await;
         let before = bench.plant.blobs.list().await.unwrap().len();
-        let (first, logs) = keep(&bench.plant.blobs, sent()).await.unwrap();
+        let (first, logs) = keep(&bench.plant.blobs, sent(), Vec::new()).await.unwrap();
         let other = v1::CompleteRequest { sealed: b"of another".to_vec(), ..sent() };
-        let (second, same) = keep(&bench.plant.blobs, other).await.unwrap();
+        let (second, same) = keep(&bench.plant.blobs, other, Vec::new()).await.unwrap();
         assert_eq!(logs, same);
         assert_ne!(first, second);
         assert_eq!((logs.userspace, logs.ima.len()), (None, 1));
@@ -134,7 +155,7 @@ mod tests {
 
         let mut longer = sent();
         longer.ima_log.extend([9; 50]);
-        let (_, longer) = keep(&bench.plant.blobs, longer).await.unwrap();
+        let (_, longer) = keep(&bench.plant.blobs, longer, Vec::new()).await.unwrap();
         assert_eq!(longer, logs, "what grows at each attestation leaves nothing behind");
     }
 
@@ -142,12 +163,20 @@ mod tests {
     async fn what_is_kept_is_read_back_whole_also_from_an_older_record() {
         let bench = Bench::new().await;
         let record = attested(&bench).await;
-        let (evidence, logs) = keep(&bench.plant.blobs, sent()).await.unwrap();
+        let (evidence, logs) = keep(&bench.plant.blobs, sent(), Vec::new()).await.unwrap();
         let split = Attested { evidence, logs: Some(logs.clone()), ..record.clone() };
         assert_eq!(request(&bench.plant.blobs, &split).unwrap(), sent());
         let whole = bench.plant.blobs.put(sent().encode_to_vec()).await.unwrap();
         let old = Attested { evidence: whole, logs: None, ..record };
         assert_eq!(request(&bench.plant.blobs, &old).unwrap(), sent());
+
+        let (both, _) = keep(&bench.plant.blobs, sent(), b"[]".to_vec()).await.unwrap();
+        assert_ne!(both, evidence);
+        let one = Attested { evidence: both, result: both, ..split.clone() };
+        assert_eq!(request(&bench.plant.blobs, &one).unwrap(), sent());
+        assert_eq!(found(&bench.plant, &one).await.unwrap(), b"[]");
+        let apart = bench.plant.blobs.put(b"[1]".to_vec()).await.unwrap();
+        assert_eq!(found(&bench.plant, &Attested { result: apart, ..one }).await.unwrap(), b"[1]");
 
         bench.plant.blobs.remove(logs.ima[0]).await.unwrap();
         let error = request(&bench.plant.blobs, &split).unwrap_err();

@@ -23,9 +23,6 @@ use crate::plant::Plant;
 use crate::record::device::{Attested, Tpm};
 use crate::store::blobs::{Blobs, FetchError};
 
-/// Largest appraisal result that is read back.
-const MAX_RESULT: usize = 4 << 20;
-
 /// What the zones' appraisals of one attestation found, as it is stored. Device and counter make each
 /// blob its own: the next attestation of one device never removes another's.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,8 +38,8 @@ pub struct Results {
 /// What each zone's appraisal found. Empty when the blob is gone: a newer attestation replaced it, or
 /// the backup that was restored lacks it.
 pub async fn results(plant: &Plant, attested: &Attested) -> Vec<AppraisalRecord> {
-    let read = plant.blobs.fetch(attested.result, MAX_RESULT).await;
-    let parsed = read.map(|blob| serde_json::from_slice::<Results>(&blob).map(|results| results.zones));
+    let read = kept::found(plant, attested).await;
+    let parsed = read.map(|json| serde_json::from_slice::<Results>(&json).map(|results| results.zones));
     parsed.map(Result::unwrap_or_default).unwrap_or_else(|error| {
         tracing::warn!(%error, "an appraisal result cannot be read");
         Vec::new()

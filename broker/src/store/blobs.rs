@@ -8,6 +8,7 @@
 
 pub(super) mod folder;
 pub(super) mod form;
+mod recent;
 
 use super::{
     Digest,
@@ -15,6 +16,7 @@ use super::{
 };
 use crate::config::Backend;
 use folder::Folder;
+use recent::Recent;
 use std::{
     collections::BTreeSet,
     io,
@@ -26,10 +28,14 @@ use thiserror::Error;
 /// Largest blob in bytes: a 50,000-record IMA list is about 10 MiB.
 pub const MAX_BLOB: usize = 16 << 20;
 
-/// Where the blobs are.
+/// The blobs of a store.
 #[derive(Debug, Clone)]
-pub struct Blobs(Place);
+pub struct Blobs {
+    place: Place,
+    recent: Arc<Recent>,
+}
 
+/// Where they are.
 #[derive(Debug, Clone)]
 enum Place {
     Folder(Folder),
@@ -117,28 +123,60 @@ pub enum FetchError {
 impl Blobs {
     /// The blobs in the folder `root`.
     pub fn open(root: &Path) -> Result<Self, BlobIoError> {
-        Ok(Self(Place::Folder(Folder::open(root)?)))
+        Ok(Self::at(Place::Folder(Folder::open(root)?)))
     }
 
     /// The blobs of a store on `backend`; `root` is the broker's folder.
     pub fn open_on(root: &Path, backend: &Backend) -> Result<Self, BlobsError> {
         match backend {
             Backend::Sled => Ok(Self::open(root)?),
-            Backend::Etcd(options) => Ok(Self(Place::Etcd(EtcdBlobs::open(options)?))),
+            Backend::Etcd(options) => Ok(Self::at(Place::Etcd(EtcdBlobs::open(options)?))),
         }
+    }
+
+    fn at(place: Place) -> Self {
+        Self { place, recent: Arc::default() }
     }
 
     /// Stores `bytes` and gives their digest. Putting what is there already changes nothing.
     pub async fn put(&self, bytes: Vec<u8>) -> Result<Digest, PutError> {
-        match &self.0 {
+        match &self.place {
             Place::Folder(folder) => folder.put(bytes).await,
             Place::Etcd(etcd) => etcd.put(bytes).await,
         }
     }
 
+    /// [`put`](Self::put) of `bytes` and of `others` at once; their digests are in the same order.
+    pub async fn put_with(
+        &self,
+        bytes: Vec<u8>,
+        others: Vec<Vec<u8>>,
+    ) -> Result<(Digest, Vec<Digest>), PutError> {
+        match &self.place {
+            Place::Folder(folder) => folder.put_with(bytes, others).await,
+            Place::Etcd(etcd) => {
+                let mut digests = Vec::new();
+                for other in others {
+                    digests.push(etcd.put(other).await?);
+                }
+                Ok((etcd.put(bytes).await?, digests))
+            }
+        }
+    }
+
+    /// [`fetch`](Self::fetch) for what many ask for, one after another: it may come from memory.
+    pub async fn fetch_shared(&self, digest: Digest, max: usize) -> Result<Arc<[u8]>, FetchError> {
+        if let Some(bytes) = self.recent.get(&digest).filter(|bytes| bytes.len() <= max) {
+            return Ok(bytes);
+        }
+        let bytes: Arc<[u8]> = self.fetch(digest, max).await?.into();
+        self.recent.keep(digest, &bytes);
+        Ok(bytes)
+    }
+
     /// The blob named `digest`, if it has at most `max` bytes and still has that digest.
     pub async fn fetch(&self, digest: Digest, max: usize) -> Result<Vec<u8>, FetchError> {
-        match &self.0 {
+        match &self.place {
             Place::Folder(folder) => folder.fetch(digest, max).await,
             Place::Etcd(etcd) => etcd.fetch(digest, max).await,
         }
@@ -146,7 +184,7 @@ impl Blobs {
 
     /// [`fetch`](Self::fetch) on this thread, which may wait and is none of the runtime's own.
     pub(crate) fn fetch_now(&self, digest: &Digest, max: usize) -> Result<Vec<u8>, FetchError> {
-        match &self.0 {
+        match &self.place {
             Place::Folder(folder) => folder.fetch_now(digest, max),
             Place::Etcd(etcd) => etcd.fetch_now(digest, max),
         }
@@ -154,7 +192,7 @@ impl Blobs {
 
     /// Every blob there is, in no order; 32 bytes of memory each.
     pub async fn list(&self) -> Result<Vec<Digest>, BlobIoError> {
-        match &self.0 {
+        match &self.place {
             Place::Folder(folder) => folder.list().await,
             Place::Etcd(etcd) => etcd.list().await,
         }
@@ -163,7 +201,7 @@ impl Blobs {
     /// Removes a blob; removing what is not there is no error. Not durable by itself: after a power cut the
     /// blob may be there again, which a later sweep mends.
     pub async fn remove(&self, digest: Digest) -> Result<(), BlobIoError> {
-        match &self.0 {
+        match &self.place {
             Place::Folder(folder) => folder.remove(digest).await,
             Place::Etcd(etcd) => etcd.remove(digest).await,
         }
@@ -171,12 +209,8 @@ impl Blobs {
 
     /// Removes a blob that no record names any more, at once or soon; what stays all the same is swept.
     pub async fn discard(&self, digest: Digest) {
-        match &self.0 {
-            Place::Folder(folder) => {
-                if let Err(error) = folder.remove(digest).await {
-                    tracing::warn!(%error, "an old blob stays");
-                }
-            }
+        match &self.place {
+            Place::Folder(folder) => folder.discard(digest).await,
             Place::Etcd(etcd) => etcd.discard(digest),
         }
     }
@@ -184,7 +218,7 @@ impl Blobs {
     /// Marks what [`remove_condemned`](Self::remove_condemned) may remove, instead of what it was before. They are of
     /// the last [`list`](Self::list).
     pub fn condemn(&self, digests: &BTreeSet<Digest>) {
-        match &self.0 {
+        match &self.place {
             Place::Folder(folder) => folder.condemn(digests),
             Place::Etcd(etcd) => etcd.condemn(digests),
         }
@@ -192,7 +226,7 @@ impl Blobs {
 
     /// Removes a blob, unless it was put again since it was condemned. Says whether it is gone.
     pub async fn remove_condemned(&self, digest: Digest) -> Result<bool, BlobIoError> {
-        match &self.0 {
+        match &self.place {
             Place::Folder(folder) => folder.remove_condemned(digest).await,
             Place::Etcd(etcd) => etcd.remove_condemned(digest).await,
         }

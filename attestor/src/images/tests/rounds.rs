@@ -244,6 +244,27 @@ async fn who_waits_for_the_first_measurement_is_told_why_there_is_none() {
     assert!(why.contains("locked"), "{why}");
 }
 
+#[tokio::test]
+async fn a_first_measuring_that_takes_long_says_what_it_is_at() {
+    let (dir, pcr) = (TempDir::new().unwrap(), Pcr::new());
+    let folder = dir.path().join("plc");
+    fs::create_dir_all(&folder).unwrap();
+    // Some minutes at this limit.
+    fs::write(folder.join("model"), vec![7; 10 << 20]).unwrap();
+    let limits = Limits { bytes: NonZeroU64::new(50_000).unwrap(), processor: 1.0 };
+    let config = Config { log: dir.path().join("images.log"), limits, ..config(&[], &[&folder]) };
+    let images = Arc::new(Images::open(config, pcr.start(), None).await.unwrap());
+    let system: Arc<dyn Clock> = Arc::new(System::default());
+    let following = tokio::spawn(follow(Arc::clone(&images), Arc::clone(&system), system));
+    let give_up = Instant::now() + PATIENCE;
+    let is_told = || images.status().measuring.is_some_and(|path| path.ends_with("/plc/model"));
+    while !is_told() {
+        assert!(Instant::now() < give_up, "{:?}", images.status());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    following.abort();
+}
+
 /// As of a controller whose releases lie beside each other, and a link says which one is used.
 #[tokio::test]
 async fn a_link_above_a_named_file_that_leads_elsewhere_is_noticed_at_once() {

@@ -43,7 +43,7 @@ impl Decision {
     }
 }
 
-/// The last verified attestation of a device; the full result and the evidence are blobs.
+/// The last verified attestation of a device; the full result and the evidence are a blob.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attested {
     /// When.
@@ -54,7 +54,7 @@ pub struct Attested {
     pub verdict: String,
     /// The release that matched, or the closest.
     pub release: Option<String>,
-    /// Blob of the appraisal results, JSON.
+    /// Blob of the appraisal results: that of the evidence, where they follow it. Records of older brokers have one of JSON.
     #[serde(with = "short")]
     pub result: Digest,
     /// Blob of the evidence, as `CompleteRequest`; without the logs if `logs` names them.

@@ -28,6 +28,9 @@ use std::{
 /// Blobs that are known to be durable, at most: a fleet has few logs that many devices share.
 const MAX_DURABLE: usize = 4096;
 
+/// Blobs that wait to be removed, at most.
+const MAX_DISCARDED: usize = 64;
+
 /// Begins the name of a file that is still being written.
 const TEMPORARY: &str = "tmp-";
 
@@ -59,9 +62,12 @@ pub(in crate::store) struct Folder {
     condemned: Arc<Mutex<BTreeSet<Digest>>>,
     /// Names that this process knows to survive a power cut: what needs not be synced again.
     durable: Arc<Mutex<Durable>>,
+    /// What is there no more, and is removed with the next blob that is put: a thread that waits for the disk costs more
+    /// to wake than a file to remove.
+    discarded: Arc<Mutex<BTreeSet<Digest>>>,
 }
 
-/// Subfolders, and blobs that were put more than once.
+/// Subfolders, and blobs that were put more than once and read back whole.
 #[derive(Debug, Default)]
 struct Durable {
     shards: BTreeSet<PathBuf>,
@@ -85,14 +91,40 @@ impl Folder {
             written: Arc::default(),
             condemned: Arc::default(),
             durable: Arc::default(),
+            discarded: Arc::default(),
         })
     }
 
     /// Stores `bytes` and gives their digest. Putting what is there already changes nothing.
     pub(super) async fn put(&self, bytes: Vec<u8>) -> Result<Digest, PutError> {
+        self.putting(move |blobs| blobs.put_now(&bytes)).await
+    }
+
+    /// [`put`](Self::put) of `bytes` and of `others` on one thread that waits for the disk.
+    pub(super) async fn put_with(
+        &self,
+        bytes: Vec<u8>,
+        others: Vec<Vec<u8>>,
+    ) -> Result<(Digest, Vec<Digest>), PutError> {
+        let put = move |blobs: &Self| {
+            let digests = others.iter().map(|bytes| blobs.put_now(bytes)).collect::<Result<_, _>>()?;
+            Ok((blobs.put_now(&bytes)?, digests))
+        };
+        self.putting(put).await
+    }
+
+    async fn putting<T: Send + 'static>(
+        &self,
+        put: impl FnOnce(&Self) -> Result<T, PutError> + Send + 'static,
+    ) -> Result<T, PutError> {
         let blobs = self.clone();
         let path = self.folder.to_path_buf();
-        let done = tokio::task::spawn_blocking(move || blobs.put_now(&bytes)).await;
+        let task = move || {
+            let put = put(&blobs);
+            blobs.remove_discarded();
+            put
+        };
+        let done = tokio::task::spawn_blocking(task).await;
         done.map_err(|ended| PutError::Io(failed("write below", &path)(ended.into())))?
     }
 
@@ -117,6 +149,34 @@ impl Folder {
         let blobs = self.clone();
         let done = tokio::task::spawn_blocking(move || blobs.remove_now(&digest)).await;
         done.map_err(|ended| failed("remove", &self.folder)(ended.into()))?
+    }
+
+    /// Removes a blob soon. It is not found from now on.
+    pub(super) async fn discard(&self, digest: Digest) {
+        let waiting = {
+            let mut discarded = self.discarded();
+            discarded.insert(digest);
+            discarded.len()
+        };
+        if waiting >= MAX_DISCARDED {
+            let blobs = self.clone();
+            // What a task that was ended leaves is swept.
+            let _ = tokio::task::spawn_blocking(move || blobs.remove_discarded()).await;
+        }
+    }
+
+    fn remove_discarded(&self) {
+        let waiting = std::mem::take(&mut *self.discarded());
+        for digest in waiting {
+            if let Err(error) = self.remove_now(&digest) {
+                tracing::warn!(%error, "an old blob stays");
+            }
+        }
+    }
+
+    fn discarded(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
+        // At worst a file stays until it is swept.
+        self.discarded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Marks what [`remove_condemned`](Self::remove_condemned) may remove, instead of what it was before.
@@ -173,33 +233,35 @@ impl Folder {
         }
         let digest = Digest::of(bytes);
         self.condemned().remove(&digest);
+        self.discarded().remove(&digest);
         let path = self.path(&digest);
-        let shard = path.parent().unwrap_or(&self.folder);
-        let there = self.fetch_now(&digest, bytes.len()).is_ok();
-        if there && self.durable().blobs.contains(&digest) {
+        if self.durable().blobs.contains(&digest)
+            && Form::ALL.into_iter().any(|form| formed(&path, form).exists())
+        {
             return Ok(digest);
         }
-        // A file that was altered since is written anew.
-        if !there {
-            self.durable().blobs.remove(&digest);
+        let shard = path.parent().unwrap_or(&self.folder);
+        let held = self.fetch_now(&digest, bytes.len());
+        if let Err(why) = &held {
             let (form, bytes) = packed(bytes.to_vec());
             self.write(&bytes, shard, &formed(&path, form)).map_err(PutError::Io)?;
             // What was altered must not be found before it.
-            for other in Form::ALL.into_iter().filter(|other| *other != form) {
+            let others = Form::ALL.into_iter().filter(|other| *other != form);
+            for other in others.filter(|_| !matches!(why, FetchError::Missing { .. })) {
                 remove_file(&formed(&path, other)).map_err(PutError::Io)?;
             }
         }
         // Also for a file that was there: whoever renamed it may not have come to this line yet.
         sync_folder(shard).map_err(PutError::Io)?;
-        if there {
+        if held.is_ok() {
             self.note_durable(digest);
         }
         Ok(digest)
     }
 
     fn write(&self, bytes: &[u8], shard: &Path, path: &Path) -> Result<(), BlobIoError> {
-        create_private(shard)?;
         if !self.durable().shards.contains(shard) {
+            create_private(shard)?;
             sync_folder(&self.folder)?;
             self.durable().shards.insert(shard.to_owned());
         }
@@ -209,6 +271,7 @@ impl Folder {
         written.map_err(|error| {
             // What cannot be removed now is removed at the next open.
             let _ = fs::remove_file(&temporary);
+            self.durable().shards.remove(shard);
             failed("write", path)(error)
         })
     }
@@ -216,6 +279,9 @@ impl Folder {
     /// [`fetch`](Self::fetch) on this thread, which waits for the disk.
     pub(super) fn fetch_now(&self, digest: &Digest, max: usize) -> Result<Vec<u8>, FetchError> {
         let path = self.path(digest);
+        if self.discarded().contains(digest) {
+            return Err(FetchError::Missing { path });
+        }
         for form in Form::ALL {
             let path = formed(&path, form);
             // In another form than whole it is only kept where that is shorter.
@@ -223,13 +289,21 @@ impl Folder {
                 Err(FetchError::Missing { .. }) => continue,
                 read => read?,
             };
-            let bytes = form.unpacked(&path, held, max)?;
-            return if Digest::of(&bytes) == *digest { Ok(bytes) } else { Err(FetchError::Altered { path }) };
+            let whole =
+                form.unpacked(&path, held, max).and_then(|bytes| match Digest::of(&bytes) == *digest {
+                    true => Ok(bytes),
+                    false => Err(FetchError::Altered { path }),
+                });
+            return whole.inspect_err(|_| {
+                // It is written anew when it is put again.
+                self.durable().blobs.remove(digest);
+            });
         }
         Err(FetchError::Missing { path })
     }
 
     fn list_now(&self) -> Result<Vec<Digest>, BlobIoError> {
+        self.remove_discarded();
         let mut digests = Vec::new();
         for shard in entries(&self.folder)?.into_iter().filter(|path| path.is_dir()) {
             // Files of other names are not ours to list.
@@ -320,6 +394,29 @@ mod tests {
         let root = TempDir::new().unwrap();
         let blobs = Folder::open(root.path()).unwrap();
         (root, blobs)
+    }
+
+    #[tokio::test]
+    async fn what_is_discarded_is_gone_at_once_and_its_file_with_the_next_that_is_put() {
+        let (_root, blobs) = open();
+        let old = blobs.put(b"old".to_vec()).await.unwrap();
+        let back = blobs.put(b"back".to_vec()).await.unwrap();
+        let file = blobs.path(&old);
+        blobs.discard(old).await;
+        blobs.discard(back).await;
+        assert!(matches!(blobs.fetch(old, 9).await, Err(FetchError::Missing { .. })));
+        assert!(file.exists());
+        assert_eq!(blobs.put(b"back".to_vec()).await.unwrap(), back);
+        assert!(!file.exists());
+        assert_eq!(blobs.fetch(back, 9).await.unwrap(), b"back", "what is put again stays");
+
+        let many: Vec<Vec<u8>> = (0..=u8::MAX).map(|n| vec![n]).collect();
+        for digest in blobs.put_with(Vec::new(), many).await.unwrap().1 {
+            blobs.discard(digest).await;
+            assert!(blobs.discarded().len() < MAX_DISCARDED);
+        }
+        blobs.discard(Digest::of(&[])).await;
+        assert_eq!(blobs.list().await.unwrap(), [back]);
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use sim::trace::{load, save};
 use sim::world::{Run, Sabotage, run};
 
 /// Seeds that are run if nobody says another number.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 150;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
