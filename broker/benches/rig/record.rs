@@ -43,6 +43,8 @@ pub(crate) fn attested(running: &str, blob: Digest, now: UnixTime) -> Attested {
         evidence: blob,
         logs: None,
         basis: Some(blob),
+        found: None,
+        nonce: None,
         vouched: None,
         golden: 1,
         reset_count: 7,

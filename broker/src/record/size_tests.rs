@@ -46,6 +46,8 @@ fn attested() -> Attested {
         evidence: digest(6),
         logs: Some(StoredLogs { firmware, userspace, images, ima: Vec::new() }),
         basis: Some(digest(7)),
+        found: Some(digest(9)),
+        nonce: Some(Bytes(vec![7; 32])),
         vouched: Some(digest(8)),
         golden: 1_000,
         reset_count: 1_000,

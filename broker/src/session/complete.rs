@@ -1,14 +1,12 @@
 //! Complete: proof, place, rulings, and one transaction that makes them true.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use policy::appraisal::Finding;
 use policy::digest::Digest;
 use policy::grant::Revision;
 use policy::id::{DeviceName, ZoneName};
-use policy::reference::release::ReleaseId;
 use policy::time::UnixTime;
-use policy::tpm::clock::ClockInfo;
 use policy::x509::certificate::Certificate;
 use policy::zone::Admission;
 use proto::{convert, v1};
@@ -18,13 +16,12 @@ use super::challenge::Door;
 use super::issue::{Grants, issue, revoke, valid_serials};
 use super::leaving::{Departure, depart};
 use super::proof::{Proven, ProvenBy};
-use super::recorded::Results;
 use super::ruling::{Ruling, in_order, rule};
 use super::software::RefusedKey;
+use super::sum::Sum;
 use super::without_tpm::Ticket;
 use super::{
-    Refusal, addressed, by_digest, earlier, elsewhere, idevid, inventory, kept, role_to_wire, software,
-    vouched,
+    Refusal, addressed, by_digest, earlier, elsewhere, idevid, inventory, role_to_wire, software, vouched,
 };
 use crate::audit::Event;
 use crate::golden::{self, Golden};
@@ -121,14 +118,17 @@ async fn decide(
         device.services.clone_from(&proven.statement().services);
     }
     device.trust_sequence = proven.statement().trust_sequence;
-    let attested = attested(plant, proven, &device, &rulings, &golden, request, now).await?;
+    let known = last.as_ref().map(|held| &held.record).filter(|_| !rebound);
+    let sum = Sum { proven, device: &device, rulings: &rulings, golden: golden.n, request, now };
+    let attested = sum.kept(plant, known).await?;
     let draft = Draft { device, rebound, departure, rulings, golden, excused, attested, last, now };
     match settle(plant, proven, &draft, txn).await {
         Ok(earned) => {
             hear(plant, proven, &draft).await;
             if let Some(Held { record: last, .. }) = &draft.last {
                 let boot = earlier::over(last, &draft.attested, draft.rebound);
-                forget(plant, last, boot.and_then(|boot| boot.evidence)).await;
+                let earlier = boot.and_then(|boot| boot.evidence);
+                forget(plant, last, &[earlier, Some(draft.attested.evidence)]).await;
             }
             answer(plant, &draft, earned).await
         }
@@ -138,7 +138,7 @@ async fn decide(
             let kept = fetch::<Attested>(plant.store.as_ref(), key).await;
             let is_kept = |kept: &Held<Attested>| kept.record.evidence == draft.attested.evidence;
             if kept.is_ok_and(|kept| !kept.as_ref().is_some_and(is_kept)) {
-                forget(plant, &draft.attested, None).await;
+                forget(plant, &draft.attested, &[]).await;
             }
             Err(refusal)
         }
@@ -157,96 +157,12 @@ async fn hear(plant: &Plant, proven: &Proven, draft: &Draft) {
     }
 }
 
-/// Removes blobs that no record names any more: of a device the last evidence is kept, and `but` where that was of its
-/// earlier boot. Its logs may be those of others too; they are left to the sweep, as is the evidence of a boot before those.
-async fn forget(plant: &Plant, attested: &Attested, but: Option<Digest>) {
+/// Removes blobs that no record names any more: of a device the last evidence that said anything new is kept, and that of
+/// its earlier boot, which are `but`. Its logs may be those of others too; they are left to the sweep, as is the evidence of a boot before those.
+async fn forget(plant: &Plant, attested: &Attested, but: &[Option<Digest>]) {
     let named = BTreeSet::from([attested.evidence, attested.result]);
-    for blob in named.into_iter().filter(|blob| Some(*blob) != but) {
+    for blob in named.into_iter().filter(|blob| !but.contains(&Some(*blob))) {
         plant.blobs.discard(blob).await;
-    }
-}
-
-/// Stores evidence and results as a blob and sums them up.
-async fn attested(
-    plant: &Plant,
-    proven: &Proven,
-    device: &Device,
-    rulings: &[Ruling],
-    golden: &Golden,
-    request: &v1::CompleteRequest,
-    now: UnixTime,
-) -> Result<Attested, Refusal> {
-    let zones = rulings.iter().map(|ruling| ruling.record.clone()).collect();
-    let results = Results { device: device.name.clone(), counter: device.counter, zones };
-    let json = serde_json::to_vec(&results).map_err(Refusal::internal)?;
-    let (evidence, logs) =
-        kept::keep(&plant.blobs, request.clone(), json).await.map_err(Refusal::internal)?;
-    let measured = Measured::of(proven.by());
-    let basis = match proven.by() {
-        ProvenBy::Tpm(by) => Some(kept::basis(request, &logs, by.evidence())?),
-        ProvenBy::Key(_) => None,
-    };
-    let worst = rulings.iter().max_by_key(|ruling| severity(ruling.decision()));
-    Ok(Attested {
-        at: now,
-        decision: worst.map_or(Decision::Refused, Ruling::decision),
-        verdict: worst.map_or_else(String::new, |ruling| ruling.record.verdict.to_string()),
-        release: worst
-            .and_then(|ruling| ruling.record.release.as_ref().or(ruling.record.closest.as_ref()))
-            .map(ToString::to_string),
-        result: evidence,
-        evidence,
-        logs: Some(logs),
-        basis,
-        vouched: Some(plant.vouching()),
-        golden: golden.n,
-        reset_count: measured.clock.reset_count,
-        restart_count: measured.clock.restart_count,
-        clock: measured.clock.clock_ms,
-        clock_safe: Some(measured.clock.safe),
-        clone_alarm: false,
-        firmware_version: measured.firmware_version,
-        running: Some(running(rulings)),
-        failing_hooks: proven.statement().failing_hooks.clone(),
-        two_sided: proven.statement().two_sided.clone(),
-        lost: None,
-        silent: BTreeMap::new(),
-    })
-}
-
-/// What a TPM counts.
-struct Measured {
-    clock: ClockInfo,
-    firmware_version: u64,
-}
-
-impl Measured {
-    fn of(by: &ProvenBy) -> Self {
-        match by {
-            ProvenBy::Tpm(by) => {
-                Self { clock: by.evidence().clock(), firmware_version: by.evidence().firmware_version() }
-            }
-            ProvenBy::Key(_) => {
-                let clock = ClockInfo { clock_ms: 0, reset_count: 0, restart_count: 0, safe: false };
-                Self { clock, firmware_version: 0 }
-            }
-        }
-    }
-}
-
-/// The releases that the evidence was found to be of.
-fn running(rulings: &[Ruling]) -> Vec<ReleaseId> {
-    let proven: BTreeSet<&ReleaseId> =
-        rulings.iter().filter_map(|ruling| ruling.record.release.as_ref()).collect();
-    proven.into_iter().cloned().collect()
-}
-
-const fn severity(decision: Decision) -> u8 {
-    match decision {
-        Decision::Trusted => 0,
-        Decision::WouldRefuse => 1,
-        Decision::Silent => 2,
-        Decision::Refused => 3,
     }
 }
 

@@ -1,9 +1,12 @@
-//! Evidence as it is kept: logs as blobs that devices share, the rest as a blob of each attestation.
+//! Evidence as it is kept: logs as blobs that devices share, the rest as a blob of each attestation that says anything new.
 //!
 //! Devices that boot alike send the same logs, and those are nearly all of the evidence. What the zones found in it is in
 //! the same blob: a blob is synced two times, which is most of what an attestation costs the broker.
 
+use policy::appraisal::AppraisalRecord;
 use policy::digest::Digest;
+use policy::time::UnixTime;
+use policy::tpm::attest::Attest;
 use prost::Message;
 use proto::v1;
 
@@ -29,24 +32,52 @@ struct Found {
     json: Vec<u8>,
 }
 
-/// Keeps `request` and what was `found` in it, and gives the blob of what is its own and those of its logs. The blobs are
-/// on disk when this answers; a record has to name them.
-pub(crate) async fn keep(
-    blobs: &Blobs,
-    mut request: v1::CompleteRequest,
-    found: Vec<u8>,
-) -> Result<(Digest, StoredLogs), PutError> {
-    let logs = [&mut request.firmware_log, &mut request.userspace_log, &mut request.image_log];
-    let logs = logs.map(std::mem::take);
-    let present = logs.each_ref().map(|log| !log.is_empty());
-    let chunks = chunks(&mut request.ima_log)?;
-    let own = [request.encode_to_vec(), Found { json: found }.encode_to_vec()].concat();
-    let logs = logs.into_iter().filter(|log| !log.is_empty());
-    let (own, shared) = blobs.put_with(own, logs.chain(chunks).collect()).await?;
-    // In the order in which they were put.
-    let mut digests = shared.into_iter();
-    let [firmware, userspace, images] = present.map(|present| if present { digests.next() } else { None });
-    Ok((own, StoredLogs { firmware, userspace, images, ima: digests.collect() }))
+/// An attestation in the parts in which it is kept.
+pub(crate) struct Parts {
+    own: Vec<u8>,
+    shared: Vec<Vec<u8>>,
+    logs: StoredLogs,
+}
+
+impl Parts {
+    /// `request`, and what was `found` in it.
+    pub(crate) fn of(mut request: v1::CompleteRequest, found: Vec<u8>) -> Result<Self, PutError> {
+        let chunks = chunks(&mut request.ima_log)?;
+        let mut shared = Vec::new();
+        let mut share = |bytes: Vec<u8>| {
+            let digest = Digest::of(&bytes);
+            shared.push(bytes);
+            digest
+        };
+        let mut log = |log: &mut Vec<u8>| (!log.is_empty()).then(|| share(std::mem::take(log)));
+        let logs = StoredLogs {
+            firmware: log(&mut request.firmware_log),
+            userspace: log(&mut request.userspace_log),
+            images: log(&mut request.image_log),
+            ima: chunks.into_iter().map(share).collect(),
+        };
+        let own = [request.encode_to_vec(), Found { json: found }.encode_to_vec()].concat();
+        Ok(Self { own, shared, logs })
+    }
+
+    /// The blobs of its logs.
+    pub(crate) const fn logs(&self) -> &StoredLogs {
+        &self.logs
+    }
+
+    /// Keeps all of it, and gives the blob of what is its own, or `same`, if that is there and says the same: then the
+    /// logs only. The blobs are on disk when this answers; a record has to name them.
+    pub(crate) async fn keep(mut self, blobs: &Blobs, same: Option<Digest>) -> Result<Digest, PutError> {
+        let own = Digest::of(&self.own);
+        let Some(same) = same else {
+            self.shared.push(self.own);
+            return blobs.put_all(self.shared).await.map(|()| own);
+        };
+        match blobs.put_beside(same, self.shared).await? {
+            true => Ok(same),
+            false => blobs.put(self.own).await,
+        }
+    }
 }
 
 /// Takes the full chunks of `list`, and leaves what follows them.
@@ -102,6 +133,18 @@ fn parsed(blob: &[u8]) -> Result<v1::CompleteRequest, RecordedError> {
     v1::CompleteRequest::decode(blob).map_err(|error| RecordedError::Unreadable(error.to_string()))
 }
 
+/// Digest of what the `zones` found, whenever it was.
+pub(super) fn found_digest(zones: &[AppraisalRecord]) -> Result<Digest, Refusal> {
+    let timeless = |zone: &AppraisalRecord| AppraisalRecord { at: UnixTime(0), ..zone.clone() };
+    let timeless: Vec<AppraisalRecord> = zones.iter().map(timeless).collect();
+    Ok(Digest::of(&serde_json::to_vec(&timeless).map_err(Refusal::internal)?))
+}
+
+/// The qualifying data of the quote in `request`.
+pub(crate) fn nonce(request: &v1::CompleteRequest) -> Option<Vec<u8>> {
+    Some(Attest::parse(&request.quote).ok()?.extra_data.to_vec())
+}
+
 /// Digest of everything that an appraisal depends on besides golden values, zone and time.
 pub(super) fn basis(
     request: &v1::CompleteRequest,
@@ -113,6 +156,18 @@ pub(super) fn basis(
     let parts = (measured, hardware, evidence.flaws(), evidence.firmware_version());
     // As JSON, no two different ones are written alike.
     Ok(Digest::of(&serde_json::to_vec(&parts).map_err(Refusal::internal)?))
+}
+
+/// Keeps a request for a test.
+#[cfg(test)]
+pub(crate) async fn keep(
+    plant: &Plant,
+    request: v1::CompleteRequest,
+    found: Vec<u8>,
+) -> (Digest, StoredLogs) {
+    let parts = Parts::of(request, found).unwrap();
+    let logs = parts.logs().clone();
+    (parts.keep(&plant.blobs, None).await.unwrap(), logs)
 }
 
 #[cfg(test)]
@@ -144,9 +199,9 @@ mod tests {
     async fn devices_that_boot_alike_share_their_logs() {
         let bench = Bench::new().await;
         let before = bench.plant.blobs.list().await.unwrap().len();
-        let (first, logs) = keep(&bench.plant.blobs, sent(), Vec::new()).await.unwrap();
+        let (first, logs) = keep(&bench.plant, sent(), Vec::new()).await;
         let other = v1::CompleteRequest { sealed: b"of another".to_vec(), ..sent() };
-        let (second, same) = keep(&bench.plant.blobs, other, Vec::new()).await.unwrap();
+        let (second, same) = keep(&bench.plant, other, Vec::new()).await;
         assert_eq!(logs, same);
         assert_ne!(first, second);
         assert_eq!((logs.userspace, logs.ima.len()), (None, 1));
@@ -155,22 +210,40 @@ mod tests {
 
         let mut longer = sent();
         longer.ima_log.extend([9; 50]);
-        let (_, longer) = keep(&bench.plant.blobs, longer, Vec::new()).await.unwrap();
+        let (_, longer) = keep(&bench.plant, longer, Vec::new()).await;
         assert_eq!(longer, logs, "what grows at each attestation leaves nothing behind");
+    }
+
+    #[tokio::test]
+    async fn what_says_nothing_new_is_kept_only_where_the_old_is_gone() {
+        let bench = Bench::new().await;
+        let (first, logs) = keep(&bench.plant, sent(), Vec::new()).await;
+        let other =
+            || Parts::of(v1::CompleteRequest { sealed: b"other".to_vec(), ..sent() }, Vec::new()).unwrap();
+        let blobs = &bench.plant.blobs;
+        let there = blobs.list().await.unwrap().len();
+        assert_eq!(other().keep(blobs, Some(first)).await.unwrap(), first);
+        assert_eq!(blobs.list().await.unwrap().len(), there);
+
+        blobs.remove(first).await.unwrap();
+        blobs.remove(logs.ima[0]).await.unwrap();
+        let second = other().keep(blobs, Some(first)).await.unwrap();
+        assert_ne!(second, first);
+        assert_eq!(blobs.list().await.unwrap().len(), there, "its logs are there again, too");
     }
 
     #[tokio::test]
     async fn what_is_kept_is_read_back_whole_also_from_an_older_record() {
         let bench = Bench::new().await;
         let record = attested(&bench).await;
-        let (evidence, logs) = keep(&bench.plant.blobs, sent(), Vec::new()).await.unwrap();
+        let (evidence, logs) = keep(&bench.plant, sent(), Vec::new()).await;
         let split = Attested { evidence, logs: Some(logs.clone()), ..record.clone() };
         assert_eq!(request(&bench.plant.blobs, &split).unwrap(), sent());
         let whole = bench.plant.blobs.put(sent().encode_to_vec()).await.unwrap();
         let old = Attested { evidence: whole, logs: None, ..record };
         assert_eq!(request(&bench.plant.blobs, &old).unwrap(), sent());
 
-        let (both, _) = keep(&bench.plant.blobs, sent(), b"[]".to_vec()).await.unwrap();
+        let (both, _) = keep(&bench.plant, sent(), b"[]".to_vec()).await;
         assert_ne!(both, evidence);
         let one = Attested { evidence: both, result: both, ..split.clone() };
         assert_eq!(request(&bench.plant.blobs, &one).unwrap(), sent());

@@ -32,6 +32,7 @@ pub mod ruling;
 pub mod software;
 pub mod standing;
 pub mod statement;
+mod sum;
 #[cfg(test)]
 mod tests;
 pub(crate) mod vouched;

@@ -35,15 +35,16 @@ pub struct Results {
     pub zones: Vec<AppraisalRecord>,
 }
 
-/// What each zone's appraisal found. Empty when the blob is gone: a newer attestation replaced it, or
+/// What each zone's appraisal found, as of the last proof, whose own may have said only what this one says. Empty when the blob is gone: a newer attestation replaced it, or
 /// the backup that was restored lacks it.
 pub async fn results(plant: &Plant, attested: &Attested) -> Vec<AppraisalRecord> {
     let read = kept::found(plant, attested).await;
     let parsed = read.map(|json| serde_json::from_slice::<Results>(&json).map(|results| results.zones));
-    parsed.map(Result::unwrap_or_default).unwrap_or_else(|error| {
+    let zones: Vec<AppraisalRecord> = parsed.map(Result::unwrap_or_default).unwrap_or_else(|error| {
         tracing::warn!(%error, "an appraisal result cannot be read");
         Vec::new()
-    })
+    });
+    zones.into_iter().map(|zone| AppraisalRecord { at: attested.at, ..zone }).collect()
 }
 
 /// The last evidence of a device cannot be read back.

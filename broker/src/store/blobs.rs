@@ -146,20 +146,26 @@ impl Blobs {
         }
     }
 
-    /// [`put`](Self::put) of `bytes` and of `others` at once; their digests are in the same order.
-    pub async fn put_with(
-        &self,
-        bytes: Vec<u8>,
-        others: Vec<Vec<u8>>,
-    ) -> Result<(Digest, Vec<Digest>), PutError> {
+    /// [`put`](Self::put) of several at once.
+    pub async fn put_all(&self, all: Vec<Vec<u8>>) -> Result<(), PutError> {
         match &self.place {
-            Place::Folder(folder) => folder.put_with(bytes, others).await,
+            Place::Folder(folder) => folder.put_all(all).await,
             Place::Etcd(etcd) => {
-                let mut digests = Vec::new();
-                for other in others {
-                    digests.push(etcd.put(other).await?);
+                for bytes in all {
+                    etcd.put(bytes).await?;
                 }
-                Ok((etcd.put(bytes).await?, digests))
+                Ok(())
+            }
+        }
+    }
+
+    /// [`put_all`](Self::put_all), and whether the blob `other` is there, whole as far as is known.
+    pub async fn put_beside(&self, other: Digest, all: Vec<Vec<u8>>) -> Result<bool, PutError> {
+        match &self.place {
+            Place::Folder(folder) => folder.put_beside(other, all).await,
+            Place::Etcd(etcd) => {
+                self.put_all(all).await?;
+                etcd.has(&other).await.map_err(PutError::Io)
             }
         }
     }

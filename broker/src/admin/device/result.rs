@@ -4,7 +4,6 @@ use policy::appraisal::AppraisalRecord;
 use policy::appraisal::ear::{Ear, VerifierId};
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
-use policy::tpm::attest::Attest;
 
 use super::view::{DeviceView, State, device};
 use crate::admin::reach::Scope;
@@ -161,9 +160,10 @@ async fn expiry(plant: &Plant, view: &DeviceView, record: &AppraisalRecord) -> R
     Ok(certificates.map_or(window, |end| end.min(window)))
 }
 
-/// The qualifying data of the quote that was appraised; none if the evidence is gone.
+/// The qualifying data of the last quote; none if an older broker kept it with the evidence, which is gone.
 async fn nonce(plant: &Plant, attested: &Attested) -> Option<Vec<u8>> {
-    let request = kept::own(plant, attested.evidence).await.ok()?;
-    let attest = Attest::parse(&request.quote).ok()?;
-    Some(attest.extra_data.to_vec())
+    match &attested.nonce {
+        Some(nonce) => Some(nonce.0.clone()),
+        None => kept::nonce(&kept::own(plant, attested.evidence).await.ok()?),
+    }
 }

@@ -148,7 +148,7 @@ async fn what_changed_since_the_boot_before_is_not_learned() {
     let draft = learn(&bench, &["press-7"], "1.0").await.unwrap();
     assert!(noted(&draft, "of press-7 one boot of this software is known"), "{:?}", draft.notes);
     let other = boot("boot-b");
-    let (evidence, logs) = keep(&bench.plant.blobs, other, Vec::new()).await.unwrap();
+    let (evidence, logs) = keep(&bench.plant, other, Vec::new()).await;
     let (evidence, firmware) = (Some(evidence), logs.firmware);
     let earlier = EarlierBoot { at: NOW, reset_count: 1, evidence, firmware, userspace: None };
     let key = boot_key(&"press-7".parse().unwrap());

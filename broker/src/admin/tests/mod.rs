@@ -274,6 +274,8 @@ impl Bench {
             evidence: self.plant.blobs.put(request).await.unwrap(),
             logs: None,
             basis: None,
+            found: None,
+            nonce: None,
             golden: 0,
             reset_count: 1,
             restart_count: 0,

@@ -10,7 +10,7 @@ use policy::zone::{OnSilence, TwoSided};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::record::short;
+use crate::record::{Bytes, short};
 use crate::store::record::Record;
 
 /// Prefix of the last attestation of each device.
@@ -67,6 +67,13 @@ pub struct Attested {
     /// with the same one are appraised alike. Not known of older records.
     #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]
     pub basis: Option<Digest>,
+    /// Digest of what the zones found, the time apart. A proof with this one and the same basis says nothing new: then
+    /// `evidence` is that of the first which said so. Not known of older records.
+    #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]
+    pub found: Option<Digest>,
+    /// Qualifying data of the quote. Not known of older records, whose evidence has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<Bytes>,
     /// Names what vouched for TPMs then: another broker configuration may make something else of the same evidence.
     /// Not known of older records.
     #[serde(default, with = "short::option", skip_serializing_if = "Option::is_none")]

@@ -116,7 +116,7 @@ async fn a_file_that_no_release_lists_is_named_with_its_digest() {
     let before: Attested = bench.read(attested_key(&name)).await;
     tpm.enroll(&bench.plant, "press-7").await.unwrap();
     let again: Attested = bench.read(attested_key(&name)).await;
-    assert!(before.basis.is_some() && before.evidence != again.evidence);
+    assert!(before.basis.is_some() && before.nonce != again.nonce);
     assert_eq!((before.basis, before.logs), (again.basis, again.logs), "the same boot, appraised once");
     run(&mut tpm.booted, INTRUDER, "intruder 1");
     let named = |text: &str| text.contains(INTRUDER) && text.contains(&digest_of("intruder 1"));

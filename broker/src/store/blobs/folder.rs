@@ -72,6 +72,8 @@ pub(in crate::store) struct Folder {
 struct Durable {
     shards: BTreeSet<PathBuf>,
     blobs: BTreeSet<Digest>,
+    /// Those that were found altered since.
+    altered: BTreeSet<Digest>,
 }
 
 impl Folder {
@@ -100,15 +102,16 @@ impl Folder {
         self.putting(move |blobs| blobs.put_now(&bytes)).await
     }
 
-    /// [`put`](Self::put) of `bytes` and of `others` on one thread that waits for the disk.
-    pub(super) async fn put_with(
-        &self,
-        bytes: Vec<u8>,
-        others: Vec<Vec<u8>>,
-    ) -> Result<(Digest, Vec<Digest>), PutError> {
+    /// [`put`](Self::put) of several, on one thread that waits for the disk.
+    pub(super) async fn put_all(&self, all: Vec<Vec<u8>>) -> Result<(), PutError> {
+        self.putting(move |blobs| all.iter().try_for_each(|bytes| blobs.put_now(bytes).map(drop))).await
+    }
+
+    /// [`put_all`](Self::put_all), and whether the blob `other` is there and was not found altered.
+    pub(super) async fn put_beside(&self, other: Digest, all: Vec<Vec<u8>>) -> Result<bool, PutError> {
         let put = move |blobs: &Self| {
-            let digests = others.iter().map(|bytes| blobs.put_now(bytes)).collect::<Result<_, _>>()?;
-            Ok((blobs.put_now(&bytes)?, digests))
+            all.iter().try_for_each(|bytes| blobs.put_now(bytes).map(drop))?;
+            Ok(blobs.is_there(&other) && !blobs.durable().altered.contains(&other))
         };
         self.putting(put).await
     }
@@ -215,6 +218,20 @@ impl Folder {
         durable.blobs.insert(digest);
     }
 
+    /// What is altered is written anew when it is put again.
+    fn note_altered(&self, digest: &Digest, error: &FetchError) {
+        let mut durable = self.durable();
+        durable.blobs.remove(digest);
+        if matches!(error, FetchError::Altered { .. }) && durable.altered.len() < MAX_DURABLE {
+            durable.altered.insert(*digest);
+        }
+    }
+
+    fn is_there(&self, digest: &Digest) -> bool {
+        let path = self.path(digest);
+        Form::ALL.into_iter().any(|form| formed(&path, form).exists()) && !self.discarded().contains(digest)
+    }
+
     fn remove_now(&self, digest: &Digest) -> Result<(), BlobIoError> {
         let path = self.path(digest);
         self.durable().blobs.remove(digest);
@@ -234,12 +251,10 @@ impl Folder {
         let digest = Digest::of(bytes);
         self.condemned().remove(&digest);
         self.discarded().remove(&digest);
-        let path = self.path(&digest);
-        if self.durable().blobs.contains(&digest)
-            && Form::ALL.into_iter().any(|form| formed(&path, form).exists())
-        {
+        if self.durable().blobs.contains(&digest) && self.is_there(&digest) {
             return Ok(digest);
         }
+        let path = self.path(&digest);
         let shard = path.parent().unwrap_or(&self.folder);
         let held = self.fetch_now(&digest, bytes.len());
         if let Err(why) = &held {
@@ -247,6 +262,7 @@ impl Folder {
             self.write(&bytes, shard, &formed(&path, form)).map_err(PutError::Io)?;
             // What was altered must not be found before it.
             let others = Form::ALL.into_iter().filter(|other| *other != form);
+            self.durable().altered.remove(&digest);
             for other in others.filter(|_| !matches!(why, FetchError::Missing { .. })) {
                 remove_file(&formed(&path, other)).map_err(PutError::Io)?;
             }
@@ -294,10 +310,7 @@ impl Folder {
                     true => Ok(bytes),
                     false => Err(FetchError::Altered { path }),
                 });
-            return whole.inspect_err(|_| {
-                // It is written anew when it is put again.
-                self.durable().blobs.remove(digest);
-            });
+            return whole.inspect_err(|error| self.note_altered(digest, error));
         }
         Err(FetchError::Missing { path })
     }
@@ -411,11 +424,12 @@ mod tests {
         assert_eq!(blobs.fetch(back, 9).await.unwrap(), b"back", "what is put again stays");
 
         let many: Vec<Vec<u8>> = (0..=u8::MAX).map(|n| vec![n]).collect();
-        for digest in blobs.put_with(Vec::new(), many).await.unwrap().1 {
-            blobs.discard(digest).await;
+        blobs.put_all(many.clone()).await.unwrap();
+        assert_eq!(blobs.list().await.unwrap().len(), many.len() + 1);
+        for bytes in many {
+            blobs.discard(Digest::of(&bytes)).await;
             assert!(blobs.discarded().len() < MAX_DISCARDED);
         }
-        blobs.discard(Digest::of(&[])).await;
         assert_eq!(blobs.list().await.unwrap(), [back]);
     }
 
@@ -458,8 +472,13 @@ mod tests {
             let error = blobs.fetch(digest, 9).await.unwrap_err();
             assert!(matches!(&error, FetchError::Altered { path: named } if *named == path), "{error}");
         }
+        assert!(!blobs.put_beside(digest, Vec::new()).await.unwrap(), "it was found altered");
         blobs.put(b"abc".to_vec()).await.unwrap();
         assert_eq!(blobs.fetch(digest, 9).await.unwrap(), b"abc");
+        assert!(blobs.put_beside(digest, Vec::new()).await.unwrap());
+        fs::remove_file(&path).unwrap();
+        assert!(!blobs.put_beside(digest, vec![b"other".to_vec()]).await.unwrap());
+        assert_eq!(blobs.fetch(Digest::of(b"other"), 9).await.unwrap(), b"other");
     }
 
     #[tokio::test]

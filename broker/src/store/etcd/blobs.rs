@@ -263,6 +263,21 @@ impl EtcdBlobs {
         done.map(drop).map_err(|trouble| self.failed("remove", &digest, &trouble))
     }
 
+    /// Whether it is there.
+    pub(in crate::store) async fn has(&self, digest: &Digest) -> Result<bool, BlobIoError> {
+        if self.knows(digest) {
+            return Ok(true);
+        }
+        let found = self.one(&self.layout.blob(digest)).await;
+        let found = found.map_err(|trouble| self.failed("read", digest, &trouble))?;
+        let lies = found.and_then(|found| Lies::of(*found.value.first()?));
+        let has = lies.is_some_and(|lies| lies != Lies::Unfinished);
+        if has {
+            self.learn(*digest);
+        }
+        Ok(has)
+    }
+
     /// Removes it soon, with others.
     pub(in crate::store) fn discard(&self, digest: Digest) {
         self.known().remove(&digest);
