@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::load::timed;
 use crate::plant::{DOMAIN, admit_connections};
 use crate::report::Figure;
 use crate::server::{Server, program};
+
+/// Time for the broker to show who it is after a restore.
+const SHOWN: Duration = Duration::from_secs(60);
 
 /// Bytes of a backup of the plant in `dir`, made by its owner.
 pub async fn backup(dir: &Path, broker: &Server) -> PathBuf {
@@ -31,7 +35,20 @@ pub async fn restore(dir: &Path, backup: &Path, devices: usize) -> (PathBuf, Ser
     tool.arg("restore").arg(backup).arg("--yes");
     let (_, took) = timed(async { done(tool) }).await;
     Figure::new("restore", took.as_secs_f64(), "s").print();
+    shows_the_old_plant(dir, &broker);
     (new, broker)
+}
+
+/// Waits until `broker` shows a certificate of the plant in `dir`: a moment after the restore is answered.
+fn shows_the_old_plant(dir: &Path, broker: &Server) {
+    let begun = Instant::now();
+    let asked = || tool(dir, broker).args(["zone", "list"]).output().expect("the tool starts");
+    while !asked().status.success() {
+        assert!(
+            begun.elapsed() < SHOWN,
+            "the broker does not show a certificate of the plant that was restored"
+        );
+    }
 }
 
 /// The tool in the hands of the owner of the plant in `dir`.
