@@ -186,7 +186,7 @@ fn exchange(runtime: &Runtime, plant: &Arc<Plant>, machine: &mut Machine) {
                 Step::Waits => {
                     let call = on.line.take().expect("a call");
                     let reply = runtime.block_on(answer(Arc::clone(plant), call.request.clone()));
-                    call.answer(Some(reply));
+                    assert!(call.answer(Some(reply)), "the exchange waits for it");
                 }
             }
         };

@@ -68,8 +68,9 @@ pub struct Call {
 }
 
 impl Call {
-    /// Answers it; without one, nobody answers.
-    pub fn answer(self, reply: Option<Reply>) {
+    /// Answers it; without one, nobody answers. Says whether anybody hears that: a device that lost its power, or began
+    /// another exchange since, does not.
+    pub fn answer(self, reply: Option<Reply>) -> bool {
         let silence = || CallError::Unreachable {
             broker: "127.0.0.1:1".parse().expect("an address"),
             reason: "no answer".to_owned(),
@@ -79,8 +80,7 @@ impl Call {
             Some(reply) => Ok(reply),
             None => Err(silence()),
         };
-        // A device that lost its power asks no more.
-        let _ = self.answer.send(answer);
+        self.answer.send(answer).is_ok()
     }
 }
 

@@ -83,9 +83,8 @@ impl World {
         let Some(Waiting { device, start, call, .. }) = self.calls.remove(&call) else { return };
         let machine = &self.machines[device];
         let waits = machine.starts == start && machine.on.as_ref().is_some_and(|on| on.exchange.is_some());
-        call.answer(reply);
-        // An exchange that was given up dropped its side of the call.
-        if waits && self.exchange(device) {
+        // An exchange that was given up dropped its side of the call, and the next waits for one of its own.
+        if call.answer(reply) && waits && self.exchange(device) {
             self.follow(device);
             self.stream(device);
         }
