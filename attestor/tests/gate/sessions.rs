@@ -45,13 +45,16 @@ impl Pair {
 
 /// One message there and back.
 async fn talk(client: &mut TcpStream, server: &mut TcpStream) {
-    let mut bytes = [0; 4];
-    client.write_all(b"read").await.unwrap();
-    server.read_exact(&mut bytes).await.unwrap();
-    assert_eq!(&bytes, b"read");
-    server.write_all(b"done").await.unwrap();
-    client.read_exact(&mut bytes).await.unwrap();
-    assert_eq!(&bytes, b"done");
+    let both = async {
+        let mut bytes = [0; 4];
+        client.write_all(b"read").await.unwrap();
+        server.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"read");
+        server.write_all(b"done").await.unwrap();
+        client.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"done");
+    };
+    timeout(SOON, both).await.expect("there and back");
 }
 
 /// Waits until `what` holds.

@@ -133,12 +133,15 @@ async fn decide(
             answer(plant, &draft, earned).await
         }
         Err(refusal) => {
-            // The same answer may have been taken by another broker, which keeps it.
-            let key = attested_key(&draft.device.name);
-            let kept = fetch::<Attested>(plant.store.as_ref(), key).await;
-            let is_kept = |kept: &Held<Attested>| kept.record.evidence == draft.attested.evidence;
-            if kept.is_ok_and(|kept| !kept.as_ref().is_some_and(is_kept)) {
-                forget(plant, &draft.attested, &[]).await;
+            let is_its = |of: &Held<Attested>| of.record.evidence == draft.attested.evidence;
+            // What is of the proof before is for whoever was faster to remove, who may keep it as of an earlier boot.
+            if !draft.last.as_ref().is_some_and(is_its) {
+                // The same answer may have been taken by another broker, which keeps it.
+                let key = attested_key(&draft.device.name);
+                let kept = fetch::<Attested>(plant.store.as_ref(), key).await;
+                if kept.is_ok_and(|kept| !kept.as_ref().is_some_and(is_its)) {
+                    forget(plant, &draft.attested, &[]).await;
+                }
             }
             Err(refusal)
         }
@@ -158,7 +161,8 @@ async fn hear(plant: &Plant, proven: &Proven, draft: &Draft) {
 }
 
 /// Removes blobs that no record names any more: of a device the last evidence that said anything new is kept, and that of
-/// its earlier boot, which are `but`. Its logs may be those of others too; they are left to the sweep, as is the evidence of a boot before those.
+/// its earlier boot, which are `but`. Its logs may be those of others too; they are left to the sweep, as is the evidence of
+/// a boot before those.
 async fn forget(plant: &Plant, attested: &Attested, but: &[Option<Digest>]) {
     let named = BTreeSet::from([attested.evidence, attested.result]);
     for blob in named.into_iter().filter(|blob| !but.contains(&Some(*blob))) {

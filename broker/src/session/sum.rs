@@ -1,7 +1,8 @@
 //! What one attestation comes to: summed up, and kept with its evidence.
 //!
 //! Promises: what is summed up can be read back from blobs that are on disk. A proof that says what the one before it said
-//! is not kept again: a blob costs a file and two syncs, and nearly every proof in a plant says the same as the last.
+//! is not kept again: a blob costs a file and two syncs, and nearly every proof in a plant says the same as the last. One
+//! with keys to certify is: the audit event of these certificates names it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,7 +48,9 @@ impl Sum<'_> {
         let logs = Some(parts.logs().clone());
         let nonce = kept::nonce(self.request).map(Into::into);
         let summary = Attested { logs, basis, found: Some(found), nonce, ..self.summary(plant) };
-        let same = known.filter(|known| says_the_same(known, &summary)).map(|known| known.evidence);
+        let certifies = !(self.proven.keys().is_empty() && self.proven.software_keys().is_empty());
+        let same = known.filter(|known| !certifies && says_the_same(known, &summary));
+        let same = same.map(|known| known.evidence);
         let evidence = parts.keep(&plant.blobs, same).await.map_err(Refusal::internal)?;
         Ok(Attested { result: evidence, evidence, ..summary })
     }

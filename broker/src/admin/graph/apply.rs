@@ -45,16 +45,16 @@ pub async fn apply(
     whole(actor.scope())?;
     let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
     let all = steps(&before, &read(text).await?).await?;
-    let once = Step { unoffered, dry_run, of: all.len() };
+    let once = Step { text, seen, unoffered, dry_run, of: all.len() };
     if all.len() == 1 {
-        return retried(plant, actor, text, seen, once).await;
+        return retried(plant, actor, once).await;
     }
-    let mut planned = retried(plant, actor, text, seen, Step { dry_run: true, ..once }).await?;
+    let mut planned = retried(plant, actor, Step { dry_run: true, ..once }).await?;
     planned.steps = all.len();
     let mut seen = seen.to_owned();
     for (made, step) in all.iter().enumerate().take_while(|_| !dry_run) {
         let text = render(step);
-        let done = retried(plant, actor, &text, &seen, Step { of: 1, ..once }).await;
+        let done = retried(plant, actor, Step { text: &text, seen: &seen, of: 1, ..once }).await;
         done.map_err(|refusal| between(refusal, made, all.len()))?;
         seen = text;
     }
@@ -63,7 +63,11 @@ pub async fn apply(
 
 /// How one transaction is made.
 #[derive(Clone, Copy)]
-struct Step {
+struct Step<'a> {
+    /// The file.
+    text: &'a str,
+    /// The graph that it was planned on.
+    seen: &'a str,
     unoffered: Unoffered,
     dry_run: bool,
     /// Into how many steps it would have to be cut.
@@ -81,15 +85,9 @@ fn between(refusal: Refusal, made: usize, all: usize) -> Refusal {
 }
 
 /// Tried again while others, also devices that lose their certificates, change what trust files rest on.
-async fn retried(
-    plant: &Plant,
-    actor: &Actor,
-    text: &str,
-    seen: &str,
-    step: Step,
-) -> Result<Planned, Refusal> {
+async fn retried(plant: &Plant, actor: &Actor, step: Step<'_>) -> Result<Planned, Refusal> {
     for _ in 0..ATTEMPTS {
-        match apply_once(plant, actor, text, seen, step).await {
+        match apply_once(plant, actor, step).await {
             Err(Refusal::MustReattest(_)) => {}
             ended => return ended,
         }
@@ -97,18 +95,12 @@ async fn retried(
     Err(overtaken())
 }
 
-async fn apply_once(
-    plant: &Plant,
-    actor: &Actor,
-    text: &str,
-    seen: &str,
-    step: Step,
-) -> Result<Planned, Refusal> {
-    let after = read(text).await?;
+async fn apply_once(plant: &Plant, actor: &Actor, step: Step<'_>) -> Result<Planned, Refusal> {
+    let after = read(step.text).await?;
     // Raised before the graph is read: whoever changes it meanwhile makes this change fail.
     let head = trust::raised(plant, Txn::new(), plant.now()).await?;
     let before = trust::segmentation(plant).await.map_err(Refusal::internal)?;
-    as_seen(&before, seen)?;
+    as_seen(&before, step.seen)?;
     let members = members(plant).await?;
     fits_devices(&after, &before, &members)?;
     fits_records(&after, &before, plant.now())?;

@@ -5,10 +5,12 @@ use proto::v1::complete_response::Outcome;
 
 use super::tpm::TestTpm;
 use super::{plant_of, refused};
-use crate::admin::tests::{Bench, boot};
+use crate::admin::tests::{Bench, NOW, boot};
 use crate::record::device::{Attested, Device, Tpm, attested_key, device_key, ek_key};
 use crate::record::stored;
 use crate::session::challenge::Door;
+use crate::session::kept::own;
+use crate::session::recorded::results;
 use crate::session::{Refusal, complete};
 use crate::store::Txn;
 
@@ -51,15 +53,36 @@ async fn last(bench: &Bench) -> Attested {
 async fn a_log_of_the_last_proof_need_not_be_sent() {
     let (bench, mut tpm) = scene().await;
     let before = last(&bench).await;
-    for _ in 0..2 {
+    for seconds in [60, 120] {
+        bench.clock.set(NOW.plus(seconds));
         let request = tpm.renewal(&bench.plant, "press-7").await;
         let outcome = attest(&bench, without_log(&request)).await.unwrap();
         assert!(matches!(outcome, Outcome::Issued(_)), "{outcome:?}");
     }
     let after = last(&bench).await;
+    let [found] = &results(&bench.plant, &after).await[..] else { panic!("one zone") };
+    assert_eq!((found.at, after.at), (NOW.plus(120), NOW.plus(120)), "the result is of the last proof");
     assert_eq!((after.logs, after.basis), (before.logs, before.basis), "it is as if it was sent");
     assert_eq!(after.evidence, before.evidence, "it says nothing new");
     assert!(after.nonce.is_some() && after.nonce != before.nonce);
+}
+
+#[tokio::test]
+async fn the_proof_that_certificates_rest_on_is_kept_until_another_says_more() {
+    let (bench, mut tpm) = scene().await;
+    let mut kept = vec![last(&bench).await.evidence];
+    for _ in 0..2 {
+        tpm.asks = vec![("cell-3", v1::Role::Caller)];
+        tpm.enroll(&bench.plant, "press-7").await.unwrap();
+        let request = tpm.renewal(&bench.plant, "press-7").await;
+        let certified = last(&bench).await.evidence;
+        attest(&bench, request).await.unwrap();
+        assert_eq!(last(&bench).await.evidence, certified, "a proof for nothing does not replace it");
+        let request = own(&bench.plant, certified).await.unwrap();
+        assert_eq!(request.identity_keys.len(), 1);
+        assert!(!kept.contains(&certified));
+        kept.push(certified);
+    }
 }
 
 #[tokio::test]

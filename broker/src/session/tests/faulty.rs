@@ -9,12 +9,13 @@ use async_trait::async_trait;
 use super::plant_of;
 use super::tpm::TestTpm;
 use crate::admin::tests::{Bench, refused};
-use crate::record::device::{Device, Tpm, device_key, ek_key};
+use crate::record::device::{Attested, Device, Tpm, attested_key, device_key, ek_key};
 use crate::record::golden::GOLDEN;
 use crate::record::stored;
 use crate::record::zone::ZONE;
 use crate::session::challenge::Door;
 use crate::session::complete::complete;
+use crate::store::blobs::MAX_BLOB;
 use crate::store::{
     Content, ProbeError, ReadError, ReplaceError, Revision, Store, Txn, TxnError, Versioned, Watch,
 };
@@ -133,4 +134,22 @@ async fn row_6_a_record_that_changes_between_check_and_use_ends_the_session() {
         assert!(text.contains("something this decision rests on was changed"), "{text}");
         assert_eq!(inner.get(&key).await.unwrap().unwrap().value, value, "the other's change stands");
     }
+}
+
+/// A proof that was overtaken has kept nothing of its own if it said nothing new: what it names is the other's.
+#[tokio::test]
+async fn a_proof_that_is_overtaken_takes_nothing_of_the_one_before_it() {
+    let mut tpm = TestTpm::new();
+    let (mut bench, name) = plant_of(&tpm, true).await;
+    tpm.enroll(&bench.plant, "press-7").await.unwrap();
+    let before: Attested = bench.read(attested_key(&name)).await;
+    let again = tpm.renewal(&bench.plant, "press-7").await;
+    // After a reboot: the evidence before it is that of the earlier boot.
+    let other = bench.plant.blobs.put(b"of the faster one".to_vec()).await.unwrap();
+    let faster = Attested { evidence: other, result: other, reset_count: 9, ..before.clone() };
+    break_store(&mut bench, Fault::Overtaken(attested_key(&name), stored(&faster).unwrap()));
+    let text = refused!(complete(&bench.plant, again, Door::Attestation).await, MustReattest);
+    assert!(text.contains("something this decision rests on was changed"), "{text}");
+    bench.plant.blobs.fetch(before.evidence, MAX_BLOB).await.unwrap();
+    bench.plant.blobs.fetch(other, MAX_BLOB).await.unwrap();
 }
