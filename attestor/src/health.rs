@@ -193,6 +193,9 @@ mod tests {
         let checkup = checkup(dir.path());
         checkup.hurry(true);
         assert_eq!(checkup.stated().await, unfinished(0));
+        // The command must not outlive the test.
+        std::fs::write(dir.path().join("result"), "0").unwrap();
+        tokio::time::timeout(PATIENCE, checkup.late()).await.expect("the end is told");
     }
 
     async fn run(words: &[&str], timeout: Duration) -> (u32, String) {
