@@ -205,13 +205,16 @@ fn the_kit_installs_upgrades_and_is_purged_on_a_clean_debian_without_a_network()
     debian.run(
         "echo \"# ours\" >/etc/touchstone/attestor.toml; echo state >/var/lib/touchstone-attestor/state",
     );
-    assert_eq!(
-        debian.run("find /etc/systemd/system -name \"touchstone-*\"").lines().count(),
-        2,
-        "both start with the system"
-    );
+    let told = debian.told();
+    for unit in ["touchstone-broker.service", "touchstone-attestor.service"] {
+        assert!(told.contains(&format!(" preset {unit}")), "it starts with the system: {told}");
+    }
+    upgrade(&debian);
+    remove_and_purge(&debian, &before);
+}
 
-    debian.told();
+/// State and configuration stay, and what ran goes on as the new one.
+fn upgrade(debian: &Debian) {
     let said = debian.run("dpkg -i /kit/newer/*.deb 2>&1");
     assert!(!said.contains("next"), "an upgrade has nothing to begin: {said}");
     assert!(debian.run("dpkg-query -W touchstone-*").lines().all(|line| line.ends_with("+1")), "{said}");
@@ -227,7 +230,10 @@ fn the_kit_installs_upgrades_and_is_purged_on_a_clean_debian_without_a_network()
         .run(&format!("cat {kept}; stat -c \"%a %U\" /var/lib/touchstone-attestor /var/lib/touchstone"));
     assert!(kept.starts_with("# ours\nstate\n"), "{kept}");
     assert!(kept.ends_with("700 touchstone-attestor\n700 touchstone-broker\n"), "{kept}");
+}
 
+/// What people wrote stays, and the plant.
+fn remove_and_purge(debian: &Debian, before: &BTreeSet<String>) {
     debian.run("dpkg --remove touchstone-attestor touchstone-broker 2>&1");
     let told = debian.told();
     assert!(
@@ -243,10 +249,6 @@ fn the_kit_installs_upgrades_and_is_purged_on_a_clean_debian_without_a_network()
     let after = debian.files();
     assert_eq!(before.difference(&after).collect::<Vec<_>>(), Vec::<&String>::new(), "what was there before");
     let ours = |path: &str| path.starts_with("/var/lib/touchstone/") || path == "/var/lib/touchstone";
-    let left: Vec<_> = after.difference(&before).filter(|path| !ours(path)).collect();
-    assert_eq!(
-        left,
-        ["/etc/touchstone", "/etc/touchstone/attestor.toml"],
-        "what people wrote, and the plant"
-    );
+    let left: Vec<_> = after.difference(before).filter(|path| !ours(path)).collect();
+    assert_eq!(left, ["/etc/touchstone", "/etc/touchstone/attestor.toml"]);
 }
