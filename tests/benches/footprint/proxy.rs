@@ -71,7 +71,15 @@ pub(crate) struct Passed {
 
 /// The turns of all connections of a proxy, each with its end, and everything that passed.
 #[derive(Clone, Default)]
-pub(crate) struct Turns(Arc<Mutex<(Vec<(Instant, Duration)>, Vec<Passed>)>>);
+pub(crate) struct Turns(Arc<Mutex<Seen>>);
+
+/// What a proxy saw.
+#[derive(Default)]
+struct Seen {
+    /// The end of each turn, and how long it was.
+    turns: Vec<(Instant, Duration)>,
+    passed: Vec<Passed>,
+}
 
 impl Turns {
     pub(crate) fn waited(&self) -> Waited {
@@ -81,26 +89,26 @@ impl Turns {
     /// The same of the turns that had ended `by` then.
     pub(crate) fn waited_until(&self, by: Instant) -> Waited {
         let all = self.0.lock().expect("nobody panics with it");
-        let ended = all.0.iter().filter(|(end, _)| *end <= by);
+        let ended = all.turns.iter().filter(|(end, _)| *end <= by);
         ended
             .fold(Waited::default(), |sum, (_, time)| Waited { turns: sum.turns + 1, time: sum.time + *time })
     }
 
     pub(crate) fn passed(&self) -> Vec<Passed> {
-        self.0.lock().expect("nobody panics with it").1.clone()
+        self.0.lock().expect("nobody panics with it").passed.clone()
     }
 
     pub(crate) fn reset(&self) {
-        *self.0.lock().expect("nobody panics with it") = Default::default();
+        *self.0.lock().expect("nobody panics with it") = Seen::default();
     }
 
     fn add(&self, time: Duration) {
-        self.0.lock().expect("nobody panics with it").0.push((Instant::now(), time));
+        self.0.lock().expect("nobody panics with it").turns.push((Instant::now(), time));
     }
 
     fn pass(&self, connection: usize, to_device: bool) {
         let passed = Passed { connection, to_device, at: Instant::now() };
-        self.0.lock().expect("nobody panics with it").1.push(passed);
+        self.0.lock().expect("nobody panics with it").passed.push(passed);
     }
 }
 
