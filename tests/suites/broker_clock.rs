@@ -10,6 +10,9 @@ fn serials(status: &Value) -> Vec<Value> {
     status["certificates"].as_array().expect("certificates").iter().map(|one| one["serial"].clone()).collect()
 }
 
+/// Whether a status says whose clock is wrong.
+type Named = fn(&Value) -> bool;
+
 /// The broker itself sees that the plant was not there yet, or is no more.
 fn it_names_its_clock(status: &Value) -> bool {
     let (reason, message) = (&status["denial"]["reason"], status["denial"]["message"].as_str());
@@ -36,7 +39,7 @@ fn a_broker_whose_clock_jumps_costs_no_certificate_and_is_named() {
     press.measure("boot-a");
     press.start();
     let held = serials(&press.until_state("trusted"));
-    let jumps: [(&str, fn(&Value) -> bool); 3] = [
+    let jumps: [(&str, Named); 3] = [
         ("+40d", the_device_names_its_clock),
         ("+3650d", it_names_its_clock),
         ("-3650d", it_names_its_clock),
