@@ -3,6 +3,7 @@
 //! Certificates of devices are left out: they are replaced by themselves, and `touchstone status` tells of those that
 //! are not.
 
+use policy::evidence::endorsement::Anchor;
 use policy::reference::state::ReleaseState;
 use policy::time::UnixTime;
 use x509_cert::Certificate;
@@ -11,6 +12,7 @@ use x509_cert::der::Decode as _;
 use super::Actor;
 use super::reach::Scope;
 use super::{overriding, second};
+use crate::manufacturers::{IDEVID_ROOTS, TPM_ROOTS};
 use crate::plant::Plant;
 use crate::record::audit::{AUDIT_KEY, AuditSigning};
 use crate::record::device::{DEVICE, Device, HeldCertificates, Leaving, TOKEN, Token, held_key};
@@ -55,6 +57,7 @@ impl Entry {
 pub async fn all(plant: &Plant, actor: &Actor) -> Result<Vec<Entry>, Refusal> {
     let (now, scope) = (plant.now(), actor.scope());
     let mut entries = own(plant).await?;
+    entries.extend(manufacturers(plant));
     entries.extend(people(plant).await?);
     entries.extend(zones(plant, scope, now).await?);
     entries.extend(devices(plant, scope, now).await?);
@@ -91,6 +94,21 @@ async fn own(plant: &Plant) -> Result<Vec<Entry>, Refusal> {
         entries.extend(end.map(|end| Entry::new("broker", name, end, text)));
     }
     Ok(entries)
+}
+
+/// The roots that EK certificates and IDevIDs have to lead to. A certificate between is a matter of its manufacturer's: there
+/// are thousands of them, and most came with devices.
+fn manufacturers(plant: &Plant) -> impl Iterator<Item = Entry> {
+    let stores = [(TPM_ROOTS, &plant.roots, "TPMs"), (IDEVID_ROOTS, &plant.idevid_roots, "boxes")];
+    stores.into_iter().flat_map(|(key, store, what)| {
+        store.each_anchor().map(move |Anchor { name, file, digest, not_after }| {
+            let text = format!(
+                "the root {name} ({file}) ends: {what} that it vouches for are not endorsed by it then; put the manufacturer's next one into `{key}` before"
+            );
+            // Its digest tells it from a namesake, and stays when its file is moved.
+            Entry::new("manufacturer", format!("{key}/{digest}"), not_after, text)
+        })
+    })
 }
 
 /// When the plant root, DER, ends.
