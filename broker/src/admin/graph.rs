@@ -27,7 +27,7 @@ use crate::record::{Held, fetch, list};
 use crate::session::Refusal;
 use crate::store::MAX_TXN_KEYS;
 use crate::trust;
-use crate::withdrawal::{Longer, longer};
+use crate::withdrawal::{Longer, Outside, longer, outside};
 
 /// What the transaction has beside what the file changes and removes: the commit of what is staged, and an approval.
 const BESIDE: usize = 8;
@@ -69,6 +69,8 @@ pub struct Planned {
     pub fields: Vec<(ZoneName, Vec<String>)>,
     /// What lives longer than shortened numbers say.
     pub(crate) longer: Vec<Longer>,
+    /// What devices hold that names addresses outside the subnets of a zone that it changes.
+    pub(crate) outside: Vec<Outside>,
     /// In how many steps it is made.
     pub steps: usize,
 }
@@ -175,6 +177,10 @@ async fn planned(
     let shorter: Vec<&Zone> =
         changed.iter().filter(|(old, new)| life(new) < life(old)).map(|(_, new)| *new).collect();
     let longer = longer(plant, &shorter).await?;
+    let mut strangers = Vec::new();
+    for (_, new) in changed.iter().filter(|(old, new)| !old.subnets.is_subset(&new.subnets)) {
+        strangers.extend(outside(plant, new).await?);
+    }
     Ok(Planned {
         before: render(before),
         difference,
@@ -184,6 +190,7 @@ async fn planned(
         unoffered,
         fields,
         longer,
+        outside: strangers,
         steps: 1,
     })
 }
@@ -224,18 +231,6 @@ fn fits_devices(after: &Segmentation, before: &Segmentation, members: &[Member])
         if old.software_keys != zone.software_keys {
             return Err(Refusal::Conflict(format!(
                 "zone {} was made with another setting of software keys and keeps it for life: certificates rest on it; leave it, or make another zone",
-                zone.name
-            )));
-        }
-        if old.subnets != zone.subnets {
-            return Err(Refusal::Conflict(format!(
-                "the subnets of zone {} stand in its authorities; change them with `touchstone zone set`, and leave them as they are in the file",
-                zone.name
-            )));
-        }
-        if old.name_constraint != zone.name_constraint {
-            return Err(Refusal::Conflict(format!(
-                "the name constraint of zone {0} stands in its authorities; change it with `touchstone zone set {0} --name-constraint`, which prepares the next ones, and leave it as it is in the file",
                 zone.name
             )));
         }

@@ -161,6 +161,8 @@ struct Changed {
     /// What it was, in words; none from a broker that does not say.
     before: Option<String>,
     affected: Vec<String>,
+    /// Why it opens nothing yet.
+    opens_nothing: Option<String>,
 }
 
 /// Runs a verb.
@@ -200,16 +202,18 @@ async fn allow(args: AllowArgs, session: &Session) -> Result<Report> {
         answer = client.allow_conduit(request).await.map_err(|s| failed(&s))?.into_inner();
     }
     let verb = if dry_run { "would be allowed to open" } else { "may open" };
+    let opens_nothing = Some(answer.nobody_offers).filter(|sentence| !sentence.is_empty());
     let change = Changed {
         dry_run,
         conduit: conduit.into(),
         before: words_of(answer.seen),
         affected: answer.affected,
+        opens_nothing: opens_nothing.clone(),
     };
     let report = changed(session, verb, change)?;
-    Ok(match answer.nobody_offers.as_str() {
-        "" => report,
-        sentence => report.aside(format!("look: {}", words::visible(sentence))),
+    Ok(match opens_nothing {
+        None => report,
+        Some(sentence) => report.aside(format!("look: {}", words::visible(&sentence))),
     })
 }
 
@@ -229,6 +233,7 @@ async fn close(args: CloseArgs, session: &Session) -> Result<Report> {
         conduit: conduit.into(),
         before: words_of(answer.seen),
         affected: answer.affected,
+        opens_nothing: None,
     };
     changed(session, verb, change)
 }

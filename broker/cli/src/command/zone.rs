@@ -9,7 +9,9 @@ mod graph;
 mod losing;
 mod mode;
 mod options;
+mod outside;
 mod page;
+mod peers;
 mod picture;
 mod set;
 

@@ -81,7 +81,8 @@ pub(super) async fn applied(
 }
 
 fn change(planned: Planned) -> v1::GraphChange {
-    let Planned { before, difference, peers, spots, loses, unoffered, fields, longer, steps } = planned;
+    let Planned { before, difference, peers, spots, loses, unoffered, fields, longer, outside, steps } =
+        planned;
     v1::GraphChange {
         before,
         zones_made: names(difference.zones_made.iter()),
@@ -105,6 +106,8 @@ fn change(planned: Planned) -> v1::GraphChange {
             .collect(),
         longer: longer.iter().map(super::zone::longer).collect(),
         steps: parse::count(steps),
+        outside: outside.iter().take(MAX_TOLD).map(super::zone::stranger).collect(),
+        outside_left_out: parse::count(outside.len().saturating_sub(MAX_TOLD)),
     }
 }
 
@@ -116,7 +119,7 @@ fn conduits(all: &[Conduit]) -> Vec<v1::Conduit> {
     all.iter().map(convert::conduit_to_wire).collect()
 }
 
-fn reachable(one: &Reachable) -> v1::Reachable {
+pub(super) fn reachable(one: &Reachable) -> v1::Reachable {
     v1::Reachable {
         device: one.device.to_string(),
         zone: one.zone.to_string(),
