@@ -17,9 +17,10 @@ mod apply;
 
 pub use self::apply::apply;
 use self::apply::touched;
-use super::conduit::nobody_offers;
+use super::conduit::{nobody_offers, opens};
 use super::enforcement::{Loses, losing};
 use super::reach::Scope;
+use super::second::enough_people;
 use super::zone::bounded;
 use crate::plant::Plant;
 use crate::record::device::{Admission, Attested, DEVICE, Device, attested_key};
@@ -123,6 +124,8 @@ pub async fn plan(plant: &Plant, scope: &Scope, text: &str) -> Result<Planned, R
     let after = read(text).await?;
     let members = members(plant).await?;
     fits_devices(&after, &before, &members)?;
+    fits_records(&after, &before, plant.now())?;
+    people_for_two(plant, &before, &after).await?;
     let steps = steps(&before, &after).await?.len();
     let mut planned = planned(plant, &before, &after, &members).await?;
     planned.steps = steps;
@@ -238,14 +241,19 @@ fn fits_devices(after: &Segmentation, before: &Segmentation, members: &[Member])
     Ok(())
 }
 
-/// Zones have room in their records, and what is opened has not ended.
+/// Where changes begin to need two people there are two.
+async fn people_for_two(plant: &Plant, before: &Segmentation, after: &Segmentation) -> Result<(), Refusal> {
+    for zone in after.zones().filter(|zone| zone.two_person) {
+        if before.zone(&zone.name).is_none_or(|old| !old.two_person) {
+            enough_people(plant, zone).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Zones have room in their records, and what is opened opens before it ends.
 fn fits_records(after: &Segmentation, before: &Segmentation, now: UnixTime) -> Result<(), Refusal> {
     after.zones().try_for_each(bounded)?;
     let opened = |one: &&Conduit| !before.conduits().contains(one);
-    match after.conduits().iter().filter(opened).find(|one| one.has_ended(now)) {
-        None => Ok(()),
-        Some(one) => Err(Refusal::malformed(format!(
-            "conduit {one} would have ended already; give a later end, or leave it out"
-        ))),
-    }
+    after.conduits().iter().filter(opened).try_for_each(|one| opens(one, now))
 }

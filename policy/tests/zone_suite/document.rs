@@ -59,6 +59,8 @@ fn a_file_is_read_with_its_defaults() {
     assert_eq!((&historian.least, historian.two_person), (&LeastClaims::new(least), true));
     assert_eq!(plant.conduits()[0].expires, Some("2027-01-01T00:00:00Z".parse().unwrap()));
     assert_eq!(parse(&render(&plant)).unwrap(), plant);
+    let bare = PLANT.replace("\"2027-01-01T00:00:00Z\"", "2027-01-01T01:00:00+01:00");
+    assert_eq!(parse(&bare).unwrap(), plant, "a time as TOML has it");
 }
 
 fn refused(from: &str, to: &str) -> String {
@@ -76,6 +78,10 @@ fn faults_have_their_lines() {
     assert!(told.contains("line 24, column 12") && told.contains("`25:00` is no time of day"), "{told}");
     let told = refused("reattest_every = \"1h\"", "reattest_every = \"13h\"");
     assert!(told.contains("line 11, column 1: zone historian: reattest_every is 46800 s"), "{told}");
+    let told = refused("\"15m\"", "900");
+    assert!(told.contains("line 8") && told.contains("for example \"15m\""), "{told}");
+    let told = refused("\"2027-01-01T00:00:00Z\"", "2027");
+    assert!(told.contains("line 25") && told.contains("write for example \"2027-"), "{told}");
     let told = refused("\"15m\"", "\"15\"");
     assert!(told.contains("line 8") && told.contains("`15` is no length of time"), "{told}");
     let told = refused("schema = 1", "schema = 2");

@@ -34,7 +34,8 @@ pub(crate) enum ConduitCommand {
 /// Who may open what.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A service that no device of the zone offers, while they offer others, is refused: it may be misspelt.
+A service that no device of the zone offers, while they offer others, is refused: it may be misspelt. While they offer
+nothing, as in a zone whose devices are yet to come, any name is taken; `touchstone zone check` names what nobody offers.
 Examples:
   touchstone conduit allow --from cell-3 --to historian --service opcua
   touchstone conduit allow --from vendor --to cell-3 --service ssh --schedule 'sat,sun 22:00-04:00 in Europe/Berlin'")]

@@ -9,7 +9,7 @@ use policy::zone::document::{changed_fields, parse, render};
 use policy::zone::{Conduit, Role, Segmentation, Zone};
 
 use super::{
-    BESIDE, Planned, fits_devices, fits_records, judged_anew, members, planned, read, steps,
+    BESIDE, Planned, fits_devices, fits_records, judged_anew, members, people_for_two, planned, read, steps,
     too_much_for_two, whole,
 };
 use crate::admin::Actor;
@@ -17,7 +17,7 @@ use crate::admin::change::{ATTEMPTS, overtaken};
 use crate::admin::conduit::{Unoffered, all_offered, state};
 use crate::admin::leftover;
 use crate::admin::reach::{Deed, Reach};
-use crate::admin::second::{enough_people, settle, wait_if_asked};
+use crate::admin::second::{settle, wait_if_asked};
 use crate::admin::staging::Staging;
 use crate::admin::zone::{confined, reappraised};
 use crate::authority::{Born, next_generation};
@@ -116,11 +116,7 @@ async fn apply_once(plant: &Plant, actor: &Actor, step: Step<'_>) -> Result<Plan
     if step.unoffered == Unoffered::Refuse {
         all_offered(&planned.unoffered)?;
     }
-    for zone in after.zones().filter(|zone| zone.two_person) {
-        if before.zone(&zone.name).is_none_or(|old| !old.two_person) {
-            enough_people(plant, zone).await?;
-        }
-    }
+    people_for_two(plant, &before, &after).await?;
     let (head, published) = head;
     let change = Change { before: &before, after: &after, difference: change, published };
     let deed = deed(&reach, &change);
