@@ -250,9 +250,8 @@ async fn what_is_exported_edited_and_applied_is_what_is_exported_then() {
         ("intra_zone = \"deny\"", "intra_zone = \"allow\""),
         ("products = [\"edge-box\"]", "products = [\"edge-box\", \"plc\"]"),
         ("token_admits = false", "token_admits = true"),
-        ("two_person = false", "function = \"control\"\ntwo_person = false"),
+        ("two_person = false", "function = \"control\"\nsubnets = [\"10.1.3.0/24\"]\ntwo_person = false"),
         ("name_constraint = \"critical\"", "name_constraint = \"off\""),
-        ("subnets = []", "subnets = [\"10.1.3.0/24\"]"),
         ("hardware = \"affirming\"", "hardware = \"warning\""),
     ];
     let mut text = seen.clone();
