@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use policy::id::ZoneName;
 use policy::time::UnixTime;
-use policy::zone::difference::{Difference, PeerChanges, peer_changes};
+use policy::zone::difference::{Difference, PeerChanges, later_changes, peer_changes};
 use policy::zone::document::{changed_fields, parse, render};
 use policy::zone::{Conduit, Member, Segmentation, Spot, Zone, inspect};
 
@@ -60,6 +60,8 @@ pub struct Planned {
     pub difference: Difference,
     /// Who gains and loses which peer, now.
     pub peers: PeerChanges,
+    /// Who gains and loses which peer when a conduit that is closed now opens next.
+    pub later: Vec<(UnixTime, PeerChanges)>,
     /// What would be flat afterwards.
     pub spots: Vec<Spot>,
     /// Devices that lose their certificates in a zone by its new rules.
@@ -172,6 +174,7 @@ async fn planned(
         loses.extend(losing(plant, zone).await?);
     }
     let (peers, spots) = (peer_changes(before, after, members, now), inspect(after, members, now));
+    let later = later_changes(before, after, members, now);
     let unoffered = nobody_offers(plant, &difference.conduits_made).await?;
     let changed: Vec<(&Zone, &Zone)> =
         difference.zones_changed.iter().filter_map(|name| before.zone(name).zip(after.zone(name))).collect();
@@ -188,6 +191,7 @@ async fn planned(
         before: render(before),
         difference,
         peers,
+        later,
         spots,
         loses,
         unoffered,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use policy::appraisal::policy::Mode;
 use policy::time::UnixTime;
-use policy::zone::difference::{Difference, peer_changes};
+use policy::zone::difference::{Difference, later_changes, peer_changes};
 use policy::zone::document::{MAX_DOCUMENT, changed_fields, parse, render};
 use policy::zone::function::Function;
 use policy::zone::gate::{GateFail, GateRules};
@@ -225,6 +225,33 @@ fn a_change_says_who_gains_and_who_loses() {
     let difference = Difference::between(&before, &after);
     assert_eq!((difference.conduits_changed.len(), difference.conduits_made.len()), (1, 0));
     assert!(Difference::between(&before, &before).is_empty());
+}
+
+#[test]
+fn a_window_that_moves_is_told_with_the_times_when_it_opens() {
+    let hours = |hours: &str| PLANT.replace("sat,sun 22:00-04:00 in Europe/Berlin", hours);
+    let before = parse(PLANT).unwrap();
+    let historian = Member {
+        device: "db".parse().unwrap(),
+        zones: ["historian".parse().unwrap()].into(),
+        offers: ["opcua".parse().unwrap()].into(),
+        two_sided: [].into(),
+    };
+    let members = [historian];
+    // A Thursday.
+    let now: UnixTime = "2026-11-26T12:00:00Z".parse().unwrap();
+    let later = |text: &str| {
+        let after = parse(text).unwrap();
+        assert!(peer_changes(&before, &after, &members, now).is_empty(), "closed now, before and after");
+        let told = later_changes(&before, &after, &members, now);
+        let told = told.iter().map(|(at, one)| (at.to_string(), one.gained.len(), one.lost.len()));
+        told.collect::<Vec<_>>()
+    };
+    let [friday, saturday] = ["2026-11-27T21:00:00Z", "2026-11-28T21:00:00Z"].map(str::to_owned);
+    assert_eq!(later(&hours("fri 21:00-22:00")), [(friday, 1, 0), (saturday.clone(), 0, 1)]);
+    let closed = PLANT.split_once("[[conduit]]").unwrap().0;
+    assert_eq!(later(closed), [(saturday, 0, 1)]);
+    assert_eq!(later(PLANT), []);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::super::conduit::ConduitView;
 use super::losing::{LongerView, LosesView, losing};
 use super::outside::OutsideView;
-use super::peers::PeersView;
+use super::peers::{LaterView, PeersView};
 use super::picture::{Language, draw};
 use crate::args::DryRun;
 use crate::client::failed;
@@ -177,6 +177,8 @@ struct ChangeView {
     conduits_removed: Vec<ConduitView>,
     #[serde(flatten)]
     peers: PeersView,
+    /// When conduits that are closed now open next.
+    later: Vec<LaterView>,
     spots: Vec<SpotView>,
     loses: Vec<LosesView>,
     loses_left_out: u32,
@@ -205,6 +207,7 @@ impl ChangeView {
                 (change.gained, change.gained_left_out),
                 (change.lost, change.lost_left_out),
             ),
+            later: change.later.into_iter().map(Into::into).collect(),
             spots: change.spots.into_iter().map(Into::into).collect(),
             loses: change.loses.into_iter().map(Into::into).collect(),
             loses_left_out: change.loses_left_out,
@@ -257,6 +260,7 @@ impl View for ChangeView {
         }
         text.push('\n');
         text.push_str(&self.peers.text(true, page));
+        self.later.iter().for_each(|later| text.push_str(&later.text(page)));
         text.push_str(&losing(&self.loses, self.loses_left_out, page));
         for found in &self.longer {
             let _ = writeln!(text, "{}", found.line());
