@@ -4621,6 +4621,23 @@ pub struct GraphChange {
     pub outside: ::prost::alloc::vec::Vec<Outside>,
     #[prost(uint32, tag = "21")]
     pub outside_left_out: u32,
+    /// What changes only later: when a conduit that is closed now by its hours opens next, before or after the change.
+    #[prost(message, repeated, tag = "22")]
+    pub later: ::prost::alloc::vec::Vec<LaterPeers>,
+}
+/// Who gains and loses which peer at a time; at most a thousand of each.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LaterPeers {
+    #[prost(uint64, tag = "1")]
+    pub at: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub gained: ::prost::alloc::vec::Vec<Reachable>,
+    #[prost(uint32, tag = "3")]
+    pub gained_left_out: u32,
+    #[prost(message, repeated, tag = "4")]
+    pub lost: ::prost::alloc::vec::Vec<Reachable>,
+    #[prost(uint32, tag = "5")]
+    pub lost_left_out: u32,
 }
 /// What is another of one zone, each as `field: old -> new`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
