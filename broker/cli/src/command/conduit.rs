@@ -162,7 +162,8 @@ struct Changed {
     /// What it was, in words; none from a broker that does not say.
     before: Option<String>,
     affected: Vec<String>,
-    /// Why it opens nothing yet.
+    /// Why it opens nothing yet, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
     opens_nothing: Option<String>,
 }
 
