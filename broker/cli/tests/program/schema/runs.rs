@@ -314,7 +314,11 @@ fn say(broker: &FakeBroker, label: &str, sbom: Vec<u8>) {
                 vec![healthy.clone(), DrillDevice { device: "press-8".to_owned(), ..healthy.clone() }];
             let answer = StartDrillResponse { before: Some(before.clone()), ..filled };
             // The first look sees them cut off; the filler's later ones see other devices.
-            let cut = |device: &DrillDevice| DrillDevice { watching: false, ..device.clone() };
+            let cut = |device: &DrillDevice| DrillDevice {
+                watching: false,
+                serials: Vec::new(),
+                ..device.clone()
+            };
             let now = ZoneInDrill { devices: before.devices.iter().map(cut).collect(), ..before };
             let seen = ObserveDrillResponse { now: Some(now), ends_at: 1 };
             broker
