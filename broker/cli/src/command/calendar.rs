@@ -66,15 +66,14 @@ impl View for Calendar {
 impl Calendar {
     /// For calendar programs. What a date is about names it, not when it is: one that moves is the same date.
     fn to_ics(&self, now: UnixTime) -> String {
-        let mut seen = BTreeMap::new();
-        let uid = |entry: &EntryView| {
-            let subject = (&entry.kind, &entry.subject);
+        let (mut seen, mut uids) = (BTreeMap::new(), Vec::new());
+        for entry in &self.entries {
+            let subject = format!("{}/{}", entry.kind, entry.subject);
             // A device on its way may have the way back planned: two dates about one thing.
-            let nth = seen.entry(subject).and_modify(|nth| *nth += 1).or_insert(1_usize);
+            let nth = seen.entry(subject.clone()).and_modify(|nth| *nth += 1).or_insert(1_usize);
             let nth = if *nth == 1 { String::new() } else { format!("/{nth}") };
-            format!("{}/{}{nth}@{}", entry.kind, entry.subject, self.plant)
-        };
-        let uids: Vec<String> = self.entries.iter().map(uid).collect();
+            uids.push(format!("{subject}{nth}@{}", self.plant));
+        }
         let time = |at: Moment| (at.0 != 0).then_some(UnixTime(at.0));
         let events = self.entries.iter().zip(&uids).map(|(entry, uid)| Event {
             uid,
