@@ -156,7 +156,9 @@ fn longer(conduit: &Conduit) -> String {
     let Conduit { from, to, service, schedule, accept_observed, .. } = conduit;
     let hours = schedule.as_ref().map_or_else(String::new, |hours| format!(" --schedule '{hours}'"));
     let observed = if *accept_observed { " --accept-observed" } else { "" };
-    format!("touchstone conduit allow --from {from} --to {to} --service {service}{hours}{observed} --until TIME")
+    format!(
+        "touchstone conduit allow --from {from} --to {to} --service {service}{hours}{observed} --until TIME"
+    )
 }
 
 /// Overrides, join tokens and moves.

@@ -83,8 +83,7 @@ pub(super) async fn take(
                 told.push(format!("states {} otherwise than before", machine.name));
                 let (about, name, gateway) = (about.clone(), machine.name.clone(), gateway.clone());
                 // The name is nobody's until somebody accepts it anew.
-                let txn_now =
-                    if accepted.is_some() { txn_now.delete(machine_key(&name)) } else { txn_now };
+                let txn_now = if accepted.is_some() { txn_now.delete(machine_key(&name)) } else { txn_now };
                 put(txn_now, Machine { name, gateway, about, stated: Some(now), accepted: None })?
             }
             (None, None) => {

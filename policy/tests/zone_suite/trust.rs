@@ -100,7 +100,10 @@ fn a_refusal_says_why() {
     assert_eq!(refused(&a, &a), Refusal::IntraZone(a.clone()));
     assert_eq!(refused(&zone_name("x"), &a), Refusal::UnknownZone(zone_name("x")));
     assert_eq!(compile(&closed, &placement("x", &[], &[]), NOW), Err(UnknownZone(zone_name("x"))));
-    let hours = Conduit { schedule: Some("fri 00:00-01:00".parse().unwrap()), ..conduit("a", "b", "opcua", Some(900)) };
+    let hours = Conduit {
+        schedule: Some("fri 00:00-01:00".parse().unwrap()),
+        ..conduit("a", "b", "opcua", Some(900))
+    };
     let ended = authorize(&plant(IntraZone::Deny, vec![hours]), &a, &b, &opcua, NOW).unwrap_err();
     assert_eq!(
         ended.remedy(),

@@ -319,11 +319,8 @@ fn say(broker: &FakeBroker, label: &str, sbom: Vec<u8>) {
             before.devices = vec![healthy.clone(), other, unfit];
             let answer = StartDrillResponse { before: Some(before.clone()), ..filled };
             // The first look sees them cut off; the filler's later ones see other devices.
-            let cut = |device: &DrillDevice| DrillDevice {
-                watching: false,
-                serials: Vec::new(),
-                ..device.clone()
-            };
+            let cut =
+                |device: &DrillDevice| DrillDevice { watching: false, serials: Vec::new(), ..device.clone() };
             let now = ZoneInDrill { devices: before.devices.iter().map(cut).collect(), ..before };
             let seen = ObserveDrillResponse { now: Some(now), ends_at: 1 };
             broker
