@@ -4502,6 +4502,9 @@ pub struct DrillDevice {
     /// When the first of its roles is without one; 0: it is now.
     #[prost(uint64, tag = "8")]
     pub ends_at: u64,
+    /// Serial numbers of these certificates, hexadecimal.
+    #[prost(string, repeated, tag = "9")]
+    pub serials: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetGraphRequest {}

@@ -46,7 +46,7 @@ pub(crate) struct AllowArgs {
     #[arg(long, value_name = "HOURS")]
     schedule: Option<Schedule>,
     /// When it closes by itself, RFC 3339
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = end)]
     until: Option<UnixTime>,
     /// Accept that the opening zone is in observe and so not appraised
     #[arg(long)]
@@ -56,6 +56,14 @@ pub(crate) struct AllowArgs {
     unoffered: bool,
     #[command(flatten)]
     dry_run: DryRun,
+}
+
+/// An end: the first moment there is means none to the broker.
+fn end(text: &str) -> std::result::Result<UnixTime, String> {
+    match text.parse::<UnixTime>() {
+        Ok(UnixTime(0)) => Err("that is past; give a later end, or leave it out for none".to_owned()),
+        parsed => parsed.map_err(|error| error.to_string()),
+    }
 }
 
 /// Which conduit.
@@ -261,6 +269,12 @@ fn changed(session: &Session, verb: &str, change: Changed) -> Result<Report> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_moment_is_no_end() {
+        assert!(end("1970-01-01T00:00:00Z").unwrap_err().starts_with("that is past"));
+        assert_eq!(end("1970-01-01T00:00:01Z"), Ok(UnixTime(1)));
+    }
 
     #[test]
     fn a_conduit_from_observe_and_one_that_ends_are_marked() {
