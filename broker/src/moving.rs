@@ -23,32 +23,40 @@ const LOOK: Duration = Duration::from_secs(10);
 pub(crate) async fn follow(plant: Arc<Plant>) {
     loop {
         if let Err(error) = turn(&plant).await {
-            tracing::warn!(%error, "a planned move begins with the next try");
+            tracing::warn!(%error, "planned moves begin with the next try");
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// Begins what may begin now.
+/// Begins what may begin now. What cannot stays, and keeps no other from beginning.
 pub(crate) async fn turn(plant: &Plant) -> Result<(), Refusal> {
     let now = plant.now();
     let planned: Vec<Held<PlannedMove>> = list(plant.store.as_ref(), MOVE).await?;
     for planned in planned.into_iter().filter(|held| held.record.window.is_open(now)) {
-        let txn = Txn::new().unchanged(planned.key.clone(), planned.version).delete(planned.key);
-        let PlannedMove { device: name, from, to, by, .. } = &planned.record;
-        let (txn, text) = match due(plant, &planned.record).await? {
-            Due::Begins(device, rests_on) => {
-                let leaving = Leaving { from: from.clone(), to: to.clone(), since: now };
-                let text = format!("from {from} to {to}, planned by {by}");
-                (begun(plant, txn.and(rests_on), *device, leaving, now).await?, text)
-            }
-            Due::Dropped(why) => (txn, format!("not from {from} to {to}, as {by} planned it: {why}")),
-        };
-        tracing::info!(device.id = %name, "{text}");
-        let event = Event::new(now, "broker", "device.move", name.as_str(), &text);
-        commit(plant, txn.audit(event.entry())).await?;
+        let name = planned.record.device.clone();
+        if let Err(error) = begin(plant, planned, now).await {
+            tracing::warn!(device.id = %name, %error, "a planned move begins with the next try");
+        }
     }
     Ok(())
+}
+
+/// Begins one of them, or drops it.
+async fn begin(plant: &Plant, planned: Held<PlannedMove>, now: UnixTime) -> Result<(), Refusal> {
+    let txn = Txn::new().unchanged(planned.key.clone(), planned.version).delete(planned.key);
+    let PlannedMove { device: name, from, to, by, .. } = &planned.record;
+    let (txn, text) = match due(plant, &planned.record).await? {
+        Due::Begins(device, rests_on) => {
+            let leaving = Leaving { from: from.clone(), to: to.clone(), since: now };
+            let text = format!("from {from} to {to}, planned by {by}");
+            (begun(plant, txn.and(rests_on), *device, leaving, now).await?, text)
+        }
+        Due::Dropped(why) => (txn, format!("not from {from} to {to}, as {by} planned it: {why}")),
+    };
+    tracing::info!(device.id = %name, "{text}");
+    let event = Event::new(now, "broker", "device.move", name.as_str(), &text);
+    commit(plant, txn.audit(event.entry())).await
 }
 
 /// Adds to `txn` that a device is in both zones from now on, and is asked to prove itself for the new one.

@@ -1,6 +1,7 @@
 //! What a plant publishes, asked for with curl as other trust domains and Margo clients do.
 
 use std::fs;
+use std::process::Stdio;
 
 use attestor::testing::{command, missing_tool};
 use e2e::World;
@@ -32,6 +33,35 @@ fn ask(world: &World, path: &str, more: &[&str]) -> (u16, String) {
     (status.parse().expect("a status"), page.to_owned())
 }
 
+/// What openssl says of a handshake with the port.
+fn handshake(world: &World, options: &[&str]) -> String {
+    let address = fs::read_to_string(world.plant.path("publish-address")).expect("the broker says where");
+    let mut client = command("openssl");
+    client.args(["s_client", "-brief", "-connect", address.trim(), "-CAfile"]);
+    client.arg(world.plant.path("plant-root.pem")).args(["-verify_return_error"]).args(options);
+    let output = client.stdin(Stdio::null()).output().expect("openssl runs");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Mozilla's "intermediate", which the standard of SPIFFE federation asks for.
+fn speaks_tls_as_the_standard_wants(world: &World) {
+    let versions = [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")];
+    for (option, named) in versions {
+        let said = handshake(world, &[option]);
+        assert!(said.contains(named) && said.contains("Verification: OK"), "{said}");
+    }
+    // As weak as a client may be: it offers everything that it knows.
+    let weak = |version: &str, suites: &str| {
+        handshake(world, &[version, "-cipher", &format!("{suites}:@SECLEVEL=0")])
+    };
+    let old = weak("-tls1_1", "ALL");
+    assert!(old.contains("alert protocol version"), "{old}");
+    for suites in ["ECDHE-ECDSA-AES256-SHA384", "ECDHE-ECDSA-AES128-SHA", "AES128-GCM-SHA256"] {
+        let said = weak("-tls1_2", suites);
+        assert!(said.contains("alert handshake failure"), "{suites}: {said}");
+    }
+}
+
 fn json(world: &World, path: &str) -> Value {
     let (status, page) = ask(world, path, &[]);
     assert_eq!(status, 200, "{path}: {page}");
@@ -40,7 +70,7 @@ fn json(world: &World, path: &str) -> Value {
 
 #[test]
 fn other_trust_domains_and_margo_clients_find_the_bundle_of_each_zone() {
-    if let Some(tool) = missing_tool(&["curl"]) {
+    if let Some(tool) = missing_tool(&["curl", "openssl"]) {
         eprintln!("skipped: {tool} is not installed; deploy/packages.sh names its package");
         return;
     }
@@ -50,6 +80,7 @@ fn other_trust_domains_and_margo_clients_find_the_bundle_of_each_zone() {
         "[publish]\nlisten = \"127.0.0.1:0\"\nurl = \"https://trust.plant.example\"\nmargo_zone = \"press\"\n",
     );
     world.start_broker();
+    speaks_tls_as_the_standard_wants(&world);
     for zone in ["press", "archive"] {
         world.admin(&format!("zone create {zone} --mode observe --least instance-identity=affirming"));
         let bundle = json(&world, &format!("/zones/{zone}/bundle.json"));

@@ -3,14 +3,17 @@
 //! Certificates of devices are left out: they are replaced by themselves, and `touchstone status` tells of those that
 //! are not.
 
+use policy::evidence::endorsement::Anchor;
 use policy::reference::state::ReleaseState;
 use policy::time::UnixTime;
+use policy::zone::Conduit;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
 use super::Actor;
 use super::reach::Scope;
 use super::{overriding, second};
+use crate::manufacturers::{IDEVID_ROOTS, TPM_ROOTS};
 use crate::plant::Plant;
 use crate::record::audit::{AUDIT_KEY, AuditSigning};
 use crate::record::device::{DEVICE, Device, HeldCertificates, Leaving, TOKEN, Token, held_key};
@@ -55,6 +58,7 @@ impl Entry {
 pub async fn all(plant: &Plant, actor: &Actor) -> Result<Vec<Entry>, Refusal> {
     let (now, scope) = (plant.now(), actor.scope());
     let mut entries = own(plant).await?;
+    entries.extend(manufacturers(plant));
     entries.extend(people(plant).await?);
     entries.extend(zones(plant, scope, now).await?);
     entries.extend(devices(plant, scope, now).await?);
@@ -91,6 +95,21 @@ async fn own(plant: &Plant) -> Result<Vec<Entry>, Refusal> {
         entries.extend(end.map(|end| Entry::new("broker", name, end, text)));
     }
     Ok(entries)
+}
+
+/// The roots that EK certificates and IDevIDs have to lead to. A certificate between is a matter of its manufacturer's: there
+/// are thousands of them, and most came with devices.
+fn manufacturers(plant: &Plant) -> impl Iterator<Item = Entry> {
+    let stores = [(TPM_ROOTS, &plant.roots, "TPMs"), (IDEVID_ROOTS, &plant.idevid_roots, "boxes")];
+    stores.into_iter().flat_map(|(key, store, what)| {
+        store.each_anchor().map(move |Anchor { name, file, digest, not_after }| {
+            let text = format!(
+                "the root {name} ({file}) ends: {what} that it vouches for are not endorsed by it then; put the manufacturer's next one into `{key}` before"
+            );
+            // Its digest tells it from a namesake, and stays when its file is moved.
+            Entry::new("manufacturer", format!("{key}/{digest}"), not_after, text)
+        })
+    })
 }
 
 /// When the plant root, DER, ends.
@@ -134,11 +153,8 @@ async fn zones(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entry>
         let subject = format!("{}/{}/{}", conduit.from, conduit.to, conduit.service);
         if let Some(end) = conduit.expires {
             let text = format!("the conduit {conduit} ends");
-            let command = format!(
-                "touchstone conduit allow --from {} --to {} --service {}",
-                conduit.from, conduit.to, conduit.service
-            );
-            entries.push(Entry::new("conduit", &subject, end, text).next(command));
+            let longer = longer(conduit);
+            entries.push(Entry::new("conduit", &subject, end, text).next(longer));
         }
         // The next time that it opens, not the hours of today.
         let hours = conduit.hours();
@@ -151,6 +167,16 @@ async fn zones(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entry>
         }
     }
     Ok(entries)
+}
+
+/// The command that lets a conduit end later. It says the conduit whole: what is left out of it would be gone.
+fn longer(conduit: &Conduit) -> String {
+    let Conduit { from, to, service, schedule, accept_observed, .. } = conduit;
+    let hours = schedule.as_ref().map_or_else(String::new, |hours| format!(" --schedule '{hours}'"));
+    let observed = if *accept_observed { " --accept-observed" } else { "" };
+    format!(
+        "touchstone conduit allow --from {from} --to {to} --service {service}{hours}{observed} --until TIME"
+    )
 }
 
 /// Overrides, join tokens and moves.
@@ -219,4 +245,26 @@ async fn releases(plant: &Plant) -> Result<Vec<Entry>, Refusal> {
         Some(Entry::new("release", &id, until, text).next(command))
     };
     Ok(all.into_iter().filter_map(ends).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lets_a_conduit_end_later_leaves_its_hours() {
+        let mut conduit = Conduit {
+            from: "vendor".parse().unwrap(),
+            to: "cell-3".parse().unwrap(),
+            service: "ssh".parse().unwrap(),
+            schedule: None,
+            expires: Some(UnixTime(9)),
+            accept_observed: false,
+        };
+        let plain = "touchstone conduit allow --from vendor --to cell-3 --service ssh";
+        assert_eq!(longer(&conduit), format!("{plain} --until TIME"));
+        (conduit.schedule, conduit.accept_observed) = (Some("sat 22:00-23:00".parse().unwrap()), true);
+        let whole = format!("{plain} --schedule 'sat 22:00-23:00' --accept-observed --until TIME");
+        assert_eq!(longer(&conduit), whole);
+    }
 }

@@ -72,12 +72,23 @@ pub async fn allow(
             "conduit {conduit} ends after the year 9999; leave the end out"
         )));
     }
-    if conduit.has_ended(plant.now()) {
+    opens(conduit, plant.now())?;
+    commit(plant, || open(plant, actor, conduit, seen, unoffered, dry_run)).await
+}
+
+/// Refuses a conduit that would never be open.
+pub(super) fn opens(conduit: &Conduit, now: UnixTime) -> Result<(), Refusal> {
+    if conduit.has_ended(now) {
         return Err(Refusal::malformed(format!(
-            "conduit {conduit} would have ended already; give a later end"
+            "conduit {conduit} would have ended already; give a later end, or leave it out"
         )));
     }
-    commit(plant, || open(plant, actor, conduit, seen, unoffered, dry_run)).await
+    if conduit.hours().next_opening(now).is_none() {
+        return Err(Refusal::malformed(format!(
+            "conduit {conduit} would never open: its hours do not come before it ends; give other hours or a later end"
+        )));
+    }
+    Ok(())
 }
 
 async fn open(

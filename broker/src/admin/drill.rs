@@ -90,8 +90,8 @@ pub struct Seen {
     pub attested: Option<Attested>,
     /// How many attestations came to something.
     pub proofs: u64,
-    /// Certificates of its own that have not ended.
-    pub certificates: usize,
+    /// Serial numbers of its own certificates that have not ended, hexadecimal.
+    pub certificates: Vec<String>,
     /// When the first of its roles is without one.
     pub ends: UnixTime,
 }
@@ -298,11 +298,12 @@ async fn seen(plant: &Plant, device: Device, zone: &ZoneName, now: UnixTime) -> 
         let of_role = held.iter().filter(|held| held.role == role);
         of_role.map(|held| held.validity.not_after).max().unwrap_or(UnixTime(0))
     });
+    let lasting = held.iter().filter(|held| held.validity.not_after > now);
     Ok(Seen {
         streams: plant.attendance.streams(&device.name),
         attested: attested.map(|held| held.record),
         proofs: device.counter,
-        certificates: held.iter().filter(|held| held.validity.not_after > now).count(),
+        certificates: lasting.map(|held| held.serial.clone()).collect(),
         ends: ends.into_iter().min().unwrap_or(UnixTime(0)),
         device: device.name,
     })

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use policy::id::ZoneName;
 use policy::time::UnixTime;
-use policy::zone::difference::{Difference, PeerChanges, peer_changes};
+use policy::zone::difference::{Difference, PeerChanges, later_changes, peer_changes};
 use policy::zone::document::{changed_fields, parse, render};
 use policy::zone::{Conduit, Member, Segmentation, Spot, Zone, inspect};
 
@@ -17,9 +17,10 @@ mod apply;
 
 pub use self::apply::apply;
 use self::apply::touched;
-use super::conduit::nobody_offers;
+use super::conduit::{nobody_offers, opens};
 use super::enforcement::{Loses, losing};
 use super::reach::Scope;
+use super::second::enough_people;
 use super::zone::bounded;
 use crate::plant::Plant;
 use crate::record::device::{Admission, Attested, DEVICE, Device, attested_key};
@@ -27,7 +28,7 @@ use crate::record::{Held, fetch, list};
 use crate::session::Refusal;
 use crate::store::MAX_TXN_KEYS;
 use crate::trust;
-use crate::withdrawal::{Longer, longer};
+use crate::withdrawal::{Longer, Outside, longer, outside};
 
 /// What the transaction has beside what the file changes and removes: the commit of what is staged, and an approval.
 const BESIDE: usize = 8;
@@ -59,6 +60,8 @@ pub struct Planned {
     pub difference: Difference,
     /// Who gains and loses which peer, now.
     pub peers: PeerChanges,
+    /// Who gains and loses which peer when a conduit that is closed now opens next.
+    pub later: Vec<(UnixTime, PeerChanges)>,
     /// What would be flat afterwards.
     pub spots: Vec<Spot>,
     /// Devices that lose their certificates in a zone by its new rules.
@@ -69,6 +72,8 @@ pub struct Planned {
     pub fields: Vec<(ZoneName, Vec<String>)>,
     /// What lives longer than shortened numbers say.
     pub(crate) longer: Vec<Longer>,
+    /// What devices hold that names addresses outside the subnets of a zone that it changes.
+    pub(crate) outside: Vec<Outside>,
     /// In how many steps it is made.
     pub steps: usize,
 }
@@ -121,6 +126,8 @@ pub async fn plan(plant: &Plant, scope: &Scope, text: &str) -> Result<Planned, R
     let after = read(text).await?;
     let members = members(plant).await?;
     fits_devices(&after, &before, &members)?;
+    fits_records(&after, &before, plant.now())?;
+    people_for_two(plant, &before, &after).await?;
     let steps = steps(&before, &after).await?.len();
     let mut planned = planned(plant, &before, &after, &members).await?;
     planned.steps = steps;
@@ -167,6 +174,7 @@ async fn planned(
         loses.extend(losing(plant, zone).await?);
     }
     let (peers, spots) = (peer_changes(before, after, members, now), inspect(after, members, now));
+    let later = later_changes(before, after, members, now);
     let unoffered = nobody_offers(plant, &difference.conduits_made).await?;
     let changed: Vec<(&Zone, &Zone)> =
         difference.zones_changed.iter().filter_map(|name| before.zone(name).zip(after.zone(name))).collect();
@@ -175,15 +183,21 @@ async fn planned(
     let shorter: Vec<&Zone> =
         changed.iter().filter(|(old, new)| life(new) < life(old)).map(|(_, new)| *new).collect();
     let longer = longer(plant, &shorter).await?;
+    let mut strangers = Vec::new();
+    for (_, new) in changed.iter().filter(|(old, new)| !old.subnets.is_subset(&new.subnets)) {
+        strangers.extend(outside(plant, new).await?);
+    }
     Ok(Planned {
         before: render(before),
         difference,
         peers,
+        later,
         spots,
         loses,
         unoffered,
         fields,
         longer,
+        outside: strangers,
         steps: 1,
     })
 }
@@ -227,30 +241,23 @@ fn fits_devices(after: &Segmentation, before: &Segmentation, members: &[Member])
                 zone.name
             )));
         }
-        if old.subnets != zone.subnets {
-            return Err(Refusal::Conflict(format!(
-                "the subnets of zone {} stand in its authorities; change them with `touchstone zone set`, and leave them as they are in the file",
-                zone.name
-            )));
-        }
-        if old.name_constraint != zone.name_constraint {
-            return Err(Refusal::Conflict(format!(
-                "the name constraint of zone {0} stands in its authorities; change it with `touchstone zone set {0} --name-constraint`, which prepares the next ones, and leave it as it is in the file",
-                zone.name
-            )));
+    }
+    Ok(())
+}
+
+/// Where changes begin to need two people there are two.
+async fn people_for_two(plant: &Plant, before: &Segmentation, after: &Segmentation) -> Result<(), Refusal> {
+    for zone in after.zones().filter(|zone| zone.two_person) {
+        if before.zone(&zone.name).is_none_or(|old| !old.two_person) {
+            enough_people(plant, zone).await?;
         }
     }
     Ok(())
 }
 
-/// Zones have room in their records, and what is opened has not ended.
+/// Zones have room in their records, and what is opened opens before it ends.
 fn fits_records(after: &Segmentation, before: &Segmentation, now: UnixTime) -> Result<(), Refusal> {
     after.zones().try_for_each(bounded)?;
     let opened = |one: &&Conduit| !before.conduits().contains(one);
-    match after.conduits().iter().filter(opened).find(|one| one.has_ended(now)) {
-        None => Ok(()),
-        Some(one) => Err(Refusal::malformed(format!(
-            "conduit {one} would have ended already; give a later end, or leave it out"
-        ))),
-    }
+    after.conduits().iter().filter(opened).try_for_each(|one| opens(one, now))
 }

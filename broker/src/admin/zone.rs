@@ -9,8 +9,10 @@ use policy::id::ZoneName;
 use policy::time::UnixTime;
 use policy::zone::{Conduit, Role, Segmentation, SoftwareKeys, Zone};
 
+mod confine;
 mod set;
 
+pub(super) use self::confine::confined;
 pub use self::set::{Changed, Settings, seen, set};
 
 use super::Actor;

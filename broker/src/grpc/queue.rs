@@ -15,8 +15,8 @@ use tokio::time::timeout;
 
 use crate::session::Refusal;
 
-/// A device waits no longer: its attestor gives a call up after 30 s.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A device waits no longer: its attestor gives a call up after 30 s, and in a storm it is some before a call is read.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// KiB of requests that wait at a door: those of 60,000 devices that begin.
 const WAITING: usize = 64 << 10;
 /// Seconds after which a device that found no place asks again.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::*;
 use crate::access::GrantKey;
 use crate::admin::tests::{Bench, enforcing};
+use crate::config::ServerFiles;
 use crate::ear::EarKey;
 use crate::record::zone::{AuthorityRecord, AuthorityState, authority_key};
 use crate::record::{Held, fetch, stored};
@@ -125,4 +126,28 @@ fn who_has_the_document_is_told_so() {
         assert_eq!(response.headers()[ETAG], tag);
     }
     assert_eq!(again("\"x\"").status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_end_of_what_the_operator_shows_is_in_the_calendar() {
+    let bench = Bench::new().await;
+    let actor = bench.actor(crate::admin::Act::ReadStatus).await;
+    let (plant, dir) = bench.into_plant();
+    let [certificate, key] = ["publish.pem", "publish.key"].map(|name| dir.path().join(name));
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["trust.plant.example".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2090, 1, 1);
+    std::fs::write(&certificate, params.self_signed(&pair).unwrap().pem()).unwrap();
+    std::fs::write(&key, pair.serialize_pem()).unwrap();
+    let ends = async || {
+        let all = crate::admin::calendar::all(&plant, &actor).await.unwrap();
+        let shown =
+            all.into_iter().find(|entry| (entry.kind, entry.subject.as_str()) == ("broker", "publish"));
+        shown.map(|entry| entry.at.to_string())
+    };
+    assert_eq!(ends().await, None, "nothing is published");
+    let files = ServerFiles { certificate, key };
+    let tls = crate::tls::Tls::new(&plant).unwrap();
+    let _shown = server::config(Some(&files), tls, &plant).unwrap();
+    assert_eq!(ends().await.as_deref(), Some("2090-01-01T00:00:00Z"));
 }

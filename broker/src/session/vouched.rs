@@ -79,9 +79,11 @@ pub(super) async fn take(
                 told.push(format!("states {}", machine.name));
                 put(txn_now, Machine { stated: Some(now), ..machine.clone() })?
             }
-            (Some(about), _) => {
+            (Some(about), accepted) => {
                 told.push(format!("states {} otherwise than before", machine.name));
                 let (about, name, gateway) = (about.clone(), machine.name.clone(), gateway.clone());
+                // The name is nobody's until somebody accepts it anew.
+                let txn_now = if accepted.is_some() { txn_now.delete(machine_key(&name)) } else { txn_now };
                 put(txn_now, Machine { name, gateway, about, stated: Some(now), accepted: None })?
             }
             (None, None) => {
@@ -155,7 +157,10 @@ mod tests {
         assert_eq!(bench.revision(), before, "no news");
 
         let accepted = Some(crate::record::vouched::Accepted { by: "ada".to_owned(), at: NOW });
-        let txn = Txn::new().put(key.clone(), stored(&Machine { accepted, ..stated }).unwrap());
+        let owner = machine_key(&"plc-1".parse().unwrap());
+        let txn = Txn::new()
+            .put(key.clone(), stored(&Machine { accepted, ..stated }).unwrap())
+            .put(owner.clone(), stored(&MachineOwner { gateway: gateway.clone() }).unwrap());
         bench.plant.store.transact(txn).await.unwrap();
         states(&[]).await;
         let gone: Machine = bench.read(key.clone()).await;
@@ -163,5 +168,7 @@ mod tests {
         states(&[machine("plc-1", "robot")]).await;
         let other: Machine = bench.read(key).await;
         assert!(other.accepted.is_none() && other.about.kind == "robot", "{other:?}");
+        let owner: Option<Held<MachineOwner>> = fetch(bench.plant.store.as_ref(), owner).await.unwrap();
+        assert!(owner.is_none(), "the name is free for whoever is accepted next: {owner:?}");
     }
 }

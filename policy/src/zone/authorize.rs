@@ -52,6 +52,8 @@ pub enum Refusal {
         service: ServiceName,
         /// Since when it is closed.
         at: UnixTime,
+        /// Its hours, as text.
+        hours: Option<String>,
     },
     /// It is open at other hours.
     #[error("the conduit {from} -> {to} {service} is closed now: its hours are {hours}{}", opens.map_or_else(String::new, |at| format!("; it opens {at}")))]
@@ -110,7 +112,10 @@ pub(super) fn through(
         Some(schedule) if !hours.has_ended(now) => {
             Refusal::Closed { from, to, service, hours: schedule.to_string(), opens: hours.next_opening(now) }
         }
-        _ => Refusal::Expired { from, to, service, at: hours.expires.unwrap_or_default() },
+        schedule => {
+            let (at, hours) = (hours.expires.unwrap_or_default(), schedule.map(ToString::to_string));
+            Refusal::Expired { from, to, service, at, hours }
+        }
     })
 }
 
@@ -140,15 +145,18 @@ impl Refusal {
             Self::NoConduit { from, to, service } => {
                 format!("touchstone conduit allow --from {from} --to {to} --service {service}")
             }
-            Self::Expired { from, to, service, .. } => {
-                format!("touchstone conduit allow --from {from} --to {to} --service {service} --until TIME")
+            Self::Expired { from, to, service, hours, .. } => {
+                let hours = hours.as_ref().map_or_else(String::new, |hours| format!(" --schedule '{hours}'"));
+                format!(
+                    "touchstone conduit allow --from {from} --to {to} --service {service}{hours} --until TIME"
+                )
             }
             Self::Closed { opens: Some(at), .. } => {
                 format!("wait until {at}, or give the conduit other hours")
             }
             Self::Closed { from, to, service, opens: None, .. } => {
                 format!(
-                    "touchstone conduit allow --from {from} --to {to} --service {service} --schedule HOURS"
+                    "touchstone conduit allow --from {from} --to {to} --service {service} --schedule HOURS --until TIME"
                 )
             }
         }

@@ -86,6 +86,43 @@ pub struct PeerChanges {
     pub lost: BTreeSet<Reachable>,
 }
 
+impl PeerChanges {
+    /// Whether nobody gains or loses anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Times that are looked at beside now: each of a thousand conduits may have hours of its own.
+const MAX_LATER: usize = 8;
+
+/// What changes only later, with the time: conduits that differ and are closed now by their hours, before or after, are
+/// looked at when they open next. What is told of a time is not told again of a later one.
+#[must_use]
+pub fn later_changes(
+    before: &Segmentation,
+    after: &Segmentation,
+    members: &[Member],
+    now: UnixTime,
+) -> Vec<(UnixTime, PeerChanges)> {
+    let differs = |one: &&Conduit| !(before.conduits().contains(one) && after.conduits().contains(one));
+    let conduits = before.conduits().iter().chain(after.conduits()).filter(differs);
+    let openings = conduits.filter_map(|one| one.hours().next_opening(now));
+    let times: BTreeSet<UnixTime> = openings.filter(|time| *time > now).collect();
+    let mut told = peer_changes(before, after, members, now);
+    let mut later = Vec::new();
+    for time in times.into_iter().take(MAX_LATER) {
+        let mut changes = peer_changes(before, after, members, time);
+        changes.gained.retain(|one| told.gained.insert(one.clone()));
+        changes.lost.retain(|one| told.lost.insert(one.clone()));
+        if !changes.is_empty() {
+            later.push((time, changes));
+        }
+    }
+    later
+}
+
 /// What a change from `before` to `after` means for these devices at `now`.
 #[must_use]
 pub fn peer_changes(

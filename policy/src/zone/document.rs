@@ -26,8 +26,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize};
 use toml::Spanned;
 
 use super::conduit::Conduit;
@@ -175,16 +175,24 @@ struct ConduitEntry {
     accept_observed: bool,
 }
 
-/// A time as text (RFC 3339).
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// A time as text (RFC 3339), or as TOML has it.
+#[derive(Clone, Copy, Serialize)]
+#[serde(into = "String")]
 struct Written(UnixTime);
 
-impl TryFrom<String> for Written {
-    type Error = crate::time::ParseTimeError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse().map(Self)
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(text) => text,
+            toml::Value::Datetime(time) => time.to_string(),
+            other => {
+                let found = other.type_str();
+                return Err(D::Error::custom(format!(
+                    "{found} is no time; write for example \"2027-01-01T00:00:00Z\""
+                )));
+            }
+        };
+        text.parse().map(Self).map_err(D::Error::custom)
     }
 }
 

@@ -14,7 +14,8 @@ use super::reachable::groups;
 use crate::id::{DeviceName, ServiceName, WorkloadName, ZoneName};
 use crate::time::UnixTime;
 
-/// Zones open to each other are many when a service is open to this many others and to all there are.
+/// A service is open to many when this many others may open it, and they are all there are: in a plant of three zones a
+/// historian that both others write to is what it is for.
 const OPEN_TO_MANY: usize = 3;
 
 /// A device by where it stands and what it offers.
@@ -44,7 +45,7 @@ pub struct TwoSided {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SpotKind {
-    /// Zones that reach each other, directly or through others.
+    /// Zones that reach each other, directly or through others; or one zone with all devices, which open each other.
     AnyToAny,
     /// A service that every other zone may open.
     OpenToAll,
@@ -238,7 +239,7 @@ fn of_conduit(
         spots.push(spot(SpotKind::IntoSafety, why));
     }
     let inward = caller.is_some_and(Function::is_outside) && listener.is_some_and(|one| !one.is_outside());
-    if inward && conduit.schedule.is_none() && conduit.expires.is_none() {
+    if inward && conduit.hours().is_open(now) && conduit.hours().next_edge(now).is_none() {
         let why =
             "comes from outside and never closes; give it hours (--schedule) or an end (--for)".to_owned();
         spots.push(spot(SpotKind::StandingAccess, why));
@@ -323,15 +324,16 @@ fn open_inside(plant: &Segmentation, members: &[Member]) -> Vec<Spot> {
         let name = &zone.name;
         let count = members.iter().filter(|member| member.zones.contains(name)).count();
         if count > 1 {
+            let (kind, which) = match count == members.len() {
+                true => {
+                    (SpotKind::AnyToAny, format!("all {count} devices of the plant stand in zone {name} and"))
+                }
+                false => (SpotKind::OpenInside, format!("the {count} devices of zone {name}")),
+            };
             let sentence = format!(
-                "the {count} devices of zone {name} may open everything of each other; deny it (intra-zone) and make smaller zones with conduits"
+                "{which} may open everything of each other; deny it (intra-zone) and make smaller zones with conduits"
             );
-            spots.push(Spot {
-                kind: SpotKind::OpenInside,
-                zones: [name.clone()].into(),
-                about: None,
-                sentence,
-            });
+            spots.push(Spot { kind, zones: [name.clone()].into(), about: None, sentence });
         }
     }
     spots

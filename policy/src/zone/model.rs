@@ -269,6 +269,12 @@ impl Zone {
         self.subnets.iter().any(|subnet| subnet.contains(address))
     }
 
+    /// Whether other things stand in its authorities than `before`: they are followed by others for that.
+    #[must_use]
+    pub fn is_confined_otherwise(&self, before: &Self) -> bool {
+        self.subnets != before.subnets || self.name_constraint != before.name_constraint
+    }
+
     /// What it asks of evidence.
     #[must_use]
     pub fn policy(&self) -> ZonePolicy {

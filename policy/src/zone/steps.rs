@@ -1,8 +1,10 @@
 //! A change of zones and conduits that is too large to be made at once, cut into steps.
 //!
 //! Promises: after each step zones and conduits fit together ([`Segmentation::new`]), and the last is the graph that was
-//! asked for. What is taken away goes first, what is new comes with the last step: no step opens what neither the graph
-//! before nor the one after opens, except that a conduit with other hours keeps its former ones until its own step.
+//! asked for. What is taken away goes first, narrower hours too, and what is new comes with the last step: no step opens what
+//! neither the graph before nor the one after opens. A conduit whose other hours are not all within its former ones, or
+//! that are kept by another clock, keeps its former ones until its own step: only closed would be narrower than both, and would cut
+//! what both open.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +18,9 @@ use crate::id::{ServiceName, ZoneName};
 const CONDUIT: usize = 2;
 /// Records of a zone that changes: itself, that its devices are judged anew, and the audit event.
 const ZONE: usize = 3;
+/// Records that a zone has beside where other things stand in its authorities: the next one of both roles, each compared and
+/// written, and what becomes of certificates with addresses outside narrower subnets.
+const CONFINED: usize = 2 * 2 + 1;
 /// Records of a zone that goes: itself, the audit event, and each of its authorities, compared and written.
 const GONE: usize = 2 + 2 * 2 * MAX_GENERATIONS;
 
@@ -29,9 +34,12 @@ pub struct NoStep {
     room: usize,
 }
 
+/// Whether other things stand in a zone's authorities than before.
+type Confined = bool;
+
 enum Unit<'a> {
     Close(&'a Conduit),
-    Zone(&'a Zone),
+    Zone(&'a Zone, Confined),
     Conduit(&'a Conduit),
     Remove(&'a ZoneName),
 }
@@ -40,7 +48,8 @@ impl Unit<'_> {
     const fn records(&self) -> usize {
         match self {
             Self::Close(_) | Self::Conduit(_) => CONDUIT,
-            Self::Zone(_) => ZONE,
+            Self::Zone(_, false) => ZONE,
+            Self::Zone(_, true) => ZONE + CONFINED,
             Self::Remove(_) => GONE,
         }
     }
@@ -48,7 +57,7 @@ impl Unit<'_> {
     fn name(&self) -> String {
         match self {
             Self::Close(conduit) | Self::Conduit(conduit) => format!("conduit {conduit}"),
-            Self::Zone(zone) => format!("zone {}", zone.name),
+            Self::Zone(zone, _) => format!("zone {}", zone.name),
             Self::Remove(name) => format!("zone {name}"),
         }
     }
@@ -77,7 +86,7 @@ impl Plant {
                 Unit::Conduit(conduit) => {
                     drop(self.conduits.insert(ends(conduit), (*conduit).clone()));
                 }
-                Unit::Zone(zone) => drop(self.zones.insert(zone.name.clone(), (*zone).clone())),
+                Unit::Zone(zone, _) => drop(self.zones.insert(zone.name.clone(), (*zone).clone())),
                 Unit::Remove(name) => drop(self.zones.remove(*name)),
             }
         }
@@ -96,7 +105,11 @@ fn ends(conduit: &Conduit) -> Ends {
 
 /// Whether `new` is open only when `old` is.
 fn narrower(old: &Conduit, new: &Conduit) -> bool {
-    let hours = old.schedule == new.schedule || old.schedule.is_none();
+    let hours = match (&old.schedule, &new.schedule) {
+        (None, _) => true,
+        (Some(old), Some(new)) => new.is_within(old),
+        (Some(_), None) => false,
+    };
     let end = match (old.expires, new.expires) {
         (None, _) => true,
         (Some(old), Some(new)) => new <= old,
@@ -139,12 +152,14 @@ fn units<'a>(before: &Segmentation, after: &'a Segmentation, difference: &'a Dif
     let old = |new: &Conduit| before.conduit(&new.from, &new.to, &new.service);
     let (take, give): (Vec<_>, Vec<_>) =
         difference.conduits_changed.iter().partition(|new| old(new).is_some_and(|old| narrower(old, new)));
+    let confined = |zone: &Zone| before.zone(&zone.name).is_some_and(|old| zone.is_confined_otherwise(old));
     let zones = difference.zones_changed.iter().filter_map(|name| after.zone(name));
+    let zones = zones.map(|zone| Unit::Zone(zone, confined(zone)));
     let closed = difference.conduits_removed.iter().map(Unit::Close);
     let taken = take.into_iter().map(Unit::Conduit);
     let given = give.into_iter().map(Unit::Conduit);
     let removed = difference.zones_removed.iter().map(Unit::Remove);
-    closed.chain(taken).chain(zones.map(Unit::Zone)).chain(given).chain(removed).collect()
+    closed.chain(taken).chain(zones).chain(given).chain(removed).collect()
 }
 
 #[cfg(test)]
@@ -215,6 +230,29 @@ mod tests {
             step.conduit(&zone(0).name, &zone(3).name, &"opcua".parse().unwrap()).is_some()
         };
         assert_eq!(all.iter().filter(|step| new(step)).count(), 1, "what is new comes last");
+    }
+
+    #[test]
+    fn narrower_hours_are_taken_away_before_others_are_given() {
+        let at = |hours: &str, to| Conduit { schedule: Some(hours.parse().unwrap()), ..conduit(0, to) };
+        let former = "mon-fri 22:00-04:00 in Europe/Berlin";
+        let others = [
+            "mon-fri 21:00-04:00 in Europe/Berlin",
+            "sat 22:00-04:00 in Europe/Berlin",
+            "tue 23:00-24:00 in UTC",
+            "mon 23:00-03:00; tue 00:00-04:00 in Europe/Berlin",
+        ];
+        let zones = || (0..5).map(zone).collect::<Vec<_>>();
+        let before = graph(zones(), (1..5).map(|to| at(former, to)).collect());
+        let later = others.iter().zip(1..).map(|(hours, to)| at(hours, to));
+        let after = graph(zones(), later.collect());
+        let all = steps(&before, &after, CONDUIT).unwrap();
+        let other = |step: &Segmentation| {
+            let changed = Difference::between(&before, step).conduits_changed;
+            changed.iter().map(|one| one.to.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(other(&all[0]), ["cell-4"], "only its hours are all within the former ones");
+        assert_eq!(all.len(), 4);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use policy::appraisal::policy::Mode;
 use policy::time::UnixTime;
-use policy::zone::difference::{Difference, peer_changes};
+use policy::zone::difference::{Difference, later_changes, peer_changes};
 use policy::zone::document::{MAX_DOCUMENT, changed_fields, parse, render};
 use policy::zone::function::Function;
 use policy::zone::gate::{GateFail, GateRules};
@@ -59,6 +59,8 @@ fn a_file_is_read_with_its_defaults() {
     assert_eq!((&historian.least, historian.two_person), (&LeastClaims::new(least), true));
     assert_eq!(plant.conduits()[0].expires, Some("2027-01-01T00:00:00Z".parse().unwrap()));
     assert_eq!(parse(&render(&plant)).unwrap(), plant);
+    let bare = PLANT.replace("\"2027-01-01T00:00:00Z\"", "2027-01-01T01:00:00+01:00");
+    assert_eq!(parse(&bare).unwrap(), plant, "a time as TOML has it");
 }
 
 fn refused(from: &str, to: &str) -> String {
@@ -76,6 +78,10 @@ fn faults_have_their_lines() {
     assert!(told.contains("line 24, column 12") && told.contains("`25:00` is no time of day"), "{told}");
     let told = refused("reattest_every = \"1h\"", "reattest_every = \"13h\"");
     assert!(told.contains("line 11, column 1: zone historian: reattest_every is 46800 s"), "{told}");
+    let told = refused("\"15m\"", "900");
+    assert!(told.contains("line 8") && told.contains("for example \"15m\""), "{told}");
+    let told = refused("\"2027-01-01T00:00:00Z\"", "2027");
+    assert!(told.contains("line 25") && told.contains("write for example \"2027-"), "{told}");
     let told = refused("\"15m\"", "\"15\"");
     assert!(told.contains("line 8") && told.contains("`15` is no length of time"), "{told}");
     let told = refused("schema = 1", "schema = 2");
@@ -219,6 +225,33 @@ fn a_change_says_who_gains_and_who_loses() {
     let difference = Difference::between(&before, &after);
     assert_eq!((difference.conduits_changed.len(), difference.conduits_made.len()), (1, 0));
     assert!(Difference::between(&before, &before).is_empty());
+}
+
+#[test]
+fn a_window_that_moves_is_told_with_the_times_when_it_opens() {
+    let hours = |hours: &str| PLANT.replace("sat,sun 22:00-04:00 in Europe/Berlin", hours);
+    let before = parse(PLANT).unwrap();
+    let historian = Member {
+        device: "db".parse().unwrap(),
+        zones: ["historian".parse().unwrap()].into(),
+        offers: ["opcua".parse().unwrap()].into(),
+        two_sided: [].into(),
+    };
+    let members = [historian];
+    // A Thursday.
+    let now: UnixTime = "2026-11-26T12:00:00Z".parse().unwrap();
+    let later = |text: &str| {
+        let after = parse(text).unwrap();
+        assert!(peer_changes(&before, &after, &members, now).is_empty(), "closed now, before and after");
+        let told = later_changes(&before, &after, &members, now);
+        let told = told.iter().map(|(at, one)| (at.to_string(), one.gained.len(), one.lost.len()));
+        told.collect::<Vec<_>>()
+    };
+    let [friday, saturday] = ["2026-11-27T21:00:00Z", "2026-11-28T21:00:00Z"].map(str::to_owned);
+    assert_eq!(later(&hours("fri 21:00-22:00")), [(friday, 1, 0), (saturday.clone(), 0, 1)]);
+    let closed = PLANT.split_once("[[conduit]]").unwrap().0;
+    assert_eq!(later(closed), [(saturday, 0, 1)]);
+    assert_eq!(later(PLANT), []);
 }
 
 #[test]

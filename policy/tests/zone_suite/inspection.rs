@@ -170,6 +170,11 @@ fn conduits_that_are_wrong_say_why() {
     assert_eq!(kinds(&with(vec![ended], vec![])), [SpotKind::Ended]);
     assert_eq!(kinds(&with(vec![conduit("cell historian sql")], vec![])), [SpotKind::NobodyOffers]);
     assert_eq!(kinds(&with(vec![conduit("vendor cell ssh")], vec![])), [SpotKind::StandingAccess]);
+    let always = Conduit {
+        schedule: Some("daily 00:00-24:00 in Europe/Berlin".parse().unwrap()),
+        ..conduit("vendor cell ssh")
+    };
+    assert_eq!(kinds(&with(vec![always], vec![])), [SpotKind::StandingAccess], "hours that never close");
     let safety = vec![zone("sis", Some(Function::Safety))];
     let into = with(vec![conduit("cell sis modbus")], safety);
     assert_eq!(kinds(&into), [SpotKind::IntoSafety, SpotKind::NobodyOffers]);
@@ -193,6 +198,10 @@ fn an_open_zone_of_several_devices_is_seen() {
     let two = [member("a", &["cell"], &[]), member("b", &["cell"], &[])];
     assert_eq!(inspect(&alone, &two[..1], now()), []);
     let spots = inspect(&alone, &two, now());
+    assert_eq!(kinds(&spots), [SpotKind::AnyToAny], "nothing is apart from anything");
+    assert!(spots[0].sentence.starts_with("all 2 devices of the plant stand in zone cell"), "{spots:?}");
+    let [a, b] = two;
+    let spots = inspect(&alone, &[a, b, member("c", &[], &[])], now());
     assert_eq!(kinds(&spots), [SpotKind::OpenInside]);
     assert!(spots[0].sentence.starts_with("the 2 devices of zone cell"), "{spots:?}");
 }

@@ -92,15 +92,19 @@ fn what_is_no_schedule_is_refused_with_its_reason() {
 const ZONES: [&str; 5] =
     ["UTC", "Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Asia/Kathmandu"];
 
-fn any_schedule() -> impl Strategy<Value = Schedule> {
+fn any_windows(most: usize) -> impl Strategy<Value = String> {
     let days = prop::sample::subsequence(vec!["mon", "tue", "wed", "thu", "fri", "sat", "sun"], 1..=7);
     let window = (days, 0..1439_u16, 1..1439_u16).prop_map(|(days, from, length)| {
         let to = (from + length) % 1440;
         let clock = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
         format!("{} {}-{}", days.join(","), clock(from), clock(to))
     });
-    (prop::collection::vec(window, 1..4), prop::sample::select(&ZONES[..]))
-        .prop_map(|(windows, zone)| schedule(&format!("{} in {zone}", windows.join("; "))))
+    prop::collection::vec(window, 1..=most).prop_map(|windows| windows.join("; "))
+}
+
+fn any_schedule() -> impl Strategy<Value = Schedule> {
+    (any_windows(3), prop::sample::select(&ZONES[..]))
+        .prop_map(|(windows, zone)| schedule(&format!("{windows} in {zone}")))
 }
 
 proptest! {
@@ -117,6 +121,17 @@ proptest! {
         }
         if let Some(edge) = edge {
             prop_assert_eq!(schedule.is_open(edge.minus(1)), open);
+        }
+    }
+
+    #[test]
+    fn one_within_another_is_never_open_alone(one in any_windows(2), more in any_windows(2)) {
+        let [narrow, other, wide] = [one.clone(), more.clone(), format!("{one}; {more}")].map(|text| schedule(&text));
+        prop_assert!(narrow.is_within(&narrow) && narrow.is_within(&wide) && other.is_within(&wide));
+        let week = || (0..7 * 1440).map(|minute| UnixTime(minute * 60));
+        for (one, other) in [(&narrow, &other), (&wide, &narrow)] {
+            let alone = week().any(|at| one.is_open(at) && !other.is_open(at));
+            prop_assert_eq!(one.is_within(other), !alone);
         }
     }
 

@@ -94,12 +94,21 @@ fn a_refusal_says_why() {
     let (a, b, opcua) = (zone_name("a"), zone_name("b"), "opcua".parse().unwrap());
     let refused = |from: &ZoneName, to: &ZoneName| authorize(&closed, from, to, &opcua, NOW).unwrap_err();
     let (from, to, service) = (a.clone(), b.clone(), opcua.clone());
-    assert_eq!(refused(&a, &b), Refusal::Expired { from, to, service, at: UnixTime(900) });
+    assert_eq!(refused(&a, &b), Refusal::Expired { from, to, service, at: UnixTime(900), hours: None });
     let (from, to, service) = (b.clone(), a.clone(), opcua.clone());
     assert_eq!(refused(&b, &a), Refusal::NoConduit { from, to, service });
     assert_eq!(refused(&a, &a), Refusal::IntraZone(a.clone()));
     assert_eq!(refused(&zone_name("x"), &a), Refusal::UnknownZone(zone_name("x")));
     assert_eq!(compile(&closed, &placement("x", &[], &[]), NOW), Err(UnknownZone(zone_name("x"))));
+    let hours = Conduit {
+        schedule: Some("fri 00:00-01:00".parse().unwrap()),
+        ..conduit("a", "b", "opcua", Some(900))
+    };
+    let ended = authorize(&plant(IntraZone::Deny, vec![hours]), &a, &b, &opcua, NOW).unwrap_err();
+    assert_eq!(
+        ended.remedy(),
+        "touchstone conduit allow --from a --to b --service opcua --schedule 'fri 00:00-01:00' --until TIME"
+    );
     let open = plant(IntraZone::Allow, vec![conduit("a", "b", "opcua", Some(1_001))]);
     assert!(matches!(authorize(&open, &a, &b, &opcua, NOW), Ok(Allowed::Conduit(_))));
     assert_eq!(authorize(&open, &a, &a, &opcua, NOW), Ok(Allowed::IntraZone(a)));

@@ -4155,6 +4155,28 @@ pub struct SetZoneResponse {
     /// Certificates that end later than the zone's numbers would let a new one; none where no number became shorter.
     #[prost(message, optional, tag = "7")]
     pub longer: ::core::option::Option<LongerCertificates>,
+    /// Where intra_zone is another: services that devices of the zone may open of each other only after the change, or only
+    /// before it; at most a thousand of each.
+    #[prost(message, repeated, tag = "8")]
+    pub gained: ::prost::alloc::vec::Vec<Reachable>,
+    #[prost(uint32, tag = "9")]
+    pub gained_left_out: u32,
+    #[prost(message, repeated, tag = "10")]
+    pub lost: ::prost::alloc::vec::Vec<Reachable>,
+    #[prost(uint32, tag = "11")]
+    pub lost_left_out: u32,
+}
+/// A service of a device that devices of a zone may open.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reachable {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub from: ::prost::alloc::string::String,
 }
 /// Certificates of a zone that live longer than its shortened numbers say. They are not revoked.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4480,6 +4502,9 @@ pub struct DrillDevice {
     /// When the first of its roles is without one; 0: it is now.
     #[prost(uint64, tag = "8")]
     pub ends_at: u64,
+    /// Serial numbers of these certificates, hexadecimal.
+    #[prost(string, repeated, tag = "9")]
+    pub serials: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetGraphRequest {}
@@ -4593,6 +4618,29 @@ pub struct GraphChange {
     /// In how many steps it is made: what is taken away first, what is new with the last.
     #[prost(uint32, tag = "19")]
     pub steps: u32,
+    /// Certificates that name addresses outside narrower subnets, by device; at most a thousand. They are to be replaced at
+    /// once, and are revoked after reattest_every of the zone.
+    #[prost(message, repeated, tag = "20")]
+    pub outside: ::prost::alloc::vec::Vec<Outside>,
+    #[prost(uint32, tag = "21")]
+    pub outside_left_out: u32,
+    /// What changes only later: when a conduit that is closed now by its hours opens next, before or after the change.
+    #[prost(message, repeated, tag = "22")]
+    pub later: ::prost::alloc::vec::Vec<LaterPeers>,
+}
+/// Who gains and loses which peer at a time; at most a thousand of each.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LaterPeers {
+    #[prost(uint64, tag = "1")]
+    pub at: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub gained: ::prost::alloc::vec::Vec<Reachable>,
+    #[prost(uint32, tag = "3")]
+    pub gained_left_out: u32,
+    #[prost(message, repeated, tag = "4")]
+    pub lost: ::prost::alloc::vec::Vec<Reachable>,
+    #[prost(uint32, tag = "5")]
+    pub lost_left_out: u32,
 }
 /// What is another of one zone, each as `field: old -> new`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4611,18 +4659,6 @@ pub struct PlanGraphResponse {
 pub struct ApplyGraphResponse {
     #[prost(message, optional, tag = "1")]
     pub change: ::core::option::Option<GraphChange>,
-}
-/// A service of a device that devices of a zone may open.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Reachable {
-    #[prost(string, tag = "1")]
-    pub device: ::prost::alloc::string::String,
-    #[prost(string, tag = "2")]
-    pub zone: ::prost::alloc::string::String,
-    #[prost(string, tag = "3")]
-    pub service: ::prost::alloc::string::String,
-    #[prost(string, tag = "4")]
-    pub from: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateAuthorityRequest {

@@ -8,10 +8,10 @@
 //! | without one; for another service | refused | refuse the server | refused |
 //! | in the wrong direction | refused | refuse the server | refused; go-spiffe minds no purpose, which is said |
 //! | certificate of another zone | refused | refused | refused: the server's own zone |
-//! | trust lost | refused, timed | refused; refuse such a server | the crate `spiffe`: nothing to show, timed |
+//! | trust lost | refused, timed | refused; refuse such a server | nothing to show, timed; go-spiffe that runs: until its conduit is closed |
 //! | certificate ended | refused | refuse the server | the crate `spiffe`: refused |
 //! | broker away for longer than any refresh | served | served | served |
-//! | rotation under load | nginx, HAProxy, mosquitto lose nothing; the others restart | | the crate `spiffe` loses nothing |
+//! | rotation under load | nginx, HAProxy, mosquitto lose nothing; the others restart | | the crate `spiffe` and go-spiffe lose nothing |
 
 mod clients;
 mod grpc;

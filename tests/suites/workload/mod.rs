@@ -328,3 +328,13 @@ fn programs_in_go_meet_while_a_conduit_lets_them() {
         );
     }
 }
+
+#[test]
+fn programs_in_go_lose_no_request_in_a_rotation_and_are_not_served_without_trust() {
+    let Some(program) = go::program() else { return };
+    let Some(mut plant) = Plant::new() else { return };
+    plant.world.admin(ALLOW);
+    plant.until_they_meet("they meet once a conduit lets them");
+    go::loses_no_request(&program, &mut plant);
+    go::is_not_served_without_trust(&program, &plant);
+}

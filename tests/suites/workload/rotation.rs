@@ -15,11 +15,25 @@ use crate::zones::issuer;
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The authorities that sign what both ends show are followed by the next generation, both devices come to certificates
-/// of that, and every connection is served. How many there were.
+/// Every connection is served while everything is replaced. How many there were.
 pub(super) fn loses_no_request(plant: &mut Plant, ends: &Ends) -> Load {
     let (over, told) = oneshot::channel();
     let load = plant.runtime.spawn(load(ends.clone(), told));
+    replace_all(plant);
+    until("both programs show new ones", || {
+        let has = |svid: Result<Svid, tonic::Status>| svid.map(|svid| svid.chain).ok();
+        let (now, shown) = ([has(plant.plc()), has(plant.viewer())], ends.shown());
+        if now == shown { Ok(()) } else { Err(format!("{:?}", shown.map(|one| one.is_some()))) }
+    });
+    drop(over);
+    let load = plant.runtime.block_on(load).expect("the load ends").expect("no connection is lost");
+    assert!(load.served > 20, "{load:?}");
+    load
+}
+
+/// The authorities that sign what both ends show are followed by the next generation, and both devices have certificates of
+/// that.
+pub(super) fn replace_all(plant: &mut Plant) {
     plant.world.admin("authority rotate press --role listener");
     plant.world.admin("authority rotate vision --role caller");
     until("the next generations sign", || {
@@ -33,15 +47,6 @@ pub(super) fn loses_no_request(plant: &mut Plant, ends: &Ends) -> Load {
     plant.camera.reinstall();
     until_second(&plant.press.delivered("press", "listener.pem"));
     until_second(&plant.camera.delivered("vision", "caller.pem"));
-    until("both programs show new ones", || {
-        let has = |svid: Result<Svid, tonic::Status>| svid.map(|svid| svid.chain).ok();
-        let (now, shown) = ([has(plant.plc()), has(plant.viewer())], ends.shown());
-        if now == shown { Ok(()) } else { Err(format!("{:?}", shown.map(|one| one.is_some()))) }
-    });
-    drop(over);
-    let load = plant.runtime.block_on(load).expect("the load ends").expect("no connection is lost");
-    assert!(load.served > 20, "{load:?}");
-    load
 }
 
 /// How many connections were served.

@@ -1,5 +1,7 @@
 //! `touchstone calendar`: everything that ends, and what begins by the clock.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use policy::time::UnixTime;
 use proto::v1::{CalendarEntry, GetCalendarRequest, GetCalendarResponse};
@@ -64,8 +66,14 @@ impl View for Calendar {
 impl Calendar {
     /// For calendar programs. What a date is about names it, not when it is: one that moves is the same date.
     fn to_ics(&self, now: UnixTime) -> String {
-        let uid = |entry: &EntryView| format!("{}/{}@{}", entry.kind, entry.subject, self.plant);
-        let uids: Vec<String> = self.entries.iter().map(uid).collect();
+        let (mut seen, mut uids) = (BTreeMap::new(), Vec::new());
+        for entry in &self.entries {
+            let subject = format!("{}/{}", entry.kind, entry.subject);
+            // A device on its way may have the way back planned: two dates about one thing.
+            let nth = seen.entry(subject.clone()).and_modify(|nth| *nth += 1).or_insert(1_usize);
+            let nth = if *nth == 1 { String::new() } else { format!("/{nth}") };
+            uids.push(format!("{subject}{nth}@{}", self.plant));
+        }
         let time = |at: Moment| (at.0 != 0).then_some(UnixTime(at.0));
         let events = self.entries.iter().zip(&uids).map(|(entry, uid)| Event {
             uid,

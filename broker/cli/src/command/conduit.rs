@@ -34,7 +34,8 @@ pub(crate) enum ConduitCommand {
 /// Who may open what.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A service that no device of the zone offers, while they offer others, is refused: it may be misspelt.
+A service that no device of the zone offers, while they offer others, is refused: it may be misspelt. While they offer
+nothing, as in a zone whose devices are yet to come, any name is taken; `touchstone zone check` names what nobody offers.
 Examples:
   touchstone conduit allow --from cell-3 --to historian --service opcua
   touchstone conduit allow --from vendor --to cell-3 --service ssh --schedule 'sat,sun 22:00-04:00 in Europe/Berlin'")]
@@ -45,7 +46,7 @@ pub(crate) struct AllowArgs {
     #[arg(long, value_name = "HOURS")]
     schedule: Option<Schedule>,
     /// When it closes by itself, RFC 3339
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = end)]
     until: Option<UnixTime>,
     /// Accept that the opening zone is in observe and so not appraised
     #[arg(long)]
@@ -55,6 +56,14 @@ pub(crate) struct AllowArgs {
     unoffered: bool,
     #[command(flatten)]
     dry_run: DryRun,
+}
+
+/// An end: the first moment there is means none to the broker.
+fn end(text: &str) -> std::result::Result<UnixTime, String> {
+    match text.parse::<UnixTime>() {
+        Ok(UnixTime(0)) => Err("that is past; give a later end, or leave it out for none".to_owned()),
+        parsed => parsed.map_err(|error| error.to_string()),
+    }
 }
 
 /// Which conduit.
@@ -161,6 +170,9 @@ struct Changed {
     /// What it was, in words; none from a broker that does not say.
     before: Option<String>,
     affected: Vec<String>,
+    /// Why it opens nothing yet, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opens_nothing: Option<String>,
 }
 
 /// Runs a verb.
@@ -200,16 +212,18 @@ async fn allow(args: AllowArgs, session: &Session) -> Result<Report> {
         answer = client.allow_conduit(request).await.map_err(|s| failed(&s))?.into_inner();
     }
     let verb = if dry_run { "would be allowed to open" } else { "may open" };
+    let opens_nothing = Some(answer.nobody_offers).filter(|sentence| !sentence.is_empty());
     let change = Changed {
         dry_run,
         conduit: conduit.into(),
         before: words_of(answer.seen),
         affected: answer.affected,
+        opens_nothing: opens_nothing.clone(),
     };
     let report = changed(session, verb, change)?;
-    Ok(match answer.nobody_offers.as_str() {
-        "" => report,
-        sentence => report.aside(format!("look: {}", words::visible(sentence))),
+    Ok(match opens_nothing {
+        None => report,
+        Some(sentence) => report.aside(format!("look: {}", words::visible(&sentence))),
     })
 }
 
@@ -229,6 +243,7 @@ async fn close(args: CloseArgs, session: &Session) -> Result<Report> {
         conduit: conduit.into(),
         before: words_of(answer.seen),
         affected: answer.affected,
+        opens_nothing: None,
     };
     changed(session, verb, change)
 }
@@ -254,6 +269,12 @@ fn changed(session: &Session, verb: &str, change: Changed) -> Result<Report> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_moment_is_no_end() {
+        assert!(end("1970-01-01T00:00:00Z").unwrap_err().starts_with("that is past"));
+        assert_eq!(end("1970-01-01T00:00:01Z"), Ok(UnixTime(1)));
+    }
 
     #[test]
     fn a_conduit_from_observe_and_one_that_ends_are_marked() {

@@ -9,7 +9,9 @@ mod graph;
 mod losing;
 mod mode;
 mod options;
+mod outside;
 mod page;
+mod peers;
 mod picture;
 mod set;
 
@@ -47,7 +49,9 @@ Examples:
         picture: Option<picture::Language>,
     },
     /// Find flat spots: zones that reach each other, devices that join what must stay apart, hours that never come
-    #[command(after_help = "Ends with 1 if a spot is serious.\nExample: touchstone zone check")]
+    #[command(
+        after_help = "Ends with 1 if a spot is serious, with 0 if others only want a look.\nExample: touchstone zone check"
+    )]
     Check,
     /// All zones and conduits as one TOML file
     #[command(after_help = "Example: touchstone zone export > zones.toml")]
@@ -55,6 +59,7 @@ Examples:
     /// Say what a file of zones and conduits would change, and which devices gain or lose which peer
     Plan(graph::PlanArgs),
     /// Make zones and conduits what a file says, all at once
+    #[command(visible_alias = "import")]
     Apply(graph::ApplyArgs),
 }
 

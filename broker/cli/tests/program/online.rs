@@ -422,8 +422,8 @@ fn a_dry_run_says_so_to_the_broker() {
     let seen = Some(Seen { revision: 3, words: "closed".to_owned() });
     let nobody_offers = "conduit cell-3 -> historian opcua opens nothing".to_owned();
     let affected = vec!["press-7".to_owned(), "hist-1".to_owned()];
-    let answer = AllowConduitResponse { affected, nobody_offers, seen };
-    broker.answers("allow_conduit", &answer);
+    let answer = AllowConduitResponse { affected, nobody_offers: nobody_offers.clone(), seen };
+    broker.answers("allow_conduit", &answer).answers("allow_conduit", &answer);
     let line =
         ["conduit", "allow", "--from", "cell-3", "--to", "historian", "--service", "opcua", "--dry-run"];
     let ran = broker.run(&line);
@@ -433,7 +433,9 @@ fn a_dry_run_says_so_to_the_broker() {
         "cell-3 would be allowed to open opcua of historian, which was closed; trust files change on 2 devices: press-7, hist-1\n"
     );
     assert_eq!(ran.stderr, "look: conduit cell-3 -> historian opcua opens nothing\n");
-    assert!(broker.asked::<AllowConduitRequest>("allow_conduit")[0].dry_run);
+    let json = broker.run(&[&line[..], &["-o", "json"]].concat()).json();
+    assert_eq!(json["opens_nothing"], nobody_offers);
+    assert!(broker.asked::<AllowConduitRequest>("allow_conduit").iter().all(|asked| asked.dry_run));
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use policy::id::DeviceName;
+use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
+use policy::zone::Zone;
 
 use super::{Known, known};
 use crate::admin::bounds::{MAX_REASON, printable};
@@ -11,9 +12,11 @@ use crate::admin::change::{Draft, commit};
 use crate::admin::{Actor, Seen};
 use crate::plant::Plant;
 use crate::record::device::{Admission, Device, Quarantine};
-use crate::record::stored;
+use crate::record::zone::zone_key;
+use crate::record::{fetch, stored};
 use crate::session::Refusal;
 use crate::session::issue::revoke;
+use crate::store::Txn;
 use crate::trust;
 
 /// For how many seconds a Clear may be announced: a service visit, not a standing permission.
@@ -75,16 +78,17 @@ async fn release(
     (name, seen): (&DeviceName, Option<&Seen>),
     reason: &str,
 ) -> Result<Draft<Option<String>>, Refusal> {
-    let known = known(plant, actor.scope(), name).await?;
+    let mut known = known(plant, actor.scope(), name).await?;
     known.expected_as(seen)?;
     let reach = actor.reach(plant, &known.device.record.zones).await?;
+    let txn = known.expected();
     // `retire` bars both. A TPM that is barred alone was replaced, and is the device's again by a restore.
     if known.tpm.record.retired && known.device.record.admission == Admission::Admitted {
         return Err(Refusal::Conflict(format!(
             "the TPM of {name} was replaced and is barred for good; give {name} its new one with `touchstone device replace`"
         )));
     }
-    let txn = known.expected();
+    let (gone, txn) = forget_removed(plant, &mut known.device.record, txn).await?;
     let Known { mut device, mut tpm } = known;
     tpm.record.retired = false;
     device.record.admission = Admission::Admitted;
@@ -101,13 +105,39 @@ async fn release(
             tpm.record.quarantine = None;
             device.record.clock_excused = true;
             device.record.asked = device.record.asked.saturating_add(1);
-            None
+            let nowhere = device.record.zones.is_empty();
+            nowhere.then(|| format!("touchstone device admit {name} --zone ZONE"))
         }
     };
     let txn = txn.put(tpm.key, stored(&tpm.record)?).put(device.key, stored(&device.record)?);
     // What a device offers in its zones shows in trust files.
     let txn = trust::raise(plant, txn, plant.now()).await?;
-    Ok(Draft::write(next, txn, reach.deed(name.as_str(), reason)))
+    Ok(Draft::write(next, txn, reach.deed(name.as_str(), &format!("{reason}{gone}"))))
+}
+
+/// Takes out of `device` the zones that were removed while it was retired: a later zone of the same name is another. Says
+/// which, and what it is based on.
+async fn forget_removed(plant: &Plant, device: &mut Device, mut txn: Txn) -> Result<(String, Txn), Refusal> {
+    let mut gone = Vec::new();
+    for zone in std::mem::take(&mut device.zones) {
+        match fetch::<Zone>(plant.store.as_ref(), zone_key(&zone)).await? {
+            Some(held) => {
+                txn = txn.unchanged(held.key, held.version);
+                device.zones.push(zone);
+            }
+            None => {
+                txn = txn.absent(zone_key(&zone));
+                device.addresses.remove(&zone);
+                gone.push(zone);
+            }
+        }
+    }
+    let names: Vec<&str> = gone.iter().map(ZoneName::as_str).collect();
+    let said = match names.is_empty() {
+        true => String::new(),
+        false => format!("; not in {}, removed meanwhile", names.join(", ")),
+    };
+    Ok((said, txn))
 }
 
 /// No key of the device counts any more, nor a token from before `since`. Open challenges end.

@@ -131,9 +131,13 @@ async fn decide(
         None => known.expected().absent(key.clone()),
     };
     let (machine_key, owner) = (machine_key(name), MachineOwner { gateway: gateway.clone() });
+    let claimed: Option<Held<MachineOwner>> = fetch(plant.store.as_ref(), machine_key.clone()).await?;
     if !request.accept {
-        let held = held.ok_or_else(|| nothing(gateway, name))?;
-        let txn = if held.record.accepted.is_some() { txn.delete(machine_key) } else { txn };
+        held.ok_or_else(|| nothing(gateway, name))?;
+        let txn = match claimed.filter(|held| held.record == owner) {
+            Some(own) => txn.unchanged(own.key, own.version).delete(machine_key),
+            None => txn,
+        };
         let deed = reach.deed(name.as_str(), &format!("{gateway} does not vouch for it any more"));
         return Ok(Draft::unless(dry_run, None, txn.delete(key), deed));
     }
@@ -146,7 +150,6 @@ async fn decide(
         )));
     }
     let machine = accepted(plant, actor, request, held.map(|held| held.record)).await?;
-    let claimed: Option<Held<MachineOwner>> = fetch(plant.store.as_ref(), machine_key.clone()).await?;
     let txn = match claimed {
         Some(other) if other.record != owner => {
             return Err(Refusal::Conflict(belongs_to(name, &other.record)));

@@ -9,7 +9,7 @@ use policy::zone::document::{changed_fields, parse, render};
 use policy::zone::{Conduit, Role, Segmentation, Zone};
 
 use super::{
-    BESIDE, Planned, fits_devices, fits_records, judged_anew, members, planned, read, steps,
+    BESIDE, Planned, fits_devices, fits_records, judged_anew, members, people_for_two, planned, read, steps,
     too_much_for_two, whole,
 };
 use crate::admin::Actor;
@@ -17,9 +17,9 @@ use crate::admin::change::{ATTEMPTS, overtaken};
 use crate::admin::conduit::{Unoffered, all_offered, state};
 use crate::admin::leftover;
 use crate::admin::reach::{Deed, Reach};
-use crate::admin::second::{enough_people, settle, wait_if_asked};
+use crate::admin::second::{settle, wait_if_asked};
 use crate::admin::staging::Staging;
-use crate::admin::zone::reappraised;
+use crate::admin::zone::{confined, reappraised};
 use crate::authority::{Born, next_generation};
 use crate::golden;
 use crate::plant::Plant;
@@ -116,14 +116,10 @@ async fn apply_once(plant: &Plant, actor: &Actor, step: Step<'_>) -> Result<Plan
     if step.unoffered == Unoffered::Refuse {
         all_offered(&planned.unoffered)?;
     }
-    for zone in after.zones().filter(|zone| zone.two_person) {
-        if before.zone(&zone.name).is_none_or(|old| !old.two_person) {
-            enough_people(plant, zone).await?;
-        }
-    }
-    let change = Change { before: &before, after: &after, difference: change };
-    let deed = deed(&reach, &change);
+    people_for_two(plant, &before, &after).await?;
     let (head, published) = head;
+    let change = Change { before: &before, after: &after, difference: change, published };
+    let deed = deed(&reach, &change);
     let rest = alter(plant, &reach, &change, head).await?;
     if step.of == 1 && rest.keys() + deed.done().len() + BESIDE > MAX_TXN_KEYS {
         return Err(Refusal::malformed(
@@ -132,7 +128,7 @@ async fn apply_once(plant: &Plant, actor: &Actor, step: Step<'_>) -> Result<Plan
         ));
     }
     if !step.dry_run {
-        write(plant, &deed, &change, rest, published).await?;
+        write(plant, &deed, &change, rest).await?;
     }
     Ok(planned)
 }
@@ -187,19 +183,15 @@ struct Change<'a> {
     before: &'a Segmentation,
     after: &'a Segmentation,
     difference: &'a Difference,
+    /// Number of the trust head that the change raises to.
+    published: u64,
 }
 
 /// Writes the change: what is new is staged, and counts with the transaction that changes and removes the rest.
-async fn write(
-    plant: &Plant,
-    deed: &Deed,
-    change: &Change<'_>,
-    rest: Txn,
-    published: u64,
-) -> Result<(), Refusal> {
+async fn write(plant: &Plant, deed: &Deed, change: &Change<'_>, rest: Txn) -> Result<(), Refusal> {
     let reach = deed.reach();
     wait_if_asked(plant, deed).await?;
-    let parts = fresh(plant, change, published).await?;
+    let parts = fresh(plant, change).await?;
     if parts.is_empty() {
         let Some(rest) = settle(plant, deed, rest).await? else { return Ok(()) };
         complete::commit(plant, rest).await?;
@@ -235,7 +227,7 @@ fn committed(reach: &Reach) {
 /// The whole in a line, then what changes or goes, each by itself: what is made is named by the digest of the file,
 /// which the second person compares with theirs.
 fn deed(reach: &Reach, change: &Change<'_>) -> Deed {
-    let Change { before, after, difference } = change;
+    let Change { before, after, difference, .. } = change;
     let digest = Digest::of(render(after).as_bytes());
     let mut deed =
         reach.deed("zones and conduits", &format!("{}; as in the file {digest}", words(difference)));
@@ -260,8 +252,8 @@ enum New {
 }
 
 /// The records that are new: each zone with its two authorities.
-async fn fresh(plant: &Plant, change: &Change<'_>, published: u64) -> Result<Vec<New>, Refusal> {
-    let born = Born { state: AuthorityState::Active, published, now: plant.now() };
+async fn fresh(plant: &Plant, change: &Change<'_>) -> Result<Vec<New>, Refusal> {
+    let born = Born { state: AuthorityState::Active, published: change.published, now: plant.now() };
     let mut all: Vec<New> = change.difference.conduits_made.iter().cloned().map(New::Conduit).collect();
     for zone in change.difference.zones_made.iter().filter_map(|name| change.after.zone(name)) {
         all.push(New::Zone(zone.clone()));
@@ -277,9 +269,12 @@ async fn fresh(plant: &Plant, change: &Change<'_>, published: u64) -> Result<Vec
 /// Adds to `txn` what changes and removes what is there. The trust head, which every change of the graph raises,
 /// keeps it as it was read.
 async fn alter(plant: &Plant, reach: &Reach, change: &Change<'_>, mut txn: Txn) -> Result<Txn, Refusal> {
-    let Change { before, after, difference } = change;
+    let Change { before, after, difference, .. } = change;
     for zone in difference.zones_changed.iter().filter_map(|name| after.zone(name)) {
         txn = txn.put(zone_key(&zone.name), stored(zone)?);
+        if let Some(old) = before.zone(&zone.name) {
+            txn = confined(plant, txn, (old, zone), change.published).await?;
+        }
     }
     let judged_anew = judged_anew(before, after, difference);
     for zone in &judged_anew {

@@ -114,6 +114,33 @@ async fn a_move_that_does_not_end_is_seen() {
 }
 
 #[tokio::test]
+async fn the_calendar_has_the_roots_that_the_plant_trusts() {
+    let root = |name: &str, year: i32| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    };
+    let mut bench = Bench::new().await;
+    let (chips, former, boxes) = (root("Chip Works", 2090), root("Old Chips", 2001), root("Box Works", 2091));
+    bench.plant.roots.add("chips.pem", &chips).unwrap();
+    bench.plant.roots.add("copy.pem", &chips).unwrap();
+    bench.plant.roots.add("former.pem", &former).unwrap();
+    bench.plant.idevid_roots.add("boxes.pem", &boxes).unwrap();
+    let all = calendar::all(&bench.plant, &bench.actor(Act::ReadStatus).await).await.unwrap();
+    let dates: Vec<_> = all.into_iter().filter(|entry| entry.kind == "manufacturer").collect();
+    let told = dates.iter().map(|entry| (entry.at.to_string(), entry.text.as_str()));
+    let told: Vec<(String, &str)> = told.collect();
+    let [chip, maker] = &told[..] else { panic!("what ended is past, a copy is no other: {told:?}") };
+    assert_eq!((&chip.0[..10], &maker.0[..10]), ("2090-01-01", "2091-01-01"));
+    assert!(chip.1.starts_with("the root CN=Chip Works (chips.pem) ends: TPMs"), "{chip:?}");
+    assert!(maker.1.contains("CN=Box Works") && maker.1.contains("`idevid_roots`"), "{maker:?}");
+    assert_eq!(dates[0].subject, format!("tpm_roots/{}", Digest::of(&chips)));
+}
+
+#[tokio::test]
 async fn a_move_that_ends_before_its_end_leaves_the_old_zone() {
     let (bench, press) = bench().await;
     ask(&bench, &request(&press, "cell-4", None)).await.unwrap();

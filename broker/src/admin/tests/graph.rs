@@ -167,12 +167,6 @@ async fn what_does_not_fit_is_refused_and_nothing_changes() {
         Malformed
     );
     assert!(text.contains("there is no zone nowhere") && text.contains("line "), "{text}");
-    let constraint = seen.replace("\"critical\"", "\"off\"");
-    let text = refused!(
-        graph::apply(&bench.plant, &actor, &constraint, &seen, Unoffered::Refuse, false).await,
-        Conflict
-    );
-    assert!(text.contains("the name constraint of zone cell-3 stands in its authorities"), "{text}");
     let keys = seen.replace("software_keys = \"refuse\"", "software_keys = \"allow\"");
     let text =
         refused!(graph::apply(&bench.plant, &actor, &keys, &seen, Unoffered::Refuse, false).await, Conflict);

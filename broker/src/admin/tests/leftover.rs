@@ -4,8 +4,9 @@ use super::day_two::{ask, bench, request, zone};
 use super::{Bench, observing, refused};
 use crate::admin::device::existing_zones;
 use crate::admin::device::retire::retire;
+use crate::admin::device::stop;
 use crate::admin::{Act, leftover, token, zone as zones};
-use crate::record::device::{Device, TOKEN, Token, device_key};
+use crate::record::device::{Admission, Device, TOKEN, Token, device_key};
 use crate::record::moving::{PlannedMove, move_key};
 use crate::record::{Held, fetch, list};
 use crate::store::{Txn, TxnError};
@@ -59,6 +60,22 @@ async fn a_retired_device_does_not_come_back_into_a_later_zone_of_the_name() {
     bench.zone(&observing("cell-3")).await;
     let device: Device = bench.read(device_key(&press)).await;
     assert!(device.zones.is_empty(), "{:?}", device.zones);
+}
+
+#[tokio::test]
+async fn a_readmitted_device_is_not_in_zones_that_were_removed_meanwhile() {
+    let (bench, press) = bench().await;
+    let actor = bench.actor(Act::RetireDevice).await;
+    retire(&bench.plant, &actor, &press, "scrapped", false).await.unwrap();
+    bench.without_zone("cell-3").await;
+    let actor = bench.actor(Act::ReadmitDevice).await;
+    let next = stop::readmit(&bench.plant, &actor, (&press, None), "repaired").await.unwrap();
+    assert_eq!(next.as_deref(), Some("touchstone device admit press-7 --zone ZONE"));
+    let device: Device = bench.read(device_key(&press)).await;
+    assert!(device.zones.is_empty() && device.admission == Admission::Admitted, "{device:?}");
+    let told = bench.events(Some(&press), 1).await.remove(0).text;
+    assert_eq!(told, "repaired; not in cell-3, removed meanwhile");
+    bench.zone(&observing("cell-3")).await;
 }
 
 #[tokio::test]

@@ -67,6 +67,17 @@ async fn it_begins_when_its_window_opens_and_once() {
 }
 
 #[tokio::test]
+async fn one_that_cannot_be_read_keeps_no_other_from_beginning() {
+    let (bench, press, opens) = planned().await;
+    let broken = bench.device("a-first", &["cell-3"]).await;
+    ask(&bench, &request(&broken, "cell-4", Some(WINDOW))).await.unwrap();
+    let txn = Txn::new().put(device_key(&broken), b"not a record".to_vec());
+    bench.plant.store.transact(txn).await.unwrap();
+    assert_eq!(due(&bench, &press, opens).await, "from cell-3 to cell-4, planned by ada");
+    assert!(waits_for_its_window(&bench, &broken).await, "it is tried again");
+}
+
+#[tokio::test]
 async fn it_is_dropped_when_the_device_is_not_as_it_was() {
     let text = dropped(|device| device.zones = vec![zone("hall-5")]).await;
     assert_eq!(text, "press-7 is not in the zones any more that it was in");

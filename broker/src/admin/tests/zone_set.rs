@@ -1,6 +1,7 @@
 //! What is changed of a zone that is there: its numbers, what it asks for, what stands in its authorities.
 
 use policy::appraisal::claims::{Claim, ClaimValue};
+use policy::zone::difference::Reachable;
 use policy::zone::{Function, IntraZone, NameConstraint, Zone};
 
 use super::office::{Office, by, refusal, waits};
@@ -70,6 +71,29 @@ async fn each_number_and_rule_is_set_alone_and_the_rest_stays() {
     assert_eq!((&zone.least, zone.mode, zone.gate), (&before.least, before.mode, before.gate));
     let told = bench.events(None, 100).await;
     assert!(told.iter().any(|event| event.text.contains("outlive_broker: \"8h\" -> \"4h\"")), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_zone_whose_devices_open_each_other_names_who_gains_and_loses_peers() {
+    let bench = Bench::new().await;
+    for name in ["cell-3", "cell-4"] {
+        bench.zone(&observing(name)).await;
+    }
+    for (device, zone) in [("press-7", "cell-3"), ("press-8", "cell-3"), ("saw-1", "cell-4")] {
+        bench.device(device, &[zone]).await;
+    }
+    let ask = async |intra_zone| {
+        let changed = change(&bench, Settings { intra_zone: Some(intra_zone), ..Settings::default() }).await;
+        let peers = changed.unwrap().peers;
+        let names = |all: std::collections::BTreeSet<Reachable>| -> Vec<String> {
+            all.iter().map(|one| format!("{} {} {}", one.device, one.service, one.from)).collect()
+        };
+        (names(peers.gained), names(peers.lost))
+    };
+    let all = ["press-7 opcua cell-3", "press-8 opcua cell-3"].map(str::to_owned).to_vec();
+    assert_eq!(ask(IntraZone::Allow).await, (all.clone(), Vec::new()));
+    assert_eq!(ask(IntraZone::Allow).await, (Vec::new(), Vec::new()), "it is so already");
+    assert_eq!(ask(IntraZone::Deny).await, (Vec::new(), all));
 }
 
 #[tokio::test]
@@ -207,8 +231,7 @@ async fn another_name_constraint_comes_with_the_next_authorities() {
     let seen = graph::view(&bench.plant, &Scope::Plant).await.unwrap().document;
     let text = seen.replace("name_constraint = \"non-critical\"", "name_constraint = \"off\"");
     let why = graph::apply(&bench.plant, &actor, &text, &seen, Unoffered::Refuse, false).await;
-    let why = refused!(why, Conflict);
-    assert!(why.contains("change it with `touchstone zone set cell-3 --name-constraint`"), "{why}");
+    assert!(refused!(why, Conflict).contains("are prepared already"), "by a file as well");
     let text = seen.replace("software_keys = \"refuse\"", "software_keys = \"allow\"");
     let why = graph::apply(&bench.plant, &actor, &text, &seen, Unoffered::Refuse, false).await;
     assert!(refused!(why, Conflict).contains("keeps it for life"));
@@ -227,7 +250,8 @@ async fn what_is_exported_edited_and_applied_is_what_is_exported_then() {
         ("intra_zone = \"deny\"", "intra_zone = \"allow\""),
         ("products = [\"edge-box\"]", "products = [\"edge-box\", \"plc\"]"),
         ("token_admits = false", "token_admits = true"),
-        ("two_person = false", "function = \"control\"\ntwo_person = false"),
+        ("two_person = false", "function = \"control\"\nsubnets = [\"10.1.3.0/24\"]\ntwo_person = false"),
+        ("name_constraint = \"critical\"", "name_constraint = \"off\""),
         ("hardware = \"affirming\"", "hardware = \"warning\""),
     ];
     let mut text = seen.clone();
@@ -242,10 +266,12 @@ async fn what_is_exported_edited_and_applied_is_what_is_exported_then() {
         "function",
         "intra_zone",
         "least",
+        "name_constraint",
         "outlive_broker",
         "products",
         "reattest_every",
         "silent_after",
+        "subnets",
         "token_admits",
     ];
     assert_eq!(fields, all);

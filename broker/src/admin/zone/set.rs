@@ -10,32 +10,29 @@ use std::iter;
 use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use policy::appraisal::policy::Mode;
 use policy::id::{ProductName, ZoneName};
-use policy::time::UnixTime;
+use policy::zone::difference::{PeerChanges, peer_changes};
 use policy::zone::document::changed_fields;
 use policy::zone::span::Span;
-use policy::zone::subnet::MAX_SUBNETS;
 use policy::zone::{
-    Conduit, DrillBounds, Function, GateFail, GateRules, IntraZone, NameConstraint, OnSilence, Role,
-    Segmentation, Subnet, Timing, Zone,
+    Conduit, DrillBounds, Function, GateFail, GateRules, IntraZone, NameConstraint, OnSilence, Segmentation,
+    Subnet, Timing, Zone,
 };
 
+use super::confine::confined;
 use super::{bounded, drills, fitting, reappraised};
 use crate::admin::Actor;
-use crate::admin::authority::room_for_another;
 use crate::admin::bounds::{MAX_REASON, printable};
 use crate::admin::change::{Draft, Seen, commit};
 use crate::admin::conduit;
 use crate::admin::device::no_zone;
 use crate::admin::enforcement::{Loses, losing};
+use crate::admin::graph::members;
 use crate::admin::second::enough_people;
-use crate::authority::{self, Born};
 use crate::golden;
 use crate::plant::Plant;
 use crate::record::golden::{GOLDEN, GoldenHead};
-use crate::record::zone::{
-    AuthorityRecord, AuthorityState, Narrowing, authority_prefix, narrowing_key, zone_key,
-};
-use crate::record::{Held, fetch, list, stored};
+use crate::record::zone::zone_key;
+use crate::record::{Held, fetch, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
 use crate::trust;
@@ -153,6 +150,8 @@ pub struct Changed {
     pub loses: Vec<Loses>,
     /// What lives longer than its shortened numbers say.
     pub(crate) longer: Option<Longer>,
+    /// Who gains and loses which peer, now, where devices of the zone open each other's services, or do not any more.
+    pub peers: PeerChanges,
 }
 
 /// The zone as it is, for whoever changes it later.
@@ -209,7 +208,8 @@ async fn change(
     let Held { key, version, record } = held.ok_or_else(|| no_zone(name))?;
     let zone = settings.onto(record.clone())?;
     if zone == record {
-        return Ok(Draft::nothing(Changed { zone, fields: Vec::new(), loses: Vec::new(), longer: None }));
+        let (fields, loses, peers) = (Vec::new(), Vec::new(), PeerChanges::default());
+        return Ok(Draft::nothing(Changed { zone, fields, loses, longer: None, peers }));
     }
     bounded(&zone)?;
     if zone.two_person && !record.two_person {
@@ -220,21 +220,21 @@ async fn change(
         txn = judged_anew(plant, txn, &known, &zone, &accepted).await?;
         txn = reappraised(txn, &zone, actor, plant.now())?;
     }
-    if zone.subnets != record.subnets || zone.name_constraint != record.name_constraint {
-        txn = confine(plant, txn, &zone, published).await?;
-    }
-    if !record.subnets.is_subset(&zone.subnets) {
-        txn = narrowed(txn, &zone, plant.now())?;
-    }
+    txn = confined(plant, txn, (&record, &zone), published).await?;
     let mut told = told(&record, &zone);
     told.extend((!settings.reason.is_empty()).then(|| settings.reason.clone()));
     let deed = reach.deed(name.as_str(), &told.join("; "));
     let deed = accepted.iter().fold(deed, |deed, one| deed.and(&one.to_string(), &conduit::state(one)));
-    Ok(Draft::unless(dry_run, consequences(plant, &record, zone).await?, txn, deed))
+    Ok(Draft::unless(dry_run, consequences(plant, &known, &record, zone).await?, txn, deed))
 }
 
 /// What the change means for devices.
-async fn consequences(plant: &Plant, before: &Zone, zone: Zone) -> Result<Changed, Refusal> {
+async fn consequences(
+    plant: &Plant,
+    known: &Segmentation,
+    before: &Zone,
+    zone: Zone,
+) -> Result<Changed, Refusal> {
     let loses = match zone.policy() == before.policy() {
         true => Vec::new(),
         false => losing(plant, &zone).await?,
@@ -242,7 +242,20 @@ async fn consequences(plant: &Plant, before: &Zone, zone: Zone) -> Result<Change
     let shorter = zone.timing.certificate_lifetime() < before.timing.certificate_lifetime();
     let shorter: Vec<&Zone> = shorter.then_some(&zone).into_iter().collect();
     let longer = longer(plant, &shorter).await?.pop();
-    Ok(Changed { fields: changed_fields(before, &zone), zone, loses, longer })
+    let peers = match zone.intra_zone == before.intra_zone {
+        true => PeerChanges::default(),
+        false => inside(plant, known, &zone).await?,
+    };
+    Ok(Changed { fields: changed_fields(before, &zone), zone, loses, longer, peers })
+}
+
+/// Who gains and loses which peer within `zone`, as it is from now on.
+async fn inside(plant: &Plant, known: &Segmentation, zone: &Zone) -> Result<PeerChanges, Refusal> {
+    // Nothing else is another, as between its devices no conduit counts.
+    let only = |zone: &Zone| fitting(vec![zone.clone()], Vec::new());
+    let Some(before) = known.zone(&zone.name) else { return Ok(PeerChanges::default()) };
+    let members = members(plant).await?;
+    Ok(peer_changes(&only(before)?, &only(zone)?, &members, plant.now()))
 }
 
 /// What is another from now on, for the audit chain.
@@ -348,38 +361,4 @@ async fn judged_anew(
     let golden = golden::current(plant).await.map_err(Refusal::internal)?;
     let head = GoldenHead { n: golden.n.saturating_add(1) };
     Ok(txn.unchanged(GOLDEN, golden.version).put(GOLDEN, stored(&head)?))
-}
-
-/// Subnets and the name constraint stand in the authorities' certificates: the next generation of both is prepared, and signs once all that
-/// meet it know it.
-async fn confine(plant: &Plant, mut txn: Txn, zone: &Zone, published: u64) -> Result<Txn, Refusal> {
-    if zone.subnets.len() > MAX_SUBNETS {
-        return Err(Refusal::malformed(format!(
-            "{} subnets; a zone has at most {MAX_SUBNETS}",
-            zone.subnets.len()
-        )));
-    }
-    let born = Born { state: AuthorityState::Prepared, published, now: plant.now() };
-    for role in [Role::Caller, Role::Listener] {
-        let line: Vec<Held<AuthorityRecord>> =
-            list(plant.store.as_ref(), &authority_prefix(&zone.name, role)).await?;
-        if line.iter().any(|held| held.record.state == AuthorityState::Prepared) {
-            return Err(Refusal::Conflict(format!(
-                "the next authorities of zone {0} are prepared already, with the subnets and the name constraint of before; once they sign (`touchstone authority list`, or at once with `touchstone authority activate {0} --role ROLE`), set them again",
-                zone.name
-            )));
-        }
-        room_for_another(&line, &zone.name, role)?;
-        let made = authority::next_generation(plant, zone, role, born).await;
-        let (key, authority) = made.map_err(Refusal::internal)?;
-        txn = txn.absent(key.clone()).put(key, stored(&authority)?);
-    }
-    Ok(txn)
-}
-
-/// Lets whoever holds certificates that name addresses outside the zone's subnets replace them within an interval.
-fn narrowed(txn: Txn, zone: &Zone, now: UnixTime) -> Result<Txn, Refusal> {
-    let due = now.plus(zone.timing.reattest_every());
-    let narrowing = Narrowing { zone: zone.name.clone(), due, asked: false };
-    Ok(txn.put(narrowing_key(&zone.name), stored(&narrowing)?))
 }

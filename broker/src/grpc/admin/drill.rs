@@ -68,7 +68,8 @@ fn device(seen: &drill::Seen) -> v1::DrillDevice {
         decision: attested.map_or("", |attested| attested.decision.name()).to_owned(),
         proofs: seen.proofs,
         resets: attested.map_or(0, |attested| attested.reset_count),
-        certificates: parse::count(seen.certificates),
+        certificates: parse::count(seen.certificates.len()),
         ends_at: seen.ends.0,
+        serials: seen.certificates.clone(),
     }
 }

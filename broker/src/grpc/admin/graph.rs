@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::id::ZoneName;
-use policy::zone::difference::Reachable;
+use policy::time::UnixTime;
+use policy::zone::difference::{PeerChanges, Reachable};
 use policy::zone::{Conduit, Member, Spot};
 use proto::{convert, v1};
 
@@ -81,7 +82,8 @@ pub(super) async fn applied(
 }
 
 fn change(planned: Planned) -> v1::GraphChange {
-    let Planned { before, difference, peers, spots, loses, unoffered, fields, longer, steps } = planned;
+    let Planned { before, difference, peers, later, spots, loses, unoffered, fields, longer, outside, steps } =
+        planned;
     v1::GraphChange {
         before,
         zones_made: names(difference.zones_made.iter()),
@@ -94,6 +96,7 @@ fn change(planned: Planned) -> v1::GraphChange {
         gained_left_out: parse::count(peers.gained.len().saturating_sub(MAX_TOLD)),
         lost: peers.lost.iter().take(MAX_TOLD).map(reachable).collect(),
         lost_left_out: parse::count(peers.lost.len().saturating_sub(MAX_TOLD)),
+        later: later.iter().map(later_peers).collect(),
         spots: spots.iter().map(spot).collect(),
         loses: loses.iter().take(MAX_TOLD).map(super::zone::loses).collect(),
         loses_left_out: parse::count(loses.len().saturating_sub(MAX_TOLD)),
@@ -105,6 +108,18 @@ fn change(planned: Planned) -> v1::GraphChange {
             .collect(),
         longer: longer.iter().map(super::zone::longer).collect(),
         steps: parse::count(steps),
+        outside: outside.iter().take(MAX_TOLD).map(super::zone::stranger).collect(),
+        outside_left_out: parse::count(outside.len().saturating_sub(MAX_TOLD)),
+    }
+}
+
+fn later_peers((at, peers): &(UnixTime, PeerChanges)) -> v1::LaterPeers {
+    v1::LaterPeers {
+        at: at.0,
+        gained: peers.gained.iter().take(MAX_TOLD).map(reachable).collect(),
+        gained_left_out: parse::count(peers.gained.len().saturating_sub(MAX_TOLD)),
+        lost: peers.lost.iter().take(MAX_TOLD).map(reachable).collect(),
+        lost_left_out: parse::count(peers.lost.len().saturating_sub(MAX_TOLD)),
     }
 }
 
@@ -116,7 +131,7 @@ fn conduits(all: &[Conduit]) -> Vec<v1::Conduit> {
     all.iter().map(convert::conduit_to_wire).collect()
 }
 
-fn reachable(one: &Reachable) -> v1::Reachable {
+pub(super) fn reachable(one: &Reachable) -> v1::Reachable {
     v1::Reachable {
         device: one.device.to_string(),
         zone: one.zone.to_string(),

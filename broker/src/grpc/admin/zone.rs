@@ -4,6 +4,7 @@ use policy::time::UnixTime;
 use policy::zone::IntraZone;
 use proto::{convert, v1};
 
+use super::graph::reachable;
 use super::parse;
 use crate::admin::conduit::Unoffered;
 use crate::admin::conduit::why::{Answer, why};
@@ -84,20 +85,27 @@ pub(super) async fn set(
         Some(_) => withdrawal::outside(plant, &zone).await?,
         None => Vec::new(),
     };
-    let told = |one: &withdrawal::Outside| v1::Outside {
-        device: one.device.to_string(),
-        addresses: one.addresses.iter().map(ToString::to_string).collect(),
-        until: one.until.0,
-    };
     Ok(v1::SetZoneResponse {
         zone: Some(convert::zone_to_wire(&zone)),
-        outside: outside.iter().take(MAX_TOLD).map(told).collect(),
+        outside: outside.iter().take(MAX_TOLD).map(stranger).collect(),
         outside_left_out: parse::count(outside.len().saturating_sub(MAX_TOLD)),
         changed: changed.fields,
         loses: changed.loses.iter().take(MAX_TOLD).map(loses).collect(),
         loses_left_out: parse::count(changed.loses.len().saturating_sub(MAX_TOLD)),
         longer: changed.longer.as_ref().map(longer),
+        gained: changed.peers.gained.iter().take(MAX_TOLD).map(reachable).collect(),
+        gained_left_out: parse::count(changed.peers.gained.len().saturating_sub(MAX_TOLD)),
+        lost: changed.peers.lost.iter().take(MAX_TOLD).map(reachable).collect(),
+        lost_left_out: parse::count(changed.peers.lost.len().saturating_sub(MAX_TOLD)),
     })
+}
+
+pub(super) fn stranger(one: &withdrawal::Outside) -> v1::Outside {
+    v1::Outside {
+        device: one.device.to_string(),
+        addresses: one.addresses.iter().map(ToString::to_string).collect(),
+        until: one.until.0,
+    }
 }
 
 pub(super) fn longer(found: &withdrawal::Longer) -> v1::LongerCertificates {

@@ -36,7 +36,7 @@ pub use describe::{DescribeError, EkDescription, describe};
 pub use error::EndorsementError;
 pub use import::{Import, Imported, Outcome};
 pub use path::{MAX_CHAIN, MAX_EXTRA_INTERMEDIATES, MAX_SIGNATURES};
-pub use roots::{Added, MAX_BUNDLE, RootError, RootStore};
+pub use roots::{Added, Anchor, MAX_BUNDLE, RootError, RootStore};
 pub use tcg::{FirmwareBuild, FirmwareVersion, Manufacturer, ParseFirmwareError};
 
 /// At which time the certificates of a chain must not have ended; all must have begun by now.

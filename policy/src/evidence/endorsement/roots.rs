@@ -15,6 +15,7 @@ use super::cabinet::{self, Cabinet, CabinetError};
 use super::pinning::Vouches;
 use super::tcg::Manufacturer;
 use crate::digest::Digest;
+use crate::time::UnixTime;
 use crate::x509::der::{self, DerError};
 use crate::x509::pem::{self, PemError};
 use crate::x509::signature::{self, SignatureError};
@@ -118,6 +119,19 @@ pub(super) struct Known<'s> {
     pub(super) only: Option<Vec<Manufacturer>>,
 }
 
+/// A certificate that a chain may end at, as calendars tell of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    /// Its subject.
+    pub name: String,
+    /// The file that it came from.
+    pub file: String,
+    /// Of its DER.
+    pub digest: Digest,
+    /// Its end.
+    pub not_after: UnixTime,
+}
+
 /// A file to be added: what messages call it, and the path whose folders may name its manufacturer.
 struct Source<'a> {
     label: &'a str,
@@ -164,6 +178,16 @@ impl RootStore {
     #[must_use]
     pub fn intermediates(&self) -> usize {
         self.count(Role::Intermediate)
+    }
+
+    /// The certificates that a chain may end at, each once.
+    pub fn each_anchor(&self) -> impl Iterator<Item = Anchor> {
+        let anchors = self.by_subject.values().flatten().filter(|item| item.role == Role::Anchor);
+        anchors.filter_map(|item| {
+            let certificate = Certificate::parse(&item.der).ok()?;
+            let (name, not_after) = (certificate.label(), certificate.validity().not_after);
+            Some(Anchor { name, file: item.label.clone(), digest: Digest::of(&item.der), not_after })
+        })
     }
 
     /// Names what is in the store: another one vouches for other TPMs.

@@ -72,7 +72,24 @@ impl Schedule {
         let local = self.clock.to_datetime(now);
         let day = monday_is_0(local.weekday());
         let minute = u16::from(local.hour().unsigned_abs()) * 60 + u16::from(local.minute().unsigned_abs());
+        self.holds(day, minute)
+    }
+
+    /// Whether it is open at this minute of a day of every week.
+    fn holds(&self, day: u8, minute: u16) -> bool {
         self.windows.iter().any(|window| window.contains(day, minute))
+    }
+
+    /// Whether it is open only while `other` is. Only said of two by one clock: those of others differ with the season.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        let windows = self.windows.iter().chain(&other.windows);
+        let changes: BTreeSet<u16> =
+            windows.flat_map(|one| [one.from, one.to]).map(|minute| minute % DAY).chain([0]).collect();
+        // Nothing opens or closes between two of these minutes.
+        let within =
+            |day: u8| changes.iter().all(|minute| !self.holds(day, *minute) || other.holds(day, *minute));
+        self.zone == other.zone && (0..7).all(within)
     }
 
     /// The first second after `now` at which it opens or closes; `None` if it is always open.

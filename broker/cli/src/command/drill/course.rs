@@ -23,8 +23,14 @@ use crate::output::Session;
 const LOOK: Duration = Duration::from_millis(250);
 
 /// A device as it must be before a drill, and again after it.
-fn is_healthy(device: &DrillDevice) -> bool {
+pub(super) fn is_healthy(device: &DrillDevice) -> bool {
     device.watching && device.certificates > 0 && matches!(&*device.decision, "trusted" | "would-refuse")
+}
+
+/// A device that has none of the certificates that it had, and no stream that it opened with one of them.
+fn is_cut_off(now: &DrillDevice, was: &DrillDevice) -> bool {
+    let another = was.serials.iter().all(|serial| !now.serials.contains(serial));
+    another && (!now.watching || now.streams > was.streams)
 }
 
 /// A device that has lost its trust.
@@ -150,12 +156,11 @@ impl<'a> Course<'a> {
 
     async fn compromised(&mut self, zone: &ZoneName, sessions: &Sessions) -> Result<Vec<Bound>> {
         let mut lost = BTreeSet::new();
-        let cut_off = |now: &DrillDevice, was: &DrillDevice| !now.watching || now.streams > was.streams;
-        let cut = self.until(zone, self.cut(), &cut_off, &mut lost).await?;
+        let cut = self.until(zone, self.cut(), &is_cut_off, &mut lost).await?;
         let sessions = self.sessions_end(zone, sessions).await?;
         let spent = self.begun.elapsed();
         let back = |now: &DrillDevice, was: &DrillDevice| {
-            is_healthy(now) && now.proofs > was.proofs && cut_off(now, was)
+            is_healthy(now) && now.proofs > was.proofs && is_cut_off(now, was)
         };
         let rest = self.recovery().saturating_sub(spent);
         let recovered = self.until(zone, rest, &back, &mut lost).await?;
@@ -288,4 +293,26 @@ impl<'a> Course<'a> {
 /// Sessions that nobody may lose.
 fn held(sessions: &Sessions) -> Option<Bound> {
     (sessions.len() > 0).then(|| Bound::none("sessions that ended", sessions.len(), &sessions.ended()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_keeps_its_certificate_is_not_cut_off_by_another_stream() {
+        let was = DrillDevice {
+            device: "press-7".to_owned(),
+            watching: true,
+            streams: 1,
+            serials: vec!["0a".to_owned(), "0b".to_owned()],
+            ..DrillDevice::default()
+        };
+        assert!(!is_cut_off(&DrillDevice { streams: 2, ..was.clone() }, &was), "it was replaced by itself");
+        let another = vec!["0c".to_owned()];
+        let lives = DrillDevice { serials: another.clone(), ..was.clone() };
+        assert!(!is_cut_off(&lives, &was), "the stream of the revoked one lives on");
+        assert!(is_cut_off(&DrillDevice { streams: 2, ..lives }, &was));
+        assert!(is_cut_off(&DrillDevice { watching: false, serials: Vec::new(), ..was.clone() }, &was));
+    }
 }

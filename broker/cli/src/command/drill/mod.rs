@@ -125,6 +125,10 @@ async fn drill(
     session: &Session,
 ) -> Result<Report> {
     let dry_run = args.dry_run.dry_run;
+    if fault == Fault::Reboot && !args.sessions.is_empty() {
+        let what = "a reboot ends the sessions of the device, whatever the zone says".to_owned();
+        return Err(Failure::new(Exit::Usage, what).next("leave --session out"));
+    }
     agree::possible(args.yes || dry_run, "drill", "--dry-run")?;
     let mut client = session.client().await?;
     let mut request = StartDrillRequest {

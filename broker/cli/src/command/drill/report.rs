@@ -8,6 +8,7 @@ use policy::zone::Fault;
 use proto::v1::StartDrillResponse;
 use serde::Serialize;
 
+use super::course::is_healthy;
 use crate::output::moment::Moment;
 use crate::output::table::Table;
 use crate::output::{Page, View, words};
@@ -95,6 +96,8 @@ pub(super) struct DrillReport {
     bounds: Vec<Bound>,
     /// Devices that are in other zones too, which the drill did not touch.
     left_out: Vec<String>,
+    /// Devices that were not trusted or not connected before, and so were not watched.
+    unfit: Vec<String>,
     kept: bool,
 }
 
@@ -108,6 +111,7 @@ impl DrillReport {
         bounds: Vec<Bound>,
     ) -> Self {
         let before = begun.before.unwrap_or_default();
+        let unfit = before.devices.iter().filter(|device| !is_healthy(device));
         let rules = before.zone.unwrap_or_default();
         Self {
             zone: zone.to_string(),
@@ -116,6 +120,7 @@ impl DrillReport {
             began: Moment(at),
             safe_mode: SafeMode { gate_drain_seconds: rules.gate_drain_seconds, gate_fail: rules.gate_fail },
             left_out: before.left_out,
+            unfit: unfit.map(|device| device.device.clone()).collect(),
             kept: bounds.iter().all(|bound| bound.kept),
             bounds,
         }
@@ -153,6 +158,10 @@ impl View for DrillReport {
                 "\nnot touched, being in other zones too: {}",
                 words::visible(&words::list(&self.left_out))
             );
+        }
+        if !self.unfit.is_empty() {
+            let names = words::visible(&words::list(&self.unfit)).to_string();
+            let _ = writeln!(text, "\nnot watched, being not trusted or not connected before: {names}");
         }
         let end = if self.kept { "every bound was kept" } else { "a bound was broken" };
         let _ = writeln!(text, "\n{end}");

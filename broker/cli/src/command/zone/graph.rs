@@ -7,22 +7,23 @@ use clap::Args;
 use policy::zone::document;
 use proto::v1::{
     ApplyGraphRequest, Conduit, FlatSpot, GetGraphRequest, GetGraphResponse, GraphChange, PlanGraphRequest,
-    Reachable, ZoneFields,
+    ZoneFields,
 };
 use serde::Serialize;
 
 use super::super::conduit::ConduitView;
 use super::losing::{LongerView, LosesView, losing};
+use super::outside::OutsideView;
+use super::peers::{LaterView, PeersView};
 use super::picture::{Language, draw};
 use crate::args::DryRun;
 use crate::client::failed;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::file;
-use crate::output::table::Table;
 use crate::output::{Page, Report, Session, View, agree, words};
 
-/// Services that a person reads of; programs get all that the broker named.
+/// Refused conduits, and certificates with other addresses, that a person reads of; programs get all that the broker named.
 const SHOWN: usize = 20;
 
 /// Which file.
@@ -151,21 +152,6 @@ pub(super) async fn picture(language: Language, zone: Option<&str>, session: &Se
     session.report(&Picture { picture: draw(language, &graph) })
 }
 
-#[derive(Debug, Serialize)]
-struct ReachableView {
-    device: String,
-    zone: String,
-    service: String,
-    from: String,
-}
-
-impl From<Reachable> for ReachableView {
-    fn from(one: Reachable) -> Self {
-        let Reachable { device, zone, service, from } = one;
-        Self { device, zone, service, from }
-    }
-}
-
 /// What is another of a changed zone, each as `field: old -> new`.
 #[derive(Debug, Serialize)]
 struct FieldsView {
@@ -189,10 +175,10 @@ struct ChangeView {
     conduits_made: Vec<ConduitView>,
     conduits_changed: Vec<ConduitView>,
     conduits_removed: Vec<ConduitView>,
-    gained: Vec<ReachableView>,
-    gained_left_out: u32,
-    lost: Vec<ReachableView>,
-    lost_left_out: u32,
+    #[serde(flatten)]
+    peers: PeersView,
+    /// When conduits that are closed now open next.
+    later: Vec<LaterView>,
     spots: Vec<SpotView>,
     loses: Vec<LosesView>,
     loses_left_out: u32,
@@ -200,6 +186,8 @@ struct ChangeView {
     unoffered_left_out: u32,
     fields: Vec<FieldsView>,
     longer: Vec<LongerView>,
+    outside: Vec<OutsideView>,
+    outside_left_out: u32,
     /// In how many it is made; what is new comes with the last.
     steps: u32,
 }
@@ -215,10 +203,11 @@ impl ChangeView {
             conduits_made: conduits(change.conduits_made),
             conduits_changed: conduits(change.conduits_changed),
             conduits_removed: conduits(change.conduits_removed),
-            gained: change.gained.into_iter().map(Into::into).collect(),
-            gained_left_out: change.gained_left_out,
-            lost: change.lost.into_iter().map(Into::into).collect(),
-            lost_left_out: change.lost_left_out,
+            peers: PeersView::new(
+                (change.gained, change.gained_left_out),
+                (change.lost, change.lost_left_out),
+            ),
+            later: change.later.into_iter().map(Into::into).collect(),
             spots: change.spots.into_iter().map(Into::into).collect(),
             loses: change.loses.into_iter().map(Into::into).collect(),
             loses_left_out: change.loses_left_out,
@@ -226,6 +215,8 @@ impl ChangeView {
             unoffered_left_out: change.unoffered_left_out,
             fields: change.fields.into_iter().map(Into::into).collect(),
             longer: change.longer.into_iter().map(Into::into).collect(),
+            outside: change.outside.into_iter().map(Into::into).collect(),
+            outside_left_out: change.outside_left_out,
             steps: change.steps,
         }
     }
@@ -268,11 +259,14 @@ impl View for ChangeView {
             );
         }
         text.push('\n');
-        text.push_str(&peers("gain", &self.gained, self.gained_left_out, page));
-        text.push_str(&peers("lose", &self.lost, self.lost_left_out, page));
+        text.push_str(&self.peers.text(true, page));
+        self.later.iter().for_each(|later| text.push_str(&later.text(page)));
         text.push_str(&losing(&self.loses, self.loses_left_out, page));
         for found in &self.longer {
             let _ = writeln!(text, "{}", found.line());
+        }
+        for stranger in self.outside.iter().take(SHOWN) {
+            let _ = writeln!(text, "{}", stranger.line());
         }
         for sentence in self.unoffered.iter().take(SHOWN) {
             let _ = writeln!(text, "refused: {}", words::visible(sentence));
@@ -287,24 +281,6 @@ impl View for ChangeView {
         }
         text
     }
-}
-
-fn peers(verb: &str, all: &[ReachableView], left_out: u32, page: &Page) -> String {
-    if all.is_empty() {
-        return format!("no device would {verb} a peer now\n");
-    }
-    let count = all.len().saturating_add(usize::try_from(left_out).unwrap_or(usize::MAX));
-    let mut table = Table::new(["DEVICE", "ZONE", "SERVICE", "OPENED FROM"]);
-    for one in all.iter().take(SHOWN) {
-        table.row([one.device.clone(), one.zone.clone(), one.service.clone(), one.from.clone()]);
-    }
-    let mut text = format!("{} would {verb} peers now:\n", words::count(count, "service"));
-    text.push_str(&table.text("", page.colour));
-    let more = count.saturating_sub(SHOWN);
-    if more > 0 {
-        let _ = writeln!(text, "and {more} more; -o json names them");
-    }
-    text
 }
 
 /// The file's text, refused here already if it cannot be read.

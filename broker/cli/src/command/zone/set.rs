@@ -2,14 +2,15 @@
 
 use clap::{ArgGroup, Args};
 use policy::id::{ProductName, ZoneName};
-use policy::time::UnixTime;
 use policy::zone::{Function, Subnet};
-use proto::v1::{GetZoneRequest, Outside, Products, Seen, SetZoneRequest, Subnets};
+use proto::v1::{GetZoneRequest, Products, Seen, SetZoneRequest, Subnets};
 use serde::Serialize;
 
 use super::losing::{LongerView, LosesView, losing};
 use super::options::{Drills, GateFail, IntraZone, LeastChange, NameConstraint, OnSilence, Switch, written};
+use super::outside::OutsideView;
 use super::page::{ZoneView, people};
+use super::peers::PeersView;
 use crate::args::{DryRun, Span};
 use crate::client::failed;
 use crate::failure::Result;
@@ -133,14 +134,20 @@ pub(super) async fn set(args: SetArgs, session: &Session) -> Result<Report> {
     let (loses_left_out, longer) = (answer.loses_left_out, answer.longer.map(LongerView::from));
     let changed: Vec<String> = answer.changed.iter().map(|field| words::visible(field)).collect();
     let losing = losing(&loses, loses_left_out, &session.plain_page());
+    let dry_run = args.dry_run.dry_run;
+    let peers = PeersView::new((answer.gained, answer.gained_left_out), (answer.lost, answer.lost_left_out));
+    let told = match args.intra_zone {
+        Some(_) => peers.text(dry_run, &session.plain_page()),
+        None => String::new(),
+    };
     let lines = changed
         .iter()
         .cloned()
+        .chain(told.lines().map(str::to_owned))
         .chain(losing.lines().map(str::to_owned))
         .chain(longer.iter().map(LongerView::line))
         .chain(lines);
     let lines: Vec<String> = lines.collect();
-    let dry_run = args.dry_run.dry_run;
     let fields = Changed {
         dry_run,
         zone,
@@ -150,6 +157,7 @@ pub(super) async fn set(args: SetArgs, session: &Session) -> Result<Report> {
         loses,
         loses_left_out,
         longer,
+        peers,
     };
     let report = session.report(&Sentence { text, fields })?;
     let report = lines.into_iter().fold(report, |report, line| report.aside(line));
@@ -248,34 +256,11 @@ struct Changed {
     loses: Vec<LosesView>,
     loses_left_out: u32,
     longer: Option<LongerView>,
+    /// Among devices of the zone; nobody where `intra_zone` stays.
+    #[serde(flatten)]
+    peers: PeersView,
 }
 
 fn seconds(span: Option<Span>) -> u32 {
     span.map_or(0, |span| span.0)
-}
-
-/// What a device holds that names addresses outside the subnets.
-#[derive(Serialize)]
-struct OutsideView {
-    device: String,
-    addresses: Vec<String>,
-    until: u64,
-}
-
-impl From<Outside> for OutsideView {
-    fn from(Outside { device, addresses, until }: Outside) -> Self {
-        Self { device, addresses, until }
-    }
-}
-
-impl OutsideView {
-    fn line(&self) -> String {
-        format!(
-            "{} has certificates until {} that name {}, outside the subnets: it is to replace them at once, and they are revoked \
-             after an interval of the zone",
-            words::visible(&self.device),
-            UnixTime(self.until),
-            words::list(&self.addresses)
-        )
-    }
 }

@@ -310,11 +310,17 @@ fn say(broker: &FakeBroker, label: &str, sbom: Vec<u8>) {
                 decision: "trusted".to_owned(),
                 ..before.devices[0].clone()
             };
-            before.devices =
-                vec![healthy.clone(), DrillDevice { device: "press-8".to_owned(), ..healthy.clone() }];
+            let unfit = DrillDevice {
+                device: "press-9".to_owned(),
+                decision: "refused".to_owned(),
+                ..healthy.clone()
+            };
+            let other = DrillDevice { device: "press-8".to_owned(), ..healthy.clone() };
+            before.devices = vec![healthy.clone(), other, unfit];
             let answer = StartDrillResponse { before: Some(before.clone()), ..filled };
             // The first look sees them cut off; the filler's later ones see other devices.
-            let cut = |device: &DrillDevice| DrillDevice { watching: false, ..device.clone() };
+            let cut =
+                |device: &DrillDevice| DrillDevice { watching: false, serials: Vec::new(), ..device.clone() };
             let now = ZoneInDrill { devices: before.devices.iter().map(cut).collect(), ..before };
             let seen = ObserveDrillResponse { now: Some(now), ends_at: 1 };
             broker
