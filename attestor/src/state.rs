@@ -7,6 +7,7 @@
 //! after a reboot without the broker, are in it as they are. So the file is for its owner only.
 
 mod keeper;
+mod lock;
 mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,7 @@ use crate::wanted::Wanted;
 
 pub(crate) use keeper::{CORRUPT, FILE, MAKE_ROOM, UNSAVED};
 pub use keeper::{Keeper, LoadStateError, SaveStateError};
+pub(crate) use lock::Lock;
 
 /// Most trust files that believe nobody because their conduits are gone: more than any device's software reads.
 const MAX_CLOSED: usize = 1024;

@@ -206,6 +206,45 @@ pub struct BrokerStatus {
     pub heard: Option<UnixTime>,
 }
 
+impl Status {
+    /// What is told of an attestor that cannot begin, because of this `problem`.
+    pub(crate) fn of_start(
+        device: Option<DeviceName>,
+        broker: String,
+        problem: String,
+        now: UnixTime,
+    ) -> Self {
+        Self {
+            schema: SCHEMA,
+            device,
+            zones: Vec::new(),
+            state: Word::Starting,
+            since: now,
+            certificates: Vec::new(),
+            software_keys: Vec::new(),
+            refused_keys: Vec::new(),
+            last_attestation: None,
+            broker: BrokerStatus {
+                address: broker,
+                reachable: false,
+                asked: false,
+                watching: false,
+                heard: None,
+            },
+            denial: None,
+            wanted: None,
+            failing_hooks: Vec::new(),
+            unbound: Vec::new(),
+            images: None,
+            problem: Some(problem),
+            trust_sequence: 0,
+            written_at: now,
+            written_up: Some(Uptime::now()),
+            stopped: false,
+        }
+    }
+}
+
 /// Attestors of before this was said are taken to have asked.
 const fn asked_of_before() -> bool {
     true

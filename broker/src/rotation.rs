@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policy::id::ZoneName;
+use policy::time::UnixTime;
 use policy::zone::{Generation, Role, Segmentation, Step, Zone, next_step};
+use tokio::time::Instant;
 
 use crate::audit::Event;
 use crate::authority::{Born, LIFETIME, next_generation};
@@ -29,14 +31,37 @@ const LOOK: Duration = Duration::from_secs(10);
 /// The generations of one authority of a zone, lowest first.
 pub(crate) type Line = Vec<Held<AuthorityRecord>>;
 
-/// Takes steps as they come due, for ever.
+/// No step is taken for so long after the clock was set: what it says has ended is distrusted, which nothing takes back.
+const SETTLE: Duration = Duration::from_secs(3_600);
+/// Seconds by which the clock may move more or less than the time that passed.
+const DRIFT: u64 = 300;
+
+/// Takes steps as they come due, for ever. After a start the clock is believed: a broker that was off is late, not wrong.
 pub(crate) async fn follow(plant: Arc<Plant>) {
+    let mut rests = None;
+    let mut last = (plant.now(), Instant::now());
     loop {
+        let (now, at) = (plant.now(), Instant::now());
+        if was_set(last, (now, at)) {
+            tracing::warn!(%now, "the clock was set; authorities are left as they are for an hour");
+            rests = Some(at + SETTLE);
+        }
+        last = (now, at);
+        if rests.is_some_and(|until| at < until) {
+            tokio::time::sleep(LOOK).await;
+            continue;
+        }
         if let Err(error) = turn(&plant).await {
             tracing::warn!(%error, "a rotation of authorities goes on with the next try");
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Whether the clock did not move by the time that passed between two looks.
+fn was_set((before, began): (UnixTime, Instant), (now, at): (UnixTime, Instant)) -> bool {
+    let expected = before.plus(at.saturating_duration_since(began).as_secs());
+    now.since(expected).max(expected.since(now)) > DRIFT
 }
 
 /// Takes the steps that are due now, one for each authority.
@@ -159,4 +184,20 @@ pub(crate) fn turned(
     let held = held.ok_or_else(|| Refusal::internal(format!("generation {number} is not there")))?;
     let next = held.record.turned(state, plant.now());
     Ok(txn.unchanged(held.key.clone(), held.version).put(held.key.clone(), stored(&next)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_goes_on_was_not_set() {
+        const NOW: UnixTime = UnixTime(1_800_000_000);
+        let began = Instant::now();
+        let after = |seconds, now| was_set((NOW, began), (now, began + Duration::from_secs(seconds)));
+        assert!(!after(10, NOW.plus(10)) && !after(86_400, NOW.plus(86_400)));
+        assert!(!after(10, NOW.plus(10 + DRIFT)), "it is mended by a little");
+        assert!(after(10, NOW.plus(11 + DRIFT)) && after(10, NOW.minus(DRIFT)));
+        assert!(after(10, NOW.plus(10 * 365 * 86_400)));
+    }
 }

@@ -1,5 +1,5 @@
-//! What the attestor takes of a device: memory, processor time, and how long it is from its start to trust, on a software
-//! TPM and a real broker.
+//! What the attestor takes of a device: memory, processor time, and how long it is from its start to trust, and from
+//! "attest now" to the verdict, on a software TPM and a real broker.
 //!
 //! Run `cargo build --release --workspace`, then `cargo bench -p e2e --bench footprint` (`-- NUMBER` for another number
 //! of idle minutes than ten). Each line says what, how much, and how that relates to what is promised of it: to a bound,
@@ -33,6 +33,10 @@ const BOOTS: usize = 10;
 /// Records of the IMA list: some are longer than a message, and come in parts. Without optimization, as a test, a few show
 /// that it works.
 const IMA_RECORDS: usize = if cfg!(debug_assertions) { 2_000 } else { 50_000 };
+/// How often it is asked for proof. Without optimization, as a test, a few times show that it works.
+const DEMANDS: usize = if cfg!(debug_assertions) { 5 } else { 100 };
+/// From the broker's "attest now" to the verdict, in milliseconds.
+const DEMAND_MS: f64 = 1_000.0;
 /// Minutes without an attestation. Without optimization, as a test, a moment shows that it works.
 const IDLE_MINUTES: u64 = 10;
 /// Time after an attestation until nothing of it goes on.
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
     let proxies = Proxies::before(world.address(), &press.tpm());
     press.go_through(&proxies.broker.address(), &proxies.tpm.swtpm());
     boots(&mut told, &mut press, &proxies);
+    demands(&mut told, &world, &press, &proxies);
     idle(&mut told, &press);
     peak(&mut told, &world, &mut press);
     told.finish()
@@ -132,6 +137,49 @@ fn boot(press: &mut Device, proxies: &Proxies) -> Boot {
     }
     let took = begin.elapsed();
     Boot { took, tpm: proxies.tpm.commands.waited(), broker: proxies.broker.turns.waited() }
+}
+
+/// From the moment at which "attest now" comes over the Watch to the one at which the broker's verdict comes.
+fn demands(told: &mut Told, world: &World, press: &Device, proxies: &Proxies) {
+    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+    let (mut times, mut floors): (Vec<f64>, Vec<f64>) = (0..DEMANDS)
+        .map(|_| {
+            let (took, tpm, broker) = demand(world, press, proxies);
+            (ms(took), ms(tpm.time) + ms(broker.time))
+        })
+        .unzip();
+    let at = |sorted: &mut Vec<f64>, share: f64| {
+        sorted.sort_by(f64::total_cmp);
+        sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+    };
+    let (half, floor) = (at(&mut times, 0.5), at(&mut floors, 0.5));
+    println!(
+        "attest now to the verdict, p50: {half:.3} ms; its TPM commands and round trips: {floor:.3} ms; ratio {:.2}",
+        half / floor
+    );
+    told.tell("attest now to the verdict, p99", (at(&mut times, 0.99), "ms"), (DEMAND_MS, "bound"), 1.0);
+}
+
+fn demand(world: &World, press: &Device, proxies: &Proxies) -> (Duration, proxy::Waited, proxy::Waited) {
+    // It comes over the stream under the newest certificate.
+    press.until_status("watching", |status| {
+        status["state"] == "trusted" && status["broker"]["watching"] == true
+    });
+    let counter = || world.admin("device show press-1")["attestation_counter"].as_u64();
+    let before = counter();
+    let open = proxies.broker.turns.passed().iter().map(|passed| passed.connection).max();
+    proxies.tpm.commands.reset();
+    proxies.broker.turns.reset();
+    world.admin("device attest press-1");
+    e2e::until("attested", || Some(()).filter(|()| counter() > before).ok_or_else(|| format!("{before:?}")));
+    let passed = proxies.broker.turns.passed();
+    let exchange =
+        passed.iter().find(|passed| Some(passed.connection) > open).expect("a connection for the proof");
+    let demanded = passed.iter().rfind(|passed| passed.to_device && passed.at < exchange.at);
+    let answered = passed.iter().rfind(|passed| passed.to_device && passed.connection == exchange.connection);
+    let (demanded, answered) = (demanded.expect("a demand").at, answered.expect("a verdict").at);
+    let waited = |turns: &proxy::Turns| turns.waited_until(answered);
+    (answered - demanded, waited(&proxies.tpm.commands), waited(&proxies.broker.turns))
 }
 
 /// Between attestations: the zone asks for one each 15 minutes, and the last was a moment ago.

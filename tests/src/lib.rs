@@ -22,7 +22,7 @@ pub use go::GoProgram;
 pub use ima::digest_of;
 pub use machine::{BOOT, Disks, Machine, kernel_package};
 pub use plant::BrokerFolder;
-pub use process::{Environment, Process, clock, program, run, run_in};
+pub use process::{Environment, Process, clock, clock_of, program, run, run_in};
 pub use service_manager::ServiceManager;
 pub use tool::Answer;
 pub use wait::{DEADLINE, PROMISE, until, until_within};

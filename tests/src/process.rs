@@ -46,6 +46,18 @@ pub fn clock(time: &str) -> Option<Environment> {
     Some(environment)
 }
 
+/// The same, where programs that run go by what is in `file` from when it is written: `+0` is the real time.
+pub fn clock_of(file: &Path) -> Option<Environment> {
+    let mut environment = clock("+0")?;
+    environment.remove("FAKETIME");
+    let set = |name: &'static str, value: String| (name, value);
+    environment.extend([
+        set("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
+        set("FAKETIME_NO_CACHE", "1".to_owned()),
+    ]);
+    Some(environment)
+}
+
 /// The environment of programs that take the time from libfaketime, which is still to be told what time; None where it is
 /// not installed.
 pub(crate) fn fake_clock() -> Option<Environment> {

@@ -1,6 +1,6 @@
 //! The brokers of the plant, any of which serves the device: one is asked until it does not answer.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::watch;
 
 use crate::config::BrokerAddress;
 
@@ -10,12 +10,12 @@ pub(super) struct Brokers {
     first: BrokerAddress,
     others: Vec<BrokerAddress>,
     /// The one that is asked first.
-    current: AtomicUsize,
+    current: watch::Sender<usize>,
 }
 
 impl Brokers {
     pub(super) fn new(first: BrokerAddress, others: Vec<BrokerAddress>) -> Self {
-        Self { first, others, current: AtomicUsize::new(0) }
+        Self { first, others, current: watch::Sender::new(0) }
     }
 
     fn count(&self) -> usize {
@@ -28,23 +28,39 @@ impl Brokers {
 
     /// The one that is asked first.
     pub(super) fn current(&self) -> &BrokerAddress {
-        self.at(self.current.load(Ordering::Relaxed))
+        self.at(*self.current.borrow())
     }
 
     /// All of them in the order in which they are asked, each with whether it is the last.
     pub(super) fn in_order(&self) -> impl Iterator<Item = (&BrokerAddress, bool)> {
-        let (count, from) = (self.count(), self.current.load(Ordering::Relaxed));
+        let (count, from) = (self.count(), *self.current.borrow());
         let place = move |turn: usize| from.saturating_add(turn).checked_rem(count).unwrap_or(0);
         (0..count).map(move |turn| (self.at(place(turn)), turn.saturating_add(1) == count))
     }
 
     /// `broker` does not answer: the next one is asked first, unless somebody else found that out before.
     pub(super) fn leave(&self, broker: &BrokerAddress) {
-        let current = self.current.load(Ordering::Relaxed);
-        if self.at(current) == broker {
+        self.current.send_if_modified(|current| {
             let next = current.saturating_add(1).checked_rem(self.count()).unwrap_or(0);
-            let _ = self.current.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed);
+            let leaves = self.at(*current) == broker && next != *current;
+            if leaves {
+                *current = next;
+            }
+            leaves
+        });
+    }
+
+    /// Somebody finds that `broker`, which is asked first now, does not answer. Another that is asked meanwhile stays.
+    pub(super) async fn left(&self, broker: &BrokerAddress) {
+        let mut current = self.current.subscribe();
+        if self.at(*current.borrow_and_update()) != broker || current.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
+    }
+
+    /// Whether there is another to ask.
+    pub(super) fn are_several(&self) -> bool {
+        !self.others.is_empty()
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use policy::id::PlantDomain;
+use prost::Message;
 use proto::v1::attestation_client::AttestationClient;
 use proto::v1::enrollment_client::EnrollmentClient;
 use proto::v1::watch_client::WatchClient;
@@ -56,6 +57,13 @@ const NEXT_BROKER: Duration = Duration::from_secs(3);
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// Time for a call with some MiB in it, on a narrow line. The broker gives up on a request after 120 s.
 const PARTS_DEADLINE: Duration = Duration::from_secs(110);
+/// Time for the answer to a Watch, which waits in no queue; what comes over it has heartbeats.
+const WATCH_DEADLINE: Duration = Duration::from_secs(10);
+/// While a call is in flight and nothing comes, the broker is asked after this time whether it lives, and has as much
+/// again to answer; a live one may take as long as the call's deadline.
+const LIFE_SIGN: Duration = Duration::from_secs(5);
+/// Bytes that a line of 2 KB/s carries while the broker may be silent: more of them hold up the question whether it lives.
+const SMALL: usize = 16 << 10;
 
 /// A connection that was opened ahead is used within this time: the broker ends those that say nothing.
 const FRESH: Duration = Duration::from_secs(20);
@@ -144,31 +152,44 @@ impl BrokerClient {
 
     async fn open_anonymous(&self, issuing_number: u32) -> Result<Connection, CallError> {
         let config = self.believed(issuing_number).anonymous().map_err(CallError::Tls)?;
-        let (channel, broker) = self.open(config).await?;
-        Ok(Connection { channel, way: Way { broker, brokers: Arc::clone(&self.brokers) } })
+        let ask = self.brokers.are_several().then_some(LIFE_SIGN);
+        let (channel, broker) = self.open(config, ask).await?;
+        let way = Way { broker, brokers: Arc::clone(&self.brokers) };
+        Ok(Connection { channel, way, client: self.clone(), issuing_number })
     }
 
-    /// Opens the stream of what the broker has to tell this device. `trust_sequence` is the set it has.
+    /// Opens the stream of what the broker has to tell this device, and says which broker. `trust_sequence` is the set it has.
     pub async fn watch(
         &self,
         credentials: Credentials,
         issuing_number: u32,
         trust_sequence: u64,
-    ) -> Result<Streaming<WatchEvent>, CallError> {
+    ) -> Result<(Streaming<WatchEvent>, BrokerAddress), CallError> {
         let config = self.believed(issuing_number).identified(credentials).map_err(CallError::Tls)?;
-        let (channel, broker) = self.open(config).await?;
+        // A question every few seconds would wake an idle device.
+        let (channel, broker) = self.open(config, None).await?;
         let mut client = WatchClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         let way = Way { broker, brokers: Arc::clone(&self.brokers) };
         // Only the answer to the request has a deadline; the stream lives, its heartbeats are watched.
-        bounded(&way, client.watch(WatchRequest { trust_sequence })).await
+        let stream = within(WATCH_DEADLINE, &way, client.watch(WatchRequest { trust_sequence })).await?;
+        Ok((stream, way.broker))
+    }
+
+    /// Ends when a call finds that `broker`, which is asked first, does not answer, and another will be asked.
+    pub async fn left(&self, broker: &BrokerAddress) {
+        self.brokers.left(broker).await;
     }
 
     /// A connection to the first broker that answers; what kept it from the first of them if none does.
-    async fn open(&self, config: Arc<ClientConfig>) -> Result<(Channel, BrokerAddress), CallError> {
+    async fn open(
+        &self,
+        config: Arc<ClientConfig>,
+        ask: Option<Duration>,
+    ) -> Result<(Channel, BrokerAddress), CallError> {
         let mut failed = None;
         for (broker, last) in self.brokers.in_order() {
             let deadline = if last { CONNECT_DEADLINE } else { NEXT_BROKER };
-            match self.open_at(broker, Arc::clone(&config), deadline).await {
+            match self.open_at(broker, Arc::clone(&config), (deadline, ask)).await {
                 Ok(channel) => return Ok((channel, broker.clone())),
                 Err(error @ (CallError::Unreachable { .. } | CallError::NotTheBroker { .. })) => {
                     self.brokers.leave(broker);
@@ -184,15 +205,18 @@ impl BrokerClient {
         &self,
         broker: &BrokerAddress,
         config: Arc<ClientConfig>,
-        deadline: Duration,
+        (deadline, ask): (Duration, Option<Duration>),
     ) -> Result<Channel, CallError> {
         let stream = match timeout(deadline, self.handshake(broker, config)).await {
             Ok(stream) => stream?,
             Err(_) => return Err(CallError::late(broker, deadline)),
         };
         // The TLS below is ours, so the scheme only names the protocol inside.
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.authority))
+        let mut endpoint = Endpoint::from_shared(format!("http://{}", self.authority))
             .map_err(|error| CallError::unreachable(broker, &error))?;
+        if let Some(after) = ask {
+            endpoint = endpoint.http2_keep_alive_interval(after).keep_alive_timeout(after);
+        }
         let mut stream = Some(TokioIo::new(stream));
         let connector = tower::service_fn(move |_| {
             let stream = stream.take().ok_or_else(|| std::io::Error::other("the connection ended"));
@@ -263,6 +287,8 @@ pub trait Calls: Sync {
 pub struct Connection {
     channel: Channel,
     way: Way,
+    client: BrokerClient,
+    issuing_number: u32,
 }
 
 /// The broker that a call goes to, and those there are.
@@ -277,29 +303,32 @@ impl Calls for Connection {
         &self,
         request: BeginEnrollmentRequest,
     ) -> Result<BeginEnrollmentResponse, CallError> {
-        bounded(&self.way, self.enrollment().begin(request)).await
+        bounded(&self.way, enrollment(self.channel.clone()).begin(request)).await
     }
 
     async fn complete_enrollment(&self, request: CompleteRequest) -> Result<CompleteResponse, CallError> {
-        bounded(&self.way, self.enrollment().complete(request)).await
+        let channel = self.channel_for(request.encoded_len()).await?;
+        bounded(&self.way, enrollment(channel).complete(request)).await
     }
 
     async fn begin_attestation(
         &self,
         request: BeginAttestationRequest,
     ) -> Result<BeginAttestationResponse, CallError> {
-        bounded(&self.way, self.attestation().begin(request)).await
+        bounded(&self.way, attestation(self.channel.clone()).begin(request)).await
     }
 
     async fn complete_attestation(&self, request: CompleteRequest) -> Result<CompleteResponse, CallError> {
-        bounded(&self.way, self.attestation().complete(request)).await
+        let channel = self.channel_for(request.encoded_len()).await?;
+        bounded(&self.way, attestation(channel).complete(request)).await
     }
 
     async fn complete_enrollment_in_parts(
         &self,
         parts: Receiver<CompletePart>,
     ) -> Result<CompleteResponse, CallError> {
-        let call = async { self.enrollment().complete_in_parts(ReceiverStream::new(parts)).await };
+        let channel = self.channel_for(usize::MAX).await?;
+        let call = async { enrollment(channel).complete_in_parts(ReceiverStream::new(parts)).await };
         within(PARTS_DEADLINE, &self.way, call).await
     }
 
@@ -307,19 +336,44 @@ impl Calls for Connection {
         &self,
         parts: Receiver<CompletePart>,
     ) -> Result<CompleteResponse, CallError> {
-        let call = async { self.attestation().complete_in_parts(ReceiverStream::new(parts)).await };
+        let channel = self.channel_for(usize::MAX).await?;
+        let call = async { attestation(channel).complete_in_parts(ReceiverStream::new(parts)).await };
         within(PARTS_DEADLINE, &self.way, call).await
     }
 }
 
 impl Connection {
-    fn enrollment(&self) -> EnrollmentClient<Channel> {
-        EnrollmentClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    /// Another broker is asked first from now on.
+    pub fn leave(&self) {
+        self.way.brokers.leave(&self.way.broker);
     }
 
-    fn attestation(&self) -> AttestationClient<Channel> {
-        AttestationClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    /// What carries a request of so many bytes: a long one goes over a line on which nobody asks whether the broker lives.
+    async fn channel_for(&self, bytes: usize) -> Result<Channel, CallError> {
+        if bytes <= SMALL || !self.way.brokers.are_several() {
+            return Ok(self.channel.clone());
+        }
+        let config = self.client.believed(self.issuing_number).anonymous().map_err(CallError::Tls)?;
+        let opened = self.client.open_at(&self.way.broker, config, (NEXT_BROKER, None)).await;
+        opened.inspect_err(|error| self.way.leave_if_absent(error))
     }
+}
+
+impl Way {
+    /// A broker that failed may be cut off from what the others reach.
+    fn leave_if_absent(&self, error: &CallError) {
+        if let CallError::Unreachable { broker, .. } | CallError::Failed { broker, .. } = error {
+            self.brokers.leave(broker);
+        }
+    }
+}
+
+fn enrollment(channel: Channel) -> EnrollmentClient<Channel> {
+    EnrollmentClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
+}
+
+fn attestation(channel: Channel) -> AttestationClient<Channel> {
+    AttestationClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
 }
 
 async fn bounded<T>(
@@ -339,9 +393,5 @@ async fn within<T>(
         Ok(Err(status)) => Err(CallError::from_status(&way.broker, &status)),
         Err(_) => Err(CallError::late(&way.broker, deadline)),
     };
-    // One that failed may be cut off from what the others reach.
-    if let Err(CallError::Unreachable { broker, .. } | CallError::Failed { broker, .. }) = &answer {
-        way.brokers.leave(broker);
-    }
-    answer
+    answer.inspect_err(|error| way.leave_if_absent(error))
 }

@@ -93,6 +93,9 @@ pub enum CommandError {
         #[source]
         source: std::io::Error,
     },
+    /// Another daemon would save over what this one hears.
+    #[error("another touchstone-attestor runs on the state in {}: stop it first, or name another folder as `state`", .0.display())]
+    Taken(PathBuf),
     /// The attestor would make anew what is removed.
     #[error("the attestor runs; stop it first: systemctl stop touchstone-attestor")]
     Running,
@@ -131,6 +134,7 @@ impl CommandError {
             Self::Tpm(_) => 69,
             Self::Prepare(_)
             | Self::Running
+            | Self::Taken(_)
             | Self::Images(_)
             | Self::NotRemoved { .. }
             | Self::State(_)

@@ -8,24 +8,31 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::CommandError;
-use crate::bootstrap::{ROOT_FILE, TOKEN_FILE};
-use crate::config::Config;
+use crate::bootstrap::{ROOT_FILE, Sources, TOKEN_FILE};
+use crate::config::Outline;
 use crate::ports::{Clock, System};
+use crate::state::Lock;
 use crate::status::Status;
 use crate::uptime::Uptime;
 use crate::{deliver, gate, hooks, state, status, wanted};
 
 /// Removes what the attestor made, or says what it would remove.
 pub fn reset(config: &Path, dry_run: bool) -> Result<String, CommandError> {
-    let config = Config::load(config)?;
+    // Whom the device believed is removed too: a reset that was cut short goes on without knowing it.
+    let outline = Outline::read(config, &Sources::of_machine())?;
+    let (state, (root, token)) = (outline.state.clone(), outline.operators_files());
+    let deliver = outline.local()?.deliver;
     // A status that cannot be read is what an attestor that never ran leaves.
-    if Status::read(&config.deliver, System::default().now())
-        .is_ok_and(|status| status.is_live(&Uptime::now()))
-    {
+    if Status::read(&deliver, System::default().now()).is_ok_and(|status| status.is_live(&Uptime::now())) {
         return Err(CommandError::Running);
     }
+    let _held = match Lock::take(&state) {
+        Ok(None) => return Err(CommandError::Running),
+        // A folder that is not there, or that only its owner opens.
+        taken => taken.ok().flatten(),
+    };
     let mut out = String::new();
-    for path in traces(&config) {
+    for path in traces(&state, &deliver) {
         if fs::symlink_metadata(&path).is_err() {
             continue;
         }
@@ -38,32 +45,31 @@ pub fn reset(config: &Path, dry_run: bool) -> Result<String, CommandError> {
     if out.is_empty() {
         out.push_str("nothing to remove: this disk knows no device\n");
     }
-    for (what, file) in kept(&config) {
+    for (what, file) in kept(root, token) {
         out.push_str(&format!("kept {}: {what}\n", file.display()));
     }
     Ok(out)
 }
 
-/// Everything that the attestor makes on disk. Folders that an operator named are left: they may hold other things.
-fn traces(config: &Config) -> Vec<PathBuf> {
+/// Everything that the attestor makes on disk: keys that software has first, whom it believes last. Folders that an operator
+/// named are left: they may hold other things.
+fn traces(state: &Path, deliver: &Path) -> Vec<PathBuf> {
     let replaced = |name: &str| [name.to_owned(), format!("{name}.new")];
-    let state = [state::FILE, ROOT_FILE, TOKEN_FILE].into_iter().flat_map(replaced);
-    let state = state.chain([state::CORRUPT.to_owned()]);
-    let state = state.map(|name| config.state.join(name));
+    let known = [state::FILE, TOKEN_FILE].into_iter().flat_map(replaced).chain([state::CORRUPT.to_owned()]);
+    let known = known.chain(replaced(ROOT_FILE)).map(|name| state.join(name));
     let single = [status::FILE, wanted::FILE].into_iter().flat_map(replaced);
     let whole = [deliver::CURRENT, deliver::CURRENT_NEW, deliver::GENERATIONS, hooks::FOLDER, gate::FOLDER]
         .map(str::to_owned);
-    let delivered = single.chain(whole).map(|name| config.deliver.join(name));
-    state.chain(delivered).collect()
+    let delivered = whole.into_iter().chain(single).map(|name| deliver.join(name));
+    delivered.chain(known).collect()
 }
 
 /// What every copy of the disk will share, for the operator to judge.
-fn kept(config: &Config) -> impl Iterator<Item = (&'static str, &PathBuf)> {
-    let token = config.join_token_file.iter().filter(|file| file.exists());
+fn kept(root: Option<PathBuf>, token: Option<PathBuf>) -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let token = token.filter(|file| file.exists());
     let token =
         token.map(|file| ("every copy can join with this token; remove it unless it is meant for all", file));
-    let root = ("it pins the plant, for every copy", &config.plant_root);
-    token.chain([root])
+    token.into_iter().chain(root.map(|file| ("it pins the plant, for every copy", file)))
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -120,6 +126,33 @@ mod tests {
             assert!(disk.path().join(kept).exists(), "{kept}");
         }
         assert!(reset(&file, false).unwrap().starts_with("nothing to remove"));
+    }
+
+    #[test]
+    fn a_reset_that_was_cut_short_goes_on() {
+        let (disk, file) = disk();
+        for known in ["state/state.json", "root.pem"] {
+            fs::remove_file(disk.path().join(known)).unwrap();
+        }
+        let said = reset(&file, false).unwrap();
+        assert_eq!(said.matches("removed ").count(), 3, "{said}");
+        assert!(fs::symlink_metadata(disk.path().join("deliver/generations")).is_err());
+        assert!(reset(&file, false).unwrap().starts_with("nothing to remove"));
+    }
+
+    #[test]
+    fn whom_the_device_believes_is_removed_last() {
+        let traces = traces(Path::new("state"), Path::new("deliver"));
+        assert_eq!(traces.first(), Some(&Path::new("deliver").join(deliver::CURRENT)));
+        assert_eq!(traces.last(), Some(&Path::new("state").join(format!("{ROOT_FILE}.new"))));
+    }
+
+    #[test]
+    fn a_disk_whose_attestor_runs_is_left() {
+        let (disk, file) = disk();
+        let _running = Lock::take(&disk.path().join("state")).unwrap().unwrap();
+        assert!(matches!(reset(&file, false), Err(CommandError::Running)));
+        assert!(disk.path().join("state/state.json").exists());
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! `touchstone-attestor run`: the daemon.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use policy::id::DeviceName;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -13,6 +15,7 @@ use super::{CommandError, system};
 use crate::authorize::listener;
 use crate::bootstrap::{self, PrepareError, Sources};
 use crate::config::{Config, LocalAddress, Outline};
+use crate::durable;
 use crate::evidence::{Prover, ProverError};
 use crate::gate::{self, Gate};
 use crate::idevid::IdevId;
@@ -20,10 +23,11 @@ use crate::images::{Images, Refusal};
 use crate::local_http::Listener;
 use crate::metrics;
 use crate::plant::PlantRoot;
-use crate::ports::System;
+use crate::ports::{Clock, System};
 use crate::renewal::{Attester, Line, Means, driver};
 use crate::service_manager::ServiceManager;
-use crate::state::Keeper;
+use crate::state::{Keeper, Lock};
+use crate::status::Status;
 use crate::telemetry;
 use crate::tpm::{EsapiTpm, TpmHandle};
 use crate::workload_api;
@@ -42,29 +46,46 @@ pub async fn run(config: &Path) -> Result<(), CommandError> {
     let manager = ServiceManager::of_process();
     tokio::select! {
         () = &mut stop => return Ok(()),
-        prepared = prepare(&outline, &manager) => prepared?,
+        prepared = prepare(&outline, config, &manager) => prepared?,
     }
     let config = Outline::read(config, &Sources::of_machine())?.finish()?;
+    // Before anything that the other one has is opened: the TPM, and the sockets of local software.
+    let held = Lock::of(&config.state)?.ok_or_else(|| CommandError::Taken(config.state.clone()))?;
     let start = |address| TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"));
     let tpm = config.tpm.clone().map(start).transpose()?.map(|tpm| tpm.with_deadline(config.tpm_deadline));
     let ended = serve(config, tpm.clone(), manager, stop).await;
     if let Some(tpm) = tpm {
         tpm.close(LAST_COMMAND).await;
     }
+    drop(held);
     ended?;
     tracing::info!("the attestor stopped");
     Ok(())
 }
 
 /// Waits for the network where the plant root has to be fetched.
-async fn prepare(outline: &Outline, manager: &ServiceManager) -> Result<(), PrepareError> {
+async fn prepare(outline: &Outline, file: &Path, manager: &ServiceManager) -> Result<(), PrepareError> {
     loop {
         match bootstrap::prepare(outline).await {
-            Err(error) if error.is_absence() => tracing::warn!(%error, "not started yet"),
+            Err(error) if error.is_absence() => {
+                tracing::warn!(%error, "not started yet");
+                if let Ok(local) = Config::load_local(file) {
+                    let broker = outline.broker().map(|broker| broker.to_string());
+                    tell(&local.deliver, local.device, broker.unwrap_or_default(), &error);
+                }
+            }
             ended => return ended,
         }
         manager.alive();
         sleep(FETCH_AGAIN).await;
+    }
+}
+
+/// Says in the status why the attestor cannot begin: whoever looks there first is told to mend that, not to start it.
+fn tell(deliver: &Path, device: Option<DeviceName>, broker: String, problem: &dyn Display) {
+    let status = Status::of_start(device, broker, problem.to_string(), System::default().now());
+    if let Err(error) = durable::make_dir(deliver, 0o755).and_then(|()| status.write(deliver)) {
+        tracing::error!(%error, "the status cannot be written to {}; free space or correct its owner", deliver.display());
     }
 }
 
@@ -167,6 +188,8 @@ async fn assemble_once_there(
         let keeper = Keeper::load(&config.state, &config.plant, &root)?;
         let attester = Attester::new(config.clone(), root, keeper, Means::Absent(error.to_string()))?;
         let Some(tpm) = tpm.as_ref().filter(|_| attester.sink.shows_something()) else {
+            let config = &attester.config;
+            tell(&config.deliver, config.device.clone(), config.broker.to_string(), &error);
             return Err(error.into());
         };
         tracing::error!(%error, "waiting for the TPM; conduits close on time meanwhile");

@@ -79,6 +79,28 @@ impl Outline {
         if self.raw.log_format.as_deref() == Some("json") { LogFormat::Json } else { LogFormat::Text }
     }
 
+    /// The broker that is asked first, if it can be read.
+    pub(crate) fn broker(&self) -> Option<BrokerAddress> {
+        let given = self.broker.as_ref().map(|(address, _)| address.clone());
+        given.or_else(|| self.raw.broker.as_ref()?.parse().ok())
+    }
+
+    /// The files of the plant root and of the join token, where an operator put them.
+    pub(crate) fn operators_files(&self) -> (Option<PathBuf>, Option<PathBuf>) {
+        let base = self.file.parent().unwrap_or(Path::new("/"));
+        let root = match &self.root {
+            Some((Root::File(file), _)) => Some(file.clone()),
+            Some((Root::Text(_) | Root::Fingerprint(_), _)) | None => {
+                self.raw.plant_root.as_ref().map(|file| base.join(file))
+            }
+        };
+        let token = match &self.token {
+            Some((Token::File(file), _)) => Some(file.clone()),
+            Some((Token::Text(_), _)) | None => self.raw.join_token_file.as_ref().map(|file| base.join(file)),
+        };
+        (root, token)
+    }
+
     /// What it means, once everything that it needs is here.
     pub fn finish(mut self) -> Result<Config, ConfigError> {
         let mut faults = Faults(Vec::new());

@@ -111,7 +111,10 @@ fn attestor(config: &Config, now: UnixTime) -> Finding {
                     format!("{word}, and the hook {} fails: {}; mend its program", hook.name, hook.message),
                 ),
                 (Word::Trusted | Word::Holding, None) => Finding::good(CHECK, word),
-                (_, None) => {
+                (Word::Refused | Word::Quarantined, None) => {
+                    Finding::fault(CHECK, format!("{word}; `touchstone-attestor status` says why"))
+                }
+                (Word::Starting | Word::Enrolling | Word::Pending, None) => {
                     Finding::warning(CHECK, format!("{word}; `touchstone-attestor status` says why"))
                 }
             }

@@ -11,11 +11,12 @@ mod measured;
 mod network;
 
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{Config, Origins};
+use crate::bootstrap::Sources;
+use crate::config::{Config, ConfigError, Local, Origins, Outline};
 use crate::evidence::{Prover, ProverError};
 use crate::plant::PlantRoot;
 use crate::ports::System;
@@ -92,10 +93,7 @@ impl Report {
     pub async fn of(file: &Path) -> Self {
         let findings = match Config::load(file) {
             Ok(config) => look(&config).await,
-            Err(error) => vec![
-                Finding::fault("configuration", error),
-                Finding::unknown("everything else", "the configuration says where it is; correct that first"),
-            ],
+            Err(error) => in_spite_of(&error, file).await,
         };
         Self { schema: SCHEMA, findings }
     }
@@ -114,6 +112,34 @@ impl Report {
             format!("{:8} {check:16} {found}\n", verdict.as_str())
         };
         self.findings.iter().map(line).collect()
+    }
+}
+
+/// What can be looked at with a configuration that has a fault, or before the device was told whom to believe.
+async fn in_spite_of(error: &ConfigError, file: &Path) -> Vec<Finding> {
+    let mut findings = vec![Finding::fault("configuration", error)];
+    if let Ok(outline) = Outline::read(file, &Sources::of_machine()) {
+        let broker = outline.broker();
+        if let Ok(Local { tpm: Some(address), .. }) = outline.local() {
+            findings.extend(tpm_alone(&address).await);
+        }
+        if let Some(broker) = broker {
+            findings.push(network::name(&broker).await);
+        }
+    }
+    findings
+        .push(Finding::unknown("everything else", "the configuration says where it is; correct that first"));
+    findings
+}
+
+async fn tpm_alone(address: &TpmAddress) -> Vec<Finding> {
+    let tpm = match TpmHandle::start(EsapiTpm::new(address.clone())) {
+        Ok(tpm) => tpm,
+        Err(error) => return vec![Finding::fault("tpm", format!("the system refused a thread: {error}"))],
+    };
+    match Prover::new(tpm, PathBuf::new()).await {
+        Ok(prover) => vec![access(address, &prover), endorsement(&prover)],
+        Err(error) => vec![Finding::fault("tpm", error)],
     }
 }
 
@@ -136,7 +162,9 @@ async fn look(config: &Config) -> Vec<Finding> {
         findings.push(images::of_images(named).await);
     }
     findings.extend(local::look(config, root.as_ref().ok(), &System::default()));
-    findings.push(network::name(&config.broker).await);
+    for broker in [&config.broker].into_iter().chain(&config.other_brokers) {
+        findings.push(network::name(broker).await);
+    }
     findings.push(network::broker(config, root.ok()).await);
     findings
 }

@@ -125,6 +125,13 @@ async fn everything_else_is_looked_at_where_something_fails() {
     let report = Report::of(&file).await;
     assert!(!report.is_good());
     assert!(report.describe().starts_with("fault    configuration"), "{}", report.describe());
+    std::fs::write(&file, "broker = \"127.0.0.1:1\"\ncolour = 1\ntpm = \"swtpm:host=127.0.0.1,port=1\"\n")
+        .unwrap();
+    let report = Report::of(&file).await;
+    let found: Vec<_> = report.findings.iter().map(|finding| (finding.check, finding.verdict)).collect();
+    let looked_at =
+        [("configuration", Verdict::Fault), ("tpm", Verdict::Fault), ("broker's name", Verdict::Good)];
+    assert_eq!(found[..3], looked_at, "in spite of a fault in the configuration");
     let text = "broker = \"127.0.0.1:1\"\nplant = \"plant.example\"\nplant_root = \"root.pem\"\n\
                 tpm = \"swtpm:host=127.0.0.1,port=1\"\nstate = \"state\"\ndeliver = \"deliver\"\n";
     std::fs::write(&file, text).unwrap();

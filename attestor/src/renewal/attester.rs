@@ -9,6 +9,7 @@ use policy::time::UnixTime;
 use tokio::sync::watch;
 
 use super::boot::Boot;
+use super::broker_time::BrokerTime;
 use super::heard::{Heard, SILENCE};
 use super::left_out;
 use super::shown::Shown;
@@ -137,6 +138,8 @@ pub struct Attester {
     pub(super) boot: Boot,
     /// When the broker was heard.
     pub(super) heard: Heard,
+    /// What time it said.
+    pub(super) broker_time: BrokerTime,
     /// What is to be told of a state that was another TPM's, once that is known.
     pub(super) foreign: OnceLock<Option<String>>,
     /// Where it should listen and does not.
@@ -245,6 +248,7 @@ impl Attester {
             shown: Shown::default(),
             boot: Boot::default(),
             heard: Heard::default(),
+            broker_time: BrokerTime::default(),
             foreign: OnceLock::new(),
             unbound: Unbound::default(),
             untried: AtomicBool::new(true),

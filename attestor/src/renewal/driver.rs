@@ -201,7 +201,7 @@ impl Driver {
     }
 
     pub(super) fn input(&mut self, input: Input) {
-        if let (Input::AttestNow, Some(health)) = (input, &self.attester.health) {
+        if let (Input::AttestNow | Input::Changed, Some(health)) = (input, &self.attester.health) {
             // Also the exchange in flight: it may wait for the command, and the next begins only after it.
             health.hurry(true);
         }
@@ -244,6 +244,7 @@ impl Driver {
                 match self.attester.adopt(answer) {
                     Ok(Adopted { outcome, complaint }) => {
                         self.reporter.problem = complaint.map(|error| error.to_string());
+                        self.note_forgotten(outcome);
                         outcome
                     }
                     Err(error) => self.not_adopted(&error),
@@ -253,10 +254,32 @@ impl Driver {
         };
         if let Outcome::Issued { .. } = outcome {
             self.wanted.notify_one();
-            self.credentials.send_replace(self.attester.credentials());
+            self.show_credentials();
         }
         self.input(Input::Finished(outcome));
         self.settle();
+    }
+
+    fn note_forgotten(&mut self, outcome: Outcome) {
+        if let (Outcome::Pending { keys_missing: false, .. }, true) = (outcome, self.attester.is_certified())
+        {
+            let problem = "the broker does not know this device any more, as after a restore of an older backup; have an \
+                           administrator run `touchstone device admit`: what the device holds stays until it ends";
+            tracing::error!("{problem}");
+            self.reporter.problem = Some(problem.to_owned());
+        }
+    }
+
+    /// A stream that is open under the same certificate stays: another costs a handshake and a signature of the TPM. One that is
+    /// not is opened at once, since the broker answers.
+    fn show_credentials(&self) {
+        let (newest, watching) = (self.attester.credentials(), self.reporter.watching);
+        let chain = |shown: &Option<Credentials>| shown.as_ref().map(|shown| shown.chain.clone());
+        self.credentials.send_if_modified(|shown| {
+            let differs = chain(shown) != chain(&newest);
+            *shown = newest;
+            differs || !watching
+        });
     }
 
     /// Measures images until the value is dropped.
@@ -272,13 +295,13 @@ impl Driver {
     /// What a device uses is proven at once, whoever changed it.
     fn attest_images(&mut self) {
         tracing::info!("the image log has a new entry; attesting now");
-        self.input(Input::AttestNow);
+        self.input(Input::Changed);
     }
 
     /// A proof did not wait for the health command; now it has ended.
     fn attest_health(&mut self) {
         tracing::info!("the health command has ended; the broker hears of it now");
-        self.input(Input::AttestNow);
+        self.input(Input::Changed);
     }
 
     /// The TPM says at last what was booted.
@@ -298,7 +321,7 @@ impl Driver {
     fn attest_delivered(&mut self) {
         self.behind = false;
         tracing::info!("software goes by its new files; the broker hears of it now");
-        self.input(Input::AttestNow);
+        self.input(Input::Changed);
     }
 
     fn not_adopted(&mut self, error: &AdoptError) -> Outcome {

@@ -66,6 +66,19 @@ pub(super) enum ExchangeError {
     /// There is no TPM to prove the device with.
     #[error("{0}")]
     NoTpm(String),
+    /// The broker's clock jumped.
+    #[error(
+        "the broker's clock shows {said} and showed {expected} before, as this device's still does ({own}): set the clock of \
+         the broker; until then this device keeps what it holds and proves nothing"
+    )]
+    BrokerClock {
+        /// What it says.
+        said: UnixTime,
+        /// What it should say by what it said before.
+        expected: UnixTime,
+        /// What this device's clock shows.
+        own: UnixTime,
+    },
     /// The state has no name to attest under.
     #[error("the device has no name yet; it enrolls first")]
     Nameless,
@@ -117,7 +130,11 @@ pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answe
         images.ready().await;
     }
     let connection = attester.client.connect(attester.issuing_number()).await.map_err(at_begin)?;
-    over(attester, &connection, exchange).await
+    let answered = over(attester, &connection, exchange).await;
+    if let Err(ExchangeError::BrokerClock { .. }) = &answered {
+        connection.leave();
+    }
+    answered
 }
 
 /// The same with whatever answers its calls.
@@ -197,7 +214,7 @@ async fn enroll(
     };
     let begun = connection.begin_enrollment(request).await.map_err(at_begin)?;
     let challenge = Challenge::parse(begun.challenge).map_err(EvidenceError::from)?;
-    attester.hear_time(UnixTime(challenge.broker_time()));
+    attester.take_time(UnixTime(challenge.broker_time()))?;
     let credential =
         Credential { id_object: begun.credential_blob, encrypted_secret: begun.encrypted_secret };
     let template = prover.endorsement_key().template;
@@ -227,7 +244,7 @@ async fn attest(
     let begun = connection.begin_attestation(request).await.map_err(at_begin)?;
     let by_digest = begun.takes_log_digests;
     let challenge = Challenge::parse(begun.challenge).map_err(EvidenceError::from)?;
-    attester.hear_time(UnixTime(challenge.broker_time()));
+    attester.take_time(UnixTime(challenge.broker_time()))?;
     let keys = due_keys(attester, prover).await?;
     let subject = Subject { health, software_keys, ..known.subject(attester, exchange) };
     let answer = evidence::answer(prover, &challenge, &subject, &keys, &[]).await?;

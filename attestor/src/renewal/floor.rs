@@ -38,7 +38,7 @@ fn ran_ahead(now: UnixTime, own: UnixTime, said: UnixTime) -> Option<UnixTime> {
 }
 
 /// Seconds by which two clocks differ that show the same time.
-const AGREE: u64 = 3_600;
+pub(super) const AGREE: u64 = 3_600;
 
 /// The floor to be kept at `now`, if the clock here, which shows `own`, was never set: `edge` is the first second
 /// after the present floor at which a conduit opens or closes.

@@ -44,7 +44,7 @@ pub(super) async fn run(
     let Begun { exchange, challenge, expected, ticket } =
         begin(attester, connection, exchange, known).await?;
     let challenge = Challenge::parse(challenge).map_err(EvidenceError::from)?;
-    attester.hear_time(UnixTime(challenge.broker_time()));
+    attester.take_time(UnixTime(challenge.broker_time()))?;
     let (device, next) = with_next(attester, &expected, ticket)?;
     let keys = due_keys(attester)?;
     let token = match exchange {

@@ -3,7 +3,8 @@
 //!
 //! Promises: after every input either one exchange is in flight or one timer runs, so the device never falls
 //! silent; never two exchanges at once; a failure is never answered by more than one exchange before the next
-//! wait; "attest now" is answered at once, also when it comes while an exchange is in flight.
+//! wait; "attest now" is answered at once, also when it comes while an exchange is in flight. What changes on the device is
+//! told at once as well, unless a failure or the broker's delay is waited out.
 //! Does not promise: that a certificate is still valid. The driver compares its end with the clock.
 
 use std::time::Duration;
@@ -58,6 +59,8 @@ pub enum Input {
     TimerFired,
     /// The broker asks for proof, through Watch.
     AttestNow,
+    /// The device has something to tell by itself: it is told at once, but while the broker is away or busy with the next turn.
+    Changed,
     /// The exchange in flight ended.
     Finished(Outcome),
     /// The broker revoked the certificates, for this reason.
@@ -185,6 +188,8 @@ pub struct Machine {
     failures: u32,
     /// The broker asked for proof and no exchange began since.
     demanded: bool,
+    /// The device has something to tell and no exchange began since.
+    changed: bool,
     /// An exchange followed another without a wait; the next failure waits.
     repeated: bool,
 }
@@ -205,6 +210,7 @@ impl Machine {
             reattest_every: DEFAULT_REATTEST_EVERY,
             failures: 0,
             demanded: false,
+            changed: false,
             repeated: false,
         }
     }
@@ -250,6 +256,15 @@ impl Machine {
                 self.repeated = false;
                 Some(self.begin())
             }
+            (Input::Changed, Phase::Holding) => {
+                self.changed = true;
+                self.repeated = false;
+                Some(self.begin())
+            }
+            (Input::Changed, Phase::Idle | Phase::Enrolling | Phase::Attesting | Phase::Backoff { .. }) => {
+                self.changed = true;
+                None
+            }
             (Input::TrustLost(reason), phase) => self.lose_trust(reason, phase, jitter),
             (Input::BrokerHeard, Phase::Backoff { away: true }) => {
                 self.failures = 0;
@@ -264,7 +279,7 @@ impl Machine {
     }
 
     fn begin(&mut self) -> Effect {
-        let demanded = std::mem::take(&mut self.demanded);
+        let demanded = std::mem::take(&mut self.demanded) | std::mem::take(&mut self.changed);
         let (phase, exchange) = match (self.bound, demanded) {
             (false, _) => (Phase::Enrolling, Exchange::Enroll),
             (true, false) => (Phase::Attesting, Exchange::Renew),
@@ -297,7 +312,11 @@ impl Machine {
             }
             Outcome::Pending { keys_missing: false, retry_after } => {
                 self.bound = false;
-                self.standing = Standing::Pending;
+                // A broker that was restored from before the device came knows it no more; what it holds is as good as before.
+                self.standing = match self.certified && !self.standing.is_refusal() {
+                    true => Standing::Holding,
+                    false => Standing::Pending,
+                };
                 if !retry_after.is_zero() {
                     // People are slow, but once they acted the device need not be.
                     self.failures = 0;
@@ -367,7 +386,7 @@ impl Machine {
 
     /// The next turn of the schedule: the zone's interval, and at latest a third of the certificate's life.
     fn hold(&mut self, lifetime: Duration, jitter: Jitter) -> Effect {
-        if self.demanded {
+        if self.demanded || self.changed {
             return self.begin();
         }
         self.repeated = false;

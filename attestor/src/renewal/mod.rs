@@ -1,13 +1,15 @@
 //! Renewal is re-attestation: when to prove oneself, how, and what to do with the answer.
 //!
 //! [`machine`] decides, [`driver`] waits and calls, `exchange` speaks with the broker, `adopt` takes what it
-//! answers, `boot` says whether what is stored counts after a reboot, `floor` keeps what is known of time, `heard` when the broker was heard,
+//! answers, `boot` says whether what is stored counts after a reboot, `floor` keeps what is known of time,
+//! `broker_time` whether a broker still goes by it, `heard` when the broker was heard,
 //! `watch` listens for what it has to tell, `shown` says when software must be shown something, `report` writes
 //! the status.
 
 mod adopt;
 mod attester;
 mod boot;
+mod broker_time;
 pub mod driver;
 mod exchange;
 mod floor;

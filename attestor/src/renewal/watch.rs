@@ -2,7 +2,8 @@
 //!
 //! Promises: while there is a certificate, a stream is open or about to be opened again, under the newest
 //! certificate: the broker revokes the ones before it in time, and would tell an old stream that trust is lost.
-//! Three missed heartbeats count as a broken stream. Does not act on what it hears: that is for the driver.
+//! Three missed heartbeats count as a broken stream, and so does a call that this broker did not answer, if there is
+//! another. Does not act on what it hears: that is for the driver.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,8 +72,14 @@ pub(super) async fn follow(
         let sequence = attester.keeper.read(|state: &State| state.trust_sequence);
         let under = held.chain.first().cloned().unwrap_or_default();
         match attester.client.watch(held, attester.issuing_number(), sequence).await {
-            Ok(stream) => {
-                let end = listen(&attester, (stream, &under, sequence), &mut credentials, &news).await;
+            Ok((stream, broker)) => {
+                let end = tokio::select! {
+                    end = listen(&attester, (stream, &under, sequence), &mut credentials, &news) => end,
+                    () = attester.client.left(&broker) => {
+                        tracing::info!(%broker, "this broker did not answer a call; watching another");
+                        End::Broken { heard: true }
+                    }
+                };
                 if news.send(News::Closed).await.is_err() {
                     return;
                 }

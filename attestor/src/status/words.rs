@@ -30,7 +30,9 @@ pub const fn remedy(reason: DenialReason) -> &'static str {
             "find out why with `touchstone device why`; an administrator ends it with `touchstone device readmit`"
         }
         DenialReason::Retired => "take the device out of the plant, or have an administrator admit it anew",
-        DenialReason::ClockSkew => "set the clock of the device, or mend its time source",
+        DenialReason::ClockSkew => {
+            "set the clock that is wrong, of the broker or of the device, or mend its time source"
+        }
         DenialReason::Conflict => "another TPM holds this name: choose another `device` in attestor.toml",
         DenialReason::UnsupportedVersion => "update the attestor",
         DenialReason::NotEndorsed => {

@@ -184,8 +184,8 @@ pub const fn reason(refusal: &Refusal) -> Option<&'static str> {
         Refusal::MustReattest(_) | Refusal::TryLater { .. } | Refusal::NotFound(_) => None,
         // A change that waits for a second person has its own event.
         Refusal::Waits { .. } => None,
-        // The event of the attestation says it; and a failure of the broker's own is no refusal.
-        Refusal::ReferenceMismatch { .. } | Refusal::Internal(_) => None,
+        // The event of the attestation says it; and a fault of the broker's own is no refusal.
+        Refusal::ReferenceMismatch { .. } | Refusal::ClockSkew(_) | Refusal::Internal(_) => None,
     }
 }
 

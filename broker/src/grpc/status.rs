@@ -30,6 +30,7 @@ pub const fn reason(refusal: &Refusal) -> DenialReason {
         Refusal::NotPermitted(_) => DenialReason::NotPermitted,
         Refusal::NotFound(_) => DenialReason::NotFound,
         Refusal::Waits { .. } => DenialReason::Waits,
+        Refusal::ClockSkew(_) => DenialReason::ClockSkew,
         Refusal::TryLater { .. } => DenialReason::TryLater,
         Refusal::Internal(_) => DenialReason::Unspecified,
     }

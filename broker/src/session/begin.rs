@@ -20,6 +20,7 @@ pub async fn enrollment(
     request: &v1::BeginEnrollmentRequest,
 ) -> Result<v1::BeginEnrollmentResponse, Refusal> {
     speak(&request.versions)?;
+    right_time(plant)?;
     if !request.device_key.is_empty() {
         return without_tpm(plant, request).await;
     }
@@ -82,6 +83,7 @@ pub async fn attestation(
     request: &v1::BeginAttestationRequest,
 ) -> Result<v1::BeginAttestationResponse, Refusal> {
     speak(&request.versions)?;
+    right_time(plant)?;
     let name: DeviceName =
         request.device.parse().map_err(|e: policy::id::NameError| Refusal::malformed(e.to_string()))?;
     let held: Held<Device> = fetch(plant.store.as_ref(), device_key(&name))
@@ -125,6 +127,11 @@ fn speak(versions: &[u32]) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::Version(versions.iter().copied().take(16).collect()))
+}
+
+/// What a broker would not start at, it does not issue at: its clock was set wrong while it ran.
+fn right_time(plant: &Plant) -> Result<(), Refusal> {
+    plant.keys.load().serve_at(plant.now()).map_err(|error| Refusal::ClockSkew(error.to_string()))
 }
 
 fn fresh(plant: &Plant) -> Result<Digest, Refusal> {

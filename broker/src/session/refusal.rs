@@ -71,6 +71,9 @@ pub enum Refusal {
         /// What it is, for people.
         what: String,
     },
+    /// The broker's clock shows a time at which it could not be this plant's broker.
+    #[error("the broker's clock may be wrong; it says: {0}")]
+    ClockSkew(String),
     /// Ask again later.
     #[error("{why}; ask again in {seconds} s")]
     TryLater {

@@ -61,22 +61,54 @@ pub(crate) struct Waited {
     pub(crate) time: Duration,
 }
 
-/// The count of all connections of a proxy.
+/// Something that passed: over which connection, counted from the first, which way, and when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Passed {
+    pub(crate) connection: usize,
+    pub(crate) to_device: bool,
+    pub(crate) at: Instant,
+}
+
+/// The turns of all connections of a proxy, each with its end, and everything that passed.
 #[derive(Clone, Default)]
-pub(crate) struct Turns(Arc<Mutex<Waited>>);
+pub(crate) struct Turns(Arc<Mutex<Seen>>);
+
+/// What a proxy saw.
+#[derive(Default)]
+struct Seen {
+    /// The end of each turn, and how long it was.
+    turns: Vec<(Instant, Duration)>,
+    passed: Vec<Passed>,
+}
 
 impl Turns {
     pub(crate) fn waited(&self) -> Waited {
-        *self.0.lock().expect("nobody panics with it")
+        self.waited_until(Instant::now())
+    }
+
+    /// The same of the turns that had ended `by` then.
+    pub(crate) fn waited_until(&self, by: Instant) -> Waited {
+        let all = self.0.lock().expect("nobody panics with it");
+        let ended = all.turns.iter().filter(|(end, _)| *end <= by);
+        ended
+            .fold(Waited::default(), |sum, (_, time)| Waited { turns: sum.turns + 1, time: sum.time + *time })
+    }
+
+    pub(crate) fn passed(&self) -> Vec<Passed> {
+        self.0.lock().expect("nobody panics with it").passed.clone()
     }
 
     pub(crate) fn reset(&self) {
-        *self.0.lock().expect("nobody panics with it") = Waited::default();
+        *self.0.lock().expect("nobody panics with it") = Seen::default();
     }
 
     fn add(&self, time: Duration) {
-        let mut waited = self.0.lock().expect("nobody panics with it");
-        (waited.turns, waited.time) = (waited.turns + 1, waited.time + time);
+        self.0.lock().expect("nobody panics with it").turns.push((Instant::now(), time));
+    }
+
+    fn pass(&self, connection: usize, to_device: bool) {
+        let passed = Passed { connection, to_device, at: Instant::now() };
+        self.0.lock().expect("nobody panics with it").passed.push(passed);
     }
 }
 
@@ -98,31 +130,33 @@ fn serve(listener: TcpListener, target: SocketAddr) -> Turns {
     let turns = Turns::default();
     let counted = turns.clone();
     thread::spawn(move || {
-        for client in listener.incoming().flatten() {
+        for (connection, client) in listener.incoming().flatten().enumerate() {
             // A target that is away is for the client to notice.
             let Ok(server) = TcpStream::connect(target) else { continue };
-            connect(client, server, &counted);
+            connect(connection, client, server, &counted);
         }
     });
     turns
 }
 
 /// A turn begins with the first byte of a request and ends with the first of its answer.
-fn connect(client: TcpStream, server: TcpStream, turns: &Turns) {
+fn connect(connection: usize, client: TcpStream, server: TcpStream, turns: &Turns) {
     for side in [&client, &server] {
         side.set_nodelay(true).expect("a socket");
     }
     let asked: Arc<Mutex<Option<Instant>>> = Arc::default();
     let (to_server, to_client) =
         (server.try_clone().expect("a socket"), client.try_clone().expect("a socket"));
-    let (since, turns) = (Arc::clone(&asked), turns.clone());
+    let (since, turns, counted) = (Arc::clone(&asked), turns.clone(), turns.clone());
     thread::spawn(move || {
         copy(client, to_server, || {
+            counted.pass(connection, false);
             since.lock().expect("nobody panics with it").get_or_insert_with(Instant::now);
         });
     });
     thread::spawn(move || {
         copy(server, to_client, || {
+            turns.pass(connection, true);
             if let Some(since) = asked.lock().expect("nobody panics with it").take() {
                 turns.add(since.elapsed());
             }

@@ -38,8 +38,8 @@ pub const DOMAIN: &str = "plant.example";
 const OWNER: &str = "ada";
 /// Devices of a zone, at most.
 const OF_A_ZONE: usize = 1_000;
-/// Devices that are registered in one list.
-const OF_A_LIST: usize = 50_000;
+/// Devices that are registered in one list, which may name 30 zones.
+const OF_A_LIST: usize = 25 * OF_A_ZONE;
 /// Connections that a broker takes besides those of the devices.
 const OTHER_CONNECTIONS: usize = 100;
 

@@ -79,7 +79,7 @@ pub async fn watch(client: &BrokerClient, devices: &[Shared], errors: &Errors) -
         let client = client.clone();
         async move {
             let credentials = credentials(&*device.lock().await);
-            client.watch(credentials, 0, 0).await
+            client.watch(credentials, 0, 0).await.map(|(stream, _)| stream)
         }
     };
     let opened = each(devices.iter().cloned(), CONNECTING, open).await;

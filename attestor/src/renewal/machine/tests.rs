@@ -106,6 +106,30 @@ fn a_device_that_waits_for_people_asks_when_the_broker_says_and_enrolls_again() 
 }
 
 #[test]
+fn a_device_that_the_broker_forgot_keeps_what_holds_while_people_decide() {
+    let waits = Input::Finished(Outcome::Pending { retry_after: seconds(30), keys_missing: false });
+    let forgotten = denied(true, DenialReason::NotFound, 0);
+    let mut machine = started(BOUND);
+    assert_eq!(machine.step(forgotten, NONE), Some(Effect::Begin(Exchange::Enroll)));
+    assert_eq!(wait(machine.step(waits, NONE)), seconds(30));
+    assert_eq!(machine.standing(), Standing::Holding);
+    let mut machine = started(Memory { certified: false, ..BOUND });
+    machine.step(forgotten, NONE);
+    wait(machine.step(waits, NONE));
+    assert_eq!(machine.standing(), Standing::Pending, "it holds nothing");
+}
+
+#[test]
+fn what_changes_on_a_trusted_device_is_told_at_once() {
+    let mut machine = started(BOUND);
+    wait(machine.step(issued(false), NONE));
+    assert_eq!(machine.step(Input::Changed, NONE), Some(Effect::Begin(Exchange::OnDemand)));
+    assert_eq!(machine.step(Input::Changed, NONE), None);
+    assert_eq!(machine.step(issued(false), NONE), Some(Effect::Begin(Exchange::OnDemand)));
+    wait(machine.step(issued(false), NONE));
+}
+
+#[test]
 fn a_forgotten_device_enrolls_at_once_but_not_in_circles() {
     for reason in [DenialReason::NotFound, DenialReason::NotAdmitted] {
         let mut machine = started(BOUND);
@@ -238,7 +262,7 @@ fn any_duration() -> impl Strategy<Value = Duration> {
 }
 
 fn any_reason() -> impl Strategy<Value = DenialReason> {
-    (0..15_i32).prop_map(|n| DenialReason::try_from(n).unwrap())
+    (0..16_i32).prop_map(|n| DenialReason::try_from(n).unwrap())
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {
@@ -263,6 +287,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         4 => any_outcome().prop_map(Input::Finished),
         4 => Just(Input::TimerFired),
         1 => Just(Input::AttestNow),
+        2 => Just(Input::Changed),
         1 => any_reason().prop_map(Input::TrustLost),
         1 => Just(Input::BrokerHeard),
         1 => Just(Input::Started),
@@ -289,7 +314,7 @@ proptest! {
                 prop_assert_eq!(machine.step(input, Jitter(jitter)), None);
                 continue;
             }
-            if input == Input::AttestNow || input == Input::TimerFired {
+            if matches!(input, Input::AttestNow | Input::Changed | Input::TimerFired) {
                 in_a_row = 0;
             }
             match machine.step(input, Jitter(jitter)) {
@@ -357,6 +382,24 @@ proptest! {
         // Not a certificate at every proof: each is used for what the promise leaves of its third, less one interval.
         let least = (timing.replace_after().saturating_sub(2 * every + backdate + 2)) * 1000;
         prop_assert!(replaced * least <= now - begun, "{replaced} in {} ms", now - begun);
+    }
+
+    #[test]
+    fn what_changes_on_the_device_does_not_shorten_a_wait(
+        outcome in any_outcome(), changes in 1..20_usize, jitter: u16,
+    ) {
+        let mut machine = started(Memory { certified: false, ..BOUND });
+        for _ in 0..changes {
+            prop_assert_eq!(machine.step(Input::Changed, Jitter(jitter)), None, "one is in flight");
+        }
+        if let Some(Effect::Wait(_)) = machine.step(Input::Finished(outcome), Jitter(jitter)) {
+            prop_assert!(!matches!(outcome, Outcome::Issued { .. }), "a good one is followed at once");
+            for _ in 0..changes {
+                prop_assert_eq!(machine.step(Input::Changed, Jitter(jitter)), None);
+            }
+            let next = machine.step(Input::TimerFired, Jitter(jitter));
+            prop_assert!(matches!(next, Some(Effect::Begin(Exchange::OnDemand | Exchange::Enroll))));
+        }
     }
 
     #[test]
