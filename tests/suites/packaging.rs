@@ -111,7 +111,7 @@ fn a_release_that_nobody_signed_is_not_packed() {
 
 /// In a kit: the same packages with a higher version.
 const NEWER: &str = "mkdir newer && for file in touchstone-*.deb; do dpkg-deb -R $file tree && \
-    sed -i 's/^Version: .*/&+1/' tree/DEBIAN/control && dpkg-deb -b tree newer >/dev/null && rm -r tree; done";
+    sed -i 's/^Version: .*/&+1/' tree/DEBIAN/control && dpkg-deb -Znone -b tree newer >/dev/null && rm -r tree; done";
 
 /// A Debian of its own in a folder; it goes with this value.
 struct Debian(TempDir);
