@@ -459,6 +459,17 @@ impl Status {
         !self.stopped && is_live(self.written_up.as_ref(), now)
     }
 
+    /// Whether the attestor had heard the broker at most `most` seconds before `now`. Since it wrote, the machine's uptime counts: a wall
+    /// clock that is set back would make an old word a young one. What it heard later than it wrote is taken for a small correction
+    /// of the clock, or for nothing.
+    #[must_use]
+    pub fn heard_within(&self, most: u64, now: &Uptime) -> bool {
+        let Some((heard, up)) = self.broker.heard.zip(self.written_up.as_ref()) else { return false };
+        let before = self.written_at.since(heard);
+        let is_near = before <= most && heard.since(self.written_at) <= most;
+        is_near && up.is_within(most.saturating_sub(before), now)
+    }
+
     /// The state in a sentence, with the reason where it is not as it should be.
     #[must_use]
     pub fn sentence(&self, now: UnixTime) -> String {

@@ -22,6 +22,7 @@ use crate::state::{Keeper, MAKE_ROOM, State, UNSAVED};
 use crate::status::Status;
 use crate::telemetry;
 use crate::tpm::{EsapiTpm, TpmHandle};
+use crate::uptime::Uptime;
 
 /// How often it is looked whether the daemon has written another state: a peer that lost trust is cut within this
 /// time, and a look costs some microseconds.
@@ -63,9 +64,8 @@ impl Host for Beside {
     }
 
     fn heard(&self) -> bool {
-        let status = Status::read(&self.deliver, self.now()).ok();
-        let heard = status.and_then(|status| status.broker.heard);
-        heard.is_some_and(|at| self.now().since(at) <= SILENCE.as_secs())
+        let status = Status::read(&self.deliver, self.now());
+        status.is_ok_and(|status| status.heard_within(SILENCE.as_secs(), &Uptime::now()))
     }
 
     fn doubt(&self) -> Option<String> {

@@ -177,6 +177,22 @@ fn a_silent_or_stopped_attestor_is_seen() {
 }
 
 #[test]
+fn what_was_heard_grows_old_by_the_uptime_and_not_by_the_wall_clock() {
+    let heard = |at: UnixTime| {
+        let status = status(Word::Trusted);
+        Status { broker: BrokerStatus { heard: Some(at), ..status.broker.clone() }, ..status }
+    };
+    let after = |status: &Status, seconds| status.heard_within(90, &up().plus(seconds));
+    let before = heard(NOW.minus(30));
+    assert!(after(&before, 60) && !after(&before, 61), "whatever the wall clock shows meanwhile");
+    assert!(!after(&heard(NOW.minus(91)), 0));
+    assert!(after(&heard(NOW.plus(2)), 90), "the clock was corrected a little");
+    assert!(!after(&heard(NOW.plus(3_600)), 0), "it was set back");
+    assert!(!after(&Status { written_up: None, ..before }, 0), "by an attestor of before");
+    assert!(!after(&status(Word::Trusted), 0), "never");
+}
+
+#[test]
 fn a_refusal_names_pcr_event_expected_and_seen_and_what_to_do() {
     let finding = v1::Finding {
         claim: "executables".into(),
