@@ -40,6 +40,12 @@ fn doctor_names_what_stands_in_the_way_and_reset_forgets_the_device() {
         (output.status.success() && warned == 2).then_some(()).ok_or(said)
     });
 
+    let second = device.attestor("run", &[]);
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains("another touchstone-attestor runs on the state in"), "{said}");
+    device.until_state("trusted");
+
     let mut tpm = EsapiTpm::new(device.tpm());
     tpm.extend(PcrIndex::try_from(4).expect("a PCR"), PcrBank::Sha256, &[7; 32]).expect("the TPM extends");
     tpm.release();

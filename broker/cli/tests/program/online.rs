@@ -26,6 +26,16 @@ fn status_ends_with_1_when_something_needs_a_person() {
 }
 
 #[test]
+fn a_reboot_takes_no_session_that_it_would_not_judge() {
+    let broker = FakeBroker::start();
+    let words =
+        ["drill", "reboot", "staging", "--device", "press-7", "--reason", "x", "--session", "h:1", "--yes"];
+    let ran = broker.run(&words);
+    assert_eq!(ran.code, 64, "{ran:?}");
+    assert!(ran.stderr.contains("a reboot ends the sessions of the device"), "{ran:?}");
+}
+
+#[test]
 fn a_refusal_is_told_in_the_brokers_words() {
     let broker = FakeBroker::start();
     broker.denies("get_device", DenialReason::NotFound, "there is no device press-9");

@@ -125,6 +125,29 @@ async fn whoever_decided_on_another_graph_is_shown_what_moved() {
 }
 
 #[tokio::test]
+async fn what_is_refused_when_it_is_applied_is_refused_when_it_is_planned() {
+    let bench = Bench::new().await;
+    let both = zones(&["cell-3", "historian"]);
+    let never = "schedule = \"sun 02:00-03:00\"\nexpires = \"2027-01-15T12:00:00Z\"\n";
+    let two = zones(&["cell-3"]) + "two_person = true\n";
+    for (text, why) in [
+        (
+            format!("{both}{}expires = \"2026-01-01T00:00:00Z\"\n", conduit("cell-3", "historian")),
+            "would have ended already",
+        ),
+        (format!("{both}{}{never}", conduit("cell-3", "historian")), "would never open"),
+        (two, "zone cell-3 would ask for two people, and only ada could approve"),
+    ] {
+        let (text, seen) = (format!("{SCHEMA}{text}"), document(&bench).await);
+        let planned = graph::plan(&bench.plant, &Scope::Plant, &text).await.unwrap_err().to_string();
+        let actor = bench.actor(Act::ApplyGraph).await;
+        let applied = graph::apply(&bench.plant, &actor, &text, &seen, Unoffered::Refuse, false).await;
+        assert!(planned.contains(why), "{planned}");
+        assert_eq!(applied.unwrap_err().to_string(), planned);
+    }
+}
+
+#[tokio::test]
 async fn a_plan_names_who_loses_its_certificates_by_other_rules_and_so_it_is() {
     let bench = Bench::new().await;
     bench.zone(&observing("cell-3")).await;

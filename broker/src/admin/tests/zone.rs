@@ -128,6 +128,13 @@ async fn a_conduit_can_be_given_another_end() {
         Malformed
     );
     assert!(text.contains("would have ended already"), "{text}");
+    // NOW is a Friday.
+    (wanted.schedule, wanted.expires) = (Some("sun 02:00-03:00".parse().unwrap()), Some(NOW.plus(60)));
+    let text = refused!(
+        conduit::allow(&bench.plant, &actor, &wanted, None, Unoffered::Refuse, false).await,
+        Malformed
+    );
+    assert!(text.contains("would never open: its hours do not come before it ends"), "{text}");
 }
 
 #[tokio::test]
