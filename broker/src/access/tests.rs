@@ -13,7 +13,7 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, SanType, SerialNum
 use super::{Answer, GrantKey, Question, authorize};
 use crate::admin::authority::{Distrust, distrust};
 use crate::admin::conduit::Unoffered;
-use crate::admin::tests::{Bench, NOW, enforcing};
+use crate::admin::tests::{Bench, NOW, enforcing, observing};
 use crate::admin::{Act, conduit, device::stop};
 use crate::authority;
 use crate::ca::{AuthorityKey, Serial};
@@ -307,4 +307,22 @@ async fn a_person_is_told_everything_that_is_in_the_way() {
     assert!(matches!(ask("nowhere", "ssh").await, Err(Refusal::NotFound(_))));
     world.bench.clock.set(NOW.plus(4000));
     assert_eq!(ask("archive", "opcua").await.unwrap().1, Err(vec!["no-certificate"]));
+}
+
+#[tokio::test]
+async fn a_zone_out_of_sight_is_as_one_that_is_not_there() {
+    let world = World::new().await;
+    world.bench.zone(&observing("hall-5")).await;
+    let scope = crate::admin::reach::Scope::Zones(["cell-3".parse().unwrap()].into());
+    let ask = async |to: &str| {
+        let (to, service) = (to.parse().unwrap(), "opcua".parse().unwrap());
+        conduit::why::why(&world.bench.plant, &scope, &world.press, &to, &service).await
+    };
+    let told = async |to: &str| match ask(to).await {
+        Err(Refusal::NotFound(told)) => told.replace(to, "ZONE"),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told("hall-5").await, told("nowhere").await);
+    assert!(told("hall-5").await.starts_with("there is no zone ZONE in your zones (cell-3)"));
+    assert!(ask("archive").await.is_ok(), "a conduit of theirs leads there");
 }

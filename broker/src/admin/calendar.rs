@@ -1,22 +1,29 @@
 //! Everything that ends by itself, and what begins by the clock: so that nobody is surprised by a date.
 //!
-//! Certificates of devices are left out: they are replaced by themselves, and `touchstone status` tells of those that
-//! are not.
+//! Certificates of devices are replaced by themselves, and left out while they are. A device that is not heard for longer
+//! than its zone allows, or that waits for a person, gets no other ones: it is named, with the end of the last one that it
+//! has in each zone.
+
+use std::collections::BTreeMap;
+use std::slice;
 
 use policy::evidence::endorsement::Anchor;
+use policy::id::ZoneName;
 use policy::reference::state::ReleaseState;
 use policy::time::UnixTime;
-use policy::zone::Conduit;
+use policy::zone::{Conduit, Segmentation};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
 use super::Actor;
+use super::device::view::{self, DeviceView, Seen, State};
+use super::device::why;
 use super::reach::Scope;
 use super::{overriding, second};
 use crate::manufacturers::{IDEVID_ROOTS, TPM_ROOTS};
 use crate::plant::Plant;
 use crate::record::audit::{AUDIT_KEY, AuditSigning};
-use crate::record::device::{DEVICE, Device, HeldCertificates, Leaving, TOKEN, Token, held_key};
+use crate::record::device::{Leaving, TOKEN, Token};
 use crate::record::golden::{RELEASE, ReleaseRecord};
 use crate::record::invitation::{INVITATION, Invitation};
 use crate::record::moving::{MOVE, PlannedMove};
@@ -25,6 +32,9 @@ use crate::record::zone::{AUTHORITY, AuthorityRecord, AuthorityState, role_name}
 use crate::record::{Held, fetch, list};
 use crate::session::Refusal;
 use crate::trust;
+
+/// Certificates of devices that are named; of the others there is one date.
+const MAX_DEVICES: usize = 100;
 
 /// A date.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,7 +148,7 @@ async fn zones(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entry>
     let mut entries = Vec::new();
     let authorities: Vec<Held<AuthorityRecord>> = list(plant.store.as_ref(), AUTHORITY).await?;
     for Held { record, .. } in authorities {
-        if record.state == AuthorityState::Distrusted || !scope.sees(std::slice::from_ref(&record.zone)) {
+        if record.state == AuthorityState::Distrusted || !scope.sees(slice::from_ref(&record.zone)) {
             continue;
         }
         let subject = format!("{}/{}/{}", record.zone, role_name(record.role), record.generation);
@@ -179,7 +189,7 @@ fn longer(conduit: &Conduit) -> String {
     )
 }
 
-/// Overrides, join tokens and moves.
+/// Overrides, join tokens, moves, and devices whose certificates are not replaced.
 async fn devices(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entry>, Refusal> {
     let mut entries = Vec::new();
     for record in overriding::all(plant, scope).await? {
@@ -194,7 +204,13 @@ async fn devices(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entr
         let text = format!("the join token for {who} by {} ends", held.record.by);
         entries.push(Entry::new("token", id, held.record.expires, text).next("touchstone token create"));
     }
-    entries.extend(under_way(plant, scope, now).await?);
+    let graph = trust::segmentation(plant).await.map_err(Refusal::internal)?;
+    let seen = view::all(plant, scope, &graph).await?;
+    entries.extend(ending(&seen, scope, &graph, now));
+    for seen in &seen {
+        let Seen::Device(view) = seen else { continue };
+        entries.extend(under_way(view, now));
+    }
     let moves: Vec<Held<PlannedMove>> = list(plant.store.as_ref(), MOVE).await?;
     for Held { record, .. } in
         moves.into_iter().filter(|held| scope.sees(&[held.record.from.clone(), held.record.to.clone()]))
@@ -207,31 +223,56 @@ async fn devices(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entr
     Ok(entries)
 }
 
-/// Announced Clears. Moves that did not end yet: when the zone that is left gives nothing more, and after that, when what it gave ends.
-async fn under_way(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entry>, Refusal> {
-    let devices: Vec<Held<Device>> = list(plant.store.as_ref(), DEVICE).await?;
+/// Certificates that nothing replaces, those first that end first: of devices that are silent, also where one of their
+/// zones refused them before, and of those that wait for a person.
+fn ending(seen: &[Seen], scope: &Scope, graph: &Segmentation, now: UnixTime) -> Vec<Entry> {
     let mut entries = Vec::new();
-    for Held { record, .. } in devices.into_iter().filter(|held| scope.sees(&held.record.zones)) {
-        if let Some(until) = record.clear_expected {
-            let text = format!("the Clear of the TPM of {} is not expected any more", record.name);
-            let command = format!("touchstone device why {}", record.name);
-            entries.push(Entry::new("clear", &record.name, until, text).next(command));
-        }
-        let Some(leaving) = &record.leaving else { continue };
-        let (name, Leaving { from, to, .. }) = (&record.name, leaving);
-        let end = if leaving.due() > now {
-            Some((leaving.due(), format!("{name}, on its way to {to}, gets no new certificates of {from}")))
-        } else {
-            let held: Option<Held<HeldCertificates>> =
-                fetch(plant.store.as_ref(), held_key(name, from)).await?;
-            let all = held.map(|held| held.record.certificates).unwrap_or_default();
-            let last = all.iter().map(|one| one.validity.not_after).max();
-            last.map(|at| (at, format!("{name}, on its way to {to}, has no certificate of {from} any more")))
+    for seen in seen {
+        let Seen::Device(view) = seen else { continue };
+        let why = match view.state {
+            State::Pending => "waits for a person",
+            _ if view.is_unheard(graph, now) => "is not heard",
+            _ => continue,
         };
-        let command = format!("touchstone device why {name}");
-        entries.extend(end.map(|(at, text)| Entry::new("move", name, at, text).next(command)));
+        let (name, next) = (&view.device.name, why::why(seen, &[], now).next_command);
+        let mut ends: BTreeMap<&ZoneName, UnixTime> = BTreeMap::new();
+        for (zone, held) in view.certificates.iter().filter(|(zone, _)| scope.sees(slice::from_ref(zone))) {
+            let end = ends.entry(zone).or_default();
+            *end = held.validity.not_after.max(*end);
+        }
+        entries.extend(ends.into_iter().map(|(zone, end)| {
+            let text = format!("{name} {why}: the last certificate that it has of {zone} ends");
+            Entry::new("device", format!("{name}/{zone}"), end, text).next(next.clone())
+        }));
     }
-    Ok(entries)
+    entries.sort();
+    let rest = entries.split_off(entries.len().min(MAX_DEVICES));
+    entries.extend(rest.first().map(|next| {
+        let text = format!("{} more certificates of devices that are not heard begin to end", rest.len());
+        Entry::new("device", "more", next.at, text).next("touchstone device list --state silent")
+    }));
+    entries
+}
+
+/// Announced Clears. Moves that did not end yet: when the zone that is left gives nothing more, and after that, when what it gave ends.
+fn under_way(view: &DeviceView, now: UnixTime) -> Vec<Entry> {
+    let (mut entries, name) = (Vec::new(), &view.device.name);
+    let command = format!("touchstone device why {name}");
+    if let Some(until) = view.device.clear_expected {
+        let text = format!("the Clear of the TPM of {name} is not expected any more");
+        entries.push(Entry::new("clear", name, until, text).next(command.clone()));
+    }
+    let Some(leaving) = &view.device.leaving else { return entries };
+    let Leaving { from, to, .. } = leaving;
+    let end = if leaving.due() > now {
+        Some((leaving.due(), format!("{name}, on its way to {to}, gets no new certificates of {from}")))
+    } else {
+        let of_zone = view.certificates.iter().filter(|(zone, _)| zone == from);
+        let last = of_zone.map(|(_, one)| one.validity.not_after).max();
+        last.map(|at| (at, format!("{name}, on its way to {to}, has no certificate of {from} any more")))
+    };
+    entries.extend(end.map(|(at, text)| Entry::new("move", name, at, text).next(command)));
+    entries
 }
 
 /// Releases that pass until a date.

@@ -113,7 +113,7 @@ async fn open(
     }
     let others = before.conduits().iter().filter(|other| !same(other, conduit)).cloned();
     let after = fitting(before.zones().cloned().collect(), others.chain([conduit.clone()]).collect())?;
-    let affected = affected(plant, actor.scope(), &before, &after, now).await?;
+    let affected = affected(plant, actor.scope(), &ends(conduit), &before, &after, now).await?;
     let deed = reach.deed(&conduit.to_string(), &opened(conduit, affected.len()));
     Ok(Draft::unless(dry_run, affected, txn.put(key(conduit), stored(conduit)?), deed))
 }
@@ -211,7 +211,7 @@ async fn shut(
         )));
     }
     let after = fitting(before.zones().cloned().collect(), others)?;
-    let affected = affected(plant, actor.scope(), &before, &after, now).await?;
+    let affected = affected(plant, actor.scope(), &ends(conduit), &before, &after, now).await?;
     let text = format!("closed; trust files of {} devices change", affected.len());
     let deed = reach.deed(&conduit.to_string(), &text);
     Ok(Draft::unless(dry_run, affected, txn.delete(key(conduit)), deed))
@@ -230,10 +230,11 @@ pub(super) fn key(conduit: &Conduit) -> String {
     conduit_key(&conduit.from, &conduit.to, &conduit.service)
 }
 
-/// The devices in sight whose trust files differ before and after.
+/// The devices in sight whose trust files differ before and after a change of conduits between `zones`.
 async fn affected(
     plant: &Plant,
     scope: &Scope,
+    zones: &[ZoneName],
     before: &Segmentation,
     after: &Segmentation,
     now: UnixTime,
@@ -248,7 +249,8 @@ async fn affected(
         Ok(files)
     };
     let (mut differs, mut affected) = (BTreeMap::new(), Vec::new());
-    for (name, offer) in devices.iter().filter(|(_, offer)| scope.sees(&offer.zones)) {
+    let touched = |offer: &Offer| offer.zones.iter().any(|zone| zones.contains(zone));
+    for (name, offer) in devices.iter().filter(|(_, offer)| scope.sees(&offer.zones) && touched(offer)) {
         let known = differs.get(offer).copied();
         let differing = match known {
             Some(known) => known,

@@ -36,6 +36,9 @@ const BESIDE: usize = 8;
 /// values, each compared and written, and the event of the whole.
 const ROOM: usize = MAX_TXN_KEYS - BESIDE - 5;
 
+/// Conduits and zones whose faults are told; whoever has more mends these first.
+const MAX_TOLD: usize = 100;
+
 /// The graph as it stands.
 #[derive(Debug)]
 pub struct View {
@@ -257,7 +260,16 @@ async fn people_for_two(plant: &Plant, before: &Segmentation, after: &Segmentati
 
 /// Zones have room in their records, and what is opened opens before it ends.
 fn fits_records(after: &Segmentation, before: &Segmentation, now: UnixTime) -> Result<(), Refusal> {
-    after.zones().try_for_each(bounded)?;
-    let opened = |one: &&Conduit| !before.conduits().contains(one);
-    after.conduits().iter().filter(opened).try_for_each(|one| opens(one, now))
+    let zones = after.zones().map(bounded);
+    let opened =
+        after.conduits().iter().filter(|one| before.conduit(&one.from, &one.to, &one.service) != Some(*one));
+    let wrong: Vec<Refusal> =
+        zones.chain(opened.map(|one| opens(one, now))).filter_map(Result::err).collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let mut told: Vec<String> = wrong.iter().take(MAX_TOLD).map(ToString::to_string).collect();
+    let more = wrong.len().saturating_sub(MAX_TOLD);
+    told.extend((more > 0).then(|| format!("and {more} more")));
+    Err(Refusal::malformed(told.join("\n")))
 }

@@ -17,13 +17,14 @@ use policy::digest::Digest;
 use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::{AuthorityRef, Conduit, Placement, Role, Segmentation, Zone};
+use prost::Message as _;
 use proto::v1;
 use tokio::sync::Mutex;
 
 pub(crate) use self::offers::Offer;
 use self::offers::{Offers, ZoneOffers};
 use self::revoked::revoked;
-use self::set::AllSaid;
+use self::set::Made;
 pub use self::set::{TrustSet, trust_set};
 use crate::access::GrantKey;
 use crate::authority::{self, AuthorityError};
@@ -68,8 +69,10 @@ pub enum TrustError {
 struct Believed {
     of: AuthorityRef,
     wire: v1::Authority,
-    /// Names what is revoked, whatever the CRL's bytes: a CRL is signed anew in every view.
-    revoked: Digest,
+    /// The same as a trust set has it, encoded.
+    encoded: Vec<u8>,
+    /// Names what it says, whatever the CRL's bytes: a CRL is signed anew in every view.
+    content: Digest,
     /// Serial numbers of what is revoked.
     serials: BTreeSet<Vec<u8>>,
 }
@@ -84,9 +87,11 @@ pub struct View {
     zones: Segmentation,
     offers: ZoneOffers,
     authorities: Vec<Believed>,
+    /// Where the generations of each stand there.
+    places: BTreeMap<AuthorityRef, Vec<usize>>,
     /// Every generation of a zone's authorities, those that nobody believes any more too.
     generations: BTreeMap<ZoneName, Vec<(Role, u32)>>,
-    said: AllSaid,
+    made: Made,
     /// Public keys of grants, as a JWK Set; empty before the first grant.
     grant_keys: String,
 }
@@ -148,16 +153,22 @@ pub async fn view(plant: &Plant) -> Result<Arc<View>, TrustError> {
     for record in records.iter().map(|held| &held.record) {
         generations.entry(record.zone.clone()).or_default().push((record.role, record.generation));
     }
+    let authorities = authorities(plant, &records, &head.record, epoch).await?;
+    let mut places: BTreeMap<AuthorityRef, Vec<usize>> = BTreeMap::new();
+    for (at, believed) in authorities.iter().enumerate() {
+        places.entry(believed.of.clone()).or_default().push(at);
+    }
     let view = Arc::new(View {
         version: head.version,
         epoch,
         zones: segmentation(plant).await?,
         offers: offers.by_zone(),
-        authorities: authorities(plant, &records, &head.record, epoch).await?,
+        authorities,
+        places,
         generations,
         grant_keys: grant_keys(plant).await?,
         head: head.record,
-        said: AllSaid::default(),
+        made: Made::default(),
     });
     plant.views.last.store(Some(Arc::clone(&view)));
     Ok(view)
@@ -211,16 +222,19 @@ async fn authorities(
         let number = sequence(epoch, head);
         let issuer = authority::issuer(plant, held)?;
         let crl = plant.metrics.signing(Signed::Crl, || issuer.crl(number, head.at, &revoked))?;
+        let wire = v1::Authority {
+            zone: record.zone.to_string(),
+            role: role_to_wire(record.role).into(),
+            generation: record.generation,
+            certificate: record.certificate.0.clone(),
+            crl,
+        };
+        let content = v1::Authority { crl: names(&revoked).0.to_vec(), ..wire.clone() };
         believed.push(Believed {
             of: AuthorityRef { zone: record.zone.clone(), role: record.role },
-            wire: v1::Authority {
-                zone: record.zone.to_string(),
-                role: role_to_wire(record.role).into(),
-                generation: record.generation,
-                certificate: record.certificate.0.clone(),
-                crl,
-            },
-            revoked: names(&revoked),
+            encoded: v1::TrustSet { authorities: vec![wire.clone()], ..Default::default() }.encode_to_vec(),
+            content: Digest::of(&content.encode_to_vec()),
+            wire,
             serials: revoked.iter().map(|entry| entry.serial.bytes().to_vec()).collect(),
         });
     }

@@ -19,25 +19,23 @@
 //! expires = "2027-01-01T00:00:00Z"
 //! ```
 //!
-//! Promises: what [`render`] writes, [`parse`] reads back equal, and zones and conduits that do not fit together are
-//! all told at once, each with the line where it stands. What this module does not promise: a plant that differs
+//! Promises: what [`render`] writes, [`parse`] reads back equal, and everything that cannot be read or does not fit
+//! together is told at once, each fault with the line where it stands; only text that is no TOML ends with its first. What this module does not promise: a plant that differs
 //! from the file is not named here; that is [`difference`](super::difference).
 
+mod read;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
-use serde::de::{Error as _, IgnoredAny};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use toml::Spanned;
 
+pub use self::read::{DocumentFaults, parse};
 use super::conduit::Conduit;
 use super::drill::DrillBounds;
 use super::function::Function;
 use super::gate::{GateFail, GateRules};
-use super::model::{
-    IntraZone, MAX_CONDUITS, MAX_ZONES, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone, ZoneFault,
-    is_false,
-};
+use super::model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone, is_false};
 use super::schedule::Schedule;
 use super::silence::OnSilence;
 use super::span::Span;
@@ -49,40 +47,16 @@ use crate::time::UnixTime;
 
 /// Longest document in bytes: a thousand zones with ten conduits each, of a hundred bytes.
 pub const MAX_DOCUMENT: usize = 2 * 1024 * 1024;
-/// Faults that are told; whoever has more mends these first.
-const MAX_FAULTS: usize = 100;
 /// The layout that this version reads and writes.
 const SCHEMA: u64 = 1;
 
-/// What is wrong with a document; each line names its place.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct DocumentFaults {
-    told: Vec<String>,
-    left_out: usize,
-}
-
-impl DocumentFaults {
-    fn one(fault: String) -> Self {
-        Self { told: vec![fault], left_out: 0 }
-    }
-}
-
-impl fmt::Display for DocumentFaults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { told, left_out } = self;
-        let more = if *left_out > 0 { format!("\nand {left_out} more") } else { String::new() };
-        write!(f, "the zones' file has {} fault(s)\n{}{more}", told.len() + left_out, told.join("\n"))
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document<Z, C> {
+#[derive(Serialize)]
+struct Document {
     schema: u64,
-    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
-    zone: Vec<Z>,
-    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
-    conduit: Vec<C>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    zone: Vec<ZoneEntry>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conduit: Vec<ConduitEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -148,7 +122,7 @@ struct DrillEntry {
 
 /// The worst that is accepted: a tier, or the value itself where it is neither end of one.
 #[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "the least of a claim is affirming, warning or a number")]
 enum Least {
     Tier(LeastTier),
     Value(i8),
@@ -202,105 +176,29 @@ impl From<Written> for String {
     }
 }
 
-/// Reads a document.
-pub fn parse(text: &str) -> Result<Segmentation, DocumentFaults> {
-    let refuse = |fault: String| Err(DocumentFaults::one(fault));
-    if text.len() > MAX_DOCUMENT {
-        return refuse(format!("it has {} bytes; {MAX_DOCUMENT} are allowed", text.len()));
-    }
-    fits(text).map_err(DocumentFaults::one)?;
-    let document: Document<Spanned<ZoneEntry>, Spanned<ConduitEntry>> = match toml::from_str(text) {
-        Ok(document) => document,
-        Err(error) => {
-            let at = error.span().unwrap_or_default().start;
-            return refuse(placed(text, at, &error.message().lines().collect::<Vec<_>>().join(" ")));
-        }
-    };
-    if document.schema != SCHEMA {
-        return refuse(format!("schema {} is not known here; write schema = {SCHEMA}", document.schema));
-    }
-    let mut faults = Vec::new();
-    let mut zones = Vec::new();
-    let mut places = BTreeMap::new();
-    for entry in document.zone {
-        let at = entry.span().start;
-        places.insert(entry.get_ref().name.to_string(), at);
-        match zone(entry.into_inner()) {
-            Ok(zone) => zones.push(zone),
-            Err(error) => faults.push((at, error)),
-        }
-    }
-    let mut conduits = Vec::new();
-    for entry in document.conduit {
-        let at = entry.span().start;
-        let conduit = Conduit::from(entry.into_inner());
-        places.insert(conduit.to_string(), at);
-        conduits.push(conduit);
-    }
-    // A zone that could not be read would look like one that is missing.
-    let fitting =
-        if faults.is_empty() { Segmentation::new(zones, conduits) } else { Ok(Segmentation::default()) };
-    match fitting {
-        Ok(segmentation) if faults.is_empty() => return Ok(segmentation),
-        Ok(_) => {}
-        Err(found) => {
-            faults.extend(found.faults().iter().map(|fault| (place(fault, &places), fault.to_string())))
-        }
-    }
-    faults.sort();
-    let left_out = faults.len().saturating_sub(MAX_FAULTS);
-    let told = faults.into_iter().take(MAX_FAULTS).map(|(at, fault)| placed(text, at, &fault)).collect();
-    Err(DocumentFaults { told, left_out })
-}
-
-/// Counts before anything is read closely: each entry may hold a schedule, and each schedule a time zone.
-fn fits(text: &str) -> Result<(), String> {
-    let Ok(document) = toml::from_str::<Document<IgnoredAny, IgnoredAny>>(text) else { return Ok(()) };
-    let counts =
-        [("zones", document.zone.len(), MAX_ZONES), ("conduits", document.conduit.len(), MAX_CONDUITS)];
-    let over = counts.into_iter().find(|(_, count, most)| count > most);
-    over.map_or(Ok(()), |(what, count, most)| {
-        Err(format!("it has {count} {what}; a plant has at most {most}"))
-    })
-}
-
-fn place(fault: &ZoneFault, places: &BTreeMap<String, usize>) -> usize {
-    let about = match fault {
-        ZoneFault::TooMany { .. } => return 0,
-        ZoneFault::DuplicateZone(zone)
-        | ZoneFault::AsksNothing(zone)
-        | ZoneFault::NoProducts(zone)
-        | ZoneFault::Subnets(zone, _)
-        | ZoneFault::AcceptsContraindicated { zone, .. } => zone.as_str(),
-        ZoneFault::UnknownZone { conduit, .. }
-        | ZoneFault::SelfConduit(conduit)
-        | ZoneFault::DuplicateConduit(conduit)
-        | ZoneFault::Observed(conduit) => conduit,
-    };
-    places.get(about).copied().unwrap_or_default()
-}
-
-fn placed(text: &str, at: usize, fault: &str) -> String {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    format!("line {line}, column {column}: {fault}")
-}
-
-fn zone(entry: ZoneEntry) -> Result<Zone, String> {
-    let timing =
-        Timing::new(entry.reattest_every.0, entry.outlive_broker.0, entry.silent_after.map(|span| span.0))
-            .map_err(|error| format!("zone {}: {error}", entry.name))?;
-    let gate = GateRules::new(entry.gate_drain.map_or(0, |span| span.0), entry.gate_fail)
-        .map_err(|error| format!("zone {}: {error}", entry.name))?;
+/// The zone, or every one of its numbers that does not go.
+fn zone(entry: ZoneEntry) -> Result<Zone, Vec<String>> {
     let seconds = |span: Option<Span>| span.map(|span| span.0);
+    let timing = Timing::new(entry.reattest_every.0, entry.outlive_broker.0, seconds(entry.silent_after));
+    let gate = GateRules::new(seconds(entry.gate_drain).unwrap_or_default(), entry.gate_fail);
     let bounds =
         |entry: DrillEntry| DrillBounds::new(seconds(entry.cut_within), seconds(entry.recover_within));
-    let drills = entry
-        .drills
-        .map(bounds)
-        .transpose()
-        .map_err(|error| format!("zone {}: drills: {error}", entry.name))?;
+    let drills = entry.drills.map(bounds).transpose();
+    let (timing, gate, drills) = match (timing, gate, drills) {
+        (Ok(timing), Ok(gate), Ok(drills)) => (timing, gate, drills),
+        (timing, gate, drills) => {
+            let wrong = [
+                timing.err().map(|error| error.to_string()),
+                gate.err().map(|error| error.to_string()),
+                drills.err().map(|error| format!("drills: {error}")),
+            ];
+            return Err(wrong
+                .into_iter()
+                .flatten()
+                .map(|wrong| format!("zone {}: {wrong}", entry.name))
+                .collect());
+        }
+    };
     let worst = |least| match least {
         Least::Tier(LeastTier::Affirming) => ClaimValue::AFFIRMING,
         Least::Tier(LeastTier::Warning) => ClaimValue::WARNING,

@@ -343,21 +343,32 @@ pub enum ZoneFault {
     Observed(String),
 }
 
+/// What a fault is about, as [`Segmentation::new`] was given it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// The whole.
+    Plant,
+    /// The zone at this place.
+    Zone(usize),
+    /// The conduit at this place.
+    Conduit(usize),
+}
+
 /// Everything about zones and conduits that does not fit together; never empty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct ZoneFaults(Vec<ZoneFault>);
+pub struct ZoneFaults(Vec<(Entry, ZoneFault)>);
 
 impl ZoneFaults {
-    /// The faults.
+    /// The faults, each with what it is about.
     #[must_use]
-    pub fn faults(&self) -> &[ZoneFault] {
+    pub fn faults(&self) -> &[(Entry, ZoneFault)] {
         &self.0
     }
 }
 
 impl fmt::Display for ZoneFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let faults: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        let faults: Vec<String> = self.0.iter().map(|(_, fault)| fault.to_string()).collect();
         f.write_str(&faults.join("\n"))
     }
 }
@@ -369,6 +380,8 @@ pub struct Segmentation {
     conduits: Vec<Conduit>,
     /// Where each conduit stands.
     by_ends: BTreeMap<Ends, usize>,
+    /// Where those of each zone stand, either way.
+    by_zone: BTreeMap<ZoneName, Vec<usize>>,
 }
 
 type Ends = (ZoneName, ZoneName, ServiceName);
@@ -383,24 +396,29 @@ impl Segmentation {
             [("zones", zones.len(), MAX_ZONES), ("conduits", conduits.len(), MAX_CONDUITS)]
         {
             if found > limit {
-                faults.push(ZoneFault::TooMany { what, found, limit });
+                faults.push((Entry::Plant, ZoneFault::TooMany { what, found, limit }));
             }
         }
-        for zone in zones {
-            report_zone(&zone, &mut faults);
+        for (at, zone) in zones.into_iter().enumerate() {
+            let mut tell = |fault| faults.push((Entry::Zone(at), fault));
+            report_zone(&zone, &mut tell);
             if let Some(twin) = by_name.insert(zone.name.clone(), zone) {
-                faults.push(ZoneFault::DuplicateZone(twin.name));
+                tell(ZoneFault::DuplicateZone(twin.name));
             }
         }
-        let mut by_ends = BTreeMap::new();
+        let (mut by_ends, mut by_zone) = (BTreeMap::new(), BTreeMap::<_, Vec<usize>>::new());
         for (at, conduit) in conduits.iter().enumerate() {
-            report_conduit(conduit, &by_name, &mut faults);
+            for zone in [&conduit.from, &conduit.to] {
+                by_zone.entry(zone.clone()).or_default().push(at);
+            }
+            let mut tell = |fault| faults.push((Entry::Conduit(at), fault));
+            report_conduit(conduit, &by_name, &mut tell);
             if by_ends.insert(ends(&conduit.from, &conduit.to, &conduit.service), at).is_some() {
-                faults.push(ZoneFault::DuplicateConduit(conduit.to_string()));
+                tell(ZoneFault::DuplicateConduit(conduit.to_string()));
             }
         }
         if faults.is_empty() {
-            Ok(Self { zones: by_name, conduits, by_ends })
+            Ok(Self { zones: by_name, conduits, by_ends, by_zone })
         } else {
             Err(ZoneFaults(faults))
         }
@@ -423,6 +441,11 @@ impl Segmentation {
         self.by_ends.get(&ends(from, to, service)).and_then(|at| self.conduits.get(*at))
     }
 
+    /// The conduits that lead from `zone` or to it, in the order of all.
+    pub fn conduits_of(&self, zone: &ZoneName) -> impl Iterator<Item = &Conduit> {
+        self.by_zone.get(zone).into_iter().flatten().filter_map(|at| self.conduits.get(*at))
+    }
+
     /// Every conduit, open or expired, as given.
     #[must_use]
     pub fn conduits(&self) -> &[Conduit] {
@@ -439,39 +462,39 @@ fn ends(from: &ZoneName, to: &ZoneName, service: &ServiceName) -> Ends {
     (from.clone(), to.clone(), service.clone())
 }
 
-fn report_zone(zone: &Zone, faults: &mut Vec<ZoneFault>) {
+fn report_zone(zone: &Zone, tell: &mut impl FnMut(ZoneFault)) {
     for (claim, value) in zone.least.iter() {
         if !matches!(value.tier(), Tier::Affirming | Tier::Warning) {
-            faults.push(ZoneFault::AcceptsContraindicated { zone: zone.name.clone(), claim, value });
+            tell(ZoneFault::AcceptsContraindicated { zone: zone.name.clone(), claim, value });
         }
     }
     if zone.subnets.len() > MAX_SUBNETS {
-        faults.push(ZoneFault::Subnets(zone.name.clone(), zone.subnets.len()));
+        tell(ZoneFault::Subnets(zone.name.clone(), zone.subnets.len()));
     }
     if zone.mode == Mode::Observe {
         return;
     }
     if zone.least.iter().next().is_none() {
-        faults.push(ZoneFault::AsksNothing(zone.name.clone()));
+        tell(ZoneFault::AsksNothing(zone.name.clone()));
     }
     let asks_boot =
         zone.least.iter().any(|(claim, _)| matches!(claim, Claim::Executables | Claim::Configuration));
     if asks_boot && zone.products.is_empty() {
-        faults.push(ZoneFault::NoProducts(zone.name.clone()));
+        tell(ZoneFault::NoProducts(zone.name.clone()));
     }
 }
 
-fn report_conduit(conduit: &Conduit, zones: &BTreeMap<ZoneName, Zone>, faults: &mut Vec<ZoneFault>) {
+fn report_conduit(conduit: &Conduit, zones: &BTreeMap<ZoneName, Zone>, tell: &mut impl FnMut(ZoneFault)) {
     for zone in [&conduit.from, &conduit.to] {
         if !zones.contains_key(zone) {
-            faults.push(ZoneFault::UnknownZone { conduit: conduit.to_string(), zone: zone.clone() });
+            tell(ZoneFault::UnknownZone { conduit: conduit.to_string(), zone: zone.clone() });
         }
     }
     if conduit.from == conduit.to {
-        faults.push(ZoneFault::SelfConduit(conduit.to_string()));
+        tell(ZoneFault::SelfConduit(conduit.to_string()));
     }
     if is_observed(conduit, zones) && !conduit.accept_observed {
-        faults.push(ZoneFault::Observed(conduit.to_string()));
+        tell(ZoneFault::Observed(conduit.to_string()));
     }
 }
 

@@ -140,7 +140,7 @@ impl Placement {
         match direction {
             Direction::Inbound => offers,
             Direction::Outbound => {
-                offers || self.zone_offers.contains(service) || plant.conduits().iter().any(leads)
+                offers || self.zone_offers.contains(service) || plant.conduits_of(&self.zone).any(leads)
             }
         }
     }
@@ -157,19 +157,51 @@ pub struct UnknownZone(pub ZoneName);
 /// offers or that a conduit names, a closed one too: a file that was there does not vanish, it
 /// turns to nobody.
 pub fn compile(plant: &Segmentation, device: &Placement, now: UnixTime) -> Result<TrustFiles, UnknownZone> {
-    let conduits = || plant.conduits().iter();
-    let at = |service: &ServiceName, direction| {
-        Ways::of(plant, &device.zone, service, direction).map(|ways| file(&ways, now))
-    };
-    plant.zone(&device.zone).ok_or_else(|| UnknownZone(device.zone.clone()))?;
-    let named = conduits().filter(|c| c.from == device.zone).map(|c| &c.service);
-    let reachable: BTreeSet<&ServiceName> =
-        device.offers.iter().chain(&device.zone_offers).chain(named).collect();
-    let inbound = device.offers.iter().map(|service| at(service, Direction::Inbound));
-    let outbound = reachable.into_iter().map(|service| at(service, Direction::Outbound));
-    let mut files = inbound.chain(outbound).collect::<Result<Vec<TrustFile>, _>>()?;
-    files.sort_by(|a, b| (&a.service, a.direction).cmp(&(&b.service, b.direction)));
-    Ok(TrustFiles { files, until: next_edge(plant.conduits(), &device.zone, now) })
+    let zone = &device.zone;
+    plant.zone(zone).ok_or_else(|| UnknownZone(zone.clone()))?;
+    let reached = reached(plant, zone, &device.zone_offers);
+    let files = listed(&device.offers, &reached).into_iter();
+    let files = files.map(|(service, direction)| trust_file(plant, zone, service, direction, now));
+    Ok(TrustFiles { files: files.collect::<Result<_, _>>()?, until: next_edge(plant, zone, now) })
+}
+
+/// The trust file of every device of `zone` that has one for `service` in this direction.
+pub fn trust_file(
+    plant: &Segmentation,
+    zone: &ZoneName,
+    service: &ServiceName,
+    direction: Direction,
+    now: UnixTime,
+) -> Result<TrustFile, UnknownZone> {
+    Ways::of(plant, zone, service, direction).map(|ways| file(&ways, now))
+}
+
+/// The services that every device of `zone` has an outbound file for, of which `zone_offers` are offered there.
+#[must_use]
+pub fn reached(
+    plant: &Segmentation,
+    zone: &ZoneName,
+    zone_offers: &BTreeSet<ServiceName>,
+) -> BTreeSet<ServiceName> {
+    let named = plant.conduits_of(zone).filter(|conduit| conduit.from == *zone);
+    named.map(|conduit| &conduit.service).chain(zone_offers).cloned().collect()
+}
+
+/// The files of a device that offers `offers`, where the zone reaches `reached`.
+#[must_use]
+pub fn listed<'a>(
+    offers: &'a BTreeSet<ServiceName>,
+    reached: &'a BTreeSet<ServiceName>,
+) -> BTreeSet<(&'a ServiceName, Direction)> {
+    let inbound = offers.iter().map(|service| (service, Direction::Inbound));
+    let outbound = offers.iter().chain(reached).map(|service| (service, Direction::Outbound));
+    inbound.chain(outbound).collect()
+}
+
+/// When the next conduit of `zone` opens or closes, and its files are others.
+#[must_use]
+pub fn next_edge(plant: &Segmentation, zone: &ZoneName, now: UnixTime) -> Option<UnixTime> {
+    plant.conduits_of(zone).filter_map(|conduit| conduit.hours().next_edge(now)).min()
 }
 
 /// The file that says these ways.
@@ -193,9 +225,4 @@ fn file(ways: &Ways, now: UnixTime) -> TrustFile {
         openings,
         ways: ways.iter().cloned().collect(),
     }
-}
-
-fn next_edge(conduits: &[Conduit], zone: &ZoneName, now: UnixTime) -> Option<UnixTime> {
-    let touches = |c: &&Conduit| c.from == *zone || c.to == *zone;
-    conduits.iter().filter(touches).filter_map(|c| c.hours().next_edge(now)).min()
 }

@@ -54,7 +54,7 @@ impl Ways {
         let zone = plant.zone(own).ok_or_else(|| UnknownZone(own.clone()))?;
         let intra = (zone.intra_zone == IntraZone::Allow).then(|| own.clone());
         let intra = intra.map(|zone| Way { zone, schedule: None, expires: None });
-        let named = plant.conduits().iter().filter(|conduit| conduit.service == *service);
+        let named = plant.conduits_of(own).filter(|conduit| conduit.service == *service);
         let ends = named.filter_map(|conduit| {
             let (here, there) = match direction {
                 Direction::Inbound => (&conduit.to, &conduit.from),

@@ -99,6 +99,121 @@ fn what_does_not_fit_together_is_told_at_once() {
     assert!(told.contains("line 30, column 1: zone cell-3 is there twice"), "{told}");
 }
 
+#[test]
+fn every_fault_of_a_file_is_told_at_once_with_its_line() {
+    let text = r#"schema = 1
+plant = "x"
+[[zone]]
+name = "cell-3"
+mode = "maybe"
+products = ["Edge Box", "edge-box", "edge box"]
+reattest_every = 900
+outlive_broker = "8h"
+[zone.least]
+hardware = "excellent"
+luck = "warning"
+[[zone]]
+name = "Cell 4"
+mode = "observe"
+reattest_every = "15m"
+[[zone]]
+name = "lab"
+mode = "enforce"
+products = ["edge-box"]
+reattest_every = "13h"
+outlive_broker = "8h"
+gate_drain = "2h"
+[[zone]]
+name = "cell-3"
+mode = "observe"
+reattest_every = "15m"
+outlive_broker = "8h"
+[[conduit]]
+from = "cell-3"
+to = "lab"
+service = "ssh"
+schedule = "sat 25:00-26:00"
+expires = "soon"
+[[conduit]]
+from = "cell-3"
+to = "lab"
+service = "ssh"
+[[conduit]]
+from = "lab"
+to = "lab"
+service = "ssh"
+shedule = "sat 20:00-21:00"
+[[conduit]]
+form = "lab"
+to = "cell-3"
+service = "ssh"
+"#;
+    let told = parse(text).unwrap_err().to_string();
+    let found = told.lines().skip(1).map(|line| {
+        let (place, said) = line.split_once(": ").unwrap();
+        (place.strip_prefix("line ").unwrap().split_once(',').unwrap().0.parse::<usize>().unwrap(), said)
+    });
+    let found: Vec<(usize, &str)> = found.collect();
+    let expected = [
+        (2, "unknown field `plant`"),
+        (5, "unknown variant `maybe`"),
+        (6, "`Edge Box`"),
+        (6, "`edge box`"),
+        (7, "a length of time"),
+        (10, "the least of a claim is affirming, warning or a number"),
+        (11, "unknown variant `luck`"),
+        (12, "missing field `outlive_broker`"),
+        (13, "`Cell 4`"),
+        (16, "zone lab: gate_drain"),
+        (16, "zone lab: reattest_every is 46800 s"),
+        (23, "zone cell-3 is there twice"),
+        (32, "`25:00` is no time of day"),
+        (33, "soon"),
+        (34, "conduit cell-3 -> lab ssh is there twice"),
+        (38, "conduit lab -> lab ssh stays in one zone"),
+        (42, "unknown field `shedule`"),
+        (43, "missing field `from`"),
+        (44, "unknown field `form`"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{told}");
+    for ((at, said), (line, words)) in found.iter().zip(expected) {
+        assert!(*at == line && said.contains(words), "line {line}, {words}: {said}\n{told}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_of_a_zone_is_no_reason_to_find_others_wrong() {
+    let told = refused("mode = \"enforce\"", "mode = \"maybe\"");
+    assert!(told.starts_with("the zones' file has 1 fault(s)\nline 6, column 8"), "{told}");
+    let told = refused("name = \"historian\"", "name = \"His Torian\"");
+    assert!(told.starts_with("the zones' file has 1 fault(s)\nline 12"), "{told}");
+    let into_enforcing =
+        PLANT.replace("from = \"cell-3\"\nto = \"historian\"", "from = \"historian\"\nto = \"cell-3\"");
+    let told = parse(&into_enforcing.replace("\"1h\"", "1")).unwrap_err().to_string();
+    assert!(
+        told.starts_with("the zones' file has 1 fault(s)\nline 13"),
+        "whether it observes is not known: {told}"
+    );
+    let told = parse(&into_enforcing).unwrap_err().to_string();
+    assert!(
+        told.contains("line 20, column 1: conduit historian -> cell-3 opcua leads from a zone that observes"),
+        "{told}"
+    );
+}
+
+#[test]
+fn equal_conduits_are_told_with_the_line_of_each() {
+    let twice = "[[conduit]]\nfrom = \"cell-3\"\nto = \"lab\"\nservice = \"ssh\"\n".repeat(2);
+    let told = parse(&format!("{PLANT}{twice}")).unwrap_err().to_string();
+    for line in [
+        "line 26, column 1: conduit cell-3 -> lab ssh: there is no zone lab",
+        "line 30, column 1: conduit cell-3 -> lab ssh: there is no zone lab",
+        "line 30, column 1: conduit cell-3 -> lab ssh is there twice",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+}
+
 fn any_plant() -> impl Strategy<Value = Segmentation> {
     let zone =
         (any::<[bool; 5]>(), prop::option::of(prop::sample::select(Function::ALL.to_vec())), 5_u64..400);

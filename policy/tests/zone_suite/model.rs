@@ -28,7 +28,7 @@ fn conduit(from: &str, to: &str, service: &str) -> Conduit {
 }
 
 fn faults(zones: Vec<Zone>, conduits: Vec<Conduit>) -> Vec<ZoneFault> {
-    Segmentation::new(zones, conduits).unwrap_err().faults().to_vec()
+    Segmentation::new(zones, conduits).unwrap_err().faults().iter().map(|(_, fault)| fault.clone()).collect()
 }
 
 #[test]

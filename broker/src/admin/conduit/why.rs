@@ -5,9 +5,10 @@ use policy::id::{DeviceName, ServiceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::{Direction, Role, Ways};
 
-use crate::admin::device::no_zone;
+use super::{ends, shown};
 use crate::admin::device::view::{DeviceView, device};
 use crate::admin::reach::Scope;
+use crate::admin::zone::in_sight;
 use crate::plant::Plant;
 use crate::session::Refusal;
 use crate::trust::{self, View};
@@ -32,8 +33,9 @@ pub async fn why(
 ) -> Result<Vec<Answer>, Refusal> {
     let seen = device(plant, scope, name).await?;
     let view = trust::view(plant).await.map_err(Refusal::internal)?;
-    if view.zones().zone(to).is_none() {
-        return Err(no_zone(to));
+    // Whoever sees a conduit knows of the zones at both of its ends; another zone is as one that is not there.
+    if !view.zones().conduits().iter().any(|conduit| shown(scope, conduit) && ends(conduit).contains(to)) {
+        in_sight(view.zones(), scope, to)?;
     }
     let ways = Ways::of(view.zones(), to, service, Direction::Inbound).map_err(Refusal::internal)?;
     let now = plant.now();

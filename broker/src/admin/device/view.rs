@@ -92,6 +92,14 @@ pub struct DeviceView {
     pub begins: Option<UnixTime>,
 }
 
+impl DeviceView {
+    /// Whether it was last heard longer ago than its zones allow, whatever it was told then.
+    pub(crate) fn is_unheard(&self, zones: &Segmentation, now: UnixTime) -> bool {
+        let at = self.attested.as_ref().map_or(UnixTime(0), |attested| attested.at);
+        is_silent(at, &self.device.zones, zones, now)
+    }
+}
+
 /// A line of the list.
 #[derive(Debug, Clone)]
 pub enum Seen {
@@ -308,11 +316,13 @@ pub(crate) fn aged(
     if lost && !matches!(state, State::Retired | State::Quarantined) {
         return State::Pending;
     }
+    if state == State::Trusted && is_silent(at, of, zones, now) { State::Silent } else { state }
+}
+
+/// Whether a device of the zones `of` that was last heard `at` is silent at `now`.
+fn is_silent(at: UnixTime, of: &[ZoneName], zones: &Segmentation, now: UnixTime) -> bool {
     // A gateway answers the zone that asks most often.
     let timings = of.iter().filter_map(|zone| zones.zone(zone));
     let silent_after = timings.map(|zone| zone.timing.silent_after()).min();
-    match (state, silent_after) {
-        (State::Trusted, Some(limit)) if now.since(at) > limit => State::Silent,
-        _ => state,
-    }
+    silent_after.is_some_and(|limit| now.since(at) > limit)
 }

@@ -7,7 +7,7 @@ use proto::v1::DenialReason as Reason;
 use proto::v1::admin_server::Admin;
 
 use super::office::{Office, by, refusal, waits};
-use super::{Bench, NOW, observing, refused};
+use super::{Bench, NOW, authorize, observing, refused};
 use crate::admin::device::moving::{Moved, Request, begin};
 use crate::admin::device::replace::replace;
 use crate::admin::device::retire::retire;
@@ -20,6 +20,7 @@ use crate::record::device::{
     Attested, Decision, Device, HeldCertificates, KeyLine, Leaving, MAX_ZONES, Prover, Tpm, attested_key,
     device_key, ek_key, held_key, held_prefix,
 };
+use crate::record::plant::AdminRole;
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
@@ -111,6 +112,59 @@ async fn a_move_that_does_not_end_is_seen() {
     bench.certificate(&press, "cell-4", 0x43).await;
     let text = told().await.unwrap();
     assert!(text.contains("it has certificates of cell-4 and does not say that its software"), "{text}");
+}
+
+#[tokio::test]
+async fn the_calendar_names_devices_whose_certificates_nothing_replaces() {
+    let bench = Bench::new().await;
+    for zone in ["cell-3", "cell-4"] {
+        bench.zone(&observing(zone)).await;
+    }
+    let heard = bench.device("press-1", &["cell-3"]).await;
+    let gateway = bench.device("gateway-1", &["cell-3", "cell-4"]).await;
+    for (serial, (name, zone)) in
+        [(&heard, "cell-3"), (&gateway, "cell-3"), (&gateway, "cell-4")].into_iter().enumerate()
+    {
+        bench.certificate(name, zone, u8::try_from(serial).unwrap()).await;
+    }
+    bench.attest(&heard, "boot-a", Decision::Trusted).await;
+    bench.attest(&gateway, "boot-a", Decision::Refused).await;
+    let dates = async |actor: &crate::admin::Actor| {
+        let all = calendar::all(&bench.plant, actor).await.unwrap();
+        let of_devices = all.into_iter().filter(|entry| entry.kind == "device");
+        of_devices.map(|entry| (entry.subject, entry.at, entry.next_command)).collect::<Vec<_>>()
+    };
+    let owner = bench.actor(Act::ReadStatus).await;
+    assert_eq!(dates(&owner).await, [], "who was heard lately gets others");
+    let silent = NOW.plus(observing("cell-3").timing.silent_after() + 1);
+    bench.clock.set(silent);
+    bench.attest(&heard, "boot-a", Decision::Trusted).await;
+    let end = NOW.plus(3600);
+    let entry =
+        |zone: &str| (format!("gateway-1/{zone}"), end, "touchstone device attest gateway-1".to_owned());
+    assert_eq!(dates(&owner).await, [entry("cell-3"), entry("cell-4")], "also where one zone refused it");
+    let limited = bench.administrator("bob", AdminRole::Viewer, Some(&["cell-4"])).await;
+    let limited = authorize(&bench.plant, &limited, Act::ReadStatus).await.unwrap();
+    assert_eq!(dates(&limited).await, [entry("cell-4")], "the other zone is not theirs");
+    bench.clock.set(end);
+    assert_eq!(dates(&owner).await, [], "what ended is past");
+}
+
+#[tokio::test]
+async fn the_calendar_is_not_flooded_by_a_plant_that_is_not_heard() {
+    let bench = Bench::new().await;
+    bench.zone(&observing("cell-3")).await;
+    for nth in 0..103 {
+        let name = bench.device(&format!("press-{nth:03}"), &["cell-3"]).await;
+        bench.attest(&name, "boot-a", Decision::Trusted).await;
+        bench.certificate(&name, "cell-3", nth).await;
+    }
+    bench.clock.set(NOW.plus(3000));
+    let all = calendar::all(&bench.plant, &bench.actor(Act::ReadStatus).await).await.unwrap();
+    let dates: Vec<_> = all.iter().filter(|entry| entry.kind == "device").collect();
+    assert_eq!(dates.len(), 101);
+    let more = dates.iter().find(|entry| entry.subject == "more").unwrap();
+    assert!(more.text.starts_with("3 more certificates of devices"), "{}", more.text);
 }
 
 #[tokio::test]

@@ -341,9 +341,17 @@ async fn what_has_ended_is_not_opened_and_stays_where_it_was_open() {
     let tried = graph::apply(&bench.plant, &actor, &past, &seen, Unoffered::Refuse, true).await;
     let text = refused!(tried, Malformed);
     assert!(text.contains("would have ended already; give a later end, or leave it out"), "{text}");
-    let soon = ends("9999-01-01T00:00:00Z");
+    let two = format!("{past}{}expires = \"2020-01-01T00:00:00Z\"\n", conduit("cell-3", "historian"));
+    let tried = graph::apply(&bench.plant, &actor, &two, &seen, Unoffered::Refuse, true).await;
+    let text = refused!(tried, Malformed);
+    assert_eq!(text.matches("would have ended already").count(), 2, "all at once: {text}");
+    let soon = ends(&NOW.plus(3600).to_string());
     apply(&bench, &soon).await;
     assert!(apply(&bench, &soon).await.difference.is_empty());
+    bench.clock.set(NOW.plus(7200));
+    let exported = document(&bench).await;
+    assert!(exported.contains("expires"), "what ended is still there: {exported}");
+    assert!(apply(&bench, &exported).await.difference.is_empty(), "and what is exported can be applied");
 }
 
 #[tokio::test]
