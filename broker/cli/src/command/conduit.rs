@@ -127,11 +127,16 @@ impl From<Conduit> for ConduitView {
 }
 
 impl ConduitView {
+    /// Which one it is.
+    pub(crate) fn name(&self) -> String {
+        format!("{} -> {} {}", self.from, self.to, self.service)
+    }
+
     /// The conduit in one line.
     pub(crate) fn line(&self) -> String {
         let hours = self.schedule.as_ref().map_or_else(String::new, |hours| format!(", {hours}"));
         let until = self.until.as_ref().map_or_else(String::new, |until| format!(", until {until}"));
-        format!("{} -> {} {}{hours}{until}", self.from, self.to, self.service)
+        format!("{}{hours}{until}", self.name())
     }
 
     /// The table of conduits.

@@ -427,6 +427,36 @@ fn an_unsigned_manifest_is_planned_as_such() {
 }
 
 #[test]
+fn a_plan_says_which_of_its_conduits_open_nothing() {
+    let broker = FakeBroker::start();
+    let file = broker.path("zones.toml");
+    fs::write(&file, "schema = 1\n").unwrap();
+    let conduit = |service: &str| Conduit {
+        from: "cell-3".to_owned(),
+        to: "lab".to_owned(),
+        service: service.to_owned(),
+        ..Conduit::default()
+    };
+    let spot = |service: &str| FlatSpot {
+        kind: "nobody-offers".to_owned(),
+        about: format!("cell-3 -> lab {service}"),
+        sentence: format!("conduit cell-3 -> lab {service} opens nothing"),
+        ..FlatSpot::default()
+    };
+    let change = GraphChange {
+        conduits_made: vec![conduit("ssh-2")],
+        spots: vec![spot("ssh"), spot("ssh-2")],
+        steps: 1,
+        ..GraphChange::default()
+    };
+    broker.answers("plan_graph", &PlanGraphResponse { change: Some(change) });
+    let ran = broker.run(&["zone", "plan", file.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let looks: Vec<&str> = ran.stdout.lines().filter(|line| line.starts_with("look: ")).collect();
+    assert_eq!(looks, ["look: conduit cell-3 -> lab ssh-2 opens nothing"], "of what is new only: {ran:?}");
+}
+
+#[test]
 fn a_dry_run_says_so_to_the_broker() {
     let broker = FakeBroker::start();
     let seen = Some(Seen { revision: 3, words: "closed".to_owned() });

@@ -275,7 +275,7 @@ impl View for ChangeView {
             let _ = writeln!(text, "flat: {}", words::visible(&spot.sentence));
         }
         // A new conduit to a service that nobody offers may be misspelt.
-        let is_new = |about: &str| self.conduits_made.iter().any(|conduit| conduit.line().starts_with(about));
+        let is_new = |about: &str| self.conduits_made.iter().any(|conduit| conduit.name() == about);
         for spot in self.spots.iter().filter(|spot| spot.kind == "nobody-offers" && is_new(&spot.about)) {
             let _ = writeln!(text, "look: {}", words::visible(&spot.sentence));
         }
