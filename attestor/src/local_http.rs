@@ -51,7 +51,7 @@ impl Listener {
     pub async fn bind(address: &LocalAddress) -> io::Result<Self> {
         match address {
             LocalAddress::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
-            LocalAddress::Unix(path) => local_socket::bind(path, SOCKET, None).map(Self::Unix),
+            LocalAddress::Unix(path) => local_socket::bind(path, SOCKET, None).await.map(Self::Unix),
         }
     }
 

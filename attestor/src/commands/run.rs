@@ -149,7 +149,7 @@ fn answer_locally(attester: &Arc<Attester>) -> JoinSet<()> {
         let attester = Arc::clone(attester);
         answering.spawn(async move {
             let address = LocalAddress::Unix(api.socket.clone());
-            let bind = || std::future::ready(workload_api::Listener::bind(&api));
+            let bind = || workload_api::Listener::bind(&api);
             let bound = attester.unbound.until_bound(format!("workload_api.socket {address}"), bind).await;
             workload_api::serve(bound, Arc::clone(&attester)).await;
         });

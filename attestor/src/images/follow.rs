@@ -1,8 +1,13 @@
 //! Goes round: looks, hashes what is new or changed, logs it, tells, and waits for the next change.
+//!
+//! Promises: a change is noticed while others are hashed, and does not wait for one that is longer, which goes on where
+//! it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use policy::eventlog::image::{ImageKind, ImageMeasurement};
 use policy::time::UnixTime;
@@ -10,8 +15,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use super::hash::{Disk, Hashed, hash};
-use super::open::Place;
-use super::plan::{Known, Plan, plan};
+use super::plan::{Job, Known, Plan, plan};
 use super::stamp::Stamp;
 use super::throttle::Throttle;
 use super::walk::{Seen, is_named, unreadable_words, walk};
@@ -27,6 +31,8 @@ const UNSETTLED: Duration = Duration::from_secs(3);
 const LOOKED: Duration = Duration::from_secs(60);
 /// The same while a change could not be logged.
 const RETRY: Duration = Duration::from_secs(5);
+/// Most files that are hashed at a time, each but one of them waiting for a shorter one: each takes a buffer.
+const MOST_BEGUN: usize = 4;
 
 /// Measures until it is dropped. `clock` decides about quiet hours, `system` is the one that file systems go by.
 pub async fn follow(images: Arc<Images>, clock: Arc<dyn Clock>, system: Arc<dyn Clock>) {
@@ -48,13 +54,14 @@ pub(super) async fn follow_on(
     );
     let watch = watch.ok().map(Arc::new);
     let mut round = Round {
-        throttle: Throttle::new(images.config.limits),
+        throttle: Arc::new(Throttle::new(images.config.limits)),
         images,
         clock,
         system,
         watch,
         stamps: BTreeMap::new(),
         waiting: BTreeMap::new(),
+        due: BTreeMap::new(),
         problems: Vec::new(),
         unsettled: false,
         looking: None,
@@ -69,6 +76,7 @@ pub(super) async fn follow_on(
             Err(error) => {
                 tracing::error!(%error, "an image is not logged; no evidence is given until it is");
                 round.images.unlogged(Some(error.to_string()));
+                round.images.tell(|told| told.measuring = None);
                 // Whoever waits for evidence is told why there is none.
                 round.images.ready.send_replace(true);
                 RETRY
@@ -83,11 +91,13 @@ struct Round {
     clock: Arc<dyn Clock>,
     system: Arc<dyn Clock>,
     watch: Option<Arc<Watch>>,
-    throttle: Throttle,
+    throttle: Arc<Throttle>,
     /// Of files whose last entry is of what they hold.
     stamps: BTreeMap<String, Stamp>,
     /// Changes that wait, since when.
     waiting: BTreeMap<String, UnixTime>,
+    /// Those of them that wait for their turn only.
+    due: BTreeMap<String, Instant>,
     problems: Vec<String>,
     /// A file may be written once more without a sign.
     unsettled: bool,
@@ -98,32 +108,92 @@ struct Round {
     hanging: Option<(String, JoinHandle<()>)>,
 }
 
+/// A file that is being hashed.
+struct Begun {
+    job: Job,
+    hashing: Pin<Box<dyn Future<Output = Hashed> + Send>>,
+}
+
 impl Round {
     /// One round. An error leaves a change out of the log.
     async fn go(&mut self) -> Result<(), LedgerError> {
         self.unsettled = false;
         self.await_hanging()?;
+        let mut begun: Vec<Begun> = Vec::new();
+        let mut jobs = self.take_stock().await?;
+        // What is found later does not keep back that these are in the log.
+        let mut owed: BTreeSet<String> = jobs.iter().map(|job| job.path.clone()).collect();
+        let mut look_at = Instant::now() + LOOK_EVERY;
+        loop {
+            let shorter = |next: &Job| begun.last().is_none_or(|now| next.size < now.job.size);
+            if begun.len() < MOST_BEGUN && jobs.front().is_some_and(shorter) {
+                begun.extend(jobs.pop_front().map(|job| self.begin(job)));
+            }
+            if jobs.iter().chain(begun.iter().map(|begun| &begun.job)).all(|job| job.again) {
+                self.images.ready.send_replace(true);
+            }
+            if owed.is_empty() {
+                self.images.unlogged(None);
+            }
+            if begun.is_empty() {
+                break;
+            }
+            match self.go_on(&mut begun, look_at).await {
+                Some((job, hashed)) => {
+                    owed.remove(&job.path);
+                    self.enter(job, hashed).await?;
+                }
+                None => {
+                    jobs = self.take_stock().await?;
+                    jobs.retain(|job| begun.iter().all(|begun| begun.job.path != job.path));
+                    look_at = Instant::now() + LOOK_EVERY;
+                }
+            }
+        }
+        self.tell().await;
+        Ok(())
+    }
+
+    /// Looks, logs what needs no hashing, and gives what does, in its order.
+    async fn take_stock(&mut self) -> Result<VecDeque<Job>, LedgerError> {
         let Seen { sights, problems } = self.look().await?;
-        let Plan { entries, new, again, waiting } = self.compare(&sights).await?;
+        let Plan { entries, mut jobs, waiting } = self.compare(&sights).await?;
         self.problems = problems;
         self.stamps.retain(|path, _| sights.contains_key(path));
-        self.wait_for(waiting.into_iter().chain(again.iter().map(|(path, _)| path.clone())).collect());
-        self.tell(sights.len()).await;
-        self.images.is_due(!again.is_empty());
+        let again = || jobs.iter().filter(|job| job.again).map(|job| job.path.clone());
+        self.wait_for(waiting.into_iter().chain(again()).collect());
+        self.due = again().map(|path| (path.clone(), self.due_since(&path))).collect();
+        self.images.is_due(self.due.values().min().copied());
+        self.images.tell(|told| told.measured = sights.len());
+        self.tell().await;
         for entry in entries {
             self.log(entry).await?;
         }
-        for (path, place) in new {
-            self.measure(path, &place).await?;
-        }
-        self.images.ready.send_replace(true);
-        for (path, place) in again {
-            self.measure(path, &place).await?;
-        }
-        self.images.is_due(false);
-        self.images.unlogged(None);
-        self.tell(sights.len()).await;
-        Ok(())
+        let ready = *self.images.ready.borrow();
+        // Before anything is proven, what was never measured comes first.
+        jobs.sort_by_key(|job| (job.again && !ready, job.size));
+        Ok(jobs.into())
+    }
+
+    fn due_since(&self, path: &str) -> Instant {
+        self.due.get(path).copied().unwrap_or_else(Instant::now)
+    }
+
+    fn begin(&self, job: Job) -> Begun {
+        let (place, throttle, disk) = (job.place.clone(), Arc::clone(&self.throttle), self.disk);
+        Begun { job, hashing: Box::pin(async move { hash(&place, &throttle, disk).await }) }
+    }
+
+    /// Goes on with what was begun last until it is hashed; None: something may have changed before that.
+    async fn go_on(&self, begun: &mut Vec<Begun>, look_at: Instant) -> Option<(Job, Hashed)> {
+        let now = begun.last_mut()?;
+        self.images.tell(|told| told.measuring = Some(now.job.path.clone()));
+        let hashed = tokio::select! {
+            hashed = &mut now.hashing => hashed,
+            () = self.wait(look_at.saturating_duration_since(Instant::now())) => return None,
+        };
+        self.images.tell(|told| told.measuring = None);
+        Some((begun.pop()?.job, hashed))
     }
 
     /// A step that hangs is waited for, instead of beginning another beside it.
@@ -175,16 +245,15 @@ impl Round {
             paths.into_iter().map(|path| (path.clone(), before.get(&path).copied().unwrap_or(now))).collect();
     }
 
-    /// Hashes a file and logs what it holds, if the log does not say so already.
-    async fn measure(&mut self, path: String, place: &Place) -> Result<(), LedgerError> {
-        self.images.tell(|told| told.measuring = Some(path.clone()));
-        let hashed = hash(place, &mut self.throttle, self.disk).await;
-        self.images.tell(|told| told.measuring = None);
+    /// Logs what a file holds, if the log does not say so already.
+    async fn enter(&mut self, job: Job, hashed: Hashed) -> Result<(), LedgerError> {
+        let Job { path, .. } = job;
         let (kind, content, stamp) = match hashed {
             Hashed::Still(content, stamp) => (ImageKind::File, Some(content), Some(stamp)),
             Hashed::Moving(content) => (ImageKind::Unstable, Some(content), None),
             Hashed::Gone => {
                 self.unsettled = true;
+                self.is_no_more_due(&path);
                 return Ok(());
             }
             Hashed::Hangs(step) => {
@@ -197,6 +266,7 @@ impl Round {
             }
         };
         self.waiting.remove(&path);
+        self.is_no_more_due(&path);
         let digest = content.map_or(policy::digest::Digest([0; 32]), |content| content.digest);
         let size = content.map_or(0, |content| content.size);
         self.log(ImageMeasurement { kind, path: path.clone(), digest, size }).await?;
@@ -205,6 +275,11 @@ impl Round {
             None => self.unsettled = true,
         }
         Ok(())
+    }
+
+    fn is_no_more_due(&mut self, path: &str) {
+        self.due.remove(path);
+        self.images.is_due(self.due.values().min().copied());
     }
 
     async fn log(&mut self, image: ImageMeasurement) -> Result<(), LedgerError> {
@@ -226,7 +301,7 @@ impl Round {
         logged
     }
 
-    async fn tell(&self, measured: usize) {
+    async fn tell(&self) {
         let (entries, full) = match &*self.images.book.lock().await {
             Book::Open(ledger) => (ledger.entries(), ledger.is_full()),
             Book::Refused(_) => return,
@@ -239,7 +314,7 @@ impl Round {
         let waiting = self.waiting.iter();
         let waiting = waiting.map(|(path, since)| WaitingImage { path: path.clone(), since: *since });
         self.images.tell(|told| {
-            (told.measured, told.entries) = (measured, entries);
+            told.entries = entries;
             told.waiting = waiting.collect();
             told.problems = full.into_iter().chain(self.problems.iter().cloned()).collect();
         });

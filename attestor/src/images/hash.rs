@@ -77,8 +77,8 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// Hashes the file at `place`.
-pub(super) async fn hash(place: &Place, throttle: &mut Throttle, disk: Disk) -> Hashed {
+/// Hashes the file at `place`. One that is not polled for a while goes on where it was.
+pub(super) async fn hash(place: &Place, throttle: &Throttle, disk: Disk) -> Hashed {
     let mut last = Content { digest: Digest([0; 32]), size: 0 };
     for attempt in 1..=ATTEMPTS {
         match attempt_once(place, throttle, disk).await {
@@ -98,7 +98,7 @@ pub(super) async fn hash(place: &Place, throttle: &mut Throttle, disk: Disk) -> 
 /// The content, with a stamp if nobody wrote meanwhile.
 async fn attempt_once(
     place: &Place,
-    throttle: &mut Throttle,
+    throttle: &Throttle,
     disk: Disk,
 ) -> Result<(Content, Option<Stamp>), Fault> {
     let place = place.clone();

@@ -180,10 +180,9 @@ impl Images {
         }
     }
 
-    /// A change waits for its turn, or none does.
-    fn is_due(&self, due: bool) {
-        let mut held = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        *held = due.then(|| held.unwrap_or_else(Instant::now));
+    /// Since when a change waits for its turn, or that none does.
+    fn is_due(&self, since: Option<Instant>) {
+        *self.due.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     /// Measures nothing any more: the broker is to say no.

@@ -13,13 +13,20 @@ use super::walk::Sight;
 pub(super) struct Plan {
     /// To be logged as they are.
     pub(super) entries: Vec<ImageMeasurement>,
-    /// To be hashed, before anything uses them: the log has no content of them. The shortest first: a change of it must not
-    /// wait for a long one.
-    pub(super) new: Vec<(String, Place)>,
-    /// To be hashed again, the shortest first.
-    pub(super) again: Vec<(String, Place)>,
+    /// To be hashed.
+    pub(super) jobs: Vec<Job>,
     /// What waits for the end of quiet hours.
     pub(super) waiting: BTreeSet<String>,
+}
+
+/// A file that is to be hashed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Job {
+    pub(super) path: String,
+    pub(super) place: Place,
+    pub(super) size: u64,
+    /// The log has a content of it, so it does not have to be hashed before anything uses it.
+    pub(super) again: bool,
 }
 
 /// What is known of this boot.
@@ -45,24 +52,18 @@ pub(super) fn plan(
             Sight::Measured(image) if last == Some(image) => {}
             Sight::Measured(image) => plan.entries.push(image.clone()),
             Sight::File(place, stamp) => {
-                let job = (path.clone(), place.clone());
+                let job = |again| Job { path: path.clone(), place: place.clone(), size: stamp.size, again };
                 match last.map(|image| image.kind) {
                     Some(ImageKind::File | ImageKind::Unstable) => match known.stamps.get(path) {
                         Some(held) if held == stamp => {}
                         _ if quiet => drop(plan.waiting.insert(path.clone())),
-                        _ => plan.again.push(job),
+                        _ => plan.jobs.push(job(true)),
                     },
-                    _ => plan.new.push(job),
+                    _ => plan.jobs.push(job(false)),
                 }
             }
         }
     }
-    let size = |(path, _): &(String, Place)| match sights.get(path) {
-        Some(Sight::File(_, stamp)) => stamp.size,
-        _ => 0,
-    };
-    plan.new.sort_by_key(size);
-    plan.again.sort_by_key(size);
     let gone = known.last.values().filter(|image| {
         image.kind != ImageKind::Removed && !sights.contains_key(&image.path) && is_named(&image.path)
     });

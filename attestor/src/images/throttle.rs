@@ -1,6 +1,7 @@
 //! Keeps hashing to its limits: bytes read in a second, and the share of one processor.
 
 use std::num::NonZeroU64;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -19,16 +20,16 @@ pub struct Limits {
     pub processor: f64,
 }
 
-/// When the next piece of work may begin.
+/// When the next piece of work may begin, whoever does it.
 #[derive(Debug)]
 pub(super) struct Throttle {
     limits: Limits,
-    due: Instant,
+    due: Mutex<Instant>,
 }
 
 impl Throttle {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, due: Instant::now() }
+        Self { limits, due: Mutex::new(Instant::now()) }
     }
 
     /// Bytes that may be read before the next payment: what the limit gives in the time that may be used up at once.
@@ -38,7 +39,7 @@ impl Throttle {
     }
 
     /// Waits until work that took `busy` of a processor and read `bytes` has been paid for.
-    pub(super) async fn pay(&mut self, bytes: u64, busy: Duration) {
+    pub(super) async fn pay(&self, bytes: u64, busy: Duration) {
         let now = Instant::now();
         let due = self.due(bytes, busy, now);
         if due > now {
@@ -46,10 +47,11 @@ impl Throttle {
         }
     }
 
-    fn due(&mut self, bytes: u64, busy: Duration, now: Instant) -> Instant {
+    fn due(&self, bytes: u64, busy: Duration, now: Instant) -> Instant {
         let earliest = now.checked_sub(BURST).unwrap_or(now);
-        self.due = self.due.max(earliest) + self.limits.cost(bytes, busy).min(LONGEST);
-        self.due
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        *due = (*due).max(earliest) + self.limits.cost(bytes, busy).min(LONGEST);
+        *due
     }
 }
 
@@ -80,7 +82,7 @@ mod tests {
     #[test]
     fn a_gibibyte_takes_the_time_that_its_limit_says() {
         let begin = Instant::now();
-        let (mut throttle, mut now) = (Throttle::new(limits(1 << 26, 1.0)), begin);
+        let (throttle, mut now) = (Throttle::new(limits(1 << 26, 1.0)), begin);
         for _ in 0..1024 {
             // A millisecond of work, and a timer that is a millisecond late.
             let due = throttle.due(1 << 20, Duration::from_millis(1), now);
@@ -99,7 +101,7 @@ mod tests {
 
     #[test]
     fn idle_time_is_no_credit() {
-        let mut throttle = Throttle::new(limits(1000, 1.0));
+        let throttle = Throttle::new(limits(1000, 1.0));
         let later = Instant::now() + Duration::from_secs(3600);
         let due = throttle.due(10_000, Duration::ZERO, later);
         assert!(due.duration_since(later) >= Duration::from_secs(9));

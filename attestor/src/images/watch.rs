@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
@@ -30,24 +31,42 @@ const CHANGES: WatchFlags = WatchFlags::MODIFY
 
 /// The folders that are watched; the kernel holds them.
 #[derive(Debug)]
-pub(super) struct Watch(AsyncFd<OwnedFd>);
+pub(super) struct Watch {
+    events: AsyncFd<OwnedFd>,
+    /// Since when a burst of changes goes on, while one does: whoever waited for its end may have been called away.
+    burst: Mutex<Option<Instant>>,
+}
 
 impl Watch {
     #[expect(deprecated, reason = "sound for an OwnedFd, which is one descriptor; its successor is unsafe")]
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self(AsyncFd::new(init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?))
+        let events = AsyncFd::new(init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
+        Ok(Self { events, burst: Mutex::default() })
     }
 
     /// Watches a folder; one that is watched already stays so.
     pub(super) fn add(&self, folder: &Path) -> io::Result<()> {
-        add_watch(self.0.get_ref(), folder, CHANGES)?;
+        add_watch(self.events.get_ref(), folder, CHANGES)?;
         Ok(())
     }
 
-    /// Waits for a change, and then until the burst that it began is over.
+    /// Waits for a change, and then until the burst that it began is over. One who gave up waiting misses nothing.
     pub(super) async fn stirred(&self) -> io::Result<()> {
-        self.next().await?;
-        let give_up = Instant::now() + MOST;
+        if self.burst().is_none() {
+            self.next().await?;
+        }
+        let begin = *self.burst().get_or_insert_with(Instant::now);
+        self.over(begin + MOST).await?;
+        *self.burst() = None;
+        Ok(())
+    }
+
+    fn burst(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.burst.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no change follows another, or to this moment.
+    async fn over(&self, give_up: Instant) -> io::Result<()> {
         loop {
             let rest = Instant::now() + REST;
             match timeout_at(rest.min(give_up), self.next()).await {
@@ -62,8 +81,8 @@ impl Watch {
     async fn next(&self) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
         loop {
-            let mut guard = self.0.readable().await?;
-            match read(self.0.get_ref(), &mut buffer) {
+            let mut guard = self.events.readable().await?;
+            match read(self.events.get_ref(), &mut buffer) {
                 Ok(_) => return Ok(()),
                 Err(Errno::AGAIN) => guard.clear_ready(),
                 Err(Errno::INTR) => {}

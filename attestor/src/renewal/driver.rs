@@ -201,7 +201,9 @@ impl Driver {
     }
 
     pub(super) fn input(&mut self, input: Input) {
-        if let (Input::AttestNow | Input::Changed, Some(health)) = (input, &self.attester.health) {
+        if let (Input::AttestNow | Input::Changed | Input::Measured, Some(health)) =
+            (input, &self.attester.health)
+        {
             // Also the exchange in flight: it may wait for the command, and the next begins only after it.
             health.hurry(true);
         }
@@ -295,7 +297,7 @@ impl Driver {
     /// What a device uses is proven at once, whoever changed it.
     fn attest_images(&mut self) {
         tracing::info!("the image log has a new entry; attesting now");
-        self.input(Input::Changed);
+        self.input(Input::Measured);
     }
 
     /// A proof did not wait for the health command; now it has ended.

@@ -4,13 +4,17 @@
 //! Promises: after every input either one exchange is in flight or one timer runs, so the device never falls
 //! silent; never two exchanges at once; a failure is never answered by more than one exchange before the next
 //! wait; "attest now" is answered at once, also when it comes while an exchange is in flight. What changes on the device is
-//! told at once as well, unless a failure or the broker's delay is waited out.
+//! told at once as well, unless a failure or the broker's delay is waited out; a device that was refused for what it
+//! booted or measured asks once before its wait is over if it measures something else, however often that is.
 //! Does not promise: that a certificate is still valid. The driver compares its end with the clock.
+
+mod terms;
 
 use std::time::Duration;
 
-use proto::v1::{DenialReason, Purpose};
+use proto::v1::DenialReason;
 
+pub use self::terms::{Effect, Exchange, Input, Outcome, Standing, revokes};
 use crate::ports::Jitter;
 use crate::state::distrusts;
 
@@ -24,134 +28,10 @@ const LEAST_PERIOD: Duration = Duration::from_secs(1);
 pub(crate) const MOST_PERIOD: Duration = Duration::from_secs(24 * 3600);
 /// Most that the broker can put a device off, for the same reason.
 const MOST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// Time in which a device that measured something after it was refused for that asks again: what is installed is several files.
+const MENDED_WITHIN: Duration = Duration::from_secs(10);
 /// Time over which the devices of a plant spread their first attestation after the broker came back.
 const RETURN_SPREAD: Duration = Duration::from_secs(10);
-
-/// An exchange with the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exchange {
-    /// By the credential challenge: the broker does not know the AK.
-    Enroll,
-    /// By the bound AK, on the device's own schedule.
-    Renew,
-    /// By the bound AK, because the broker asked for it.
-    OnDemand,
-}
-
-impl Exchange {
-    /// The purpose on the wire.
-    #[must_use]
-    pub const fn purpose(self) -> Purpose {
-        match self {
-            Self::Enroll => Purpose::Enroll,
-            Self::Renew => Purpose::Renew,
-            Self::OnDemand => Purpose::OnDemand,
-        }
-    }
-}
-
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
-    /// The attestor starts.
-    Started,
-    /// The last [`Effect::Wait`] is over.
-    TimerFired,
-    /// The broker asks for proof, through Watch.
-    AttestNow,
-    /// The device has something to tell by itself: it is told at once, but while the broker is away or busy with the next turn.
-    Changed,
-    /// The exchange in flight ended.
-    Finished(Outcome),
-    /// The broker revoked the certificates, for this reason.
-    TrustLost(DenialReason),
-    /// The broker answers again, seen by Watch.
-    BrokerHeard,
-}
-
-/// How an exchange ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The device was found good, and what it got for that was delivered.
-    Issued {
-        /// The shortest interval of the device's zones.
-        reattest_every: Duration,
-        /// How long the first of the certificates to end still lives; zero: it has none yet.
-        lifetime: Duration,
-        /// Another attestation brings more: a zone has no key yet, or no certificate came for the keys.
-        incomplete: bool,
-    },
-    /// Authentic, but there is no certificate yet.
-    Pending {
-        /// When the broker wants to be asked again; zero: it does not say.
-        retry_after: Duration,
-        /// Zones were given, and the device makes keys for them; otherwise people decide.
-        keys_missing: bool,
-    },
-    /// The broker said no.
-    Denied {
-        /// The first of the two calls was denied: the broker did not look at evidence.
-        at_begin: bool,
-        /// Why.
-        reason: DenialReason,
-        /// When the broker wants to be asked again; zero: it does not say.
-        retry_after: Duration,
-    },
-    /// The broker did not answer.
-    Unreachable,
-    /// The device could not do its part: TPM, disk, or an answer that does not hold.
-    Failed,
-    /// The keys of its certificates are gone, as after TPM2_Clear.
-    KeysLost,
-}
-
-/// What to do next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// Begin this exchange; one that is in flight is given up.
-    Begin(Exchange),
-    /// Give [`Input::TimerFired`] after this long; replaces an earlier wait. An exchange in flight is given up.
-    Wait(Duration),
-}
-
-/// Where the device stands, as far as the machine knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing heard yet.
-    Starting,
-    /// The plant does not know it yet, and it asks for a place.
-    Enrolling,
-    /// The last attestation was good.
-    Trusted,
-    /// It has certificates, but the last attestation got no answer, or one that says nothing of them.
-    Holding,
-    /// An administrator must admit it.
-    Pending,
-    /// The broker refused it or revoked its certificates.
-    Refused,
-    /// It was stopped, by an administrator or because there are two of it.
-    Quarantined,
-}
-
-impl Standing {
-    /// What a refusal for this reason means.
-    const fn refused(reason: DenialReason) -> Self {
-        match reason {
-            DenialReason::Quarantined => Self::Quarantined,
-            _ => Self::Refused,
-        }
-    }
-
-    const fn is_refusal(self) -> bool {
-        matches!(self, Self::Refused | Self::Quarantined)
-    }
-}
-
-/// Whether the broker revokes all that a device holds before it refuses for this reason.
-#[must_use]
-pub const fn revokes(reason: DenialReason) -> bool {
-    matches!(reason, DenialReason::ReferenceMismatch | DenialReason::Quarantined | DenialReason::Retired)
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -160,10 +40,19 @@ enum Phase {
     Attesting,
     /// Waits for the next turn of its schedule.
     Holding,
-    /// Waits after a failure; `away` if the broker did not answer.
-    Backoff {
-        away: bool,
-    },
+    /// Waits after a failure.
+    Backoff(Until),
+}
+
+/// What ends a wait before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Nothing but a demand.
+    Over,
+    /// The broker, which did not answer, is heard.
+    Heard,
+    /// The device, which was refused for what it booted or measured, measures something else.
+    Mended,
 }
 
 /// What a restart knows.
@@ -192,6 +81,8 @@ pub struct Machine {
     changed: bool,
     /// An exchange followed another without a wait; the next failure waits.
     repeated: bool,
+    /// A wait was cut short because of what was measured; the one after the next refusal is not.
+    early: bool,
 }
 
 impl Machine {
@@ -212,6 +103,7 @@ impl Machine {
             demanded: false,
             changed: false,
             repeated: false,
+            early: false,
         }
     }
 
@@ -230,8 +122,7 @@ impl Machine {
     /// There are certificates after all that have not ended.
     pub const fn find_certified(&mut self) {
         self.certified = true;
-        if let (Phase::Backoff { .. }, Standing::Starting | Standing::Enrolling) = (self.phase, self.standing)
-        {
+        if let (Phase::Backoff(_), Standing::Starting | Standing::Enrolling) = (self.phase, self.standing) {
             self.standing = Standing::Holding;
         }
     }
@@ -243,7 +134,7 @@ impl Machine {
                 Some(self.finish(outcome, jitter))
             }
             (Input::Started, Phase::Idle) => Some(self.begin()),
-            (Input::TimerFired, Phase::Holding | Phase::Backoff { .. }) => {
+            (Input::TimerFired, Phase::Holding | Phase::Backoff(_)) => {
                 self.repeated = false;
                 Some(self.begin())
             }
@@ -251,29 +142,37 @@ impl Machine {
                 self.demanded = true;
                 None
             }
-            (Input::AttestNow, Phase::Holding | Phase::Backoff { .. }) => {
+            (Input::AttestNow, Phase::Holding | Phase::Backoff(_)) => {
                 self.demanded = true;
                 self.repeated = false;
                 Some(self.begin())
             }
-            (Input::Changed, Phase::Holding) => {
+            (Input::Changed | Input::Measured, Phase::Holding) => {
                 self.changed = true;
                 self.repeated = false;
                 Some(self.begin())
             }
-            (Input::Changed, Phase::Idle | Phase::Enrolling | Phase::Attesting | Phase::Backoff { .. }) => {
+            (Input::Measured, Phase::Backoff(Until::Mended)) => {
+                (self.changed, self.early) = (true, true);
+                self.phase = Phase::Backoff(Until::Over);
+                Some(Effect::Wait(MENDED_WITHIN / 2 + jitter.of(MENDED_WITHIN / 2)))
+            }
+            (
+                Input::Changed | Input::Measured,
+                Phase::Idle | Phase::Enrolling | Phase::Attesting | Phase::Backoff(_),
+            ) => {
                 self.changed = true;
                 None
             }
             (Input::TrustLost(reason), phase) => self.lose_trust(reason, phase, jitter),
-            (Input::BrokerHeard, Phase::Backoff { away: true }) => {
+            (Input::BrokerHeard, Phase::Backoff(Until::Heard)) => {
                 self.failures = 0;
-                self.phase = Phase::Backoff { away: false };
+                self.phase = Phase::Backoff(Until::Over);
                 Some(Effect::Wait(LEAST_PERIOD + jitter.of(RETURN_SPREAD)))
             }
             (
                 Input::Started | Input::TimerFired | Input::BrokerHeard | Input::Finished(_),
-                Phase::Idle | Phase::Enrolling | Phase::Attesting | Phase::Holding | Phase::Backoff { .. },
+                Phase::Idle | Phase::Enrolling | Phase::Attesting | Phase::Holding | Phase::Backoff(_),
             ) => None,
         }
     }
@@ -330,7 +229,9 @@ impl Machine {
                 self.certified &= outcome != Outcome::KeysLost;
                 self.hold_on();
                 let effect = self.back_off(Duration::ZERO, jitter);
-                self.mark_away(outcome == Outcome::Unreachable);
+                if let (Outcome::Unreachable, Phase::Backoff(until)) = (outcome, &mut self.phase) {
+                    *until = Until::Heard;
+                }
                 effect
             }
         }
@@ -359,7 +260,17 @@ impl Machine {
             _ => {
                 self.certified &= !revokes(reason);
                 self.standing = Standing::refused(reason);
-                self.back_off(after, jitter)
+                let early = std::mem::take(&mut self.early);
+                let effect = self.back_off(after, jitter);
+                if let (DenialReason::ReferenceMismatch, Phase::Backoff(until), Effect::Wait(wait)) =
+                    (reason, &mut self.phase, effect)
+                    && !early
+                    && after.is_zero()
+                    && wait > MENDED_WITHIN
+                {
+                    *until = Until::Mended;
+                }
+                effect
             }
         }
     }
@@ -378,7 +289,7 @@ impl Machine {
         self.failures = 0;
         match phase {
             Phase::Idle => None,
-            Phase::Enrolling | Phase::Attesting | Phase::Holding | Phase::Backoff { .. } => {
+            Phase::Enrolling | Phase::Attesting | Phase::Holding | Phase::Backoff(_) => {
                 Some(self.back_off(Duration::ZERO, jitter))
             }
         }
@@ -389,7 +300,7 @@ impl Machine {
         if self.demanded || self.changed {
             return self.begin();
         }
-        self.repeated = false;
+        (self.repeated, self.early) = (false, false);
         self.failures = 0;
         self.phase = Phase::Holding;
         let period = self.reattest_every.min(lifetime / 3).max(LEAST_PERIOD);
@@ -415,16 +326,10 @@ impl Machine {
         let doubled = FIRST_BACKOFF.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         let own = doubled.min(self.reattest_every);
         self.failures = self.failures.saturating_add(1).min(31);
-        self.phase = Phase::Backoff { away: false };
+        self.phase = Phase::Backoff(Until::Over);
         let own = own / 2 + jitter.of(own / 2);
         let asked = retry_after.min(MOST_RETRY_AFTER);
         Effect::Wait(own.max(asked + jitter.of(asked / 10)))
-    }
-
-    fn mark_away(&mut self, away: bool) {
-        if let Phase::Backoff { .. } = self.phase {
-            self.phase = Phase::Backoff { away };
-        }
     }
 }
 

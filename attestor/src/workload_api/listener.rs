@@ -46,8 +46,8 @@ pub struct Listener(UnixListener);
 
 impl Listener {
     /// Binds the socket. One that a former run left behind is replaced.
-    pub fn bind(api: &WorkloadApi) -> io::Result<Self> {
-        local_socket::bind(&api.socket, api.mode, api.group).map(Self)
+    pub async fn bind(api: &WorkloadApi) -> io::Result<Self> {
+        local_socket::bind(&api.socket, api.mode, api.group).await.map(Self)
     }
 }
 

@@ -265,6 +265,33 @@ async fn a_first_measuring_that_takes_long_says_what_it_is_at() {
     following.abort();
 }
 
+/// A model takes hours at a low limit; a program that changes meanwhile is logged and told at once.
+#[tokio::test]
+async fn a_change_while_a_long_file_is_hashed_does_not_wait_for_it() {
+    let (dir, pcr) = (TempDir::new().unwrap(), Pcr::new());
+    let folder = dir.path().join("plc");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("program"), "1").unwrap();
+    fs::write(folder.join("model"), vec![7; 600_000]).unwrap();
+    let limits = Limits { bytes: NonZeroU64::new(50_000).unwrap(), processor: 1.0 };
+    let config = Config { log: dir.path().join("images.log"), limits, ..config(&[], &[&folder]) };
+    let images = Arc::new(Images::open(config, pcr.start(), None).await.unwrap());
+    let system: Arc<dyn Clock> = Arc::new(System::default());
+    let following = tokio::spawn(follow(Arc::clone(&images), Arc::clone(&system), system));
+    let scene = Scene { dir, pcr, images, following };
+    let mut wanted = vec![entry(File, "program", 1)];
+    assert_eq!(scene.until("the short one is measured", 1).await, wanted);
+    scene.images.changed().await;
+    scene.replace("program", "22");
+    tokio::time::timeout(PATIENCE, scene.images.changed()).await.expect("the driver is told");
+    fs::remove_file(scene.dir.path().join("plc/program")).unwrap();
+    wanted.extend([entry(File, "program", 2), entry(Removed, "program", 2)]);
+    assert_eq!(scene.until("both changes are logged", 3).await, wanted);
+    assert!(scene.images.status().measuring.is_some_and(|path| path.ends_with("/plc/model")));
+    wanted.push(entry(File, "model", 600_000));
+    assert_eq!(scene.until("the long one goes on", 4).await, wanted);
+}
+
 /// As of a controller whose releases lie beside each other, and a link says which one is used.
 #[tokio::test]
 async fn a_link_above_a_named_file_that_leads_elsewhere_is_noticed_at_once() {

@@ -129,6 +129,63 @@ fn what_changes_on_a_trusted_device_is_told_at_once() {
     wait(machine.step(issued(false), NONE));
 }
 
+/// A machine that was refused for what it measured until its waits are as long as they become.
+fn refused_for_long() -> (Machine, Duration) {
+    let mut machine = started(BOUND);
+    let mut last = Duration::ZERO;
+    for _ in 0..12 {
+        last = wait(machine.step(denied(false, DenialReason::ReferenceMismatch, 0), MOST));
+        machine.step(Input::TimerFired, NONE);
+    }
+    (machine, last)
+}
+
+#[test]
+fn a_refused_device_that_is_mended_asks_soon() {
+    let (mut machine, long) = refused_for_long();
+    assert!(long > seconds(800));
+    wait(machine.step(denied(false, DenialReason::ReferenceMismatch, 0), MOST));
+    let soon = wait(machine.step(Input::Measured, MOST));
+    assert!((MENDED_WITHIN / 2..=MENDED_WITHIN).contains(&soon), "{soon:?}");
+    assert_eq!(machine.step(Input::Measured, MOST), None, "the wait is not pushed on");
+    assert_eq!(machine.step(Input::TimerFired, NONE), Some(Effect::Begin(Exchange::OnDemand)));
+    wait(machine.step(issued(false), NONE));
+    assert_eq!(machine.standing(), Standing::Trusted);
+    assert_eq!(machine.step(Input::Measured, NONE), Some(Effect::Begin(Exchange::OnDemand)));
+}
+
+#[test]
+fn an_image_that_flaps_makes_no_storm() {
+    let (mut machine, long) = refused_for_long();
+    let (mut asked, mut waited) = (0, Duration::ZERO);
+    while waited < 20 * long {
+        waited += wait(machine.step(denied(false, DenialReason::ReferenceMismatch, 0), MOST));
+        // It changes all the time: only a wait that is cut short is no full one.
+        if let Some(Effect::Wait(soon)) = machine.step(Input::Measured, MOST) {
+            waited = waited - long + soon;
+        }
+        assert_eq!(machine.step(Input::Measured, MOST), None);
+        machine.step(Input::TimerFired, NONE);
+        asked += 1;
+    }
+    assert!((30..=42).contains(&asked), "{asked} times in twenty waits");
+}
+
+#[test]
+fn what_is_measured_shortens_no_other_wait() {
+    for reason in [DenialReason::Quarantined, DenialReason::NotEndorsed, DenialReason::TryLater] {
+        let (mut machine, _) = refused_for_long();
+        wait(machine.step(denied(false, reason, 0), MOST));
+        assert_eq!(machine.step(Input::Measured, MOST), None, "{reason:?}");
+    }
+    let (mut machine, _) = refused_for_long();
+    wait(machine.step(denied(false, DenialReason::ReferenceMismatch, 60), MOST));
+    assert_eq!(machine.step(Input::Measured, MOST), None, "the broker said when");
+    let (mut machine, _) = refused_for_long();
+    wait(machine.step(denied(false, DenialReason::ReferenceMismatch, 0), MOST));
+    assert_eq!(machine.step(Input::Changed, MOST), None, "nothing else was measured");
+}
+
 #[test]
 fn a_forgotten_device_enrolls_at_once_but_not_in_circles() {
     for reason in [DenialReason::NotFound, DenialReason::NotAdmitted] {
@@ -288,6 +345,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         4 => Just(Input::TimerFired),
         1 => Just(Input::AttestNow),
         2 => Just(Input::Changed),
+        2 => Just(Input::Measured),
         1 => any_reason().prop_map(Input::TrustLost),
         1 => Just(Input::BrokerHeard),
         1 => Just(Input::Started),
@@ -314,7 +372,7 @@ proptest! {
                 prop_assert_eq!(machine.step(input, Jitter(jitter)), None);
                 continue;
             }
-            if matches!(input, Input::AttestNow | Input::Changed | Input::TimerFired) {
+            if matches!(input, Input::AttestNow | Input::Changed | Input::Measured | Input::TimerFired) {
                 in_a_row = 0;
             }
             match machine.step(input, Jitter(jitter)) {

@@ -68,7 +68,7 @@ async fn world(known: bool) -> World {
     let device = Device { plant, workloads: vec![one], state, changed: watch::Sender::new(()) };
     let device = Arc::new(device);
     let api = WorkloadApi { socket: socket.clone(), mode: 0o660, group: None };
-    tokio::spawn(serve(Listener::bind(&api).unwrap(), Arc::clone(&device)));
+    tokio::spawn(serve(Listener::bind(&api).await.unwrap(), Arc::clone(&device)));
     World { device, socket, _folder: folder }
 }
 
