@@ -1,7 +1,7 @@
 //! Schedules open and close by the clock on the wall, and say beforehand when.
 
 use policy::time::UnixTime;
-use policy::zone::schedule::{MAX_SCHEDULE_TEXT, Schedule, ScheduleError};
+use policy::zone::schedule::{MAX_SCHEDULE_TEXT, MAX_WINDOWS, Schedule, ScheduleError};
 use proptest::prelude::*;
 
 fn schedule(text: &str) -> Schedule {
@@ -107,6 +107,16 @@ fn any_schedule() -> impl Strategy<Value = Schedule> {
         .prop_map(|(windows, zone)| schedule(&format!("{windows} in {zone}")))
 }
 
+#[test]
+fn one_that_would_not_be_read_back_is_refused() {
+    let windows = ["fri-mon 00:00-01:00"; MAX_WINDOWS].join(";");
+    let text = format!("{windows} in America/Argentina/Buenos_Aires");
+    assert!(text.len() <= MAX_SCHEDULE_TEXT, "{}", text.len());
+    assert_eq!(text.parse::<Schedule>(), Err(ScheduleError::SpeltOut(232)));
+    let two = schedule("fri-mon 00:00-01:00;tue 00:00-01:00 in America/Argentina/Buenos_Aires");
+    assert_eq!(two.to_string().parse::<Schedule>(), Ok(two));
+}
+
 proptest! {
     /// The next edge is where a minute by minute watch sees the first change.
     #[test]
@@ -138,6 +148,18 @@ proptest! {
     #[test]
     fn its_text_reads_back(schedule in any_schedule()) {
         prop_assert_eq!(schedule.to_string().parse::<Schedule>().unwrap(), schedule);
+    }
+
+    /// Also of days and time zones whose canonical form is longer than what was written.
+    #[test]
+    fn what_is_read_can_be_read_back(
+        windows in prop::collection::vec("(fri-mon|sat-mon|daily|mon,wed,fri) 0[0-9]:00-1[0-9]:30", 1..=MAX_WINDOWS),
+        zone in prop::sample::select(vec!["", " in America/Argentina/Buenos_Aires", " in Europe/Berlin"]),
+    ) {
+        let text = format!("{}{zone}", windows.join(";"));
+        if let Ok(schedule) = text.parse::<Schedule>() {
+            prop_assert_eq!(schedule.to_string().parse::<Schedule>(), Ok(schedule));
+        }
     }
 
     #[test]

@@ -178,7 +178,12 @@ impl FromStr for Schedule {
                 (Some(name), clock)
             }
         };
-        Ok(Self { windows, zone, clock })
+        let schedule = Self { windows, zone, clock };
+        // What is kept and sent is what it writes, and that is read again.
+        match schedule.to_string().len() {
+            0..=MAX_SCHEDULE_TEXT => Ok(schedule),
+            length => Err(ScheduleError::SpeltOut(length)),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{DAY, Window};
 
-/// Longest schedule in bytes: a line that is read in a table.
+/// Longest schedule in bytes, as written and spelt out: a line that is read in a table.
 pub const MAX_SCHEDULE_TEXT: usize = 200;
 /// Most windows of a schedule: one for each day, and one more.
 pub const MAX_WINDOWS: usize = 8;
@@ -18,6 +18,11 @@ pub enum ScheduleError {
     /// Too long to be read.
     #[error("a schedule of {0} bytes; {MAX_SCHEDULE_TEXT} are allowed")]
     Long(usize),
+    /// Spelt out, as it is kept, it is too long to be read back.
+    #[error(
+        "a schedule of {0} bytes once its days are spelt out; {MAX_SCHEDULE_TEXT} are allowed: use fewer windows"
+    )]
+    SpeltOut(usize),
     /// No window, or too many.
     #[error(
         "a schedule has 1 to {MAX_WINDOWS} windows, for example `sat,sun 22:00-04:00 in Europe/Berlin`; this has {0}"
