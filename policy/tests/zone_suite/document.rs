@@ -191,7 +191,7 @@ fn what_cannot_be_read_of_a_zone_is_no_reason_to_find_others_wrong() {
         PLANT.replace("from = \"cell-3\"\nto = \"historian\"", "from = \"historian\"\nto = \"cell-3\"");
     let told = parse(&into_enforcing.replace("\"1h\"", "1")).unwrap_err().to_string();
     assert!(
-        told.starts_with("the zones' file has 1 fault(s)\nline 13"),
+        told.starts_with("the zones' file has 1 fault(s)\nline 14"),
         "whether it observes is not known: {told}"
     );
     let told = parse(&into_enforcing).unwrap_err().to_string();
