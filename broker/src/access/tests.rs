@@ -310,6 +310,24 @@ async fn a_person_is_told_everything_that_is_in_the_way() {
 }
 
 #[tokio::test]
+async fn a_certificate_of_a_distrusted_authority_opens_nothing() {
+    let world = World::new().await;
+    let wanted = Distrust {
+        zone: "cell-3".parse().unwrap(),
+        role: Role::Caller,
+        generation: 1,
+        reason: "its key was stolen".to_owned(),
+    };
+    let actor = world.bench.actor(Act::DistrustAuthority).await;
+    distrust(&world.bench.plant, &actor, &wanted, false).await.unwrap();
+    let scope = crate::admin::reach::Scope::Plant;
+    let (to, service) = ("archive".parse().unwrap(), "opcua".parse().unwrap());
+    let answers = conduit::why::why(&world.bench.plant, &scope, &world.press, &to, &service).await.unwrap();
+    let reasons = answers[0].outcome.as_ref().unwrap_err();
+    assert_eq!(reasons.iter().map(policy::access::Reason::code).collect::<Vec<_>>(), ["no-certificate"]);
+}
+
+#[tokio::test]
 async fn a_zone_out_of_sight_is_as_one_that_is_not_there() {
     let world = World::new().await;
     world.bench.zone(&observing("hall-5")).await;

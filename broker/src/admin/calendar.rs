@@ -166,8 +166,14 @@ async fn zones(plant: &Plant, scope: &Scope, now: UnixTime) -> Result<Vec<Entry>
             let longer = longer(conduit);
             entries.push(Entry::new("conduit", &subject, end, text).next(longer));
         }
-        // The next time that it opens, not the hours of today.
         let hours = conduit.hours();
+        if conduit.schedule.is_some() && hours.is_open(now) {
+            // Where it ends for good, that is its date already.
+            let closes = hours.next_edge(now).filter(|closes| Some(*closes) != conduit.expires);
+            let text = format!("the conduit {conduit} closes until its next hours");
+            entries.extend(closes.map(|at| Entry::new("closing", &subject, at, text)));
+        }
+        // The next time that it opens, not the hours of today.
         let opens = if hours.is_open(now) { hours.next_edge(now) } else { Some(now) };
         let opens = opens.filter(|_| conduit.schedule.is_some()).and_then(|from| hours.next_opening(from));
         if let Some(opens) = opens {

@@ -10,13 +10,13 @@ use std::collections::BTreeSet;
 use policy::id::ZoneName;
 use policy::time::UnixTime;
 use policy::zone::difference::{Difference, PeerChanges, later_changes, peer_changes};
-use policy::zone::document::{changed_fields, parse, render};
+use policy::zone::document::{MAX_DOCUMENT, changed_fields, parse, render};
 use policy::zone::{Conduit, Member, Segmentation, Spot, Zone, inspect};
 
 mod apply;
 
 pub use self::apply::apply;
-use self::apply::touched;
+use self::apply::{rehearse, touched};
 use super::conduit::{nobody_offers, opens};
 use super::enforcement::{Loses, losing};
 use super::reach::Scope;
@@ -131,13 +131,15 @@ pub async fn plan(plant: &Plant, scope: &Scope, text: &str) -> Result<Planned, R
     fits_devices(&after, &before, &members)?;
     fits_records(&after, &before, plant.now())?;
     people_for_two(plant, &before, &after).await?;
-    let steps = steps(&before, &after).await?.len();
+    let all = steps(&before, &after).await?;
+    let steps = all.len();
     let mut planned = planned(plant, &before, &after, &members).await?;
     planned.steps = steps;
     let touched = touched(&planned.difference, &before, &after);
     if steps > 1 && touched.iter().filter_map(|name| before.zone(name)).any(|zone| zone.two_person) {
         return Err(too_much_for_two(steps));
     }
+    rehearse(plant, &before, &all).await?;
     Ok(planned)
 }
 
@@ -258,8 +260,19 @@ async fn people_for_two(plant: &Plant, before: &Segmentation, after: &Segmentati
     Ok(())
 }
 
+/// What is kept is longer than what was written, where that left out what is the default.
+fn readable(bytes: usize) -> Result<(), Refusal> {
+    if bytes <= MAX_DOCUMENT {
+        return Ok(());
+    }
+    Err(Refusal::malformed(format!(
+        "zones and conduits would be a file of {bytes} bytes, which nobody could apply again: {MAX_DOCUMENT} are allowed; use fewer or shorter hours and products"
+    )))
+}
+
 /// Zones have room in their records, and what is opened opens before it ends.
 fn fits_records(after: &Segmentation, before: &Segmentation, now: UnixTime) -> Result<(), Refusal> {
+    readable(render(after).len())?;
     let zones = after.zones().map(bounded);
     let opened =
         after.conduits().iter().filter(|one| before.conduit(&one.from, &one.to, &one.service) != Some(*one));
@@ -272,4 +285,16 @@ fn fits_records(after: &Segmentation, before: &Segmentation, now: UnixTime) -> R
     let more = wrong.len().saturating_sub(MAX_TOLD);
     told.extend((more > 0).then(|| format!("and {more} more")));
     Err(Refusal::malformed(told.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_graph_that_could_not_be_read_back_as_a_file_is_refused() {
+        readable(MAX_DOCUMENT).unwrap();
+        let told = readable(MAX_DOCUMENT + 1).unwrap_err().to_string();
+        assert!(told.contains("would be a file of 2097153 bytes"), "{told}");
+    }
 }

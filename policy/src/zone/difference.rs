@@ -97,8 +97,8 @@ impl PeerChanges {
 /// Times that are looked at beside now: each of a thousand conduits may have hours of its own.
 const MAX_LATER: usize = 8;
 
-/// What changes only later, with the time: conduits that differ and are closed now by their hours, before or after, are
-/// looked at when they open next. What is told of a time is not told again of a later one.
+/// What changes only later, with the time: conduits that differ are looked at when they open or close next, as they were
+/// and as they would be. What is told of a time is not told again of a later one.
 #[must_use]
 pub fn later_changes(
     before: &Segmentation,
@@ -108,8 +108,8 @@ pub fn later_changes(
 ) -> Vec<(UnixTime, PeerChanges)> {
     let differs = |one: &&Conduit| !(before.conduits().contains(one) && after.conduits().contains(one));
     let conduits = before.conduits().iter().chain(after.conduits()).filter(differs);
-    let openings = conduits.filter_map(|one| one.hours().next_opening(now));
-    let times: BTreeSet<UnixTime> = openings.filter(|time| *time > now).collect();
+    let edges = conduits.filter_map(|one| one.hours().next_edge(now));
+    let times: BTreeSet<UnixTime> = edges.collect();
     let mut told = peer_changes(before, after, members, now);
     let mut later = Vec::new();
     for time in times.into_iter().take(MAX_LATER) {

@@ -241,7 +241,7 @@ fn of_conduit(
     let inward = caller.is_some_and(Function::is_outside) && listener.is_some_and(|one| !one.is_outside());
     if inward && conduit.hours().is_open(now) && conduit.hours().next_edge(now).is_none() {
         let why =
-            "comes from outside and never closes; give it hours (--schedule) or an end (--for)".to_owned();
+            "comes from outside and never closes; give it hours (--schedule) or an end (--until)".to_owned();
         spots.push(spot(SpotKind::StandingAccess, why));
     }
     spots

@@ -370,6 +370,31 @@ fn a_window_that_moves_is_told_with_the_times_when_it_opens() {
 }
 
 #[test]
+fn who_loses_when_a_new_window_or_an_end_comes_is_told_with_the_time() {
+    let always = PLANT.replace(
+        "schedule = \"sat,sun 22:00-04:00 in Europe/Berlin\"\nexpires = \"2027-01-01T00:00:00Z\"\n",
+        "",
+    );
+    let before = parse(&always).unwrap();
+    let historian = Member {
+        device: "db".parse().unwrap(),
+        zones: ["historian".parse().unwrap()].into(),
+        offers: ["opcua".parse().unwrap()].into(),
+        two_sided: [].into(),
+    };
+    let members = [historian];
+    let now: UnixTime = "2026-11-26T12:00:00Z".parse().unwrap();
+    let later = |line: &str| {
+        let after = parse(&format!("{always}{line}\n")).unwrap();
+        assert!(peer_changes(&before, &after, &members, now).is_empty(), "open now, before and after");
+        let told = later_changes(&before, &after, &members, now);
+        told.iter().map(|(at, one)| (at.to_string(), one.gained.len(), one.lost.len())).collect::<Vec<_>>()
+    };
+    assert_eq!(later("schedule = \"daily 00:00-23:59\""), [("2026-11-26T23:59:00Z".to_owned(), 0, 1)]);
+    assert_eq!(later("expires = \"2026-12-01T00:00:00Z\""), [("2026-12-01T00:00:00Z".to_owned(), 0, 1)]);
+}
+
+#[test]
 fn a_file_of_too_much_is_refused_before_it_is_read_closely() {
     let conduits = vec!["{from=\"a\",to=\"a\",service=\"c\"}"; 10_001].join(",");
     let text = format!("schema = 1\nconduit = [{conduits}]\n");

@@ -10,6 +10,7 @@ use crate::admin::device::view::{DeviceView, device};
 use crate::admin::reach::Scope;
 use crate::admin::zone::in_sight;
 use crate::plant::Plant;
+use crate::record::device::HeldCertificate;
 use crate::session::Refusal;
 use crate::trust::{self, View};
 
@@ -54,7 +55,7 @@ fn outcome(
 ) -> Result<UnixTime, Vec<Reason>> {
     let way = ways.open(from, now);
     let offered = view.is_offered(ways.own(), ways.service());
-    let end = certified_until(seen, from, now);
+    let end = certified_until(view, seen, from, now);
     if let (Ok(way), Some(end), true) = (&way, end, offered) {
         return Ok(way.hours().next_edge(now).map_or(end, |edge| edge.min(end)));
     }
@@ -67,9 +68,11 @@ fn outcome(
 }
 
 /// The first second at which the device has no certificate of `zone` to open connections with, if it has one: what is
-/// revoked it does not hold any more.
-fn certified_until(seen: &DeviceView, zone: &ZoneName, now: UnixTime) -> Option<UnixTime> {
+/// revoked it does not hold any more, and of an authority that is distrusted nobody believes it.
+fn certified_until(view: &View, seen: &DeviceView, zone: &ZoneName, now: UnixTime) -> Option<UnixTime> {
+    let believed = |held: &HeldCertificate| view.believes(zone, Role::Caller, held.generation);
     let of_zone = seen.certificates.iter().filter(|(of, held)| of == zone && held.role == Role::Caller);
+    let of_zone = of_zone.filter(|(_, held)| believed(held));
     let valid = of_zone.filter(|(_, held)| held.validity.not_before <= now && now <= held.validity.not_after);
     valid.map(|(_, held)| held.validity.not_after.plus(1)).max()
 }

@@ -9,6 +9,7 @@ use crate::admin::change::{Draft, commit};
 use crate::plant::Plant;
 use crate::record::device::Admission;
 use crate::record::moving::move_key;
+use crate::record::overriding::override_key;
 use crate::record::stored;
 use crate::session::Refusal;
 use crate::session::issue::revoke;
@@ -36,7 +37,8 @@ async fn decide(
     let now = plant.now();
     let known = super::stop::not_retired(known(plant, actor.scope(), name).await?)?;
     let reach = actor.reach(plant, &known.device.record.zones).await?;
-    let txn = known.expected().delete(move_key(name));
+    // Whoever is readmitted comes back without what was excused before.
+    let txn = known.expected().delete(move_key(name)).delete(override_key(name));
     let (revoked, txn) = revoke(plant, txn, name, |_| true, now, "retired").await?;
     let Known { mut device, mut tpm } = known;
     device.record.admission = Admission::Retired;

@@ -49,6 +49,7 @@ pub async fn apply(
     if all.len() == 1 {
         return retried(plant, actor, once).await;
     }
+    rehearse(plant, &before, &all).await?;
     let mut planned = retried(plant, actor, Step { dry_run: true, ..once }).await?;
     planned.steps = all.len();
     let mut seen = seen.to_owned();
@@ -120,17 +121,43 @@ async fn apply_once(plant: &Plant, actor: &Actor, step: Step<'_>) -> Result<Plan
     let (head, published) = head;
     let change = Change { before: &before, after: &after, difference: change, published };
     let deed = deed(&reach, &change);
-    let rest = alter(plant, &reach, &change, head).await?;
-    if step.of == 1 && rest.keys() + deed.done().len() + BESIDE > MAX_TXN_KEYS {
-        return Err(Refusal::malformed(
-            "the file removes zones with more authorities, or makes zones anew with more left of earlier ones, than fit into one step: do a part of it first"
-                .to_owned(),
-        ));
+    let rest = alter(plant, reach.actor().name(), &change, head).await?;
+    if step.of == 1 {
+        has_room(&rest, change.difference)?;
     }
     if !step.dry_run {
         write(plant, &deed, &change, rest).await?;
     }
     Ok(planned)
+}
+
+/// Refuses steps of which one could not be written, before the first is: all are made up, and none is written.
+pub(super) async fn rehearse(
+    plant: &Plant,
+    mut before: &Segmentation,
+    steps: &[Segmentation],
+) -> Result<(), Refusal> {
+    for after in steps {
+        let (head, published) = trust::raised(plant, Txn::new(), plant.now()).await?;
+        let difference = Difference::between(before, after);
+        let change = Change { before, after, difference: &difference, published };
+        has_room(&alter(plant, "nobody", &change, head).await?, &difference)?;
+        before = after;
+    }
+    Ok(())
+}
+
+/// Refuses a change with more records than a transaction has beside the events that tell of it.
+fn has_room(rest: &Txn, change: &Difference) -> Result<(), Refusal> {
+    let zones = change.zones_changed.len() + change.zones_removed.len();
+    let events = 1 + zones + change.conduits_changed.len() + change.conduits_removed.len();
+    if rest.keys() + events + BESIDE <= MAX_TXN_KEYS {
+        return Ok(());
+    }
+    Err(Refusal::malformed(
+        "the file removes zones with more authorities, or makes zones anew with more left of earlier ones, than fit into one step: do a part of it first"
+            .to_owned(),
+    ))
 }
 
 fn as_seen(now: &Segmentation, seen: &str) -> Result<(), Refusal> {
@@ -266,9 +293,9 @@ async fn fresh(plant: &Plant, change: &Change<'_>) -> Result<Vec<New>, Refusal> 
     Ok(all)
 }
 
-/// Adds to `txn` what changes and removes what is there. The trust head, which every change of the graph raises,
+/// Adds to `txn` what changes and removes what is there, as `by` wants it. The trust head, which every change of the graph raises,
 /// keeps it as it was read.
-async fn alter(plant: &Plant, reach: &Reach, change: &Change<'_>, mut txn: Txn) -> Result<Txn, Refusal> {
+async fn alter(plant: &Plant, by: &str, change: &Change<'_>, mut txn: Txn) -> Result<Txn, Refusal> {
     let Change { before, after, difference, .. } = change;
     for zone in difference.zones_changed.iter().filter_map(|name| after.zone(name)) {
         txn = txn.put(zone_key(&zone.name), stored(zone)?);
@@ -278,7 +305,7 @@ async fn alter(plant: &Plant, reach: &Reach, change: &Change<'_>, mut txn: Txn) 
     }
     let judged_anew = judged_anew(before, after, difference);
     for zone in &judged_anew {
-        txn = reappraised(txn, zone, reach.actor(), plant.now())?;
+        txn = reappraised(txn, zone, by, plant.now())?;
     }
     for conduit in &difference.conduits_changed {
         txn = txn.put(conduit_key(&conduit.from, &conduit.to, &conduit.service), stored(conduit)?);

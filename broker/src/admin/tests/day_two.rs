@@ -20,6 +20,7 @@ use crate::record::device::{
     Attested, Decision, Device, HeldCertificates, KeyLine, Leaving, MAX_ZONES, Prover, Tpm, attested_key,
     device_key, ek_key, held_key, held_prefix,
 };
+use crate::record::overriding::{OverrideRecord, override_key};
 use crate::record::plant::AdminRole;
 use crate::record::{Held, fetch, list, stored};
 use crate::session::Refusal;
@@ -151,6 +152,36 @@ async fn the_calendar_names_devices_whose_certificates_nothing_replaces() {
 }
 
 #[tokio::test]
+async fn the_calendar_has_when_an_open_window_closes() {
+    let bench = Bench::new().await;
+    for zone in ["cell-3", "cell-4"] {
+        bench.zone(&observing(zone)).await;
+    }
+    // It is a Friday, 08:00.
+    let conduit = policy::zone::Conduit {
+        from: zone("cell-3"),
+        to: zone("cell-4"),
+        service: "ssh".parse().unwrap(),
+        schedule: Some("daily 07:00-09:00".parse().unwrap()),
+        expires: None,
+        accept_observed: false,
+    };
+    let actor = bench.actor(Act::AllowConduit).await;
+    let unoffered = crate::admin::conduit::Unoffered::Accept;
+    crate::admin::conduit::allow(&bench.plant, &actor, &conduit, None, unoffered, false).await.unwrap();
+    let dates = async || {
+        let all = calendar::all(&bench.plant, &bench.actor(Act::ReadStatus).await).await.unwrap();
+        let all = all.into_iter().filter(|one| one.subject == "cell-3/cell-4/ssh");
+        all.map(|one| (one.kind, one.at, one.until)).collect::<Vec<_>>()
+    };
+    let next = NOW.plus(23 * 3_600);
+    let opens = ("window", next, Some(next.plus(7_200)));
+    assert_eq!(dates().await, [("closing", NOW.plus(3_600), None), opens]);
+    bench.clock.set(NOW.plus(3_600));
+    assert_eq!(dates().await, [opens]);
+}
+
+#[tokio::test]
 async fn the_calendar_is_not_flooded_by_a_plant_that_is_not_heard() {
     let bench = Bench::new().await;
     bench.zone(&observing("cell-3")).await;
@@ -243,12 +274,26 @@ async fn a_move_names_what_it_cannot_do() {
 async fn a_retired_device_loses_everything_and_comes_back_only_when_it_is_readmitted() {
     let (bench, press) = bench().await;
     let actor = bench.actor(Act::RetireDevice).await;
+    let excused = OverrideRecord {
+        device: press.clone(),
+        zones: vec![zone("cell-3")],
+        excused: policy::zone::Override { mismatches: [].into(), until: NOW.plus(3_600) },
+        at: NOW,
+        by: "ada".to_owned(),
+        approved_by: "sam".to_owned(),
+        reason: "line stands".to_owned(),
+    };
+    let txn = Txn::new().put(override_key(&press), stored(&excused).unwrap());
+    bench.plant.store.transact(txn).await.unwrap();
     assert_eq!(retire(&bench.plant, &actor, &press, "scrapped", true).await.unwrap(), 1);
     assert_eq!(held(&bench, &press).await, 1, "a dry run revokes nothing");
     assert_eq!(retire(&bench.plant, &actor, &press, "scrapped", false).await.unwrap(), 1);
     assert_eq!(held(&bench, &press).await, 0);
     assert!(bench.read::<Tpm>(ek_key(&Digest::of(b"press-7"))).await.retired);
     refused!(retire(&bench.plant, &actor, &press, "scrapped", false).await, Retired);
+    let left: Option<Held<OverrideRecord>> =
+        fetch(bench.plant.store.as_ref(), override_key(&press)).await.unwrap();
+    assert!(left.is_none(), "whoever is readmitted comes back without it");
     refused!(ask(&bench, &request(&press, "cell-4", None)).await, Retired);
     let view = graph::view(&bench.plant, &Scope::Plant).await.unwrap();
     assert!(view.members.is_empty(), "it is nobody's peer");

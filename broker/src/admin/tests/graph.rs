@@ -332,6 +332,21 @@ async fn a_file_does_not_open_a_service_that_nobody_offers_while_they_offer_othe
 }
 
 #[tokio::test]
+async fn a_plan_is_refused_while_what_it_asks_of_authorities_cannot_be_done() {
+    let bench = Bench::new().await;
+    let with = |subnets: &str| format!("{SCHEMA}{}subnets = [{subnets}]\n", zones(&["cell-3"]));
+    apply(&bench, &with("")).await;
+    apply(&bench, &with("\"10.1.3.0/24\"")).await;
+    let (text, seen) = (with("\"10.1.4.0/24\""), document(&bench).await);
+    let actor = bench.actor(Act::ApplyGraph).await;
+    let applied = graph::apply(&bench.plant, &actor, &text, &seen, Unoffered::Refuse, false).await;
+    let planned = graph::plan(&bench.plant, &Scope::Plant, &text).await;
+    let told = refused!(planned, Conflict);
+    assert!(told.starts_with("the next authorities of zone cell-3 are prepared already"), "{told}");
+    assert_eq!(told, refused!(applied, Conflict));
+}
+
+#[tokio::test]
 async fn what_has_ended_is_not_opened_and_stays_where_it_was_open() {
     let bench = Bench::new().await;
     let zones = zones(&["cell-3", "historian"]);

@@ -218,7 +218,7 @@ async fn change(
     let mut txn = txn.unchanged(key.clone(), version).put(key, stored(&zone)?);
     if zone.policy() != record.policy() {
         txn = judged_anew(plant, txn, &known, &zone, &accepted).await?;
-        txn = reappraised(txn, &zone, actor, plant.now())?;
+        txn = reappraised(txn, &zone, actor.name(), plant.now())?;
     }
     txn = confined(plant, txn, (&record, &zone), published).await?;
     let mut told = told(&record, &zone);

@@ -213,8 +213,11 @@ impl SetArgs {
 
     /// What is told of the zone as it is now.
     fn told(&self, zone: &ZoneView) -> String {
-        let verb = if self.dry_run.dry_run { "would need" } else { "need" };
-        let mut text = format!("changes of zone {} {verb} {}", zone.name, people(zone.two_person));
+        let verb = if self.dry_run.dry_run { "would be set" } else { "is set" };
+        let mut text = format!("zone {} {verb}", zone.name);
+        if self.two_person.is_some() {
+            text.push_str(&format!("; changes of it need {}", people(zone.two_person)));
+        }
         if self.name_constraint.is_some() {
             text.push_str(&format!(
                 "; name constraint: {}, once its next authorities sign (`touchstone authority list`)",
