@@ -1,4 +1,4 @@
-//! A client with its key in the TPM: an honest one, which believes what its device was delivered, and a thief, which
+//! A client with its device's key: an honest one, which believes what its device was delivered, and a thief, which
 //! speaks with anybody.
 
 use std::fs;
@@ -13,8 +13,10 @@ use attestor::tss2_key;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime,
+};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, StreamOwned,
 };
@@ -78,7 +80,8 @@ impl Client {
 
     fn talk(&self, server: &Server, shown: Shown, heard: &mut Vec<u8>) -> Result<(), String> {
         let said = |error: std::io::Error| error.to_string();
-        let config = self.config(server.software.service(), shown)?;
+        let mut config = self.config(server.software.service(), shown)?;
+        config.alpn_protocols = server.software.alpn();
         let tcp = TcpStream::connect(("127.0.0.1", server.port())).map_err(said)?;
         tcp.set_read_timeout(Some(PATIENCE)).map_err(said)?;
         let name = ServerName::try_from(server.host.clone()).expect("a name");
@@ -108,10 +111,18 @@ impl Client {
         };
         let key =
             fs::read_to_string(files.join(name).with_extension("key")).map_err(|error| error.to_string())?;
-        let key = TpmIdentityKey::new(self.tpm.clone(), tss2_key::parse(&key).expect("a key in the TPM"));
-        let chain = blocks(&files.join(name).with_extension("pem"))?.into_iter().map(CertificateDer::from);
-        let certified = CertifiedKey::new(chain.collect(), Arc::new(key));
         let provider = Arc::new(aws_lc_rs::default_provider());
+        let key: Arc<dyn SigningKey> = match tss2_key::parse(&key) {
+            Ok(key) => Arc::new(TpmIdentityKey::new(self.tpm.clone(), key)),
+            // The device has no TPM.
+            Err(_) => {
+                let key = pem::parse(key).expect("a key").into_contents();
+                let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key));
+                provider.key_provider.load_private_key(key).expect("a key in software")
+            }
+        };
+        let chain = blocks(&files.join(name).with_extension("pem"))?.into_iter().map(CertificateDer::from);
+        let certified = CertifiedKey::new(chain.collect(), key);
         let verifier = match self.honest {
             true => believing(&files.join("services").join(service), &provider)?,
             false => Arc::new(Anybody(Arc::clone(&provider))),

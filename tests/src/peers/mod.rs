@@ -2,6 +2,7 @@
 //! attestor.toml tell it when they change.
 
 mod client;
+mod grpcio;
 mod haproxy;
 mod mosquitto;
 mod nginx;
@@ -14,6 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use client::{Client, Heard, Shown};
+pub use grpcio::{Grpcio, PYTHON};
 pub use haproxy::Haproxy;
 pub use mosquitto::Mosquitto;
 pub use nginx::{Nginx, NginxInTpm};
@@ -105,6 +107,11 @@ pub trait Software: Debug + Sync {
     /// A reload never takes an authority away.
     fn restarts_on_removal(&self) -> bool {
         false
+    }
+
+    /// The protocols that it speaks in TLS (RFC 7301); none: it does not ask.
+    fn alpn(&self) -> Vec<Vec<u8>> {
+        Vec::new()
     }
 
     /// What a client asks.

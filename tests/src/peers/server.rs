@@ -78,15 +78,24 @@ impl Server {
 
     /// Starts it, and keeps it running; until files are delivered it does not come up. `clock` is where it takes the
     /// time from.
-    pub fn start(&mut self, tpm: &ResourceManager, clock: Option<&Clock>) {
+    pub fn start(&mut self, tpm: Option<&ResourceManager>, clock: Option<&Clock>) {
         let mut supervisor = command("bash");
         supervisor.args(["-c", SUPERVISOR, "bash"]).arg(&self.place.dir);
         supervisor.args(self.software.command(&self.place)).stdin(Stdio::null());
-        if self.software.key_in_tpm() {
+        if let Some(tpm) = tpm.filter(|_| self.software.key_in_tpm()) {
             supervisor.envs(tpm.environment());
         }
         supervisor.envs(clock.map(Clock::environment).unwrap_or_default());
         self.supervisor = Some(supervisor.spawn().expect("bash starts"));
+    }
+
+    /// Stops it, and what keeps it running.
+    pub fn stop(&mut self) {
+        let Some(mut supervisor) = self.supervisor.take() else { return };
+        // It ends its server in order: that has workers.
+        let id = supervisor.id().to_string();
+        drop(Command::new("bash").args(["-c", "kill -TERM \"$0\"", &id]).status());
+        drop(supervisor.wait());
     }
 
     /// Restarts it, as its hook would.
@@ -118,15 +127,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let Some(mut supervisor) = self.supervisor.take() else { return };
-        // It ends its server in order: that has workers.
-        let id = supervisor.id().to_string();
-        drop(Command::new("bash").args(["-c", "kill -TERM \"$0\"", &id]).status());
-        drop(supervisor.wait());
+        self.stop();
     }
 }
 
-/// A clock for servers only, which can be put ahead (libfaketime).
+/// A clock of some programs only, which can be put ahead (libfaketime).
 #[derive(Debug)]
 pub struct Clock {
     environment: Environment,

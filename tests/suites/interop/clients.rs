@@ -3,17 +3,21 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use attestor::testing::command;
-use e2e::peers::{Clock, SERVED, Server};
+use e2e::peers::{Clock, Grpcio, PYTHON, ResourceManager, SERVED, Server};
 use e2e::until;
 
 use super::plant::{Plant, ZONES};
+use super::situations::Took;
 use crate::story::openssl;
 
 /// Programs that it needs.
 pub(super) const TOOLS: [&str; 4] = ["curl", "openssl", "mosquitto_pub", "mosquitto_sub"];
 
+/// What grpcio says of a fault that it found, and of one that the server found.
+const GRPCIO: [&str; 2] = ["certificate verify failed", "Socket closed"];
 /// What the programs of mosquitto say of a fault that they found, and of one that the server found.
 const MOSQUITTO: &str = "A TLS error occurred";
 const MOSQUITTO_LOST: &str = "The connection was lost";
@@ -74,6 +78,11 @@ fn client(plant: &Plant, server: &Server, at: At<'_>) -> Vec<Command> {
             let publish = [split(format!("mosquitto_pub {line} -r -m")), vec![SERVED.to_owned()]].concat();
             vec![publish, split(format!("mosquitto_sub {line} -C 1 -W 20"))]
         }
+        "grpcio" => {
+            let own = file("");
+            let believing = at.believing.unwrap_or(name);
+            vec![split(format!("{PYTHON} {} ask {own} {believing} {port} {host}", Grpcio::program()))]
+        }
         _ => vec![split(format!(
             "curl -sS --max-time 20 --tlsv1.3 --cacert {} --crlfile {} --cert {own} --key {key} \
              --resolve {host}:{port}:127.0.0.1 https://{host}:{port}/",
@@ -84,7 +93,8 @@ fn client(plant: &Plant, server: &Server, at: At<'_>) -> Vec<Command> {
     let prepared = |words: &Vec<String>| {
         let [program, rest @ ..] = words.as_slice() else { unreachable!("words begin with a program") };
         let mut command = command(program);
-        command.args(rest).envs(plant.managers[at.device].environment()).stdin(Stdio::null());
+        let tpm = plant.manager(at.device).map(ResourceManager::environment).unwrap_or_default();
+        command.args(rest).envs(tpm).stdin(Stdio::null());
         command.envs(at.clock.map(Clock::environment).unwrap_or_default());
         command
     };
@@ -102,10 +112,10 @@ fn said(commands: Vec<Command>) -> Vec<u8> {
 }
 
 /// Each is served.
-pub(super) fn are_served(plant: &Plant) {
+pub(super) fn are_served(plant: &Plant, at: At<'_>) {
     for server in &plant.servers {
         until(&format!("{:?} serves an unmodified client", server.software), || {
-            let said = said(client(plant, server, At::CAMERA));
+            let said = said(client(plant, server, at));
             match server.software.serves(&said) {
                 true => Ok(()),
                 false => Err(String::from_utf8_lossy(&said).into_owned()),
@@ -121,20 +131,25 @@ pub(super) fn are_refused(plant: &Plant, servers: &[Server], at: At<'_>, why: &[
             let said = said(client(plant, server, at));
             let words = String::from_utf8_lossy(&said).into_owned();
             assert!(!server.software.serves(&said), "{:?} served: {words}", server.software);
-            if why.iter().any(|why| words.contains(why)) { Ok(()) } else { Err(words) }
+            let grpcio = GRPCIO.iter().filter(|_| server.software.service() == "grpcio");
+            if why.iter().chain(grpcio).any(|why| words.contains(why)) { Ok(()) } else { Err(words) }
         });
     }
 }
 
-/// Clients that read CRLs refuse the servers of a device that lost trust; `at` believes their authority.
-pub(super) fn refuse_who_lost_trust(plant: &Plant, servers: &[Server], at: At<'_>) {
+/// Clients that read CRLs refuse the servers of a device that lost trust; `at` believes their authority. How long that
+/// took each since `since`.
+pub(super) fn refuse_who_lost_trust(plant: &Plant, servers: &[Server], at: At<'_>, since: Instant) -> Took {
+    let mut took = Took::new();
     // mosquitto_pub and mosquitto_sub take no CRL: they go by the certificate's end.
     for server in servers.iter().filter(|server| server.software.service() != "mosquitto") {
         until(&format!("the client of {:?} refuses it", server.software), || {
             let words = String::from_utf8_lossy(&said(client(plant, server, at))).into_owned();
             if words.contains("certificate revoked") { Ok(()) } else { Err(words) }
         });
+        took.insert(server.software.service(), since.elapsed());
     }
+    took
 }
 
 /// `openssl verify` comes to the same, before and after camera-1 lost trust.

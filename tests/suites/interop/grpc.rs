@@ -4,11 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use e2e::peers::{Grpcio, PYTHON};
 use e2e::{Device, World, until};
 use tempfile::TempDir;
-
-/// Debian's own Python, for which its packages are.
-const PYTHON: &str = "/usr/bin/python3";
 
 fn call(world: &World, method: &str, more: &[&str]) -> String {
     call_as(world, &world.plant.path("owner"), method, more)
@@ -23,16 +21,6 @@ fn call_as(world: &World, context: &Path, method: &str, more: &[&str]) -> String
     let output = python.arg(method).args(more).output().expect("python runs");
     let said = [output.stdout, output.stderr].concat();
     String::from_utf8_lossy(&said).into_owned()
-}
-
-/// Whether grpcio is here; if not, that is said.
-fn grpcio_is_here() -> bool {
-    let modules = Command::new(PYTHON).args(["-c", "import grpc, google.protobuf"]).output();
-    let here = modules.is_ok_and(|output| output.status.success());
-    if !here {
-        println!("skipped: python3-grpcio is not installed; deploy/packages.sh names its package");
-    }
-    here
 }
 
 /// A program on a device without a TPM, which has the device's key in a file.
@@ -68,7 +56,7 @@ impl<'a> Asking<'a> {
 
 #[test]
 fn grpcio_asks_whether_a_peer_may_open_a_service() {
-    if !grpcio_is_here() {
+    if !Grpcio::is_here() {
         return;
     }
     let Some((world, [mut press, mut historian])) = World::with_devices(["press-1", "historian-1"]) else {
@@ -114,7 +102,7 @@ fn grpcio_asks_whether_a_peer_may_open_a_service() {
 
 #[test]
 fn grpcio_administers_with_a_certificate_and_is_refused_without() {
-    if !grpcio_is_here() {
+    if !Grpcio::is_here() {
         return;
     }
     let Some((world, _off)) = World::with_devices(["press-1"]) else { return };

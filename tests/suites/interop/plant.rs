@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use e2e::peers::{
-    Client, Haproxy, Mosquitto, Nginx, NginxInTpm, OpensslServer, ResourceManager, Server, Software,
+    Client, Clock, Grpcio, Haproxy, Mosquitto, Nginx, NginxInTpm, OpensslServer, ResourceManager, Server,
+    Software,
 };
 use e2e::{Device, World, missing_tool, until};
 use serde_json::Value;
@@ -14,16 +15,22 @@ use serde_json::Value;
 use super::clients;
 
 /// The matrix: every situation is tried with each of them.
-const SOFTWARE: [&dyn Software; 5] = [&OpensslServer, &NginxInTpm, &Nginx, &Mosquitto, &Haproxy];
+const SOFTWARE: &[&dyn Software] = &[&OpensslServer, &NginxInTpm, &Nginx, &Mosquitto, &Haproxy];
+/// Software whose clients take no key that is in a TPM: its devices have none.
+const WITHOUT_TPM: &[&dyn Software] = &[&Grpcio];
 /// Zones of the devices.
 pub(super) const ZONES: [&str; 3] = ["press", "vision", "logistics"];
 /// How often devices prove themselves.
-const REATTEST: Duration = Duration::from_secs(5);
+const REATTEST: &str = "5s";
+/// Hours that everything lasts without the broker: a certificate lives half as long again.
+const OUTLIVE: u64 = 8;
 
 /// Fields end in their order: servers before what lends them their keys.
 pub(super) struct Plant {
     pub(super) servers: Vec<Server>,
-    pub(super) managers: [ResourceManager; 3],
+    /// What shares the TPM of each device, if they have any.
+    managers: Vec<ResourceManager>,
+    software: &'static [&'static dyn Software],
     pub(super) world: World,
     pub(super) devices: [Device; 3],
 }
@@ -31,39 +38,55 @@ pub(super) struct Plant {
 impl Plant {
     /// All are up and trusted, and no conduit is open. None, with the reason said, where a program is missing.
     pub(super) fn new() -> Option<Self> {
-        let tools = SOFTWARE.iter().flat_map(|software| software.tools());
+        Self::with(SOFTWARE, true)
+    }
+
+    /// The same of devices without a TPM.
+    pub(super) fn without_tpm() -> Option<Self> {
+        Grpcio::is_here().then(|| Self::with(WITHOUT_TPM, false)).flatten()
+    }
+
+    fn with(software: &'static [&'static dyn Software], tpm: bool) -> Option<Self> {
+        let tools = software.iter().flat_map(|software| software.tools());
         let mut tools = tools.chain(&ResourceManager::TOOLS).chain(&clients::TOOLS);
         if let Some(tool) = tools.find_map(|tool| missing_tool(&[tool])) {
             eprintln!("skipped: {tool} is not installed; deploy/packages.sh names its package");
             return None;
         }
         let (world, mut devices) = World::with_devices(["press-1", "camera-1", "truck-1"])?;
-        for (zone, device) in ZONES.iter().zip(&devices) {
-            let every = REATTEST.as_secs();
+        for (zone, device) in ZONES.iter().zip(&mut devices) {
             // mbedTLS reads no critical name constraint.
             let constraint = if *zone == "logistics" { "off" } else { "critical" };
             world.admin(&format!(
-                "zone create {zone} --mode observe --software-keys allow --reattest-every {every}s \
-                 --name-constraint {constraint}"
+                "zone create {zone} --mode observe --least instance-identity=affirming --software-keys allow \
+                 --reattest-every {REATTEST} --outlive-broker {OUTLIVE}h --name-constraint {constraint}"
             ));
-            world.register(device, zone);
+            match tpm {
+                true => world.register(device, zone),
+                false => {
+                    device.take_tpm();
+                    let name = device.name();
+                    let token =
+                        world.admin(&format!("token create --zone {zone} --device {name} --without-tpm"));
+                    device.give_token(token["token"].as_str().expect("a token"));
+                }
+            }
         }
         let [press, camera, _] = &mut devices;
-        for software in SOFTWARE {
-            offer(press, software);
-            offer(camera, software);
+        for software in software {
+            offer(press, software.service(), software.key_in_tpm());
+            offer(camera, software.service(), software.key_in_tpm());
         }
-        press.offer("spare");
-        press.offer("field");
-        devices.iter().for_each(|device| device.measure("boot-a"));
-        let managers = devices.each_ref().map(ResourceManager::start);
+        offer(press, "spare", tpm);
+        offer(press, "field", tpm);
+        devices.iter().filter(|_| tpm).for_each(|device| device.measure("boot-a"));
+        let managers = devices.iter().filter(|_| tpm).map(ResourceManager::start).collect();
         let [press, ..] = &mut devices;
         let mut servers: Vec<Server> =
-            SOFTWARE.iter().map(|software| Server::set_up(*software, press, ZONES[0])).collect();
+            software.iter().map(|software| Server::set_up(*software, press, ZONES[0])).collect();
         servers.iter().for_each(|server| press.add_end(&server.hook()));
         devices.iter_mut().for_each(Device::start);
-        let plant = |servers| Self { servers, managers, world, devices };
-        let mut plant = plant(Vec::new());
+        let mut plant = Self { servers: Vec::new(), managers, software, world, devices };
         plant.until_trusted();
         let status = plant.devices[0].status();
         let (key, own) = (&status["software_keys"][0], &status["certificates"][1]);
@@ -72,11 +95,16 @@ impl Plant {
             "a software key ends with the device's own: {status:#}"
         );
         for server in &mut servers {
-            server.start(&plant.managers[0], None);
+            server.start(plant.manager(0), None);
         }
         plant.servers = servers;
         plant.until_hooks_ran();
         Some(plant)
+    }
+
+    /// What shares the TPM of the device of that number.
+    pub(super) fn manager(&self, number: usize) -> Option<&ResourceManager> {
+        self.managers.get(number)
     }
 
     /// An honest client on the device of that number.
@@ -89,7 +117,8 @@ impl Plant {
             status["state"] == "trusted"
                 && status["software_keys"].as_array().is_some_and(|all| all.len() >= keys)
         };
-        for (device, keys) in self.devices.iter().zip([2, 2, 0]) {
+        let keys = self.software.iter().filter(|software| !software.key_in_tpm()).count();
+        for (device, keys) in self.devices.iter().zip([keys, keys, 0]) {
             device.until_status("trusted", |status| given(status, keys));
         }
     }
@@ -126,7 +155,7 @@ impl Plant {
         wait.into_iter().for_each(Awaited::come);
     }
 
-    fn awaited(&self, files: Vec<(usize, String)>) -> Vec<Awaited> {
+    pub(super) fn awaited(&self, files: Vec<(usize, String)>) -> Vec<Awaited> {
         let awaited = |(device, file): (usize, String)| {
             let file = self.devices[device].delivered(ZONES[device], &file);
             Awaited { before: fs::read(&file).unwrap_or_default(), file }
@@ -135,14 +164,14 @@ impl Plant {
     }
 
     pub(super) fn open_all(&self) -> Instant {
-        self.open(&SOFTWARE.map(Software::service))
+        self.open(&self.software.iter().map(|software| software.service()).collect::<Vec<_>>())
     }
 
     /// Closes all conduits to camera-1, at once; since when.
     pub(super) fn close_all(&self) -> Instant {
         let closed = Instant::now();
         thread::scope(|scope| {
-            for software in SOFTWARE {
+            for software in self.software {
                 let service = software.service();
                 let line = format!("conduit close --from vision --to press --service {service}");
                 scope.spawn(move || self.world.admin(&line));
@@ -157,26 +186,44 @@ impl Plant {
         lost
     }
 
-    /// Waits until no device had an answer for longer than anything is refreshed.
-    pub(super) fn until_broker_is_missed(&self) {
-        let silence = 3 * REATTEST.as_secs();
+    /// Devices and servers start anew by `clock`; None: by the right one.
+    pub(super) fn go_by(&mut self, clock: Option<&Clock>) {
+        for device in &mut self.devices {
+            device.stop();
+            device.environment = clock.map(Clock::environment).unwrap_or_default();
+            device.start();
+        }
+        for server in &mut self.servers {
+            server.stop();
+            server.start(self.managers.first(), clock);
+        }
+    }
+
+    /// The broker stays away for as long as zones outlive it, which is longer than anything is refreshed after: proofs,
+    /// signs of life, and certificates, which are to be replaced after a third of their life.
+    pub(super) fn until_broker_is_missed(&mut self, clock: &Clock) {
+        clock.put_ahead(&format!("+{OUTLIVE}h"));
+        self.go_by(Some(clock));
+        let left = (OUTLIVE / 2) * 3600;
         for device in &self.devices {
-            device.until_status("without its broker", |status| {
-                let last = status["last_attestation"].as_u64().unwrap_or(u64::MAX);
-                status["state"] == "holding" && last.saturating_add(silence) < now()
+            device.until_status("without its broker, its certificates overdue", |status| {
+                let now = status["written_at"].as_u64().unwrap_or_default();
+                let is_overdue = |one: &Value| one["not_after"].as_u64().is_some_and(|end| end <= now + left);
+                let certificates = status["certificates"].as_array();
+                status["state"] == "holding" && certificates.is_some_and(|all| all.iter().all(is_overdue))
             });
         }
     }
 }
 
 /// A delivered file that is going to change.
-struct Awaited {
+pub(super) struct Awaited {
     file: PathBuf,
     before: Vec<u8>,
 }
 
 impl Awaited {
-    fn come(self) {
+    pub(super) fn come(self) {
         until(&format!("{} is delivered", self.file.display()), || match fs::read(&self.file) {
             Ok(now) if now != self.before => Ok(()),
             other => Err(format!("as before: {}", other.is_ok())),
@@ -184,14 +231,9 @@ impl Awaited {
     }
 }
 
-fn offer(device: &mut Device, software: &dyn Software) {
-    match software.key_in_tpm() {
-        true => device.offer(software.service()),
-        false => device.offer_in_software(software.service()),
+fn offer(device: &mut Device, service: &str, key_in_tpm: bool) {
+    match key_in_tpm {
+        true => device.offer(service),
+        false => device.offer_in_software(service),
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a broker that is away is missed by the real clock")]
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use e2e::peers::{Client, Clock, Refusal, Server, Shown};
-use e2e::until;
+use e2e::{PROMISE, until};
 
 use super::clients::{self, At};
 use super::plant::{Plant, ZONES};
@@ -100,13 +100,13 @@ fn tail(log: &str) -> String {
 }
 
 /// Servers on camera-1, whose zone nobody may reach, and press-1 as the client.
-pub(super) fn other_direction_is_refused(plant: &mut Plant) {
+pub(super) fn other_direction_is_refused(plant: &Plant) {
     let camera = &plant.devices[1];
     let there = |server: &Server| Server::set_up(server.software, camera, ZONES[1]);
     let mut servers: Vec<Server> = plant.servers.iter().map(there).collect();
     for server in &mut servers {
         server.tell();
-        server.start(&plant.managers[1], None);
+        server.start(plant.manager(1), None);
     }
     refused_by_all(&servers, &plant.client(0).thief(), Shown::Caller, Refusal::Unknown);
     let press = At { device: 0, ..At::CAMERA };
@@ -118,8 +118,11 @@ pub(super) fn other_direction_is_refused(plant: &mut Plant) {
 pub(super) fn servers_that_lost_trust_are_refused(plant: &Plant, at: At<'_>) {
     let servers = on_press(plant, None);
     clients::are_refused(plant, &servers, at, clients::UNBELIEVING);
+    let lost = Instant::now();
     plant.world.admin("device quarantine press-1 --reason stolen");
-    clients::refuse_who_lost_trust(plant, &servers, at);
+    let took = clients::refuse_who_lost_trust(plant, &servers, at, lost);
+    measured("is refused by its client once its device lost trust", &took);
+    assert!(took.values().all(|took| *took < PROMISE), "{took:?}");
 }
 
 /// More servers on press-1, which no hook tells of anything.
@@ -128,23 +131,25 @@ fn on_press(plant: &Plant, clock: Option<&Clock>) -> Vec<Server> {
     let mut servers: Vec<Server> = plant.servers.iter().map(here).collect();
     for server in &mut servers {
         server.tell();
-        server.start(&plant.managers[0], clock);
+        server.start(plant.manager(0), clock);
     }
     servers
 }
 
 /// Servers on press-1, and then clients of others, by a clock of their own: certificates last less than a day.
-pub(super) fn ended_certificates_are_refused(plant: &Plant, client: &Client) {
-    let Some(clock) = Clock::new() else {
-        println!(
-            "skipped in part: ended certificates, because libfaketime is not installed; deploy/packages.sh names its package"
-        );
-        return;
-    };
-    let servers = on_press(plant, Some(&clock));
+pub(super) fn ended_certificates_are_refused(plant: &Plant, client: &Client, clock: &Clock) {
+    let servers = on_press(plant, Some(clock));
     served_by_all(&servers, client, Instant::now());
     clock.put_ahead("+2d");
     refused_by_all(&servers, &client.thief(), Shown::Caller, Refusal::Expired);
-    let ahead = At { clock: Some(&clock), ..At::CAMERA };
+    let ahead = At { clock: Some(clock), ..At::CAMERA };
     clients::are_refused(plant, &plant.servers, ahead, clients::EXPIRED);
+}
+
+/// Nobody notices that the broker is away, for as long as everything is to last without it.
+pub(super) fn all_goes_on_without_the_broker(plant: &mut Plant, client: &Client, clock: &Clock) {
+    plant.until_broker_is_missed(clock);
+    served_by_all(&plant.servers, client, Instant::now());
+    clients::are_served(plant, At { clock: Some(clock), ..At::CAMERA });
+    plant.go_by(None);
 }
