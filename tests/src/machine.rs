@@ -113,6 +113,8 @@ pub struct Machine {
     disks: Arc<Disks>,
     folder: TempDir,
     running: Option<Running>,
+    /// What its hypervisor tells it, instead of its configuration: the plant root's fingerprint.
+    fingerprint: Option<String>,
 }
 
 impl Machine {
@@ -121,7 +123,7 @@ impl Machine {
         device.switch_tpm_off();
         // A short path: the socket of the TPM lies in it.
         let folder = tempfile::Builder::new().prefix("vm").tempdir_in("/tmp").expect("a run folder");
-        let machine = Self { device, disks: Arc::clone(disks), folder, running: None };
+        let machine = Self { device, disks: Arc::clone(disks), folder, running: None, fingerprint: None };
         let state = File::create(machine.path("state.img")).expect("a file in the machine's folder");
         state.set_len(STATE).expect("a disk");
         let made = Command::new("/sbin/mke2fs")
@@ -131,6 +133,19 @@ impl Machine {
         succeed("a file system for the state", made.expect("mke2fs runs"));
         machine.pack(&[]);
         machine
+    }
+
+    /// Its configuration says neither where the broker is nor which plant it believes: the hypervisor does, by SMBIOS strings.
+    #[must_use]
+    pub fn told_by_smbios(mut self, fingerprint: &str) -> Self {
+        self.fingerprint = Some(fingerprint.to_owned());
+        self.pack(&[]);
+        self
+    }
+
+    fn broker(&self) -> String {
+        let port = self.device.broker().rsplit_once(':').expect("a broker has a port").1;
+        format!("{HOST}:{port}")
     }
 
     /// The name that it asks for.
@@ -163,10 +178,15 @@ impl Machine {
     }
 
     fn configuration(&self) -> String {
-        let port = self.device.broker().rsplit_once(':').expect("a broker has a port").1;
-        let (name, security) = (self.name(), "/sys/kernel/security");
+        let (name, security, broker) = (self.name(), "/sys/kernel/security", self.broker());
+        let plant = match self.fingerprint {
+            Some(_) => String::new(),
+            None => {
+                format!("broker = \"{broker}\"\nplant = \"plant.example\"\nplant_root = \"plant-root.pem\"\n")
+            }
+        };
         format!(
-            "broker = \"{HOST}:{port}\"\nplant = \"plant.example\"\nplant_root = \"plant-root.pem\"\n\
+            "{plant}\
              tpm = \"device:/dev/tpmrm0\"\ndevice = \"{name}\"\nstate = \"/state/attestor\"\n\
              deliver = \"/run/deliver\"\nfirmware_log = \"{security}/tpm0/binary_bios_measurements\"\n\
              ima_log = \"{security}/ima/binary_runtime_measurements\"\n"
@@ -216,6 +236,11 @@ impl Machine {
             "tcg,thread=multi",
         ]);
         qemu.args(["-cpu", "qemu64,+rdrand", "-smp", "1", "-m", "512", "-display", "none", "-no-reboot"]);
+        if let Some(fingerprint) = &self.fingerprint {
+            let told = [("broker", &self.broker()), ("root_sha256", fingerprint)];
+            let value = |(name, value)| format!(",value=io.systemd.credential:touchstone.{name}={value}");
+            qemu.args(["-smbios", &format!("type=11{}", told.map(value).concat())]);
+        }
         let console = format!("stdio,id=console,signal=off,logfile={}", self.path("console").display());
         qemu.args(["-chardev", &console, "-serial", "chardev:console"]);
         let flash = |unit: u8, more: &str, file: &Path| {

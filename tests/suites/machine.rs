@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use attestor::plant::PlantRoot;
 use e2e::{BOOT, Disks, Machine, World, until_within};
 use serde_json::Value;
 
@@ -79,7 +80,8 @@ fn a_machine_is_trusted_for_its_boot_and_refused_by_name_for_every_other() {
     let Some((world, [device])) = World::with_devices(["press-1"]) else { return };
     world.admin(&format!("zone create press --product {PRODUCT} --reattest-every 30s"));
     world.register(&device, "press");
-    let mut machine = Machine::of(device, &disks);
+    let root = PlantRoot::load(&world.plant.path("plant-root.pem")).expect("the plant's root").spki_digest();
+    let mut machine = Machine::of(device, &disks).told_by_smbios(&root.to_string());
 
     machine.boot("good");
     until_refused(&world, &machine, &["no active golden release"]);

@@ -35,8 +35,9 @@ fn doctor_names_what_stands_in_the_way_and_reset_forgets_the_device() {
     until("nothing stands in the way beside the running attestor", || {
         let output = device.attestor("doctor", &[]);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        // This TPM has a second bank that nobody measures into, and there is no list of IMA.
-        let warned = said.lines().filter(|line| line.starts_with("warning")).count();
+        // This TPM has a second bank that nobody measures into, there is no list of IMA, and root may run this.
+        let counts = |line: &&str| line.starts_with("warning") && !line.contains("read as root");
+        let warned = said.lines().filter(counts).count();
         (output.status.success() && warned == 2).then_some(()).ok_or(said)
     });
 

@@ -1,5 +1,6 @@
 //! What `deploy/package` makes, and that it installs, upgrades and goes away on a clean Debian without a network.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -108,6 +109,10 @@ fn a_release_that_nobody_signed_is_not_packed() {
     assert!(refused.status.code() == Some(64) && said.contains("touchstone golden sign"), "{said}");
 }
 
+/// In a kit: the same packages with a higher version.
+const NEWER: &str = "mkdir newer && for file in touchstone-*.deb; do dpkg-deb -R $file tree && \
+    sed -i 's/^Version: .*/&+1/' tree/DEBIAN/control && dpkg-deb -Znone -b tree newer >/dev/null && rm -r tree; done";
+
 /// A Debian of its own in a folder; it goes with this value.
 struct Debian(TempDir);
 
@@ -142,6 +147,29 @@ impl Debian {
     }
 }
 
+impl Debian {
+    /// Lets maintainer scripts find a systemd, which notes what it is told.
+    fn run_systemd(&self) {
+        self.run("mkdir -p /run/systemd/system");
+        let stub = self.0.path().join("usr/bin/systemctl");
+        fs::write(&stub, "#!/bin/sh\necho \"$*\" >>/told\n").expect("a file of the tree");
+        self.run("chmod 755 /usr/bin/systemctl; touch /told");
+    }
+
+    /// What it was told since it was asked last.
+    fn told(&self) -> String {
+        self.run("cat /told; : >/told")
+    }
+
+    /// Everything that packages and people may leave; not the lists of users and packages, and logs.
+    fn files(&self) -> BTreeSet<String> {
+        let lists =
+            "-path /var/lib/dpkg -o -path /var/log -o -path /var/cache -o -name \"*-\" -path \"/etc/*\"";
+        let found = self.run(&format!("find /etc /usr /var /opt /srv \\( {lists} \\) -prune -o -print"));
+        found.lines().map(str::to_owned).collect()
+    }
+}
+
 impl Drop for Debian {
     fn drop(&mut self) {
         let log = format!("{}.log", self.0.path().display());
@@ -157,9 +185,13 @@ fn the_kit_installs_upgrades_and_is_purged_on_a_clean_debian_without_a_network()
         return;
     }
     let Some(debian) = Debian::new() else { return };
+    done(&format!("cd {} && {NEWER}", packages.path("kit").display()));
     done(&format!("cp -r {} {}/kit", packages.path("kit").display(), debian.0.path().display()));
 
-    let said = debian.run("dpkg -i /kit/dependencies/*.deb /kit/*.deb 2>&1");
+    debian.run("dpkg -i /kit/dependencies/*.deb 2>&1");
+    debian.run_systemd();
+    let before = debian.files();
+    let said = debian.run("dpkg -i /kit/*.deb 2>&1");
     assert!(
         said.contains("write /etc/touchstone/attestor.toml next") && said.contains("make a plant next"),
         "{said}"
@@ -170,15 +202,53 @@ fn the_kit_installs_upgrades_and_is_purged_on_a_clean_debian_without_a_network()
     assert!(debian.run("id touchstone-attestor").contains("(tss)"), "its group opens the TPM");
     debian.run("runuser -u touchstone-broker -- touchstone-broker init --plant plant.example --address 127.0.0.1:8443");
     debian.run("install -d -m 700 -o touchstone-attestor -g tss /var/lib/touchstone-attestor");
+    debian.run(
+        "echo \"# ours\" >/etc/touchstone/attestor.toml; echo state >/var/lib/touchstone-attestor/state",
+    );
+    let told = debian.told();
+    for unit in ["touchstone-broker.service", "touchstone-attestor.service"] {
+        assert!(told.contains(&format!(" preset {unit}")), "it starts with the system: {told}");
+    }
+    upgrade(&debian);
+    remove_and_purge(&debian, &before);
+}
 
-    let said = debian.run("dpkg -i /kit/touchstone-*.deb 2>&1");
+/// State and configuration stay, and what ran goes on as the new one.
+fn upgrade(debian: &Debian) {
+    let said = debian.run("dpkg -i /kit/newer/*.deb 2>&1");
     assert!(!said.contains("next"), "an upgrade has nothing to begin: {said}");
-    debian.run("test -s /var/lib/touchstone/broker.toml -a -d /var/lib/touchstone-attestor");
+    assert!(debian.run("dpkg-query -W touchstone-*").lines().all(|line| line.ends_with("+1")), "{said}");
+    let told = debian.told();
+    for (unit, how) in [("touchstone-broker", ""), ("touchstone-attestor", "--no-block ")] {
+        let restart = format!("{how}try-restart {unit}.service");
+        assert_eq!(told.matches(&restart).count(), 1, "it runs on as the new one, if it ran: {told}");
+    }
+    assert!(!told.contains("stop") && told.starts_with("daemon-reload"), "{told}");
+    let kept =
+        "/etc/touchstone/attestor.toml /var/lib/touchstone-attestor/state /var/lib/touchstone/broker.toml";
+    let kept = debian
+        .run(&format!("cat {kept}; stat -c \"%a %U\" /var/lib/touchstone-attestor /var/lib/touchstone"));
+    assert!(kept.starts_with("# ours\nstate\n"), "{kept}");
+    assert!(kept.ends_with("700 touchstone-attestor\n700 touchstone-broker\n"), "{kept}");
+}
 
+/// What people wrote stays, and the plant.
+fn remove_and_purge(debian: &Debian, before: &BTreeSet<String>) {
     debian.run("dpkg --remove touchstone-attestor touchstone-broker 2>&1");
-    debian.run("test -d /var/lib/touchstone -a -d /var/lib/touchstone-attestor -a ! -e /usr/bin/touchstone");
+    let told = debian.told();
+    assert!(
+        told.contains("stop touchstone-broker.service") && told.contains("stop touchstone-attestor.service"),
+        "{told}"
+    );
+    debian.run(
+        "test -d /var/lib/touchstone -a -s /var/lib/touchstone-attestor/state -a ! -e /usr/bin/touchstone",
+    );
     let said = debian.run("dpkg --purge touchstone-attestor touchstone-broker 2>&1");
     assert!(said.contains("keys and certificates in /var/lib/touchstone-attestor are deleted"), "{said}");
     assert!(said.contains("/var/lib/touchstone is kept: it is the plant"), "{said}");
-    debian.run("test -s /var/lib/touchstone/broker.toml -a ! -e /var/lib/touchstone-attestor");
+    let after = debian.files();
+    assert_eq!(before.difference(&after).collect::<Vec<_>>(), Vec::<&String>::new(), "what was there before");
+    let ours = |path: &str| path.starts_with("/var/lib/touchstone/") || path == "/var/lib/touchstone";
+    let left: Vec<_> = after.difference(before).filter(|path| !ours(path)).collect();
+    assert_eq!(left, ["/etc/touchstone", "/etc/touchstone/attestor.toml"]);
 }

@@ -1,6 +1,7 @@
 //! The attestor as a service: ready means trusted, a sign of life means progress, and the units are tight.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -145,6 +146,64 @@ fn the_machine_hears_of_each_state_the_safe_one_first_and_the_plant_of_hooks_tha
         let wanted = ["safe:quarantined:QUARANTINED:press-1", "log:quarantined:QUARANTINED:press-1"];
         (told == wanted).then_some(()).ok_or(text.clone())
     });
+}
+
+/// What the attestor asks of systemd. That systemd does it is not seen here: no systemd runs where tests do.
+#[test]
+fn systemd_is_asked_for_what_an_authority_that_comes_or_goes_takes() {
+    let Some((world, [mut device])) = World::with_devices(["press-1"]) else { return };
+    for zone in ["press", "vision", "lab"] {
+        world.admin(&format!("zone create {zone} --mode observe --least instance-identity=affirming"));
+    }
+    world.admin("conduit allow --from lab --to press --service mqtt");
+    world.register(&device, "press");
+    device.offer("mqtt");
+    let (programs, log) = (device.path("programs"), device.path("asked"));
+    fs::create_dir(&programs).expect("a folder of the device");
+    let stand_in = programs.join("systemctl");
+    let script =
+        format!("#!/bin/sh\necho \"$*\" >>{}\ntest ! -e {}/fail\n", log.display(), programs.display());
+    fs::write(&stand_in, script).expect("a program");
+    fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).expect("it may run");
+    let path = std::env::var("PATH").unwrap_or_default();
+    device.environment.insert("PATH", format!("{}:{path}", programs.display()));
+    let (unit, restart) = ("unit = \"mosquitto.service\"", "restart = { unit = \"mosquitto.service\" }");
+    device.add_end(&format!(
+        "[[hook]]\nname = \"a\"\nservice = \"mqtt\"\nreload = {{ {unit} }}\n{restart}\n\
+         [[hook]]\nname = \"b\"\nservice = \"mqtt\"\nreload = {{ signal = \"HUP\", {unit} }}\n{restart}\n"
+    ));
+    let asked = |wanted: [&str; 2]| {
+        until("systemd is asked", || {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let mut lines: Vec<&str> = text.lines().collect();
+            lines.sort_unstable();
+            (lines == wanted).then_some(()).ok_or(text.clone())
+        });
+        fs::remove_file(&log).expect("what it was asked");
+    };
+    device.measure("boot-a");
+    device.start();
+    device.until_state("trusted");
+    let restarted = ["--no-ask-password restart -- mosquitto.service"; 2];
+    asked(restarted);
+    until("both have ended", || {
+        let kept = ["a", "b"].map(|name| device.path(&format!("deliver/hooks/{name}.json")).exists());
+        (kept == [true; 2]).then_some(()).ok_or(format!("{kept:?}"))
+    });
+    world.admin("conduit allow --from vision --to press --service mqtt");
+    asked([
+        "--no-ask-password kill --kill-whom=main --signal=HUP -- mosquitto.service",
+        "--no-ask-password reload -- mosquitto.service",
+    ]);
+    fs::write(programs.join("fail"), "").expect("a file of the device");
+    world.admin("conduit close --from vision --to press --service mqtt");
+    asked(restarted);
+    let status = device.until_status("both fail", |status| {
+        status["failing_hooks"].as_array().is_some_and(|all| all.len() == 2)
+    });
+    let message = status["failing_hooks"][0]["message"].as_str().expect("a message");
+    let expected = "systemctl ended with exit status: 1; see `systemctl status mosquitto.service`, and whether polkit lets";
+    assert!(message.starts_with(expected), "{message}");
 }
 
 #[test]

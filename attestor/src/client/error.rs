@@ -4,7 +4,9 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use policy::time::UnixTime;
 use proto::v1::Denial;
+use rustls::CertificateError;
 use tonic::{Code, Status};
 
 use crate::config::BrokerAddress;
@@ -36,6 +38,19 @@ pub enum CallError {
         name: String,
         /// What TLS said.
         reason: String,
+    },
+    /// Somebody answers by a certificate that has ended, by the clock here.
+    #[error(
+        "the certificate of the broker at {broker} ended at {end}, and the clock of this device shows {now}; mend the time \
+         source of this device, or else start the broker, which renews it"
+    )]
+    Ended {
+        /// Where it was looked for.
+        broker: BrokerAddress,
+        /// When it ended.
+        end: UnixTime,
+        /// What the clock here shows.
+        now: UnixTime,
     },
     /// The device's own TLS settings cannot be used.
     #[error("TLS cannot be set up: {0}; reinstall the attestor")]
@@ -71,6 +86,10 @@ impl CallError {
     pub(super) fn handshake(broker: &BrokerAddress, name: &str, error: io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::Other(own)) if own.0.is::<TpmError>() => Self::NotSigned(own.to_string()),
+            Some(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after })) => {
+                let [now, end] = [time, not_after].map(|time| UnixTime(time.as_secs()));
+                Self::Ended { broker: broker.clone(), end, now }
+            }
             Some(tls) => {
                 Self::NotTheBroker { broker: broker.clone(), name: name.to_owned(), reason: tls.to_string() }
             }
@@ -98,7 +117,7 @@ impl CallError {
     #[must_use]
     pub const fn is_absence(&self) -> bool {
         let own = matches!(self, Self::Tls(_) | Self::NotSigned(_));
-        own || matches!(self, Self::Unreachable { .. } | Self::NotTheBroker { .. })
+        own || matches!(self, Self::Unreachable { .. } | Self::NotTheBroker { .. } | Self::Ended { .. })
     }
 }
 

@@ -22,14 +22,13 @@ pub fn reset(config: &Path, dry_run: bool) -> Result<String, CommandError> {
     let outline = Outline::read(config, &Sources::of_machine())?;
     let (state, (root, token)) = (outline.state.clone(), outline.operators_files());
     let deliver = outline.local()?.deliver;
-    // A status that cannot be read is what an attestor that never ran leaves.
-    if Status::read(&deliver, System::default().now()).is_ok_and(|status| status.is_live(&Uptime::now())) {
-        return Err(CommandError::Running);
-    }
     let _held = match Lock::take(&state) {
         Ok(None) => return Err(CommandError::Running),
+        // One that was killed left a status that it would have renewed by now.
+        Ok(held) => held,
         // A folder that is not there, or that only its owner opens.
-        taken => taken.ok().flatten(),
+        Err(_) if says_that_it_runs(&deliver) => return Err(CommandError::Running),
+        Err(_) => None,
     };
     let mut out = String::new();
     for path in traces(&state, &deliver) {
@@ -49,6 +48,11 @@ pub fn reset(config: &Path, dry_run: bool) -> Result<String, CommandError> {
         out.push_str(&format!("kept {}: {what}\n", file.display()));
     }
     Ok(out)
+}
+
+/// A status that cannot be read is what an attestor that never ran leaves.
+fn says_that_it_runs(deliver: &Path) -> bool {
+    Status::read(deliver, System::default().now()).is_ok_and(|status| status.is_live(&Uptime::now()))
 }
 
 /// Everything that the attestor makes on disk: keys that software has first, whom it believes last. Folders that an operator
@@ -153,6 +157,21 @@ mod tests {
         let _running = Lock::take(&disk.path().join("state")).unwrap().unwrap();
         assert!(matches!(reset(&file, false), Err(CommandError::Running)));
         assert!(disk.path().join("state/state.json").exists());
+    }
+
+    #[test]
+    fn a_disk_whose_attestor_was_killed_a_moment_ago_is_reset() {
+        use crate::status::Word;
+        use crate::status::tests::status;
+        let (disk, file) = disk();
+        let status = Status { written_up: Some(Uptime::now()), ..status(Word::Trusted) };
+        status.write(&disk.path().join("deliver")).unwrap();
+        assert!(says_that_it_runs(&disk.path().join("deliver")));
+        assert!(reset(&file, false).unwrap().contains("state/state.json"));
+        // Where the state cannot be asked, its word counts.
+        status.write(&disk.path().join("deliver")).unwrap();
+        fs::remove_dir_all(disk.path().join("state")).unwrap();
+        assert!(matches!(reset(&file, false), Err(CommandError::Running)));
     }
 
     #[test]

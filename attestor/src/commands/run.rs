@@ -185,7 +185,7 @@ async fn assemble_once_there(
             assembled => return Ok((assembled?, manager)),
         };
         let root = PlantRoot::load(&config.plant_root)?;
-        let keeper = Keeper::load(&config.state, &config.plant, &root)?;
+        let keeper = Keeper::load_or_set_aside(&config.state, &config.plant, &root)?;
         let attester = Attester::new(config.clone(), root, keeper, Means::Absent(error.to_string()))?;
         let Some(tpm) = tpm.as_ref().filter(|_| attester.sink.shows_something()) else {
             let config = &attester.config;

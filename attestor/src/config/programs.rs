@@ -1,11 +1,13 @@
-//! Programs that the operator names: words, never a line for a shell.
+//! Programs that the operator names: words, never a line for a shell. Hooks may name a unit or a signal instead.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use super::Faults;
 use super::raw::{RawHealth, RawHook, RawSafeState, RawStateHook};
 use crate::health::{self, HealthCheck};
-use crate::hooks::{self, Hook, SAFE_STATE, StateHook};
+use crate::hooks::{self, Action, Hook, Job, Process, SAFE_STATE, SignalName, StateHook};
 use crate::program::{MAX_WORD, MAX_WORDS};
 use crate::status::Word;
 
@@ -19,6 +21,12 @@ const STATES: [Word; 6] =
 const NOT_TRUSTED: [Word; 3] = [Word::Pending, Word::Refused, Word::Quarantined];
 /// Longest name of a hook in bytes: it names a file.
 const MAX_HOOK_NAME: usize = 40;
+/// Longest name of a unit in bytes (systemd: UNIT_NAME_MAX, less its end).
+const MAX_UNIT: usize = 255;
+/// How a hook may be written.
+const ACTIONS: &str = "write { unit = \"mosquitto.service\" }, { signal = \"HUP\", unit = \"mosquitto.service\" }, \
+                       { signal = \"HUP\", pid_file = \"/run/mosquitto.pid\" }, or a program with its arguments as \
+                       [\"/usr/local/bin/program\", \"--quiet\"]";
 
 pub(super) fn health(raw: Option<&RawHealth>, faults: &mut Faults) -> Option<HealthCheck> {
     let raw = raw?;
@@ -46,13 +54,10 @@ fn hook(raw: &RawHook, faults: &mut Faults) -> Option<Hook> {
     let name = name("hook.name", raw.name.as_ref(), "mosquitto", faults)?;
     let service = raw.service.as_deref().map(|text| faults.parsed("hook.service", text));
     if raw.reload.is_none() && raw.restart.is_none() {
-        faults.add(
-            "hook.reload",
-            "missing; write for example reload = [\"/usr/bin/systemctl\", \"reload\", \"mosquitto\"]",
-        );
+        faults.add("hook.reload", "missing; write for example reload = { unit = \"mosquitto.service\" }");
     }
-    let reload = command("hook.reload", raw.reload.as_ref(), faults);
-    let restart = command("hook.restart", raw.restart.as_ref(), faults);
+    let reload = action("hook.reload", Job::Reload, raw.reload.as_ref(), faults);
+    let restart = action("hook.restart", Job::Restart, raw.restart.as_ref(), faults);
     let timeout = limit("hook.timeout", raw.timeout, hooks::MOST_TIMEOUT, faults);
     Some(Hook {
         name,
@@ -61,6 +66,71 @@ fn hook(raw: &RawHook, faults: &mut Faults) -> Option<Hook> {
         restart: restart.or(reload)?,
         timeout: timeout.unwrap_or(hooks::DEFAULT_TIMEOUT),
     })
+}
+
+/// A program, or a table with a unit or a signal; `job` is what is done with a unit.
+fn action(key: &str, job: Job, raw: Option<&toml::Value>, faults: &mut Faults) -> Option<Action> {
+    match raw? {
+        toml::Value::Array(words) => {
+            let words: Option<Vec<String>> =
+                words.iter().map(|word| word.as_str().map(str::to_owned)).collect();
+            command(key, Some(&words.unwrap_or_default()), faults).map(Action::Command)
+        }
+        toml::Value::Table(table) => table_action(key, job, table, faults),
+        _ => {
+            faults.add(key, ACTIONS);
+            None
+        }
+    }
+}
+
+fn table_action(key: &str, job: Job, table: &toml::Table, faults: &mut Faults) -> Option<Action> {
+    let known = |name: &str| ["unit", "signal", "pid_file"].contains(&name);
+    let unknown = table.iter().filter(|(name, _)| !known(name));
+    let unknown: BTreeMap<_, _> = unknown.map(|(name, value)| (name.clone(), value.clone())).collect();
+    faults.unknown(&format!("{key}."), &unknown);
+    let text = |name: &str| table.get(name).map(|value| value.as_str().unwrap_or_default());
+    let unit = text("unit").map(|text| unit(key, text, faults));
+    let signal = text("signal").map(|text| signal(key, text, faults));
+    let file = text("pid_file").map(|text| pid_file(key, text, faults));
+    match (unit, signal, file) {
+        (Some(unit), None, None) => Some(Action::Unit { unit: unit?, job }),
+        (Some(unit), Some(signal), None) => {
+            Some(Action::Signal { signal: signal?, to: Process::Main(unit?) })
+        }
+        (None, Some(signal), Some(file)) => Some(Action::Signal { signal: signal?, to: file? }),
+        (None, _, None) | (_, None, Some(_)) | (Some(_), Some(_), Some(_)) => {
+            faults.add(key, ACTIONS);
+            None
+        }
+    }
+}
+
+fn unit(key: &str, text: &str, faults: &mut Faults) -> Option<String> {
+    // systemd.unit(5): what a name is made of.
+    let plain = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+    let name = text.strip_suffix(".service").filter(|name| !name.is_empty() && !name.starts_with('-'));
+    if text.len() > MAX_UNIT || !name.is_some_and(|name| name.chars().all(plain)) {
+        faults.add(&format!("{key}.unit"), "write the name of a service, for example \"mosquitto.service\"");
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn signal(key: &str, text: &str, faults: &mut Faults) -> Option<SignalName> {
+    let found = SignalName::of(text);
+    if found.is_none() {
+        faults.add(&format!("{key}.signal"), "known are HUP, USR1, USR2, INT, QUIT and TERM");
+    }
+    found
+}
+
+fn pid_file(key: &str, text: &str, faults: &mut Faults) -> Option<Process> {
+    if !text.starts_with('/') || text.len() > MAX_WORD || text.contains('\0') {
+        faults.add(&format!("{key}.pid_file"), "write its full path, for example \"/run/mosquitto.pid\"");
+        return None;
+    }
+    Some(Process::PidFile(Path::new(text).to_owned()))
 }
 
 /// The safe state first, then the others in their order.

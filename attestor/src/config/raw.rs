@@ -102,8 +102,8 @@ pub(super) struct RawHealth {
 pub(super) struct RawHook {
     pub(super) name: Option<String>,
     pub(super) service: Option<String>,
-    pub(super) reload: Option<Vec<String>>,
-    pub(super) restart: Option<Vec<String>>,
+    pub(super) reload: Option<toml::Value>,
+    pub(super) restart: Option<toml::Value>,
     pub(super) timeout: Option<i64>,
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,

@@ -1,6 +1,7 @@
 //! The configuration's faults, and what a good one means.
 
 use super::*;
+use crate::hooks::{Action, Job, Process, SignalName};
 
 const LEAST: &str = r#"
 broker = "127.0.0.1:8443"
@@ -73,10 +74,13 @@ timeout = 5
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let [mosquitto, press] = &config.hooks[..] else { panic!("{:?}", config.hooks) };
     assert_eq!(mosquitto.service, Some("mqtt".parse().unwrap()));
-    assert_eq!(mosquitto.reload, words("/usr/bin/systemctl reload mosquitto"));
-    assert_eq!(mosquitto.restart, words("/usr/bin/systemctl restart mosquitto"));
+    assert_eq!(mosquitto.reload, Action::Command(words("/usr/bin/systemctl reload mosquitto")));
+    assert_eq!(mosquitto.restart, Action::Command(words("/usr/bin/systemctl restart mosquitto")));
     assert_eq!((&press.service, press.timeout), (&None, std::time::Duration::from_secs(5)));
-    assert_eq!((&press.reload, &press.restart), (&press.restart, &words("/usr/local/bin/told")));
+    assert_eq!(
+        (&press.reload, &press.restart),
+        (&press.restart, &Action::Command(words("/usr/local/bin/told")))
+    );
     let health = config.health.unwrap();
     assert_eq!(
         (health.command.as_slice(), health.timeout.as_secs()),
@@ -259,6 +263,45 @@ fn a_hook_has_a_name_of_its_own_and_something_to_run() {
     let line = "name = \"x\"\nreload = [\"/r\"]\n";
     assert_eq!(hook(&format!("{line}timeout = 601")), ["hook.timeout: write 1 to 600 seconds"]);
     assert_eq!(hook(&format!("{line}[[hook]]\n{line}")), ["hook.name: `x` is listed twice; rename one"]);
+}
+
+#[test]
+fn a_hook_names_a_unit_a_signal_or_a_program() {
+    let hook =
+        |lines: &str| Config::parse(Path::new("/etc"), &format!("{LEAST}[[hook]]\nname = \"x\"\n{lines}"));
+    let read = |lines: &str| {
+        hook(lines).map(|config| (config.hooks[0].reload.clone(), config.hooks[0].restart.clone()))
+    };
+    let unit = |job| Action::Unit { unit: "a@1.service".to_owned(), job };
+    let hup = |to| Action::Signal { signal: SignalName::of("HUP").unwrap(), to };
+    let both = read("reload = { unit = \"a@1.service\" }\nrestart = { unit = \"a@1.service\" }").unwrap();
+    assert_eq!(both, (unit(Job::Reload), unit(Job::Restart)));
+    let reload = read("reload = { unit = \"a@1.service\" }").unwrap();
+    assert_eq!(
+        reload,
+        (unit(Job::Reload), unit(Job::Reload)),
+        "software whose reload takes authorities away"
+    );
+    let restart = read("restart = { unit = \"a@1.service\" }").unwrap();
+    assert_eq!(restart, (unit(Job::Restart), unit(Job::Restart)), "software that only a restart tells");
+    let main = read("reload = { signal = \"HUP\", unit = \"a@1.service\" }").unwrap();
+    assert_eq!(main.0, hup(Process::Main("a@1.service".to_owned())));
+    let file = read("reload = { signal = \"HUP\", pid_file = \"/run/a.pid\" }").unwrap();
+    assert_eq!(file.0, hup(Process::PidFile("/run/a.pid".into())));
+
+    for refused in ["\"nginx\"", "{}", "{ signal = \"HUP\" }", "{ pid_file = \"/run/a.pid\" }", "7"] {
+        let found = hook(&format!("reload = {refused}")).unwrap_err();
+        assert!(found[0].starts_with("hook.reload: write { unit = "), "{refused}: {found:?}");
+    }
+    let found = hook("reload = [1]").unwrap_err();
+    assert!(found[0].starts_with("hook.reload: write the program"), "{found:?}");
+    for wrong in ["nginx", "-x.service", ".service", "a b.service", "a/b.service"] {
+        let found = hook(&format!("restart = {{ unit = \"{wrong}\" }}")).unwrap_err();
+        assert!(found[0].starts_with("hook.restart.unit: write the name of a service"), "{wrong}: {found:?}");
+    }
+    let found = hook("reload = { signal = \"KILL\", pid_file = \"a.pid\", user = \"x\" }").unwrap_err();
+    let keys: Vec<&str> = found.iter().map(|fault| fault.split(": ").next().unwrap()).collect();
+    assert_eq!(keys, ["hook.reload.user", "hook.reload.signal", "hook.reload.pid_file"], "all at once");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use policy::time::UnixTime;
 
 use super::Finding;
 use crate::config::Config;
+use crate::hooks::Action;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, is_set};
 use crate::state::Keeper;
@@ -81,7 +82,8 @@ fn programs(config: &Config) -> Finding {
     let hooks = config.hooks.iter().flat_map(|hook| [&hook.reload, &hook.restart]);
     let others = config.health.iter().map(|health| &health.command).chain(&config.on_wanted);
     let others = others.chain(config.state_hooks.iter().map(|hook| &hook.command));
-    let programs: Vec<&String> = hooks.chain(others).filter_map(|words| words.first()).collect();
+    let commands = hooks.filter_map(Action::command).chain(others);
+    let programs: Vec<&String> = commands.filter_map(|words| words.first()).collect();
     match programs.iter().find_map(|program| unusable(Path::new(program))) {
         Some(fault) => Finding::fault("programs", fault),
         None => Finding::good("programs", format!("{} can be run", programs.len())),

@@ -13,6 +13,7 @@ mod network;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
 use serde::Serialize;
 
 use crate::bootstrap::Sources;
@@ -91,10 +92,11 @@ impl Finding {
 impl Report {
     /// Looks at the device that the configuration in `file` describes.
     pub async fn of(file: &Path) -> Self {
-        let findings = match Config::load(file) {
+        let mut findings = match Config::load(file) {
             Ok(config) => look(&config).await,
             Err(error) => in_spite_of(&error, file).await,
         };
+        findings.extend(geteuid().is_root().then(|| as_root(file)));
         Self { schema: SCHEMA, findings }
     }
 
@@ -165,8 +167,21 @@ async fn look(config: &Config) -> Vec<Finding> {
     for broker in [&config.broker].into_iter().chain(&config.other_brokers) {
         findings.push(network::name(broker).await);
     }
-    findings.push(network::broker(config, root.ok()).await);
+    let broker = network::broker(config, root.ok()).await;
+    // What says more of the same replaces it.
+    findings.retain(|finding| broker.iter().all(|other| other.check != finding.check));
+    findings.extend(broker);
     findings
+}
+
+/// What root may read, the daemon's user may not.
+fn as_root(file: &Path) -> Finding {
+    let found = format!(
+        "TPM, logs and images were read as root, which says nothing of the attestor's user; look as that user too: runuser \
+         -u touchstone-attestor -- touchstone-attestor doctor --config {}",
+        file.display()
+    );
+    Finding::warning("user", found)
 }
 
 async fn tpm(config: &Config) -> Vec<Finding> {

@@ -7,7 +7,7 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::Finding;
-use crate::client::BrokerClient;
+use crate::client::{BrokerClient, CallError};
 use crate::config::{BrokerAddress, Config};
 use crate::plant::PlantRoot;
 use crate::ports::{FlooredClock, System};
@@ -41,11 +41,11 @@ pub(super) async fn name(broker: &BrokerAddress) -> Finding {
     }
 }
 
-/// Opens a connection to the broker and asks it nothing.
-pub(super) async fn broker(config: &Config, root: Option<PlantRoot>) -> Finding {
+/// Opens a connection to the broker and asks it nothing. If its certificate has ended, the clock here is in doubt.
+pub(super) async fn broker(config: &Config, root: Option<PlantRoot>) -> Vec<Finding> {
     const CHECK: &str = "broker";
     let Some(root) = root else {
-        return Finding::unknown(CHECK, "the plant root has to be pinned first");
+        return vec![Finding::unknown(CHECK, "the plant root has to be pinned first")];
     };
     let held = match config.state.exists() {
         true => Keeper::load(&config.state, &config.plant, &root).ok(),
@@ -56,10 +56,25 @@ pub(super) async fn broker(config: &Config, root: Option<PlantRoot>) -> Finding 
     let clock = Arc::new(FlooredClock::new(System::default(), floor));
     let client = match BrokerClient::new(config.broker.clone(), config.plant.clone(), root, clock) {
         Ok(client) => client.or(&config.other_brokers),
-        Err(error) => return Finding::fault(CHECK, error),
+        Err(error) => return vec![Finding::fault(CHECK, error)],
     };
     match client.connect(issuing_number).await {
-        Ok(_) => Finding::good(CHECK, format!("{} answers and is the plant's", client.broker())),
-        Err(error) => Finding::fault(CHECK, error),
+        Ok(_) => vec![Finding::good(CHECK, format!("{} answers and is the plant's", client.broker()))],
+        Err(error) => {
+            let clock = ahead(&error).map(|found| Finding::warning("clock", found));
+            clock.into_iter().chain([Finding::fault(CHECK, error)]).collect()
+        }
+    }
+}
+
+/// What is wrong with the clock here, unless it is the broker's.
+fn ahead(error: &CallError) -> Option<String> {
+    match error {
+        CallError::Ended { end, now, .. } => Some(format!(
+            "it shows {now}, {} s after the end of the broker's certificate; compare it with another clock, and mend its \
+             time source",
+            now.since(*end)
+        )),
+        _ => None,
     }
 }

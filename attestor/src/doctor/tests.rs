@@ -139,7 +139,13 @@ async fn everything_else_is_looked_at_where_something_fails() {
     let root = rcgen::CertificateParams::default().self_signed(&key).unwrap();
     std::fs::write(folder.path().join("root.pem"), root.pem()).unwrap();
     let report = Report::of(&file).await;
-    let found: Vec<_> = report.findings.iter().map(|finding| (finding.check, finding.verdict)).collect();
+    let as_root = report.findings.iter().find(|finding| finding.check == "user");
+    assert_eq!(as_root.is_some(), rustix::process::geteuid().is_root());
+    if let Some(finding) = as_root {
+        assert_says(finding, Verdict::Warning, &["read as root", "runuser -u touchstone-attestor"]);
+    }
+    let found = report.findings.iter().filter(|finding| finding.check != "user");
+    let found: Vec<_> = found.map(|finding| (finding.check, finding.verdict)).collect();
     let expected = [
         ("configuration", Verdict::Good),
         ("plant root", Verdict::Good),

@@ -1,14 +1,15 @@
-//! Hooks: programs of the operator's that make local software read its files again.
+//! Hooks: what makes local software read its files again, by a program of the operator's, its unit or a signal.
 //!
 //! Promises: after every delivery that changed what a hook's software uses, the hook runs, and runs again until it ends
 //! well, also if the attestor stopped in between. Software may read files at any moment, by itself or because of a hook
 //! that then failed, so it may go by everything that it could see since its hook last ended well; only a hook that
 //! saw one delivery from beginning to end knows better. Where an authority left a trust file it is `restart` that
 //! runs: some software only ever adds authorities when it is told to reload. No hook waits for another. Does not
-//! promise that the software did what it was told: an exit code of 0 is believed.
+//! promise that the software did what it was told: an exit code of 0 is believed, and that a signal which was sent is heeded.
 //!
 //! Hooks that are about the device's state, not about files, are in `on_state`.
 
+mod action;
 mod on_state;
 mod seen;
 mod told;
@@ -24,10 +25,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use self::action::ActionError;
+pub use self::action::{Action, Job, Process, SignalName};
 use self::seen::Seen;
 use self::told::{Run, Told};
 use crate::deliver::{CURRENT, Delivery};
-use crate::program::{self, ProgramError};
 use crate::renewal::Attester;
 
 pub(crate) use self::on_state::{Change, SAFE_STATE};
@@ -39,8 +41,10 @@ pub(crate) const FOLDER: &str = "hooks";
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most time that a hook may be given: until it ends, its software may accept what was revoked.
 pub const MOST_TIMEOUT: Duration = Duration::from_secs(600);
-/// Pause after a hook that failed: software that is just starting can be told soon after.
+/// Pause after a hook that failed: software that is just starting can be told soon after. It doubles with each failure in a
+/// row up to the longest: a hook may restart its software before it fails.
 const RETRY: Duration = Duration::from_secs(5);
+const MOST_RETRY: Duration = Duration::from_secs(300);
 
 /// A hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,10 +53,10 @@ pub struct Hook {
     pub name: String,
     /// The service whose files it is about, besides certificates and keys of the device; `None`: all services.
     pub service: Option<ServiceName>,
-    /// Program and arguments, run when something changed.
-    pub reload: Vec<String>,
+    /// What is done when something changed.
+    pub reload: Action,
     /// The same, run instead when an authority left a trust file, or nothing is known of what was told before.
-    pub restart: Vec<String>,
+    pub restart: Action,
     /// When it is ended; then it failed.
     pub timeout: Duration,
 }
@@ -144,7 +148,7 @@ impl Hooks {
     }
 
     /// What was begun has ended.
-    fn end(&self, hook: &Hook, ended: Result<(), HookError>) {
+    fn end(&self, hook: &Hook, ended: Result<(), ActionError>) {
         let mut all = self.lock();
         let told = all.entry(hook.name.clone()).or_default();
         match ended {
@@ -176,17 +180,6 @@ fn file(dir: &Path, hook: &Hook) -> PathBuf {
     dir.join(FOLDER).join(format!("{}.json", hook.name))
 }
 
-/// How a hook failed.
-#[derive(Debug, thiserror::Error)]
-enum HookError {
-    /// It could not be run, or not to its end.
-    #[error(transparent)]
-    Program(#[from] ProgramError),
-    /// It said so itself.
-    #[error("it ended with {0}; see its own log")]
-    Failed(std::process::ExitStatus),
-}
-
 /// Follows deliveries for every hook; ends with the value.
 pub(crate) fn follow_all(attester: &Arc<Attester>) -> JoinSet<()> {
     let mut all = JoinSet::new();
@@ -199,8 +192,14 @@ pub(crate) fn follow_all(attester: &Arc<Attester>) -> JoinSet<()> {
     all
 }
 
+/// The pause after one more failure.
+fn longer(pause: Duration) -> Duration {
+    pause.saturating_mul(2).min(MOST_RETRY)
+}
+
 async fn follow(hooks: &Hooks, hook: &Hook) {
     let mut shown = hooks.shown.subscribe();
+    let mut pause = RETRY;
     loop {
         shown.borrow_and_update();
         let failed = match hooks.begin(hook) {
@@ -209,9 +208,12 @@ async fn follow(hooks: &Hooks, hook: &Hook) {
         };
         let changed = shown.changed();
         match failed {
-            true => drop(timeout(RETRY, changed).await),
+            true => {
+                let woken = timeout(pause, changed).await.is_ok();
+                pause = if woken { RETRY } else { longer(pause) };
+            }
             false if changed.await.is_err() => return,
-            false => {}
+            false => pause = RETRY,
         }
     }
 }
@@ -219,11 +221,12 @@ async fn follow(hooks: &Hooks, hook: &Hook) {
 impl Hook {
     /// Runs it, and tells whether it ended well.
     async fn tell(&self, hooks: &Hooks, run: Run) -> bool {
-        let (words, run) = match run {
+        let (action, run) = match run {
             Run::Reload => (&self.reload, "reload"),
             Run::Restart => (&self.restart, "restart"),
         };
-        let ended = self.run(words, &hooks.dir).await;
+        let files = hooks.dir.join(CURRENT).display().to_string();
+        let ended = action.run(&files, self.timeout).await;
         match &ended {
             Ok(()) => tracing::info!(hook = self.name, run, "software was told of its new files"),
             Err(error) => {
@@ -233,15 +236,6 @@ impl Hook {
         let well = ended.is_ok();
         hooks.end(self, ended);
         well
-    }
-
-    async fn run(&self, words: &[String], dir: &Path) -> Result<(), HookError> {
-        let files = dir.join(CURRENT).display().to_string();
-        let child = program::start(words, [("TOUCHSTONE_FILES", files.as_str())])?;
-        match program::end(child, self.timeout).await? {
-            status if status.success() => Ok(()),
-            status => Err(HookError::Failed(status)),
-        }
     }
 }
 

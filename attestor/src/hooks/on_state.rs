@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{FOLDER, FailingHook, HookError, RETRY};
+use super::{ActionError, FOLDER, FailingHook, RETRY, longer};
 use crate::durable;
 use crate::evidence::boot_id;
 use crate::program;
@@ -152,6 +152,7 @@ impl StateHooks {
 
     /// Runs what concerns `change`, and again what failed, until all ended well or there is another change.
     async fn tell(&self, change: &Change, device: &str) {
+        let mut pause = RETRY;
         let mut due: Vec<&StateHook> = self.hooks.iter().filter(|hook| hook.concerns(change.state)).collect();
         loop {
             let mut failed = Vec::new();
@@ -168,16 +169,19 @@ impl StateHooks {
             if failed.is_empty() {
                 return self.keep(change);
             }
-            if timeout(RETRY, self.another()).await.is_ok() {
+            // The safe state is not put off.
+            let wait = if failed.iter().any(|hook| hook.name == SAFE_STATE) { RETRY } else { pause };
+            if timeout(wait, self.another()).await.is_ok() {
                 return;
             }
+            pause = longer(pause);
             due = failed;
         }
     }
 
     /// Runs a hook, and meanwhile that of the safe state as soon as a change waits at which a machine that is not there
     /// yet goes to it.
-    async fn run(&self, hook: &StateHook, change: &Change, device: &str) -> Result<(), HookError> {
+    async fn run(&self, hook: &StateHook, change: &Change, device: &str) -> Result<(), ActionError> {
         let mut ended = std::pin::pin!(hook.run(change, device));
         let is_safe = |other: &&StateHook| other.name == SAFE_STATE;
         let Some(safe) = self.hooks.iter().find(is_safe).filter(|safe| !safe.concerns(change.state)) else {
@@ -226,7 +230,7 @@ impl StateHooks {
         }
     }
 
-    fn end(&self, hook: &StateHook, change: &Change, ended: Result<(), HookError>) {
+    fn end(&self, hook: &StateHook, change: &Change, ended: Result<(), ActionError>) {
         let (name, state) = (&hook.name, change.state.as_str());
         let mut known = self.lock();
         match ended {
@@ -264,7 +268,7 @@ impl StateHook {
         self.states.as_ref().is_none_or(|states| states.contains(&state))
     }
 
-    async fn run(&self, change: &Change, device: &str) -> Result<(), HookError> {
+    async fn run(&self, change: &Change, device: &str) -> Result<(), ActionError> {
         let variables = [
             ("TOUCHSTONE_STATE", change.state.as_str()),
             ("TOUCHSTONE_REASON", change.reason.as_str()),
@@ -273,7 +277,7 @@ impl StateHook {
         let child = program::start(&self.command, variables)?;
         match program::end(child, self.timeout).await? {
             status if status.success() => Ok(()),
-            status => Err(HookError::Failed(status)),
+            status => Err(ActionError::Failed(status)),
         }
     }
 }

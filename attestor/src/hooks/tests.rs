@@ -61,7 +61,7 @@ impl World {
             let script = format!(
                 "cd \"$0\" && echo {word} >>log && while test -e wait; do sleep 0.01; done && test ! -e fail"
             );
-            ["/bin/sh", "-c", &script, dir.to_str().unwrap()].map(str::to_owned).to_vec()
+            Action::Command(["/bin/sh", "-c", &script, dir.to_str().unwrap()].map(str::to_owned).to_vec())
         };
         let hook = Hook {
             name: "mosquitto".to_owned(),
@@ -211,7 +211,7 @@ async fn what_was_shown_is_told_though_the_attestor_ended_before_its_hook_began(
 #[tokio::test]
 async fn a_hook_that_does_not_end_fails() {
     let folder = TempDir::new().unwrap();
-    let sleeps = ["/bin/sleep", "60"].map(str::to_owned).to_vec();
+    let sleeps = Action::Command(["/bin/sleep", "60"].map(str::to_owned).to_vec());
     let hook = Hook {
         name: "slow".to_owned(),
         service: None,
@@ -224,4 +224,11 @@ async fn a_hook_that_does_not_end_fails() {
     let run = hooks.begin(&hook).unwrap();
     assert!(!hook.tell(&hooks, run).await);
     assert!(hooks.failing()[0].message.starts_with("it did not end within"));
+}
+
+#[test]
+fn what_fails_is_run_again_ever_more_seldom() {
+    let pauses = std::iter::successors(Some(RETRY), |pause| Some(longer(*pause)));
+    let seconds: Vec<u64> = pauses.take(8).map(|pause| pause.as_secs()).collect();
+    assert_eq!(seconds, [5, 10, 20, 40, 80, 160, 300, 300]);
 }

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::hash::{Disk, Hashed, hash};
 use super::plan::{Job, Known, Plan, plan};
-use super::stamp::Stamp;
+use super::stamps::Stamps;
 use super::throttle::Throttle;
 use super::walk::{Seen, is_named, unreadable_words, walk};
 use super::watch::Watch;
@@ -54,12 +54,12 @@ pub(super) async fn follow_on(
     );
     let watch = watch.ok().map(Arc::new);
     let mut round = Round {
+        stamps: Stamps::beside(&images.config.log),
         throttle: Arc::new(Throttle::new(images.config.limits)),
         images,
         clock,
         system,
         watch,
-        stamps: BTreeMap::new(),
         waiting: BTreeMap::new(),
         due: BTreeMap::new(),
         problems: Vec::new(),
@@ -92,8 +92,7 @@ struct Round {
     system: Arc<dyn Clock>,
     watch: Option<Arc<Watch>>,
     throttle: Arc<Throttle>,
-    /// Of files whose last entry is of what they hold.
-    stamps: BTreeMap<String, Stamp>,
+    stamps: Stamps,
     /// Changes that wait, since when.
     waiting: BTreeMap<String, UnixTime>,
     /// Those of them that wait for their turn only.
@@ -150,6 +149,7 @@ impl Round {
                 }
             }
         }
+        self.stamps.keep();
         self.tell().await;
         Ok(())
     }
@@ -159,7 +159,8 @@ impl Round {
         let Seen { sights, problems } = self.look().await?;
         let Plan { entries, mut jobs, waiting } = self.compare(&sights).await?;
         self.problems = problems;
-        self.stamps.retain(|path, _| sights.contains_key(path));
+        self.stamps.retain(|path| sights.contains_key(path));
+        self.stamps.keep();
         let again = || jobs.iter().filter(|job| job.again).map(|job| job.path.clone());
         self.wait_for(waiting.into_iter().chain(again()).collect());
         self.due = again().map(|path| (path.clone(), self.due_since(&path))).collect();
@@ -231,7 +232,7 @@ impl Round {
         match &*self.images.book.lock().await {
             Book::Open(ledger) if ledger.is_full() => Ok(Plan::default()),
             Book::Open(ledger) => {
-                let known = Known { last: ledger.last(), stamps: &self.stamps };
+                let known = Known { last: ledger.last(), stamps: self.stamps.all() };
                 Ok(plan(sights, known, |path| is_named(config, path), quiet))
             }
             Book::Refused(_) => Ok(Plan::default()),
@@ -271,7 +272,7 @@ impl Round {
         let size = content.map_or(0, |content| content.size);
         self.log(ImageMeasurement { kind, path: path.clone(), digest, size }).await?;
         match stamp.filter(|stamp| stamp.is_settled(self.system.now())) {
-            Some(stamp) => drop(self.stamps.insert(path, stamp)),
+            Some(stamp) => self.stamps.insert(path, stamp),
             None => self.unsettled = true,
         }
         Ok(())

@@ -18,6 +18,7 @@ mod open;
 mod plan;
 mod refusal;
 mod stamp;
+mod stamps;
 mod throttle;
 mod walk;
 mod watch;

@@ -2,13 +2,14 @@
 
 use policy::time::UnixTime;
 use rustix::fs::Stat;
+use serde::{Deserialize, Serialize};
 
 /// Seconds that must lie between the last write and a look: within one tick of the file system's clock (10 ms at most,
 /// and whole seconds on some) a second write leaves the times as they are.
 const SETTLED: u64 = 2;
 
 /// Which file, how long, written when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stamp {
     device: u64,
     inode: u64,

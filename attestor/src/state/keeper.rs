@@ -128,17 +128,28 @@ impl Keeper {
         plant: &PlantDomain,
         root: &PlantRoot,
     ) -> Result<Self, LoadStateError> {
+        let aside = dir.join(CORRUPT);
         let corrupt = match Self::load(dir, plant, root) {
             Err(error @ LoadStateError::Corrupt { .. }) => error,
-            loaded => return loaded,
+            loaded => return Ok(loaded?.after(&aside)),
         };
-        let aside = dir.join(CORRUPT);
         if std::fs::rename(dir.join(FILE), &aside).is_err() {
             return Err(corrupt);
         }
         let notice = format!("{corrupt}; it was set aside as {}", aside.display());
         tracing::error!("{notice}");
         Ok(Self { notice: Some(notice), ..Self::load(dir, plant, root)? })
+    }
+
+    /// Until something is saved, what was set aside as `aside` before this start is what people have to know.
+    fn after(mut self, aside: &Path) -> Self {
+        if !self.file.exists() && aside.exists() {
+            let aside = aside.display();
+            self.notice = Some(format!(
+                "the state file was corrupt and set aside as {aside}; the device enrolls again"
+            ));
+        }
+        self
     }
 
     /// Reads the file again if another process replaced it since; whether it did.

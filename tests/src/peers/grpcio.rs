@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{Heard, Place, Refusal, SERVED, Software, text_of, words};
+use super::{Heard, Place, Refusal, Reload, SERVED, Software, text_of, words};
 
 /// Debian's own Python, for which its packages are.
 pub const PYTHON: &str = "/usr/bin/python3";
@@ -47,7 +47,7 @@ impl Software for Grpcio {
         words(&[PYTHON, &Self::program(), "serve", &files, &place.port.to_string(), SERVED])
     }
 
-    fn reload(&self, _place: &Place) -> Option<Vec<String>> {
+    fn reload(&self, _place: &Place) -> Option<Reload> {
         None
     }
 

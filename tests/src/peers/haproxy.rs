@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Place, SERVED, Software, text_of, words};
+use super::{Place, Reload, SERVED, Software, text_of, words};
 
 /// HAProxy.
 #[derive(Debug)]
@@ -39,12 +39,12 @@ impl Software for Haproxy {
         words(&["haproxy", "-W", "-db", "-S", &format!("{dir}/master.sock"), "-f", &config])
     }
 
-    fn reload(&self, place: &Place) -> Option<Vec<String>> {
+    fn reload(&self, place: &Place) -> Option<Reload> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/haproxy-hook");
         let files = place.files.join("services").join(self.service());
         let [script, files] = [&script, &files].map(|path| text_of(path));
         let [pem, socket, master] =
             ["haproxy.pem", "admin.sock", "master.sock"].map(|name| text_of(&place.dir.join(name)));
-        Some(words(&["/bin/sh", &script, &files, &pem, &socket, &master]))
+        Some(Reload::Program(words(&["/bin/sh", &script, &files, &pem, &socket, &master])))
     }
 }

@@ -41,6 +41,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// The number of the server's process, while it runs.
+    fn pid_file(&self) -> PathBuf {
+        self.dir.join("pid")
+    }
+
     fn write(&self, name: &str, text: &str) -> String {
         let file = self.dir.join(name);
         fs::write(&file, text).expect("a file in the run folder");
@@ -101,8 +106,8 @@ pub trait Software: Debug + Sync {
     /// Writes its configuration and returns the command that runs it in the foreground.
     fn command(&self, place: &Place) -> Vec<String>;
 
-    /// The command that makes it read its files again; None if only a restart does.
-    fn reload(&self, place: &Place) -> Option<Vec<String>>;
+    /// What makes it read its files again; None if only a restart does.
+    fn reload(&self, place: &Place) -> Option<Reload>;
 
     /// A reload never takes an authority away.
     fn restarts_on_removal(&self) -> bool {
@@ -134,7 +139,35 @@ fn contains(all: &[u8], part: &[u8]) -> bool {
     all.windows(part.len()).any(|window| window == part)
 }
 
-/// The server's process is told by a signal.
-fn signal(place: &Place, name: &str) -> Vec<String> {
-    words(&["/bin/sh", "-c", "kill -\"$1\" \"$(cat \"$0\")\"", &text_of(&place.dir.join("pid")), name])
+/// How a server is told to read its files again.
+#[derive(Debug)]
+pub enum Reload {
+    /// Its process is sent this signal.
+    Signal(&'static str),
+    /// A program does it.
+    Program(Vec<String>),
+}
+
+impl Reload {
+    /// The line of a hook.
+    fn line(&self, place: &Place) -> String {
+        match self {
+            Self::Signal(name) => {
+                let file = text_of(&place.pid_file());
+                format!("reload = {{ signal = \"{name}\", pid_file = \"{file}\" }}\n")
+            }
+            Self::Program(words) => format!("reload = {}\n", serde_json::json!(words)),
+        }
+    }
+
+    /// The same as a command, for whoever is no attestor.
+    fn words(self, place: &Place) -> Vec<String> {
+        match self {
+            Self::Signal(name) => {
+                let file = text_of(&place.pid_file());
+                words(&["/bin/sh", "-c", "kill -\"$1\" \"$(cat \"$0\")\"", &file, name])
+            }
+            Self::Program(words) => words,
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! mosquitto with its key in the TPM. A reload takes new CRLs and only ever adds authorities.
 
-use super::{Place, SERVED, Software, contains, signal, words};
+use super::{Place, Reload, SERVED, Software, contains, words};
 
 /// mosquitto.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ impl Software for Mosquitto {
         words(&["mosquitto", "-c", &place.write("mosquitto.conf", &config)])
     }
 
-    fn reload(&self, place: &Place) -> Option<Vec<String>> {
-        Some(signal(place, "HUP"))
+    fn reload(&self, _place: &Place) -> Option<Reload> {
+        Some(Reload::Signal("HUP"))
     }
 
     fn restarts_on_removal(&self) -> bool {

@@ -1,6 +1,6 @@
 //! nginx: with a software key any number of workers and a reload, with a key in the TPM one worker and a restart.
 
-use super::{Heard, Place, Refusal, SERVED, Software, contains, signal, text_of, words};
+use super::{Heard, Place, Refusal, Reload, SERVED, Software, contains, text_of, words};
 
 /// Two workers, the key in software.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ impl Software for Nginx {
         configured(place, 2, self.service(), &of("server.pem"), &of("server.key"))
     }
 
-    fn reload(&self, place: &Place) -> Option<Vec<String>> {
-        Some(signal(place, "HUP"))
+    fn reload(&self, _place: &Place) -> Option<Reload> {
+        Some(Reload::Signal("HUP"))
     }
 
     fn refuses(&self, heard: &Heard, log: &str, why: Refusal) -> bool {
@@ -54,7 +54,7 @@ impl Software for NginxInTpm {
         configured(place, 1, self.service(), &place.of_zone("listener.pem"), &place.of_zone("listener.key"))
     }
 
-    fn reload(&self, _place: &Place) -> Option<Vec<String>> {
+    fn reload(&self, _place: &Place) -> Option<Reload> {
         None
     }
 

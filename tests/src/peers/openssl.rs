@@ -1,6 +1,6 @@
 //! openssl s_server with its key in the TPM. It reads its files once.
 
-use super::{Place, Software, contains, text_of, words};
+use super::{Place, Reload, Software, contains, text_of, words};
 
 /// openssl s_server.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Software for OpensslServer {
         words(&["sh", "-c", &script])
     }
 
-    fn reload(&self, _place: &Place) -> Option<Vec<String>> {
+    fn reload(&self, _place: &Place) -> Option<Reload> {
         None
     }
 

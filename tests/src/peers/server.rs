@@ -53,27 +53,20 @@ impl Server {
 
     /// The lines of attestor.toml that tell it of new files.
     pub fn hook(&self) -> String {
-        let line = |key: &str, words: &[String]| format!("{key} = {}\n", serde_json::json!(words));
         let service = self.software.service();
         let mut hook = format!("[[hook]]\nname = \"{service}\"\nservice = \"{service}\"\n");
         let reload = self.software.reload(&self.place);
         if let Some(reload) = &reload {
-            hook += &line("reload", reload);
+            hook += &reload.line(&self.place);
         }
         if reload.is_none() || self.software.restarts_on_removal() {
-            hook += &line("restart", &self.restart_words());
+            hook += &format!("restart = {}\n", serde_json::json!(self.restart_words()));
         }
         hook
     }
 
     fn restart_words(&self) -> Vec<String> {
-        words(&[
-            "/bin/sh",
-            "-c",
-            RESTART,
-            &text_of(&self.place.dir.join("pid")),
-            &self.place.port.to_string(),
-        ])
+        words(&["/bin/sh", "-c", RESTART, &text_of(&self.place.pid_file()), &self.place.port.to_string()])
     }
 
     /// Starts it, and keeps it running; until files are delivered it does not come up. `clock` is where it takes the
@@ -108,7 +101,8 @@ impl Server {
 
     /// Runs its hook for a reload, or a restart if it has none.
     pub fn tell(&self) {
-        let reload = self.software.reload(&self.place).unwrap_or_else(|| self.restart_words());
+        let reload = self.software.reload(&self.place);
+        let reload = reload.map_or_else(|| self.restart_words(), |reload| reload.words(&self.place));
         let [program, rest @ ..] = &reload[..] else { unreachable!("words begin with a program") };
         // What it says of a server that is not up yet is no matter: the caller waits for the server.
         drop(command(program).args(rest).stderr(Stdio::null()).status());

@@ -5,6 +5,7 @@ use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -290,6 +291,47 @@ async fn a_change_while_a_long_file_is_hashed_does_not_wait_for_it() {
     assert!(scene.images.status().measuring.is_some_and(|path| path.ends_with("/plc/model")));
     wanted.push(entry(File, "model", 600_000));
     assert_eq!(scene.until("the long one goes on", 4).await, wanted);
+}
+
+/// How often a file was opened.
+static OPENED: AtomicUsize = AtomicUsize::new(0);
+
+fn open_and_count(place: &Place) -> io::Result<(OpenFile, Stamp)> {
+    OPENED.fetch_add(1, Ordering::SeqCst);
+    open::file(place)
+}
+
+#[tokio::test]
+async fn an_attestor_that_starts_again_hashes_only_what_changed() {
+    let (dir, pcr) = (TempDir::new().unwrap(), Pcr::new());
+    let folder = dir.path().join("plc");
+    fs::create_dir_all(&folder).unwrap();
+    for (name, content) in [("a", "1"), ("b", "22")] {
+        fs::write(folder.join(name), content).unwrap();
+    }
+    let disk = Disk { open: open_and_count, ..Disk::default() };
+    let begin = async || {
+        let config = Config { log: dir.path().join("images.log"), ..config(&[], &[&folder]) };
+        let images = Arc::new(Images::open(config, pcr.start(), None).await.unwrap());
+        // Every write was long ago.
+        let clock: Arc<dyn Clock> = Arc::new(At(4_000_000_000));
+        (Arc::clone(&images), tokio::spawn(follow_on(images, Arc::clone(&clock), clock, disk)))
+    };
+    let (_, first) = begin().await;
+    let give_up = Instant::now() + PATIENCE;
+    while !dir.path().join("images.stamps").exists() {
+        assert!(Instant::now() < give_up, "{OPENED:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    first.abort();
+    assert_eq!(OPENED.load(Ordering::SeqCst), 2);
+    // The shorter one would be hashed before this, if it were.
+    fs::write(folder.join("b"), "333").unwrap();
+    let (images, following) = begin().await;
+    let scene = Scene { dir, pcr, images, following };
+    let history = scene.until("the change is found", 3).await;
+    assert_eq!(history[2], entry(File, "b", 3));
+    assert_eq!(OPENED.load(Ordering::SeqCst), 3);
 }
 
 /// As of a controller whose releases lie beside each other, and a link says which one is used.
