@@ -1,8 +1,14 @@
 //! Files that a device runs, told by the IMA list and confirmed by PCR 10.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::thread;
 
-use e2e::{World, digest_of};
+use e2e::{World, digest_of, until};
 use serde_json::json;
 
 const INTRUDER: &str = "/tmp/intruder";
@@ -20,26 +26,105 @@ fn ima_section(files: &[(&str, &str)]) -> String {
 /// Records of a list of some MiB: longer than a request may be.
 const LONG: usize = 20_000;
 
+/// Everything that a proof takes on the way to the broker besides a long list, at most.
+const SHORT: usize = 64 << 10;
+
+/// Between a device and its broker: counts what the device sends.
+struct Scales {
+    address: String,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Scales {
+    fn before(broker: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let (bytes, broker) = (Arc::<AtomicUsize>::default(), broker.to_owned());
+        let counted = Arc::clone(&bytes);
+        thread::spawn(move || {
+            for device in listener.incoming() {
+                let device = device.expect("a connection");
+                let broker = TcpStream::connect(&broker).expect("the broker listens");
+                for (from, to, counts) in [(&device, &broker, true), (&broker, &device, false)] {
+                    let twin = |stream: &TcpStream| stream.try_clone().expect("a socket can be shared");
+                    let (from, to, bytes) = (twin(from), twin(to), Arc::clone(&counted));
+                    thread::spawn(move || {
+                        weigh(from, to, |read| counts.then(|| bytes.fetch_add(read, SeqCst)))
+                    });
+                }
+            }
+        });
+        Self { address, bytes }
+    }
+
+    /// What was sent since this was asked last.
+    fn sent(&self) -> usize {
+        self.bytes.swap(0, SeqCst)
+    }
+}
+
+fn weigh<T>(mut from: TcpStream, mut to: TcpStream, count: impl Fn(usize) -> T) {
+    let mut buffer = [0; 16 << 10];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        count(read);
+        if to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    drop(to.shutdown(Shutdown::Write));
+}
+
+/// What was sent for the proof that `demand` brings about.
+fn proof(world: &World, scales: &Scales, demand: impl FnOnce()) -> usize {
+    let counter = || world.admin("device show press-1")["attestation_counter"].as_u64();
+    let before = counter();
+    scales.sent();
+    demand();
+    until("attested", || Some(()).filter(|()| counter() > before).ok_or_else(|| format!("{before:?}")));
+    scales.sent()
+}
+
 #[test]
-fn a_list_that_no_message_holds_comes_in_parts() {
+fn a_long_list_comes_in_parts_once_and_then_what_is_new() {
     let Some((world, [mut press])) = World::with_devices(["press-1"]) else { return };
-    world.admin("zone create press --product edge-box --reattest-every 10s --intra-zone allow");
+    world.admin("zone create press --product edge-box --reattest-every 10m --intra-zone allow");
     world.register(&press, "press");
     press.measure("boot-a");
     press.start_ima();
     press.execute_many(LONG);
-    assert!(press.ima_list().len() > proto::MAX_REQUEST);
+    let long = press.ima_list().len();
+    assert!(long > proto::MAX_REQUEST);
+    let scales = Scales::before(world.address());
+    let tpm = press.tpm().to_string();
+    press.go_through(&scales.address, &tpm);
     press.start();
     press.until_state("refused");
     world.make_golden_with("press-1", "edge-box", "1", "[ima]\nexclude = [\"/usr/lib/python3/**\"]\n");
     press.until_state("trusted");
+    press.until_status("watching", |status| status["broker"]["watching"] == true);
+
+    let attest = || drop(world.admin("device attest press-1"));
+    for _ in 0..2 {
+        press.execute("/usr/lib/python3/later.py", "later 1");
+        let sent = proof(&world, &scales, attest);
+        println!("a list of {long} bytes: a proof after one program sent {sent} bytes");
+        assert!(sent < SHORT, "{sent}");
+    }
+    // A new start knows nothing of what was sent before it.
+    press.stop();
+    let sent = proof(&world, &scales, || press.start());
+    println!("a list of {long} bytes: a proof after a start sent {sent} bytes");
+    assert!(sent > long, "{sent}");
+    press.until_status("watching", |status| status["broker"]["watching"] == true);
+
     press.execute(INTRUDER, "intruder 1");
+    assert!(proof(&world, &scales, attest) < SHORT);
     press.until_state("refused");
     let why = world.admin("device why press-1");
     let findings = why["findings"].as_array().expect("a refusal has findings");
     let named = findings.iter().find(|finding| finding["subject"] == INTRUDER);
     let said = named.and_then(|named| named["message"].as_str()).unwrap_or_else(|| panic!("{why:#}"));
-    assert!(said.contains(&format!("IMA record {LONG}")), "{said}");
+    assert!(said.contains(&format!("IMA record {}", LONG + 2)), "{said}");
 }
 
 #[test]

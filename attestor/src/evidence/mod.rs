@@ -16,7 +16,6 @@ mod statement;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use prost::Message;
 use proto::v1;
 
 use crate::idevid::IdevIdError;
@@ -25,7 +24,7 @@ use crate::role::Seat;
 use crate::tpm::{Attestation, IdentityKeyBlob, TpmError};
 
 pub use challenge::{Challenge, ChallengeError, VERSION};
-pub use ima::{ImaLogError, List, LongList};
+pub use ima::{Beginning, ImaLogError, List, LongList};
 pub use keyed::answer_keyed;
 pub use prover::{Prover, ProverError};
 pub use statement::Subject;
@@ -97,19 +96,20 @@ struct RequestedKey {
 /// What answers a challenge.
 #[derive(Debug)]
 pub struct Answer {
-    /// The message.
+    /// The message, without the IMA list.
     pub request: v1::CompleteRequest,
-    /// What it has no room for.
-    pub long_list: Option<LongList>,
+    /// That list.
+    pub list: List,
 }
 
-/// Answers a challenge. `secret` is the opened credential, empty for a bound AK.
+/// Answers a challenge. `secret` is the opened credential, empty for a bound AK; the broker has `known` of the IMA list.
 pub async fn answer(
     prover: &Prover,
     challenge: &Challenge,
     subject: &Subject,
     keys: &BTreeMap<Seat, IdentityKeyBlob>,
     secret: &[u8],
+    known: Option<Beginning>,
 ) -> Result<Answer, EvidenceError> {
     let firmware_log = prover.firmware_log()?;
     let userspace_log = prover.userspace_log();
@@ -127,7 +127,7 @@ pub async fn answer(
     let quoted = quote::take(prover, challenge, &statement, &requested).await?;
     let image_log = images.map(|images| images.log).unwrap_or_default();
     let identity_keys = requested.into_iter().zip(quoted.certifications);
-    let mut request = v1::CompleteRequest {
+    let request = v1::CompleteRequest {
         sealed: challenge.sealed().to_vec(),
         statement,
         credential_secret: secret.to_vec(),
@@ -143,21 +143,16 @@ pub async fn answer(
         software_keys: subject.software_keys.clone(),
         userspace_log,
         image_log,
-        // Read last: every record that the quote covers is then on it.
         ima_log: Vec::new(),
         ima_first: 0,
+        ima_before: None,
         key_proof: None,
         idevid,
     };
-    let long_list = match prover.ima_log(ima::room(request.encoded_len()))? {
-        List::InMessage(list) => {
-            request.ima_log = list;
-            None
-        }
-        List::InParts(list) => Some(list),
-    };
-    self_check::warn(challenge, &request);
-    Ok(Answer { request, long_list })
+    // Read last: every record that the quote covers is then on it.
+    let list = prover.ima_log(&request, known)?;
+    self_check::warn(challenge, &request, &list);
+    Ok(Answer { request, list })
 }
 
 async fn request_all(

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use policy::tpm::public::{Name, Public, PublicError};
+use prost::Message;
+use proto::v1;
 
-use super::{EvidenceError, ImaLogError, ima};
+use super::{Beginning, EvidenceError, ImaLogError, List, ima};
 use crate::durable;
 use crate::idevid::IdevId;
 use crate::images::{Held, Images, LedgerError};
@@ -178,10 +180,15 @@ impl Prover {
         }
     }
 
-    /// The IMA list as it is now, where a message has `room` bytes for it; empty where none is to be sent.
-    pub fn ima_log(&self, room: u64) -> Result<ima::List, ImaLogError> {
-        let none = || Ok(ima::List::InMessage(Vec::new()));
-        self.ima_log.as_deref().map_or_else(none, |file| ima::read(file, room))
+    /// The IMA list as it is now, to be sent with `request` to a broker that has `known` of it; empty where none is to be sent.
+    pub fn ima_log(
+        &self,
+        request: &v1::CompleteRequest,
+        known: Option<Beginning>,
+    ) -> Result<List, ImaLogError> {
+        let none = || Ok(List::InMessage(Vec::new()));
+        let room = ima::room(request.encoded_len());
+        self.ima_log.as_deref().map_or_else(none, |file| ima::read(file, room, known))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The Verifier's own reading of the evidence, before it is sent: a torn log or a wrong bank gets its name here,
-//! on the device, where it can be mended. The broker decides all the same.
+//! on the device, where it can be mended. Of an IMA list it sees only one that is sent whole in the message. The broker
+//! decides all the same.
 
 use policy::cause::chain;
 use policy::eventlog::ima::verify::ImaPart;
@@ -10,18 +11,18 @@ use policy::tpm::pcr::{PcrSelection, PcrValues};
 use policy::tpm::public::AttestationKey;
 use proto::v1;
 
-use super::Challenge;
+use super::{Challenge, List};
 use crate::tpm::PcrBank;
 
 /// Logs what the Verifier will object to.
-pub(super) fn warn(challenge: &Challenge, request: &v1::CompleteRequest) {
-    match objection(challenge, request) {
+pub(super) fn warn(challenge: &Challenge, request: &v1::CompleteRequest, list: &List) {
+    match objection(challenge, request, list) {
         None => tracing::debug!("the evidence verifies here"),
         Some(objection) => tracing::warn!(%objection, "the broker will refuse this evidence"),
     }
 }
 
-fn objection(challenge: &Challenge, request: &v1::CompleteRequest) -> Option<String> {
+fn objection(challenge: &Challenge, request: &v1::CompleteRequest, list: &List) -> Option<String> {
     let ak = match AttestationKey::accept(&request.ak_public) {
         Ok(ak) => ak,
         Err(error) => return Some(error.to_string()),
@@ -32,8 +33,12 @@ fn objection(challenge: &Challenge, request: &v1::CompleteRequest) -> Option<Str
         quote: Quote { attest: request.quote.clone(), signature: request.quote_signature.clone() },
         pcrs: values(&selection, &request.pcr_values),
         firmware_log: request.firmware_log.clone(),
-        ima: (!request.ima_log.is_empty())
-            .then(|| ImaPart { first: request.ima_first, bytes: request.ima_log.as_slice().into() }),
+        ima: match list {
+            List::InMessage(list) if !list.is_empty() => {
+                Some(ImaPart { first: 0, bytes: list.as_slice().into() })
+            }
+            List::InMessage(_) | List::Rest { .. } | List::InParts(_) => None,
+        },
         userspace_log: Some(request.userspace_log.clone()),
         image_log: Some(request.image_log.clone()),
     };

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use policy::digest::Digest;
 use policy::id::{DeviceName, ZoneName};
@@ -15,12 +16,12 @@ use tokio::sync::mpsc;
 
 use super::attester::{Attester, Means};
 use super::keyed::{self, Made};
-use super::left_out;
+use super::left_out::{self, Logs};
 use super::machine::Exchange;
 use crate::boot_set::BootSet;
 use crate::client::{CallError, Calls};
 use crate::config::two_sided;
-use crate::evidence::{self, Answer, Challenge, EvidenceError, Prover, Subject, VERSION};
+use crate::evidence::{self, Answer, Beginning, Challenge, EvidenceError, List, Prover, Subject, VERSION};
 use crate::identity_key::IdentityKey;
 use crate::join_token::JoinToken;
 use crate::role::Seat;
@@ -223,9 +224,9 @@ async fn enroll(
     let token = join_token(attester);
     let subject = Subject { token, health, software_keys, ..known.subject(attester, Exchange::Enroll) };
     let keys = due_keys(attester, prover).await?;
-    let answer = evidence::answer(prover, &challenge, &subject, &keys, &secret).await?;
+    let answer = evidence::answer(prover, &challenge, &subject, &keys, &secret, None).await?;
     let boot = quoted_boot(&challenge, &answer.request);
-    Ok((complete((attester, false), connection, Exchange::Enroll, answer).await?, boot))
+    Ok((complete((attester, prover, false), connection, Exchange::Enroll, answer).await?, boot))
 }
 
 async fn attest(
@@ -243,58 +244,72 @@ async fn attest(
     };
     let begun = connection.begin_attestation(request).await.map_err(at_begin)?;
     let by_digest = begun.takes_log_digests;
+    let known_ima = attester.known_logs.ima().filter(|_| begun.takes_ima_before);
     let challenge = Challenge::parse(begun.challenge).map_err(EvidenceError::from)?;
     attester.take_time(UnixTime(challenge.broker_time()))?;
     let keys = due_keys(attester, prover).await?;
     let subject = Subject { health, software_keys, ..known.subject(attester, exchange) };
-    let answer = evidence::answer(prover, &challenge, &subject, &keys, &[]).await?;
+    let answer = evidence::answer(prover, &challenge, &subject, &keys, &[], known_ima).await?;
     let boot = quoted_boot(&challenge, &answer.request);
-    Ok((complete((attester, by_digest), connection, exchange, answer).await?, boot))
+    Ok((complete((attester, prover, by_digest), connection, exchange, answer).await?, boot))
 }
 
 /// Sends the answer, with its logs by their digests where the broker takes that.
 async fn complete(
-    (attester, by_digest): (&Attester, bool),
+    (attester, prover, by_digest): (&Attester, &Prover, bool),
     connection: &impl Calls,
     exchange: Exchange,
-    answer: Answer,
+    Answer { request, list }: Answer,
 ) -> Result<v1::CompleteResponse, ExchangeError> {
-    let logs = left_out::digests(&answer.request);
-    let short = match &answer.long_list {
-        None if by_digest => attester.known_logs.without(&answer.request),
-        None | Some(_) => None,
-    };
-    let answered = match short {
-        Some(short) => Some(connection.complete_attestation(short).await.map_err(at_complete)?),
-        None => None,
+    let digests = left_out::digests(&request);
+    let shorter = || if by_digest { attester.known_logs.without(&request) } else { None };
+    let short = match &list {
+        List::InParts(_) => None,
+        List::InMessage(_) => shorter(),
+        List::Rest { .. } => shorter().or_else(|| Some(request.clone())),
     };
     let wanted = |answered: &v1::CompleteResponse| matches!(answered.outcome, Some(Outcome::LogsWanted(_)));
-    let answered = match answered.filter(|answered| !wanted(answered)) {
-        Some(answered) => answered,
-        None => send(connection, exchange, answer).await?,
+    let (answered, ima) = match short {
+        None => send(connection, exchange, Answer { request, list }).await?,
+        Some(short) => match send(connection, exchange, Answer { request: short, list }).await? {
+            (answered, _) if wanted(&answered) => {
+                let list = prover.ima_log(&request, None).map_err(EvidenceError::from)?;
+                send(connection, exchange, Answer { request, list }).await?
+            }
+            taken => taken,
+        },
     };
     if let Some(Outcome::Issued(_)) = answered.outcome {
-        attester.known_logs.are(logs);
+        attester.known_logs.are(Logs { digests, ima });
     }
     Ok(answered)
 }
 
-/// Sends the whole answer.
+/// Sends the answer, and says what the broker has of the IMA list then.
 async fn send(
     connection: &impl Calls,
     exchange: Exchange,
-    Answer { request, long_list }: Answer,
-) -> Result<v1::CompleteResponse, ExchangeError> {
-    let Some(list) = long_list else {
-        let answered = match exchange {
-            Exchange::Enroll => connection.complete_enrollment(request).await,
-            Exchange::Renew | Exchange::OnDemand => connection.complete_attestation(request).await,
-        };
-        return answered.map_err(at_complete);
+    Answer { mut request, list }: Answer,
+) -> Result<(v1::CompleteResponse, Option<Beginning>), ExchangeError> {
+    let list = match list.put_into(&mut request) {
+        Err(list) => list,
+        Ok(whole) => {
+            let answered = match exchange {
+                Exchange::Enroll => connection.complete_enrollment(request).await,
+                Exchange::Renew | Exchange::OnDemand => connection.complete_attestation(request).await,
+            };
+            return Ok((answered.map_err(at_complete)?, Some(whole)));
+        }
     };
     let (sender, parts) = mpsc::channel(PARTS);
+    let sent = Arc::new(OnceLock::new());
+    let all = Arc::clone(&sent);
     // With an error comes the sender back: the broker must not take what was sent for all of it.
-    let sending = move || list.send(request, &sender).map_err(|error| (error, sender));
+    let sending = move || match list.send(request, &sender) {
+        // Before the sender goes, which is what the broker waits for.
+        Ok(whole) => Ok(all.set(whole)),
+        Err(error) => Err((error, sender)),
+    };
     let mut sending = tokio::task::spawn_blocking(sending);
     let answered = async {
         match exchange {
@@ -305,12 +320,12 @@ async fn send(
     tokio::pin!(answered);
     let answered = tokio::select! {
         answered = &mut answered => answered,
-        sent = &mut sending => match sent {
+        ended = &mut sending => match ended {
             Ok(Err((error, _sender))) => return Err(EvidenceError::from(error).into()),
-            Ok(Ok(())) | Err(_) => answered.await,
+            Ok(Ok(_)) | Err(_) => answered.await,
         },
     };
-    answered.map_err(at_complete)
+    Ok((answered.map_err(at_complete)?, sent.get().copied()))
 }
 
 fn quoted_boot(challenge: &Challenge, request: &v1::CompleteRequest) -> BootSet {

@@ -212,7 +212,11 @@ impl Attestation for Devices {
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
         let session = Session::complete(Door::Attestation, &self.plant, request.get_ref());
-        let work = complete::complete(&self.plant, request.into_inner(), Door::Attestation);
+        let request = request.into_inner();
+        let work = async {
+            let _place = parts::completed(&self.plant, &self.lists, Door::Attestation, &request)?;
+            complete::complete(&self.plant, request, Door::Attestation).await
+        };
         self.run(session, work).await
     }
 

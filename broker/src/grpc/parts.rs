@@ -1,4 +1,5 @@
-//! Complete in parts: the request, then a list of Linux IMA that no message holds.
+//! Complete in parts: the request, then a list of Linux IMA that no message holds. And the room for lists of that length,
+//! however they come.
 //!
 //! Promises: whoever sends a list has answered the session's challenge with the AK that it began with; a list has at
 //! most [`MAX_IMA_IN_PARTS`] bytes, and all of a door together as many as there is room for. Whoever sends slowly
@@ -8,9 +9,9 @@
 mod room;
 
 use prost::Message;
-use proto::MAX_IMA_IN_PARTS;
 use proto::v1;
 use proto::v1::complete_part::Part;
+use proto::{MAX_IMA_IN_PARTS, MAX_REQUEST};
 use tonic::{Status, Streaming};
 
 use self::room::{Lost, Room};
@@ -79,7 +80,7 @@ pub(super) async fn rest(
     proof::answered(plant, &request, door)?;
     let mut place = places.take(door);
     place.grow(request.encoded_len())?;
-    if !request.ima_log.is_empty() {
+    if !request.ima_log.is_empty() || request.ima_before.is_some() {
         return Err(Refusal::malformed(
             "send the whole list after the request, or the whole in it".to_owned(),
         ));
@@ -103,6 +104,26 @@ pub(super) async fn rest(
     }
     place.keep()?;
     Ok((request, place))
+}
+
+/// The place that the list of `request` takes, if it is longer than a message with its beginning, which the broker adds.
+pub(super) fn completed(
+    plant: &Plant,
+    places: &Places,
+    door: Door,
+    request: &v1::CompleteRequest,
+) -> Result<Option<Place>, Refusal> {
+    let Some(before) = &request.ima_before else { return Ok(None) };
+    let length = usize::try_from(before.length).unwrap_or(usize::MAX).saturating_add(request.ima_log.len());
+    // One that is too long is refused before any of it is read.
+    if !(MAX_REQUEST..=MAX_IMA_IN_PARTS).contains(&length) {
+        return Ok(None);
+    }
+    proof::answered(plant, request, door)?;
+    let mut place = places.take(door);
+    place.grow(length)?;
+    place.keep()?;
+    Ok(Some(place))
 }
 
 fn add(list: &mut Vec<u8>, part: &[u8]) -> Result<(), Refusal> {

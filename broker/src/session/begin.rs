@@ -118,8 +118,14 @@ pub async fn attestation(
     // A device whose last answer was lost has none for it, and with none its copies would not be found out.
     let key_ticket = Ticket::seal(plant, &held.record)?;
     let challenge = Some(seal(plant, &challenge)?);
-    let takes_log_digests = prover == Prover::Tpm;
-    Ok(v1::BeginAttestationResponse { challenge, expected_key, key_ticket, takes_log_digests })
+    let has_logs = prover == Prover::Tpm;
+    Ok(v1::BeginAttestationResponse {
+        challenge,
+        expected_key,
+        key_ticket,
+        takes_log_digests: has_logs,
+        takes_ima_before: has_logs,
+    })
 }
 
 fn speak(versions: &[u32]) -> Result<(), Refusal> {

@@ -1,8 +1,12 @@
 //! Logs that a device leaves out because the broker has them from the proof before: their stated digests stand for them.
 //!
+//! The list of Linux IMA grows by every program that starts: of it the beginning is left out (`ima`).
+//!
 //! Promises: a device finds only logs that its own last proof was verified with, each under the digest of all its bytes. What
 //! is found is in the request before anything is verified, so it is replayed against the quote like a log that was sent. Who
 //! has not answered the challenge does not learn what the broker has.
+
+mod ima;
 
 use policy::appraisal::Prover;
 use policy::budget::{MAX_EVENT_LOG_BYTES, MAX_SEQUENCE_BYTES};
@@ -25,15 +29,20 @@ pub(super) async fn prove(
     request: v1::CompleteRequest,
     door: Door,
 ) -> Result<Option<(v1::CompleteRequest, Proven)>, Refusal> {
+    if door == Door::Enrollment && request.ima_before.is_some() {
+        return Err(Refusal::malformed("an enrollment sends its whole IMA list".to_owned()));
+    }
     let left_out = match door {
-        Door::Attestation if request.key_proof.is_none() => left_out(&request),
-        Door::Attestation | Door::Enrollment => Vec::new(),
+        Door::Attestation => left_out(&request),
+        Door::Enrollment => Vec::new(),
     };
-    if left_out.is_empty() {
+    if request.key_proof.is_some() || left_out.is_empty() && request.ima_before.is_none() {
         let proven = proof::prove(plant, &request, door).await?;
         return Ok(Some((request, proven)));
     }
-    let held = held(plant, &request, door).await?;
+    let last = last(plant, &request, door).await?;
+    let Some(request) = ima::completed(plant, request, last.as_ref(), door).await? else { return Ok(None) };
+    let held = last.and_then(|last| last.logs).unwrap_or_default();
     let (request, whole) = completed(plant, request, &held, left_out).await;
     let proven = match whole {
         true => proof::prove(plant, &request, door).await.map(Some),
@@ -42,7 +51,7 @@ pub(super) async fn prove(
     match proven {
         Ok(Some(proven)) => Ok(Some((request, proven))),
         // Without the key, one refusal is like the other.
-        Ok(None) => proof::answered(plant, &request, door).map(|()| None),
+        Ok(None) => proof::answered(plant, &request, door).map(|_| None),
         Err(refusal) => proof::answered(plant, &request, door).and(Err(refusal)),
     }
 }
@@ -86,12 +95,12 @@ fn left_out(request: &v1::CompleteRequest) -> Vec<(LogKind, Digest)> {
     sent.into_iter().filter(|(_, log)| log.is_empty()).filter_map(|(kind, _)| digest(kind)).collect()
 }
 
-/// The logs of the last proof of the device that the session is about.
-async fn held(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> Result<StoredLogs, Refusal> {
+/// The last proof of the device that the session is about.
+async fn last(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> Result<Option<Attested>, Refusal> {
     let challenge = Challenge::open(&plant.keys.load(), plant.now(), &request.sealed)?.begun_at(door)?;
-    let Some(name) = challenge.proven_by(Prover::Tpm)?.device else { return Ok(StoredLogs::default()) };
+    let Some(name) = challenge.proven_by(Prover::Tpm)?.device else { return Ok(None) };
     let last = fetch::<Attested>(plant.store.as_ref(), attested_key(&name)).await?;
-    Ok(last.and_then(|held| held.record.logs).unwrap_or_default())
+    Ok(last.map(|held| held.record))
 }
 
 const fn of_kind(logs: &StoredLogs, kind: LogKind) -> Option<Digest> {

@@ -105,11 +105,36 @@ pub(super) fn request(blobs: &Blobs, attested: &Attested) -> Result<v1::Complete
     request.userspace_log = read(logs.userspace)?;
     request.image_log = read(logs.images)?;
     let rest = std::mem::take(&mut request.ima_log);
-    for chunk in logs.ima.iter().take(MAX_CHUNKS) {
-        request.ima_log.extend(blobs.fetch_now(chunk, CHUNK)?);
-    }
+    request.ima_log = joined(blobs, logs, MAX_BLOB)?;
     request.ima_log.extend(rest);
     Ok(request)
+}
+
+/// The first `length` bytes of the IMA list of `attested`, or all where it is shorter. Reads files: for a thread that may
+/// wait for them.
+pub(super) fn ima_beginning(
+    blobs: &Blobs,
+    attested: &Attested,
+    length: usize,
+) -> Result<Vec<u8>, RecordedError> {
+    let mut list = match &attested.logs {
+        Some(logs) => joined(blobs, logs, length)?,
+        None => Vec::new(),
+    };
+    if list.len() < length {
+        list.extend(parsed(&blobs.fetch_now(&attested.evidence, MAX_BLOB)?)?.ima_log);
+    }
+    list.truncate(length);
+    Ok(list)
+}
+
+/// The chunks of an IMA list, one after another, until there are `length` bytes.
+fn joined(blobs: &Blobs, logs: &StoredLogs, length: usize) -> Result<Vec<u8>, RecordedError> {
+    let mut list = Vec::new();
+    for chunk in logs.ima.iter().take(MAX_CHUNKS.min(length.div_ceil(CHUNK))) {
+        list.extend(blobs.fetch_now(chunk, CHUNK)?);
+    }
+    Ok(list)
 }
 
 /// What was kept of an attestation as the blob `evidence`, maybe without its logs.

@@ -22,6 +22,7 @@ use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use policy::tpm::alg::HashValue;
 use policy::tpm::attest::Attest;
+use policy::tpm::clock::ClockInfo;
 use policy::tpm::pcr::{PcrSelection, PcrValues};
 use policy::tpm::public::{AttestationKey, EkPublic};
 use policy::tpm::signature::Signature;
@@ -248,8 +249,12 @@ pub async fn prove(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> 
 }
 
 /// Whoever sends `request` has the AK with which the session began, and answered its challenge: what it takes to be listened
-/// to for longer. Nothing else is proven.
-pub(crate) fn answered(plant: &Plant, request: &v1::CompleteRequest, door: Door) -> Result<(), Refusal> {
+/// to for longer. Nothing else is proven, but what its TPM counts.
+pub(crate) fn answered(
+    plant: &Plant,
+    request: &v1::CompleteRequest,
+    door: Door,
+) -> Result<ClockInfo, Refusal> {
     let challenge = Challenge::open(&plant.keys.load(), plant.now(), &request.sealed)?.begun_at(door)?;
     let challenge = challenge.proven_by(Prover::Tpm)?;
     let ak = begun_with(&challenge, request)?;
@@ -259,7 +264,7 @@ pub(crate) fn answered(plant: &Plant, request: &v1::CompleteRequest, door: Door)
         .map_err(|error| invalid(&EvidenceError::Signature(error)))?;
     let quote = Attest::parse(&request.quote).map_err(|error| invalid(&EvidenceError::Quote(error)))?;
     match quote.extra_data == qualifying_data(Use::Quote, &request.sealed, &request.statement) {
-        true => Ok(()),
+        true => Ok(quote.clock),
         false => Err(invalid(&EvidenceError::QualifyingData)),
     }
 }

@@ -433,6 +433,9 @@ pub struct BeginAttestationResponse {
     /// A log that the device sent with the proof before may be left out of the request: its stated digest stands for it.
     #[prost(bool, tag = "84")]
     pub takes_log_digests: bool,
+    /// The same of the beginning of a list of Linux IMA: ima_before of the request stands for it.
+    #[prost(bool, tag = "85")]
+    pub takes_ima_before: bool,
 }
 /// What the device must answer. The sealed part is the broker's own memory; the device returns it unread.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -504,6 +507,11 @@ pub struct CompleteRequest {
     /// is taken yet.
     #[prost(uint64, tag = "16")]
     pub ima_first: u64,
+    /// The list begins with these bytes, which the device sent with a proof before, and ima_log is what follows them, maybe
+    /// nothing. The broker puts it together from what it keeps of the device's last proof, and verifies it like a list that
+    /// came whole. Only an attestation may leave them out, and not in parts.
+    #[prost(message, optional, tag = "17")]
+    pub ima_before: ::core::option::Option<LogBeginning>,
     /// Keys outside the TPM for which certificates are asked, each stated with the digest of its request.
     #[prost(message, repeated, tag = "20")]
     pub software_keys: ::prost::alloc::vec::Vec<SoftwareKey>,
@@ -513,6 +521,16 @@ pub struct CompleteRequest {
     /// Who the manufacturer says the box is; left out where it does not say.
     #[prost(message, optional, tag = "90")]
     pub idevid: ::core::option::Option<ManufacturerIdentity>,
+}
+/// The first bytes of a log.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogBeginning {
+    /// How many.
+    #[prost(uint64, tag = "1")]
+    pub length: u64,
+    /// Their SHA-256.
+    #[prost(bytes = "vec", tag = "2")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
 }
 /// The request first, with an empty ima_log; then that list, in order, in parts of at least one byte.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -787,7 +805,7 @@ pub mod complete_response {
         LogsWanted(super::LogsWanted),
     }
 }
-/// The broker does not have a log that the device left out. The challenge is not used: the same request again, with its logs.
+/// The broker does not have a log that the device left out, or the beginning of one. The challenge is not used: the same request again, with its logs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogsWanted {}
 #[derive(Clone, PartialEq, ::prost::Message)]

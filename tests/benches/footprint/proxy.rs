@@ -61,11 +61,12 @@ pub(crate) struct Waited {
     pub(crate) time: Duration,
 }
 
-/// Something that passed: over which connection, counted from the first, which way, and when.
+/// Something that passed: over which connection, counted from the first, which way, how many bytes, and when.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Passed {
     pub(crate) connection: usize,
     pub(crate) to_device: bool,
+    pub(crate) bytes: usize,
     pub(crate) at: Instant,
 }
 
@@ -106,8 +107,13 @@ impl Turns {
         self.0.lock().expect("nobody panics with it").turns.push((Instant::now(), time));
     }
 
-    fn pass(&self, connection: usize, to_device: bool) {
-        let passed = Passed { connection, to_device, at: Instant::now() };
+    /// Bytes that went to the broker.
+    pub(crate) fn sent(&self) -> usize {
+        self.passed().iter().filter(|passed| !passed.to_device).map(|passed| passed.bytes).sum()
+    }
+
+    fn pass(&self, connection: usize, to_device: bool, bytes: usize) {
+        let passed = Passed { connection, to_device, bytes, at: Instant::now() };
         self.0.lock().expect("nobody panics with it").passed.push(passed);
     }
 }
@@ -149,14 +155,14 @@ fn connect(connection: usize, client: TcpStream, server: TcpStream, turns: &Turn
         (server.try_clone().expect("a socket"), client.try_clone().expect("a socket"));
     let (since, turns, counted) = (Arc::clone(&asked), turns.clone(), turns.clone());
     thread::spawn(move || {
-        copy(client, to_server, || {
-            counted.pass(connection, false);
+        copy(client, to_server, |bytes| {
+            counted.pass(connection, false, bytes);
             since.lock().expect("nobody panics with it").get_or_insert_with(Instant::now);
         });
     });
     thread::spawn(move || {
-        copy(server, to_client, || {
-            turns.pass(connection, true);
+        copy(server, to_client, |bytes| {
+            turns.pass(connection, true, bytes);
             if let Some(since) = asked.lock().expect("nobody panics with it").take() {
                 turns.add(since.elapsed());
             }
@@ -164,10 +170,10 @@ fn connect(connection: usize, client: TcpStream, server: TcpStream, turns: &Turn
     });
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, moved: impl Fn()) {
+fn copy(mut from: TcpStream, mut to: TcpStream, moved: impl Fn(usize)) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
-        moved();
+        moved(read);
         if to.write_all(&buffer[..read]).is_err() {
             break;
         }

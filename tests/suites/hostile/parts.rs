@@ -3,6 +3,7 @@
 use attestor::client::{CallError, Calls as _};
 use e2e::{DEADLINE, World};
 use proto::v1::complete_part::Part;
+use proto::v1::complete_response::Outcome;
 use proto::v1::{CompletePart, CompleteRequest, CompleteResponse, DenialReason as Reason};
 use proto::{MAX_IMA_IN_PARTS, v1};
 use tokio::sync::mpsc;
@@ -70,6 +71,10 @@ async fn what_is_not_the_request_and_its_list_is_refused_and_changes_nothing() {
         quote_signature: other.quote_signature.clone(),
         ..request.clone()
     };
+    let short = v1::CompleteRequest {
+        ima_before: Some(v1::LogBeginning { length: 1, digest: vec![0; 32] }),
+        ..request.clone()
+    };
     let large = vec![7; 1 << 20];
     let endless = std::iter::once(first()).chain((0..=MAX_IMA_IN_PARTS >> 20).map(|_| part(&large)));
     let half = list.len() / 2;
@@ -79,6 +84,12 @@ async fn what_is_not_the_request_and_its_list_is_refused_and_changes_nothing() {
         ("no part", vec![first(), None], Reason::Malformed, "a part is empty"),
         ("an empty part", vec![first(), part(&[])], Reason::Malformed, "send parts of its list"),
         ("the request twice", vec![first(), first()], Reason::Malformed, "send parts of its list"),
+        (
+            "a list without its beginning",
+            vec![Some(Part::Request(short)), part(&list)],
+            Reason::Malformed,
+            "send the whole list after the request",
+        ),
         ("an endless list", endless.collect(), Reason::Malformed, "has more than 16777216 bytes"),
         ("no signature", vec![stranger(), part(&list)], Reason::EvidenceInvalid, "signature"),
         (
@@ -102,6 +113,18 @@ async fn what_is_not_the_request_and_its_list_is_refused_and_changes_nothing() {
     }
     assert_eq!(world.store(), before, "a refusal changes nothing");
     issued(send(&thief, whole(request, &list)).await.expect("the honest answer is accepted"));
+}
+
+/// The same in one message, with a beginning of so many MiB that the broker would have to add.
+async fn claim(thief: &Thief, mebibytes: usize, forged: bool) -> Result<CompleteResponse, CallError> {
+    let mut request = thief.request().await;
+    let length = u64::try_from(mebibytes << 20).expect("a length");
+    request.ima_log.clear();
+    request.ima_before = Some(v1::LogBeginning { length, digest: vec![7; 32] });
+    if forged {
+        request.quote_signature = vec![0; 80];
+    }
+    thief.complete(request).await
 }
 
 /// A call of somebody who sends the request and so many MiB of a list, and then no more as long as the sender lives.
@@ -141,4 +164,12 @@ async fn whoever_sends_slowly_gives_way() {
     assert!(message.contains("the IMA lists of other devices"), "{message}");
     let (request, list) = taken_apart(&thief).await;
     issued(send(&thief, whole(request, &list)).await.expect("others give way"));
+    // So they do to a list of which the beginning is the broker's to add, but not to a stranger's.
+    while calls.try_join_next().is_some() {}
+    assert_eq!(denied(claim(&thief, MIB, true).await).0, Reason::EvidenceInvalid);
+    assert!(calls.try_join_next().is_none(), "somebody was told to go");
+    let outcome = claim(&thief, MIB, false).await.expect("others give way").outcome;
+    assert!(matches!(outcome, Some(Outcome::LogsWanted(_))), "{outcome:?}");
+    let next = timeout(DEADLINE, calls.join_next()).await.expect("one is told to go");
+    assert_eq!(denied(next.expect("a call").expect("it ends")).0, Reason::TryLater);
 }

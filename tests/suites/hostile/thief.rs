@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use attestor::client::{BrokerClient, CallError, Calls as _, Connection};
 use attestor::config::{Config, Service};
-use attestor::evidence::{Challenge, Prover, Subject, answer};
+use attestor::evidence::{Answer, Challenge, Prover, Subject, answer};
 use attestor::plant::PlantRoot;
 use attestor::ports::{Clock, System};
 use attestor::role::Seat;
@@ -111,7 +111,7 @@ impl Thief {
         let secret = tpm.activate(template, credential).await.expect("the TPM opens its own credential");
         let challenge = Challenge::parse(begun.challenge).expect("a challenge");
         let subject = self.subject(v1::Purpose::Enroll);
-        answer(&self.prover, &challenge, &subject, &self.keys, &secret).await.expect("evidence").request
+        self.answer(&challenge, &subject, &secret).await
     }
 
     /// Enrolls honestly.
@@ -135,7 +135,15 @@ impl Thief {
         let begun = self.connection.begin_attestation(self.attestation()).await.expect("a challenge");
         let challenge = Challenge::parse(begun.challenge).expect("a challenge");
         let subject = self.subject(v1::Purpose::Renew);
-        answer(&self.prover, &challenge, &subject, &self.keys, &[]).await.expect("evidence").request
+        self.answer(&challenge, &subject, &[]).await
+    }
+
+    /// With the whole IMA list, which a message has room for.
+    async fn answer(&self, challenge: &Challenge, subject: &Subject, secret: &[u8]) -> v1::CompleteRequest {
+        let answer = answer(&self.prover, challenge, subject, &self.keys, secret, None).await;
+        let Answer { mut request, list } = answer.expect("evidence");
+        list.put_into(&mut request).expect("a short list");
+        request
     }
 
     /// Sends an answer.

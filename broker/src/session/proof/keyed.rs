@@ -102,6 +102,7 @@ fn is_bare(request: &v1::CompleteRequest) -> bool {
         userspace_log,
         image_log,
         ima_first,
+        ima_before,
     } = request;
     let fields = [
         credential_secret,
@@ -119,6 +120,7 @@ fn is_bare(request: &v1::CompleteRequest) -> bool {
         && ek_chain.is_empty()
         && pcr_values.is_empty()
         && *ima_first == 0
+        && ima_before.is_none()
 }
 
 /// Each key signed its request, and is none of those that the device proves itself with.

@@ -87,7 +87,7 @@ pub(super) fn findings(outcome: Result<v1::CompleteResponse, Refusal>) -> Vec<Fi
 }
 
 /// A device that ran one listed file, under a release that lists it.
-async fn trusted() -> (Bench, DeviceName, TestTpm) {
+pub(super) async fn trusted() -> (Bench, DeviceName, TestTpm) {
     let mut tpm = with_ima();
     run(&mut tpm.booted, PRESS, "press 1");
     let (bench, name) = plant_with(&enforcing("cell-3"), &tpm, true).await;

@@ -10,6 +10,7 @@ mod faulty;
 mod hurry;
 mod idevid;
 mod ima;
+mod ima_before;
 mod keyed;
 mod leaving;
 mod other_eks;

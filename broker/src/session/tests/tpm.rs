@@ -57,6 +57,8 @@ pub(super) struct TestTpm {
     ak: EcdsaKeyPair,
     /// Milliseconds of its clock: each quote is later than the one before.
     clock: u64,
+    /// How often it was reset.
+    pub(super) resets: u32,
     /// What was booted and measured: PCR values and logs.
     pub(super) booted: v1::CompleteRequest,
     /// Services that it offers in cell-3, each with a CSR of its software key.
@@ -82,6 +84,7 @@ impl TestTpm {
             ek: ek(),
             ak: key(),
             clock: 1000,
+            resets: 7,
             booted: boot("boot-a"),
             software: Vec::new(),
             asks: Vec::new(),
@@ -201,7 +204,7 @@ impl TestTpm {
             purpose: v1::Purpose::Renew.into(),
         };
         let begun = begin::attestation(plant, &request).await.unwrap();
-        assert!(begun.takes_log_digests);
+        assert!(begun.takes_log_digests && begun.takes_ima_before);
         let sealed = begun.challenge.unwrap().sealed;
         let challenge = Challenge::open(&plant.keys.load(), plant.now(), &sealed).unwrap();
         let booted = self.booted.clone();
@@ -259,7 +262,7 @@ impl TestTpm {
         out.extend(tpm2b(&[0x00, 0x0b, 0x11]));
         out.extend(tpm2b(qualifying));
         out.extend(self.clock.to_be_bytes());
-        out.extend([7_u32.to_be_bytes(), 1_u32.to_be_bytes()].concat());
+        out.extend([self.resets.to_be_bytes(), 1_u32.to_be_bytes()].concat());
         out.push(1);
         out.extend(1_u64.to_be_bytes());
         out
