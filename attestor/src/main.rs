@@ -60,7 +60,7 @@ Examples:
         /// The service.
         #[arg(long)]
         service: ServiceName,
-        /// The zone of this device, where several have the service.
+        /// The zone of this device, where several have the service; without it, the one that it has been in longest.
         #[arg(long)]
         zone: Option<ZoneName>,
         /// This device opens the service of the peer, whose certificate is that of a server.

@@ -5,6 +5,8 @@ use std::fmt;
 use policy::id::ZoneName;
 use serde::{Deserialize, Serialize};
 
+use crate::trust::Direction;
+
 /// Which of a zone's two authorities a certificate comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -35,6 +37,15 @@ impl Role {
             proto::v1::Role::Caller => Some(Self::Caller),
             proto::v1::Role::Listener => Some(Self::Listener),
             proto::v1::Role::Unspecified => None,
+        }
+    }
+
+    /// The direction of connections that this side sees.
+    #[must_use]
+    pub const fn direction(self) -> Direction {
+        match self {
+            Self::Caller => Direction::Outbound,
+            Self::Listener => Direction::Inbound,
         }
     }
 

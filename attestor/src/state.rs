@@ -70,7 +70,7 @@ pub struct State {
     pub tpm: Option<Vec<u8>>,
     /// The name under which the broker knows this device; None: it has to enroll.
     pub device: Option<DeviceName>,
-    /// The zones it was given.
+    /// The zones it was given, in the order in which it came into them.
     pub zones: Vec<ZoneName>,
     /// What it proves itself with where it has no TPM.
     pub device_key: Option<DeviceKey>,
@@ -166,7 +166,8 @@ impl State {
     }
 
     /// The software keys that `holders` want and that are to be made now: there is none, or its certificate ends
-    /// before the device's own of its zone and role does, or will when that one is replaced.
+    /// before the device's own of its zone and role does, or will when that one is replaced. With its first certificate of
+    /// a zone a device asks for the keys that its workloads need there once it leaves another: a move ends without a gap.
     #[must_use]
     pub fn due_software_keys(&self, holders: Holders<'_>, now: UnixTime) -> Vec<SoftwareSeat> {
         let due = self.due(now);
@@ -175,12 +176,18 @@ impl State {
             let (Some(held), Some(own)) = (held, own) else { return false };
             !due.contains(&seat.own()) && held.svid().not_after() >= own.not_after()
         };
-        holders.seats(&self.zones).filter(|seat| !fresh(seat)).collect()
+        let comes = |seat: &SoftwareSeat| {
+            let elsewhere = self.software_keys.keys().any(|held| held.holder == seat.holder);
+            elsewhere && !self.svids.contains_key(&seat.own())
+        };
+        let due = holders.seats(&self.zones).filter(|seat| !fresh(seat));
+        due.chain(holders.later_seats(&self.zones).filter(comes)).collect()
     }
 
     /// Forgets software keys that nobody wants any more.
     pub fn keep_software_keys(&mut self, holders: Holders<'_>) {
-        let wanted: Vec<SoftwareSeat> = holders.seats(&self.zones).collect();
+        let wanted = holders.seats(&self.zones).chain(holders.later_seats(&self.zones));
+        let wanted: Vec<SoftwareSeat> = wanted.collect();
         self.software_keys.retain(|seat, _| wanted.contains(seat));
         self.refused_keys.retain(|key| wanted.contains(&key.seat));
     }
@@ -286,8 +293,11 @@ impl State {
         self.svids.values().any(|svid| self.stale.iter().any(|serial| serial == svid.serial()))
     }
 
-    /// Forgets keys and certificates of zones that the device is no longer in.
-    pub fn keep_zones(&mut self, zones: Vec<ZoneName>) {
+    /// Takes the zones that the device is in now, those that it came into before first, and forgets keys and certificates
+    /// of others.
+    pub fn keep_zones(&mut self, mut zones: Vec<ZoneName>) {
+        let place = |zone: &ZoneName| self.zones.iter().position(|own| own == zone).unwrap_or(usize::MAX);
+        zones.sort_by_key(place);
         self.keys.retain(|seat, _| zones.contains(&seat.zone));
         self.svids.retain(|seat, _| zones.contains(&seat.zone));
         self.void.retain(|seat| zones.contains(&seat.zone));

@@ -86,7 +86,7 @@ pub(crate) fn open(address: SocketAddr) -> Result<TcpStream, String> {
     Ok(stream)
 }
 
-fn talk(stream: &mut TcpStream) -> std::io::Result<()> {
+pub(crate) fn talk(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.write_all(b"read")?;
     let mut bytes = [0; 4];
     stream.read_exact(&mut bytes)?;

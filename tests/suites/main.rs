@@ -27,6 +27,7 @@ mod lost_answers;
 mod machine;
 mod measured_boot;
 mod metrics;
+mod moving;
 mod mqtt_acl;
 mod on_the_device;
 mod overriding;

@@ -32,7 +32,8 @@ pub struct Question {
     pub service: ServiceName,
     /// Who opens it.
     pub direction: Direction,
-    /// The device's zone that it is about; None: the only one that has the service.
+    /// The device's zone that it is about; None: of those that have the service, and in which the device's certificate
+    /// holds, the one that it has been in longest, as if it asked the broker by that certificate.
     pub zone: Option<ZoneName>,
     /// A grant of the broker that the peer brings along.
     pub grant: Option<String>,
@@ -146,7 +147,7 @@ fn decided(
         )
     })?;
     let asked = question.zone.as_ref();
-    let zone = own_zone(state, trust, &question.service, question.direction, asked)?;
+    let zone = own_zone(state, trust, (&question.service, question.direction), asked, now)?;
     answer.zone = Some(zone.clone());
     let certificate = question.certificate.as_deref().ok_or_else(|| {
         Told::new(
@@ -169,13 +170,14 @@ fn decided(
     }
 }
 
-/// The zone of this device that has the service: the one that is `asked` for, or the only one.
+/// The zone of this device that has the service: the one that is `asked` for; or, of those in which its certificate for
+/// that side holds, the one that it has been in longest. So a device that moves is where it was until it is out.
 pub(crate) fn own_zone(
     state: &State,
     trust: &TrustSet,
-    service: &ServiceName,
-    direction: Direction,
+    (service, direction): (&ServiceName, Direction),
     asked: Option<&ZoneName>,
+    now: UnixTime,
 ) -> Result<ZoneName, Vec<Told>> {
     if let Some(zone) = asked {
         return match state.zones.contains(zone) {
@@ -187,20 +189,18 @@ pub(crate) fn own_zone(
             )),
         };
     }
-    // A trust set may be of before the device left a zone.
-    let mut listing = trust.listing(service, direction).filter(|zone| state.zones.contains(zone));
-    match (listing.next(), listing.next()) {
-        (Some(only), None) => Ok(only.clone()),
-        (Some(one), Some(other)) => Err(Told::new(
-            "several-zones",
-            &format!("this device has {service} in the zones {one} and {other}"),
-            "name the zone that is asked about",
-        )),
-        // A service that is nowhere is nowhere in the first zone either, and that is the reason then.
-        (None, _) => state.zones.first().cloned().ok_or_else(|| {
-            Told::new("no-zone", "this device is in no zone", "touchstone device admit NAME --zone ZONE")
-        }),
-    }
+    let has = |zone: &&ZoneName| trust.listing(service, direction).any(|listing| listing == *zone);
+    let having = || state.zones.iter().filter(has);
+    let holds = |zone: &&ZoneName| {
+        let mut own =
+            state.holding().filter(|(seat, _)| seat.zone == **zone && seat.role.direction() == direction);
+        own.any(|(_, svid)| now <= svid.not_after())
+    };
+    // A service that is nowhere is nowhere in the first zone either, and that is the reason then.
+    let zone = having().find(holds).or_else(|| having().next()).or(state.zones.first());
+    zone.cloned().ok_or_else(|| {
+        Told::new("no-zone", "this device is in no zone", "touchstone device admit NAME --zone ZONE")
+    })
 }
 
 /// Passes if no grant is needed, or the one that was brought along is good.

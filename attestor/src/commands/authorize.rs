@@ -20,7 +20,7 @@ pub struct Asked {
     pub peer_cert: PathBuf,
     /// The service.
     pub service: ServiceName,
-    /// The zone of this device.
+    /// The zone of this device; None: of those that have the service the one that it has been in longest.
     pub zone: Option<ZoneName>,
     /// Whether this device opens the peer's service.
     pub outbound: bool,

@@ -26,7 +26,7 @@ pub struct GateConfig {
     pub role: Role,
     /// The service that is served or opened.
     pub service: ServiceName,
-    /// The device's zone; None: the only one that has the service.
+    /// The device's zone; None: of those that have the service the one that it has been in longest.
     pub zone: Option<ZoneName>,
     /// Where it listens: for peers, or for the local client.
     pub listen: SocketAddr,
@@ -108,7 +108,7 @@ pub struct RawGate {
     /// The service that is served or opened.
     #[arg(long)]
     service: Option<String>,
-    /// The zone of this device, where several have the service.
+    /// The zone of this device, where several have the service; without it, the one that it has been in longest.
     #[arg(long)]
     zone: Option<String>,
     /// Address and port to listen on: for peers, or on this machine for the local client.

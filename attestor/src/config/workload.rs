@@ -38,7 +38,7 @@ pub struct Workload {
     pub service: ServiceName,
     /// Whether it serves (listener) or opens (caller).
     pub role: Role,
-    /// The device's zone that it is in; None: the device's first.
+    /// The device's zone that it is in; None: the one that the device has been in longest.
     pub zone: Option<ZoneName>,
     /// The user that it runs as.
     pub uid: Option<u32>,
@@ -47,11 +47,22 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Where its key belongs on a device of these zones; None where it is in none of them.
+    /// Where its key belongs on a device that came into these zones in this order; None where it is in none of them.
     #[must_use]
     pub fn seat(&self, zones: &[ZoneName]) -> Option<SoftwareSeat> {
-        let zone = self.zone.as_ref().or(zones.first()).filter(|zone| zones.contains(zone))?.clone();
-        Some(SoftwareSeat { zone, holder: Holder::Workload { name: self.name.clone(), role: self.role } })
+        let zone = self.zone.as_ref().or(zones.first()).filter(|zone| zones.contains(zone))?;
+        Some(self.seat_in(zone))
+    }
+
+    /// Where its key would belong if the device left zones that it came into before.
+    fn later_seats(&self, zones: &[ZoneName]) -> Vec<SoftwareSeat> {
+        let later = zones.iter().skip(1).filter(|_| self.zone.is_none());
+        later.map(|zone| self.seat_in(zone)).collect()
+    }
+
+    fn seat_in(&self, zone: &ZoneName) -> SoftwareSeat {
+        let holder = Holder::Workload { name: self.name.clone(), role: self.role };
+        SoftwareSeat { zone: zone.clone(), holder }
     }
 
     /// Whether a process may be both.
@@ -117,6 +128,11 @@ impl<'a> Holders<'a> {
             zones.iter().map(seat).collect::<Vec<_>>()
         });
         services.chain(self.workloads.iter().filter_map(move |workload| workload.seat(zones)))
+    }
+
+    /// The places of keys that are needed once the device leaves a zone.
+    pub fn later_seats(self, zones: &'a [ZoneName]) -> impl Iterator<Item = SoftwareSeat> + 'a {
+        self.workloads.iter().flat_map(move |workload| workload.later_seats(zones))
     }
 }
 

@@ -12,10 +12,10 @@ use rustls::sign::CertifiedKey;
 
 use crate::authorize::{Told, own_zone};
 use crate::config::GateConfig;
-use crate::role::{Role, Seat};
+use crate::role::Seat;
 use crate::state::State;
 use crate::tpm::TpmHandle;
-use crate::trust::{About, Direction, Judge, TrustSet};
+use crate::trust::{About, Judge, TrustSet};
 
 /// Part of the handshake's time that a signature may take; the rest is for the network.
 const SIGNATURE: f64 = 0.8;
@@ -34,14 +34,6 @@ pub(super) struct Standing {
     pub(super) drain: Duration,
     /// The first second at which its own certificate is over.
     pub(super) until: UnixTime,
-}
-
-/// The side of the service that a gate is on.
-pub(super) const fn direction(config: &GateConfig) -> Direction {
-    match config.role {
-        Role::Listener => Direction::Inbound,
-        Role::Caller => Direction::Outbound,
-    }
 }
 
 impl Standing {
@@ -63,7 +55,8 @@ impl Standing {
         }
         let none = || Told::new("no-trust-set", "this device has no trust set yet", REMEDY);
         let trust = state.trust.as_ref().ok_or_else(none)?;
-        let zone = own_zone(state, trust, &config.service, direction(config), config.zone.as_ref())?;
+        let zone =
+            own_zone(state, trust, (&config.service, config.role.direction()), config.zone.as_ref(), now)?;
         let seat = Seat { zone: zone.clone(), role: config.role };
         let none = || {
             let words = format!("this device has no certificate as {seat} that holds");
@@ -94,7 +87,7 @@ impl Standing {
 
     /// Who decides about peers of the gate.
     pub(super) fn judge<'a>(&'a self, plant: &'a PlantDomain, config: &GateConfig) -> Judge<'a> {
-        let about = About { zone: &self.zone, service: &config.service, direction: direction(config) };
+        let about = About { zone: &self.zone, service: &config.service, direction: config.role.direction() };
         self.trust.judge(plant, &about)
     }
 

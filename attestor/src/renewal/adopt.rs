@@ -4,7 +4,7 @@
 //! trust set, in whose place the newer one stays. What a full disk does not take is used all the same and saved later: the
 //! broker has issued it, and revokes what it replaces.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use policy::id::{DeviceName, NameError, ZoneName};
@@ -18,7 +18,7 @@ use super::floor::learn_time;
 use super::keyed::Made;
 use super::machine::Outcome;
 use crate::boot_set::BootSet;
-use crate::config::MAX_ZONES;
+use crate::config::{Holders, MAX_ZONES};
 use crate::deliver::{ComposeError, Delivery, InstallError};
 use crate::identity_key::IdentityKey;
 use crate::role::{Role, Seat};
@@ -103,6 +103,7 @@ impl Attester {
         let (own, outside): (Vec<_>, Vec<_>) =
             issued.svids.into_iter().partition(|svid| svid.service.is_empty() && svid.workload.is_empty());
         let svids = self.accept_all(own, &own_made, &device, &zones, now)?;
+        let asked: BTreeSet<SoftwareSeat> = made.keys().cloned().collect();
         let software_keys = self.accept_software_keys(outside, made, &device, now)?;
         let refused_keys = refused_keys(issued.refused_keys);
         let (trust, complaint) = self.accept_trust(issued.trust, &device, seen, now)?;
@@ -156,7 +157,9 @@ impl Attester {
         }
         self.keeper.read(log_certificates);
         self.deliver()?;
-        Ok(Adopted { outcome: self.keeper.read(|state| issued_outcome(state, now)), complaint })
+        let holders = self.config.holders();
+        let outcome = self.keeper.read(|state| issued_outcome(state, (holders, &asked), now));
+        Ok(Adopted { outcome, complaint })
     }
 
     /// Takes over what the broker wants. Certificates do not wait for it: a fault is logged.
@@ -445,10 +448,17 @@ fn log_certificates(state: &State) {
     }
 }
 
-fn issued_outcome(state: &State, now: UnixTime) -> Outcome {
+/// What an exchange that asked for these software keys came to. One that is due and was not asked for is due since: the
+/// device came into a zone, or left one.
+fn issued_outcome(
+    state: &State,
+    (holders, asked): (Holders<'_>, &BTreeSet<SoftwareSeat>),
+    now: UnixTime,
+) -> Outcome {
+    let lacks_keys = || state.due_software_keys(holders, now).iter().any(|seat| !asked.contains(seat));
     Outcome::Issued {
         reattest_every: state.reattest_every(),
         lifetime: Duration::from_secs(state.first_end().map_or(0, |end| end.since(now))),
-        incomplete: state.lacks_certificates() || state.holds_stale(),
+        incomplete: state.lacks_certificates() || state.holds_stale() || lacks_keys(),
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use policy::id::PlantDomain;
 
 use super::*;
-use crate::config::{KeyPlace, Service};
+use crate::config::{KeyPlace, Service, Workload};
 use crate::role::Role;
 use crate::software_key::{Holder, SoftwareKey};
 use crate::svid::Asked;
@@ -25,7 +25,7 @@ pub(crate) fn identity_key(key: &KeyPair) -> IdentityKey {
 }
 
 /// A certificate for the key, as the broker issues it to press-1.
-fn svid(seat: &Seat, key: &KeyPair, plant: &PlantDomain) -> HeldSvid {
+pub(crate) fn svid(seat: &Seat, key: &KeyPair, plant: &PlantDomain) -> HeldSvid {
     let device = "press-1".parse().unwrap();
     let uri = plant.trust_domain(&seat.zone).device(&device).to_string();
     let mut params = CertificateParams::default();
@@ -269,6 +269,55 @@ fn software_keys_go_with_the_certificates_of_the_device() {
     state.forget_keys();
     assert!(state.keys.is_empty() && state.svids.is_empty() && state.void.is_empty());
     assert!(state.software_keys.is_empty());
+}
+
+#[test]
+fn a_workload_has_a_key_in_the_zone_that_its_device_moves_to_before_the_device_leaves_the_other() {
+    let from = "press";
+    for to in ["cell", "vision"] {
+        let plant = Plant::new();
+        let mut state = trusted(&plant);
+        let fresh = state.svids.values().next().unwrap().not_before();
+        let own = |zone: &str| {
+            Role::ALL.map(|role| {
+                let (seat, key) = (Seat { zone: zone.parse().unwrap(), role }, KeyPair::generate().unwrap());
+                let held = svid(&seat, &key, &plant.domain);
+                (seat, held)
+            })
+        };
+        let (_, held) = software_key(&plant);
+        let (name, service) = ("hmi".parse().unwrap(), "opcua".parse().unwrap());
+        let hmi = Workload { name, service, role: Role::Listener, zone: None, uid: Some(990), gid: None };
+        let holders = |workload| Holders { services: &[], workloads: std::slice::from_ref(workload) };
+        let [old, new] = [from, to].map(|zone| hmi.seat(&[zone.parse().unwrap()]).unwrap());
+        let both: Vec<ZoneName> = vec![to.parse().unwrap(), from.parse().unwrap()];
+
+        // A device that comes into both at once needs one key.
+        let mut began = state.clone();
+        began.keep_zones(both.clone());
+        assert_eq!(began.due_software_keys(holders(&hmi), fresh), std::slice::from_ref(&old));
+
+        state.software_keys.insert(old.clone(), held.clone());
+        let sorted: Vec<ZoneName> = {
+            let mut zones = both.clone();
+            zones.sort();
+            zones
+        };
+        state.keep_zones(sorted);
+        assert_eq!(hmi.seat(&state.zones), Some(old.clone()), "it stays where it is");
+        assert_eq!(state.due_software_keys(holders(&hmi), fresh), std::slice::from_ref(&new));
+        let named = Workload { zone: Some(from.parse().unwrap()), ..hmi.clone() };
+        assert_eq!(state.due_software_keys(holders(&named), fresh), [], "it says where it is");
+
+        state.svids.extend(own(to));
+        assert_eq!(state.due_software_keys(holders(&hmi), fresh), [], "it is asked for once");
+        state.software_keys.insert(new.clone(), held);
+        state.keep_software_keys(holders(&hmi));
+        assert_eq!(state.software_keys.len(), 2);
+        state.keep_zones(vec![to.parse().unwrap()]);
+        assert_eq!(state.software_keys.keys().collect::<Vec<_>>(), [&new]);
+        assert_eq!(state.due_software_keys(holders(&hmi), fresh), []);
+    }
 }
 
 #[test]

@@ -16,9 +16,8 @@ use proto::workload as pb;
 use zeroize::Zeroizing;
 
 use crate::config::{Program, Workload};
-use crate::role::Role;
 use crate::state::State;
-use crate::trust::{Direction, Place};
+use crate::trust::Place;
 
 /// How long an offer is taken to be the same without a look at the clock, which may be set meanwhile.
 const LOOK: Duration = Duration::from_secs(60);
@@ -147,11 +146,8 @@ impl Offer {
         if end < now {
             return Err(Withheld::Ended { name: name(), at: end });
         }
-        let direction = match workload.role {
-            Role::Listener => Direction::Inbound,
-            Role::Caller => Direction::Outbound,
-        };
-        let place = Place { zone: seat.zone.clone(), service: workload.service.clone(), direction };
+        let (service, direction) = (workload.service.clone(), workload.role.direction());
+        let place = Place { zone: seat.zone.clone(), service, direction };
         let (mut believed, mut crls) = (BTreeMap::<String, BTreeSet<Vec<u8>>>::new(), BTreeSet::new());
         for (zone, authority) in trust.believed(&place, now) {
             let bundle = believed.entry(spiffe_id(&plant.trust_domain(zone))).or_default();

@@ -19,8 +19,8 @@ use tonic::transport::Endpoint;
 use tonic::{Request, Status};
 
 /// What a workload has.
-pub(super) struct Svid {
-    pub(super) id: String,
+pub(crate) struct Svid {
+    pub(crate) id: String,
     pub(super) chain: Vec<u8>,
     key: Vec<u8>,
     bundles: BTreeMap<String, Vec<u8>>,
@@ -28,7 +28,7 @@ pub(super) struct Svid {
 }
 
 /// What the API at `socket` says first.
-pub(super) async fn svid(socket: &Path) -> Result<Svid, Status> {
+pub(crate) async fn svid(socket: &Path) -> Result<Svid, Status> {
     let socket = socket.to_owned();
     let connect = tower::service_fn(move |_| {
         let socket = socket.clone();

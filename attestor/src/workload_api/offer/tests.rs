@@ -5,6 +5,7 @@ use rcgen::{CertificateParams, KeyPair, PublicKeyData, SanType};
 
 use super::*;
 use crate::config::Holders;
+use crate::role::Role;
 use crate::software_key::{HeldSoftwareKey, SoftwareKey};
 use crate::state::tests::trusted;
 use crate::status::{Refusal, RefusedKey};
