@@ -117,6 +117,12 @@ impl State {
         self.holding().map(|(_, svid)| svid.not_after()).min()
     }
 
+    /// The last moment at which a certificate holds; None without certificates.
+    #[must_use]
+    pub fn last_end(&self) -> Option<UnixTime> {
+        self.holding().map(|(_, svid)| svid.not_after()).max()
+    }
+
     /// The certificates that are worth something.
     pub fn holding(&self) -> impl Iterator<Item = (&Seat, &HeldSvid)> {
         self.svids.iter().filter(|(seat, _)| !self.void.contains(seat))
@@ -216,11 +222,15 @@ impl State {
         self.trust = Some(Arc::new(trust));
     }
 
-    /// No certificate is worth anything any more. Of a device in several zones that is so in all of them, until it has
-    /// proved itself anew: whoever lost trust somewhere speaks nowhere meanwhile. Software keeps what it was given, and with
-    /// it trust files that open and close on time: whether a machine stops is the operator's choice.
+    /// No certificate is worth anything any more. Software keeps what it was given, and with it trust files that open and
+    /// close on time: whether a machine stops is the operator's choice.
     pub fn void_certificates(&mut self) {
         self.void = self.svids.keys().cloned().collect();
+    }
+
+    /// The same of the certificates in one zone.
+    pub fn void_zone(&mut self, zone: &ZoneName) {
+        self.void.extend(self.svids.keys().filter(|seat| seat.zone == *zone).cloned());
     }
 
     /// Forgets every certificate, and the software keys that are worth nothing without theirs.
@@ -242,10 +252,17 @@ impl State {
         self.holding().next().is_some()
     }
 
-    /// Whether it holds this certificate (DER).
+    /// The zone in which it holds this certificate (DER), if it holds it.
     #[must_use]
-    pub fn holds_leaf(&self, leaf: &[u8]) -> bool {
-        self.holding().any(|(_, svid)| svid.chain().first().is_some_and(|first| first == leaf))
+    pub fn zone_of(&self, leaf: &[u8]) -> Option<&ZoneName> {
+        let is_it = |svid: &HeldSvid| svid.chain().first().is_some_and(|first| first == leaf);
+        self.holding().find(|(_, svid)| is_it(svid)).map(|(seat, _)| &seat.zone)
+    }
+
+    /// Whether a certificate in another zone than this one has not ended `now`.
+    #[must_use]
+    pub fn holds_beside(&self, zone: &ZoneName, now: UnixTime) -> bool {
+        self.holding().any(|(seat, svid)| seat.zone != *zone && now <= svid.not_after())
     }
 
     /// Takes the TPM with this attestation key for its own. What is of another TPM is forgotten: it is of another device,

@@ -420,7 +420,7 @@ impl Status {
         Ok(status.at(now))
     }
 
-    /// The same status at a later time: hours are counted again, and nobody is trusted whose certificate ended, or who has none.
+    /// The same status at a later time: hours are counted again, and nobody is trusted whose certificates all ended, or who has none.
     #[must_use]
     pub fn at(mut self, now: UnixTime) -> Self {
         // A clock that was never set shows less than the attestor knew.
@@ -432,25 +432,33 @@ impl Status {
             key.hours_left = key.not_after.since(now) / 3600;
         }
         if let Word::Trusted | Word::Holding = self.state {
-            match self.first_end() {
+            match self.last_end() {
                 Some(end) if end < now => {
                     (self.state, self.since) = (Word::Refused, end);
-                    self.problem.get_or_insert_with(|| words::ended(end));
+                    self.problem.get_or_insert_with(|| words::ended(end, now));
                 }
                 None => {
                     self.state = Word::Refused;
                     self.problem.get_or_insert_with(|| words::NO_CERTIFICATE.to_owned());
                 }
-                Some(_) => {}
+                Some(_) => {
+                    if let Some(ended) = words::ended_in_part(&self, now) {
+                        self.problem.get_or_insert(ended);
+                    }
+                }
             }
         }
         self
     }
 
-    /// When the first certificate ends.
-    #[must_use]
-    pub fn first_end(&self) -> Option<UnixTime> {
-        self.certificates.iter().map(|certificate| certificate.not_after).min()
+    /// When the last certificate ends.
+    fn last_end(&self) -> Option<UnixTime> {
+        self.certificates.iter().map(|certificate| certificate.not_after).max()
+    }
+
+    /// When the next certificate ends that has not ended `now`.
+    fn next_end(&self, now: UnixTime) -> Option<UnixTime> {
+        self.certificates.iter().map(|certificate| certificate.not_after).filter(|end| now <= *end).min()
     }
 
     /// Whether the attestor that wrote it still ran `now`. The wall clock is not asked: it may have jumped.

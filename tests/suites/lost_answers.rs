@@ -39,7 +39,7 @@ impl Meter {
         let keeper = Keeper::load(&config.state, &config.plant, &root).expect("its state is whole");
         let memory = keeper.read(|state| Memory {
             bound: state.device.is_some(),
-            certified: state.first_end().is_some(),
+            certified: state.last_end().is_some(),
             refused: state.refusal.as_ref().map(attestor::status::Refusal::reason),
         });
         let attester = Attester::new(config, root, keeper, Means::Key).expect("a name of a broker");

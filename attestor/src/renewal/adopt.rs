@@ -1,8 +1,8 @@
 //! What the broker answered, taken over: verified, saved, delivered, in this order.
 //!
 //! Promises: nothing is delivered that was not verified; an answer is adopted whole or not at all, but for an outdated
-//! trust set, in whose place the newer one stays. What a full disk does not take is used all the same and saved later: the
-//! broker has issued it, and revokes what it replaces.
+//! trust set, in whose place the newer one stays. What a full disk does not take is used all the same, and saved and delivered
+//! later: the broker has issued it, and revokes what it replaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -72,7 +72,7 @@ pub(super) enum DeliverError {
 /// What was taken over.
 pub(super) struct Adopted {
     pub(super) outcome: Outcome,
-    /// The trust set was not, as the one that is held is newer; or nothing could be saved.
+    /// The trust set was not, as the one that is held is newer; or it could not be saved, or not be shown to software.
     pub(super) complaint: Option<AdoptError>,
 }
 
@@ -106,6 +106,7 @@ impl Attester {
         let asked: BTreeSet<SoftwareSeat> = made.keys().cloned().collect();
         let software_keys = self.accept_software_keys(outside, made, &device, now)?;
         let refused_keys = refused_keys(issued.refused_keys);
+        self.agree_on_ends(&svids, &issued.valid_serials, &zones, now)?;
         let (trust, complaint) = self.accept_trust(issued.trust, &device, seen, now)?;
         if !issued.would_refuse.is_empty() {
             tracing::warn!(
@@ -150,16 +151,37 @@ impl Attester {
             }
             learn_time(state, signed, clock);
         });
-        let complaint = saved.err().map(AdoptError::from).or(complaint.map(AdoptError::from));
         match &issued.wanted {
             Some(wanted) => self.adopt_wanted(wanted),
             None => self.forget_wanted(),
         }
         self.keeper.read(log_certificates);
-        self.deliver()?;
+        let complaint = first_of(saved, self.deliver(), complaint);
         let holders = self.config.holders();
         let outcome = self.keeper.read(|state| issued_outcome(state, (holders, &asked), now));
         Ok(Adopted { outcome, complaint })
+    }
+
+    /// What the broker says is valid and gives nothing in place of has not ended by its clock: if it has by the one here, one of
+    /// the two is wrong, and nothing is taken for ended by it.
+    fn agree_on_ends(
+        &self,
+        new: &[(Seat, HeldSvid)],
+        valid: &[Vec<u8>],
+        zones: &[ZoneName],
+        now: UnixTime,
+    ) -> Result<(), SvidError> {
+        let stays = |seat: &Seat| zones.contains(&seat.zone) && !new.iter().any(|(other, _)| other == seat);
+        let ended =
+            |svid: &HeldSvid| svid.not_after() < now && valid.iter().any(|serial| serial == svid.serial());
+        self.keeper.read(|state: &State| {
+            match state.svids.iter().find(|(seat, svid)| stays(seat) && ended(svid)) {
+                Some((seat, svid)) => {
+                    Err(SvidError::Ended { seat: seat.clone(), not_after: svid.not_after(), now })
+                }
+                None => Ok(()),
+            }
+        })
     }
 
     /// Takes over what the broker wants. Certificates do not wait for it: a fault is logged.
@@ -289,8 +311,9 @@ impl Attester {
             state.take_trust(trust);
             learn_time(state, [signed_at], own);
         });
-        self.deliver()?;
-        Ok(self.keeper.catch_up()?)
+        let delivered = self.deliver();
+        self.keeper.catch_up()?;
+        Ok(delivered?)
     }
 
     /// Takes a refusal; `lost`: the certificates were revoked. That counts before it is saved.
@@ -404,6 +427,19 @@ impl Attester {
         self.shown.set(Some(now));
         Ok(())
     }
+}
+
+/// What is to be told of an answer that was taken, the worst first.
+fn first_of(
+    saved: Result<(), SaveStateError>,
+    delivered: Result<(), DeliverError>,
+    trust: Option<TrustError>,
+) -> Option<AdoptError> {
+    saved
+        .err()
+        .map(AdoptError::from)
+        .or(delivered.err().map(AdoptError::from))
+        .or(trust.map(AdoptError::from))
 }
 
 fn parse_zones(zones: &[String]) -> Result<Vec<ZoneName>, AdoptError> {

@@ -273,10 +273,10 @@ impl Attester {
         given.or_else(|| self.config.device.clone()).map(|name| name.to_string())
     }
 
-    /// Whether it has certificates that have not ended, and were proved by this boot.
+    /// Whether it has a certificate that has not ended, and was proved by this boot.
     pub(super) fn is_certified(&self) -> bool {
         let (now, proved) = (self.now(), self.boot.doubt().is_none());
-        proved && self.keeper.read(|state: &State| state.first_end().is_some_and(|end| now <= end))
+        proved && self.keeper.read(|state: &State| state.last_end().is_some_and(|end| now <= end))
     }
 
     /// The hooks that did not end well.

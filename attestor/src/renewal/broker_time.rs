@@ -1,8 +1,10 @@
 //! What time the brokers say that it is, and whether they go on saying it.
 //!
 //! Promises: a broker whose clock jumped gets no proof from a device that holds certificates, if the device's own clock went on
-//! as the broker's had: what it issued now would begin or end at another time, and take the place of what is good. Does not
-//! judge the first broker after a start, nor one that a device without certificates asks: there is nothing to lose.
+//! as the broker's had: what it issued now would begin or end at another time, and take the place of what is good. A device whose
+//! clock runs ahead of the broker's by as much as its certificates live asks for none: they would have ended here, and would
+//! only use up what the broker issues. Does not judge the first broker after a start, nor one that a device without
+//! certificates asks: there is nothing to lose.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,6 +14,9 @@ use tokio::time::Instant;
 use super::attester::Attester;
 use super::exchange::ExchangeError;
 use super::floor::AGREE;
+use crate::ports::MOST_APART;
+use crate::state::State;
+use crate::svid::HeldSvid;
 
 /// What a broker said last, and when.
 #[derive(Debug, Default)]
@@ -33,13 +38,21 @@ fn apart(one: UnixTime, other: UnixTime) -> u64 {
     one.since(other).max(other.since(one))
 }
 
+/// How long the certificates live that the broker issues to this device, in seconds, by those that it has; a clock that is set
+/// is not as far ahead of the plant as it is before the first.
+fn shortest_life(state: &State) -> u64 {
+    let life = |svid: &HeldSvid| svid.not_after().since(svid.not_before());
+    state.svids.values().map(life).min().unwrap_or(MOST_APART).max(1)
+}
+
 /// Whether the clock that `said` this jumped, and not the `own` one, which shows what was `expected`.
 fn jumped(said: UnixTime, expected: UnixTime, own: UnixTime) -> bool {
     apart(said, expected) > AGREE && apart(own, expected) <= AGREE / 2
 }
 
 impl Attester {
-    /// Takes the time that a broker says in an answer of this moment, unless its clock jumped.
+    /// Takes the time that a broker says in an answer of this moment, unless its clock jumped, or the clock here is so far ahead
+    /// of it that nothing it issues would hold.
     pub(super) fn take_time(&self, said: UnixTime) -> Result<(), ExchangeError> {
         let own = self.clock.own();
         if let Some(expected) = self.broker_time.expected()
@@ -50,7 +63,23 @@ impl Attester {
         }
         self.broker_time.said(said);
         self.hear_time(said);
-        Ok(())
+        let now = self.now();
+        match now.since(said) < self.keeper.read(shortest_life) {
+            true => Ok(()),
+            false => Err(ExchangeError::ClockAhead { now, said }),
+        }
+    }
+
+    /// Why certificates may have ended here though they have not, if the broker's last word says so.
+    pub(super) fn clock_doubt(&self) -> Option<String> {
+        let (now, expected) = (self.now(), self.broker_time.expected()?);
+        let end = self.keeper.read(State::last_end)?;
+        (expected <= end && end < now).then(|| {
+            format!(
+                "this device takes the time to be {now}, and by what the broker said last it is {expected}: set the clock here; \
+                 the certificates hold until {end}"
+            )
+        })
     }
 }
 

@@ -4,35 +4,33 @@
 //! stop the last status says so. The service manager gets a sign of life from this loop alone, and none once a TPM hangs
 //! for good: the loop ends then, so that the service is restarted even where no watchdog runs.
 
+mod verdicts;
 mod waiting;
 
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use proto::v1::{Denial, DenialReason};
 use tokio::sync::{Notify, mpsc, watch as latest};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::Instrument;
 
-use super::adopt::{AdoptError, Adopted};
 use super::attester::{Attester, Means, OwnClock};
 use super::exchange::{self, Answered, ExchangeError};
-use super::machine::{Effect, Exchange, Input, Machine, Memory, Outcome, revokes};
+use super::machine::{Effect, Exchange, Input, Machine, Memory};
 use super::report::Reporter;
 use super::shown::next_look;
-use super::watch::{self, News};
-use crate::client::{CallError, Credentials};
+use super::watch;
+use crate::client::Credentials;
 use crate::health::Checkup;
 use crate::hooks::{self, Change};
 use crate::images::{self, Images};
 use crate::ports::{Clock, System};
 use crate::service_manager::ServiceManager;
 use crate::state::State;
-use crate::status::{ALIVE_EVERY, Refusal, Word, remedy};
+use crate::status::{ALIVE_EVERY, Refusal, Word};
 use crate::tpm::{Operation, TpmHandle};
 use crate::wanted::tell_updater;
 
@@ -201,7 +199,7 @@ impl Driver {
     }
 
     pub(super) fn input(&mut self, input: Input) {
-        if let (Input::AttestNow | Input::Changed | Input::Measured, Some(health)) =
+        if let (Input::AttestNow | Input::ZoneLost | Input::Changed | Input::Measured, Some(health)) =
             (input, &self.attester.health)
         {
             // Also the exchange in flight: it may wait for the command, and the next begins only after it.
@@ -235,41 +233,6 @@ impl Driver {
         let attester = Arc::clone(&self.attester);
         let span = tracing::info_span!("exchange", kind = ?exchange, device.id = attester.name());
         Box::pin(async move { exchange::run(&attester, exchange).await }.instrument(span))
-    }
-
-    pub(super) fn finish(&mut self, result: Result<Answered, ExchangeError>) {
-        self.in_flight = None;
-        self.reporter.problem = None;
-        let outcome = match result {
-            Ok(answer) => {
-                (self.reporter.reachable, self.behind) = (Some(true), answer.behind);
-                match self.attester.adopt(answer) {
-                    Ok(Adopted { outcome, complaint }) => {
-                        self.reporter.problem = complaint.map(|error| error.to_string());
-                        self.note_forgotten(outcome);
-                        outcome
-                    }
-                    Err(error) => self.not_adopted(&error),
-                }
-            }
-            Err(error) => self.failed(&error),
-        };
-        if let Outcome::Issued { .. } = outcome {
-            self.wanted.notify_one();
-            self.show_credentials();
-        }
-        self.input(Input::Finished(outcome));
-        self.settle();
-    }
-
-    fn note_forgotten(&mut self, outcome: Outcome) {
-        if let (Outcome::Pending { keys_missing: false, .. }, true) = (outcome, self.attester.is_certified())
-        {
-            let problem = "the broker does not know this device any more, as after a restore of an older backup; have an \
-                           administrator run `touchstone device admit`: what the device holds stays until it ends";
-            tracing::error!("{problem}");
-            self.reporter.problem = Some(problem.to_owned());
-        }
     }
 
     /// A stream that is open under the same certificate stays: another costs a handshake and a signature of the TPM. One that is
@@ -308,15 +271,23 @@ impl Driver {
 
     /// The TPM says at last what was booted.
     fn know_boot(&mut self) {
-        if self.attester.is_certified() {
-            self.machine.find_certified();
-        }
         if let Err(error) = self.attester.deliver() {
             tracing::error!(%error, "what the device holds is not delivered");
             self.reporter.problem = Some(error.to_string());
         }
-        self.credentials.send_replace(self.attester.credentials());
+        self.find_certified();
         self.report(false);
+    }
+
+    /// What did not count when the attestor started, as by a clock that was ahead and is set since, may count now.
+    fn find_certified(&mut self) {
+        if !self.attester.is_certified() {
+            return;
+        }
+        self.machine.find_certified();
+        if self.credentials.borrow().is_none() {
+            self.show_credentials();
+        }
     }
 
     /// A move to another zone ends, and an authority signs, once software has what it needs for that.
@@ -324,133 +295,6 @@ impl Driver {
         self.behind = false;
         tracing::info!("software goes by its new files; the broker hears of it now");
         self.input(Input::Changed);
-    }
-
-    fn not_adopted(&mut self, error: &AdoptError) -> Outcome {
-        tracing::error!(%error, "the broker's answer is not taken");
-        self.reporter.problem = Some(error.to_string());
-        Outcome::Failed
-    }
-
-    fn failed(&mut self, error: &ExchangeError) -> Outcome {
-        match error {
-            ExchangeError::Call { at_begin, call: CallError::Denied(denial) } => {
-                self.reporter.reachable = Some(true);
-                self.denied(*at_begin, denial)
-            }
-            ExchangeError::Call { call, .. } => {
-                self.reporter.reachable = Some(!call.is_absence());
-                self.reporter.problem = Some(call.to_string());
-                tracing::warn!(error = %call, "not attested");
-                match call.is_absence() {
-                    true => Outcome::Unreachable,
-                    false => Outcome::Failed,
-                }
-            }
-            other => {
-                tracing::error!(error = %other, "not attested");
-                self.reporter.problem = Some(other.to_string());
-                if !other.keys_are_lost() {
-                    return Outcome::Failed;
-                }
-                self.attester.keeper.note(State::forget_keys);
-                self.credentials.send_replace(None);
-                Outcome::KeysLost
-            }
-        }
-    }
-
-    fn denied(&mut self, at_begin: bool, denial: &Denial) -> Outcome {
-        let reason = denial.reason();
-        tracing::warn!(
-            device.id = self.attester.name(),
-            verdict = "refused",
-            reason = reason.as_str_name(),
-            findings = denial.findings.len(),
-            "{}; what to do: {}",
-            denial.message.escape_debug(),
-            remedy(reason)
-        );
-        let verdict = match reason {
-            DenialReason::TryLater | DenialReason::MustReattest | DenialReason::Unspecified => false,
-            // Of a bound device: the broker forgot it, and it enrolls again.
-            DenialReason::NotFound | DenialReason::NotAdmitted => !(at_begin && self.machine.is_bound()),
-            _ => true,
-        };
-        if verdict {
-            self.refused(denial, revokes(reason));
-        }
-        let retry_after = Duration::from_secs(denial.retry_after_seconds.into());
-        Outcome::Denied { at_begin, reason, retry_after }
-    }
-
-    pub(super) fn hear(&mut self, item: News) {
-        match item {
-            News::Opened => {
-                (self.reporter.watching, self.reporter.reachable) = (true, Some(true));
-                self.attester.heard.anew();
-                self.input(Input::BrokerHeard);
-            }
-            News::Closed => {
-                self.reporter.watching = false;
-                self.report(false);
-            }
-            News::NotSigned => {
-                self.attester.untried.store(true, Ordering::SeqCst);
-                self.input(Input::AttestNow);
-            }
-            News::Alive => self.report(false),
-            News::Trust(signed, before) => {
-                if let Err(error) = self.attester.adopt_trust(*signed, before) {
-                    tracing::error!(%error, "a trust set is not taken");
-                    self.reporter.problem = Some(error.to_string());
-                }
-                self.report(false);
-            }
-            News::AttestNow(reason) => {
-                tracing::info!(reason = %reason.escape_debug(), "the broker asks for proof now");
-                self.input(Input::AttestNow);
-            }
-            News::Wanted(wanted) => {
-                self.attester.adopt_wanted(&wanted);
-                self.wanted.notify_one();
-                self.report(false);
-                self.settle();
-            }
-            News::TrustLost { denial, of } => self.lose(&denial, &of),
-        }
-    }
-
-    /// The certificate `of` was revoked, and with it all that the device holds. If it holds others by now, a proof
-    /// tells what they are worth.
-    fn lose(&mut self, denial: &Denial, of: &[u8]) {
-        let (held, any) =
-            self.attester.keeper.read(|state: &State| (state.holds_leaf(of), state.holds_any()));
-        if any && !held {
-            tracing::info!("a certificate was revoked that is replaced already; proving anew");
-            return self.input(Input::AttestNow);
-        }
-        let reason = denial.reason();
-        tracing::error!(
-            device.id = self.attester.name(),
-            verdict = "refused",
-            reason = reason.as_str_name(),
-            "the certificates were revoked: {}; what to do: {}",
-            denial.message.escape_debug(),
-            remedy(reason)
-        );
-        self.refused(denial, true);
-        self.input(Input::TrustLost(reason));
-        self.settle();
-    }
-
-    /// Takes a refusal; `lost`: the certificates are worth nothing any more. Nobody who hears of it waits for a disk.
-    fn refused(&mut self, denial: &Denial, lost: bool) {
-        self.attester.adopt_refusal(denial, lost);
-        if lost {
-            self.credentials.send_replace(None);
-        }
-        self.wanted.notify_one();
     }
 
     /// Saves what everybody has heard of.
@@ -487,6 +331,7 @@ impl Driver {
 
     fn stay_alive(&mut self) -> Result<(), DriverError> {
         self.saved(self.attester.keeper.catch_up());
+        self.find_certified();
         self.report(false);
         match self.attester.prover.tpm().and_then(TpmHandle::stuck) {
             Some((operation, since)) => Err(DriverError::TpmStuck { operation, since }),
@@ -503,7 +348,9 @@ impl Driver {
         if let Some(change) = Change::of(&status) {
             self.attester.state_hooks.note(change);
         }
-        let trusted = matches!(status.state, Word::Trusted | Word::Holding);
+        // What is ordered after the attestor reads its files.
+        let trusted =
+            matches!(status.state, Word::Trusted | Word::Holding) && self.attester.sink.shows_something();
         self.manager.state(&status.sentence(self.attester.now()), trusted);
     }
 }

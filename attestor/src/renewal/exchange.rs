@@ -80,6 +80,17 @@ pub(super) enum ExchangeError {
         /// What this device's clock shows.
         own: UnixTime,
     },
+    /// The clock here runs ahead of the broker's: what it issued now would have ended by it.
+    #[error(
+        "this device takes the time to be {now}, and the broker's clock shows {said}: set the clock that is wrong; until then \
+         this device keeps what it holds and asks for nothing, since new certificates would have ended by its own clock"
+    )]
+    ClockAhead {
+        /// The time that counts here.
+        now: UnixTime,
+        /// What the broker says.
+        said: UnixTime,
+    },
     /// The state has no name to attest under.
     #[error("the device has no name yet; it enrolls first")]
     Nameless,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use proto::v1::DenialReason;
 
-pub use self::terms::{Effect, Exchange, Input, Outcome, Standing, revokes};
+pub use self::terms::{Effect, Exchange, Input, Outcome, Standing, is_of_one_zone, revokes};
 use crate::ports::Jitter;
 use crate::state::distrusts;
 
@@ -83,6 +83,8 @@ pub struct Machine {
     repeated: bool,
     /// A wait was cut short because of what was measured; the one after the next refusal is not.
     early: bool,
+    /// A wait was cut short because the broker was heard; the one after an exchange that it still does not answer is not.
+    heard: bool,
 }
 
 impl Machine {
@@ -104,6 +106,7 @@ impl Machine {
             changed: false,
             repeated: false,
             early: false,
+            heard: false,
         }
     }
 
@@ -122,8 +125,8 @@ impl Machine {
     /// There are certificates after all that have not ended.
     pub const fn find_certified(&mut self) {
         self.certified = true;
-        if let (Phase::Backoff(_), Standing::Starting | Standing::Enrolling) = (self.phase, self.standing) {
-            self.standing = Standing::Holding;
+        if let Phase::Backoff(_) = self.phase {
+            self.hold_at_start();
         }
     }
 
@@ -138,11 +141,14 @@ impl Machine {
                 self.repeated = false;
                 Some(self.begin())
             }
-            (Input::AttestNow, Phase::Enrolling | Phase::Attesting | Phase::Idle) => {
+            (Input::AttestNow, Phase::Enrolling | Phase::Attesting | Phase::Idle)
+            | (Input::ZoneLost, Phase::Idle) => {
                 self.demanded = true;
                 None
             }
-            (Input::AttestNow, Phase::Holding | Phase::Backoff(_)) => {
+            // What an exchange in flight brings may have been revoked with the rest: it is given up for another.
+            (Input::ZoneLost, Phase::Enrolling | Phase::Attesting)
+            | (Input::AttestNow | Input::ZoneLost, Phase::Holding | Phase::Backoff(_)) => {
                 self.demanded = true;
                 self.repeated = false;
                 Some(self.begin())
@@ -166,7 +172,7 @@ impl Machine {
             }
             (Input::TrustLost(reason), phase) => self.lose_trust(reason, phase, jitter),
             (Input::BrokerHeard, Phase::Backoff(Until::Heard)) => {
-                self.failures = 0;
+                self.heard = true;
                 self.phase = Phase::Backoff(Until::Over);
                 Some(Effect::Wait(LEAST_PERIOD + jitter.of(RETURN_SPREAD)))
             }
@@ -192,6 +198,11 @@ impl Machine {
     }
 
     fn finish(&mut self, outcome: Outcome, jitter: Jitter) -> Effect {
+        let heard = std::mem::take(&mut self.heard);
+        if heard && outcome != Outcome::Unreachable {
+            // It is back: a delay of a few seconds that it asks for now is not one of many minutes.
+            self.failures = 0;
+        }
         match outcome {
             Outcome::Issued { reattest_every, lifetime, incomplete } => {
                 self.bound = true;
@@ -229,7 +240,9 @@ impl Machine {
                 self.certified &= outcome != Outcome::KeysLost;
                 self.hold_on();
                 let effect = self.back_off(Duration::ZERO, jitter);
-                if let (Outcome::Unreachable, Phase::Backoff(until)) = (outcome, &mut self.phase) {
+                if let (Outcome::Unreachable, false, Phase::Backoff(until)) =
+                    (outcome, heard, &mut self.phase)
+                {
                     *until = Until::Heard;
                 }
                 effect
@@ -245,8 +258,14 @@ impl Machine {
         }
         match reason {
             // No verdict on the device: the challenge was overtaken, or the broker is busy.
-            DenialReason::MustReattest => self.repeat_or_back_off(after, jitter),
-            DenialReason::TryLater => self.back_off(after, jitter),
+            DenialReason::MustReattest => {
+                self.hold_at_start();
+                self.repeat_or_back_off(after, jitter)
+            }
+            DenialReason::TryLater => {
+                self.hold_at_start();
+                self.back_off(after, jitter)
+            }
             // The broker failed, which says nothing of the device.
             DenialReason::Unspecified => {
                 self.hold_on();
@@ -278,6 +297,13 @@ impl Machine {
     /// No answer that counts: certificates hold, and what was refused stays refused.
     fn hold_on(&mut self) {
         if self.certified && !self.standing.is_refusal() {
+            self.standing = Standing::Holding;
+        }
+    }
+
+    /// No answer yet: what a device held before it started it still holds.
+    const fn hold_at_start(&mut self) {
+        if let (true, Standing::Starting | Standing::Enrolling) = (self.certified, self.standing) {
             self.standing = Standing::Holding;
         }
     }

@@ -76,7 +76,10 @@ impl Reporter {
             images: attester.prover.images().map(|images| images.status()),
             failing_hooks: attester.failing(),
             unbound: attester.unbound.words(),
-            problem: self.problem.clone().or_else(|| attester.boot.doubt()),
+            problem: attester
+                .clock_doubt()
+                .or_else(|| self.problem.clone())
+                .or_else(|| attester.boot.doubt()),
             trust_sequence: state.trust_sequence,
             written_at: now,
             written_up: Some(Uptime::now()),

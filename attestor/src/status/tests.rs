@@ -112,7 +112,9 @@ fn an_ended_certificate_is_trusted_by_nobody() {
     for word in [Word::Trusted, Word::Holding] {
         let later = status(word).at(NOW.plus(7 * 3600));
         assert_eq!(later.state, Word::Refused);
-        assert!(later.problem.unwrap().contains("certificates ended"));
+        let problem = later.problem.unwrap();
+        let clock = format!("the clock here shows {}", NOW.plus(7 * 3600));
+        assert!(problem.contains("certificates ended") && problem.contains(&clock), "{problem}");
     }
     assert_eq!(status(Word::Pending).at(NOW.plus(7 * 3600)).state, Word::Pending);
 }

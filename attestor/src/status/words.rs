@@ -5,7 +5,7 @@ use std::fmt::Write;
 use policy::time::UnixTime;
 use proto::v1::{Denial, DenialReason};
 
-use super::{FindingStatus, Hold, Refusal, Status, Word};
+use super::{CertificateStatus, FindingStatus, Hold, Refusal, Status, Word};
 use crate::images::ImagesStatus;
 use crate::wanted::Wanted;
 
@@ -60,11 +60,27 @@ pub(super) fn remedy_of(denial: &Denial) -> String {
 pub(super) const NO_CERTIFICATE: &str =
     "the device has no certificate; it asks the broker for one by itself, whose log says what is in the way";
 
-pub(super) fn ended(end: UnixTime) -> String {
+pub(super) fn ended(end: UnixTime, now: UnixTime) -> String {
     format!(
-        "the certificates ended at {end} and the broker gave no new ones; bring the network to the broker back, \
-         the device renews by itself"
+        "the certificates ended at {end}, the clock here shows {now}, and the broker gave no new ones; bring the network to the \
+         broker back, the device renews by itself; if the clock is wrong, set it"
     )
+}
+
+/// The zones whose certificates ended while others hold.
+pub(super) fn ended_in_part(status: &Status, now: UnixTime) -> Option<String> {
+    let ended = status.certificates.iter().filter(|certificate| certificate.not_after < now);
+    let mut ended: Vec<String> = ended
+        .map(|certificate| format!("of zone {} at {}", certificate.zone, certificate.not_after))
+        .collect();
+    ended.dedup();
+    (!ended.is_empty()).then(|| {
+        format!(
+            "certificates ended: {}, and the broker gave no new ones; bring the network to the broker back, the device renews by \
+             itself",
+            ended.join(", ")
+        )
+    })
 }
 
 pub(super) fn describe(status: &Status, now: UnixTime, live: bool) -> String {
@@ -82,8 +98,11 @@ pub(super) fn describe(status: &Status, now: UnixTime, live: bool) -> String {
     for certificate in &status.certificates {
         let _ = writeln!(
             out,
-            "  certificate   {} {}, until {} ({} h left)",
-            certificate.zone, certificate.role, certificate.not_after, certificate.hours_left
+            "  certificate   {} {}, until {} ({})",
+            certificate.zone,
+            certificate.role,
+            certificate.not_after,
+            left(certificate, now)
         );
     }
     for key in &status.software_keys {
@@ -131,6 +150,13 @@ pub(super) fn describe(status: &Status, now: UnixTime, live: bool) -> String {
     out
 }
 
+fn left(certificate: &CertificateStatus, now: UnixTime) -> String {
+    match certificate.not_after < now {
+        true => "ended".to_owned(),
+        false => format!("{} h left", certificate.hours_left),
+    }
+}
+
 fn describe_images(out: &mut String, images: &ImagesStatus, now: UnixTime) {
     let _ = writeln!(out, "  images        {} measured, log of {} entries", images.measured, images.entries);
     if let Some(path) = &images.measuring {
@@ -148,10 +174,10 @@ fn describe_images(out: &mut String, images: &ImagesStatus, now: UnixTime) {
 pub(super) fn sentence(status: &Status, now: UnixTime) -> String {
     let denial = status.denial.as_ref().filter(|_| matches!(status.state, Word::Refused | Word::Quarantined));
     let why = match status.state {
-        Word::Holding if status.hold() == Hold::NotAttested => status.problem.as_ref(),
-        Word::Trusted | Word::Holding => None,
+        Word::Holding if status.hold() == Hold::NotAttested => status.problem.clone(),
+        Word::Trusted | Word::Holding => ended_in_part(status, now),
         Word::Starting | Word::Enrolling | Word::Pending | Word::Refused | Word::Quarantined => {
-            denial.map(|denial| &denial.message).or(status.problem.as_ref())
+            denial.map(|denial| denial.message.clone()).or_else(|| status.problem.clone())
         }
     };
     let headline = headline(status, now);
@@ -159,7 +185,7 @@ pub(super) fn sentence(status: &Status, now: UnixTime) -> String {
 }
 
 fn headline(status: &Status, now: UnixTime) -> String {
-    match (status.state, status.first_end()) {
+    match (status.state, status.next_end(now)) {
         (Word::Holding, Some(end)) => {
             let why = match status.hold() {
                 Hold::BrokerAway => "broker away".to_owned(),

@@ -44,6 +44,8 @@ pub enum Input {
     Finished(Outcome),
     /// The broker revoked the certificates, for this reason.
     TrustLost(DenialReason),
+    /// The broker revoked the certificates of one zone of several.
+    ZoneLost,
     /// The broker answers again, seen by Watch.
     BrokerHeard,
 }
@@ -124,6 +126,13 @@ impl Standing {
     pub(super) const fn is_refusal(self) -> bool {
         matches!(self, Self::Refused | Self::Quarantined)
     }
+}
+
+/// Whether a certificate that was revoked for this reason says nothing of those in the device's other zones. What stops the
+/// device, or is not known, is of all.
+#[must_use]
+pub const fn is_of_one_zone(reason: DenialReason) -> bool {
+    matches!(reason, DenialReason::MustReattest | DenialReason::ReferenceMismatch)
 }
 
 /// Whether the broker revokes all that a device holds before it refuses for this reason.

@@ -260,6 +260,29 @@ fn a_busy_broker_changes_no_verdict_and_its_delay_is_kept() {
 }
 
 #[test]
+fn a_device_that_starts_with_certificates_holds_while_the_broker_is_busy() {
+    let mut machine = started(BOUND);
+    wait(machine.step(denied(true, DenialReason::TryLater, 20), NONE));
+    assert_eq!(machine.standing(), Standing::Holding);
+    let mut machine = started(BOUND);
+    machine.step(denied(false, DenialReason::MustReattest, 0), NONE);
+    wait(machine.step(denied(false, DenialReason::MustReattest, 0), NONE));
+    assert_eq!(machine.standing(), Standing::Holding);
+    let mut machine = started(Memory { certified: false, ..BOUND });
+    wait(machine.step(denied(true, DenialReason::TryLater, 20), NONE));
+    assert_eq!(machine.standing(), Standing::Starting, "it holds nothing");
+}
+
+#[test]
+fn a_loss_in_one_zone_asks_at_once_and_gives_up_what_was_asked_before() {
+    let mut machine = started(BOUND);
+    assert_eq!(machine.step(Input::ZoneLost, NONE), Some(Effect::Begin(Exchange::OnDemand)));
+    wait(machine.step(issued(false), NONE));
+    assert_eq!(machine.step(Input::ZoneLost, NONE), Some(Effect::Begin(Exchange::OnDemand)));
+    assert_eq!(machine.standing(), Standing::Trusted);
+}
+
+#[test]
 fn backoff_doubles_up_to_the_zones_interval() {
     let mut machine = started(BOUND);
     let mut waits = Vec::new();
@@ -280,6 +303,26 @@ fn a_broker_that_came_back_is_asked_soon() {
     machine.step(Input::Finished(Outcome::Unreachable), MOST);
     assert!(wait(machine.step(Input::BrokerHeard, MOST)) <= seconds(11));
     assert_eq!(machine.step(Input::BrokerHeard, MOST), None, "the wait is not pushed on");
+    machine.step(Input::TimerFired, NONE);
+    let busy = wait(machine.step(denied(true, DenialReason::TryLater, 20), MOST));
+    assert!(busy <= seconds(22), "it asked for a while, and no more: {busy:?}");
+}
+
+#[test]
+fn brokers_that_are_heard_and_never_answer_are_asked_ever_more_seldom() {
+    let mut machine = started(BOUND);
+    let (mut asked, mut waited) = (0, Duration::ZERO);
+    while waited < seconds(24 * 3600) {
+        let long = wait(machine.step(Input::Finished(Outcome::Unreachable), MOST));
+        // It watches another then, which opens the stream and answers no call either.
+        waited += match machine.step(Input::BrokerHeard, MOST) {
+            Some(Effect::Wait(soon)) => soon,
+            _ => long,
+        };
+        machine.step(Input::TimerFired, NONE);
+        asked += 1;
+    }
+    assert!(asked < 220, "{asked} times in a day");
 }
 
 #[test]
@@ -347,6 +390,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         2 => Just(Input::Changed),
         2 => Just(Input::Measured),
         1 => any_reason().prop_map(Input::TrustLost),
+        1 => Just(Input::ZoneLost),
         1 => Just(Input::BrokerHeard),
         1 => Just(Input::Started),
     ]
@@ -372,13 +416,13 @@ proptest! {
                 prop_assert_eq!(machine.step(input, Jitter(jitter)), None);
                 continue;
             }
-            if matches!(input, Input::AttestNow | Input::Changed | Input::Measured | Input::TimerFired) {
+            if matches!(input, Input::AttestNow | Input::ZoneLost | Input::Changed | Input::Measured | Input::TimerFired) {
                 in_a_row = 0;
             }
             match machine.step(input, Jitter(jitter)) {
                 Some(Effect::Begin(exchange)) => {
                     // Lost trust gives up the one in flight.
-                    let ended = matches!(input, Input::Finished(_) | Input::TrustLost(_));
+                    let ended = matches!(input, Input::Finished(_) | Input::TrustLost(_) | Input::ZoneLost);
                     prop_assert!(!in_flight || ended, "two at once");
                     prop_assert_eq!(exchange == Exchange::Enroll, !machine.is_bound());
                     in_flight = true;
