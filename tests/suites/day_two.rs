@@ -115,6 +115,38 @@ fn a_device_leaves_its_old_zone_once_its_software_was_told_of_the_new() {
     });
 }
 
+#[test]
+fn a_gateway_that_leaves_one_zone_goes_on_in_the_other() {
+    let Some((world, [mut gateway])) = World::with_devices(["gateway"]) else { return };
+    // By itself it would prove itself again long after the test.
+    for zone in ["press", "vision"] {
+        world.admin(&format!(
+            "zone create {zone} --mode observe --least instance-identity=affirming --reattest-every 1h"
+        ));
+    }
+    let (identity, stopped) = (gateway.path("identity.json"), gateway.path("stopped"));
+    fs::write(&identity, gateway.identify().to_string()).expect("a file in the device's folder");
+    world.admin(&format!("device import {} --name gateway --zone press --zone vision", identity.display()));
+    gateway.add_end(&format!("[safe_state]\ncommand = [\"/bin/touch\", \"{}\"]\n", stopped.display()));
+    boot(&mut gateway);
+    let of_press = |status: &Value| -> Vec<Value> {
+        let all = status["certificates"].as_array().expect("certificates").iter();
+        all.filter(|one| one["zone"] == "press").map(|one| one["serial"].clone()).collect()
+    };
+    let watches = |status: &Value| status["broker"]["watching"] == true;
+    let held = of_press(&gateway.until_status("watching", watches));
+    assert_eq!(held.len(), 2);
+    // Of certificates that end together it watches under that of the zone whose name is last, which it leaves.
+    world.admin("device admit gateway --zone press");
+    let left = gateway.until_status("in one zone", |status| {
+        status["zones"] == serde_json::json!(["press"]) && status["problem"].is_null() && watches(status)
+    });
+    assert_eq!((&left["state"], of_press(&left)), (&"trusted".into(), held), "{left:#}");
+    let log = gateway.log();
+    assert!(log.contains("of zone vision were revoked"), "{log}");
+    assert!(!log.contains("is now refused") && !stopped.exists(), "the machine goes on: {log}");
+}
+
 /// How often the devices proved themselves.
 fn proofs(world: &World) -> usize {
     let events = world.admin("audit list --limit 100")["events"].clone();
