@@ -10,7 +10,7 @@
 //! Does not promise: to notice at its start that etcd was set back to an older state (a running broker does); to keep
 //! the history of etcd short (run it with `--auto-compaction-retention`).
 //!
-//! Costs: two round trips for each group of transactions.
+//! Costs: two round trips for each group of transactions, one for each group of values that are read, and for a scan.
 
 mod blobs;
 mod cluster;
@@ -18,6 +18,7 @@ mod committer;
 mod dial;
 mod follower;
 mod layout;
+mod reader;
 mod restore;
 mod view;
 
@@ -33,6 +34,7 @@ use self::{
     committer::{Committer, Job, QUEUE, encoded, put},
     follower::Follower,
     layout::{Layout, Tip, pages},
+    reader::{Asked, Unread},
     view::View,
 };
 use super::{
@@ -57,8 +59,8 @@ pub use dial::{EtcdOptions, EtcdTls, OptionsError};
 /// The generation of a store that was never restored.
 const FIRST_GENERATION: &str = "1";
 
-/// The committer took no job, or gave no answer: it only ends with the store, or by a defect.
-const GONE: &str = "the task that writes has ended";
+/// The committer or the reader took no job, or gave no answer: it only ends with the store, or by a defect.
+const GONE: &str = "the task that reads or writes has ended";
 
 /// The store on etcd.
 #[derive(Debug)]
@@ -66,6 +68,7 @@ pub struct EtcdStore {
     view: Arc<View>,
     feed: Arc<Feed>,
     jobs: mpsc::Sender<Job>,
+    reads: mpsc::Sender<Asked>,
     follower: JoinHandle<()>,
 }
 
@@ -156,9 +159,11 @@ impl EtcdStore {
         committer.feed = feed.clone();
         let (jobs, queue) = mpsc::channel(QUEUE);
         tokio::spawn(committer.run(queue));
+        let (reads, asked) = mpsc::channel(reader::QUEUE);
+        tokio::spawn(reader::run(view.clone(), asked));
         let next = snapshot.tip_at.saturating_add(1);
         let follower = tokio::spawn(Follower { cluster, layout, feed: feed.clone(), next }.run());
-        Ok(Self { view, feed, jobs, follower })
+        Ok(Self { view, feed, jobs, reads, follower })
     }
 
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, Unanswered> {
@@ -207,7 +212,17 @@ impl Drop for EtcdStore {
 #[async_trait]
 impl Store for EtcdStore {
     async fn get(&self, key: &str) -> Result<Option<Versioned>, ReadError> {
-        self.view.get(bounded_key(key).map_err(ReadError::Limit)?).await
+        let key = bounded_key(key).map_err(ReadError::Limit)?.to_owned();
+        let (answer, found) = oneshot::channel();
+        let asked = self.reads.send(Asked { key: key.clone(), answer }).await;
+        let found = match asked {
+            Ok(()) => found.await.unwrap_or_else(|_| Err(Unread::Away(GONE.to_owned()))),
+            Err(_) => Err(Unread::Away(GONE.to_owned())),
+        };
+        found.map_err(|unread| match unread {
+            Unread::Away(why) => ReadError::Away { key, why },
+            Unread::Unreadable(why) => ReadError::Unreadable { key, why },
+        })
     }
 
     async fn scan(

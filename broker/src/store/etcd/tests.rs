@@ -261,3 +261,23 @@ async fn plain_text_and_faults_of_the_options_are_refused() {
     let none = EtcdOptions { endpoints: Vec::new(), prefix: String::new(), tls: None };
     assert!(matches!(Cluster::new(&none), Err(OptionsError::NoEndpoint)));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_that_are_asked_for_together_are_each_what_is_there() {
+    let Some(node) = Node::start().await else { return };
+    let store = Arc::new(open(&node, "one").await);
+    for n in 0..150 {
+        put(&store, &format!("value/{n}"), &format!("of {n}")).await;
+    }
+    // More than one read holds, some twice and some that are not there.
+    let get = |n: usize| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { (n, store.get(&format!("value/{}", n % 200)).await.unwrap()) })
+    };
+    let all: Vec<_> = (0..600).map(get).collect();
+    for one in all {
+        let (n, found) = timeout(DEADLINE, one).await.unwrap().unwrap();
+        let expected = (n % 200 < 150).then(|| format!("of {}", n % 200).into_bytes());
+        assert_eq!(found.map(|found| found.value), expected, "{n}");
+    }
+}

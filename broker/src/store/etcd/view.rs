@@ -57,13 +57,6 @@ impl View {
         }
     }
 
-    /// The value under `key`.
-    pub(super) async fn get(&self, key: &str) -> Result<Option<Versioned>, ReadError> {
-        let (_, pages) = self.read(|data| vec![read(&format!("{data}{key}"))]).await.map_err(away(key))?;
-        let found = pages.into_iter().flatten().next();
-        found.map(|found| versioned(&found.value)).transpose().map_err(unreadable(key))
-    }
-
     /// The records that begin with `prefix` and come after `after`, at most `limit`.
     pub(super) async fn scan(
         &self,
