@@ -63,7 +63,7 @@ struct Args {
     #[arg(long)]
     watch: Option<usize>,
     /// Attestations a second in steady state; each device once in five minutes unless stated.
-    #[arg(long)]
+    #[arg(long, value_parser = rate)]
     rate: Option<f64>,
     /// Seconds of steady state.
     #[arg(long, default_value_t = 30)]
@@ -76,6 +76,12 @@ struct Args {
     dir: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Own>,
+}
+
+/// A rate at which somebody comes.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|error: std::num::ParseFloatError| error.to_string())?;
+    (rate.is_finite() && rate > 0.0).then_some(rate).ok_or_else(|| "it must be above 0".to_owned())
 }
 
 /// What this program starts itself for.

@@ -9,16 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use attestor::client::{BrokerClient, CallError, Calls as _};
+use attestor::client::{BrokerClient, CallError, Calls as _, Connection};
 use broker::config::Backend;
 use proto::v1::DenialReason;
 use proto::v1::complete_response::Outcome;
 use rustix::process::Signal;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::client::client;
-use crate::device::{Device, Kind};
+use crate::device::Kind;
 use crate::etcd::Cluster;
 use crate::load::{Shared, each, shared, until};
 use crate::plant;
@@ -32,6 +33,8 @@ const AT_ONCE: usize = 8;
 const ANSWER: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 2 });
 /// Pause before it does.
 const PAUSE: Duration = Duration::from_millis(50);
+/// A device that is not served for so long never is.
+const GIVEN_UP: Duration = Duration::from_secs(60);
 /// Attestations before a fault, and after it.
 const SOME: usize = if cfg!(debug_assertions) { 30 } else { 1_000 };
 /// Devices that ask at once at most, in seconds of the rate: more come where none is held up by a fault only if the
@@ -65,8 +68,12 @@ pub async fn measure(folder: &Path, count: usize, rate: f64) -> bool {
     enroll(&plant.clients, &devices).await;
     let mut well = one_takes_each(&plant.clients, &devices).await;
     let log = Arc::new(Log::default());
-    let load = tokio::spawn(arrivals(Arc::clone(&log), plant.clients.clone(), devices.clone(), rate));
+    let members = devices.iter().map(Member::of).collect();
+    let begun = Instant::now();
+    let load = tokio::spawn(arrivals(Arc::clone(&log), plant.clients.clone(), members, rate));
     log.reaches(SOME).await;
+    let reached = log.count() as f64 / begun.elapsed().as_secs_f64();
+    Figure::new("brokers_rate", reached, "attestations a second before any fault").over(rate).print();
     plant.faults(&log).await;
     log.over.store(true, Ordering::SeqCst);
     load.await.expect("the load ends");
@@ -203,18 +210,45 @@ async fn one_takes_each(clients: &[BrokerClient; 2], devices: &[Shared]) -> bool
     twice == 0
 }
 
+/// A device of the load, with the connections that it keeps to either broker while they work, as one that watches does.
+struct Member {
+    device: Shared,
+    open: [AsyncMutex<Option<Connection>>; 2],
+}
+
+impl Member {
+    fn of(device: &Shared) -> Arc<Self> {
+        Arc::new(Self { device: Arc::clone(device), open: Default::default() })
+    }
+
+    /// Attests at one of the brokers. A call that fails, or is given up, takes the connection with it.
+    async fn attest(&self, clients: &[BrokerClient; 2], broker: usize) -> Result<(), CallError> {
+        let mut open = self.open[broker].lock().await;
+        let connection = match open.take() {
+            Some(connection) => connection,
+            None => clients[broker].connect(0).await?,
+        };
+        self.device.lock().await.attest(&connection, Kind::Reattest).await?;
+        *open = Some(connection);
+        Ok(())
+    }
+}
+
 /// Lets devices come in turn at the moments of the rate, half of them to either broker first, until it is over.
-async fn arrivals(log: Arc<Log>, clients: [BrokerClient; 2], devices: Vec<Shared>, rate: f64) {
+async fn arrivals(log: Arc<Log>, clients: [BrokerClient; 2], devices: Vec<Arc<Member>>, rate: f64) {
     let (begin, mut running) = (Instant::now(), JoinSet::new());
+    let whole = |ended: Result<(), tokio::task::JoinError>| ended.expect("no task panics");
     for (n, device) in devices.iter().cycle().cloned().enumerate() {
         if log.over.load(Ordering::SeqCst) {
             break;
         }
         let due = begin + Duration::from_secs_f64(n as f64 / rate);
         sleep_until(due.into()).await;
-        while running.try_join_next().is_some() {}
+        while let Some(ended) = running.try_join_next() {
+            whole(ended);
+        }
         if running.len() as f64 >= rate * WAITING {
-            running.join_next().await;
+            running.join_next().await.map(whole);
         }
         running.spawn(come(Arc::clone(&log), clients.clone(), device, n, due));
     }
@@ -222,27 +256,25 @@ async fn arrivals(log: Arc<Log>, clients: [BrokerClient; 2], devices: Vec<Shared
 }
 
 /// A device comes, and asks until it is trusted: of the brokers in turn.
-async fn come(log: Arc<Log>, clients: [BrokerClient; 2], device: Shared, n: usize, due: Instant) {
-    for turn in n.. {
-        match timeout(ANSWER, attest(&clients[turn % 2], &device)).await {
+async fn come(log: Arc<Log>, clients: [BrokerClient; 2], device: Arc<Member>, n: usize, due: Instant) {
+    let (mut turn, begun, mut last) = (n, Instant::now(), String::new());
+    while begun.elapsed() < GIVEN_UP {
+        match timeout(ANSWER, device.attest(&clients, turn % 2)).await {
             Ok(Ok(())) => {
                 log.done.lock().expect("no task panics").push((due, Instant::now()));
                 return;
             }
             Ok(Err(CallError::Denied(denial))) if !is_of_the_moment(denial.reason()) => {
-                *log.wrong.lock().expect("no task panics").entry(denial.message).or_default() += 1;
-                return;
+                return log.wrong(denial.message);
             }
             // Away, or asked to come again: what the fault hit may be done or not.
-            Ok(Err(_)) | Err(_) => sleep(PAUSE).await,
+            Ok(Err(error)) => last = error.to_string(),
+            Err(_) => last = format!("no answer within {ANSWER:?}"),
         }
+        turn += 1;
+        sleep(PAUSE).await;
     }
-}
-
-async fn attest(client: &BrokerClient, device: &Shared) -> Result<(), CallError> {
-    let connection = client.connect(0).await?;
-    let mut device: tokio::sync::MutexGuard<'_, Device> = device.lock().await;
-    device.attest(&connection, Kind::Reattest).await
+    log.wrong(format!("never served again: {last}"));
 }
 
 /// Whether it says to come again, and nothing against the device.
@@ -251,6 +283,10 @@ fn is_of_the_moment(reason: DenialReason) -> bool {
 }
 
 impl Log {
+    fn wrong(&self, answer: String) {
+        *self.wrong.lock().expect("no task panics").entry(answer).or_default() += 1;
+    }
+
     fn count(&self) -> usize {
         self.done.lock().expect("no task panics").len()
     }
@@ -276,7 +312,8 @@ impl Log {
         let outage = outage.unwrap_or_default().as_secs_f64();
         let struck = done.iter().filter(|(_, at)| *at > since);
         let longest = struck.map(|(due, at)| at.duration_since(*due)).max().unwrap_or_default();
-        Figure::new(name, outage, "s without an attestation").at_most(SERVED_AGAIN).print();
-        eprintln!("{name}: the longest wait of a device was {longest:.2?}, {} attestations", times.len());
+        let longest = longest.as_secs_f64();
+        Figure::new(name, longest, "s that a device waited at most").at_most(SERVED_AGAIN).print();
+        eprintln!("{name}: {outage:.2} s without any attestation, then {}", times.len());
     }
 }
