@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use attestor::ports::{Clock, System};
 use aws_lc_rs::agreement::{ECDH_P384, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
@@ -98,7 +99,7 @@ impl Broker {
             version: 1,
             pcr_bank: 0x000b,
             pcr_mask: 0xffff,
-            broker_time: 0,
+            broker_time: System::default().now().0,
             expires_at: u64::MAX,
         }
     }
