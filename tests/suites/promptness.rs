@@ -58,7 +58,9 @@ fn a_clock_ten_years_ahead_is_named_and_costs_no_certificate() {
     press.environment = ahead;
     press.start();
     let status = press.until_status("at odds with the clock", |status| {
-        status["problem"].as_str().is_some_and(|problem| problem.contains("or the clock"))
+        status["problem"]
+            .as_str()
+            .is_some_and(|problem| problem.contains("mend the time source of this device"))
     });
     assert!(status["state"] != "trusted" && status["state"] != "holding", "{status:#}");
     assert_eq!(std::fs::read(press.delivered("press", "caller.pem")).expect("a delivered file"), delivered);
