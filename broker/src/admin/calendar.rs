@@ -254,8 +254,8 @@ fn ending(seen: &[Seen], scope: &Scope, graph: &Segmentation, now: UnixTime) -> 
     entries.sort();
     let rest = entries.split_off(entries.len().min(MAX_DEVICES));
     entries.extend(rest.first().map(|next| {
-        let text = format!("{} more certificates of devices that are not heard begin to end", rest.len());
-        Entry::new("device", "more", next.at, text).next("touchstone device list --state silent")
+        let text = format!("{} more certificates of devices that nothing replaces begin to end", rest.len());
+        Entry::new("device", "more", next.at, text)
     }));
     entries
 }

@@ -18,6 +18,7 @@ use policy::zone::overriding::{MAX_OVERRIDDEN, NamedMismatch};
 use super::Actor;
 use super::bounds::{MAX_REASON, printable};
 use super::change::{Draft, commit};
+use super::device::stop::not_retired;
 use super::device::{Known, known};
 use super::reach::Scope;
 use crate::plant::Plant;
@@ -75,7 +76,7 @@ pub async fn accept(plant: &Plant, actor: &Actor, request: &Request) -> Result<A
 
 async fn decide(plant: &Plant, actor: &Actor, request: &Request) -> Result<Draft<Accepted>, Refusal> {
     let name = &request.device;
-    let Known { mut device, .. } = known(plant, actor.scope(), name).await?;
+    let Known { mut device, .. } = not_retired(known(plant, actor.scope(), name).await?)?;
     let reach = actor.reach(plant, &device.record.zones).await?;
     let (findings, mismatches) = against(plant, &device.record).await?;
     let digest = digest(&mismatches)?;

@@ -214,8 +214,14 @@ impl Attestation for Devices {
         let session = Session::complete(Door::Attestation, &self.plant, request.get_ref());
         let request = request.into_inner();
         let work = async {
-            let _place = parts::completed(&self.plant, &self.lists, Door::Attestation, &request)?;
-            complete::complete(&self.plant, request, Door::Attestation).await
+            match parts::completed(&self.plant, &self.lists, Door::Attestation, &request)? {
+                None => complete::complete(&self.plant, request, Door::Attestation).await,
+                Some(place) => {
+                    let plant = Arc::clone(&self.plant);
+                    let work = async move { complete::complete(&plant, request, Door::Attestation).await };
+                    parts::to_its_end(place, work).await
+                }
+            }
         };
         self.run(session, work).await
     }

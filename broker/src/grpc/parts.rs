@@ -9,10 +9,11 @@
 mod room;
 
 use prost::Message;
+use proto::MAX_IMA_IN_PARTS;
 use proto::v1;
 use proto::v1::complete_part::Part;
-use proto::{MAX_IMA_IN_PARTS, MAX_REQUEST};
 use tonic::{Status, Streaming};
+use tracing::Instrument as _;
 
 use self::room::{Lost, Room};
 use crate::plant::Plant;
@@ -106,7 +107,7 @@ pub(super) async fn rest(
     Ok((request, place))
 }
 
-/// The place that the list of `request` takes, if it is longer than a message with its beginning, which the broker adds.
+/// The place that the list of `request` takes if its beginning was left out, which the broker reads and adds.
 pub(super) fn completed(
     plant: &Plant,
     places: &Places,
@@ -116,7 +117,7 @@ pub(super) fn completed(
     let Some(before) = &request.ima_before else { return Ok(None) };
     let length = usize::try_from(before.length).unwrap_or(usize::MAX).saturating_add(request.ima_log.len());
     // One that is too long is refused before any of it is read.
-    if !(MAX_REQUEST..=MAX_IMA_IN_PARTS).contains(&length) {
+    if length > MAX_IMA_IN_PARTS {
         return Ok(None);
     }
     proof::answered(plant, request, door)?;
@@ -124,6 +125,20 @@ pub(super) fn completed(
     place.grow(length)?;
     place.keep()?;
     Ok(Some(place))
+}
+
+/// Does `work` to its end, also if nobody waits for it any more: reading a list cannot be broken off, and until it is read its
+/// place is nobody else's.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    place: Place,
+    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    let work = async move {
+        let ended = work.await;
+        drop(place);
+        ended
+    };
+    tokio::spawn(work.in_current_span()).await.map_err(Refusal::internal)?
 }
 
 fn add(list: &mut Vec<u8>, part: &[u8]) -> Result<(), Refusal> {
@@ -140,4 +155,39 @@ async fn next(parts: &mut Streaming<v1::CompletePart>) -> Result<Option<Part>, R
     let broken = |status: Status| Refusal::malformed(format!("the parts ended early: {}", status.message()));
     let Some(message) = parts.message().await.map_err(broken)? else { return Ok(None) };
     message.part.map(Some).ok_or_else(|| Refusal::malformed("a part is empty".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Poll;
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_keeps_its_place_until_it_ends() {
+        let places = Places::default();
+        let whole = || {
+            let mut place = places.take(Door::Attestation);
+            place.grow(ATTESTING).and_then(|()| place.keep()).map(|()| place)
+        };
+        let (end, ended) = oneshot::channel::<()>();
+        let mut work =
+            Box::pin(to_its_end(whole().unwrap(), async move { ended.await.map_err(Refusal::internal) }));
+        assert!(std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await.is_pending());
+        drop(work);
+        tokio::task::yield_now().await;
+        let refusal = Refusal::from(whole().unwrap_err());
+        assert!(
+            matches!(&refusal, Refusal::TryLater { why, .. } if why.contains("IMA lists of other devices"))
+        );
+        end.send(()).unwrap();
+        let free = async {
+            while whole().is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), free)
+            .await
+            .expect("its place is given back");
+    }
 }

@@ -94,7 +94,8 @@ impl PeerChanges {
     }
 }
 
-/// Times that are looked at beside now: each of a thousand conduits may have hours of its own.
+/// Times at which conduits open, and at which they close, that are looked at beside now: each of a thousand may have hours of
+/// its own.
 const MAX_LATER: usize = 8;
 
 /// What changes only later, with the time: conduits that differ are looked at when they open or close next, as they were
@@ -108,11 +109,14 @@ pub fn later_changes(
 ) -> Vec<(UnixTime, PeerChanges)> {
     let differs = |one: &&Conduit| !(before.conduits().contains(one) && after.conduits().contains(one));
     let conduits = before.conduits().iter().chain(after.conduits()).filter(differs);
-    let edges = conduits.filter_map(|one| one.hours().next_edge(now));
-    let times: BTreeSet<UnixTime> = edges.collect();
+    let edges = conduits.filter_map(|one| Some((one.is_open(now), one.hours().next_edge(now)?)));
+    let (closing, opening): (BTreeSet<_>, BTreeSet<_>) = edges.partition(|(open, _)| *open);
+    // Those that close soon leave room for those that open later.
+    let times = closing.into_iter().take(MAX_LATER).chain(opening.into_iter().take(MAX_LATER));
+    let times: BTreeSet<UnixTime> = times.map(|(_, time)| time).collect();
     let mut told = peer_changes(before, after, members, now);
     let mut later = Vec::new();
-    for time in times.into_iter().take(MAX_LATER) {
+    for time in times {
         let mut changes = peer_changes(before, after, members, time);
         changes.gained.retain(|one| told.gained.insert(one.clone()));
         changes.lost.retain(|one| told.lost.insert(one.clone()));

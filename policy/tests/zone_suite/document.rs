@@ -182,6 +182,21 @@ service = "ssh"
 }
 
 #[test]
+fn what_a_file_is_made_of_is_said_where_it_is_missing_or_something_else() {
+    for (text, expected) in [
+        (
+            "zone = 1\n",
+            &["missing field `schema`; write schema = 1", "`zone` is a list; write [[zone]] above each"][..],
+        ),
+        ("schema = 1\n[conduit]\n", &["line 2", "`conduit` is a list; write [[conduit]] above each"]),
+        ("schema = \"one\"\n", &["line 1", "schema: invalid type"]),
+    ] {
+        let told = parse(text).unwrap_err().to_string();
+        assert!(expected.iter().all(|words| told.contains(words)), "{text}: {told}");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_of_a_zone_is_no_reason_to_find_others_wrong() {
     let told = refused("mode = \"enforce\"", "mode = \"maybe\"");
     assert!(told.starts_with("the zones' file has 1 fault(s)\nline 6, column 8"), "{told}");
@@ -392,6 +407,31 @@ fn who_loses_when_a_new_window_or_an_end_comes_is_told_with_the_time() {
     };
     assert_eq!(later("schedule = \"daily 00:00-23:59\""), [("2026-11-26T23:59:00Z".to_owned(), 0, 1)]);
     assert_eq!(later("expires = \"2026-12-01T00:00:00Z\""), [("2026-12-01T00:00:00Z".to_owned(), 0, 1)]);
+}
+
+#[test]
+fn what_closes_soon_does_not_hide_what_opens_later() {
+    let zones = PLANT.split_once("[[conduit]]").unwrap().0;
+    let conduit = |n: usize, hours: &str| {
+        format!("[[conduit]]\nfrom = \"cell-3\"\nto = \"historian\"\nservice = \"opcua-{n}\"\n{hours}")
+    };
+    let all = |hours: &dyn Fn(usize) -> String| (0..8).map(|n| conduit(n, &hours(n))).collect::<String>();
+    let before = parse(&format!("{zones}{}", all(&|_| String::new()))).unwrap();
+    // Each closes today at its own time, and a new one opens on Saturday.
+    let closing = all(&|n| format!("schedule = \"daily 00:00-13:0{n}\"\n"));
+    let opening = conduit(8, "schedule = \"sat 21:00-22:00\"\n");
+    let after = parse(&format!("{zones}{closing}{opening}")).unwrap();
+    let historian = Member {
+        device: "db".parse().unwrap(),
+        zones: ["historian".parse().unwrap()].into(),
+        offers: (0..9).map(|n| format!("opcua-{n}").parse().unwrap()).collect(),
+        two_sided: [].into(),
+    };
+    let now: UnixTime = "2026-11-26T12:00:00Z".parse().unwrap();
+    let told = later_changes(&before, &after, &[historian], now);
+    assert_eq!(told.iter().filter(|(_, one)| one.lost.len() == 1).count(), 8, "{told:?}");
+    let (at, last) = told.last().unwrap();
+    assert_eq!((at.to_string().as_str(), last.gained.len()), ("2026-11-28T21:00:00Z", 1));
 }
 
 #[test]

@@ -225,7 +225,7 @@ async fn ask(plant: &Plant, actor: &Actor, name: &DeviceName) -> Result<Draft<()
 }
 
 /// A device that is in service.
-pub(super) fn not_retired(known: Known) -> Result<Known, Refusal> {
+pub(in crate::admin) fn not_retired(known: Known) -> Result<Known, Refusal> {
     if known.tpm.record.retired || known.device.record.admission == Admission::Retired {
         return Err(Refusal::Retired(known.device.record.name.to_string()));
     }

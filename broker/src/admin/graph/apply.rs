@@ -49,8 +49,8 @@ pub async fn apply(
     if all.len() == 1 {
         return retried(plant, actor, once).await;
     }
-    rehearse(plant, &before, &all).await?;
     let mut planned = retried(plant, actor, Step { dry_run: true, ..once }).await?;
+    rehearse(plant, &before, &all).await?;
     planned.steps = all.len();
     let mut seen = seen.to_owned();
     for (made, step) in all.iter().enumerate().take_while(|_| !dry_run) {

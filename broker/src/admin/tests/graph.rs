@@ -360,6 +360,16 @@ async fn what_has_ended_is_not_opened_and_stays_where_it_was_open() {
     let tried = graph::apply(&bench.plant, &actor, &two, &seen, Unoffered::Refuse, true).await;
     let text = refused!(tried, Malformed);
     assert_eq!(text.matches("would have ended already").count(), 2, "all at once: {text}");
+    let service = |n: usize| conduit("historian", "cell-3").replace("opcua", &format!("opcua-{n}"));
+    let all: String =
+        (0..101).map(|n| format!("{}expires = \"2020-01-01T00:00:00Z\"\n", service(n))).collect();
+    let many = format!("{SCHEMA}{zones}{all}");
+    let tried = graph::apply(&bench.plant, &actor, &many, &seen, Unoffered::Refuse, true).await;
+    let text = refused!(tried, Malformed);
+    assert!(
+        text.matches("would have ended already").count() == 100 && text.ends_with("and 1 more"),
+        "{text}"
+    );
     let soon = ends(&NOW.plus(3600).to_string());
     apply(&bench, &soon).await;
     assert!(apply(&bench, &soon).await.difference.is_empty());

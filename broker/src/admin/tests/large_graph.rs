@@ -10,7 +10,7 @@ use super::office::{Office, by, refusal};
 use super::{Bench, NOW, observing, refused};
 use crate::admin::conduit::Unoffered;
 use crate::admin::reach::Scope;
-use crate::admin::{Act, Actor, graph};
+use crate::admin::{Act, Actor, graph, token};
 use crate::audit::Event;
 use crate::trust;
 
@@ -97,4 +97,38 @@ async fn what_two_people_change_is_one_step_and_the_plan_says_so_first() {
     let (_, text) = refusal(office.service.apply_graph(by(&office.ada, request)).await);
     assert!(text.contains(why), "{text}");
     assert_eq!(trust::segmentation(&office.plant).await.unwrap().conduits().len(), 200);
+}
+
+#[tokio::test]
+async fn a_step_without_room_is_refused_before_the_first_is_made() {
+    let bench = Bench::new().await;
+    let actor = bench.actor(Act::ApplyGraph).await;
+    apply(&bench, &actor, &render(&ring(|one| one))).await;
+    // What an earlier zone of the name left behind ends with the step that makes it anew.
+    bench.zone(&observing("again")).await;
+    let into = token::Request {
+        zones: vec!["again".parse().unwrap()],
+        ek: None,
+        device: None,
+        lifetime: 0,
+        without_tpm: false,
+    };
+    let inviting = bench.actor(Act::CreateToken).await;
+    for _ in 0..40 {
+        token::create(&bench.plant, &inviting, &into).await.unwrap();
+    }
+    bench.without_zone("again").await;
+    let later = ring(|one| Conduit { expires: Some(NOW.plus(3_600)), ..one });
+    let zones = later.zones().cloned().chain([observing("again")]).collect();
+    let text = render(&Segmentation::new(zones, later.conduits().to_vec()).unwrap());
+    let (seen, before) = (document(&bench).await, bench.revision());
+    let why = "makes zones anew with more left of earlier ones, than fit into one step";
+    let told = refused!(graph::plan(&bench.plant, &Scope::Plant, &text).await, Malformed);
+    assert!(told.contains(why), "{told}");
+    for dry_run in [true, false] {
+        let tried = graph::apply(&bench.plant, &actor, &text, &seen, Unoffered::Refuse, dry_run).await;
+        let told = refused!(tried, Malformed);
+        assert!(told.contains(why), "{told}");
+    }
+    assert_eq!(bench.revision(), before, "no step was made");
 }

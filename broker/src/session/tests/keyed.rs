@@ -351,9 +351,14 @@ async fn what_only_a_tpm_can_say_is_not_taken_from_a_key() {
     let (sealed, expected, _) = Copy::begin(&bench).await;
     let stated = v1::Statement { purpose: v1::Purpose::Renew.into(), ..Default::default() };
     let request = copy.answer(sealed, &expected, &new_key(), stated);
-    let with_log = v1::CompleteRequest { image_log: vec![0; 32], ..request.clone() };
-    let text = refused!(complete::complete(&bench.plant, with_log, Door::Attestation).await, Malformed);
-    assert!(text.contains("not both"), "{text}");
+    let before = v1::LogBeginning { length: 1, digest: vec![0; 32] };
+    for other in [
+        v1::CompleteRequest { image_log: vec![0; 32], ..request.clone() },
+        v1::CompleteRequest { ima_before: Some(before), ..request.clone() },
+    ] {
+        let text = refused!(complete::complete(&bench.plant, other, Door::Attestation).await, Malformed);
+        assert!(text.contains("not both"), "{text}");
+    }
     assert!(complete::complete(&bench.plant, request, Door::Attestation).await.is_ok());
 }
 

@@ -11,6 +11,7 @@ use proto::v1::admin_server::Admin;
 use super::ima::{INTRUDER, PRESS, findings, release, run, with_ima};
 use super::plant_with;
 use super::tpm::TestTpm;
+use crate::admin::device::retire::retire;
 use crate::admin::enforcement::forecast;
 use crate::admin::overriding::{self, Request};
 use crate::admin::reach::Scope;
@@ -144,6 +145,27 @@ async fn what_two_people_of_two_roles_accept_is_trusted_for_its_time() {
     findings(scene.tpm.enroll(&scene.office.plant, "press-7").await);
     let over = overriding::all(&scene.office.plant, &Scope::Plant).await.unwrap();
     assert!(over.is_empty(), "it ended by itself");
+}
+
+#[tokio::test]
+async fn nothing_is_accepted_of_a_device_that_was_retired_meanwhile() {
+    let scene = Scene::new().await;
+    let (_, digest) = scene.shown().await;
+    let asked = scene.office.service.override_device(by(&scene.operator, scene.request(digest, 3600))).await;
+    let id = waits(asked.map(drop));
+    let actor = scene.actor(Act::RetireDevice).await;
+    retire(&scene.office.plant, &actor, &scene.name, "scrapped", false).await.unwrap();
+    let told = |(reason, text): (v1::DenialReason, String)| {
+        assert!(
+            reason == v1::DenialReason::Retired && text.contains("press-7 is retired"),
+            "{reason:?} {text}"
+        );
+    };
+    told(refusal(scene.office.approve(&scene.security, &id).await));
+    told(refusal(
+        scene.office.service.override_device(by(&scene.operator, scene.request(digest, 3600))).await,
+    ));
+    assert!(overriding::all(&scene.office.plant, &Scope::Plant).await.unwrap().is_empty());
 }
 
 #[tokio::test]

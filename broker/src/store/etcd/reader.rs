@@ -33,35 +33,54 @@ pub(super) struct Asked {
 /// The value, if it is there.
 pub(super) type Found = Result<Option<Versioned>, Unread>;
 
+/// Who waits for each value.
+type Waiting = BTreeMap<String, Vec<oneshot::Sender<Found>>>;
+
 /// Serves what is asked for until every sender is gone.
 pub(super) async fn run(view: Arc<View>, mut asked: mpsc::Receiver<Asked>) {
-    let mut group = BTreeMap::<String, Vec<oneshot::Sender<Found>>>::new();
+    let mut group = Waiting::new();
     while let Some(one) = asked.recv().await {
-        let mut next = Some(one);
-        while let Some(Asked { key, answer }) = next.take() {
-            group.entry(key).or_default().push(answer);
-            if group.len() < GROUP_KEYS {
-                next = asked.try_recv().ok();
+        add(&mut group, one);
+        while group.len() < GROUP_KEYS
+            && let Ok(next) = asked.try_recv()
+        {
+            add(&mut group, next);
+        }
+        if group.is_empty() {
+            continue;
+        }
+        if let Err(away) = serve(&view, std::mem::take(&mut group)).await {
+            // Who asked meanwhile was not answered either: nobody waits for more than this read and the next.
+            while let Ok(next) = asked.try_recv() {
+                let _ = next.answer.send(Err(away.clone()));
             }
         }
-        serve(&view, std::mem::take(&mut group)).await;
     }
 }
 
-async fn serve(view: &View, group: BTreeMap<String, Vec<oneshot::Sender<Found>>>) {
+/// Adds a value, if somebody still waits for it.
+fn add(group: &mut Waiting, Asked { key, answer }: Asked) {
+    if !answer.is_closed() {
+        group.entry(key).or_default().push(answer);
+    }
+}
+
+/// Reads all of a group and answers it; an error is what it was answered.
+async fn serve(view: &View, group: Waiting) -> Result<(), Unread> {
     let reads = |data: &str| group.keys().map(|key| read(&format!("{data}{key}"))).collect();
     let pages = view.read(reads).await.map(|(_, pages)| pages);
-    let mut pages = pages.map(Vec::into_iter);
+    let mut pages = pages.map(Vec::into_iter).map_err(|trouble| Unread::Away(trouble.to_string()));
     for answers in group.into_values() {
         let found = match &mut pages {
             Ok(pages) => pages.next().map_or_else(|| Err(Unread::Away(Trouble::Lost.to_string())), value),
-            Err(trouble) => Err(Unread::Away(trouble.to_string())),
+            Err(away) => Err(away.clone()),
         };
         for answer in answers {
             // Who asked may have gone.
             let _ = answer.send(found.clone());
         }
     }
+    pages.map(drop)
 }
 
 fn value(page: Vec<KeyValue>) -> Found {

@@ -281,3 +281,18 @@ async fn values_that_are_asked_for_together_are_each_what_is_there() {
         assert_eq!(found.map(|found| found.value), expected, "{n}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_value_spoils_none_that_is_read_with_it() {
+    let Some(node) = Node::start().await else { return };
+    let store = open(&node, "one").await;
+    put(&store, "value/good", "press").await;
+    let damaged = format!("{}value/damaged", store.view.layout.data(FIRST_GENERATION));
+    let success = vec![committer::put(&damaged, vec![7])];
+    store.view.cluster.txn(TxnRequest { success, ..TxnRequest::default() }).await.unwrap();
+    let (good, damaged) = tokio::join!(store.get("value/good"), store.get("value/damaged"));
+    assert_eq!(good.unwrap().unwrap().value, b"press");
+    let told = damaged.unwrap_err();
+    assert!(matches!(&told, ReadError::Unreadable { key, .. } if key == "value/damaged"), "{told}");
+    assert!(told.to_string().contains("a stored value is cut short"), "{told}");
+}
