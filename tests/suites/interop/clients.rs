@@ -16,20 +16,35 @@ use crate::story::openssl;
 /// Programs that it needs.
 pub(super) const TOOLS: [&str; 4] = ["curl", "openssl", "mosquitto_pub", "mosquitto_sub"];
 
-/// What grpcio says of a fault that it found, and of one that the server found.
-const GRPCIO: [&str; 2] = ["certificate verify failed", "Socket closed"];
-/// What the programs of mosquitto say of a fault that they found, and of one that the server found.
-const MOSQUITTO: &str = "A TLS error occurred";
-const MOSQUITTO_LOST: &str = "The connection was lost";
-/// The client believes no authority that signed the server's certificate.
-pub(super) const UNBELIEVED: &[&str] = &["unable to get local issuer certificate", MOSQUITTO];
-/// The server believes no authority that signed the client's; nginx says it in HTTP.
-pub(super) const UNBELIEVING: &[&str] = &["unknown ca", "SSL certificate error", MOSQUITTO, MOSQUITTO_LOST];
-/// The server's certificate has ended.
-pub(super) const EXPIRED: &[&str] = &["certificate has expired", MOSQUITTO];
-/// The client's own was revoked.
-pub(super) const REVOKED: &[&str] =
-    &["certificate revoked", "SSL certificate error", MOSQUITTO, MOSQUITTO_LOST];
+/// Why a client is not served.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Why {
+    /// It believes no authority that signed the server's certificate.
+    Unbelieved,
+    /// The server's certificate has ended.
+    Expired,
+    /// The server believes no authority that signed the client's.
+    Unbelieving,
+    /// The client's own was revoked.
+    Revoked,
+}
+
+impl Why {
+    /// What the client of `service` says of it. mosquitto's and grpcio's tell only which side found the fault.
+    fn words(self, service: &str) -> &'static [&'static str] {
+        match (service, self) {
+            ("mosquitto", Self::Unbelieved | Self::Expired) => &["A TLS error occurred"],
+            ("mosquitto", Self::Unbelieving | Self::Revoked) => &["The connection was lost"],
+            ("grpcio", Self::Unbelieved | Self::Expired) => &["certificate verify failed"],
+            ("grpcio", Self::Unbelieving | Self::Revoked) => &["Socket closed"],
+            (_, Self::Unbelieved) => &["unable to get local issuer certificate"],
+            (_, Self::Expired) => &["certificate has expired"],
+            // nginx says it in HTTP.
+            (_, Self::Unbelieving) => &["unknown ca", "SSL certificate error"],
+            (_, Self::Revoked) => &["certificate revoked", "SSL certificate error"],
+        }
+    }
+}
 
 /// Where clients run and what they believe.
 #[derive(Clone, Copy)]
@@ -124,15 +139,15 @@ pub(super) fn are_served(plant: &Plant, at: At<'_>) {
     }
 }
 
-/// No byte of the application comes to any of them, for one of these reasons.
-pub(super) fn are_refused(plant: &Plant, servers: &[Server], at: At<'_>, why: &[&str]) {
+/// No byte of the application comes to any of them, for this reason.
+pub(super) fn are_refused(plant: &Plant, servers: &[Server], at: At<'_>, why: Why) {
     for server in servers {
         until(&format!("{:?} and its client part: {why:?}", server.software), || {
             let said = said(client(plant, server, at));
             let words = String::from_utf8_lossy(&said).into_owned();
             assert!(!server.software.serves(&said), "{:?} served: {words}", server.software);
-            let grpcio = GRPCIO.iter().filter(|_| server.software.service() == "grpcio");
-            if why.iter().chain(grpcio).any(|why| words.contains(why)) { Ok(()) } else { Err(words) }
+            let mut expected = why.words(server.software.service()).iter();
+            if expected.any(|word| words.contains(word)) { Ok(()) } else { Err(words) }
         });
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use e2e::peers::{Client, Clock, Refusal, Server, Shown};
 use e2e::{PROMISE, until};
 
-use super::clients::{self, At};
+use super::clients::{self, At, Why};
 use super::plant::{Plant, ZONES};
 
 /// Refusals in a row that count: one process of a server that is about to end may still go by its old files.
@@ -20,6 +20,12 @@ pub(super) fn measured(what: &str, took: &Took) {
     for (server, took) in took {
         println!("measured: {server} {what} after {:.1} s", took.as_secs_f64());
     }
+}
+
+/// Says what was measured, which is within what is promised.
+pub(super) fn in_time(what: &str, took: &Took) {
+    measured(what, took);
+    assert!(took.values().all(|took| *took < PROMISE), "{what}: {took:?}");
 }
 
 /// Every server serves, at last; how long that took since `since`.
@@ -110,19 +116,18 @@ pub(super) fn other_direction_is_refused(plant: &Plant) {
     }
     refused_by_all(&servers, &plant.client(0).thief(), Shown::Caller, Refusal::Unknown);
     let press = At { device: 0, ..At::CAMERA };
-    clients::are_refused(plant, &servers, press, clients::UNBELIEVED);
+    clients::are_refused(plant, &servers, press, Why::Unbelieved);
 }
 
 /// Servers on press-1 that no hook tells of anything, and clients of `at`, which believe its authority until its
 /// certificate is in a CRL.
 pub(super) fn servers_that_lost_trust_are_refused(plant: &Plant, at: At<'_>) {
     let servers = on_press(plant, None);
-    clients::are_refused(plant, &servers, at, clients::UNBELIEVING);
+    clients::are_refused(plant, &servers, at, Why::Unbelieving);
     let lost = Instant::now();
     plant.world.admin("device quarantine press-1 --reason stolen");
     let took = clients::refuse_who_lost_trust(plant, &servers, at, lost);
-    measured("is refused by its client once its device lost trust", &took);
-    assert!(took.values().all(|took| *took < PROMISE), "{took:?}");
+    in_time("is refused by its client once its device lost trust", &took);
 }
 
 /// More servers on press-1, which no hook tells of anything.
@@ -143,7 +148,7 @@ pub(super) fn ended_certificates_are_refused(plant: &Plant, client: &Client, clo
     clock.put_ahead("+2d");
     refused_by_all(&servers, &client.thief(), Shown::Caller, Refusal::Expired);
     let ahead = At { clock: Some(clock), ..At::CAMERA };
-    clients::are_refused(plant, &plant.servers, ahead, clients::EXPIRED);
+    clients::are_refused(plant, &plant.servers, ahead, Why::Expired);
 }
 
 /// Nobody notices that the broker is away, for as long as everything is to last without it.
