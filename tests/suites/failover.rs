@@ -1,13 +1,14 @@
 //! A broker that hangs while a device waits for it: connected, alive for the network, and silent.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use e2e::{Device, World, until};
+use e2e::{Device, Passing, World, relay, until};
 use serde_json::Value;
 
 /// Bytes of a device after which it is past its handshake, and not yet at the end of its evidence.
@@ -23,59 +24,42 @@ struct Relay {
 
 struct Hold {
     /// It hangs once one connection has brought more bytes than this.
-    after: AtomicUsize,
+    after: usize,
+    brought: Mutex<BTreeMap<usize, usize>>,
     hangs: AtomicBool,
-    /// So that nobody hears them end.
-    open: Mutex<Vec<TcpStream>>,
 }
 
 impl Relay {
     fn before(broker: &str, after: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
-        let hold = Hold { after: after.into(), hangs: false.into(), open: Mutex::default() };
-        let (hold, broker) = (Arc::new(hold), broker.to_owned());
+        let hold = Arc::new(Hold { after, brought: Mutex::default(), hangs: false.into() });
         let shared = Arc::clone(&hold);
-        thread::spawn(move || {
-            for device in listener.incoming() {
-                shared.relay(&device.expect("a connection"), &broker);
-            }
-        });
-        Self { address, hold }
+        let address = relay(listener, broker.parse().expect("an address"), move |it| shared.pass(it));
+        Self { address: address.to_string(), hold }
     }
 
     fn hang(&self) {
-        self.hold.hangs.store(true, Ordering::SeqCst);
+        self.hold.hangs.store(true, SeqCst);
     }
 
     fn hangs(&self) -> bool {
-        self.hold.hangs.load(Ordering::SeqCst)
+        self.hold.hangs.load(SeqCst)
     }
 }
 
 impl Hold {
-    fn relay(self: &Arc<Self>, device: &TcpStream, broker: &str) {
-        let broker = TcpStream::connect(broker).expect("the broker listens");
-        let twin = |stream: &TcpStream| stream.try_clone().expect("a socket can be shared");
-        self.open.lock().expect("sockets").extend([twin(device), twin(&broker)]);
-        for (from, to, counts) in [(device, &broker, true), (&broker, device, false)] {
-            let (from, to, hold) = (twin(from), twin(to), Arc::clone(self));
-            thread::spawn(move || hold.copy(from, to, counts));
-        }
-    }
-
-    fn copy(&self, mut from: TcpStream, mut to: TcpStream, counts: bool) {
-        let (mut buffer, mut brought) = ([0; 16 << 10], 0);
-        while let Ok(read @ 1..) = from.read(&mut buffer) {
-            brought += read;
-            if counts && brought > self.after.load(Ordering::SeqCst) {
-                self.hangs.store(true, Ordering::SeqCst);
-            }
-            if self.hangs.load(Ordering::SeqCst) || to.write_all(&buffer[..read]).is_err() {
-                return;
+    fn pass(&self, it: Passing) {
+        if !it.to_device {
+            let mut all = self.brought.lock().expect("counts");
+            let brought = all.entry(it.connection).or_default();
+            *brought += it.bytes;
+            if *brought > self.after {
+                self.hangs.store(true, SeqCst);
             }
         }
-        drop(to.shutdown(std::net::Shutdown::Both));
+        while self.hangs.load(SeqCst) {
+            thread::park();
+        }
     }
 }
 

@@ -1,14 +1,12 @@
 //! Files that a device runs, told by the IMA list and confirmed by PCR 10.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
-use std::thread;
 
-use e2e::{World, digest_of, until};
+use e2e::{World, digest_of, relay, until};
 use serde_json::json;
 
 const INTRUDER: &str = "/tmp/intruder";
@@ -38,40 +36,20 @@ struct Scales {
 impl Scales {
     fn before(broker: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
-        let (bytes, broker) = (Arc::<AtomicUsize>::default(), broker.to_owned());
+        let bytes = Arc::<AtomicUsize>::default();
         let counted = Arc::clone(&bytes);
-        thread::spawn(move || {
-            for device in listener.incoming() {
-                let device = device.expect("a connection");
-                let broker = TcpStream::connect(&broker).expect("the broker listens");
-                for (from, to, counts) in [(&device, &broker, true), (&broker, &device, false)] {
-                    let twin = |stream: &TcpStream| stream.try_clone().expect("a socket can be shared");
-                    let (from, to, bytes) = (twin(from), twin(to), Arc::clone(&counted));
-                    thread::spawn(move || {
-                        weigh(from, to, |read| counts.then(|| bytes.fetch_add(read, SeqCst)))
-                    });
-                }
+        let address = relay(listener, broker.parse().expect("an address"), move |passing| {
+            if !passing.to_device {
+                counted.fetch_add(passing.bytes, SeqCst);
             }
         });
-        Self { address, bytes }
+        Self { address: address.to_string(), bytes }
     }
 
     /// What was sent since this was asked last.
     fn sent(&self) -> usize {
         self.bytes.swap(0, SeqCst)
     }
-}
-
-fn weigh<T>(mut from: TcpStream, mut to: TcpStream, count: impl Fn(usize) -> T) {
-    let mut buffer = [0; 16 << 10];
-    while let Ok(read @ 1..) = from.read(&mut buffer) {
-        count(read);
-        if to.write_all(&buffer[..read]).is_err() {
-            break;
-        }
-    }
-    drop(to.shutdown(Shutdown::Write));
 }
 
 /// What was sent for the proof that `demand` brings about.

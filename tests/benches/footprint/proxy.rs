@@ -1,12 +1,12 @@
 //! Proxies before TPM and broker that count how long the attestor waited for each.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use attestor::tpm::TpmAddress;
+use e2e::{Passing, relay};
 
 /// Those before one device's TPM and its broker.
 pub(crate) struct Proxies {
@@ -61,26 +61,9 @@ pub(crate) struct Waited {
     pub(crate) time: Duration,
 }
 
-/// Something that passed: over which connection, counted from the first, which way, how many bytes, and when.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Passed {
-    pub(crate) connection: usize,
-    pub(crate) to_device: bool,
-    pub(crate) bytes: usize,
-    pub(crate) at: Instant,
-}
-
-/// The turns of all connections of a proxy, each with its end, and everything that passed.
+/// Everything that passed a proxy. A turn begins with the first byte of a request and ends with the first of its answer.
 #[derive(Clone, Default)]
-pub(crate) struct Turns(Arc<Mutex<Seen>>);
-
-/// What a proxy saw.
-#[derive(Default)]
-struct Seen {
-    /// The end of each turn, and how long it was.
-    turns: Vec<(Instant, Duration)>,
-    passed: Vec<Passed>,
-}
+pub(crate) struct Turns(Arc<Mutex<Vec<Passing>>>);
 
 impl Turns {
     pub(crate) fn waited(&self) -> Waited {
@@ -89,32 +72,30 @@ impl Turns {
 
     /// The same of the turns that had ended `by` then.
     pub(crate) fn waited_until(&self, by: Instant) -> Waited {
-        let all = self.0.lock().expect("nobody panics with it");
-        let ended = all.turns.iter().filter(|(end, _)| *end <= by);
-        ended
-            .fold(Waited::default(), |sum, (_, time)| Waited { turns: sum.turns + 1, time: sum.time + *time })
+        let mut asked = BTreeMap::new();
+        let mut sum = Waited::default();
+        for passing in self.passed().iter().filter(|passing| passing.at <= by) {
+            if !passing.to_device {
+                asked.entry(passing.connection).or_insert(passing.at);
+            } else if let Some(since) = asked.remove(&passing.connection) {
+                sum.turns += 1;
+                sum.time += passing.at - since;
+            }
+        }
+        sum
     }
 
-    pub(crate) fn passed(&self) -> Vec<Passed> {
-        self.0.lock().expect("nobody panics with it").passed.clone()
+    pub(crate) fn passed(&self) -> Vec<Passing> {
+        self.0.lock().expect("nobody panics with it").clone()
     }
 
     pub(crate) fn reset(&self) {
-        *self.0.lock().expect("nobody panics with it") = Seen::default();
-    }
-
-    fn add(&self, time: Duration) {
-        self.0.lock().expect("nobody panics with it").turns.push((Instant::now(), time));
+        self.0.lock().expect("nobody panics with it").clear();
     }
 
     /// Bytes that went to the broker.
     pub(crate) fn sent(&self) -> usize {
-        self.passed().iter().filter(|passed| !passed.to_device).map(|passed| passed.bytes).sum()
-    }
-
-    fn pass(&self, connection: usize, to_device: bool, bytes: usize) {
-        let passed = Passed { connection, to_device, bytes, at: Instant::now() };
-        self.0.lock().expect("nobody panics with it").passed.push(passed);
+        self.passed().iter().filter(|passing| !passing.to_device).map(|passing| passing.bytes).sum()
     }
 }
 
@@ -134,50 +115,7 @@ fn port(listener: &TcpListener) -> u16 {
 
 fn serve(listener: TcpListener, target: SocketAddr) -> Turns {
     let turns = Turns::default();
-    let counted = turns.clone();
-    thread::spawn(move || {
-        for (connection, client) in listener.incoming().flatten().enumerate() {
-            // A target that is away is for the client to notice.
-            let Ok(server) = TcpStream::connect(target) else { continue };
-            connect(connection, client, server, &counted);
-        }
-    });
+    let seen = turns.clone();
+    relay(listener, target, move |passing| seen.0.lock().expect("nobody panics with it").push(passing));
     turns
-}
-
-/// A turn begins with the first byte of a request and ends with the first of its answer.
-fn connect(connection: usize, client: TcpStream, server: TcpStream, turns: &Turns) {
-    for side in [&client, &server] {
-        side.set_nodelay(true).expect("a socket");
-    }
-    let asked: Arc<Mutex<Option<Instant>>> = Arc::default();
-    let (to_server, to_client) =
-        (server.try_clone().expect("a socket"), client.try_clone().expect("a socket"));
-    let (since, turns, counted) = (Arc::clone(&asked), turns.clone(), turns.clone());
-    thread::spawn(move || {
-        copy(client, to_server, |bytes| {
-            counted.pass(connection, false, bytes);
-            since.lock().expect("nobody panics with it").get_or_insert_with(Instant::now);
-        });
-    });
-    thread::spawn(move || {
-        copy(server, to_client, |bytes| {
-            turns.pass(connection, true, bytes);
-            if let Some(since) = asked.lock().expect("nobody panics with it").take() {
-                turns.add(since.elapsed());
-            }
-        });
-    });
-}
-
-fn copy(mut from: TcpStream, mut to: TcpStream, moved: impl Fn(usize)) {
-    let mut buffer = [0; 16 * 1024];
-    while let Ok(read @ 1..) = from.read(&mut buffer) {
-        moved(read);
-        if to.write_all(&buffer[..read]).is_err() {
-            break;
-        }
-    }
-    // Whichever side ended, the other hears of it.
-    drop(to.shutdown(Shutdown::Write));
 }
