@@ -124,7 +124,7 @@ impl Round {
         let mut owed: BTreeSet<String> = jobs.iter().map(|job| job.path.clone()).collect();
         let mut look_at = Instant::now() + LOOK_EVERY;
         loop {
-            let shorter = |next: &Job| begun.last().is_none_or(|now| next.size < now.job.size);
+            let shorter = |next: &Job| begun.last().is_none_or(|now| next.turn < now.job.turn);
             if begun.len() < MOST_BEGUN && jobs.front().is_some_and(shorter) {
                 begun.extend(jobs.pop_front().map(|job| self.begin(job)));
             }
@@ -145,6 +145,10 @@ impl Round {
                 None => {
                     jobs = self.take_stock().await?;
                     jobs.retain(|job| begun.iter().all(|begun| begun.job.path != job.path));
+                    // What is gone is logged as such by now, and what waits for quiet hours keeps nothing back.
+                    owed.retain(|path| {
+                        jobs.iter().chain(begun.iter().map(|begun| &begun.job)).any(|job| job.path == *path)
+                    });
                     look_at = Instant::now() + LOOK_EVERY;
                 }
             }
@@ -172,7 +176,7 @@ impl Round {
         }
         let ready = *self.images.ready.borrow();
         // Before anything is proven, what was never measured comes first.
-        jobs.sort_by_key(|job| (job.again && !ready, job.size));
+        jobs.sort_by_key(|job| (job.again && !ready, job.turn));
         Ok(jobs.into())
     }
 
@@ -182,7 +186,8 @@ impl Round {
 
     fn begin(&self, job: Job) -> Begun {
         let (place, throttle, disk) = (job.place.clone(), Arc::clone(&self.throttle), self.disk);
-        Begun { job, hashing: Box::pin(async move { hash(&place, &throttle, disk).await }) }
+        let system = Arc::clone(&self.system);
+        Begun { job, hashing: Box::pin(async move { hash(&place, &throttle, disk, &system).await }) }
     }
 
     /// Goes on with what was begun last until it is hashed; None: something may have changed before that.
@@ -229,14 +234,17 @@ impl Round {
         let now = self.clock.now();
         let config = &self.images.config;
         let quiet = config.quiet.as_ref().is_some_and(|hours| hours.is_open(now));
-        match &*self.images.book.lock().await {
-            Book::Open(ledger) if ledger.is_full() => Ok(Plan::default()),
-            Book::Open(ledger) => {
-                let known = Known { last: ledger.last(), stamps: self.stamps.all() };
-                Ok(plan(sights, known, |path| is_named(config, path), quiet))
-            }
-            Book::Refused(_) => Ok(Plan::default()),
+        let mut book = self.images.book.lock().await;
+        let Book::Open(ledger) = &mut *book else { return Ok(Plan::default()) };
+        // A first entry that the TPM refused is taken back, and is to be logged again.
+        if let Err(error) = ledger.catch_up().await {
+            return Err(self.images.denied(&mut book, error));
         }
+        if ledger.is_full() {
+            return Ok(Plan::default());
+        }
+        let known = Known { last: ledger.last(), stamps: &self.stamps };
+        Ok(plan(sights, known, |path| is_named(config, path), quiet))
     }
 
     fn wait_for(&mut self, paths: Vec<String>) {
@@ -250,7 +258,7 @@ impl Round {
     async fn enter(&mut self, job: Job, hashed: Hashed) -> Result<(), LedgerError> {
         let Job { path, .. } = job;
         let (kind, content, stamp) = match hashed {
-            Hashed::Still(content, stamp) => (ImageKind::File, Some(content), Some(stamp)),
+            Hashed::Still(content, stamp) => (ImageKind::File, Some(content), stamp),
             Hashed::Moving(content) => (ImageKind::Unstable, Some(content), None),
             Hashed::Gone => {
                 self.unsettled = true;
@@ -271,8 +279,8 @@ impl Round {
         let digest = content.map_or(policy::digest::Digest([0; 32]), |content| content.digest);
         let size = content.map_or(0, |content| content.size);
         self.log(ImageMeasurement { kind, path: path.clone(), digest, size }).await?;
-        match stamp.filter(|stamp| stamp.is_settled(self.system.now())) {
-            Some(stamp) => self.stamps.insert(path, stamp),
+        match stamp {
+            Some(stamp) => self.stamps.insert(path, stamp, digest),
             None => self.unsettled = true,
         }
         Ok(())
@@ -295,11 +303,8 @@ impl Round {
         }
         tracing::info!(path = %image.path, kind = %image.kind, digest = %image.digest, "an image is measured");
         let logged = ledger.append(image).await;
-        if let Err(LedgerError::Refused(refusal)) = &logged {
-            self.images.refuse(&mut book, refusal);
-        }
         self.images.changed.notify_one();
-        logged
+        logged.map_err(|error| self.images.denied(&mut book, error))
     }
 
     async fn tell(&self) {

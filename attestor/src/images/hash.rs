@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::open::{self, Place};
 use super::stamp::Stamp;
 use super::throttle::Throttle;
+use crate::ports::Clock;
 
 /// Bytes that are read and hashed at once, and all the memory that it takes: they stay in a processor's own cache.
 const CHUNK: usize = 1 << 17;
@@ -52,9 +53,9 @@ pub(super) struct Content {
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Hashed {
-    /// The content, and the file's stamp before and after.
-    Still(Content, Stamp),
-    /// It was written during each attempt; this is what was read last.
+    /// The content, and the file's stamp before and after; None: one in which a write might not have shown.
+    Still(Content, Option<Stamp>),
+    /// It was written meanwhile, whenever it was hashed; this is what was read last.
     Moving(Content),
     /// It is gone: the next look says so.
     Gone,
@@ -77,32 +78,39 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// Hashes the file at `place`. One that is not polled for a while goes on where it was.
-pub(super) async fn hash(place: &Place, throttle: &Throttle, disk: Disk) -> Hashed {
-    let mut last = Content { digest: Digest([0; 32]), size: 0 };
-    for attempt in 1..=ATTEMPTS {
-        match attempt_once(place, throttle, disk).await {
-            Ok((content, Some(stamp))) => return Hashed::Still(content, stamp),
-            Ok((content, None)) => last = content,
-            Err(Fault::Error(error)) if error.kind() == ErrorKind::NotFound => return Hashed::Gone,
-            Err(Fault::Error(error)) => return Hashed::Unreadable(error),
-            Err(Fault::Hangs(step)) => return Hashed::Hangs(step),
-        }
-        if attempt < ATTEMPTS {
-            sleep(PAUSE).await;
+impl From<Fault> for Hashed {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Error(error) if error.kind() == ErrorKind::NotFound => Self::Gone,
+            Fault::Error(error) => Self::Unreadable(error),
+            Fault::Hangs(step) => Self::Hangs(step),
         }
     }
-    Hashed::Moving(last)
 }
 
-/// The content, with a stamp if nobody wrote meanwhile.
+/// Hashes the file at `place`. One that is not polled for a while goes on where it was. `system`: the clock that file
+/// systems go by.
+pub(super) async fn hash(place: &Place, throttle: &Throttle, disk: Disk, system: &dyn Clock) -> Hashed {
+    let mut attempt = 1;
+    loop {
+        match attempt_once(place, throttle, disk, system).await.unwrap_or_else(Hashed::from) {
+            Hashed::Moving(_) if attempt < ATTEMPTS => sleep(PAUSE).await,
+            hashed => return hashed,
+        }
+        attempt += 1;
+    }
+}
+
 async fn attempt_once(
     place: &Place,
     throttle: &Throttle,
     disk: Disk,
-) -> Result<(Content, Option<Stamp>), Fault> {
+    system: &dyn Clock,
+) -> Result<Hashed, Fault> {
     let place = place.clone();
     let (file, before) = disk.step(move || (disk.open)(&place)).await?;
+    // The content is of some moment from here on. A file that takes minutes would seem settled by the time at its end.
+    let began = system.now();
     let mut reading = Reading { file, context: Context::new(&SHA256), buffer: vec![0; CHUNK], size: 0 };
     loop {
         let most = throttle.at_once();
@@ -115,8 +123,11 @@ async fn attempt_once(
     }
     let Reading { file, context, size, .. } = reading;
     let after = disk.step(move || open::stamp(&file)).await?;
-    let rested = before == after && size == before.size;
-    Ok((Content { digest: digest(context), size }, rested.then_some(after)))
+    let content = Content { digest: digest(context), size };
+    if before != after || size != before.size {
+        return Ok(Hashed::Moving(content));
+    }
+    Ok(Hashed::Still(content, Some(after).filter(|stamp| stamp.is_settled(began))))
 }
 
 impl Disk {

@@ -149,7 +149,7 @@ impl Ledger {
     }
 
     /// Extends what the TPM refused the last time.
-    async fn catch_up(&mut self) -> Result<(), LedgerError> {
+    pub(super) async fn catch_up(&mut self) -> Result<(), LedgerError> {
         if self.behind { self.recover().await } else { Ok(()) }
     }
 

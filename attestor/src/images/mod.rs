@@ -186,6 +186,14 @@ impl Images {
         *self.due.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
+    /// The same error; after one that only a restart ends, nothing is measured any more.
+    fn denied(&self, book: &mut Book, error: LedgerError) -> LedgerError {
+        if let LedgerError::Refused(refusal) = &error {
+            self.refuse(book, refusal);
+        }
+        error
+    }
+
     /// Measures nothing any more: the broker is to say no.
     fn refuse(&self, book: &mut Book, refusal: &Refusal) {
         tracing::error!(%refusal, "images are not measured any more");

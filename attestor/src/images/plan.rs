@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use policy::eventlog::image::{ImageKind, ImageMeasurement};
 
 use super::open::Place;
-use super::stamp::Stamp;
+use super::stamps::Stamps;
 use super::walk::Sight;
 
 /// What is to be done.
@@ -24,7 +24,8 @@ pub(super) struct Plan {
 pub(super) struct Job {
     pub(super) path: String,
     pub(super) place: Place,
-    pub(super) size: u64,
+    /// The lesser one is hashed first: a short file, and last of all one that was written whenever it was hashed.
+    pub(super) turn: (bool, u64),
     /// The log has a content of it, so it does not have to be hashed before anything uses it.
     pub(super) again: bool,
 }
@@ -34,8 +35,7 @@ pub(super) struct Job {
 pub(super) struct Known<'a> {
     /// The last entry of each path.
     pub(super) last: &'a BTreeMap<String, ImageMeasurement>,
-    /// The stamps of files whose last entry is of what they hold.
-    pub(super) stamps: &'a BTreeMap<String, Stamp>,
+    pub(super) stamps: &'a Stamps,
 }
 
 /// Compares. `is_named`: whether a path is one of those that are to be measured; `quiet`: nothing is hashed again now.
@@ -52,14 +52,14 @@ pub(super) fn plan(
             Sight::Measured(image) if last == Some(image) => {}
             Sight::Measured(image) => plan.entries.push(image.clone()),
             Sight::File(place, stamp) => {
-                let job = |again| Job { path: path.clone(), place: place.clone(), size: stamp.size, again };
-                match last.map(|image| image.kind) {
-                    Some(ImageKind::File | ImageKind::Unstable) => match known.stamps.get(path) {
-                        Some(held) if held == stamp => {}
-                        _ if quiet => drop(plan.waiting.insert(path.clone())),
-                        _ => plan.jobs.push(job(true)),
-                    },
-                    _ => plan.jobs.push(job(false)),
+                let is_restless = last.is_some_and(|image| image.kind == ImageKind::Unstable);
+                let turn = (is_restless, stamp.size);
+                let job = |again| Job { path: path.clone(), place: place.clone(), turn, again };
+                match last.filter(|image| is_restless || image.kind == ImageKind::File) {
+                    Some(image) if known.stamps.confirm(image, stamp) => {}
+                    Some(_) if quiet => drop(plan.waiting.insert(path.clone())),
+                    Some(_) => plan.jobs.push(job(true)),
+                    None => plan.jobs.push(job(false)),
                 }
             }
         }

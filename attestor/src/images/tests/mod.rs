@@ -2,6 +2,7 @@
 
 mod ledger;
 mod rounds;
+mod stamps;
 mod walk;
 
 use std::collections::VecDeque;

@@ -5,7 +5,6 @@ use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,7 +22,7 @@ use crate::images::stamp::Stamp;
 use crate::images::{Images, Limits, follow};
 use crate::ports::{Clock, System};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn config(files: &[&Path], folders: &[&Path]) -> Config {
     let own = |paths: &[&Path]| paths.iter().map(|path| path.to_path_buf()).collect();
@@ -32,8 +31,9 @@ pub(super) fn config(files: &[&Path], folders: &[&Path]) -> Config {
     Config { log, files: own(files), folders: own(folders), containers: Vec::new(), limits, quiet: None }
 }
 
+/// Stands still.
 #[derive(Debug)]
-struct At(u64);
+pub(super) struct At(pub(super) u64);
 
 impl Clock for At {
     fn now(&self) -> UnixTime {
@@ -293,47 +293,6 @@ async fn a_change_while_a_long_file_is_hashed_does_not_wait_for_it() {
     assert_eq!(scene.until("the long one goes on", 4).await, wanted);
 }
 
-/// How often a file was opened.
-static OPENED: AtomicUsize = AtomicUsize::new(0);
-
-fn open_and_count(place: &Place) -> io::Result<(OpenFile, Stamp)> {
-    OPENED.fetch_add(1, Ordering::SeqCst);
-    open::file(place)
-}
-
-#[tokio::test]
-async fn an_attestor_that_starts_again_hashes_only_what_changed() {
-    let (dir, pcr) = (TempDir::new().unwrap(), Pcr::new());
-    let folder = dir.path().join("plc");
-    fs::create_dir_all(&folder).unwrap();
-    for (name, content) in [("a", "1"), ("b", "22")] {
-        fs::write(folder.join(name), content).unwrap();
-    }
-    let disk = Disk { open: open_and_count, ..Disk::default() };
-    let begin = async || {
-        let config = Config { log: dir.path().join("images.log"), ..config(&[], &[&folder]) };
-        let images = Arc::new(Images::open(config, pcr.start(), None).await.unwrap());
-        // Every write was long ago.
-        let clock: Arc<dyn Clock> = Arc::new(At(4_000_000_000));
-        (Arc::clone(&images), tokio::spawn(follow_on(images, Arc::clone(&clock), clock, disk)))
-    };
-    let (_, first) = begin().await;
-    let give_up = Instant::now() + PATIENCE;
-    while !dir.path().join("images.stamps").exists() {
-        assert!(Instant::now() < give_up, "{OPENED:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    first.abort();
-    assert_eq!(OPENED.load(Ordering::SeqCst), 2);
-    // The shorter one would be hashed before this, if it were.
-    fs::write(folder.join("b"), "333").unwrap();
-    let (images, following) = begin().await;
-    let scene = Scene { dir, pcr, images, following };
-    let history = scene.until("the change is found", 3).await;
-    assert_eq!(history[2], entry(File, "b", 3));
-    assert_eq!(OPENED.load(Ordering::SeqCst), 3);
-}
-
 /// As of a controller whose releases lie beside each other, and a link says which one is used.
 #[tokio::test]
 async fn a_link_above_a_named_file_that_leads_elsewhere_is_noticed_at_once() {
@@ -358,6 +317,44 @@ async fn a_link_above_a_named_file_that_leads_elsewhere_is_noticed_at_once() {
     assert_eq!(history, [entry(File, "press", 1), entry(File, "press", 2)]);
     // Without a sign it would be found by the look that comes once a minute.
     assert!(begin.elapsed() < Duration::from_secs(45), "{:?}", begin.elapsed());
+}
+
+/// After a failure evidence waits for what changed meanwhile, but not for what is gone again.
+#[tokio::test]
+async fn what_is_removed_before_its_turn_is_owed_no_more() {
+    let (dir, pcr) = (TempDir::new().unwrap(), Pcr::new());
+    let folder = dir.path().join("plc");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("program"), "run").unwrap();
+    // Seconds, and some minutes at this limit.
+    for (name, size) in [("short", 1 << 20), ("long", 2 << 20)] {
+        fs::write(folder.join(name), vec![7; size]).unwrap();
+    }
+    OpenFile::create(dir.path().join("fresh")).unwrap().set_len(200 << 20).unwrap();
+    pcr.fail([Some(Fault::Before)]);
+    let limits = Limits { bytes: NonZeroU64::new(400_000).unwrap(), processor: 1.0 };
+    let config = Config { log: dir.path().join("images.log"), limits, ..config(&[], &[&folder]) };
+    let images = Arc::new(Images::open(config, pcr.start(), None).await.unwrap());
+    let system: Arc<dyn Clock> = Arc::new(System::default());
+    let following = tokio::spawn(follow(Arc::clone(&images), Arc::clone(&system), system));
+    tokio::time::timeout(PATIENCE, images.ready()).await.expect("whoever waits is told");
+    let measuring =
+        |name: &str| images.status().measuring.is_some_and(|path| path.ends_with(&format!("/plc/{name}")));
+    assert!(images.hold().await.is_err(), "the first entry is not in the pcr");
+    let give_up = Instant::now() + PATIENCE;
+    while !measuring("short") {
+        assert!(Instant::now() < give_up, "{:?}", images.status());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    fs::remove_file(folder.join("long")).unwrap();
+    fs::rename(dir.path().join("fresh"), folder.join("model")).unwrap();
+    while let Err(error) = images.hold().await {
+        assert!(Instant::now() < give_up, "{error}: {:?}", images.status());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let scene = Scene { dir, pcr, images, following };
+    assert_eq!(scene.history().await, [entry(File, "program", 3), entry(File, "short", 1 << 20)]);
+    scene.following.abort();
 }
 
 /// Whether the file system hangs.
