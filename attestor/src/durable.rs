@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+
 /// Writes a file that is not there yet with exactly this mode, whatever the umask, and syncs it.
 pub(crate) fn write_new(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     create(file, bytes, mode)?.sync_all()
@@ -57,8 +59,23 @@ pub(crate) fn make_dir(dir: &Path, mode: u32) -> io::Result<()> {
 
 /// Reads a file of at most `limit` bytes. A size from the file system is not believed: pseudo files have none.
 pub(crate) fn read_bounded(file: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    bounded(File::open(file)?, limit)
+}
+
+/// The same of a file that others may have put something else in the place of: a FIFO without a writer would keep whoever opens
+/// it waiting for ever, so only a regular file is read.
+pub(crate) fn read_regular(file: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+    let file = File::from(rustix::fs::open(file, flags, Mode::empty())?);
+    match file.metadata()?.is_file() {
+        true => bounded(file, limit),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+    }
+}
+
+fn bounded(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(file)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     match u64::try_from(bytes.len()) {
         Ok(length) if length <= limit => Ok(bytes),
         _ => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {limit} bytes"))),

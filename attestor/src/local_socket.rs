@@ -56,6 +56,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_socket_with_as_many_callers_as_it_takes_is_answered_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let socket = tokio::net::UnixSocket::new_stream().unwrap();
+        socket.bind(&path).unwrap();
+        let _busy = socket.listen(0).unwrap();
+        let mut callers = Vec::new();
+        let full = loop {
+            match UnixStream::connect(&path).await {
+                Ok(caller) => callers.push(caller),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::WouldBlock, "{full}");
+        let taken = bind(&path, 0o600, None).await.unwrap_err();
+        assert_eq!(taken.to_string(), "another program answers at this socket");
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_another_kind_stays_and_the_system_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _theirs = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let refused = bind(&path, 0o600, None).await.unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(rustix::io::Errno::PROTOTYPE.raw_os_error()), "{refused}");
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
     async fn what_is_no_socket_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");

@@ -435,7 +435,8 @@ impl Status {
             match self.last_end() {
                 Some(end) if end < now => {
                     (self.state, self.since) = (Word::Refused, end);
-                    self.problem.get_or_insert_with(|| words::ended(end, now));
+                    let ended = words::ended(&self, end, now);
+                    self.problem.get_or_insert(ended);
                 }
                 None => {
                     self.state = Word::Refused;

@@ -149,6 +149,12 @@ impl HeldSvid {
         Validity { not_before: self.not_before, not_after: self.not_after }
     }
 
+    /// Whether it has begun by `now`, and has not ended.
+    #[must_use]
+    pub fn holds(&self, now: UnixTime) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
+    }
+
     /// First second at which it holds.
     #[must_use]
     pub const fn not_before(&self) -> UnixTime {

@@ -194,7 +194,7 @@ pub(crate) fn own_zone(
     let holds = |zone: &&ZoneName| {
         let mut own =
             state.holding().filter(|(seat, _)| seat.zone == **zone && seat.role.direction() == direction);
-        own.any(|(_, svid)| now <= svid.not_after())
+        own.any(|(_, svid)| svid.holds(now))
     };
     // A service that is nowhere is nowhere in the first zone either, and that is the reason then.
     let zone = having().find(holds).or_else(|| having().next()).or(state.zones.first());

@@ -12,7 +12,7 @@ use rcgen::{
 
 use super::*;
 use crate::role::{Role, Seat};
-use crate::state::tests::svid;
+use crate::state::tests::{svid, svid_from};
 use crate::trust::tests::{NOW, Plant};
 use crate::trust::{Expected, TrustSet};
 
@@ -223,6 +223,10 @@ fn the_zone_is_one_of_the_devices_own() {
         world.state.svids.insert(seat, held);
     }
     assert_eq!(zone(&world), "vendor", "its certificate as a listener holds there alone");
+    let seat = Seat { zone: "press".parse().unwrap(), role: Role::Listener };
+    let later = svid_from(&seat, &KeyPair::generate().unwrap(), &world.plant.domain, 2029);
+    world.state.svids.insert(seat, later);
+    assert_eq!(zone(&world), "vendor", "one that has not begun holds nowhere");
     world.state.void_certificates();
     assert_eq!(zone(&world), "press", "none does");
     let one = Question { zone: Some("vendor".parse().unwrap()), ..asked.clone() };

@@ -129,3 +129,42 @@ fn innermost(error: &dyn Error) -> String {
     }
     inner.to_string().chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A handshake that ended with this.
+    fn handshake(error: rustls::Error) -> CallError {
+        let error = io::Error::new(io::ErrorKind::InvalidData, error);
+        CallError::handshake(&"127.0.0.1:1".parse().unwrap(), "broker.control.plant.example", error)
+    }
+
+    #[test]
+    fn a_certificate_that_ended_is_told_with_both_times_and_the_broker_is_away() {
+        let [end, now] = [UnixTime(1_790_000_000), UnixTime(1_790_086_400)];
+        let [not_after, time] =
+            [end, now].map(|at| rustls::pki_types::UnixTime::since_unix_epoch(Duration::from_secs(at.0)));
+        let ended = handshake(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
+            time,
+            not_after,
+        }));
+        assert!(ended.is_absence());
+        let words = ended.to_string();
+        assert!(
+            words.contains(&format!("ended at {end}, and the clock of this device shows {now}")),
+            "{words}"
+        );
+    }
+
+    #[test]
+    fn what_another_shows_is_of_another_and_what_the_network_does_is_of_nobody() {
+        let other = handshake(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        assert!(matches!(other, CallError::NotTheBroker { .. }) && other.is_absence(), "{other}");
+        let cut = io::Error::from(io::ErrorKind::ConnectionReset);
+        let cut = CallError::handshake(&"127.0.0.1:1".parse().unwrap(), "", cut);
+        assert!(matches!(cut, CallError::Unreachable { .. }) && cut.is_absence(), "{cut}");
+        let busy = CallError::Denied(Box::default());
+        assert!(!busy.is_absence());
+    }
+}

@@ -191,7 +191,11 @@ impl BrokerClient {
             let deadline = if last { CONNECT_DEADLINE } else { NEXT_BROKER };
             match self.open_at(broker, Arc::clone(&config), (deadline, ask)).await {
                 Ok(channel) => return Ok((channel, broker.clone())),
-                Err(error @ (CallError::Unreachable { .. } | CallError::NotTheBroker { .. })) => {
+                Err(
+                    error @ (CallError::Unreachable { .. }
+                    | CallError::NotTheBroker { .. }
+                    | CallError::Ended { .. }),
+                ) => {
                     self.brokers.leave(broker);
                     failed = failed.or(Some(error));
                 }

@@ -289,13 +289,16 @@ fn a_hook_names_a_unit_a_signal_or_a_program() {
     let file = read("reload = { signal = \"HUP\", pid_file = \"/run/a.pid\" }").unwrap();
     assert_eq!(file.0, hup(Process::PidFile("/run/a.pid".into())));
 
-    for refused in ["\"nginx\"", "{}", "{ signal = \"HUP\" }", "{ pid_file = \"/run/a.pid\" }", "7"] {
+    let both = "{ unit = \"a@1.service\", pid_file = \"/run/a.pid\" }";
+    for refused in ["\"nginx\"", "{}", "{ signal = \"HUP\" }", "{ pid_file = \"/run/a.pid\" }", both, "7"] {
         let found = hook(&format!("reload = {refused}")).unwrap_err();
         assert!(found[0].starts_with("hook.reload: write { unit = "), "{refused}: {found:?}");
     }
     let found = hook("reload = [1]").unwrap_err();
     assert!(found[0].starts_with("hook.reload: write the program"), "{found:?}");
-    for wrong in ["nginx", "-x.service", ".service", "a b.service", "a/b.service"] {
+    let named = |length: usize| format!("{}.service", "a".repeat(length - ".service".len()));
+    read(&format!("restart = {{ unit = \"{}\" }}", named(255))).unwrap();
+    for wrong in ["nginx", "-x.service", ".service", "a b.service", "a/b.service", &named(256)] {
         let found = hook(&format!("restart = {{ unit = \"{wrong}\" }}")).unwrap_err();
         assert!(found[0].starts_with("hook.restart.unit: write the name of a service"), "{wrong}: {found:?}");
     }

@@ -63,8 +63,7 @@ impl Standing {
             Told::new("no-own-certificate", &words, REMEDY)
         };
         let held = state.holding().find(|(held, _)| **held == seat).map(|(_, svid)| svid);
-        let svid =
-            held.filter(|svid| (svid.not_before()..=svid.not_after()).contains(&now)).ok_or_else(none)?;
+        let svid = held.filter(|svid| svid.holds(now)).ok_or_else(none)?;
         let tpm = tpm.map(|tpm| tpm.with_deadline(config.limits.handshake.mul_f64(SIGNATURE)));
         let key = state.keys.get(&seat).and_then(|key| key.signing_key(tpm.as_ref())).ok_or_else(none)?;
         let chain = svid.chain().iter().cloned().map(CertificateDer::from).collect();

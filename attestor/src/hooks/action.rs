@@ -8,7 +8,9 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::durable;
 use crate::program::{self, ProgramError};
@@ -127,6 +129,29 @@ pub(super) enum ActionError {
         /// What it has.
         pid: i32,
     },
+    /// The process is this one.
+    #[error(
+        "{} has the number of the attestor, which takes no signal from its own hook; correct pid_file in attestor.toml",
+        file.display()
+    )]
+    Own {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The system sends no signals so.
+    #[error(
+        "process {pid} of {} was not sent the signal: {source}; name the software's unit beside the signal instead of its pid_file",
+        file.display()
+    )]
+    Unsent {
+        /// The file.
+        file: PathBuf,
+        /// What it has.
+        pid: i32,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl Action {
@@ -151,7 +176,7 @@ impl Action {
                 let signal = format!("--signal={}", signal.0);
                 systemctl(&["kill", "--kill-whom=main", &signal], unit, files, limit).await
             }
-            Self::Signal { signal, to: Process::PidFile(file) } => send(*signal, file),
+            Self::Signal { signal, to: Process::PidFile(file) } => send(*signal, file, limit).await,
         }
     }
 }
@@ -170,20 +195,31 @@ async fn systemctl(verb: &[&str], unit: &str, files: &str, limit: Duration) -> R
 }
 
 /// Sends a signal to the process whose number `file` has.
-fn send(signal: SignalName, file: &Path) -> Result<(), ActionError> {
-    let pid = read_pid(file).map_err(|source| ActionError::PidFile { file: file.to_owned(), source })?;
+async fn send(signal: SignalName, file: &Path, limit: Duration) -> Result<(), ActionError> {
+    let file = file.to_owned();
+    let named = file.clone();
+    // The disk may hang, as one over a network does.
+    let read = timeout(limit, spawn_blocking(move || read_pid(&named)));
+    let read = read.await.map_err(|_| ProgramError::Late(limit))?;
+    let pid = match read.unwrap_or_else(|ended| Err(ended.into())) {
+        Ok(pid) => pid,
+        Err(source) => return Err(ActionError::PidFile { file, source }),
+    };
+    if pid == getpid() {
+        return Err(ActionError::Own { file });
+    }
     let sent = pidfd_open(pid, PidfdFlags::empty()).and_then(|process| pidfd_send_signal(process, signal.1));
-    let (file, pid) = (file.to_owned(), pid.as_raw_nonzero().get());
+    let pid = pid.as_raw_nonzero().get();
     match sent {
         Ok(()) => Ok(()),
         Err(Errno::SRCH) => Err(ActionError::Gone { file, pid }),
         Err(Errno::PERM) => Err(ActionError::Forbidden { file, pid }),
-        Err(error) => Err(ActionError::PidFile { file, source: error.into() }),
+        Err(error) => Err(ActionError::Unsent { file, pid, source: error.into() }),
     }
 }
 
 fn read_pid(file: &Path) -> io::Result<Pid> {
-    let bytes = durable::read_bounded(file, MAX_PID_FILE)?;
+    let bytes = durable::read_regular(file, MAX_PID_FILE)?;
     let text = String::from_utf8_lossy(&bytes);
     let number = text.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
     // The first process is the machine's own.
@@ -193,8 +229,10 @@ fn read_pid(file: &Path) -> io::Result<Pid> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt as _;
     use std::process::{Child, Command};
 
+    use rustix::process::geteuid;
     use tempfile::TempDir;
 
     use super::*;
@@ -241,5 +279,41 @@ mod tests {
             let refused = signal("TERM", file.clone()).run("", LIMIT).await.unwrap_err().to_string();
             assert!(refused.contains("its first word is no number above 1"), "{text}: {refused}");
         }
+        std::fs::write(&file, getpid().to_string()).unwrap();
+        let own = signal("TERM", file).run("", LIMIT).await.unwrap_err();
+        assert!(matches!(own, ActionError::Own { .. }), "{own}");
+    }
+
+    #[tokio::test]
+    async fn a_fifo_keeps_nobody_waiting() {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("pid");
+        assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+        let refused = signal("TERM", file).run("", LIMIT).await.unwrap_err().to_string();
+        assert!(refused.contains("has no number of a process: it is no regular file"), "{refused}");
+    }
+
+    /// Where this is set, a test runs as nobody, below the same test as root.
+    const AS_NOBODY: &str = "TOUCHSTONE_TEST_AS_NOBODY";
+
+    #[tokio::test]
+    async fn the_process_of_another_user_gets_no_signal_and_is_told_as_that() {
+        if std::env::var_os(AS_NOBODY).is_some() {
+            let folder = TempDir::new().unwrap();
+            let (file, root) = (folder.path().join("pid"), std::os::unix::process::parent_id());
+            std::fs::write(&file, root.to_string()).unwrap();
+            let refused = signal("USR1", file).run("", LIMIT).await.unwrap_err();
+            return assert!(matches!(refused, ActionError::Forbidden { .. }), "{refused}");
+        }
+        if !geteuid().is_root() {
+            return eprintln!("skipped: only root can be another user");
+        }
+        let test = "hooks::action::tests::the_process_of_another_user_gets_no_signal_and_is_told_as_that";
+        // Not by its path, which may lead through a folder of root's.
+        let mut nobody = Command::new("/proc/self/exe");
+        nobody.args(["--exact", test]).env(AS_NOBODY, "1").current_dir("/").uid(65_534);
+        let output = nobody.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
     }
 }

@@ -26,8 +26,9 @@ use crate::idevid::IdevId;
 use crate::images::Images;
 use crate::plant::PlantRoot;
 use crate::ports::{Clock, Entropy, FlooredClock, System};
-use crate::role::Role;
+use crate::role::{Role, Seat};
 use crate::state::{Keeper, MAKE_ROOM, State, UNSAVED};
+use crate::svid::HeldSvid;
 use crate::tpm::TpmHandle;
 use crate::unbound::Unbound;
 use crate::workload_api::{Offer, Source, Withheld};
@@ -289,17 +290,15 @@ impl Attester {
         self.keeper.read(|state: &State| state.issuing_number)
     }
 
-    /// A caller certificate that has not ended, with its key: what Watch is opened with.
+    /// A caller certificate that holds, with its key: what Watch is opened with.
     pub(super) fn credentials(&self) -> Option<Credentials> {
         if self.boot.doubt().is_some() {
             return None;
         }
         let now = self.now();
         let found = self.keeper.read(|state: &State| {
-            let valid = state.holding().filter(|(seat, svid)| {
-                seat.role == Role::Caller && (svid.not_before()..=svid.not_after()).contains(&now)
-            });
-            let (seat, svid) = valid.max_by_key(|(_, svid)| svid.not_after())?;
+            let valid = |(seat, svid): &(&Seat, &HeldSvid)| seat.role == Role::Caller && svid.holds(now);
+            let (seat, svid) = state.holding().filter(valid).max_by_key(|(_, svid)| svid.not_after())?;
             Some((svid.chain().to_vec(), state.keys.get(seat)?.clone()))
         });
         let (chain, key) = found?;

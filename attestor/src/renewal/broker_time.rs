@@ -2,8 +2,8 @@
 //!
 //! Promises: a broker whose clock jumped gets no proof from a device that holds certificates, if the device's own clock went on
 //! as the broker's had: what it issued now would begin or end at another time, and take the place of what is good. A device whose
-//! clock runs ahead of the broker's by as much as its certificates live asks for none: they would have ended here, and would
-//! only use up what the broker issues. Does not judge the first broker after a start, nor one that a device without
+//! clock runs ahead of the broker's by as much as the longest of its certificates lives, and by more than clocks differ that
+//! agree, asks for none: they would have ended here, and would only use up what the broker issues. Does not judge the first broker after a start, nor one that a device without
 //! certificates asks: there is nothing to lose.
 
 use std::sync::{Mutex, PoisonError};
@@ -39,10 +39,11 @@ fn apart(one: UnixTime, other: UnixTime) -> u64 {
 }
 
 /// How long the certificates live that the broker issues to this device, in seconds, by those that it has; a clock that is set
-/// is not as far ahead of the plant as it is before the first.
-fn shortest_life(state: &State) -> u64 {
+/// is not as far ahead of the plant as it is before the first. One that ends with its authority says little of the next, which
+/// may be the only one: clocks that agree are apart by no life.
+fn longest_life(state: &State) -> u64 {
     let life = |svid: &HeldSvid| svid.not_after().since(svid.not_before());
-    state.svids.values().map(life).min().unwrap_or(MOST_APART).max(1)
+    state.svids.values().map(life).max().unwrap_or(MOST_APART).max(AGREE)
 }
 
 /// Whether the clock that `said` this jumped, and not the `own` one, which shows what was `expected`.
@@ -64,7 +65,7 @@ impl Attester {
         self.broker_time.said(said);
         self.hear_time(said);
         let now = self.now();
-        match now.since(said) < self.keeper.read(shortest_life) {
+        match now.since(said) < self.keeper.read(longest_life) {
             true => Ok(()),
             false => Err(ExchangeError::ClockAhead { now, said }),
         }

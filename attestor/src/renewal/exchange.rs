@@ -143,7 +143,7 @@ pub(super) async fn run(attester: &Attester, exchange: Exchange) -> Result<Answe
     }
     let connection = attester.client.connect(attester.issuing_number()).await.map_err(at_begin)?;
     let answered = over(attester, &connection, exchange).await;
-    if let Err(ExchangeError::BrokerClock { .. }) = &answered {
+    if let Err(ExchangeError::BrokerClock { .. } | ExchangeError::ClockAhead { .. }) = &answered {
         connection.leave();
     }
     answered

@@ -26,11 +26,17 @@ pub(crate) fn identity_key(key: &KeyPair) -> IdentityKey {
 
 /// A certificate for the key, as the broker issues it to press-1.
 pub(crate) fn svid(seat: &Seat, key: &KeyPair, plant: &PlantDomain) -> HeldSvid {
+    svid_from(seat, key, plant, 1975)
+}
+
+/// The same that begins with this year.
+pub(crate) fn svid_from(seat: &Seat, key: &KeyPair, plant: &PlantDomain, year: i32) -> HeldSvid {
     let device = "press-1".parse().unwrap();
     let uri = plant.trust_domain(&seat.zone).device(&device).to_string();
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
-    params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+    (params.not_before, params.not_after) =
+        (rcgen::date_time_ymd(year, 1, 1), rcgen::date_time_ymd(2030, 1, 1));
     let der = params.self_signed(key).unwrap().der().to_vec();
     let asked = Asked { seat, point: key.der_bytes(), plant, device: &device, workload: None };
     HeldSvid::accept(vec![der], &asked, NOW).unwrap()

@@ -115,6 +115,11 @@ fn an_ended_certificate_is_trusted_by_nobody() {
         let problem = later.problem.unwrap();
         let clock = format!("the clock here shows {}", NOW.plus(7 * 3600));
         assert!(problem.contains("certificates ended") && problem.contains(&clock), "{problem}");
+        assert!(problem.contains("bring the network to the broker back"), "{problem}");
+        let mut answered = status(word);
+        answered.broker.reachable = true;
+        let problem = answered.at(NOW.plus(7 * 3600)).problem.unwrap();
+        assert!(problem.contains("the broker answers") && !problem.contains("network"), "{problem}");
     }
     assert_eq!(status(Word::Pending).at(NOW.plus(7 * 3600)).state, Word::Pending);
 }

@@ -60,11 +60,24 @@ pub(super) fn remedy_of(denial: &Denial) -> String {
 pub(super) const NO_CERTIFICATE: &str =
     "the device has no certificate; it asks the broker for one by itself, whose log says what is in the way";
 
-pub(super) fn ended(end: UnixTime, now: UnixTime) -> String {
+/// Of a device whose certificates all ended.
+pub(super) fn ended(status: &Status, end: UnixTime, now: UnixTime) -> String {
+    let none = no_new_ones(status);
     format!(
-        "the certificates ended at {end}, the clock here shows {now}, and the broker gave no new ones; bring the network to the \
-         broker back, the device renews by itself; if the clock is wrong, set it"
+        "the certificates ended at {end}, the clock here shows {now}, and {none}; if the clock is wrong, set it"
     )
+}
+
+/// Why there is no certificate in the place of one that ended, and what to do.
+const fn no_new_ones(status: &Status) -> &'static str {
+    match status.broker.reachable {
+        true => {
+            "the broker answers and gave no new ones; `touchstone device why` says why, the device asks again by itself"
+        }
+        false => {
+            "the broker gave no new ones; bring the network to the broker back, the device renews by itself"
+        }
+    }
 }
 
 /// The zones whose certificates ended while others hold.
@@ -74,13 +87,8 @@ pub(super) fn ended_in_part(status: &Status, now: UnixTime) -> Option<String> {
         .map(|certificate| format!("of zone {} at {}", certificate.zone, certificate.not_after))
         .collect();
     ended.dedup();
-    (!ended.is_empty()).then(|| {
-        format!(
-            "certificates ended: {}, and the broker gave no new ones; bring the network to the broker back, the device renews by \
-             itself",
-            ended.join(", ")
-        )
-    })
+    (!ended.is_empty())
+        .then(|| format!("certificates ended: {}, and {}", ended.join(", "), no_new_ones(status)))
 }
 
 pub(super) fn describe(status: &Status, now: UnixTime, live: bool) -> String {

@@ -79,6 +79,8 @@ pub(crate) struct Plant {
     nobody: Authority,
     /// Certificates of devices begin now; otherwise so long ago that they are always due to be replaced.
     pub(crate) fresh: AtomicBool,
+    /// Servers of the plant show a certificate that has ended.
+    pub(crate) ended: AtomicBool,
     issued: AtomicU64,
 }
 
@@ -98,6 +100,7 @@ impl Plant {
             cell: Authority::self_signed("cell.plant.example caller 1"),
             nobody: Authority::self_signed("plant.example nobody"),
             fresh: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             issued: AtomicU64::new(0),
         }
     }
@@ -111,6 +114,9 @@ impl Plant {
         let key = KeyPair::generate().unwrap();
         let mut params = base("broker.control.plant.example");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        if self.ended.load(Ordering::SeqCst) {
+            params.not_after = rcgen::date_time_ymd(2026, 1, 1);
+        }
         params.subject_alt_names = vec![SanType::DnsName("broker.control.plant.example".try_into().unwrap())];
         let leaf = self.issuing.sign(&params, &key);
         let chain = [leaf, self.issuing.certificate.clone()].map(CertificateDer::from).to_vec();

@@ -51,6 +51,14 @@ pub(crate) struct Script {
     serials: BTreeMap<(i32, String), Vec<u8>>,
     /// Challenges that were given.
     pub(crate) begun: u8,
+    /// Seconds by which its clock is behind.
+    pub(crate) behind: u64,
+    /// It takes what it has of the logs for what is left out of a request.
+    pub(crate) keeps_logs: bool,
+    /// The next answer is that it has lost them.
+    pub(crate) wants_logs: bool,
+    /// All requests that verified.
+    pub(crate) requests: Vec<v1::CompleteRequest>,
 }
 
 /// What happens to software keys.
@@ -73,6 +81,15 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn new() -> Self {
+        Self::of(Arc::new(Plant::new()))
+    }
+
+    /// One more of the same plant.
+    pub(crate) fn another(&self) -> Self {
+        Self::of(Arc::clone(&self.plant))
+    }
+
+    fn of(plant: Arc<Plant>) -> Self {
         let (denial, statements) = (None, Vec::new());
         let script = Script {
             denial,
@@ -85,9 +102,13 @@ impl Broker {
             distrusted: false,
             serials: BTreeMap::new(),
             begun: 0,
+            behind: 0,
+            keeps_logs: false,
+            wants_logs: false,
+            requests: Vec::new(),
         };
         let (push, _) = broadcast::channel(16);
-        Self { plant: Arc::new(Plant::new()), script: Arc::new(Mutex::new(script)), push }
+        Self { plant, script: Arc::new(Mutex::new(script)), push }
     }
 
     fn challenge(&self) -> v1::Challenge {
@@ -99,7 +120,7 @@ impl Broker {
             version: 1,
             pcr_bank: 0x000b,
             pcr_mask: 0xffff,
-            broker_time: System::default().now().0,
+            broker_time: System::default().now().minus(script.behind).0,
             expires_at: u64::MAX,
         }
     }
@@ -135,7 +156,13 @@ impl Broker {
                 v1::Denial { reason, message: "there is no such device".into(), ..v1::Denial::default() };
             return Err(proto::denial::to_status(&denial));
         }
-        Ok(v1::BeginAttestationResponse { challenge: Some(self.challenge()), ..Default::default() })
+        let keeps = self.script.lock().unwrap().keeps_logs;
+        Ok(v1::BeginAttestationResponse {
+            challenge: Some(self.challenge()),
+            takes_log_digests: keeps,
+            takes_ima_before: keeps,
+            ..Default::default()
+        })
     }
 
     pub(crate) fn complete(
@@ -145,10 +172,15 @@ impl Broker {
     ) -> Result<v1::CompleteResponse, Status> {
         let secret: &[u8] = if enrolls { &SECRET } else { &[] };
         assert_eq!(request.credential_secret, secret);
-        let statement = verify(request);
-        assert_eq!(statement.purpose() == v1::Purpose::Enroll, enrolls);
         let mut script = self.script.lock().unwrap();
+        let statement = verify(request, script.keeps_logs && !enrolls);
+        assert_eq!(statement.purpose() == v1::Purpose::Enroll, enrolls);
         script.statements.push(statement);
+        script.requests.push(request.clone());
+        if std::mem::take(&mut script.wants_logs) {
+            let outcome = Some(Outcome::LogsWanted(v1::LogsWanted {}));
+            return Ok(v1::CompleteResponse { outcome });
+        }
         if let Some(denial) = &script.denial {
             return Err(proto::denial::to_status(denial));
         }
@@ -204,8 +236,8 @@ impl Broker {
     }
 }
 
-/// Everything that binds the answer together.
-fn verify(request: &v1::CompleteRequest) -> v1::Statement {
+/// Everything that binds the answer together; `short`: its log may be left out.
+fn verify(request: &v1::CompleteRequest, short: bool) -> v1::Statement {
     let ak = AttestationKey::accept(&request.ak_public).unwrap();
     let quote = Attest::parse(&request.quote).unwrap();
     Signature::parse(&request.quote_signature).unwrap().verify(&ak, &request.quote).unwrap();
@@ -216,7 +248,8 @@ fn verify(request: &v1::CompleteRequest) -> v1::Statement {
     let ek = EkPublic::parse(&request.ek_public).unwrap();
     assert_eq!((&statement.ak_name, &statement.ek_name), (&ak.name().to_bytes(), &ek.name().to_bytes()));
     assert_eq!(statement.logs.len(), 1);
-    assert_eq!(statement.logs[0].digest, Digest::of(&request.firmware_log).0);
+    let left_out = short && request.firmware_log.is_empty();
+    assert!(left_out || statement.logs[0].digest == Digest::of(&request.firmware_log).0);
     assert_eq!(statement.identity_keys.len(), request.identity_keys.len());
     let expected = qualifying_data(Purpose::Certify, &request.sealed, &request.statement);
     for (stated, key) in statement.identity_keys.iter().zip(&request.identity_keys) {

@@ -9,9 +9,11 @@
 
 mod authority;
 mod broker;
+mod clock;
 mod demand;
 mod faults;
 mod flow;
+mod logs;
 mod server;
 mod software;
 mod trust;

@@ -30,6 +30,8 @@ pub(crate) struct Device {
     _manufacturer: Manufacturer,
     pub(crate) swtpm: Swtpm,
     folder: tempfile::TempDir,
+    /// Where the brokers are that it asks besides the first.
+    pub(crate) others: Vec<SocketAddr>,
     /// The end of its configuration.
     pub(crate) more: String,
 }
@@ -67,7 +69,7 @@ impl Device {
         let manufacturer = Manufacturer::new().unwrap();
         let swtpm = manufacturer.make_tpm().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        Some(Self { _manufacturer: manufacturer, swtpm, folder, more: String::new() })
+        Some(Self { _manufacturer: manufacturer, swtpm, folder, others: Vec::new(), more: String::new() })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -118,6 +120,8 @@ impl Device {
         let mut text = String::new();
         writeln!(text, "broker = \"{address}\"\nplant = \"plant.example\"\nplant_root = \"root.pem\"")
             .unwrap();
+        let others: Vec<String> = self.others.iter().map(SocketAddr::to_string).collect();
+        writeln!(text, "other_brokers = {others:?}").unwrap();
         writeln!(text, "tpm = \"{}\"\nstate = \"state\"\ndeliver = \"run\"", self.swtpm.address()).unwrap();
         writeln!(text, "device = \"press-1\"\nfirmware_log = \"log\"").unwrap();
         writeln!(text, "[[service]]\nname = \"opcua\"\nport = 4840").unwrap();

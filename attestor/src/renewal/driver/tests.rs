@@ -13,6 +13,7 @@ use proto::v1;
 use proto::v1::complete_response::Outcome as Answer;
 use proto::v1::{Denial, DenialReason};
 use rcgen::{CertificateParams, KeyPair, SanType, SerialNumber};
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::super::attester::{Line, Means};
 use super::super::exchange::{at_begin, at_complete};
@@ -27,6 +28,7 @@ use crate::role::{Role, Seat};
 use crate::software_key::SoftwareKey;
 use crate::state::{Keeper, State};
 use crate::status::Status;
+use crate::svid::{Asked, HeldSvid};
 use crate::tpm::{TpmError, TpmFault};
 use crate::trust::Direction;
 use crate::trust::tests::{Plant, set};
@@ -240,7 +242,8 @@ impl World {
         let (mut svids, mut identity_keys) = (Vec::new(), std::collections::BTreeMap::new());
         for seat in due {
             let key = SoftwareKey::generate().unwrap();
-            svids.push(self.issue(&seat, &key));
+            let life = LIVES[ZONES.iter().position(|zone| *zone == seat.zone.as_str()).unwrap()];
+            svids.push(self.issue(&seat, &key, life));
             identity_keys.insert(seat, key);
         }
         let issued = v1::Issued {
@@ -254,14 +257,13 @@ impl World {
         Ok(Answered { identity_keys, ..answered(Answer::Issued(issued)) })
     }
 
-    fn issue(&mut self, seat: &Seat, key: &SoftwareKey) -> v1::Svid {
+    fn issue(&mut self, seat: &Seat, key: &SoftwareKey, life: u64) -> v1::Svid {
         self.issued += 1;
         let serial = self.issued.to_be_bytes().to_vec();
         let uri = format!("spiffe://{}.plant.example/device/press-1", seat.zone);
         let mut params = CertificateParams::default();
         params.serial_number = Some(SerialNumber::from(serial));
         params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
-        let life = LIVES[ZONES.iter().position(|zone| *zone == seat.zone.as_str()).unwrap()];
         let (now, epoch) = (self.clock.now(), rcgen::date_time_ymd(1970, 1, 1));
         params.not_before = epoch + Duration::from_secs(now.0);
         params.not_after = epoch + Duration::from_secs(now.plus(life).0);
@@ -588,11 +590,8 @@ fn a_loss_in_one_zone_costs_nothing_in_the_other_and_a_proof_tells() {
     world.settle();
     let (press, vision) = (of_zone(&world, 0), of_zone(&world, 1));
     assert!(vision.contains(&serial(world.stream.as_ref().unwrap())), "it watches under what ends last");
-    // An answer of before is on its way.
-    world.step(Step::TimerFires);
-    world.step(Step::Judge);
+    assert!(world.driver.in_flight.is_none());
     world.step(Step::RevokeZone(1));
-    let stale = world.answer.take().unwrap();
     world.step(Step::Tell);
     assert_eq!((world.held(), world.standing()), (press.clone(), Standing::Trusted));
     assert!(press.contains(&serial(world.stream.as_ref().unwrap())), "it watches under what it has");
@@ -600,12 +599,28 @@ fn a_loss_in_one_zone_costs_nothing_in_the_other_and_a_proof_tells() {
     assert!(world.driver.attester.keeper.read(|state: &State| state.distrusted().is_none()));
     let problem = world.driver.reporter.problem.clone().unwrap();
     assert!(problem.contains("of zone vision were revoked"), "{problem}");
-    drop(stale);
     world.step(Step::Judge);
     world.step(Step::Arrive);
     assert_eq!((world.held().len(), world.standing()), (4, Standing::Trusted));
     assert!(press.is_subset(&world.held()), "what held is not even replaced");
     assert_eq!(world.driver.reporter.problem, None);
+}
+
+#[test]
+fn an_exchange_that_began_before_a_loss_is_given_up_for_another() {
+    let mut world = World::new();
+    world.settle();
+    world.step(Step::TimerFires);
+    let (sender, mut answer) = oneshot::channel::<()>();
+    world.driver.in_flight = Some(Box::pin(async move {
+        let _waits = sender;
+        pending().await
+    }));
+    world.step(Step::RevokeZone(1));
+    assert!(answer.try_recv().is_err_and(|error| error == TryRecvError::Empty), "it is in flight");
+    world.step(Step::Tell);
+    assert_eq!(answer.try_recv(), Err(TryRecvError::Closed), "its answer is of before, and is not taken");
+    assert!(world.driver.in_flight.is_some(), "another begins");
 }
 
 #[test]
@@ -707,6 +722,27 @@ fn the_first_broker_of_a_device_whose_clock_is_days_ahead_is_asked_for_nothing()
     assert!(error.contains("set the clock that is wrong"), "{error}");
     world.clock.set(BEGIN.plus(8 * 3600));
     world.driver.attester.take_time(BEGIN).expect("local time, east of Greenwich");
+}
+
+#[test]
+fn a_last_certificate_that_was_cut_short_shuts_no_device_out_whose_clock_is_a_little_ahead() {
+    let mut world = World::new();
+    let (seat, key) = (Seat { zone: "press".parse().unwrap(), role: Role::Caller }, SoftwareKey::generate());
+    let key = key.unwrap();
+    let chain = world.issue(&seat, &key, 75).chain;
+    let (plant, device) = (&world.plant.domain, &"press-1".parse().unwrap());
+    let asked = Asked { seat: &seat, point: key.point(), plant, device, workload: None };
+    let held = HeldSvid::accept(chain, &asked, BEGIN).unwrap();
+    let attester = Arc::clone(&world.driver.attester);
+    attester.keeper.note(|state| {
+        state.svids.insert(seat.clone(), held.clone());
+        state.void_certificates();
+    });
+    world.clock.set(BEGIN.plus(120));
+    attester.take_time(BEGIN).expect("its authority ended, and the next certificate lives as long as any");
+    world.clock.set(BEGIN.plus(3_600));
+    let error = attester.take_time(BEGIN).unwrap_err();
+    assert!(matches!(error, ExchangeError::ClockAhead { .. }), "{error}");
 }
 
 #[test]
