@@ -144,32 +144,38 @@ async fn squat(
     sender
 }
 
+/// The next that is told to go because others need the room.
+async fn told_to_go(calls: &mut JoinSet<Result<CompleteResponse, CallError>>) {
+    let next = timeout(DEADLINE, calls.join_next()).await.expect("one is told to go");
+    let (reason, message) = denied(next.expect("a call").expect("it ends"));
+    assert_eq!(reason, Reason::TryLater, "{message}");
+    assert!(message.contains("the IMA lists of other devices"), "{message}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_sends_slowly_gives_way() {
     let Some((_world, _device, thief)) = world().await else { return };
-    let (mut held, mut calls) = (Vec::new(), JoinSet::new());
+    let (mut held, mut idle, mut calls) = (Vec::new(), JoinSet::new(), JoinSet::new());
     // Who sends nothing is in nobody's way, though there are more than lists that there is room for.
     for _ in 0..=LONGEST {
-        held.push(squat(&thief, 0, &mut calls).await);
+        held.push(squat(&thief, 0, &mut idle).await);
     }
     let (request, list) = taken_apart(&thief).await;
     issued(send(&thief, whole(request, &list)).await.expect("there is room"));
-    // With more than there is room for, those who began first are told to go.
+    // With their requests, one less than `LONGEST` has room: two are told to go, whenever their parts come.
     for _ in 0..=LONGEST {
         held.push(squat(&thief, MIB, &mut calls).await);
     }
-    let first = timeout(DEADLINE, calls.join_next()).await.expect("one is told to go");
-    let (reason, message) = denied(first.expect("a call").expect("it ends"));
-    assert_eq!(reason, Reason::TryLater, "{message}");
-    assert!(message.contains("the IMA lists of other devices"), "{message}");
+    told_to_go(&mut calls).await;
+    told_to_go(&mut calls).await;
     let (request, list) = taken_apart(&thief).await;
-    issued(send(&thief, whole(request, &list)).await.expect("others give way"));
-    // So they do to a list of which the beginning is the broker's to add, but not to a stranger's.
-    while calls.try_join_next().is_some() {}
+    issued(send(&thief, whole(request, &list)).await.expect("there is room again"));
+    // They give way to a list of which the beginning is the broker's to add, but not to a stranger's.
     assert_eq!(denied(claim(&thief, MIB, true).await).0, Reason::EvidenceInvalid);
+    let (request, list) = taken_apart(&thief).await;
+    issued(send(&thief, whole(request, &list)).await.expect("there is room still"));
     assert!(calls.try_join_next().is_none(), "somebody was told to go");
     let outcome = claim(&thief, MIB, false).await.expect("others give way").outcome;
     assert!(matches!(outcome, Some(Outcome::LogsWanted(_))), "{outcome:?}");
-    let next = timeout(DEADLINE, calls.join_next()).await.expect("one is told to go");
-    assert_eq!(denied(next.expect("a call").expect("it ends")).0, Reason::TryLater);
+    told_to_go(&mut calls).await;
 }
