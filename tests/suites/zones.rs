@@ -42,8 +42,20 @@ fn a_reviewed_file_opens_a_conduit_that_closes_without_the_broker() {
     let plan = world.admin(&format!("zone plan {file}"));
     assert_eq!(plan["gained"][0]["device"], "press-1");
     assert_eq!((&plan["gained"][0]["from"], &plan["applied"]), (&"vision".into(), &false.into()));
-    let applied = world.admin(&format!("zone apply {file} --yes"));
+    assert_eq!(
+        plan["callers"],
+        serde_json::json!([{ "zone": "vision", "devices": ["camera-1"], "left_out": 0 }])
+    );
+    // Somebody else opens another in between, and takes it back.
+    let apply = format!("zone apply {file} --yes --plan {}", plan["plan"].as_str().expect("a plan"));
+    let other = "--from press --to vision --service video";
+    world.admin(&format!("conduit allow {other}"));
+    let moved = world.tool(&apply.split(' ').collect::<Vec<_>>()).refused(3);
+    assert!(moved.contains("are not those of plan") && moved.contains("zone plan"), "{moved}");
+    world.admin(&format!("conduit close {other}"));
+    let applied = world.admin(&apply);
     assert_eq!(applied["conduits_made"][0]["service"], "opcua");
+    assert_eq!(applied["plan"], plan["plan"]);
     until("the conduit is open", || match fs::read(&inbound) {
         Ok(now) if now != nobody => Ok(()),
         other => Err(format!("{} bytes", other.map_or(0, |bytes| bytes.len()))),

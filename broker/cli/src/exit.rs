@@ -5,7 +5,7 @@
 pub(crate) enum Exit {
     /// 0: the command did what it says.
     Done,
-    /// 1: nothing failed, but something needs a person (`status`, `exposure`, `golden apply --wait`, `drill`).
+    /// 1: nothing failed, but something needs a person (`status`, `exposure`, `zone check`, `golden apply --wait`, `drill`).
     NeedsYou,
     /// 2: a file or value given to the command cannot be used.
     UnusableInput,
@@ -56,7 +56,9 @@ impl Exit {
     const fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done",
-            Self::NeedsYou => "something needs you: `status`, `exposure`, `golden apply --wait`, `drill`",
+            Self::NeedsYou => {
+                "something needs you: `status`, `exposure`, `zone check`, `golden apply --wait`, `drill`"
+            }
             Self::UnusableInput => "a file or value cannot be used",
             Self::Negative => "the answer is no: refused, does not chain, no such thing, not agreed to",
             Self::Unreachable => "the broker cannot be reached, is another one, or asks to come back later",

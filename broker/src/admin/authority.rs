@@ -4,7 +4,7 @@
 //! once and asks every device to prove itself, since what it holds is worth nothing; all else breaks no connection.
 
 use policy::id::{DeviceName, ZoneName};
-use policy::zone::{MAX_GENERATIONS, Role, Zone};
+use policy::zone::{MAX_GENERATIONS, Role, Zone, leaves};
 
 use super::Actor;
 use super::bounds::{MAX_REASON, printable};
@@ -51,8 +51,11 @@ pub(super) fn room_for_another(line: &Line, zone: &ZoneName, role: Role) -> Resu
     if believed.count() < MAX_GENERATIONS {
         return Ok(());
     }
+    let old = line.iter().filter(|held| held.record.state == AuthorityState::Old);
+    let next = old.map(|held| leaves(held.record.since)).min();
+    let when = next.map(|at| format!(" on {at}, when nothing that it signed is left,")).unwrap_or_default();
     Err(Refusal::Conflict(format!(
-        "{MAX_GENERATIONS} generations of {} are in trust files; an old one leaves them when nothing that it signed is left, or now with `touchstone authority distrust`",
+        "{MAX_GENERATIONS} generations of {} are in trust files; the oldest leaves them by itself{when} or now with `touchstone authority distrust`, which devices that hold its certificates notice",
         subject(zone, role)
     )))
 }

@@ -5,11 +5,11 @@
 //! removals that are more than fit into one transaction are made in steps, each of which leaves a graph that fits
 //! together and is safe ([`policy::zone::steps`]); who applies the file again after a step that failed goes on from there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use policy::id::ZoneName;
+use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
-use policy::zone::difference::{Difference, PeerChanges, later_changes, peer_changes};
+use policy::zone::difference::{Difference, LaterChanges, PeerChanges, later_changes, peer_changes};
 use policy::zone::document::{MAX_DOCUMENT, changed_fields, parse, render};
 use policy::zone::{Conduit, Member, Segmentation, Spot, Zone, inspect};
 
@@ -63,8 +63,10 @@ pub struct Planned {
     pub difference: Difference,
     /// Who gains and loses which peer, now.
     pub peers: PeerChanges,
-    /// Who gains and loses which peer when a conduit that is closed now opens next.
-    pub later: Vec<(UnixTime, PeerChanges)>,
+    /// Who gains and loses which peer later, by the hours and ends of conduits.
+    pub later: LaterChanges,
+    /// The devices of the zones from which that is opened, or was.
+    pub callers: BTreeMap<ZoneName, BTreeSet<DeviceName>>,
     /// What would be flat afterwards.
     pub spots: Vec<Spot>,
     /// Devices that lose their certificates in a zone by its new rules.
@@ -178,8 +180,9 @@ async fn planned(
     for zone in judged_anew(before, after, &difference) {
         loses.extend(losing(plant, zone).await?);
     }
-    let (peers, spots) = (peer_changes(before, after, members, now), inspect(after, members, now));
-    let later = later_changes(before, after, members, now);
+    let (peers, later) = peers(before, after, members, now).await?;
+    let callers = callers(members, &peers, &later);
+    let spots = inspect(after, members, now);
     let unoffered = nobody_offers(plant, &difference.conduits_made).await?;
     let changed: Vec<(&Zone, &Zone)> =
         difference.zones_changed.iter().filter_map(|name| before.zone(name).zip(after.zone(name))).collect();
@@ -197,6 +200,7 @@ async fn planned(
         difference,
         peers,
         later,
+        callers,
         spots,
         loses,
         unoffered,
@@ -205,6 +209,39 @@ async fn planned(
         outside: strangers,
         steps: 1,
     })
+}
+
+/// Who gains and loses which peer, now and later: found beside the workers, for the hours of thousands take a while.
+async fn peers(
+    before: &Segmentation,
+    after: &Segmentation,
+    members: &[Member],
+    now: UnixTime,
+) -> Result<(PeerChanges, LaterChanges), Refusal> {
+    let (before, after, members) = (before.clone(), after.clone(), members.to_vec());
+    let look =
+        move || (peer_changes(&before, &after, &members, now), later_changes(&before, &after, &members, now));
+    tokio::task::spawn_blocking(look).await.map_err(Refusal::internal)
+}
+
+/// The devices of the zones from which something is gained or lost.
+fn callers(
+    members: &[Member],
+    peers: &PeerChanges,
+    later: &LaterChanges,
+) -> BTreeMap<ZoneName, BTreeSet<DeviceName>> {
+    let all = [peers].into_iter().chain(later.told.iter().map(|(_, peers)| peers));
+    let from = all.flat_map(|peers| peers.gained.iter().chain(&peers.lost)).map(|one| &one.from);
+    let mut found: BTreeMap<ZoneName, BTreeSet<DeviceName>> =
+        from.map(|zone| (zone.clone(), BTreeSet::new())).collect();
+    for member in members {
+        for zone in &member.zones {
+            if let Some(devices) = found.get_mut(zone) {
+                devices.insert(member.device.clone());
+            }
+        }
+    }
+    found
 }
 
 /// Zones whose rules are others: what a verdict means there, or what may boot.

@@ -94,37 +94,75 @@ impl PeerChanges {
     }
 }
 
-/// Times at which conduits open, and at which they close, that are looked at beside now: each of a thousand may have hours of
-/// its own.
+/// Times of which gains are told, and of which losses are: each of a thousand conduits may have hours of its own.
 const MAX_LATER: usize = 8;
 
-/// What changes only later, with the time: conduits that differ are looked at when they open or close next, as they were
-/// and as they would be. What is told of a time is not told again of a later one.
+/// What changes only later, with the time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaterChanges {
+    /// By the second from which it is so. What is told of a time is not told again of a later one.
+    pub told: Vec<(UnixTime, PeerChanges)>,
+    /// Further times at which conduits that differ begin to be open, or to be closed, as they were not before.
+    pub left_out: usize,
+}
+
+/// What changes only later: for each conduit, when it is first open that was not, and first closed that was open.
 #[must_use]
 pub fn later_changes(
     before: &Segmentation,
     after: &Segmentation,
     members: &[Member],
     now: UnixTime,
-) -> Vec<(UnixTime, PeerChanges)> {
-    let differs = |one: &&Conduit| !(before.conduits().contains(one) && after.conduits().contains(one));
-    let conduits = before.conduits().iter().chain(after.conduits()).filter(differs);
-    let edges = conduits.filter_map(|one| Some((one.is_open(now), one.hours().next_edge(now)?)));
-    let (closing, opening): (BTreeSet<_>, BTreeSet<_>) = edges.partition(|(open, _)| *open);
+) -> LaterChanges {
+    let (mut opening, mut closing) = (BTreeSet::new(), BTreeSet::new());
+    for [old, new] in differing(before, after) {
+        let [opens, closes] = first_departures(old, new, now);
+        opening.extend(opens);
+        closing.extend(closes);
+    }
+    let all = opening.union(&closing).count();
     // Those that close soon leave room for those that open later.
-    let times = closing.into_iter().take(MAX_LATER).chain(opening.into_iter().take(MAX_LATER));
-    let times: BTreeSet<UnixTime> = times.map(|(_, time)| time).collect();
+    let times: BTreeSet<UnixTime> =
+        closing.into_iter().take(MAX_LATER).chain(opening.into_iter().take(MAX_LATER)).collect();
+    let mut later = LaterChanges { told: Vec::new(), left_out: all.saturating_sub(times.len()) };
     let mut told = peer_changes(before, after, members, now);
-    let mut later = Vec::new();
     for time in times {
         let mut changes = peer_changes(before, after, members, time);
         changes.gained.retain(|one| told.gained.insert(one.clone()));
         changes.lost.retain(|one| told.lost.insert(one.clone()));
         if !changes.is_empty() {
-            later.push((time, changes));
+            later.told.push((time, changes));
         }
     }
     later
+}
+
+/// The conduits that are not the same before and after, as they were and as they are.
+fn differing<'a>(
+    before: &'a Segmentation,
+    after: &'a Segmentation,
+) -> impl Iterator<Item = [Option<&'a Conduit>; 2]> {
+    let of = |graph: &'a Segmentation, one: &Conduit| graph.conduit(&one.from, &one.to, &one.service);
+    let old = before.conduits().iter().map(move |old| [Some(old), of(after, old)]);
+    let made = after.conduits().iter().filter(move |new| of(before, new).is_none());
+    old.chain(made.map(|new| [None, Some(new)])).filter(|[old, new]| old != new)
+}
+
+/// When `new` is first open while `old` is not, and first closed while `old` is open, if that is not so at `now` already.
+fn first_departures(old: Option<&Conduit>, new: Option<&Conduit>, now: UnixTime) -> [Option<UnixTime>; 2] {
+    let both = || [old, new].into_iter().flatten();
+    // After an end hours may differ that were alike for longer than hours are looked ahead.
+    let begins: Vec<UnixTime> =
+        [now].into_iter().chain(both().filter_map(|one| one.expires).filter(|end| *end > now)).collect();
+    let schedules = || both().filter_map(|one| one.schedule.as_ref());
+    let edges = begins.iter().flat_map(|begin| schedules().flat_map(|one| one.edges(*begin)));
+    let moments: BTreeSet<UnixTime> = begins.iter().copied().chain(edges).collect();
+    let open = |one: Option<&Conduit>, at| one.is_some_and(|one| one.is_open(at));
+    let first = |one, other| {
+        let departs = |at: &UnixTime| open(one, *at) && !open(other, *at);
+        moments.iter().copied().find(departs).filter(|at| *at > now)
+    };
+    [first(new, old), first(old, new)]
 }
 
 /// What a change from `before` to `after` means for these devices at `now`.

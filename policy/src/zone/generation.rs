@@ -18,6 +18,12 @@ use crate::time::UnixTime;
 /// Longest life of a certificate in seconds, whatever its zone said when it was issued.
 const LONGEST_CERTIFICATE: u64 = MAX_OUTLIVE + MAX_OUTLIVE / 2;
 
+/// When a generation that is old since then leaves all trust files: nothing that it signed is left.
+#[must_use]
+pub const fn leaves(since: UnixTime) -> UnixTime {
+    since.plus(LONGEST_CERTIFICATE)
+}
+
 /// Most generations of one authority that are in trust files: one that signs, the next, and one of before.
 pub const MAX_GENERATIONS: usize = 3;
 
@@ -92,7 +98,7 @@ pub fn next_step(
         let number = prepared.number;
         return due.then_some(Step::Activate { number, stragglers });
     }
-    if let Some(old) = of(GenerationState::Old).find(|one| now >= one.since.plus(LONGEST_CERTIFICATE)) {
+    if let Some(old) = of(GenerationState::Old).find(|one| now >= leaves(one.since)) {
         return Some(Step::Forget(old.number));
     }
     match of(GenerationState::Active).max_by_key(|one| one.number) {

@@ -33,7 +33,7 @@ pub use conduit::Conduit;
 pub use drill::{DrillBounds, Fault};
 pub use function::Function;
 pub use gate::{GateFail, GateRules};
-pub use generation::{Generation, GenerationState, MAX_GENERATIONS, Step, next_step};
+pub use generation::{Generation, GenerationState, MAX_GENERATIONS, Step, leaves, next_step};
 pub use hours::Hours;
 pub use inspection::{Member, Spot, SpotKind, TwoSided, inspect};
 pub use model::{IntraZone, NameConstraint, Segmentation, SoftwareKeys, Timing, Zone};

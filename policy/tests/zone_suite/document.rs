@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use policy::appraisal::claims::{Claim, ClaimValue, LeastClaims};
 use policy::appraisal::policy::Mode;
 use policy::time::UnixTime;
-use policy::zone::difference::{Difference, later_changes, peer_changes};
+use policy::zone::difference::{Difference, peer_changes};
 use policy::zone::document::{MAX_DOCUMENT, changed_fields, parse, render};
 use policy::zone::function::Function;
 use policy::zone::gate::{GateFail, GateRules};
@@ -15,7 +15,7 @@ use policy::zone::span::Span;
 use policy::zone::{Conduit, DrillBounds, OnSilence};
 use proptest::prelude::*;
 
-const PLANT: &str = r#"schema = 1
+pub(crate) const PLANT: &str = r#"schema = 1
 
 [[zone]]
 name = "cell-3"
@@ -355,83 +355,6 @@ fn a_change_says_who_gains_and_who_loses() {
     let difference = Difference::between(&before, &after);
     assert_eq!((difference.conduits_changed.len(), difference.conduits_made.len()), (1, 0));
     assert!(Difference::between(&before, &before).is_empty());
-}
-
-#[test]
-fn a_window_that_moves_is_told_with_the_times_when_it_opens() {
-    let hours = |hours: &str| PLANT.replace("sat,sun 22:00-04:00 in Europe/Berlin", hours);
-    let before = parse(PLANT).unwrap();
-    let historian = Member {
-        device: "db".parse().unwrap(),
-        zones: ["historian".parse().unwrap()].into(),
-        offers: ["opcua".parse().unwrap()].into(),
-        two_sided: [].into(),
-    };
-    let members = [historian];
-    // A Thursday.
-    let now: UnixTime = "2026-11-26T12:00:00Z".parse().unwrap();
-    let later = |text: &str| {
-        let after = parse(text).unwrap();
-        assert!(peer_changes(&before, &after, &members, now).is_empty(), "closed now, before and after");
-        let told = later_changes(&before, &after, &members, now);
-        let told = told.iter().map(|(at, one)| (at.to_string(), one.gained.len(), one.lost.len()));
-        told.collect::<Vec<_>>()
-    };
-    let [friday, saturday] = ["2026-11-27T21:00:00Z", "2026-11-28T21:00:00Z"].map(str::to_owned);
-    assert_eq!(later(&hours("fri 21:00-22:00")), [(friday, 1, 0), (saturday.clone(), 0, 1)]);
-    let closed = PLANT.split_once("[[conduit]]").unwrap().0;
-    assert_eq!(later(closed), [(saturday, 0, 1)]);
-    assert_eq!(later(PLANT), []);
-}
-
-#[test]
-fn who_loses_when_a_new_window_or_an_end_comes_is_told_with_the_time() {
-    let always = PLANT.replace(
-        "schedule = \"sat,sun 22:00-04:00 in Europe/Berlin\"\nexpires = \"2027-01-01T00:00:00Z\"\n",
-        "",
-    );
-    let before = parse(&always).unwrap();
-    let historian = Member {
-        device: "db".parse().unwrap(),
-        zones: ["historian".parse().unwrap()].into(),
-        offers: ["opcua".parse().unwrap()].into(),
-        two_sided: [].into(),
-    };
-    let members = [historian];
-    let now: UnixTime = "2026-11-26T12:00:00Z".parse().unwrap();
-    let later = |line: &str| {
-        let after = parse(&format!("{always}{line}\n")).unwrap();
-        assert!(peer_changes(&before, &after, &members, now).is_empty(), "open now, before and after");
-        let told = later_changes(&before, &after, &members, now);
-        told.iter().map(|(at, one)| (at.to_string(), one.gained.len(), one.lost.len())).collect::<Vec<_>>()
-    };
-    assert_eq!(later("schedule = \"daily 00:00-23:59\""), [("2026-11-26T23:59:00Z".to_owned(), 0, 1)]);
-    assert_eq!(later("expires = \"2026-12-01T00:00:00Z\""), [("2026-12-01T00:00:00Z".to_owned(), 0, 1)]);
-}
-
-#[test]
-fn what_closes_soon_does_not_hide_what_opens_later() {
-    let zones = PLANT.split_once("[[conduit]]").unwrap().0;
-    let conduit = |n: usize, hours: &str| {
-        format!("[[conduit]]\nfrom = \"cell-3\"\nto = \"historian\"\nservice = \"opcua-{n}\"\n{hours}")
-    };
-    let all = |hours: &dyn Fn(usize) -> String| (0..8).map(|n| conduit(n, &hours(n))).collect::<String>();
-    let before = parse(&format!("{zones}{}", all(&|_| String::new()))).unwrap();
-    // Each closes today at its own time, and a new one opens on Saturday.
-    let closing = all(&|n| format!("schedule = \"daily 00:00-13:0{n}\"\n"));
-    let opening = conduit(8, "schedule = \"sat 21:00-22:00\"\n");
-    let after = parse(&format!("{zones}{closing}{opening}")).unwrap();
-    let historian = Member {
-        device: "db".parse().unwrap(),
-        zones: ["historian".parse().unwrap()].into(),
-        offers: (0..9).map(|n| format!("opcua-{n}").parse().unwrap()).collect(),
-        two_sided: [].into(),
-    };
-    let now: UnixTime = "2026-11-26T12:00:00Z".parse().unwrap();
-    let told = later_changes(&before, &after, &[historian], now);
-    assert_eq!(told.iter().filter(|(_, one)| one.lost.len() == 1).count(), 8, "{told:?}");
-    let (at, last) = told.last().unwrap();
-    assert_eq!((at.to_string().as_str(), last.gained.len()), ("2026-11-28T21:00:00Z", 1));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod access;
 mod document;
 mod generation;
 mod inspection;
+mod later;
 mod model;
 mod schedule;
 mod silence;

@@ -102,7 +102,7 @@ fn any_windows(most: usize) -> impl Strategy<Value = String> {
     prop::collection::vec(window, 1..=most).prop_map(|windows| windows.join("; "))
 }
 
-fn any_schedule() -> impl Strategy<Value = Schedule> {
+pub(crate) fn any_schedule() -> impl Strategy<Value = Schedule> {
     (any_windows(3), prop::sample::select(&ZONES[..]))
         .prop_map(|(windows, zone)| schedule(&format!("{windows} in {zone}")))
 }

@@ -4642,9 +4642,25 @@ pub struct GraphChange {
     pub outside: ::prost::alloc::vec::Vec<Outside>,
     #[prost(uint32, tag = "21")]
     pub outside_left_out: u32,
-    /// What changes only later: when a conduit that is closed now by its hours opens next, before or after the change.
+    /// What changes only later, with the hours and ends of conduits; what is told of a time is not told again of a later one.
     #[prost(message, repeated, tag = "22")]
     pub later: ::prost::alloc::vec::Vec<LaterPeers>,
+    /// Further times at which a conduit begins to be open, or to be closed, as it was not before.
+    #[prost(uint32, tag = "23")]
+    pub later_left_out: u32,
+    /// The other side of what is gained and lost, also later: the devices of the zones that open it.
+    #[prost(message, repeated, tag = "24")]
+    pub callers: ::prost::alloc::vec::Vec<Callers>,
+}
+/// The devices of a zone, which open what it may; at most a hundred.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Callers {
+    #[prost(string, tag = "1")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub devices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint32, tag = "3")]
+    pub left_out: u32,
 }
 /// Who gains and loses which peer at a time; at most a thousand of each.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -21,6 +21,7 @@ pub(crate) enum AuthorityCommand {
     #[command(after_help = "Example: touchstone authority list")]
     List,
     /// Prepare the next generation; it signs by itself once all devices that meet it know it
+    #[command(visible_alias = "prepare")]
     Rotate(RotateArgs),
     /// Let the prepared generation sign now, whoever does not know it yet
     Activate(ActivateArgs),

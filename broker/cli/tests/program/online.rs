@@ -437,6 +437,11 @@ fn a_plan_says_which_of_its_conduits_open_nothing() {
         service: service.to_owned(),
         ..Conduit::default()
     };
+    let callers = |zone: &str, devices: &[&str], left_out: u32| Callers {
+        zone: zone.to_owned(),
+        devices: devices.iter().map(ToString::to_string).collect(),
+        left_out,
+    };
     let spot = |service: &str| FlatSpot {
         kind: "nobody-offers".to_owned(),
         about: format!("cell-3 -> lab {service}"),
@@ -447,6 +452,8 @@ fn a_plan_says_which_of_its_conduits_open_nothing() {
         conduits_made: vec![conduit("ssh-2")],
         spots: vec![spot("ssh"), spot("ssh-2")],
         steps: 1,
+        later_left_out: 3,
+        callers: vec![callers("cell-3", &["press-7"], 4), callers("lab", &[], 0)],
         ..GraphChange::default()
     };
     broker.answers("plan_graph", &PlanGraphResponse { change: Some(change) });
@@ -454,6 +461,9 @@ fn a_plan_says_which_of_its_conduits_open_nothing() {
     assert_eq!(ran.code, 0, "{ran:?}");
     let looks: Vec<&str> = ran.stdout.lines().filter(|line| line.starts_with("look: ")).collect();
     assert_eq!(looks, ["look: conduit cell-3 -> lab ssh-2 opens nothing"], "of what is new only: {ran:?}");
+    assert!(ran.stdout.contains("conduits open or close otherwise at 3 times more"), "{ran:?}");
+    assert!(ran.stdout.contains("opened from zone cell-3 by: press-7 and 4 more\n"), "{ran:?}");
+    assert!(ran.stdout.contains("opened from zone lab by: no device yet\n"), "{ran:?}");
 }
 
 #[test]

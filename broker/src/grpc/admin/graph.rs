@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use policy::id::ZoneName;
+use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::difference::{PeerChanges, Reachable};
 use policy::zone::{Conduit, Member, Spot};
@@ -17,6 +17,8 @@ use crate::session::Refusal;
 
 /// Services that one answer names in each direction, and devices.
 const MAX_TOLD: usize = 1000;
+/// Devices of a zone that one answer names as the other side.
+const MAX_CALLERS: usize = 100;
 
 pub(super) async fn one(
     plant: &Plant,
@@ -82,10 +84,10 @@ pub(super) async fn applied(
 }
 
 fn change(planned: Planned) -> v1::GraphChange {
-    let Planned { before, difference, peers, later, spots, loses, unoffered, fields, longer, outside, steps } =
-        planned;
+    let Planned { before, difference, peers, later, callers, .. } = &planned;
+    let Planned { spots, loses, unoffered, fields, longer, outside, steps, .. } = &planned;
     v1::GraphChange {
-        before,
+        before: before.clone(),
         zones_made: names(difference.zones_made.iter()),
         zones_changed: names(difference.zones_changed.iter()),
         zones_removed: names(difference.zones_removed.iter()),
@@ -96,18 +98,20 @@ fn change(planned: Planned) -> v1::GraphChange {
         gained_left_out: parse::count(peers.gained.len().saturating_sub(MAX_TOLD)),
         lost: peers.lost.iter().take(MAX_TOLD).map(reachable).collect(),
         lost_left_out: parse::count(peers.lost.len().saturating_sub(MAX_TOLD)),
-        later: later.iter().map(later_peers).collect(),
+        later: later.told.iter().map(later_peers).collect(),
+        later_left_out: parse::count(later.left_out),
+        callers: callers.iter().map(devices).collect(),
         spots: spots.iter().map(spot).collect(),
         loses: loses.iter().take(MAX_TOLD).map(super::zone::loses).collect(),
         loses_left_out: parse::count(loses.len().saturating_sub(MAX_TOLD)),
         unoffered_left_out: parse::count(unoffered.len().saturating_sub(MAX_TOLD)),
-        unoffered: unoffered.into_iter().take(MAX_TOLD).collect(),
+        unoffered: unoffered.iter().take(MAX_TOLD).cloned().collect(),
         fields: fields
-            .into_iter()
-            .map(|(zone, fields)| v1::ZoneFields { zone: zone.to_string(), fields })
+            .iter()
+            .map(|(zone, fields)| v1::ZoneFields { zone: zone.to_string(), fields: fields.clone() })
             .collect(),
         longer: longer.iter().map(super::zone::longer).collect(),
-        steps: parse::count(steps),
+        steps: parse::count(*steps),
         outside: outside.iter().take(MAX_TOLD).map(super::zone::stranger).collect(),
         outside_left_out: parse::count(outside.len().saturating_sub(MAX_TOLD)),
     }
@@ -120,6 +124,14 @@ fn later_peers((at, peers): &(UnixTime, PeerChanges)) -> v1::LaterPeers {
         gained_left_out: parse::count(peers.gained.len().saturating_sub(MAX_TOLD)),
         lost: peers.lost.iter().take(MAX_TOLD).map(reachable).collect(),
         lost_left_out: parse::count(peers.lost.len().saturating_sub(MAX_TOLD)),
+    }
+}
+
+fn devices((zone, devices): (&ZoneName, &BTreeSet<DeviceName>)) -> v1::Callers {
+    v1::Callers {
+        zone: zone.to_string(),
+        devices: devices.iter().take(MAX_CALLERS).map(ToString::to_string).collect(),
+        left_out: parse::count(devices.len().saturating_sub(MAX_CALLERS)),
     }
 }
 

@@ -95,10 +95,19 @@ impl Schedule {
     /// The first second after `now` at which it opens or closes; `None` if it is always open.
     #[must_use]
     pub fn next_edge(&self, now: UnixTime) -> Option<UnixTime> {
-        let now = instant(now)?;
-        let open = self.is_open_at(now);
-        let edges = self.candidates(now);
-        edges.into_iter().find(|edge| self.is_open_at(*edge) != open).and_then(unix)
+        self.edges(now).next()
+    }
+
+    /// The seconds after `now` at which it opens or closes, of two weeks at least.
+    pub fn edges(&self, now: UnixTime) -> impl Iterator<Item = UnixTime> {
+        let now = instant(now);
+        let mut open = now.is_some_and(|now| self.is_open_at(now));
+        let candidates = now.map(|now| self.candidates(now)).unwrap_or_default();
+        let turns = move |at: &Timestamp| {
+            let was = std::mem::replace(&mut open, self.is_open_at(*at));
+            was != open
+        };
+        candidates.into_iter().filter(turns).filter_map(unix)
     }
 
     /// The first second from `now` on at which it is open.

@@ -2,13 +2,26 @@
 
 use clap::Args;
 use policy::digest::Digest;
+use policy::id::DeviceName;
 use proto::v1::{ReplaceDeviceRequest, RetireDeviceRequest};
 use serde::Serialize;
 
-use super::ReasonArgs;
+use crate::args::DryRun;
 use crate::client::failed;
 use crate::failure::Result;
 use crate::output::{Report, Sentence, Session, words};
+
+/// Whom, and why.
+#[derive(Debug, Args)]
+pub(crate) struct EndArgs {
+    /// Name of the device
+    name: DeviceName,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT", default_value = "no reason given")]
+    reason: String,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
 
 /// Whose TPM, and by which.
 #[derive(Debug, Args)]
@@ -18,7 +31,7 @@ zones and the inventory stay. Read the digest with `touchstone-attestor identify
   touchstone device replace press-7 --ek sha256:… --reason \"new mainboard\"")]
 pub(crate) struct ReplaceArgs {
     #[command(flatten)]
-    what: ReasonArgs,
+    what: EndArgs,
     /// sha256:… of the new TPM's EK
     #[arg(long, value_name = "DIGEST")]
     ek: Digest,
@@ -44,7 +57,7 @@ fn certificates(revoked: u32) -> String {
     words::count(usize::try_from(revoked).unwrap_or(usize::MAX), "certificate")
 }
 
-pub(super) async fn retire(args: ReasonArgs, session: &Session) -> Result<Report> {
+pub(super) async fn retire(args: EndArgs, session: &Session) -> Result<Report> {
     let (device, dry_run) = (args.name.to_string(), args.dry_run.dry_run);
     let request = RetireDeviceRequest { name: device.clone(), reason: args.reason, dry_run };
     let answer = session.client().await?.retire_device(request).await.map_err(|s| failed(&s))?;

@@ -66,7 +66,7 @@ pub(crate) enum DeviceCommand {
     Replace(ending::ReplaceArgs),
     /// Take a device out of service; its name stays taken and its TPM is barred
     #[command(after_help = "Example: touchstone device retire press-7 --reason scrapped")]
-    Retire(ReasonArgs),
+    Retire(ending::EndArgs),
     /// IP addresses in a device's certificates, for peers that know each other by nothing else
     #[command(subcommand)]
     Address(address::AddressCommand),

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use policy::digest::Digest;
 use policy::zone::document;
 use proto::v1::{
     ApplyGraphRequest, Conduit, FlatSpot, GetGraphRequest, GetGraphResponse, GraphChange, PlanGraphRequest,
@@ -14,7 +15,7 @@ use serde::Serialize;
 use super::super::conduit::ConduitView;
 use super::losing::{LongerView, LosesView, losing};
 use super::outside::OutsideView;
-use super::peers::{LaterView, PeersView};
+use super::peers::{CallersView, LaterView, PeersView};
 use super::picture::{Language, draw};
 use crate::args::DryRun;
 use crate::client::failed;
@@ -25,6 +26,8 @@ use crate::output::{Page, Report, Session, View, agree, words};
 
 /// Refused conduits, and certificates with other addresses, that a person reads of; programs get all that the broker named.
 const SHOWN: usize = 20;
+/// Characters by which a plan is known.
+const ID: usize = 16;
 
 /// Which file.
 #[derive(Debug, Args)]
@@ -38,13 +41,18 @@ pub(crate) struct PlanArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The file is the whole graph: zones and conduits that it leaves out are removed. A zone with devices is not.
-Example: touchstone zone export > zones.toml; edit it; touchstone zone apply zones.toml")]
+With --plan, nothing changes if zones, conduits or the file are others than that plan was of.
+Example: touchstone zone export > zones.toml; edit it; touchstone zone apply zones.toml
+  touchstone zone apply zones.toml --plan 9f86d081884c7d65 --yes")]
 pub(crate) struct ApplyArgs {
     /// Zones and conduits of the whole plant as TOML; - is standard input, and then say --yes
     file: PathBuf,
     /// Make conduits although the devices of their zone offer other services and not theirs yet
     #[arg(long)]
     unoffered: bool,
+    /// Apply what this plan of `zone plan` showed, and nothing else
+    #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    plan: Option<String>,
     /// Do it without asking
     #[arg(long)]
     yes: bool,
@@ -169,6 +177,8 @@ impl From<ZoneFields> for FieldsView {
 #[derive(Debug, Serialize)]
 struct ChangeView {
     applied: bool,
+    /// Which plan this is: the same for the same file and the same zones and conduits as they were.
+    plan: String,
     zones_made: Vec<String>,
     zones_changed: Vec<String>,
     zones_removed: Vec<String>,
@@ -177,8 +187,11 @@ struct ChangeView {
     conduits_removed: Vec<ConduitView>,
     #[serde(flatten)]
     peers: PeersView,
-    /// When conduits that are closed now open next.
+    /// When conduits open or close next as they did not before.
     later: Vec<LaterView>,
+    later_left_out: u32,
+    /// The other side: who opens what is gained and lost.
+    callers: Vec<CallersView>,
     spots: Vec<SpotView>,
     loses: Vec<LosesView>,
     loses_left_out: u32,
@@ -193,10 +206,11 @@ struct ChangeView {
 }
 
 impl ChangeView {
-    fn new(applied: bool, change: GraphChange) -> Self {
+    fn new(applied: bool, plan: String, change: GraphChange) -> Self {
         let conduits = |all: Vec<Conduit>| all.into_iter().map(Into::into).collect();
         Self {
             applied,
+            plan,
             zones_made: change.zones_made,
             zones_changed: change.zones_changed,
             zones_removed: change.zones_removed,
@@ -208,6 +222,8 @@ impl ChangeView {
                 (change.lost, change.lost_left_out),
             ),
             later: change.later.into_iter().map(Into::into).collect(),
+            later_left_out: change.later_left_out,
+            callers: change.callers.into_iter().map(Into::into).collect(),
             spots: change.spots.into_iter().map(Into::into).collect(),
             loses: change.loses.into_iter().map(Into::into).collect(),
             loses_left_out: change.loses_left_out,
@@ -261,6 +277,14 @@ impl View for ChangeView {
         text.push('\n');
         text.push_str(&self.peers.text(true, page));
         self.later.iter().for_each(|later| text.push_str(&later.text(page)));
+        if self.later_left_out > 0 {
+            let times = words::count(self.later_left_out.try_into().unwrap_or(usize::MAX), "time");
+            let _ = writeln!(
+                text,
+                "conduits open or close otherwise at {times} more; plan a part of the change to see them"
+            );
+        }
+        self.callers.iter().for_each(|callers| text.push_str(&callers.line()));
         text.push_str(&losing(&self.loses, self.loses_left_out, page));
         for found in &self.longer {
             let _ = writeln!(text, "{}", found.line());
@@ -278,6 +302,11 @@ impl View for ChangeView {
         let is_new = |about: &str| self.conduits_made.iter().any(|conduit| conduit.name() == about);
         for spot in self.spots.iter().filter(|spot| spot.kind == "nobody-offers" && is_new(&spot.about)) {
             let _ = writeln!(text, "look: {}", words::visible(&spot.sentence));
+        }
+        if !self.applied {
+            let plan = &self.plan;
+            let _ =
+                writeln!(text, "Plan {plan}: `zone apply --plan {plan}` refuses if anything moved since.");
         }
         text
     }
@@ -297,10 +326,31 @@ async fn planned(document: String, session: &Session) -> Result<GraphChange> {
     answer.map(|answer| answer.into_inner().change.unwrap_or_default()).map_err(|status| failed(&status))
 }
 
+/// What a plan is called by: the graph that it is of, and the file.
+fn id(before: &str, document: &str) -> String {
+    let whole = [before, document].map(|text| Digest::of(text.as_bytes()).hex()).concat();
+    Digest::of(whole.as_bytes()).hex().chars().take(ID).collect()
+}
+
 /// Says what a file would change.
 pub(super) async fn plan(args: &PlanArgs, session: &Session) -> Result<Report> {
-    let change = planned(text_of(&args.file)?, session).await?;
-    session.report(&ChangeView::new(false, change))
+    let document = text_of(&args.file)?;
+    let change = planned(document.clone(), session).await?;
+    session.report(&ChangeView::new(false, id(&change.before, &document), change))
+}
+
+/// Refuses another plan than the one that was read.
+fn same_plan(wanted: Option<&String>, plan: &str) -> Result<()> {
+    match wanted {
+        Some(wanted) if wanted != plan => {
+            let what = format!(
+                "zones, conduits or the file are not those of plan {}: this is {plan}",
+                words::visible(wanted)
+            );
+            Err(Failure::new(Exit::Negative, what).next("run `touchstone zone plan` again, then decide"))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Makes the plant what a file says, after showing it.
@@ -310,7 +360,9 @@ pub(super) async fn apply(args: ApplyArgs, session: &Session) -> Result<Report> 
     let document = text_of(&args.file)?;
     let change = planned(document.clone(), session).await?;
     let before = change.before.clone();
-    let view = ChangeView::new(false, change);
+    let plan = id(&before, &document);
+    same_plan(args.plan.as_ref(), &plan)?;
+    let view = ChangeView::new(false, plan.clone(), change);
     if view.is_empty() {
         return session.report(&view);
     }
@@ -322,5 +374,5 @@ pub(super) async fn apply(args: ApplyArgs, session: &Session) -> Result<Report> 
     let request = ApplyGraphRequest { document, before, dry_run, unoffered };
     let answer = session.client().await?.apply_graph(request).await.map_err(|status| failed(&status))?;
     let change = answer.into_inner().change.unwrap_or_default();
-    session.report(&ChangeView::new(!args.dry_run.dry_run, change))
+    session.report(&ChangeView::new(!args.dry_run.dry_run, plan, change))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use proto::v1::{LaterPeers, Reachable};
+use proto::v1::{Callers, LaterPeers, Reachable};
 use serde::Serialize;
 
 use crate::output::moment::Moment;
@@ -79,6 +79,32 @@ impl LaterView {
         let sides = sides.into_iter().filter(|(_, all, _)| !all.is_empty());
         let at = format!("at {}", self.at);
         sides.map(|(verb, all, left_out)| told(verb, &at, all, *left_out, page)).collect()
+    }
+}
+
+/// The devices of a zone from which something is gained or lost.
+#[derive(Debug, Serialize)]
+pub(super) struct CallersView {
+    zone: String,
+    devices: Vec<String>,
+    left_out: u32,
+}
+
+impl From<Callers> for CallersView {
+    fn from(Callers { zone, devices, left_out }: Callers) -> Self {
+        Self { zone, devices, left_out }
+    }
+}
+
+impl CallersView {
+    /// In a line.
+    pub(super) fn line(&self) -> String {
+        let left_out = usize::try_from(self.left_out).unwrap_or(usize::MAX);
+        let named: Vec<&str> = self.devices.iter().take(SHOWN).map(String::as_str).collect();
+        let more = self.devices.len().saturating_add(left_out).saturating_sub(named.len());
+        let devices = if named.is_empty() { "no device yet".to_owned() } else { named.join(", ") };
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("opened from zone {} by: {devices}{more}\n", self.zone)
     }
 }
 
