@@ -37,7 +37,8 @@ impl Packages {
             return None;
         }
         let folder = TempDir::new().expect("a run folder");
-        let release = format!("{{\"payload\":\"\",\"signatures\":[\"{}\"]}}", folder.path().display());
+        let release =
+            envelope("b3Vycw==", &format!(r#"{{"keyid":"k","sig":"{}"}}"#, folder.path().display()));
         fs::write(folder.path().join("edge.dsse.json"), &release).expect("a release");
         let packages = Self { folder, release };
         let built = program("touchstone");
@@ -98,15 +99,33 @@ fn packages_hold_programs_units_pages_and_what_they_are_made_of() {
     done(&format!("! grep -rlF '{}' {kit}/a/usr/share {kit}/b/usr/share", env!("CARGO_MANIFEST_DIR")));
 }
 
+/// What `touchstone golden sign` writes, around this payload and these signatures.
+fn envelope(payload: &str, signatures: &str) -> String {
+    let kind = policy::reference::dsse::PAYLOAD_TYPE;
+    format!(r#"{{"payloadType":"{kind}","payload":"{payload}","signatures":[{signatures}]}}"#)
+}
+
 #[test]
 fn a_release_that_nobody_signed_is_not_packed() {
     let folder = TempDir::new().expect("a run folder");
-    let file = folder.path().join("edge.toml");
-    fs::write(&file, "product = \"edge\"\n").expect("a manifest");
+    let file = folder.path().join("edge.dsse.json");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/package");
-    let refused = sh(&format!("{} --golden {}", script.display(), file.display()));
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(refused.status.code() == Some(64) && said.contains("touchstone golden sign"), "{said}");
+    let signature = r#"{"keyid":"k","sig":"c2ln"}"#;
+    let unsigned = [
+        "product = \"edge\"\n".to_owned(),
+        envelope("b3Vycw==", ""),
+        envelope("b3Vycw==", r#"{"keyid":"k","sig":""}"#),
+        envelope("", signature),
+        envelope("b3Vycw==", signature).replace("release", "plan"),
+        r#"{"signatures":[]}"#.to_owned(),
+    ];
+    for content in unsigned {
+        fs::write(&file, &content).expect("a file");
+        let refused = sh(&format!("{} --golden {}", script.display(), file.display()));
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(64), "{content}: {said}");
+        assert!(said.contains("edge.dsse.json is no signed release; make it with"), "{content}: {said}");
+    }
 }
 
 /// In a kit: the same packages with a higher version.
@@ -165,7 +184,7 @@ impl Debian {
     fn files(&self) -> BTreeSet<String> {
         let lists =
             "-path /var/lib/dpkg -o -path /var/log -o -path /var/cache -o -name \"*-\" -path \"/etc/*\"";
-        let found = self.run(&format!("find /etc /usr /var /opt /srv \\( {lists} \\) -prune -o -print"));
+        let found = self.run(&format!("find /etc /usr /var /opt /srv /run \\( {lists} \\) -prune -o -print"));
         found.lines().map(str::to_owned).collect()
     }
 }
@@ -202,8 +221,12 @@ fn the_kit_installs_upgrades_and_is_purged_on_a_clean_debian_without_a_network()
     assert!(debian.run("id touchstone-attestor").contains("(tss)"), "its group opens the TPM");
     debian.run("runuser -u touchstone-broker -- touchstone-broker init --plant plant.example --address 127.0.0.1:8443");
     debian.run("install -d -m 700 -o touchstone-attestor -g tss /var/lib/touchstone-attestor");
+    let delivered = "/run/touchstone/generations/1 /run/touchstone-attestor";
+    debian.run(&format!("install -d -o touchstone-attestor -g tss {delivered} /opt/plc"));
     debian.run(
-        "echo \"# ours\" >/etc/touchstone/attestor.toml; echo state >/var/lib/touchstone-attestor/state",
+        "echo \"deliver = \\\"/opt/plc\\\" # ours\" >/etc/touchstone/attestor.toml; \
+         echo state >/var/lib/touchstone-attestor/state; echo key >/run/touchstone/generations/1/server.key; \
+         ln -s generations/1 /run/touchstone/current; echo log >/run/touchstone-attestor/firmware.log",
     );
     let told = debian.told();
     for unit in ["touchstone-broker.service", "touchstone-attestor.service"] {
@@ -228,7 +251,7 @@ fn upgrade(debian: &Debian) {
         "/etc/touchstone/attestor.toml /var/lib/touchstone-attestor/state /var/lib/touchstone/broker.toml";
     let kept = debian
         .run(&format!("cat {kept}; stat -c \"%a %U\" /var/lib/touchstone-attestor /var/lib/touchstone"));
-    assert!(kept.starts_with("# ours\nstate\n"), "{kept}");
+    assert!(kept.starts_with("deliver = \"/opt/plc\" # ours\nstate\n"), "{kept}");
     assert!(kept.ends_with("700 touchstone-attestor\n700 touchstone-broker\n"), "{kept}");
 }
 
@@ -243,12 +266,16 @@ fn remove_and_purge(debian: &Debian, before: &BTreeSet<String>) {
     debian.run(
         "test -d /var/lib/touchstone -a -s /var/lib/touchstone-attestor/state -a ! -e /usr/bin/touchstone",
     );
+    debian.run("test -s /run/touchstone/current/server.key -a -s /run/touchstone-attestor/firmware.log");
     let said = debian.run("dpkg --purge touchstone-attestor touchstone-broker 2>&1");
-    assert!(said.contains("keys and certificates in /var/lib/touchstone-attestor are deleted"), "{said}");
+    for folder in ["/var/lib/touchstone-attestor", "/run/touchstone", "/run/touchstone-attestor"] {
+        assert!(said.contains(&format!("keys and certificates in {folder} are deleted")), "{said}");
+    }
+    assert!(said.contains("/opt/plc, which attestor.toml names, is kept"), "{said}");
     assert!(said.contains("/var/lib/touchstone is kept: it is the plant"), "{said}");
     let after = debian.files();
     assert_eq!(before.difference(&after).collect::<Vec<_>>(), Vec::<&String>::new(), "what was there before");
     let ours = |path: &str| path.starts_with("/var/lib/touchstone/") || path == "/var/lib/touchstone";
     let left: Vec<_> = after.difference(before).filter(|path| !ours(path)).collect();
-    assert_eq!(left, ["/etc/touchstone", "/etc/touchstone/attestor.toml"]);
+    assert_eq!(left, ["/etc/touchstone", "/etc/touchstone/attestor.toml", "/opt/plc"]);
 }
