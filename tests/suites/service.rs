@@ -1,12 +1,13 @@
 //! The attestor as a service: ready means trusted, a sign of life means progress, and the units are tight.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use e2e::{ServiceManager, World, missing_tool, until};
+use tempfile::TempDir;
 
 /// How often the tests' service manager wants a sign of life.
 const WATCHDOG: Duration = Duration::from_secs(2);
@@ -225,5 +226,45 @@ fn the_units_are_tight() {
             .output()
             .expect("it starts");
         assert!(!none.status.success(), "the threshold is kept to");
+    }
+}
+
+fn attestors_unit() -> String {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/touchstone-attestor.service");
+    fs::read_to_string(unit).expect("the unit is in the tree")
+}
+
+#[test]
+fn a_start_waits_for_no_network() {
+    let unit = attestors_unit();
+    let waits = |line: &&str| line.starts_with("After=") || line.starts_with("Wants=");
+    assert_eq!(unit.lines().filter(waits).collect::<Vec<_>>(), ["After=network.target"]);
+}
+
+#[test]
+fn what_is_copied_as_root_follows_no_link_of_the_attestors() {
+    let unit = attestors_unit();
+    let copies: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix("ExecStartPre=-+")).collect();
+    assert_eq!(copies.len(), 2, "{copies:?}");
+    let folder = TempDir::new().expect("a run folder");
+    let [theirs, ours, log] = ["theirs", "ours", "log"].map(|name| folder.path().join(name));
+    let [file, inner] = ["file", "folder"].map(|name| theirs.join(name));
+    fs::create_dir(&ours).and_then(|()| fs::create_dir_all(&inner)).expect("folders");
+    fs::write(&log, "measured").and_then(|()| fs::write(&file, "theirs")).expect("files");
+    let group = fs::metadata(&ours).expect("it is there").gid().to_string();
+    for copy in copies {
+        let words: Vec<&str> = copy.split(' ').collect();
+        let [program, options @ .., _, to] = &words[..] else { panic!("{words:?} names no files") };
+        let options = options.iter().map(|option| if *option == "tss" { &group } else { *option });
+        let options: Vec<&str> = options.collect();
+        let to = ours.join(Path::new(to).file_name().expect("a file"));
+        for leads_to in [&file, &inner] {
+            symlink(leads_to, &to).expect("a link");
+            let copied = Command::new(program).args(&options).args([&log, &to]).status().expect("it starts");
+            assert!(copied.success() && fs::symlink_metadata(&to).expect("it is there").is_file());
+            assert_eq!(fs::read_to_string(&file).expect("it is there"), "theirs");
+            assert_eq!(fs::read_dir(&inner).expect("it is there").count(), 0, "{words:?}");
+            fs::remove_file(&to).expect("it is there");
+        }
     }
 }
