@@ -1,15 +1,18 @@
 //! Files that a device runs, told by the IMA list and confirmed by PCR 10.
 
 use std::fmt::Write as _;
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 
-use e2e::{World, digest_of, relay, until};
+use e2e::{Device, World, digest_of, relay, until};
 use serde_json::json;
 
 const INTRUDER: &str = "/tmp/intruder";
+const ATTESTOR: &str = "/usr/bin/touchstone-attestor";
 
 fn ima_section(files: &[(&str, &str)]) -> String {
     let mut section = "[ima]\n".to_owned();
@@ -140,4 +143,65 @@ fn a_device_is_trusted_for_the_files_that_its_release_lists() {
     let said = refused["denial"]["message"].as_str().unwrap_or_default();
     assert!(said.contains("the IMA list is not confirmed by the quote"), "{refused:#}");
     assert!(said.contains("PCR 10") && said.contains("all 2 records"), "{refused:#}");
+}
+
+/// Signs and applies the release after version 1 that also has an attestor with this content, as a package brings it.
+fn release_with(world: &World, content: &str) {
+    let tree = world.plant.run_path("tree");
+    let file = tree.join(ATTESTOR.trim_start_matches('/'));
+    fs::create_dir_all(file.parent().expect("a folder")).expect("a folder of the run");
+    fs::write(&file, content).expect("a file of the run");
+    fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("a file of the run");
+    let [base, next, signed] =
+        ["edge-box-1.toml", "edge-box-2.toml", "edge-box-2.dsse.json"].map(|name| world.plant.run_path(name));
+    let (tree, base, next, signed) = (tree.display(), base.display(), next.display(), signed.display());
+    world
+        .admin(&format!("golden predict --ima-tree {tree} --ima-add --base {base} --version 2 --out {next}"));
+    world.admin(&format!("golden sign {next} --out {signed}"));
+    world.admin(&format!("golden apply {signed} --yes"));
+}
+
+#[test]
+fn an_attestor_that_is_upgraded_after_its_release_is_never_refused() {
+    let Some((world, [mut press, mut early])) = World::with_devices(["press-1", "press-2"]) else { return };
+    world.admin("zone create press --product edge-box --reattest-every 10s --intra-zone allow");
+    for device in [&mut press, &mut early] {
+        world.register(device, "press");
+        device.measure("boot-a");
+        device.start_ima();
+        device.execute(ATTESTOR, "attestor 1");
+        device.start();
+        device.until_state("refused");
+    }
+    world.make_golden_with("press-1", "edge-box", "1", &ima_section(&[(ATTESTOR, "attestor 1")]));
+    for device in [&press, &early] {
+        device.until_state("trusted");
+    }
+
+    let upgrade = |device: &mut Device| {
+        device.stop();
+        device.execute(ATTESTOR, "attestor 2");
+        device.start();
+    };
+    upgrade(&mut early);
+    early.until_state("refused");
+    let why = world.admin("device why press-2");
+    let findings = why["findings"].as_array().expect("a refusal has findings");
+    let named = findings.iter().find(|finding| finding["subject"] == ATTESTOR);
+    let digest = format!("sha256:{}", digest_of("attestor 2"));
+    assert_eq!(named.map(|named| &named["seen"]), Some(&json!(digest)), "{why:#}");
+
+    release_with(&world, "attestor 2");
+    let counter = || world.admin("device show press-1")["attestation_counter"].as_u64().expect("a counter");
+    let (said, proofs) = (press.log(), counter());
+    assert!(said.contains("refused"), "that is how its log calls it: {said}");
+    upgrade(&mut press);
+    until("it proved itself, and again", || match counter() {
+        after if after >= proofs + 2 => Ok(()),
+        after => Err(format!("{after} of {proofs} and 2: {}", press.last_words())),
+    });
+    assert_eq!(press.status()["state"], "trusted");
+    let since = press.log().split_off(said.len());
+    assert!(since.contains("trusted") && !since.contains("refused"), "{since}");
+    early.until_state("trusted");
 }
