@@ -108,6 +108,8 @@ pub struct State {
     pub stale: Vec<Vec<u8>>,
     /// The release that its updater was told last.
     pub told_updater: Option<Wanted>,
+    /// What people have to know of a state that was lost, until something is issued in its place.
+    pub lost: Option<String>,
 }
 
 impl State {

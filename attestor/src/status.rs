@@ -21,6 +21,7 @@ use crate::software_key::SoftwareSeat;
 use crate::uptime::Uptime;
 use crate::wanted::Wanted;
 
+pub(crate) use words::ended;
 pub use words::remedy;
 
 /// Name of the file in the delivery folder.
@@ -435,7 +436,7 @@ impl Status {
             match self.last_end() {
                 Some(end) if end < now => {
                     (self.state, self.since) = (Word::Refused, end);
-                    let ended = words::ended(&self, end, now);
+                    let ended = ended(self.broker.reachable, end, now);
                     self.problem.get_or_insert(ended);
                 }
                 None => {

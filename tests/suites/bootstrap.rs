@@ -2,6 +2,7 @@
 
 use attestor::plant::PlantRoot;
 use e2e::{World, until};
+use serde_json::json;
 
 const LEAST: &str = "--mode observe --least instance-identity=affirming";
 
@@ -20,7 +21,12 @@ fn a_device_finds_its_plant_by_a_fingerprint_and_believes_no_other() {
     assert_eq!(device.until_ended().code(), Some(1));
     assert!(!device.path("state/plant-root.pem").exists());
     let said = device.log();
-    assert!(said.contains("shows no plant root whose key has the digest sha256:abab"), "{said}");
+    let another = "shows no plant root whose key has the digest sha256:abab";
+    assert!(said.contains(another), "{said}");
+    let told = device.attestor("status", &["-o", "json"]);
+    let status = device.status();
+    assert_eq!((told.status.code(), &status["state"]), (Some(1), &json!("starting")), "{status:#}");
+    assert!(status["problem"].as_str().is_some_and(|problem| problem.contains(another)), "{status:#}");
 
     let token = token.as_str().expect("a token");
     let found = [

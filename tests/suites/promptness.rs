@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use e2e::{World, clock, until};
 use serde_json::Value;
 
-/// What is promised is a second; a busy machine gets more.
-const AT_MOST: Duration = Duration::from_secs(5);
+/// What is promised is a second, and measured by the benchmark `footprint`; a busy machine, and programs without optimization,
+/// get another.
+const AT_MOST: Duration = Duration::from_secs(2);
 /// How often it is asked, so that the figure is none of chance.
 const TIMES: u32 = 5;
 
@@ -47,7 +48,7 @@ fn serials(status: &Value) -> Vec<&Value> {
 #[test]
 fn a_clock_ten_years_ahead_is_named_and_costs_no_certificate() {
     let Some(ahead) = clock("+3650d") else { return };
-    let Some((world, [mut press])) = World::with_devices(["press-1"]) else { return };
+    let Some((mut world, [mut press])) = World::with_devices(["press-1"]) else { return };
     world.admin("zone create press --mode observe");
     world.register(&press, "press");
     press.measure("boot-a");
@@ -55,8 +56,24 @@ fn a_clock_ten_years_ahead_is_named_and_costs_no_certificate() {
     let trusted = press.until_state("trusted");
     let delivered = std::fs::read(press.delivered("press", "caller.pem")).expect("a delivered file");
     press.stop();
+    world.stop_broker();
     press.environment = ahead;
     press.start();
+    // Nobody says which clock is wrong: the certificates' end beside the time of this one has to.
+    let status = press.until_status("out of its certificates", |status| {
+        status["stopped"] == false
+            && status["broker"]["asked"] == true
+            && status["broker"]["reachable"] == false
+    });
+    let problem = status["problem"].as_str().unwrap_or_default();
+    assert!(problem.starts_with("the certificates ended at 20"), "{status:#}");
+    assert!(
+        problem.contains("the clock here shows 20") && problem.contains("if the clock is wrong, set it"),
+        "{status:#}"
+    );
+    assert!(problem.contains(world.address()), "why nobody answered: {status:#}");
+    assert_eq!(press.attestor("status", &[]).status.code(), Some(1));
+    world.start_broker();
     let status = press.until_status("at odds with the clock", |status| {
         status["problem"]
             .as_str()

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use policy::id::DeviceName;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -14,7 +13,7 @@ use tokio::time::sleep;
 use super::{CommandError, system};
 use crate::authorize::listener;
 use crate::bootstrap::{self, PrepareError, Sources};
-use crate::config::{Config, LocalAddress, Outline};
+use crate::config::{Config, Local, LocalAddress, Outline};
 use crate::durable;
 use crate::evidence::{Prover, ProverError};
 use crate::gate::{self, Gate};
@@ -42,25 +41,36 @@ pub async fn run(config: &Path) -> Result<(), CommandError> {
     System::gather_entropy();
     let outline = Outline::read(config, &Sources::of_machine())?;
     telemetry::start(outline.log_format());
+    // Before anything that the other one has: its status, the TPM, and the sockets of local software.
+    let ended = match Lock::of(&outline.state) {
+        Ok(None) => return Err(CommandError::Taken(outline.state)),
+        Ok(Some(_held)) => begin(&outline, config).await,
+        Err(unreadable) => Err(unreadable.into()),
+    };
+    match &ended {
+        Ok(()) => tracing::info!("the attestor stopped"),
+        // It ran, and told more.
+        Err(CommandError::Driver(_)) => {}
+        Err(error) => tell(config, error),
+    }
+    ended
+}
+
+async fn begin(outline: &Outline, file: &Path) -> Result<(), CommandError> {
     let mut stop = Box::pin(stop_signal()?);
     let manager = ServiceManager::of_process();
     tokio::select! {
         () = &mut stop => return Ok(()),
-        prepared = prepare(&outline, config, &manager) => prepared?,
+        prepared = prepare(outline, file, &manager) => prepared?,
     }
-    let config = Outline::read(config, &Sources::of_machine())?.finish()?;
-    // Before anything that the other one has is opened: the TPM, and the sockets of local software.
-    let held = Lock::of(&config.state)?.ok_or_else(|| CommandError::Taken(config.state.clone()))?;
+    let config = Config::load(file)?;
     let start = |address| TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"));
     let tpm = config.tpm.clone().map(start).transpose()?.map(|tpm| tpm.with_deadline(config.tpm_deadline));
     let ended = serve(config, tpm.clone(), manager, stop).await;
     if let Some(tpm) = tpm {
         tpm.close(LAST_COMMAND).await;
     }
-    drop(held);
-    ended?;
-    tracing::info!("the attestor stopped");
-    Ok(())
+    ended
 }
 
 /// Waits for the network where the plant root has to be fetched.
@@ -69,10 +79,7 @@ async fn prepare(outline: &Outline, file: &Path, manager: &ServiceManager) -> Re
         match bootstrap::prepare(outline).await {
             Err(error) if error.is_absence() => {
                 tracing::warn!(%error, "not started yet");
-                if let Ok(local) = Config::load_local(file) {
-                    let broker = outline.broker().map(|broker| broker.to_string());
-                    tell(&local.deliver, local.device, broker.unwrap_or_default(), &error);
-                }
+                tell(file, &error);
             }
             ended => return ended,
         }
@@ -81,10 +88,15 @@ async fn prepare(outline: &Outline, file: &Path, manager: &ServiceManager) -> Re
     }
 }
 
-/// Says in the status why the attestor cannot begin: whoever looks there first is told to mend that, not to start it.
-fn tell(deliver: &Path, device: Option<DeviceName>, broker: String, problem: &dyn Display) {
+/// Says in the status why the attestor that `file` describes cannot begin: whoever looks there first is told to mend that, not
+/// what an earlier one came to.
+fn tell(file: &Path, problem: &dyn Display) {
+    // What cannot be read says of no place where anybody would look.
+    let Ok(outline) = Outline::read(file, &Sources::of_machine()) else { return };
+    let broker = outline.broker().map(|broker| broker.to_string()).unwrap_or_default();
+    let Ok(Local { device, deliver, .. }) = outline.local() else { return };
     let status = Status::of_start(device, broker, problem.to_string(), System::default().now());
-    if let Err(error) = durable::make_dir(deliver, 0o755).and_then(|()| status.write(deliver)) {
+    if let Err(error) = durable::make_dir(&deliver, 0o755).and_then(|()| status.write(&deliver)) {
         tracing::error!(%error, "the status cannot be written to {}; free space or correct its owner", deliver.display());
     }
 }
@@ -188,8 +200,6 @@ async fn assemble_once_there(
         let keeper = Keeper::load_or_set_aside(&config.state, &config.plant, &root)?;
         let attester = Attester::new(config.clone(), root, keeper, Means::Absent(error.to_string()))?;
         let Some(tpm) = tpm.as_ref().filter(|_| attester.sink.shows_something()) else {
-            let config = &attester.config;
-            tell(&config.deliver, config.device.clone(), config.broker.to_string(), &error);
             return Err(error.into());
         };
         tracing::error!(%error, "waiting for the TPM; conduits close on time meanwhile");

@@ -146,6 +146,7 @@ impl Attester {
             state.last_attestation = Some(now);
             state.accepted_boot = boot;
             state.refusal = None;
+            state.lost = None;
             if let Some(trust) = trust {
                 state.take_trust(trust);
             }
@@ -330,22 +331,20 @@ impl Attester {
         });
     }
 
-    /// Makes the state that of this TPM, the first time that it is asked. One of another, as on a copied disk, is forgotten
-    /// before anything of it is shown, and files that were delivered from it are withdrawn; gives what to tell about that.
-    pub(crate) fn claim_state(&self) -> Option<String> {
-        self.foreign.get_or_init(|| self.claim()).clone()
-    }
-
-    fn claim(&self) -> Option<String> {
-        let Means::Tpm(prover) = &self.prover else { return None };
+    /// Makes the state that of this TPM. One of another, as on a copied disk, is forgotten before anything of it is shown, and
+    /// files that were delivered from it are withdrawn; the state says so.
+    pub(crate) fn claim_state(&self) {
+        let Means::Tpm(prover) = &self.prover else { return };
         let name = prover.attestation_key_name();
         let known = self.keeper.read(|state: &State| state.tpm.clone());
         if known.as_ref() == Some(&name) {
-            return None;
+            return;
         }
         self.keeper.note(|state| state.belong_to(name));
-        // A state of before this was kept is taken for this TPM's.
-        known?;
+        if known.is_none() {
+            // A state of before this was kept is taken for this TPM's.
+            return;
+        }
         let withdrawn = self.sink.withdraw();
         let problem = format!(
             "the state in {} is of another TPM: the disk was copied, or the TPM replaced or reset; it is forgotten{}, and \
@@ -354,7 +353,7 @@ impl Attester {
             withdrawn.err().map(|error| format!(", but {error}")).unwrap_or_default(),
         );
         tracing::error!("{problem}");
-        Some(problem)
+        self.keeper.note(|state| state.lost = Some(problem));
     }
 
     /// Each certificate must be for a software key that was made for this exchange.

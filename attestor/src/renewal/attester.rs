@@ -1,7 +1,7 @@
 //! The device in its role as Attester (RFC 9334): everything that exchanges with the broker need.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use policy::id::PlantDomain;
@@ -141,8 +141,6 @@ pub struct Attester {
     pub(super) heard: Heard,
     /// What time it said.
     pub(super) broker_time: BrokerTime,
-    /// What is to be told of a state that was another TPM's, once that is known.
-    pub(super) foreign: OnceLock<Option<String>>,
     /// Where it should listen and does not.
     pub(crate) unbound: Unbound,
     /// Whether the TPM still knows the keys that are held is to be tried.
@@ -250,7 +248,6 @@ impl Attester {
             boot: Boot::default(),
             heard: Heard::default(),
             broker_time: BrokerTime::default(),
-            foreign: OnceLock::new(),
             unbound: Unbound::default(),
             untried: AtomicBool::new(true),
             known_logs: left_out::Known::default(),

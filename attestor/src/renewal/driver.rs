@@ -154,7 +154,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(attester: Arc<Attester>, manager: ServiceManager) -> Self {
         let now = attester.now();
-        let foreign = attester.claim_state();
+        attester.claim_state();
         let certified = attester.is_certified();
         let memory = attester.keeper.read(|state| Memory {
             bound: state.device.is_some(),
@@ -163,12 +163,9 @@ impl Driver {
         });
         let (credentials, _) = latest::channel(None);
         let (machine, mut reporter) = (Machine::new(memory), Reporter::new(now));
-        let absent = match &attester.prover {
-            Means::Absent(why) => Some(why.clone()),
-            Means::Tpm(_) | Means::Key => None,
-        };
-        let notice = || attester.keeper.notice().map(str::to_owned);
-        reporter.problem = absent.or(foreign).or_else(notice);
+        if let Means::Absent(why) = &attester.prover {
+            reporter.problem = Some(why.clone());
+        }
         let wanted = Arc::new(Notify::new());
         Self {
             attester,

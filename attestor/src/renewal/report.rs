@@ -9,7 +9,7 @@ use super::machine::Standing;
 use crate::role::Seat;
 use crate::software_key::{HeldSoftwareKey, SoftwareSeat};
 use crate::state::State;
-use crate::status::{BrokerStatus, CertificateStatus, SCHEMA, SoftwareKeyStatus, Status, Word};
+use crate::status::{BrokerStatus, CertificateStatus, SCHEMA, SoftwareKeyStatus, Status, Word, ended};
 use crate::svid::HeldSvid;
 use crate::uptime::Uptime;
 
@@ -50,6 +50,15 @@ impl Reporter {
         status
     }
 
+    /// What is wrong, the worst of it. That a state was lost is told beside it: no exchange mends that but one that brings
+    /// certificates. So is why the broker is away of a device whose certificates ended: it may be the clock here, too.
+    fn problem(&self, attester: &Attester, state: &State, now: UnixTime) -> Option<String> {
+        let away = self.reachable == Some(false);
+        let ended = state.last_end().filter(|end| away && *end < now).map(|end| ended(false, end, now));
+        let wrong = attester.clock_doubt().or_else(|| beside(ended, self.problem.clone()));
+        beside(wrong.or_else(|| attester.boot.doubt()), state.lost.clone())
+    }
+
     fn status(&self, attester: &Attester, state: &State, now: UnixTime, stopped: bool) -> Status {
         Status {
             schema: SCHEMA,
@@ -76,15 +85,19 @@ impl Reporter {
             images: attester.prover.images().map(|images| images.status()),
             failing_hooks: attester.failing(),
             unbound: attester.unbound.words(),
-            problem: attester
-                .clock_doubt()
-                .or_else(|| self.problem.clone())
-                .or_else(|| attester.boot.doubt()),
+            problem: self.problem(attester, state, now),
             trust_sequence: state.trust_sequence,
             written_at: now,
             written_up: Some(Uptime::now()),
             stopped,
         }
+    }
+}
+
+fn beside(first: Option<String>, second: Option<String>) -> Option<String> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(format!("{first}; besides, {second}")),
+        (first, second) => first.or(second),
     }
 }
 

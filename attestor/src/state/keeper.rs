@@ -63,8 +63,6 @@ pub struct SaveStateError {
 #[derive(Debug)]
 pub struct Keeper {
     file: PathBuf,
-    /// What to tell about how it was loaded.
-    notice: Option<String>,
     /// What counts. Locked for a moment only.
     state: Mutex<Arc<State>>,
     /// What the file says. Locked while it is written; whoever has both locks took this one first.
@@ -118,38 +116,37 @@ impl Keeper {
         };
         let (state, seen) = (Arc::new(state), Mutex::new(Seen::of(&file)));
         let (saved, state) = (Mutex::new(Arc::clone(&state)), Mutex::new(state));
-        Ok(Self { file, notice: None, state, saved, changed: watch::Sender::new(()), seen })
+        Ok(Self { file, state, saved, changed: watch::Sender::new(()), seen })
     }
 
     /// The same for a device with a TPM, which is who it was without any state: a file that is corrupt is set aside, and
-    /// the device enrolls again.
+    /// the device enrolls again; the state says so.
     pub fn load_or_set_aside(
         dir: &Path,
         plant: &PlantDomain,
         root: &PlantRoot,
     ) -> Result<Self, LoadStateError> {
         let aside = dir.join(CORRUPT);
-        let corrupt = match Self::load(dir, plant, root) {
-            Err(error @ LoadStateError::Corrupt { .. }) => error,
-            loaded => return Ok(loaded?.after(&aside)),
+        let (keeper, lost) = match Self::load(dir, plant, root) {
+            Err(corrupt @ LoadStateError::Corrupt { .. }) => {
+                if std::fs::rename(dir.join(FILE), &aside).is_err() {
+                    return Err(corrupt);
+                }
+                let lost = format!("{corrupt}; it was set aside as {}", aside.display());
+                tracing::error!("{lost}");
+                (Self::load(dir, plant, root)?, lost)
+            }
+            // Before this start, which nothing was saved after.
+            Ok(keeper) if !keeper.file.exists() && aside.exists() => {
+                let aside = aside.display();
+                let lost =
+                    format!("the state file was corrupt and set aside as {aside}; the device enrolls again");
+                (keeper, lost)
+            }
+            loaded => return loaded,
         };
-        if std::fs::rename(dir.join(FILE), &aside).is_err() {
-            return Err(corrupt);
-        }
-        let notice = format!("{corrupt}; it was set aside as {}", aside.display());
-        tracing::error!("{notice}");
-        Ok(Self { notice: Some(notice), ..Self::load(dir, plant, root)? })
-    }
-
-    /// Until something is saved, what was set aside as `aside` before this start is what people have to know.
-    fn after(mut self, aside: &Path) -> Self {
-        if !self.file.exists() && aside.exists() {
-            let aside = aside.display();
-            self.notice = Some(format!(
-                "the state file was corrupt and set aside as {aside}; the device enrolls again"
-            ));
-        }
-        self
+        keeper.note(|state| state.lost = Some(lost));
+        Ok(keeper)
     }
 
     /// Reads the file again if another process replaced it since; whether it did.
@@ -185,11 +182,6 @@ impl Keeper {
     /// Lets those who hear of changes look again.
     pub fn announce(&self) {
         self.changed.send_replace(());
-    }
-
-    /// What to tell people about how the state was found.
-    pub fn notice(&self) -> Option<&str> {
-        self.notice.as_deref()
     }
 
     /// Looks at the state as it is now.

@@ -59,6 +59,8 @@ struct Stored {
     wanted: Option<Wanted>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     told_updater: Option<Wanted>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lost: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -177,6 +179,7 @@ pub(super) fn write(state: &State) -> Vec<u8> {
         refusal: state.refusal.clone(),
         wanted: state.wanted.clone(),
         told_updater: state.told_updater.clone(),
+        lost: state.lost.clone(),
     };
     // Structs, strings and numbers: there is nothing in it that JSON cannot say.
     serde_json::to_vec_pretty(&stored).unwrap_or_default()
@@ -202,6 +205,7 @@ pub(super) fn parse(bytes: &[u8], plant: &PlantDomain, root: &PlantRoot) -> Resu
         refused_keys: stored.refused_keys,
         wanted: stored.wanted,
         told_updater: stored.told_updater,
+        lost: stored.lost,
         ..State::default()
     };
     for key in stored.keys {

@@ -164,8 +164,7 @@ fn a_corrupt_file_is_refused_with_its_name_and_the_remedy() {
     let plant = Plant::new();
     let other = Plant::new();
     type Damage = fn(&str) -> String;
-    let cases: [(&str, Damage); 4] = [
-        ("EOF", |text| text[..text.len() / 2].to_owned()),
+    let cases: [(&str, Damage); 3] = [
         ("version 2", |text| text.replace("\"version\": 1", "\"version\": 2")),
         ("unknown field", |text| text.replace("\"zones\"", "\"zonen\"")),
         ("does not name", |text| text.replace("\"press-1\"", "\"press-2\"")),
@@ -183,6 +182,19 @@ fn a_corrupt_file_is_refused_with_its_name_and_the_remedy() {
     saved(dir.path(), &plant);
     let error = Keeper::load(dir.path(), &plant.domain, &other.root).unwrap_err().to_string();
     assert!(error.contains("not signed by the pinned plant root"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_cut_anywhere_is_corrupt() {
+    let (dir, plant) = (tempfile::tempdir().unwrap(), Plant::new());
+    saved(dir.path(), &plant);
+    let whole = std::fs::read(dir.path().join(FILE)).unwrap();
+    let end = whole.trim_ascii_end().len();
+    for length in 0..end {
+        let reason = stored::parse(&whole[..length], &plant.domain, &plant.root).unwrap_err();
+        assert!(reason.contains("EOF"), "{length} of {end}: {reason}");
+    }
+    assert!(stored::parse(&whole[..end], &plant.domain, &plant.root).is_ok(), "that was all");
 }
 
 #[test]
@@ -373,15 +385,19 @@ fn a_corrupt_file_is_set_aside_and_said() {
     assert!(matches!(refused, LoadStateError::Corrupt { .. }), "{refused}");
     let keeper = Keeper::load_or_set_aside(dir.path(), &plant.domain, &plant.root).unwrap();
     assert!(keeper.read(|state| state.device.is_none() && !state.holds_any()));
-    let notice = keeper.notice().unwrap();
-    assert!(notice.contains("is corrupt: ") && notice.contains("set aside as"), "{notice}");
+    let lost = |keeper: &Keeper| keeper.read(|state| state.lost.clone()).unwrap_or_default();
+    let said = lost(&keeper);
+    assert!(said.contains("is corrupt: ") && said.contains("set aside as"), "{said}");
     assert_eq!(std::fs::read(dir.path().join(CORRUPT)).unwrap(), torn);
-    // That is so until something takes its place, however often the attestor starts.
+    // That is so until something is issued, however often the attestor starts.
     let load = || Keeper::load_or_set_aside(dir.path(), &plant.domain, &plant.root).unwrap();
     let again = load();
-    assert!(again.notice().unwrap().contains("was corrupt and set aside as"), "{:?}", again.notice());
+    let said = lost(&again);
+    assert!(said.contains("was corrupt and set aside as"), "{said}");
     again.update(|state| state.zones = vec!["cell".parse().unwrap()]).unwrap();
-    assert_eq!(load().notice(), None);
+    assert_eq!(lost(&load()), said);
+    again.update(|state| state.lost = None).unwrap();
+    assert_eq!(lost(&load()), "");
 }
 
 #[test]

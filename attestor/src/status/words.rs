@@ -60,17 +60,17 @@ pub(super) fn remedy_of(denial: &Denial) -> String {
 pub(super) const NO_CERTIFICATE: &str =
     "the device has no certificate; it asks the broker for one by itself, whose log says what is in the way";
 
-/// Of a device whose certificates all ended.
-pub(super) fn ended(status: &Status, end: UnixTime, now: UnixTime) -> String {
-    let none = no_new_ones(status);
+/// Of a device whose certificates all ended; `reachable`: the broker answers.
+pub(crate) fn ended(reachable: bool, end: UnixTime, now: UnixTime) -> String {
+    let none = no_new_ones(reachable);
     format!(
         "the certificates ended at {end}, the clock here shows {now}, and {none}; if the clock is wrong, set it"
     )
 }
 
 /// Why there is no certificate in the place of one that ended, and what to do.
-const fn no_new_ones(status: &Status) -> &'static str {
-    match status.broker.reachable {
+const fn no_new_ones(reachable: bool) -> &'static str {
+    match reachable {
         true => {
             "the broker answers and gave no new ones; `touchstone device why` says why, the device asks again by itself"
         }
@@ -87,8 +87,9 @@ pub(super) fn ended_in_part(status: &Status, now: UnixTime) -> Option<String> {
         .map(|certificate| format!("of zone {} at {}", certificate.zone, certificate.not_after))
         .collect();
     ended.dedup();
-    (!ended.is_empty())
-        .then(|| format!("certificates ended: {}, and {}", ended.join(", "), no_new_ones(status)))
+    (!ended.is_empty()).then(|| {
+        format!("certificates ended: {}, and {}", ended.join(", "), no_new_ones(status.broker.reachable))
+    })
 }
 
 pub(super) fn describe(status: &Status, now: UnixTime, live: bool) -> String {

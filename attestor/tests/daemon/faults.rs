@@ -193,19 +193,42 @@ async fn serials(device: &Device) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_torn_state_is_set_aside_and_the_device_enrolls_again() {
-    let Some((device, broker, address, _serving, daemon)) = trusted().await else { return };
+    let Some((device, broker, address, serving, daemon)) = trusted().await else { return };
     daemon.stop().await;
+    ended(serving).await;
     let (file, delivered) = (device.path("state/state.json"), device.delivered("caller.pem"));
     let torn = std::fs::read(&file).unwrap()[..700].to_vec();
     std::fs::write(&file, &torn).unwrap();
     let asked = broker.script.lock().unwrap().statements.len();
-    let daemon = device.start(&broker, address).await;
-    device.status("trusted", |status| status.state == Word::Trusted && !status.stopped).await;
+    told_until_issued(&device, &broker, address, "is corrupt: ").await;
     let first = broker.script.lock().unwrap().statements[asked].purpose();
     assert_eq!(first, v1::Purpose::Enroll);
     assert_eq!(std::fs::read(device.path("state/state.json.corrupt")).unwrap(), torn);
     assert_ne!(device.delivered("caller.pem"), delivered);
+}
+
+/// Whatever is wrong beside it, and however often the attestor starts, the status says in `words` what became of the state
+/// until there are certificates again.
+async fn told_until_issued(device: &Device, broker: &Broker, address: SocketAddr, words: &str) {
+    let daemon = device.start(broker, address).await;
+    let says = |status: &Status, words: &[&str]| {
+        let problem = status.problem.as_deref().unwrap_or_default();
+        !status.stopped && words.iter().all(|words| problem.contains(words))
+    };
+    let away = [words, &address.to_string()];
+    device.status("told while the broker is away", |status| status.broker.asked && says(status, &away)).await;
     daemon.stop().await;
+    let outcome = Some(Outcome::Pending(v1::Pending { retry_after_seconds: 1, ..v1::Pending::default() }));
+    broker.script.lock().unwrap().answer = Some(v1::CompleteResponse { outcome });
+    let (_, serving) = serve(broker, &address.to_string()).await;
+    let daemon = device.start(broker, address).await;
+    let pending = |status: &Status| status.state == Word::Pending && status.broker.reachable;
+    device.status("told while pending", |status| pending(status) && says(status, &[words])).await;
+    broker.script.lock().unwrap().answer = None;
+    let status = device.status("trusted", |status| status.state == Word::Trusted).await;
+    assert_eq!(status.problem, None);
+    daemon.stop().await;
+    ended(serving).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -225,8 +248,8 @@ async fn a_copied_disk_shows_nothing_of_the_device_that_it_was_copied_from() {
     assert!(matches!(status.state, Word::Starting | Word::Enrolling), "{status:#?}");
     assert!(!second.path("run/current").exists(), "software is shown no key of another device");
     assert!(!second.path("run/generations").exists());
-    let (_, _serving) = serve(&broker, &address.to_string()).await;
-    second.status("trusted", |status| status.state == Word::Trusted).await;
+    daemon.stop().await;
+    told_until_issued(&second, &broker, address, "is of another TPM: ").await;
     assert_ne!(second.delivered("caller.key"), first.delivered("caller.key"));
     let statements = broker.script.lock().unwrap().statements.clone();
     let (before, after) = (&statements[0], statements.last().unwrap());
@@ -234,7 +257,6 @@ async fn a_copied_disk_shows_nothing_of_the_device_that_it_was_copied_from() {
     assert!(
         statements.iter().any(|one| one.ek_name == after.ek_name && one.purpose() == v1::Purpose::Enroll)
     );
-    daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
