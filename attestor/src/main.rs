@@ -28,7 +28,8 @@ enum Command {
         #[arg(long, default_value = DEFAULT_FILE)]
         config: PathBuf,
     },
-    /// Show where this device stands. Exit code 0: trusted or holding; 1: anything else.
+    /// Show where this device stands. Exit code 0: trusted or holding, and the attestor runs, listens where it should, and no
+    /// hook fails; 1: anything else.
     Status {
         /// Configuration file.
         #[arg(long, default_value = DEFAULT_FILE)]

@@ -13,7 +13,8 @@ use policy::time::UnixTime;
 use crate::local_http::{self, Listener, said};
 use crate::ports::Clock;
 use crate::renewal::Attester;
-use crate::status::{Status, Word};
+use crate::software_key::Holder;
+use crate::status::{SoftwareKeyStatus, Status, Word};
 use crate::tpm::{Operation, Spent, TpmHandle};
 
 /// The media type of OpenMetrics 1.0.
@@ -67,7 +68,7 @@ impl Page {
 
     fn sample(&mut self, name: &str, labels: &[(&str, &dyn Display)], value: impl Display) {
         let _ = write!(self.0, "{PREFIX}{name}");
-        // Names of zones, roles, operations and hooks need no escapes.
+        // Names of zones, roles, holders, operations and hooks need no escapes.
         for (number, (label, value)) in labels.iter().enumerate() {
             let _ = write!(self.0, "{}{label}=\"{value}\"", if number == 0 { '{' } else { ',' });
         }
@@ -124,6 +125,18 @@ fn certificates(page: &mut Page, status: &Status) {
     for one in &status.certificates {
         page.sample(name, &[("zone", &one.zone), ("role", &one.role)], one.not_after.0);
     }
+    let name = "software_key_not_after_timestamp_seconds";
+    page.family(name, "gauge", "Last second at which the certificate of a software key holds");
+    for SoftwareKeyStatus { seat, not_after, .. } in &status.software_keys {
+        let (kind, holder): (_, &dyn Display) = match &seat.holder {
+            Holder::Service(service) => ("service", service),
+            Holder::Workload { name, .. } => ("workload", name),
+        };
+        let role = seat.own().role;
+        let labels: [(&str, &dyn Display); 4] =
+            [("zone", &seat.zone), ("kind", &kind), ("holder", holder), ("role", &role)];
+        page.sample(name, &labels, not_after.0);
+    }
 }
 
 #[cfg(test)]
@@ -133,6 +146,7 @@ mod tests {
     use super::*;
     use crate::hooks::FailingHook;
     use crate::role::Role;
+    use crate::software_key::SoftwareSeat;
     use crate::status::{BrokerStatus, CertificateStatus, SCHEMA};
 
     fn status() -> Status {
@@ -143,6 +157,14 @@ mod tests {
             not_after: UnixTime(1_800_043_200),
             hours_left: 12,
         };
+        let key = |holder| SoftwareKeyStatus {
+            seat: SoftwareSeat { zone: "press".parse().unwrap(), holder },
+            serial: "0b".to_owned(),
+            not_after: UnixTime(1_800_043_100),
+            hours_left: 11,
+        };
+        let service = key(Holder::Service("hmi".parse().unwrap()));
+        let workload = key(Holder::Workload { name: "historian".parse().unwrap(), role: Role::Caller });
         let failing = FailingHook { name: "nginx".to_owned(), message: "it ended with 1".to_owned() };
         Status {
             schema: SCHEMA,
@@ -151,7 +173,7 @@ mod tests {
             state: Word::Trusted,
             since: UnixTime(1_800_000_000),
             certificates: vec![certificate],
-            software_keys: Vec::new(),
+            software_keys: [service, workload].into(),
             refused_keys: Vec::new(),
             last_attestation: Some(UnixTime(1_800_000_001)),
             broker: BrokerStatus {
@@ -184,6 +206,8 @@ mod tests {
             "touchstone_attestor_state{state=\"refused\"} 0",
             "touchstone_attestor_last_attestation_timestamp_seconds 1800000001",
             "touchstone_attestor_certificate_not_after_timestamp_seconds{zone=\"press\",role=\"caller\"} 1800043200",
+            "touchstone_attestor_software_key_not_after_timestamp_seconds{zone=\"press\",kind=\"service\",holder=\"hmi\",role=\"listener\"} 1800043100",
+            "touchstone_attestor_software_key_not_after_timestamp_seconds{zone=\"press\",kind=\"workload\",holder=\"historian\",role=\"caller\"} 1800043100",
             "touchstone_attestor_broker_reachable 1",
             "touchstone_attestor_broker_watching 0",
             "touchstone_attestor_hook_failing{hook=\"nginx\"} 1",

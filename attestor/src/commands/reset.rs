@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::CommandError;
 use crate::bootstrap::{ROOT_FILE, Sources, TOKEN_FILE};
-use crate::config::Outline;
+use crate::config::{IdevIdFiles, IdevIdKey, Local, Outline};
 use crate::ports::{Clock, System};
 use crate::state::Lock;
 use crate::status::Status;
@@ -21,7 +21,7 @@ pub fn reset(config: &Path, dry_run: bool) -> Result<String, CommandError> {
     // Whom the device believed is removed too: a reset that was cut short goes on without knowing it.
     let outline = Outline::read(config, &Sources::of_machine())?;
     let (state, (root, token)) = (outline.state.clone(), outline.operators_files());
-    let deliver = outline.local()?.deliver;
+    let Local { deliver, idevid, .. } = outline.local()?;
     let _held = match Lock::take(&state) {
         Ok(None) => return Err(CommandError::Running),
         // One that was killed left a status that it would have renewed by now.
@@ -44,7 +44,7 @@ pub fn reset(config: &Path, dry_run: bool) -> Result<String, CommandError> {
     if out.is_empty() {
         out.push_str("nothing to remove: this disk knows no device\n");
     }
-    for (what, file) in kept(root, token) {
+    for (what, file) in kept(root, token, idevid) {
         out.push_str(&format!("kept {}: {what}\n", file.display()));
     }
     Ok(out)
@@ -69,11 +69,25 @@ fn traces(state: &Path, deliver: &Path) -> Vec<PathBuf> {
 }
 
 /// What every copy of the disk will share, for the operator to judge.
-fn kept(root: Option<PathBuf>, token: Option<PathBuf>) -> impl Iterator<Item = (&'static str, PathBuf)> {
+fn kept(
+    root: Option<PathBuf>,
+    token: Option<PathBuf>,
+    idevid: Option<IdevIdFiles>,
+) -> impl Iterator<Item = (&'static str, PathBuf)> {
     let token = token.filter(|file| file.exists());
     let token =
         token.map(|file| ("every copy can join with this token; remove it unless it is meant for all", file));
-    token.into_iter().chain(root.map(|file| ("it pins the plant, for every copy", file)))
+    let key = match idevid.map(|files| files.key) {
+        Some(IdevIdKey::File(file)) if file.exists() => Some(file),
+        Some(IdevIdKey::File(_) | IdevIdKey::Handle(_)) | None => None,
+    };
+    let key = key.map(|file| {
+        let what = "it is the key that the manufacturer certified for this box, and every copy could join as it; take it, and what \
+                    `[idevid]` names beside it, off the disk before it is copied, and give each box its own";
+        (what, file)
+    });
+    let root = root.map(|file| ("it pins the plant, for every copy", file));
+    key.into_iter().chain(token).chain(root)
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -130,6 +144,21 @@ mod tests {
             assert!(disk.path().join(kept).exists(), "{kept}");
         }
         assert!(reset(&file, false).unwrap().starts_with("nothing to remove"));
+    }
+
+    #[test]
+    fn a_key_that_the_manufacturer_certified_is_named_unless_it_is_in_the_tpm() {
+        let (disk, file) = disk();
+        let idevid = |key: &str| {
+            let text = format!("{CONFIG}[idevid]\ncertificate = \"idevid.pem\"\nkey = \"{key}\"\n");
+            fs::write(&file, text).unwrap();
+            reset(&file, true).unwrap()
+        };
+        assert!(!idevid("idevid.key").contains("the manufacturer"), "it is not there");
+        fs::write(disk.path().join("idevid.key"), "key").unwrap();
+        let said = idevid("idevid.key");
+        assert!(said.contains("idevid.key: it is the key that the manufacturer certified"), "{said}");
+        assert!(!idevid("0x81020000").contains("the manufacturer"), "it stays with the box");
     }
 
     #[test]
