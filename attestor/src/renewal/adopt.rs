@@ -285,13 +285,13 @@ impl Attester {
             return Ok(Outcome::Pending { retry_after, keys_missing: false });
         }
         let (device, zones) = (pending.device.parse::<DeviceName>()?, parse_zones(&pending.zones)?);
-        let keys_missing = self.keeper.update(|state| {
-            state.take_name(device.clone());
-            state.keep_zones(zones.clone());
-            state.lacks_keys()
-        })?;
-        match keys_missing {
-            true => Ok(Outcome::Pending { retry_after, keys_missing }),
+        // Saved with the keys that it lacks, before the broker hears of them: until then a lost place is given again.
+        self.keeper.note(|state| {
+            state.take_name(device);
+            state.keep_zones(zones);
+        });
+        match self.keeper.read(State::lacks_keys) {
+            true => Ok(Outcome::Pending { retry_after, keys_missing: true }),
             false => Err(AdoptError::Malformed("it asks for keys that it was given")),
         }
     }
@@ -353,7 +353,10 @@ impl Attester {
             withdrawn.err().map(|error| format!(", but {error}")).unwrap_or_default(),
         );
         tracing::error!("{problem}");
-        self.keeper.note(|state| state.lost = Some(problem));
+        // Gates that run beside this daemon go by the file.
+        if let Err(error) = self.keeper.insist(|state| state.lost = Some(problem)) {
+            tracing::error!(%error, "the state is not saved");
+        }
     }
 
     /// Each certificate must be for a software key that was made for this exchange.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch as latest};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tracing::Instrument;
 
 use super::attester::{Attester, Means, OwnClock};
@@ -78,7 +78,9 @@ pub async fn run(
     let images = driver.attester.prover.images().cloned();
     let measurer = driver.measure_images();
     let attester = Arc::clone(&driver.attester);
-    let mut alive = interval(driver.manager.alive_every(Duration::from_secs(ALIVE_EVERY)));
+    let every = driver.manager.alive_every(Duration::from_secs(ALIVE_EVERY));
+    // What a start finds out waits for the first save that an exchange needs.
+    let mut alive = interval_at(Instant::now() + every, every);
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(stop);
     driver.start();

@@ -38,7 +38,10 @@ impl Driver {
             self.show_credentials();
         }
         self.input(Input::Finished(outcome));
-        self.settle();
+        // A place is saved with the keys that are made for it.
+        if !matches!(outcome, Outcome::Pending { keys_missing: true, .. }) {
+            self.settle();
+        }
     }
 
     fn note_forgotten(&mut self, outcome: Outcome) {
