@@ -12,6 +12,7 @@ mod process;
 mod proxy;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use e2e::{Device, World};
 use process::Watched;
 use proxy::Proxies;
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// Bounds of anonymous resident memory in KiB.
 const IDLE_KIB: f64 = 8.0 * 1024.0;
@@ -47,6 +49,9 @@ fn main() -> ExitCode {
     world.admin("zone create press --mode observe");
     world.register(&press, "press");
     press.measure("boot-a");
+    // Files for software are in memory, as below /run.
+    let delivered = TempDir::new_in("/dev/shm").expect("a folder in memory");
+    symlink(delivered.path(), press.path("deliver")).expect("a link in the device's folder");
     let mut told = Told::default();
     let proxies = Proxies::before(world.address(), &press.tpm());
     press.go_through(&proxies.broker.address(), &proxies.tpm.swtpm());
