@@ -88,6 +88,9 @@ fn packages_hold_programs_units_pages_and_what_they_are_made_of() {
     ] {
         done(&format!("test -s {kit}/b/usr/{file}"));
     }
+    for example in ["attestor.toml", "nginx-authorize.conf", "grpcio_authorize.py"] {
+        done(&format!("test -s {kit}/a/usr/share/doc/touchstone-attestor/examples/{example}"));
+    }
     let release = format!(
         "dpkg-deb --fsys-tarfile {kit}/touchstone-attestor_*.deb | tar -xO ./usr/share/touchstone/golden/edge.dsse.json"
     );

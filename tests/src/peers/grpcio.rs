@@ -1,4 +1,5 @@
-//! grpcio for Python, with a software key. It asks for its files at every handshake, and takes no CRL.
+//! grpcio for Python, with a software key. It asks for its files at every handshake, and takes no CRL; with the interceptor
+//! that is shipped it asks the attestor about every call.
 
 use std::path::Path;
 use std::process::Command;
@@ -51,6 +52,10 @@ impl Software for Grpcio {
         None
     }
 
+    fn reads_by_itself(&self) -> bool {
+        true
+    }
+
     fn alpn(&self) -> Vec<Vec<u8>> {
         vec![b"h2".to_vec()]
     }
@@ -82,5 +87,49 @@ impl Software for Grpcio {
     /// It says no more of a certificate than that it cannot be verified, and that to its log.
     fn refuses(&self, heard: &Heard, log: &str, why: Refusal) -> bool {
         why != Refusal::Revoked && heard.bytes.is_empty() && log.contains("certificate verify failed")
+    }
+}
+
+/// A server of Python's grpcio that asks about every call. Its TLS lets in whoever may open [`GrpcioAsking::LOBBY`].
+#[derive(Debug)]
+pub struct GrpcioAsking;
+
+impl GrpcioAsking {
+    /// The service whose files its TLS has: another than it serves, so that what is asked decides.
+    pub const LOBBY: &'static str = "lobby";
+}
+
+impl Software for GrpcioAsking {
+    fn service(&self) -> &'static str {
+        "grpcio-asking"
+    }
+
+    fn tools(&self) -> &'static [&'static str] {
+        Grpcio.tools()
+    }
+
+    fn key_in_tpm(&self) -> bool {
+        false
+    }
+
+    fn command(&self, place: &Place) -> Vec<String> {
+        let files = text_of(&place.files.join("services").join(Self::LOBBY));
+        let (port, socket) = (place.port.to_string(), text_of(&place.authorize));
+        let program = Grpcio::program();
+        let (program, zone) = (program.as_str(), place.zone.as_str());
+        words(&[PYTHON, program, "serve-asking", &files, &port, SERVED, &socket, zone, self.service()])
+    }
+
+    fn reload(&self, _place: &Place) -> Option<Reload> {
+        None
+    }
+
+    fn reads_by_itself(&self) -> bool {
+        true
+    }
+
+    /// Its threads wait for hours where libfaketime puts their clock ahead.
+    fn takes_clock(&self) -> bool {
+        false
     }
 }

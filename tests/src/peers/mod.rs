@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use client::{Client, Heard, Shown};
-pub use grpcio::{Grpcio, PYTHON};
+pub use grpcio::{Grpcio, GrpcioAsking, PYTHON};
 pub use haproxy::Haproxy;
 pub use mosquitto::Mosquitto;
 pub use nginx::{Nginx, NginxInTpm};
@@ -38,6 +38,10 @@ pub struct Place {
     pub files: PathBuf,
     /// Its port.
     pub port: u16,
+    /// Its zone.
+    zone: String,
+    /// Where programs of its device ask the attestor about a peer.
+    authorize: PathBuf,
 }
 
 impl Place {
@@ -108,6 +112,16 @@ pub trait Software: Debug + Sync {
 
     /// What makes it read its files again; None if only a restart does.
     fn reload(&self, place: &Place) -> Option<Reload>;
+
+    /// It reads its files by itself, so no hook tells it of them.
+    fn reads_by_itself(&self) -> bool {
+        false
+    }
+
+    /// It goes by another clock where it is told one.
+    fn takes_clock(&self) -> bool {
+        true
+    }
 
     /// A reload never takes an authority away.
     fn restarts_on_removal(&self) -> bool {

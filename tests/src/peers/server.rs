@@ -46,13 +46,22 @@ impl Server {
         let folder = TempDir::new().expect("a run folder");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let place = Place { dir: folder.path().to_owned(), files: device.delivered(zone, ""), port };
+        let place = Place {
+            dir: folder.path().to_owned(),
+            files: device.delivered(zone, ""),
+            port,
+            zone: zone.to_owned(),
+            authorize: device.path("authorize.sock"),
+        };
         let host = format!("{}.{zone}.plant.example", device.name());
         Self { software, host, folder, place, supervisor: None }
     }
 
-    /// The lines of attestor.toml that tell it of new files.
+    /// The lines of attestor.toml that tell it of new files, if it has to be told.
     pub fn hook(&self) -> String {
+        if self.software.reads_by_itself() {
+            return String::new();
+        }
         let service = self.software.service();
         let mut hook = format!("[[hook]]\nname = \"{service}\"\nservice = \"{service}\"\n");
         let reload = self.software.reload(&self.place);
@@ -78,6 +87,7 @@ impl Server {
         if let Some(tpm) = tpm.filter(|_| self.software.key_in_tpm()) {
             supervisor.envs(tpm.environment());
         }
+        let clock = clock.filter(|_| self.software.takes_clock());
         supervisor.envs(clock.map(Clock::environment).unwrap_or_default());
         self.supervisor = Some(supervisor.spawn().expect("bash starts"));
     }
@@ -99,8 +109,11 @@ impl Server {
         assert!(command(program).args(rest).status().expect("a shell runs").success());
     }
 
-    /// Runs its hook for a reload, or a restart if it has none.
+    /// Runs its hook, if it has one: for a reload, or a restart.
     pub fn tell(&self) {
+        if self.software.reads_by_itself() {
+            return;
+        }
         let reload = self.software.reload(&self.place);
         let reload = reload.map_or_else(|| self.restart_words(), |reload| reload.words(&self.place));
         let [program, rest @ ..] = &reload[..] else { unreachable!("words begin with a program") };

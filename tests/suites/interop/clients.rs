@@ -27,6 +27,12 @@ pub(super) enum Why {
     Unbelieving,
     /// The client's own was revoked.
     Revoked,
+    /// The server asked, and no conduit opens the service to the client.
+    NoConduit,
+    /// The server asked, and the client's certificate has ended.
+    Ended,
+    /// The server asked, and its attestor does not answer.
+    NoAnswer,
 }
 
 impl Why {
@@ -37,11 +43,24 @@ impl Why {
             ("mosquitto", Self::Unbelieving | Self::Revoked) => &["The connection was lost"],
             ("grpcio", Self::Unbelieved | Self::Expired) => &["certificate verify failed"],
             ("grpcio", Self::Unbelieving | Self::Revoked) => &["Socket closed"],
+            ("grpcio-asking", why) => why.answered(),
             (_, Self::Unbelieved) => &["unable to get local issuer certificate"],
             (_, Self::Expired) => &["certificate has expired"],
             // nginx says it in HTTP.
             (_, Self::Unbelieving) => &["unknown ca", "SSL certificate error"],
             (_, Self::Revoked) => &["certificate revoked", "SSL certificate error"],
+            (_, Self::NoConduit | Self::Ended | Self::NoAnswer) => &[],
+        }
+    }
+
+    /// What a server says that asks about every call.
+    fn answered(self) -> &'static [&'static str] {
+        match self {
+            Self::NoConduit => &["PERMISSION_DENIED no-conduit"],
+            Self::Ended => &["PERMISSION_DENIED ended"],
+            Self::Revoked => &["PERMISSION_DENIED revoked"],
+            Self::NoAnswer => &["PERMISSION_DENIED no-answer"],
+            Self::Unbelieved | Self::Expired | Self::Unbelieving => &[],
         }
     }
 }
@@ -93,11 +112,7 @@ fn client(plant: &Plant, server: &Server, at: At<'_>) -> Vec<Command> {
             let publish = [split(format!("mosquitto_pub {line} -r -m")), vec![SERVED.to_owned()]].concat();
             vec![publish, split(format!("mosquitto_sub {line} -C 1 -W 20"))]
         }
-        "grpcio" => {
-            let own = file("");
-            let believing = at.believing.unwrap_or(name);
-            vec![split(format!("{PYTHON} {} ask {own} {believing} {port} {host}", Grpcio::program()))]
-        }
+        "grpcio" | "grpcio-asking" => vec![split(grpcio("ask", plant, server, at))],
         _ => vec![split(format!(
             "curl -sS --max-time 20 --tlsv1.3 --cacert {} --crlfile {} --cert {own} --key {key} \
              --resolve {host}:{port}:127.0.0.1 https://{host}:{port}/",
@@ -114,6 +129,14 @@ fn client(plant: &Plant, server: &Server, at: At<'_>) -> Vec<Command> {
         command
     };
     lines.iter().map(prepared).collect()
+}
+
+/// The command of grpcio's client, which does `what`.
+pub(super) fn grpcio(what: &str, plant: &Plant, server: &Server, at: At<'_>) -> String {
+    let own = plant.devices[at.device].delivered(ZONES[at.device], "");
+    let believing = at.believing.unwrap_or(server.software.service());
+    let (program, port) = (Grpcio::program(), server.port());
+    format!("{PYTHON} {program} {what} {} {believing} {port} {}", own.display(), server.host)
 }
 
 /// What the last of them said.

@@ -11,10 +11,13 @@
 //! | trust lost | refused, timed; grpcio: until its conduit is closed | refused; curl and openssl refuse such a server, timed | nothing to show, timed; go-spiffe that runs: until its conduit is closed |
 //! | certificate ended | refused | refuse the server | the crate `spiffe`: refused |
 //! | broker away for as long as zones outlive it, by the clock | served | served | served, for a shorter time |
-//! | rotation under load | nginx, HAProxy, mosquitto lose nothing; the others restart | | the crate `spiffe` and go-spiffe lose nothing |
+//! | rotation under load | nginx, HAProxy, mosquitto and grpcio lose nothing; openssl restarts | | the crate `spiffe` and go-spiffe lose nothing |
+//!
+//! grpcio that asks the attestor about every call: `grpc_asking`.
 
 mod clients;
 mod grpc;
+mod grpc_asking;
 mod lint;
 mod mbedtls;
 mod plant;
@@ -64,6 +67,7 @@ fn grpcio_serves_whom_a_conduit_lets_in_and_nobody_else() {
     let Some(mut plant) = Plant::without_tpm() else { return };
     let (camera, truck) = (plant.client(1), plant.client(2));
     only_inside_a_conduit(&plant, &camera, &truck);
+    rotation::loses_no_request(&mut plant, &camera);
     without_the_broker(&mut plant, &camera);
 
     // What takes no CRL serves on until the certificate ends, or the conduit is closed.

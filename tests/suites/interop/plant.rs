@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Instant;
 
 use e2e::peers::{
-    Client, Clock, Grpcio, Haproxy, Mosquitto, Nginx, NginxInTpm, OpensslServer, ResourceManager, Server,
-    Software,
+    Client, Clock, Grpcio, GrpcioAsking, Haproxy, Mosquitto, Nginx, NginxInTpm, OpensslServer,
+    ResourceManager, Server, Software,
 };
 use e2e::{Device, World, missing_tool, until};
 use serde_json::Value;
@@ -18,6 +18,8 @@ use super::clients;
 const SOFTWARE: &[&dyn Software] = &[&OpensslServer, &NginxInTpm, &Nginx, &Mosquitto, &Haproxy];
 /// Software whose clients take no key that is in a TPM: its devices have none.
 const WITHOUT_TPM: &[&dyn Software] = &[&Grpcio];
+/// Software that asks the attestor about whom its TLS lets in.
+const THAT_ASKS: &[&dyn Software] = &[&GrpcioAsking];
 /// Zones of the devices.
 pub(super) const ZONES: [&str; 3] = ["press", "vision", "logistics"];
 /// How often devices prove themselves.
@@ -46,6 +48,19 @@ impl Plant {
         Grpcio::is_here().then(|| Self::with(WITHOUT_TPM, false)).flatten()
     }
 
+    /// The same of a server that asks: everybody may open the service whose files its TLS has.
+    pub(super) fn that_asks() -> Option<Self> {
+        let plant = Grpcio::is_here().then(|| Self::with(THAT_ASKS, false)).flatten()?;
+        let lobby = GrpcioAsking::LOBBY;
+        let file = |side: &str| format!("services/{lobby}/{side}bound.pem");
+        let waits = plant.awaited(vec![(2, file("out")), (1, file("in")), (0, file("out"))]);
+        plant.open(&[lobby]);
+        plant.open_to(ZONES[2], &[lobby]);
+        plant.world.admin(&format!("conduit allow --from {} --to {} --service {lobby}", ZONES[0], ZONES[1]));
+        waits.into_iter().for_each(Awaited::come);
+        Some(plant)
+    }
+
     fn with(software: &'static [&'static dyn Software], tpm: bool) -> Option<Self> {
         let tools = software.iter().flat_map(|software| software.tools());
         let mut tools = tools.chain(&ResourceManager::TOOLS).chain(&clients::TOOLS);
@@ -65,10 +80,7 @@ impl Plant {
                 true => world.register(device, zone),
                 false => {
                     device.take_tpm();
-                    let name = device.name();
-                    let token =
-                        world.admin(&format!("token create --zone {zone} --device {name} --without-tpm"));
-                    device.give_token(token["token"].as_str().expect("a token"));
+                    invite(&world, device, zone);
                 }
             }
         }
@@ -76,6 +88,10 @@ impl Plant {
         for software in software {
             offer(press, software.service(), software.key_in_tpm());
             offer(camera, software.service(), software.key_in_tpm());
+        }
+        for device in [&mut *press, camera].into_iter().filter(|_| !tpm) {
+            device.offer_in_software(GrpcioAsking::LOBBY);
+            device.add_end("[authorize]\nlisten = \"unix:authorize.sock\"\n");
         }
         offer(press, "spare", tpm);
         offer(press, "field", tpm);
@@ -214,6 +230,12 @@ impl Plant {
             });
         }
     }
+}
+
+/// Gives a device without a TPM a token to join with.
+fn invite(world: &World, device: &mut Device, zone: &str) {
+    let token = world.admin(&format!("token create --zone {zone} --device {} --without-tpm", device.name()));
+    device.give_token(token["token"].as_str().expect("a token"));
 }
 
 /// A delivered file that is going to change.

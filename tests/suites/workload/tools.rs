@@ -20,7 +20,7 @@ const SERVED: &str = "the press is running";
 pub(super) fn installed(tool: &str) -> bool {
     let missing = missing_tool(&[tool]).is_some();
     if missing {
-        eprintln!("skipped: {tool}, which is not in PATH");
+        println!("skipped in part: {tool}, which is not in PATH");
     }
     !missing
 }
