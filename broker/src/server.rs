@@ -14,7 +14,7 @@ use proto::v1::authorize_server::AuthorizeServer;
 use proto::v1::enrollment_server::EnrollmentServer;
 use proto::v1::invitation_server::InvitationServer;
 use proto::v1::watch_server::WatchServer;
-use proto::{MAX_REQUEST, denial, v1};
+use proto::{MAX_ADMIN_REQUEST, MAX_REQUEST, denial, v1};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -147,7 +147,9 @@ fn structured(response: Response<Body>) -> Response<Body> {
     if code != Some(b"11") {
         return response;
     }
-    let message = format!("the message is larger than {MAX_REQUEST} bytes; send less");
+    let message = format!(
+        "the message is larger than {MAX_REQUEST} bytes, or of an administrator than {MAX_ADMIN_REQUEST}; send less"
+    );
     let reason = v1::DenialReason::Malformed.into();
     denial::to_status(&v1::Denial { reason, message, ..v1::Denial::default() }).into_http()
 }
@@ -277,7 +279,8 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
             WatchServer::new(Watching::new(Arc::clone(&plant), hub)).max_decoding_message_size(SHORT_REQUEST),
         )
         .add_service(
-            AdminServer::new(Administration::new(Arc::clone(&plant))).max_decoding_message_size(MAX_REQUEST),
+            AdminServer::new(Administration::new(Arc::clone(&plant)))
+                .max_decoding_message_size(MAX_ADMIN_REQUEST),
         )
         .add_service(health_service.max_decoding_message_size(SHORT_REQUEST))
         .add_service(reflection);

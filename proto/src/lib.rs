@@ -12,6 +12,9 @@ pub mod invitation;
 /// list in what they leave.
 pub const MAX_REQUEST: usize = 2 << 20;
 
+/// Largest request in bytes of an administrator: a file of zones and conduits, and the graph that its plan was made on.
+pub const MAX_ADMIN_REQUEST: usize = 2 * policy::zone::document::MAX_DOCUMENT + 4096;
+
 /// Most bytes of a list of Linux IMA that comes in parts: some 100,000 records, and what the broker keeps as one record's
 /// evidence.
 pub const MAX_IMA_IN_PARTS: usize = 16 << 20;

@@ -12,7 +12,7 @@ use policy::zone::{Conduit, Segmentation, TrustFile, compile};
 use super::Actor;
 use super::change::{Draft, Seen, commit};
 use super::reach::Scope;
-use super::zone::fitting;
+use super::zone::changed;
 use crate::plant::Plant;
 use crate::record::zone::conduit_key;
 use crate::record::{Held, fetch, stored};
@@ -112,7 +112,8 @@ async fn open(
         all_offered(&nobody_offers(plant, std::slice::from_ref(conduit)).await?)?;
     }
     let others = before.conduits().iter().filter(|other| !same(other, conduit)).cloned();
-    let after = fitting(before.zones().cloned().collect(), others.chain([conduit.clone()]).collect())?;
+    let conduits = others.chain([conduit.clone()]).collect();
+    let after = changed(&before, before.zones().cloned().collect(), conduits)?;
     let affected = affected(plant, actor.scope(), &ends(conduit), &before, &after, now).await?;
     let deed = reach.deed(&conduit.to_string(), &opened(conduit, affected.len()));
     Ok(Draft::unless(dry_run, affected, txn.put(key(conduit), stored(conduit)?), deed))
@@ -210,7 +211,7 @@ async fn shut(
             "there is no conduit {conduit}; `touchstone conduit list` shows what there is"
         )));
     }
-    let after = fitting(before.zones().cloned().collect(), others)?;
+    let after = changed(&before, before.zones().cloned().collect(), others)?;
     let affected = affected(plant, actor.scope(), &ends(conduit), &before, &after, now).await?;
     let text = format!("closed; trust files of {} devices change", affected.len());
     let deed = reach.deed(&conduit.to_string(), &text);

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use policy::id::{DeviceName, ZoneName};
 use policy::time::UnixTime;
 use policy::zone::difference::{Difference, LaterChanges, PeerChanges, later_changes, peer_changes};
-use policy::zone::document::{MAX_DOCUMENT, changed_fields, parse, render};
+use policy::zone::document::{changed_fields, parse, render};
 use policy::zone::{Conduit, Member, Segmentation, Spot, Zone, inspect};
 
 mod apply;
@@ -21,7 +21,7 @@ use super::conduit::{nobody_offers, opens};
 use super::enforcement::{Loses, losing};
 use super::reach::Scope;
 use super::second::enough_people;
-use super::zone::bounded;
+use super::zone::{bounded, exportable};
 use crate::plant::Plant;
 use crate::record::device::{Admission, Attested, DEVICE, Device, attested_key};
 use crate::record::{Held, fetch, list};
@@ -297,19 +297,9 @@ async fn people_for_two(plant: &Plant, before: &Segmentation, after: &Segmentati
     Ok(())
 }
 
-/// What is kept is longer than what was written, where that left out what is the default.
-fn readable(bytes: usize) -> Result<(), Refusal> {
-    if bytes <= MAX_DOCUMENT {
-        return Ok(());
-    }
-    Err(Refusal::malformed(format!(
-        "zones and conduits would be a file of {bytes} bytes, which nobody could apply again: {MAX_DOCUMENT} are allowed; use fewer or shorter hours and products"
-    )))
-}
-
 /// Zones have room in their records, and what is opened opens before it ends.
 fn fits_records(after: &Segmentation, before: &Segmentation, now: UnixTime) -> Result<(), Refusal> {
-    readable(render(after).len())?;
+    exportable(before, after)?;
     let zones = after.zones().map(bounded);
     let opened =
         after.conduits().iter().filter(|one| before.conduit(&one.from, &one.to, &one.service) != Some(*one));
@@ -322,16 +312,4 @@ fn fits_records(after: &Segmentation, before: &Segmentation, now: UnixTime) -> R
     let more = wrong.len().saturating_sub(MAX_TOLD);
     told.extend((more > 0).then(|| format!("and {more} more")));
     Err(Refusal::malformed(told.join("\n")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_graph_that_could_not_be_read_back_as_a_file_is_refused() {
-        readable(MAX_DOCUMENT).unwrap();
-        let told = readable(MAX_DOCUMENT + 1).unwrap_err().to_string();
-        assert!(told.contains("would be a file of 2097153 bytes"), "{told}");
-    }
 }

@@ -223,6 +223,16 @@ pub async fn of(plant: &Plant, name: &DeviceName) -> Result<Option<OverrideRecor
     Ok(held.map(|held| held.record).filter(|record| now < record.excused.until))
 }
 
+/// Ends the override of a device with what `txn` makes of the device. Returns what is said of that.
+pub(super) async fn ended_with(
+    plant: &Plant,
+    txn: Txn,
+    name: &DeviceName,
+) -> Result<(&'static str, Txn), Refusal> {
+    let told = if of(plant, name).await?.is_some() { "; its override ended" } else { "" };
+    Ok((told, txn.delete(override_key(name))))
+}
+
 /// An override in a sentence.
 #[must_use]
 pub fn words(record: &OverrideRecord) -> String {

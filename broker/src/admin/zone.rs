@@ -7,6 +7,7 @@ use std::slice;
 
 use policy::id::ZoneName;
 use policy::time::UnixTime;
+use policy::zone::document::{MAX_DOCUMENT, render};
 use policy::zone::{Conduit, Role, Segmentation, SoftwareKeys, Zone};
 
 mod confine;
@@ -62,7 +63,7 @@ async fn make(plant: &Plant, actor: &Actor, zone: &Zone, dry_run: bool) -> Resul
         return Err(Refusal::Conflict(format!("there is a zone {} already", zone.name)));
     }
     let zones = known.zones().cloned().chain([zone.clone()]).collect();
-    fitting(zones, known.conduits().to_vec())?;
+    changed(&known, zones, known.conduits().to_vec())?;
     let reach = actor.reach(plant, slice::from_ref(&zone.name)).await?;
     if zone.two_person {
         enough_people(plant, zone).await?;
@@ -107,9 +108,28 @@ pub(super) fn reappraised(txn: Txn, zone: &Zone, by: &str, at: UnixTime) -> Resu
     Ok(txn.put(reappraisal_key(&zone.name), stored(&change)?))
 }
 
-/// Zones and conduits that fit together; every fault is told at once.
-pub(super) fn fitting(zones: Vec<Zone>, conduits: Vec<Conduit>) -> Result<Segmentation, Refusal> {
-    Segmentation::new(zones, conduits).map_err(|faults| Refusal::malformed(faults.to_string()))
+/// The graph that a change of `before` leaves: zones and conduits that fit together, every fault is told at once, and of which
+/// the export can be applied.
+pub(super) fn changed(
+    before: &Segmentation,
+    zones: Vec<Zone>,
+    conduits: Vec<Conduit>,
+) -> Result<Segmentation, Refusal> {
+    let after =
+        Segmentation::new(zones, conduits).map_err(|faults| Refusal::malformed(faults.to_string()))?;
+    exportable(before, &after)?;
+    Ok(after)
+}
+
+/// Refuses a graph that grew out of what is read of a file. One that is larger already may shrink.
+pub(super) fn exportable(before: &Segmentation, after: &Segmentation) -> Result<(), Refusal> {
+    let bytes = render(after).len();
+    if bytes <= MAX_DOCUMENT || bytes <= render(before).len() {
+        return Ok(());
+    }
+    Err(Refusal::malformed(format!(
+        "zones and conduits would be a file of {bytes} bytes, and none of more than {MAX_DOCUMENT} can be applied; close conduits that ended, which `touchstone zone check` names, or use fewer or shorter hours and products"
+    )))
 }
 
 /// A zone with what depends on it.

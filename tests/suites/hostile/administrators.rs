@@ -6,6 +6,7 @@ use std::sync::Arc;
 use attestor::role::Role;
 use attestor::tpm::TpmIdentityKey;
 use e2e::World;
+use policy::zone::document::MAX_DOCUMENT;
 use proto::v1;
 use proto::v1::DenialReason;
 use proto::v1::admin_client::AdminClient;
@@ -60,4 +61,21 @@ async fn only_administrators_administer() {
         assert!(proto::denial::from_status(&refused).is_none(), "refused below gRPC: {refused:?}");
     }
     assert_eq!(world.store(), before, "a refusal changes nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_file_of_zones_comes_with_the_graph_that_it_was_planned_on() {
+    let Some((world, [_device])) = World::with_devices(["press-1"]) else { return };
+    world.admin("zone create press --mode observe");
+    let read = |name: &str| pem::parse(fs::read(world.plant.path(name)).expect("a file")).expect("PEM");
+    let (leaf, key) = (read("owner/admin.pem"), read("owner/admin.key"));
+    let owner = (leaf.contents().to_vec(), software_key(key.contents()));
+    let mut admin = AdminClient::new(connect(&world, Some(owner)).await.expect("the broker answers"));
+    let graph = admin.get_graph(v1::GetGraphRequest {}).await.expect("the graph").into_inner().document;
+    let document = format!("{graph}{}", "#".repeat(MAX_DOCUMENT - graph.len()));
+    let request =
+        v1::ApplyGraphRequest { before: document.clone(), document, dry_run: true, unoffered: false };
+    let change = admin.apply_graph(request).await.expect("the broker reads it").into_inner().change;
+    let change = change.expect("a change");
+    assert_eq!((change.zones_changed.len(), change.zones_removed.len(), change.steps), (0, 0, 1));
 }

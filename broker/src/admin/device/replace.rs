@@ -10,11 +10,11 @@ use super::{Known, known};
 use crate::admin::Actor;
 use crate::admin::bounds::{MAX_REASON, printable};
 use crate::admin::change::{Draft, commit};
+use crate::admin::overriding::ended_with;
 use crate::plant::Plant;
 use crate::record::boot::boot_key;
 use crate::record::device::{Admission, Device, Pending, Prover, Tpm, attested_key, ek_key, pending_key};
 use crate::record::idevid::idevid_key;
-use crate::record::overriding::override_key;
 use crate::record::{Held, fetch, stored};
 use crate::session::Refusal;
 use crate::session::issue::revoke;
@@ -71,10 +71,11 @@ async fn decide(
         .delete(pending_key(ek))
         .delete(attested_key(name))
         .delete(boot_key(name))
-        .delete(idevid_key(name))
-        .delete(override_key(name));
-    let text =
-        format!("{reason}; EK {former} is barred, {ek} takes its place, {revoked} certificates revoked");
+        .delete(idevid_key(name));
+    let (ended, txn) = ended_with(plant, txn, name).await?;
+    let text = format!(
+        "{reason}; EK {former} is barred, {ek} takes its place, {revoked} certificates revoked{ended}"
+    );
     let replaced = Replaced { former, revoked };
     let deed = reach.deed(name.as_str(), &text);
     Ok(Draft::unless(dry_run, replaced, trust::raise(plant, txn, now).await?, deed))

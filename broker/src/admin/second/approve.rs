@@ -45,7 +45,8 @@ pub async fn approve(plant: &Plant, approver: &Actor, id: &str, dry_run: bool) -
     let asked = requester(plant, &change).await?;
     different_roles(act, asked.role, approver.role())?;
     Hands::read(plant).await?.apart(&change.by, approver.name())?;
-    let request = plant.blobs.fetch(change.request, proto::MAX_REQUEST).await.map_err(Refusal::internal)?;
+    let request = plant.blobs.fetch(change.request, proto::MAX_ADMIN_REQUEST).await;
+    let request = request.map_err(Refusal::internal)?;
     let second = Second {
         name: approver.name().to_owned(),
         scope: approver.scope().clone(),

@@ -12,6 +12,7 @@ mod clock;
 mod day_two;
 mod device;
 mod etcd;
+mod exportable;
 mod exposure;
 mod fleet;
 pub(crate) mod golden;

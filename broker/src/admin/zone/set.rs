@@ -19,7 +19,7 @@ use policy::zone::{
 };
 
 use super::confine::confined;
-use super::{bounded, drills, fitting, reappraised};
+use super::{bounded, changed, drills, reappraised};
 use crate::admin::Actor;
 use crate::admin::bounds::{MAX_REASON, printable};
 use crate::admin::change::{Draft, Seen, commit};
@@ -215,9 +215,10 @@ async fn change(
     if zone.two_person && !record.two_person {
         enough_people(plant, &record).await?;
     }
+    fits(&known, &zone, &accepted)?;
     let mut txn = txn.unchanged(key.clone(), version).put(key, stored(&zone)?);
     if zone.policy() != record.policy() {
-        txn = judged_anew(plant, txn, &known, &zone, &accepted).await?;
+        txn = judged_anew(plant, txn, &accepted).await?;
         txn = reappraised(txn, &zone, actor.name(), plant.now())?;
     }
     txn = confined(plant, txn, (&record, &zone), published).await?;
@@ -252,7 +253,7 @@ async fn consequences(
 /// Who gains and loses which peer within `zone`, as it is from now on.
 async fn inside(plant: &Plant, known: &Segmentation, zone: &Zone) -> Result<PeerChanges, Refusal> {
     // Nothing else is another, as between its devices no conduit counts.
-    let only = |zone: &Zone| fitting(vec![zone.clone()], Vec::new());
+    let only = |zone: &Zone| Segmentation::new(vec![zone.clone()], Vec::new()).map_err(Refusal::internal);
     let Some(before) = known.zone(&zone.name) else { return Ok(PeerChanges::default()) };
     let members = members(plant).await?;
     Ok(peer_changes(&only(before)?, &only(zone)?, &members, plant.now()))
@@ -336,14 +337,8 @@ fn accepted(known: &Segmentation, name: &ZoneName, settings: &Settings) -> Vec<C
     concerned.map(|one| Conduit { accept_observed: true, ..one.clone() }).collect()
 }
 
-/// A zone whose verdicts mean something else: conduits must still fit, and every device proves itself again.
-async fn judged_anew(
-    plant: &Plant,
-    mut txn: Txn,
-    known: &Segmentation,
-    zone: &Zone,
-    accepted: &[Conduit],
-) -> Result<Txn, Refusal> {
+/// Refuses a `zone` that does not fit to the others and their conduits any more.
+fn fits(known: &Segmentation, zone: &Zone, accepted: &[Conduit]) -> Result<(), Refusal> {
     let begins_to_observe =
         zone.mode == Mode::Observe && known.zone(&zone.name).is_some_and(|old| old.mode != zone.mode);
     let zones = known.zones().map(|other| if other.name == zone.name { zone } else { other }).cloned();
@@ -354,7 +349,11 @@ async fn judged_anew(
         accept_observed: one.accept_observed && !(one.from == zone.name && begins_to_observe),
         ..one.clone()
     };
-    fitting(zones.collect(), others.map(anew).chain(accepted.iter().cloned()).collect())?;
+    changed(known, zones.collect(), others.map(anew).chain(accepted.iter().cloned()).collect()).map(drop)
+}
+
+/// A zone whose verdicts mean something else: every device proves itself again.
+async fn judged_anew(plant: &Plant, mut txn: Txn, accepted: &[Conduit]) -> Result<Txn, Refusal> {
     for one in accepted {
         txn = txn.put(conduit::key(one), stored(one)?);
     }

@@ -51,7 +51,8 @@ pub(super) async fn list(
     let place = Arc::clone(&service.lists).try_acquire_owned().map_err(busy)?;
     let request = whole(parts).await?;
     // What is longer than a message cannot be kept until a second person comes, which the import says then.
-    let actor = if request.encoded_len() <= proto::MAX_REQUEST { actor.asking(&request) } else { actor };
+    let actor =
+        if request.encoded_len() <= proto::MAX_ADMIN_REQUEST { actor.asking(&request) } else { actor };
     let plant = Arc::clone(&service.plant);
     // In a task: it runs to its end even if the caller is gone.
     let work = tokio::spawn(async move {

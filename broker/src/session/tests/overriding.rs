@@ -182,6 +182,18 @@ async fn an_override_and_its_end_are_on_record() {
 }
 
 #[tokio::test]
+async fn an_override_ends_with_its_device_and_the_record_says_so() {
+    let scene = Scene::new().await;
+    scene.overridden().await;
+    let actor = scene.actor(Act::RetireDevice).await;
+    retire(&scene.office.plant, &actor, &scene.name, "scrapped", false).await.unwrap();
+    assert!(overriding::of(&scene.office.plant, &scene.name).await.unwrap().is_none());
+    let events = scene.office.events().await;
+    let event = events.iter().find(|event| event.action == Act::RetireDevice.name()).unwrap();
+    assert_eq!(event.text, "scrapped; 0 certificates revoked; its override ended");
+}
+
+#[tokio::test]
 async fn an_override_accepts_that_file_and_no_other() {
     let mut scene = Scene::new().await;
     scene.overridden().await;
