@@ -16,6 +16,8 @@ mod file;
 mod output;
 mod roots;
 #[cfg(test)]
+mod told;
+#[cfg(test)]
 mod verbs;
 
 use std::process::ExitCode;

@@ -167,7 +167,7 @@ fn examples(help: &str) -> Vec<Vec<String>> {
 }
 
 /// The words of a command line, as a shell takes them apart.
-fn words(line: &str) -> Vec<String> {
+pub(crate) fn words(line: &str) -> Vec<String> {
     let (mut words, mut quote, mut open) = (vec![String::new()], None, false);
     for c in line.chars() {
         match (c, quote) {

@@ -371,7 +371,7 @@ async fn decide(
     let accepting = actor.reach(plant, &zones_of(plant, product).await?).await?;
     let held: Held<Rollout> = last(plant, product).await?.ok_or_else(|| {
         Refusal::NotFound(format!(
-            "{product} has no rollout; `touchstone golden rollout PRODUCT@VERSION` starts one"
+            "{product} has no rollout; `touchstone golden rollout PRODUCT@VERSION --wave 100%` starts one"
         ))
     })?;
     let look = "touchstone golden rollout status";

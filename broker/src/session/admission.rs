@@ -147,7 +147,7 @@ async fn existing(
     if rebound && !tpm.record.registered && !held.record.clock_excused {
         return Err(Refusal::NotAdmitted(format!(
             "{name} comes with another attestation key; if its TPM was replaced or reset on purpose, \
-             `touchstone device readmit {name}` accepts it"
+             `touchstone device readmit {name} --reason TEXT` accepts it"
         )));
     }
     let txn = Txn::new().unchanged(held.key.clone(), held.version).unchanged(tpm.key.clone(), tpm.version);

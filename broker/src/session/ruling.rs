@@ -146,10 +146,14 @@ async fn raise_alarm(
 pub fn remedy(alarm: ClockAlarm, name: &DeviceName) -> String {
     match alarm {
         ClockAlarm::ResetCountFell { .. } => {
-            format!("if it was cleared on purpose, `touchstone device expect-clear {name}` accepts that once")
+            format!(
+                "if it was cleared on purpose, `touchstone device expect-clear {name} --reason TEXT` accepts that once"
+            )
         }
         ClockAlarm::RestartCountFell { .. } | ClockAlarm::ClockFell { .. } => {
-            format!("once the copy is found, `touchstone device readmit {name}` accepts its counters once")
+            format!(
+                "once the copy is found, `touchstone device readmit {name} --reason TEXT` accepts its counters once"
+            )
         }
     }
 }

@@ -126,8 +126,8 @@ const fn taken() -> Refusal {
 
 fn not_its_own(name: &DeviceName) -> Refusal {
     Refusal::NotAdmitted(format!(
-        "this key is not {name}'s; if {name} lost its key, `touchstone token create --without-tpm --device {name}` lets \
-         it join again"
+        "this key is not {name}'s; if {name} lost its key, `touchstone token create --without-tpm --device {name} --zone \
+         ZONE` lets it join again"
     ))
 }
 

@@ -152,8 +152,12 @@ fn end_line(device: &mut Device, since: UnixTime) {
 pub(super) fn join_command(device: &Device) -> String {
     let mut device = device.clone();
     device.end_move();
-    let zones: String = device.zones.iter().map(|zone| format!(" --zone {zone}")).collect();
-    format!("touchstone token create --without-tpm --device {}{zones}", device.name)
+    let zones: Vec<&str> = device.zones.iter().map(ZoneName::as_str).collect();
+    format!(
+        "touchstone token create --without-tpm --device {} --zone {}",
+        device.name,
+        zones.join(" --zone ")
+    )
 }
 
 /// Announces that a device's TPM is to be cleared within `lifetime` seconds: the first fall of its reset count

@@ -146,7 +146,7 @@ async fn decide(
     if taking(&known.device.record.zones, &zones).is_empty() {
         return Err(Refusal::NotPermitted(format!(
             "every zone of {gateway} asks for a TPM, and {name} has none; vouch for it from a gateway in a zone made with \
-             `touchstone zone create --least instance-identity=affirming`"
+             `touchstone zone create NAME --least instance-identity=affirming`"
         )));
     }
     let machine = accepted(plant, actor, request, held.map(|held| held.record)).await?;

@@ -147,8 +147,8 @@ pub(super) async fn of_nobody_else(plant: &Plant, proven: &Proven) -> Result<(),
             continue;
         }
         return Err(Refusal::Conflict(format!(
-            "this box ({}) is {device} already; if its mainboard was replaced, `touchstone device replace {device}` \
-             gives it the new TPM",
+            "this box ({}) is {device} already; if its mainboard was replaced, `touchstone device replace {device} \
+             --ek EK --reason TEXT` gives it the new TPM",
             identity.certificate().label()
         )));
     }

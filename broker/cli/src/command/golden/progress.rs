@@ -188,7 +188,7 @@ impl RolloutView {
                 format!("Ended after {}: no device runs {to} any more.\n", words::span(self.seconds))
             }
             "halted" => format!(
-                "Halted: {so_far}.\nNext: touchstone device why NAME, then one of\n  touchstone golden rollout resume {product} --budget-trust N\n  touchstone golden rollback {product}\n"
+                "Halted: {so_far}.\nNext: `touchstone device why NAME`, then one of\n  touchstone golden rollout resume {product} --budget-trust N\n  touchstone golden rollback {product}\n"
             ),
             _ => format!("So far {so_far}.\n"),
         }
@@ -297,7 +297,8 @@ impl View for RolloutView {
 impl View for Rollouts {
     fn text(&self, page: &Page) -> String {
         if self.rollouts.is_empty() {
-            return "no rollouts; `touchstone golden rollout PRODUCT@VERSION` starts one\n".to_owned();
+            return "no rollouts; `touchstone golden rollout PRODUCT@VERSION --wave 100%` starts one\n"
+                .to_owned();
         }
         let texts: Vec<_> = self.rollouts.iter().map(|one| one.text(page)).collect();
         texts.join("\n")

@@ -86,7 +86,7 @@ async fn register(plant: &Plant, actor: &Actor, new: &New) -> Result<Draft<Added
     let key = usable(&keys, &new.public_key)?;
     if let Some(there) = there {
         return Err(Refusal::Conflict(format!(
-            "there is a release key {name} already, {}; choose another name, or put this key in its place with `touchstone golden key rotate {name}`",
+            "there is a release key {name} already, {}; choose another name, or put this key in its place with `touchstone golden key rotate {name} --public FILE`",
             words(there.id, &there.held.record)
         )));
     }
