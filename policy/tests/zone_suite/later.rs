@@ -171,7 +171,8 @@ proptest! {
             let of = |one: &(UnixTime, policy::zone::difference::PeerChanges)| if gained { !one.1.gained.is_empty() } else { !one.1.lost.is_empty() };
             later.told.iter().find(|one| of(one)).map(|one| one.0)
         };
-        for (gained, differs) in [(true, &gains as &dyn Fn(UnixTime) -> bool), (false, &loses)] {
+        let sides: [(bool, &dyn Fn(UnixTime) -> bool); 2] = [(true, &gains), (false, &loses)];
+        for (gained, differs) in sides {
             let first = (0..9 * 1440).map(|ahead| now.plus(ahead * 60)).find(|at| differs(*at));
             match (first, told(gained)) {
                 (Some(at), told) if at == now => prop_assert_eq!(told, None, "told of now already"),
