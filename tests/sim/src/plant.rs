@@ -175,8 +175,8 @@ async fn set_up(plant: &Plant) {
     set_conduit(plant, true).await.expect("a conduit");
 }
 
-/// Proves `machine` until its daemon waits.
-fn exchange(runtime: &Runtime, plant: &Arc<Plant>, machine: &mut Machine) {
+/// Proves `machine` until its daemon waits, which is trusted then.
+pub fn exchange(runtime: &Runtime, plant: &Arc<Plant>, machine: &mut Machine) {
     let on = machine.on.as_mut().expect("it has power");
     while let Some(Effect::Begin(kind)) = on.daemon.next() {
         let mut work: Work<_> = Box::pin(prove(Arc::clone(on.daemon.attester()), on.line.clone(), kind));
@@ -192,7 +192,7 @@ fn exchange(runtime: &Runtime, plant: &Arc<Plant>, machine: &mut Machine) {
         };
         on.daemon.finish(proof);
     }
-    assert!(machine.look(|state| state.holds_any()).is_some_and(|holds| holds), "the bench is trusted");
+    assert!(machine.look(|state| state.holds_any()).is_some_and(|holds| holds), "it is trusted");
 }
 
 /// What the broker answers.

@@ -51,22 +51,26 @@ pub struct Stream {
 /// A stream that was looked at: what is to be told, and whether it goes on.
 pub type Looked = (Option<Stream>, Vec<News>);
 
-/// Opens a stream for whoever shows `leaf`, who has the trust set of this number; none if that is no device.
-pub async fn open(plant: Arc<Plant>, leaf: Vec<u8>, sequence: u64) -> Looked {
-    let Ok(view) = view(&plant).await else { return (None, Vec::new()) };
+/// The device that shows `leaf`, if it is one.
+pub async fn identified(plant: &Plant, leaf: &[u8]) -> Option<Arc<DevicePeer>> {
+    let view = view(plant).await.ok()?;
     let anchors = Anchors {
         plant: Some(plant.domain()),
         issuing: plant.keys.load().issuing.certificate().to_vec(),
         callers: view.callers().map(|(zone, der)| (zone.clone(), der.to_vec())).collect(),
     };
-    match anchors.identify(&CertificateDer::from(leaf.as_slice()), &[], plant.now()) {
-        Ok(Peer::Device(peer)) => {
-            let stream = Stream { leaf, peer, sequence, content: None, asked: None };
-            let (stream, news) = look(plant, stream).await;
-            (stream, [vec![News::Opened], news].concat())
-        }
-        Ok(Peer::Anonymous | Peer::Administrator(_)) | Err(_) => (None, Vec::new()),
+    match anchors.identify(&CertificateDer::from(leaf), &[], plant.now()) {
+        Ok(Peer::Device(peer)) => Some(peer),
+        Ok(Peer::Anonymous | Peer::Administrator(_)) | Err(_) => None,
     }
+}
+
+/// Opens a stream for whoever shows `leaf`, who has the trust set of this number; none if that is no device.
+pub async fn open(plant: Arc<Plant>, leaf: Vec<u8>, sequence: u64) -> Looked {
+    let Some(peer) = identified(&plant, &leaf).await else { return (None, Vec::new()) };
+    let stream = Stream { leaf, peer, sequence, content: None, asked: None };
+    let (stream, news) = look(plant, stream).await;
+    (stream, [vec![News::Opened], news].concat())
 }
 
 /// Looks what there is to tell.

@@ -1,5 +1,6 @@
 //! The simulated plant, under many seeds.
 
+mod alike;
 mod sabotage;
 
 use std::path::Path;
