@@ -1,6 +1,7 @@
 // Command peer is a server or a client of go-spiffe as its examples have them, for tests/suites/workload.
 //
-//	peer serve ADDRESS SOCKET PEER-ID    says "listening", then answers for ever
+//	peer serve ADDRESS SOCKET PEER-ID    says "listening", then answers for ever, and complains of whom it refuses
+//	peer ahead ADDRESS SOCKET PEER-ID    the same, by a clock that is two days ahead
 //	peer ask   ADDRESS SOCKET PEER-ID    prints what the server said
 //	peer load  ADDRESS SOCKET PEER-ID    asks until its input ends, with one source; a line for each change of the
 //	                                     certificates that it and the server show, and one with how often it was served
@@ -10,6 +11,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -19,6 +21,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/spiffetls"
 	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 )
 
@@ -27,10 +30,10 @@ type run func(string, tlsconfig.Authorizer, workloadapi.X509SourceOption) error
 
 func main() {
 	if len(os.Args) != 5 {
-		fmt.Fprintln(os.Stderr, "usage: peer serve|ask|load ADDRESS SOCKET PEER-ID")
+		fmt.Fprintln(os.Stderr, "usage: peer serve|ahead|ask|load ADDRESS SOCKET PEER-ID")
 		os.Exit(64)
 	}
-	run, ok := map[string]run{"serve": serve, "ask": ask, "load": load}[os.Args[1]]
+	run, ok := map[string]run{"serve": serve, "ahead": ahead, "ask": ask, "load": load}[os.Args[1]]
 	if !ok {
 		fmt.Fprintln(os.Stderr, "no such command: "+os.Args[1])
 		os.Exit(64)
@@ -49,6 +52,32 @@ func serve(address string, who tlsconfig.Authorizer, socket workloadapi.X509Sour
 	if err != nil {
 		return err
 	}
+	return answerAll(listener)
+}
+
+// ahead verifies as go-spiffe's own configuration does, but for the time.
+func ahead(address string, who tlsconfig.Authorizer, socket workloadapi.X509SourceOption) error {
+	source, err := workloadapi.NewX509Source(context.Background(), socket)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	config := tlsconfig.MTLSServerConfig(source, source, who)
+	config.VerifyPeerCertificate = func(raw [][]byte, _ [][]*x509.Certificate) error {
+		id, chains, err := x509svid.ParseAndVerify(raw, source, x509svid.WithTime(time.Now().Add(48*time.Hour)))
+		if err != nil {
+			return err
+		}
+		return who(id, chains)
+	}
+	listener, err := tls.Listen("tcp", address, config)
+	if err != nil {
+		return err
+	}
+	return answerAll(listener)
+}
+
+func answerAll(listener net.Listener) error {
 	fmt.Println("listening")
 	for {
 		connection, err := listener.Accept()
@@ -61,9 +90,11 @@ func serve(address string, who tlsconfig.Authorizer, socket workloadapi.X509Sour
 
 func answer(connection net.Conn) {
 	defer connection.Close()
-	if _, err := bufio.NewReader(connection).ReadString('\n'); err == nil {
-		fmt.Fprintln(connection, "the press is running")
+	if _, err := bufio.NewReader(connection).ReadString('\n'); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return
 	}
+	fmt.Fprintln(connection, "the press is running")
 }
 
 // patience is how long one connection may take.

@@ -312,6 +312,18 @@ impl Device {
         })
     }
 
+    /// Waits until it is without its broker, and what it holds should have been replaced: no more than half of the hours that
+    /// zones `outlive` the broker is left of it.
+    pub fn until_overdue(&self, outlive: u64) {
+        let left = outlive * 3600 / 2;
+        self.until_status("without its broker, its certificates overdue", |status| {
+            let now = status["written_at"].as_u64().unwrap_or_default();
+            let is_overdue = |one: &Value| one["not_after"].as_u64().is_some_and(|end| end <= now + left);
+            let certificates = status["certificates"].as_array();
+            status["state"] == "holding" && certificates.is_some_and(|all| all.iter().all(is_overdue))
+        });
+    }
+
     /// The status, once its word is `state`.
     pub fn until_state(&self, state: &str) -> Value {
         self.until_status(state, |status| status["state"] == state)

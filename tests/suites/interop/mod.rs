@@ -9,8 +9,8 @@
 //! | in the wrong direction | refused | refuse the server | refused; go-spiffe minds no purpose, which is said |
 //! | certificate of another zone | refused | refused | refused: the server's own zone |
 //! | trust lost | refused, timed; grpcio: until its conduit is closed | refused; curl and openssl refuse such a server, timed | nothing to show, timed; go-spiffe that runs: until its conduit is closed |
-//! | certificate ended | refused | refuse the server | the crate `spiffe`: refused |
-//! | broker away for as long as zones outlive it, by the clock | served | served | served, for a shorter time |
+//! | certificate ended | refused | refuse the server | refused |
+//! | broker away for as long as zones outlive it, by the clock | served | served | served |
 //! | rotation under load | nginx, HAProxy, mosquitto and grpcio lose nothing; openssl restarts | | the crate `spiffe` and go-spiffe lose nothing |
 //!
 //! grpcio that asks the attestor about every call: `grpc_asking`.

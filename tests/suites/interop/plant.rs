@@ -220,15 +220,7 @@ impl Plant {
     pub(super) fn until_broker_is_missed(&mut self, clock: &Clock) {
         clock.put_ahead(&format!("+{OUTLIVE}h"));
         self.go_by(Some(clock));
-        let left = (OUTLIVE / 2) * 3600;
-        for device in &self.devices {
-            device.until_status("without its broker, its certificates overdue", |status| {
-                let now = status["written_at"].as_u64().unwrap_or_default();
-                let is_overdue = |one: &Value| one["not_after"].as_u64().is_some_and(|end| end <= now + left);
-                let certificates = status["certificates"].as_array();
-                status["state"] == "holding" && certificates.is_some_and(|all| all.iter().all(is_overdue))
-            });
-        }
+        self.devices.iter().for_each(|device| device.until_overdue(OUTLIVE));
     }
 }
 

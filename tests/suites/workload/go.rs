@@ -14,10 +14,14 @@ use tempfile::TempDir;
 use super::rotation::replace_all;
 use super::{CLOSE, PLC, Plant, VIEWER};
 
+/// What servers say.
+const SERVED: &str = "the press is running\n";
+
 /// A server; it ends with this value.
 struct Server {
     child: Child,
     address: String,
+    log: PathBuf,
 }
 
 impl Drop for Server {
@@ -33,16 +37,22 @@ pub(super) fn program() -> Option<GoProgram> {
 }
 
 fn serve(program: &Path, on: &Device, who: &str) -> Server {
+    serve_by("serve", program, on, who)
+}
+
+fn serve_by(how: &str, program: &Path, on: &Device, who: &str) -> Server {
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let address = format!("127.0.0.1:{port}");
+    let log = on.path(&format!("go-{port}.log"));
     let mut peer = command(program.to_str().expect("a path"));
-    peer.args(["serve", &address]).arg(on.path("workload.sock")).arg(who).stdout(Stdio::piped());
+    peer.args([how, &address]).arg(on.path("workload.sock")).arg(who).stdout(Stdio::piped());
+    peer.stderr(File::create(&log).expect("a file in the device's folder"));
     let mut child = peer.spawn().expect("the server starts");
     let mut line = String::new();
     let output = child.stdout.take().expect("its output");
     BufReader::new(output).read_line(&mut line).expect("it says that it listens");
     assert_eq!(line, "listening\n");
-    Server { child, address }
+    Server { child, address, log }
 }
 
 /// What the client heard, and what it complained of.
@@ -59,15 +69,44 @@ pub(super) fn is_served(program: &GoProgram, press: &Device, camera: &Device) {
     let program = &program.path();
     let server = serve(program, press, VIEWER);
     let (heard, complained) = ask(program, &server, camera, PLC);
-    assert_eq!(heard, "the press is running\n", "{complained}");
+    assert_eq!(heard, SERVED, "{complained}");
 }
 
 /// A program for the side of clients that listens all the same is no server by its certificate; go-spiffe does not look.
-pub(super) fn tells_if_it_minds_purposes(program: &GoProgram, press: &Device, camera: &Device) {
+pub(super) fn minds_no_purpose(program: &GoProgram, press: &Device, camera: &Device) {
     let program = &program.path();
     let server = serve(program, camera, PLC);
-    let (heard, _) = ask(program, &server, press, VIEWER);
-    println!("measured: go-spiffe minds what a certificate is for: {}", heard.is_empty());
+    let (heard, complained) = ask(program, &server, press, VIEWER);
+    assert_eq!(
+        heard, SERVED,
+        "go-spiffe minds what a certificate is for, and README says it does not: {complained}"
+    );
+}
+
+/// The server's own zone may not open it: the server believes callers of others.
+pub(super) fn is_refused_of_the_same_zone(program: &GoProgram, press: &Device) {
+    let program = &program.path();
+    let server = serve(program, press, PLC);
+    let (heard, complained) = ask(program, &server, press, PLC);
+    assert!(heard.is_empty(), "{heard}");
+    complains(&server, &complained, "certificate signed by unknown authority");
+}
+
+/// A certificate that has ended by the server's clock.
+pub(super) fn is_refused_once_ended(program: &GoProgram, press: &Device, camera: &Device) {
+    let program = &program.path();
+    let server = serve_by("ahead", program, press, VIEWER);
+    let (heard, complained) = ask(program, &server, camera, PLC);
+    assert!(heard.is_empty(), "{heard}");
+    complains(&server, &complained, "certificate has expired");
+}
+
+/// One of both says why.
+fn complains(server: &Server, client: &str, why: &str) {
+    until(&format!("go-spiffe refuses: {why}"), || {
+        let said = client.to_owned() + &fs::read_to_string(&server.log).unwrap_or_default();
+        if said.contains(why) { Ok(()) } else { Err(said) }
+    });
 }
 
 /// It is not, because it believes nobody of that trust domain.
