@@ -155,6 +155,13 @@ impl State {
         Seat::of_zones(&self.zones).any(|seat| !self.keys.contains_key(&seat))
     }
 
+    /// Whether a place is all that it was given. That is saved with the keys that are made for it, before the broker hears of
+    /// them: one that is lost until then is given again.
+    #[must_use]
+    pub fn has_place_alone(&self) -> bool {
+        self.lacks_keys() && !self.holds_any()
+    }
+
     /// How often this device proves itself: the shortest interval of its zones.
     #[must_use]
     pub fn reattest_every(&self) -> Duration {

@@ -121,7 +121,7 @@ impl Attester {
             .map(|(_, svid)| svid.not_before())
             .chain(trust.as_ref().map(|trust| trust.issued_at()))
             .collect();
-        let saved = self.keeper.insist(|state| {
+        self.keeper.note(|state| {
             state.take_name(device);
             let certified = |(seat, _): &(Seat, SoftwareKey)| svids.iter().any(|(other, _)| other == seat);
             let certified = own_made.into_iter().filter(certified);
@@ -146,12 +146,14 @@ impl Attester {
             state.last_attestation = Some(now);
             state.accepted_boot = boot;
             state.refusal = None;
-            state.lost = None;
+            state.lost = state.lost.take().filter(|_| !state.holds_any());
             if let Some(trust) = trust {
                 state.take_trust(trust);
             }
             learn_time(state, signed, clock);
         });
+        let place = self.keeper.read(State::has_place_alone);
+        let saved = if place { Ok(()) } else { self.keeper.catch_up() };
         match &issued.wanted {
             Some(wanted) => self.adopt_wanted(wanted),
             None => self.forget_wanted(),
@@ -285,7 +287,6 @@ impl Attester {
             return Ok(Outcome::Pending { retry_after, keys_missing: false });
         }
         let (device, zones) = (pending.device.parse::<DeviceName>()?, parse_zones(&pending.zones)?);
-        // Saved with the keys that it lacks, before the broker hears of them: until then a lost place is given again.
         self.keeper.note(|state| {
             state.take_name(device);
             state.keep_zones(zones);

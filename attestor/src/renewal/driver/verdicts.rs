@@ -38,8 +38,8 @@ impl Driver {
             self.show_credentials();
         }
         self.input(Input::Finished(outcome));
-        // A place is saved with the keys that are made for it.
-        if !matches!(outcome, Outcome::Pending { keys_missing: true, .. }) {
+        let goes_on = matches!(outcome, Outcome::Issued { .. } | Outcome::Pending { keys_missing: true, .. });
+        if !(goes_on && self.attester.keeper.read(State::has_place_alone)) {
             self.settle();
         }
     }
