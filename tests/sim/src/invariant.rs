@@ -1,6 +1,7 @@
 //! What must hold after every event. The ledger is what the world knows for certain, from acknowledgements alone: the broker
 //! is never asked whether the broker is right, but where it must agree with what it acknowledged.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -226,6 +227,13 @@ pub async fn kept(ledger: &mut Ledger, plant: &Plant, now: u64) -> Result<(), Br
         }
     }
     Ok(())
+}
+
+/// Nothing panics: neither what is simulated nor the simulator.
+pub fn panicked(panic: &(dyn Any + Send)) -> Broken {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    broken("nothing panics", text.unwrap_or("it said nothing").to_owned())
 }
 
 /// A device that is good and wanted has a certificate that counts.

@@ -12,7 +12,7 @@ pub const SECOND: u64 = 1_000;
 const FIRST: u64 = 30 * SECOND;
 /// When nothing happens any more: every fault ends.
 pub const CALM: u64 = 1_500 * SECOND;
-/// How long a device that is good may be without a certificate once every fault has ended: a wait after a failure lasts
+/// How long a device that is good may be without a certificate once every fault that befell it has ended: a wait after a failure lasts
 /// as long as the time between two proofs at most (300 s), it may need two of them, and calls may hang in between.
 pub const LOCKED_OUT: u64 = 720 * SECOND;
 /// The end of a run.

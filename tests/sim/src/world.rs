@@ -7,6 +7,7 @@ mod service;
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use attestor::gate;
@@ -17,7 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
 use crate::disk::Lever;
-use crate::invariant::{Broken, Issue, Ledger, Seen};
+use crate::invariant::{self, Broken, Issue, Ledger, Seen};
 use crate::machine::Machine;
 use crate::plan::{Action, Boot, END, Plan, SECOND};
 use crate::plant::{NAMES, chip, copy, runtime, template};
@@ -115,6 +116,16 @@ pub enum Sabotage {
     DiskForgets,
     /// Faults do not end.
     NoCalm,
+    /// Until the calm nothing is carried between the second device and the broker, though no plan says so.
+    LineDown,
+    /// The simulator itself fails.
+    Panics,
+    /// A stop is acknowledged and not carried out.
+    StopForgotten,
+    /// A challenge that was answered is answered again.
+    TwiceAccepted,
+    /// The certificates of one proof are handed out for the next.
+    SamePaper,
 }
 
 /// How a run went.
@@ -170,6 +181,8 @@ pub struct World {
     calls: BTreeMap<u64, Waiting>,
     sessions: Vec<Session>,
     ledger: Ledger,
+    /// The last issue of certificates before this one.
+    former: Option<Issue>,
     trace: Trace,
     counts: Counts,
     began: Instant,
@@ -214,6 +227,7 @@ impl World {
             calls: BTreeMap::new(),
             sessions: Vec::new(),
             ledger: Ledger::default(),
+            former: None,
             trace: Trace::default(),
             counts: Counts::default(),
             began: Instant::now(),
@@ -238,10 +252,12 @@ impl World {
 
     fn run(mut self) -> Run {
         let broken = loop {
-            match self.turn() {
-                Ok(true) => {}
-                Ok(false) => break None,
-                Err(broken) => break Some(broken),
+            // Whatever panics breaks the run like an invariant: with its seed, and with every event before it.
+            match catch_unwind(AssertUnwindSafe(|| self.turn())) {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => break None,
+                Ok(Err(broken)) => break Some(broken),
+                Err(panic) => break Some(invariant::panicked(panic.as_ref())),
             }
         };
         Run { trace: mem::take(&mut self.trace), broken, counts: self.counts }

@@ -9,10 +9,11 @@ use broker::plant::Plant;
 use policy::reference::release::ReleaseId;
 use policy::reference::state::ReleaseState;
 
-use super::{Event, Job, Storm, World};
+use super::{Event, Job, Sabotage, Storm, World};
 use crate::invariant::{Known, Ledger};
 use crate::plan::{Action, SECOND};
 use crate::plant::{NAMES, owner, set_conduit};
+use crate::task::Work;
 
 impl World {
     pub(super) fn act(&mut self, action: Action) {
@@ -63,7 +64,10 @@ impl World {
         if let Some(known) = known(&mut self.ledger, &action) {
             known.since = None;
         }
-        let work = Box::pin(administer(Arc::clone(&broker.plant), action.clone()));
+        let work: Work<Result<(), String>> = match (self.sabotage, &action) {
+            (Sabotage::StopForgotten, Action::Quarantine { .. }) => Box::pin(async { Ok(()) }),
+            _ => Box::pin(administer(Arc::clone(&broker.plant), action.clone())),
+        };
         self.made += 1;
         broker.jobs.insert(self.made, Job::Admin { action, work });
         let job = self.made;

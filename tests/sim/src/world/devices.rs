@@ -5,8 +5,8 @@ use std::sync::Arc;
 use attestor::renewal::machine::Effect;
 use attestor::renewal::prove;
 
-use super::{Event, LATE, PATIENCE, Waiting, World};
-use crate::plan::Boot;
+use super::{Event, LATE, PATIENCE, Sabotage, Waiting, World};
+use crate::plan::{Boot, CALM, SECOND};
 use crate::stream::News;
 use crate::task::{Call, Reply, Step, step};
 
@@ -123,6 +123,9 @@ impl World {
     /// When a message between a device and the broker arrives: not at all, once, or twice.
     pub(super) fn carry(&mut self, device: usize) -> Vec<u64> {
         if self.apart[device] > self.now {
+            return Vec::new();
+        }
+        if self.sabotage == Sabotage::LineDown && device == 1 && (60 * SECOND..CALM).contains(&self.now) {
             return Vec::new();
         }
         let storm = self.storm.until > self.now;

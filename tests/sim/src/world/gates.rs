@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Sabotage, Session, World};
 use crate::invariant::{self, Broken, Ledger, Seen};
-use crate::plan::{Boot, CALM, SECOND};
+use crate::plan::{Boot, CALM, LOCKED_OUT, SECOND};
 use crate::plant::{CELL, NAMES, PRESS};
 use crate::rng::BEGIN;
 
@@ -92,31 +92,46 @@ impl World {
         self.runtime.block_on(invariant::kept(&mut self.ledger, &plant, self.now))?;
         let mut again = Ledger::default();
         self.runtime.block_on(invariant::chain(&mut again, &plant))?;
-        for (device, (name, _)) in NAMES.iter().enumerate() {
-            let good = match self.machines[device].boot {
-                Boot::First => true,
-                Boot::Second => self.ledger.withdrawn.was(false, CALM),
-                Boot::Tampered => false,
-            };
-            if !(good && self.ledger.stopped[device].was(false, CALM)) {
-                continue;
-            }
-            let now = UnixTime(BEGIN + self.now / SECOND);
-            let name = name.parse().expect("a name");
-            let valid = self.runtime.block_on(valid_serials(&plant, &name, now)).expect("the store reads");
-            let counts = self.machines[device].look(|state| {
-                let mut held = state.holding().map(|(_, svid)| svid).peekable();
-                let counts = |svid: &attestor::svid::HeldSvid| {
-                    valid.iter().any(|serial| serial == svid.serial()) && now <= svid.not_after()
-                };
-                match (held.peek().is_some(), held.any(counts)) {
-                    (false, _) => Err(format!("it holds none; refused: {:?}", state.refusal)),
-                    (true, false) => Err("those that it holds have ended, or were revoked".to_owned()),
-                    (true, true) => Ok(()),
-                }
-            });
-            invariant::locked_out(device, counts.unwrap_or_else(|| Err("it is off".to_owned())))?;
+        (0..self.machines.len()).try_for_each(|device| self.counts_if_good(device, CALM))
+    }
+
+    /// Whoever is good, wanted and within earshot for as long as a lockout may last has a certificate that counts.
+    pub(super) fn nobody_is_locked_out(&self) -> Result<(), Broken> {
+        let Some(since) = self.now.checked_sub(LOCKED_OUT).filter(|_| self.broker.is_some()) else {
+            return Ok(());
+        };
+        let mut heard = (0..self.machines.len()).filter(|device| self.ledger.deaf[*device] <= since);
+        heard.try_for_each(|device| self.counts_if_good(device, since))
+    }
+
+    /// A device that is good and wanted since `since` has a certificate that counts.
+    fn counts_if_good(&self, device: usize, since: u64) -> Result<(), Broken> {
+        let good = match self.machines[device].boot {
+            Boot::First => true,
+            Boot::Second => self.ledger.withdrawn.was(false, since),
+            Boot::Tampered => false,
+        };
+        if !(good && self.ledger.stopped[device].was(false, since)) {
+            return Ok(());
         }
-        Ok(())
+        let now = UnixTime(BEGIN + self.now / SECOND);
+        let name = NAMES[device].0.parse().expect("a name");
+        let broker = self.broker.as_ref().expect("the broker runs");
+        // Nothing of the broker's own is to stop it here.
+        let fuse = broker.lever.hold();
+        let valid = self.runtime.block_on(valid_serials(&broker.plant, &name, now)).expect("the store reads");
+        broker.lever.resume(fuse);
+        let counts = self.machines[device].look(|state| {
+            let mut held = state.holding().map(|(_, svid)| svid).peekable();
+            let counts = |svid: &attestor::svid::HeldSvid| {
+                valid.iter().any(|serial| serial == svid.serial()) && now <= svid.not_after()
+            };
+            match (held.peek().is_some(), held.any(counts)) {
+                (false, _) => Err(format!("it holds none; refused: {:?}", state.refusal)),
+                (true, false) => Err("those that it holds have ended, or were revoked".to_owned()),
+                (true, true) => Ok(()),
+            }
+        });
+        invariant::locked_out(device, counts.unwrap_or_else(|| Err("it is off".to_owned())))
     }
 }

@@ -174,6 +174,15 @@ impl World {
             issue.certificates = issued.svids.iter().filter_map(leaf).collect();
             issue.begun = begun;
             self.counts.issued += u64::from(!issue.certificates.is_empty());
+            if !issue.certificates.is_empty()
+                && let Some(former) = self.former.replace(issue.clone())
+            {
+                match self.sabotage {
+                    Sabotage::TwiceAccepted => issue.sealed = former.sealed,
+                    Sabotage::SamePaper => issue.certificates = former.certificates,
+                    _ => {}
+                }
+            }
             invariant::once(&mut self.ledger, &issue)?;
             invariant::serials(&mut self.ledger, &issue)?;
             invariant::fresh(&self.ledger, &issue)?;
@@ -239,7 +248,8 @@ impl World {
         self.look_at_streams();
         (0..self.machines.len()).for_each(|device| self.stream(device));
         self.meet();
-        Ok(())
+        assert!(self.sabotage != Sabotage::Panics || self.now < 60 * SECOND, "the world stumbles");
+        self.nobody_is_locked_out()
     }
 
     /// Every fault ends.

@@ -1,5 +1,6 @@
 //! Each invariant can fail: something is broken on purpose, and the run, or the ledger, notices that by its name.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use broker::plant::Plant;
@@ -10,8 +11,9 @@ use broker::store::{AUDIT_PREFIX, MAX_SCAN, Store};
 use sim::disk::Moment;
 use sim::invariant::{self, Broken, Issue, Known, Ledger};
 use sim::plan::{Action, Boot, CALM, Plan, Planned, SECOND};
-use sim::plant::{runtime, template};
+use sim::plant::{NAMES, runtime, template};
 use sim::rng::Hand;
+use sim::trace::load;
 use sim::world::{Sabotage, run};
 
 /// What breaks where these things happen.
@@ -65,6 +67,42 @@ fn faults_that_do_not_end() {
     let actions =
         [(60 * SECOND, Action::Quarantine { device: 1 }), (CALM - SECOND, Action::Readmit { device: 1 })];
     assert_eq!(invariant(broken(&actions, Sabotage::NoCalm)), "a good device is not locked out");
+}
+
+#[test]
+fn a_lockout_that_is_over_before_the_end() {
+    let broken = broken(&[], Sabotage::LineDown).expect("it is noticed");
+    assert_eq!(broken.invariant, "a good device is not locked out");
+    assert!(broken.why.starts_with(NAMES[1].0), "{broken}");
+}
+
+#[test]
+fn a_panic_is_saved_with_its_seed_and_comes_again_at_the_same_step() {
+    let plan = Plan { seed: 1_000_001, actions: Vec::new() };
+    let first = run(&plan, Sabotage::Panics);
+    let said = super::failed(&plan, &first);
+    assert!(said.starts_with("seed 1000001: nothing panics: the world stumbles\n"), "{said}");
+    let file = said.split("TOUCHSTONE_SEED=").nth(1).and_then(|rest| rest.split(' ').next()).expect("a file");
+    let (plan, recorded) = load(Path::new(file)).expect("it is read");
+    let again = run(&plan, Sabotage::Panics);
+    assert_eq!((again.trace, again.broken), (recorded, first.broken));
+}
+
+#[test]
+fn a_stop_that_is_acknowledged_and_not_carried_out() {
+    let crash = Action::Crash { operations: 1, moment: Moment::After, seconds: 5 };
+    let actions = [(100 * SECOND, Action::Quarantine { device: 1 }), (105 * SECOND, crash)];
+    assert_eq!(invariant(broken(&actions, Sabotage::StopForgotten)), "nothing acknowledged is lost");
+}
+
+#[test]
+fn a_challenge_that_is_good_for_two_proofs() {
+    assert_eq!(invariant(broken(&[], Sabotage::TwiceAccepted)), "a challenge is accepted once");
+}
+
+#[test]
+fn certificates_that_are_handed_out_again() {
+    assert_eq!(invariant(broken(&[], Sabotage::SamePaper)), "serials are unique");
 }
 
 /// Certificates that a device got by a proof which began at 100 ms.
