@@ -285,6 +285,8 @@ async fn sight(plant: &Plant, zone: Zone) -> Result<Sight, Refusal> {
         devices.push(seen(plant, record, &zone.name, at).await?);
     }
     let running: Option<Held<Drill>> = fetch(plant.store.as_ref(), drill_key(&zone.name)).await?;
+    // Without the mark the record befalls nobody.
+    let running = running.filter(|_| zone.drills.is_some());
     let ends = running.map(|held| held.record.ends).filter(|ends| at < *ends);
     Ok(Sight { zone, at, devices, left_out, ends })
 }

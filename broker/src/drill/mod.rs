@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use policy::appraisal::Finding;
 use policy::appraisal::claims::Claim;
 use policy::appraisal::finding::{FindingKind, MAX_FINDINGS};
+use policy::digest::Digest;
 use policy::id::DeviceName;
 use policy::time::UnixTime;
 use policy::zone::{Admission, Fault};
@@ -21,7 +22,7 @@ use policy::zone::{Admission, Fault};
 use crate::audit::Event;
 use crate::hub::moves_trust;
 use crate::plant::Plant;
-use crate::record::device::{Device, device_key};
+use crate::record::device::{Device, Tpm, device_key, ek_key};
 use crate::record::drill::{DRILL, Drill};
 use crate::record::{Held, fetch, list};
 use crate::session::Refusal;
@@ -117,6 +118,15 @@ async fn on(plant: &Plant, name: &DeviceName) -> Result<Option<Drill>, Refusal> 
 /// Whether the link to `device` is down.
 pub(crate) async fn is_cut_off(plant: &Plant, device: &DeviceName) -> Result<bool, Refusal> {
     Ok(on(plant, device).await?.is_some_and(|drill| drill.fault == Fault::LinkLoss))
+}
+
+/// The device of the TPM with this EK, while any drill runs: before its challenge a device says no other name.
+pub(crate) async fn device_of(plant: &Plant, ek: &Digest) -> Result<Option<DeviceName>, Refusal> {
+    if plant.drills.is_empty() {
+        return Ok(None);
+    }
+    let held: Option<Held<Tpm>> = fetch(plant.store.as_ref(), ek_key(ek)).await?;
+    Ok(held.and_then(|held| held.record.device))
 }
 
 /// What becomes of a call by a device that calls itself `name`.

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
+use policy::digest::Digest;
 use policy::id::ZoneName;
 use policy::zone::{DrillBounds, Fault, Zone};
 
-use super::{Passage, is_cut_off, passage, refresh, turn};
+use super::{Passage, device_of, is_cut_off, passage, refresh, turn};
 use crate::admin::drill::{Begun, Request, end, observe, start};
 use crate::admin::reach::Scope;
 use crate::admin::tests::{Bench, NOW, observing, refused};
@@ -81,6 +82,9 @@ async fn a_lost_link_is_lost_for_devices_of_the_zone_alone_and_only_until_its_en
     assert_eq!(begun.before.left_out, ["gate".parse().unwrap()]);
     let hit = async |name: &str| passed(&bench, name).await == Passage::Lost;
     assert!(cut_off(&bench, "press-7").await && hit("press-7").await);
+    let of_ek = async |name: &str| device_of(&bench.plant, &Digest::of(name.as_bytes())).await.unwrap();
+    assert_eq!(of_ek("press-7").await, Some("press-7".parse().unwrap()), "it enrolls again by its EK alone");
+    assert_eq!(of_ek("nobody").await, None);
     for other in ["press-8", "gate", "nobody"] {
         assert!(!cut_off(&bench, other).await && !hit(other).await, "{other}");
     }
@@ -121,6 +125,8 @@ async fn a_zone_whose_mark_is_taken_off_is_whole_again_at_once() {
     zones::set(&bench.plant, &actor, &zone("staging"), &settings, false).await.unwrap();
     refresh(&bench.plant).await.unwrap();
     assert!(!cut_off(&bench, "press-7").await);
+    let seen = observe(&bench.plant, &Scope::Plant, &zone("staging")).await.unwrap();
+    assert_eq!(seen.ends, None, "whoever watches is told that it is over");
 }
 
 #[tokio::test]

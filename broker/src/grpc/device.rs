@@ -69,7 +69,19 @@ impl Devices {
             complete::complete(&self.plant, request, door).await
         };
         // A list has its room already.
-        self.run(Session { door, step: Step::Complete, caller, bytes: 0 }, work).await
+        self.run(Session { door, step: Step::Complete, caller, ek: None, bytes: 0 }, work).await
+    }
+
+    /// What a drill makes of a call, if one befalls its device.
+    async fn passage(&self, session: &Session) -> Result<Passage, Refusal> {
+        let device = match &session.ek {
+            Some(ek) => drill::device_of(&self.plant, ek).await?,
+            None => session.caller.parse().ok(),
+        };
+        match device {
+            Some(name) => drill::passage(&self.plant, &name).await,
+            None => Ok(Passage::Free),
+        }
     }
 
     /// Runs `work` once a place is free, and turns its refusal into a status.
@@ -78,12 +90,10 @@ impl Devices {
         session: Session,
         work: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<Response<T>, Status> {
-        if let Ok(name) = session.caller.parse() {
-            match drill::passage(&self.plant, &name).await.map_err(|refusal| status(&self.plant, &refusal))? {
-                Passage::Free => {}
-                Passage::Late(by) => tokio::time::sleep(by).await,
-                Passage::Lost => return Err(drill::lost()),
-            }
+        match self.passage(&session).await.map_err(|refusal| status(&self.plant, &refusal))? {
+            Passage::Free => {}
+            Passage::Late(by) => tokio::time::sleep(by).await,
+            Passage::Lost => return Err(drill::lost()),
         }
         let (places, running) = match session.door {
             Door::Enrollment => (&self.enrollments, &self.plant.metrics.enrolling),
@@ -118,18 +128,20 @@ struct Session {
     door: Door,
     step: Step,
     caller: String,
+    /// The EK by which a TPM calls that has no challenge yet.
+    ek: Option<Digest>,
     /// Of its request, while that waits.
     bytes: usize,
 }
 
 impl Session {
     fn begin(door: Door, caller: String, request: &impl Message) -> Self {
-        Self { door, step: Step::Begin, caller, bytes: request.encoded_len() }
+        Self { door, step: Step::Begin, caller, ek: None, bytes: request.encoded_len() }
     }
 
     fn complete(door: Door, plant: &Plant, request: &v1::CompleteRequest) -> Self {
         let (caller, bytes) = (challenged(plant, request), request.encoded_len());
-        Self { door, step: Step::Complete, caller, bytes }
+        Self { door, step: Step::Complete, caller, ek: None, bytes }
     }
 
     const fn counted(&self) -> metrics::Door {
@@ -171,11 +183,9 @@ impl Enrollment for Devices {
         request: Request<v1::BeginEnrollmentRequest>,
     ) -> Result<Response<v1::BeginEnrollmentResponse>, Status> {
         let begins = request.get_ref();
-        let caller = match begins.device_key.is_empty() {
-            true => format!("ek {}", Digest::of(&begins.ek_public)),
-            false => claimed(&begins.device),
-        };
-        let session = Session::begin(Door::Enrollment, caller, begins);
+        let ek = begins.device_key.is_empty().then(|| Digest::of(&begins.ek_public));
+        let caller = ek.map_or_else(|| claimed(&begins.device), |ek| format!("ek {ek}"));
+        let session = Session { ek, ..Session::begin(Door::Enrollment, caller, begins) };
         self.run(session, begin::enrollment(&self.plant, request.get_ref())).await
     }
 

@@ -16,7 +16,7 @@ use super::unfit;
 use crate::args::Span;
 use crate::client::failed;
 use crate::exit::Exit;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::Session;
 
 /// How often it is looked: often enough for bounds of seconds.
@@ -57,6 +57,12 @@ pub(super) struct Course<'a> {
     client: AdminClient<Channel>,
     begun: Instant,
     began_at: u64,
+    /// When the fault ends by itself, on the broker's clock.
+    ends_at: u64,
+    /// Whether it ran when it was last looked.
+    runs: bool,
+    /// Whether this program ended it.
+    ended: bool,
     zone: Zone,
     /// Whom the fault befalls, as they were.
     befallen: Vec<DrillDevice>,
@@ -82,6 +88,9 @@ impl<'a> Course<'a> {
             client,
             begun: Instant::now(),
             began_at: before.broker_time,
+            ends_at: begun.ends_at,
+            runs: true,
+            ended: false,
             zone: before.zone.unwrap_or_default(),
             befallen,
             bystanders,
@@ -144,6 +153,8 @@ impl<'a> Course<'a> {
         let mut lost = BTreeSet::new();
         let proved = |now: &DrillDevice, was: &DrillDevice| now.proofs > was.proofs && is_healthy(now);
         let took = self.until(zone, self.recovery(), &proved, &mut lost).await?;
+        // Whoever was not heard before the fault ended proved nothing of it.
+        let took = took.filter(|_| self.runs);
         self.end(zone).await?;
         let lost: Vec<String> = lost.into_iter().collect();
         let mut bounds = vec![
@@ -261,7 +272,12 @@ impl<'a> Course<'a> {
             }
             Err(failure) => return Err(failure),
         };
-        let now = answer.now.unwrap_or_default().devices;
+        let now = answer.now.unwrap_or_default();
+        self.runs = answer.ends_at == self.ends_at;
+        if !self.ended && is_cut_short(self.ends_at, answer.ends_at, now.broker_time) {
+            return Err(cut_short(zone));
+        }
+        let now = now.devices;
         let is_bystander = |now: &&DrillDevice| self.bystanders.iter().any(|was| was.device == now.device);
         self.lost
             .extend(now.iter().filter(is_bystander).filter(|now| is_lost(now)).map(|now| now.device.clone()));
@@ -270,6 +286,7 @@ impl<'a> Course<'a> {
 
     /// Ends the fault, if it did not end by itself.
     async fn end(&mut self, zone: &ZoneName) -> Result<()> {
+        self.ended = true;
         let request = EndDrillRequest { zone: zone.to_string() };
         match self.client.end_drill(request).await.map_err(|s| failed(&s)) {
             Ok(_) => Ok(()),
@@ -290,6 +307,19 @@ impl<'a> Course<'a> {
     }
 }
 
+/// Whether somebody else ended a fault that is to end at `ends_at`: at `at` it is another that runs, or none (0).
+const fn is_cut_short(ends_at: u64, runs_until: u64, at: u64) -> bool {
+    runs_until != ends_at && at < ends_at
+}
+
+fn cut_short(zone: &ZoneName) -> Failure {
+    Failure::new(
+        Exit::Negative,
+        format!("the drill in zone {zone} was ended before its time, so it proves nothing"),
+    )
+    .next("`touchstone audit list` says who ended it or changed the zone; begin it again")
+}
+
 /// Sessions that nobody may lose.
 fn held(sessions: &Sessions) -> Option<Bound> {
     (sessions.len() > 0).then(|| Bound::none("sessions that ended", sessions.len(), &sessions.ended()))
@@ -298,6 +328,14 @@ fn held(sessions: &Sessions) -> Option<Bound> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_that_is_gone_before_its_end_was_ended_by_somebody() {
+        assert!(is_cut_short(60, 0, 59), "none runs");
+        assert!(is_cut_short(60, 90, 59), "another runs");
+        assert!(!is_cut_short(60, 60, 59));
+        assert!(!is_cut_short(60, 0, 60), "it ended by itself");
+    }
 
     #[test]
     fn a_device_that_keeps_its_certificate_is_not_cut_off_by_another_stream() {

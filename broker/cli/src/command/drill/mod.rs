@@ -51,6 +51,9 @@ Example: touchstone drill reboot staging --device press-7 --for 15m --reason \"y
     End(EndArgs),
 }
 
+/// How long a fault runs if nothing asks for more.
+const LENGTH: Span = Span(60);
+
 /// What every drill is given.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ZoneArgs {
@@ -59,9 +62,10 @@ pub(crate) struct ZoneArgs {
     /// Why, for the audit log
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: String,
-    /// For how long the fault runs at most, up to 1h; it ends by itself, even if this program does not live to see it
-    #[arg(long = "for", value_name = "TIME", default_value = "60s")]
-    length: Span,
+    /// For how long the fault runs at most, up to 1h; it ends by itself, even if this program does not live to see it.
+    /// Left out: 60s, or for as long as the zone's bounds ask for
+    #[arg(long = "for", value_name = "TIME")]
+    length: Option<Span>,
     /// Open a session to this address (a gate or what is behind it) before the fault, and watch it; may repeat
     #[arg(long = "session", value_name = "HOST:PORT")]
     sessions: Vec<String>,
@@ -135,15 +139,16 @@ async fn drill(
         zone: args.zone.to_string(),
         fault: fault.to_string(),
         device: device.as_ref().map(ToString::to_string).unwrap_or_default(),
-        seconds: args.length.0,
+        seconds: args.length.unwrap_or(LENGTH).0,
         delay_seconds,
         reason: args.reason.clone(),
         dry_run: true,
     };
     let could = client.start_drill(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
-    long_enough(fault, args.length, &could)?;
+    let length = long_enough(fault, args.length, &could)?;
+    request.seconds = length.0;
     let whom = device.as_ref().map_or_else(|| "its devices".to_owned(), ToString::to_string);
-    let what = format!("{fault} of {whom} in zone {} for {}", args.zone, words::span(args.length.0.into()));
+    let what = format!("{fault} of {whom} in zone {} for {}", args.zone, words::span(length.0.into()));
     let watched = course::healthy(&could, device.as_ref())?;
     if dry_run {
         let counted = words::count(watched.len(), "healthy device");
@@ -155,7 +160,7 @@ async fn drill(
     let begun = client.start_drill(request).await.map_err(|s| failed(&s))?.into_inner();
     announce(fault, &args.zone, &whom, &begun);
     let course = course::Course::new(session, client, &begun, device.as_ref())?;
-    let drilled = course.run(fault, &args.zone, args.length, sessions).await;
+    let drilled = course.run(fault, &args.zone, length, sessions).await;
     // The broker would end it by itself; nobody waits for that.
     if drilled.is_err() {
         let request = EndDrillRequest { zone: args.zone.to_string() };
@@ -198,22 +203,53 @@ async fn end(args: &EndArgs, session: &Session) -> Result<Report> {
     session.report(&Sentence { text, fields: Ended { zone, ended } })
 }
 
-/// A device that is refused for a shorter time than its zone takes to cut it off would prove nothing.
-fn long_enough(fault: Fault, length: Span, could: &StartDrillResponse) -> Result<()> {
-    let bounds = could.before.as_ref().and_then(|before| before.zone.as_ref()?.drills);
-    let cut = bounds.map_or(0, |bounds| bounds.cut_within_seconds);
-    if fault != Fault::CorruptedUpdate || length.0 >= cut {
-        return Ok(());
+/// How long the fault runs: as long as was said, if that is as long as what is promised of it takes. A device that is
+/// refused for a shorter time than its zone takes to cut it off would prove nothing, nor would one that proves itself
+/// when answers come in time again.
+fn long_enough(fault: Fault, length: Option<Span>, could: &StartDrillResponse) -> Result<Span> {
+    let bounds = could.before.as_ref().and_then(|before| before.zone.as_ref()?.drills).unwrap_or_default();
+    let (least, what) = match fault {
+        Fault::CorruptedUpdate => (bounds.cut_within_seconds, "have cut the device off"),
+        Fault::Delay => (bounds.recover_within_seconds, "have heard from every device"),
+        Fault::LinkLoss | Fault::CompromisedCredential | Fault::Reboot => (0, ""),
+    };
+    match length {
+        None => Ok(Span(least.max(LENGTH.0))),
+        Some(length) if length.0 >= least => Ok(length),
+        Some(_) => {
+            let least = words::span(least.into());
+            let what =
+                format!("the fault is to end before the zone has to {what}, which takes up to {least}");
+            Err(Failure::new(Exit::Usage, what).next(format!("let it run for at least {least} with --for")))
+        }
     }
-    let cut = words::span(cut.into());
-    let what = format!(
-        "the fault is to end before the zone has to have cut the device off, which takes up to {cut}"
-    );
-    Err(Failure::new(Exit::Usage, what).next("let it run longer with --for"))
 }
 
 /// A device or zone that is not there as it should be.
 fn unfit(what: String) -> Failure {
-    Failure::new(Exit::Negative, what)
-        .next("a drill begins with devices that are trusted and connected: see `touchstone status`")
+    Failure::new(Exit::Negative, what).next(
+        "a drill begins with devices that are trusted and connected: see `touchstone status`; of several brokers, \
+         drill at the one that the zone's devices watch",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::{DrillBounds, Zone, ZoneInDrill};
+
+    use super::*;
+
+    #[test]
+    fn a_fault_lasts_until_its_bound_can_be_held_against_it() {
+        let bounds = Some(DrillBounds { cut_within_seconds: 10, recover_within_seconds: 120 });
+        let zone = Some(Zone { drills: bounds, ..Zone::default() });
+        let before = Some(ZoneInDrill { zone, ..ZoneInDrill::default() });
+        let could = StartDrillResponse { before, ..StartDrillResponse::default() };
+        let lasts = |fault, length| long_enough(fault, length, &could).map_err(|failure| failure.exit());
+        assert_eq!(lasts(Fault::Delay, None), Ok(Span(120)));
+        assert_eq!(lasts(Fault::Delay, Some(Span(119))), Err(Exit::Usage));
+        assert_eq!(lasts(Fault::CorruptedUpdate, None), Ok(Span(60)));
+        assert_eq!(lasts(Fault::CorruptedUpdate, Some(Span(9))), Err(Exit::Usage));
+        assert_eq!(lasts(Fault::LinkLoss, Some(Span(1))), Ok(Span(1)));
+    }
 }
