@@ -17,7 +17,7 @@ use super::zone::in_sight;
 use crate::drill;
 use crate::plant::Plant;
 use crate::record::device::{
-    Admission, Attested, DEVICE, Device, HeldCertificates, attested_key, device_key, held_key,
+    Admission, Attested, DEVICE, Decision, Device, HeldCertificates, attested_key, device_key, held_key,
 };
 use crate::record::drill::{Drill, drill_key};
 use crate::record::zone::zone_key;
@@ -94,6 +94,8 @@ pub struct Seen {
     pub certificates: Vec<String>,
     /// When the first of its roles is without one.
     pub ends: UnixTime,
+    /// Whether it seems to watch another broker.
+    pub elsewhere: bool,
 }
 
 /// Begins a drill, or says whether it could begin.
@@ -282,7 +284,7 @@ async fn sight(plant: &Plant, zone: Zone) -> Result<Sight, Refusal> {
     let (alone, left_out) = alone(plant, &zone.name).await?;
     let mut devices = Vec::new();
     for Held { record, .. } in alone {
-        devices.push(seen(plant, record, &zone.name, at).await?);
+        devices.push(seen(plant, record, &zone, at).await?);
     }
     let running: Option<Held<Drill>> = fetch(plant.store.as_ref(), drill_key(&zone.name)).await?;
     // Without the mark the record befalls nobody.
@@ -291,22 +293,32 @@ async fn sight(plant: &Plant, zone: Zone) -> Result<Sight, Refusal> {
     Ok(Sight { zone, at, devices, left_out, ends })
 }
 
-async fn seen(plant: &Plant, device: Device, zone: &ZoneName, now: UnixTime) -> Result<Seen, Refusal> {
+async fn seen(plant: &Plant, device: Device, zone: &Zone, now: UnixTime) -> Result<Seen, Refusal> {
     let store = plant.store.as_ref();
     let attested: Option<Held<Attested>> = fetch(store, attested_key(&device.name)).await?;
-    let held: Option<Held<HeldCertificates>> = fetch(store, held_key(&device.name, zone)).await?;
+    let held: Option<Held<HeldCertificates>> = fetch(store, held_key(&device.name, &zone.name)).await?;
     let held = held.map(|held| held.record.certificates).unwrap_or_default();
     let ends = [Role::Caller, Role::Listener].map(|role| {
         let of_role = held.iter().filter(|held| held.role == role);
         of_role.map(|held| held.validity.not_after).max().unwrap_or(UnixTime(0))
     });
     let lasting = held.iter().filter(|held| held.validity.not_after > now);
+    let (streams, attested) = (plant.attendance.streams(&device.name), attested.map(|held| held.record));
     Ok(Seen {
-        streams: plant.attendance.streams(&device.name),
-        attested: attested.map(|held| held.record),
+        streams,
+        elsewhere: plant.config.store.is_shared() && is_elsewhere(streams.0, attested.as_ref(), zone, now),
+        attested,
         proofs: device.counter,
         certificates: lasting.map(|held| held.serial.clone()).collect(),
         ends: ends.into_iter().min().unwrap_or(UnixTime(0)),
         device: device.name,
     })
+}
+
+/// Whether a device with so many streams here watches another broker, as far as can be told: it proved itself lately.
+fn is_elsewhere(streams: usize, attested: Option<&Attested>, zone: &Zone, now: UnixTime) -> bool {
+    let heard = |attested: &Attested| now.since(attested.at) <= zone.timing.silent_after();
+    let trusted =
+        |attested: &Attested| matches!(attested.decision, Decision::Trusted | Decision::WouldRefuse);
+    streams == 0 && attested.is_some_and(|attested| heard(attested) && trusted(attested))
 }

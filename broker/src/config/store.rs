@@ -19,6 +19,17 @@ pub enum Backend {
     Etcd(EtcdOptions),
 }
 
+impl Backend {
+    /// Whether other brokers may work on it too.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        match self {
+            Self::Sled => false,
+            Self::Etcd(_) => true,
+        }
+    }
+}
+
 /// `[store]`, key for key.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

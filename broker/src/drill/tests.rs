@@ -9,12 +9,14 @@ use crate::admin::drill::{Begun, Request, end, observe, start};
 use crate::admin::reach::Scope;
 use crate::admin::tests::{Bench, NOW, observing, refused};
 use crate::admin::{Act, zone as zones};
+use crate::config::Backend;
 use crate::record::device::{Decision, Device, KeyLine, Prover, device_key};
 use crate::record::drill::drill_key;
 use crate::record::zone::zone_key;
 use crate::record::{fetch, stored};
 use crate::session::Refusal;
 use crate::store::Txn;
+use crate::store::etcd::EtcdOptions;
 
 fn zone(text: &str) -> ZoneName {
     text.parse().unwrap()
@@ -187,4 +189,22 @@ async fn a_record_of_a_drill_in_a_zone_that_is_not_marked_does_nothing() {
     bench.plant.store.transact(txn).await.unwrap();
     turn(&bench.plant).await.unwrap();
     assert!(!cut_off(&bench, "press-7").await);
+}
+
+#[tokio::test]
+async fn whoever_was_heard_lately_and_is_not_connected_here_watches_another_broker_if_there_may_be_one() {
+    let mut bench = bench().await;
+    let elsewhere = async |bench: &Bench| {
+        let seen = observe(&bench.plant, &Scope::Plant, &zone("staging")).await.unwrap();
+        seen.devices.iter().map(|device| device.elsewhere).collect::<Vec<_>>()
+    };
+    assert_eq!(elsewhere(&bench).await, [false], "it is the only broker");
+    let options = EtcdOptions { endpoints: Vec::new(), prefix: "plant".to_owned(), tls: None };
+    bench.plant.config.store = Backend::Etcd(options);
+    assert_eq!(elsewhere(&bench).await, [true]);
+    let here = bench.plant.attendance.enter(&"press-7".parse().unwrap(), &bench.plant.clock);
+    assert_eq!(elsewhere(&bench).await, [false], "it is connected here");
+    drop(here);
+    bench.clock.set(NOW.plus(staging().timing.silent_after() + 1));
+    assert_eq!(elsewhere(&bench).await, [false], "it is switched off, for all that is known");
 }

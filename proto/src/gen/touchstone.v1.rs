@@ -4523,6 +4523,9 @@ pub struct DrillDevice {
     /// Serial numbers of these certificates, hexadecimal.
     #[prost(string, repeated, tag = "9")]
     pub serials: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether it seems to watch another broker of the plant: it was heard lately, and is not connected to this one.
+    #[prost(bool, tag = "10")]
+    pub elsewhere: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetGraphRequest {}

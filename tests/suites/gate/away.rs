@@ -1,8 +1,11 @@
 //! Gates whose devices hear nothing more from the broker.
 
+use std::net::SocketAddr;
+use std::thread;
 use std::time::Duration;
 
-use e2e::{DEADLINE, until_within};
+use e2e::{DEADLINE, World, until_within};
+use serde_json::Value;
 
 use super::{Gates, gate, open, talk, until_refused};
 
@@ -38,4 +41,41 @@ fn a_watch_that_is_blocked_is_noticed_and_each_zone_does_as_it_says() {
     gates.world.thaw_broker();
     gates.until_open(gates.client);
     talk(&mut press).expect("it went on all the time");
+}
+
+/// A link-loss drill in `zone` that begins a session with another zone at `client`.
+fn drill(world: &World, zone: &str, client: SocketAddr) -> Value {
+    let client = client.to_string();
+    let answer = world.tool(&["drill", "link-loss", zone, "--reason", "drill", "--yes", "--across", &client]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    answer.json
+}
+
+#[test]
+fn a_drill_tries_what_each_zone_says_of_its_gates() {
+    let drills = "--drills on --cut-within 60s --recover-within 5m";
+    let [closed, open] = ["closed", "open"].map(|fail| format!("--gate-fail {fail} {drills}"));
+    let Some(gates) = Gates::new([&closed, "", &open]) else { return };
+    gates.allow("press");
+    gates.allow("lab");
+    for client in [gates.client, gates.lab_client] {
+        gates.until_open(client);
+    }
+    let [press, lab] = thread::scope(|scope| {
+        let world = &gates.world;
+        [("press", gates.client), ("lab", gates.lab_client)]
+            .map(|(zone, client)| scope.spawn(move || drill(world, zone, client)))
+            .map(|running| running.join().expect("the drill ends"))
+    });
+    let says = |report: &Value, what: &str| {
+        let bounds = report["bounds"].as_array().expect("a report has bounds").clone();
+        let bound = bounds.iter().find(|bound| bound["what"] == what);
+        bound.unwrap_or_else(|| panic!("no bound {what}: {report:#}"))["measured"].clone()
+    };
+    assert_eq!(says(&press, "other zones that gates let in without the broker"), "none of 1");
+    assert_eq!(says(&lab, "other zones that gates kept out without the broker"), "none of 1");
+    for report in [&press, &lab] {
+        assert_eq!(says(report, "sessions that ended"), "none of 1", "what was open goes on");
+    }
+    until_refused(&gates.press.device, "plc", "broker-not-heard");
 }

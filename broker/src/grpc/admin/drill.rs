@@ -71,5 +71,6 @@ fn device(seen: &drill::Seen) -> v1::DrillDevice {
         certificates: parse::count(seen.certificates.len()),
         ends_at: seen.ends.0,
         serials: seen.certificates.clone(),
+        elsewhere: seen.elsewhere,
     }
 }

@@ -10,8 +10,8 @@ use proto::v1::{DrillDevice, EndDrillRequest, ObserveDrillRequest, StartDrillRes
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
-use super::report::Bound;
-use super::session::Sessions;
+use super::report::{Bound, Drilled};
+use super::session::{OPENING, Sessions, begin};
 use super::unfit;
 use crate::args::Span;
 use crate::client::failed;
@@ -21,6 +21,18 @@ use crate::output::Session;
 
 /// How often it is looked: often enough for bounds of seconds.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// Time before the end of a lost link in which sessions are begun without it.
+const TRIAL: Duration = Duration::from_secs(30);
+
+/// What a drill with these sessions says nothing of, and what it would take.
+fn unjudged(fault: Fault, sessions: &Sessions) -> Vec<String> {
+    let gates = (fault == Fault::LinkLoss && !sessions.cross())
+        .then_some("gate_fail (name a session with another zone with --across)");
+    let sessions = (fault != Fault::Reboot && sessions.len() == 0)
+        .then_some("what becomes of sessions (name one with --session)");
+    gates.into_iter().chain(sessions).map(str::to_owned).collect()
+}
 
 /// A device as it must be before a drill, and again after it.
 pub(super) fn is_healthy(device: &DrillDevice) -> bool {
@@ -66,6 +78,8 @@ pub(super) struct Course<'a> {
     zone: Zone,
     /// Whom the fault befalls, as they were.
     befallen: Vec<DrillDevice>,
+    /// Devices of the zone that watch another broker: what befalls them is not seen here.
+    elsewhere: Vec<String>,
     /// Who must not notice, as they were.
     bystanders: Vec<DrillDevice>,
     lost: BTreeSet<String>,
@@ -83,7 +97,9 @@ impl<'a> Course<'a> {
         let named = |one: &DrillDevice| device.is_none_or(|name| name.as_str() == one.device);
         let (befallen, bystanders) = healthy.into_iter().partition(named);
         let before = begun.before.clone().unwrap_or_default();
+        let elsewhere = before.devices.iter().filter(|one| one.elsewhere).map(|one| one.device.clone());
         Ok(Self {
+            elsewhere: elsewhere.collect(),
             session,
             client,
             begun: Instant::now(),
@@ -98,15 +114,17 @@ impl<'a> Course<'a> {
         })
     }
 
-    /// Watches the drill to its end.
+    /// Watches the drill to its end: what it came to.
     pub(super) async fn run(
         mut self,
         fault: Fault,
         zone: &ZoneName,
         length: Span,
         sessions: Sessions,
-    ) -> Result<Vec<Bound>> {
+    ) -> Result<Drilled> {
         let length = Duration::from_secs(length.0.into());
+        let watched = self.befallen.iter().chain(&self.bystanders).map(|one| one.device.clone()).collect();
+        let unjudged = unjudged(fault, &sessions);
         let mut bounds = match fault {
             Fault::LinkLoss => self.link_loss(zone, length, &sessions).await?,
             Fault::Delay => self.delay(zone, &sessions).await?,
@@ -118,7 +136,11 @@ impl<'a> Course<'a> {
             let lost: Vec<String> = self.lost.iter().cloned().collect();
             bounds.push(Bound::none("other devices that lost trust", self.bystanders.len(), &lost));
         }
-        Ok(bounds)
+        if !self.elsewhere.is_empty() {
+            let all = self.elsewhere.len() + self.befallen.len() + self.bystanders.len();
+            bounds.push(Bound::none("devices that watch another broker, unseen here", all, &self.elsewhere));
+        }
+        Ok(Drilled { bounds, watched, elsewhere: self.elsewhere, unjudged })
     }
 
     async fn link_loss(
@@ -133,8 +155,10 @@ impl<'a> Course<'a> {
         let mut lost = BTreeSet::new();
         let gone = |now: &DrillDevice, _: &DrillDevice| !now.watching;
         let cut = self.until(zone, self.cut().min(length), &gone, &mut lost).await?;
-        let rest = length.saturating_sub(self.begun.elapsed());
+        let trial = if sessions.cross() { TRIAL } else { Duration::ZERO };
+        let rest = length.saturating_sub(self.begun.elapsed()).saturating_sub(trial);
         self.until(zone, rest, &|_, _| false, &mut lost).await?;
+        let gates = self.gates(zone, sessions).await?;
         self.end(zone).await?;
         let back = |now: &DrillDevice, _: &DrillDevice| is_healthy(now);
         let recovered = self.until(zone, self.recovery(), &back, &mut lost).await?;
@@ -145,8 +169,27 @@ impl<'a> Course<'a> {
             Bound::none("devices that lost trust", self.befallen.len(), &lost),
             Bound::within("every device is connected again", self.recovery(), recovered),
         ];
+        bounds.extend(gates);
         bounds.extend(held(sessions));
         Ok(bounds)
+    }
+
+    /// Begins sessions with other zones, now that gates have missed the broker: what came of it, against `gate_fail`.
+    async fn gates(&mut self, zone: &ZoneName, sessions: &Sessions) -> Result<Option<Bound>> {
+        if !sessions.cross() {
+            return Ok(None);
+        }
+        let (let_in, refused) = begin(sessions.across(), OPENING).await;
+        self.look(zone).await?;
+        match self.runs {
+            true => Ok(Some(by_gate_fail(&self.zone.gate_fail, &let_in, &refused))),
+            false => Err(Failure::new(
+                Exit::Negative,
+                "the link was back before sessions had been begun without it, so gate_fail was not tried"
+                    .to_owned(),
+            )
+            .next("begin it again, longer with --for")),
+        }
     }
 
     async fn delay(&mut self, zone: &ZoneName, sessions: &Sessions) -> Result<Vec<Bound>> {
@@ -320,6 +363,15 @@ fn cut_short(zone: &ZoneName) -> Failure {
     .next("`touchstone audit list` says who ended it or changed the zone; begin it again")
 }
 
+/// What gates did with new sessions with other zones without the broker, against what their zone says.
+fn by_gate_fail(gate_fail: &str, let_in: &[String], refused: &[String]) -> Bound {
+    let all = let_in.len() + refused.len();
+    match gate_fail {
+        "closed" => Bound::none("other zones that gates let in without the broker", all, let_in),
+        _ => Bound::none("other zones that gates kept out without the broker", all, refused),
+    }
+}
+
 /// Sessions that nobody may lose.
 fn held(sessions: &Sessions) -> Option<Bound> {
     (sessions.len() > 0).then(|| Bound::none("sessions that ended", sessions.len(), &sessions.ended()))
@@ -335,6 +387,17 @@ mod tests {
         assert!(is_cut_short(60, 90, 59), "another runs");
         assert!(!is_cut_short(60, 60, 59));
         assert!(!is_cut_short(60, 0, 60), "it ended by itself");
+    }
+
+    #[test]
+    fn what_gates_do_without_the_broker_is_judged_by_the_zone() {
+        let (one, none) = (&["10.9.0.7:502".to_owned()][..], &[][..]);
+        for (gate_fail, let_in, kept) in
+            [("open", true, true), ("open", false, false), ("closed", false, true), ("closed", true, false)]
+        {
+            let (let_in, refused) = if let_in { (one, none) } else { (none, one) };
+            assert_eq!(by_gate_fail(gate_fail, let_in, refused).is_kept(), kept, "{gate_fail}");
+        }
     }
 
     #[test]

@@ -24,9 +24,9 @@ use crate::output::{Report, Sentence, Session, agree, words};
 pub(crate) enum DrillCommand {
     /// The broker is not there for the zone's devices: nobody may lose trust or a session
     #[command(after_help = "\
-Sessions are held if their gate goes on by what it knows, whatever the zone says of new ones.
-Example: touchstone drill link-loss staging --for 60s --reason \"yearly drill\" --session 10.9.0.7:502")]
-    LinkLoss(ZoneArgs),
+Sessions go on, whatever the zone says of new ones. What it says of those (gate_fail) is tried with --across.
+Example: touchstone drill link-loss staging --reason \"yearly drill\" --session 10.9.0.7:502 --across 10.9.0.8:502")]
+    LinkLoss(LinkLossArgs),
     /// The broker answers the zone's devices late: each must still prove itself in time
     #[command(after_help = "Example: touchstone drill delay staging --by 5s --reason \"yearly drill\"")]
     Delay(DelayArgs),
@@ -53,6 +53,9 @@ Example: touchstone drill reboot staging --device press-7 --for 15m --reason \"y
 
 /// How long a fault runs if nothing asks for more.
 const LENGTH: Span = Span(60);
+/// How long a lost link takes to be tried at gates: they miss the broker after 90 s (`attestor/src/renewal/heard.rs`), and
+/// then sessions are begun.
+const GATES_TRIED: Span = Span(150);
 
 /// What every drill is given.
 #[derive(Clone, Debug, Args)]
@@ -74,6 +77,17 @@ pub(crate) struct ZoneArgs {
     yes: bool,
     #[command(flatten)]
     dry_run: DryRun,
+}
+
+/// What is tried while the link is lost.
+#[derive(Debug, Args)]
+pub(crate) struct LinkLossArgs {
+    #[command(flatten)]
+    of: ZoneArgs,
+    /// Hold a session as with --session, of which one end is in another zone, and begin another while the link is lost:
+    /// gates let it in or not as gate_fail of the zone says; may repeat
+    #[arg(long, value_name = "HOST:PORT")]
+    across: Vec<String>,
 }
 
 /// By how much answers are late.
@@ -108,8 +122,14 @@ pub(crate) struct EndArgs {
 /// Runs a verb.
 pub(crate) async fn run(command: DrillCommand, session: &Session) -> Result<Report> {
     match command {
-        DrillCommand::LinkLoss(args) => drill(Fault::LinkLoss, args, None, 0, session).await,
-        DrillCommand::Delay(args) => drill(Fault::Delay, args.of, None, args.by.0, session).await,
+        DrillCommand::LinkLoss(LinkLossArgs { of, across }) => {
+            let asked = Asked { across, ..Asked::of(Fault::LinkLoss, of) };
+            drill(asked, session).await
+        }
+        DrillCommand::Delay(args) => {
+            let asked = Asked { delay: args.by.0, ..Asked::of(Fault::Delay, args.of) };
+            drill(asked, session).await
+        }
         DrillCommand::CompromisedCredential(args) => one(Fault::CompromisedCredential, args, session).await,
         DrillCommand::CorruptedUpdate(args) => one(Fault::CorruptedUpdate, args, session).await,
         DrillCommand::Reboot(args) => one(Fault::Reboot, args, session).await,
@@ -118,16 +138,28 @@ pub(crate) async fn run(command: DrillCommand, session: &Session) -> Result<Repo
 }
 
 async fn one(fault: Fault, args: DeviceArgs, session: &Session) -> Result<Report> {
-    drill(fault, args.of, Some(args.device), 0, session).await
+    drill(Asked { device: Some(args.device), ..Asked::of(fault, args.of) }, session).await
 }
 
-async fn drill(
+/// What somebody asks for.
+struct Asked {
     fault: Fault,
     args: ZoneArgs,
     device: Option<DeviceName>,
-    delay_seconds: u32,
-    session: &Session,
-) -> Result<Report> {
+    /// By how many seconds answers are late.
+    delay: u32,
+    /// Where a session with another zone begins.
+    across: Vec<String>,
+}
+
+impl Asked {
+    const fn of(fault: Fault, args: ZoneArgs) -> Self {
+        Self { fault, args, device: None, delay: 0, across: Vec::new() }
+    }
+}
+
+async fn drill(asked: Asked, session: &Session) -> Result<Report> {
+    let Asked { fault, args, device, delay, across } = asked;
     let dry_run = args.dry_run.dry_run;
     if fault == Fault::Reboot && !args.sessions.is_empty() {
         let what = "a reboot ends the sessions of the device, whatever the zone says".to_owned();
@@ -140,12 +172,12 @@ async fn drill(
         fault: fault.to_string(),
         device: device.as_ref().map(ToString::to_string).unwrap_or_default(),
         seconds: args.length.unwrap_or(LENGTH).0,
-        delay_seconds,
+        delay_seconds: delay,
         reason: args.reason.clone(),
         dry_run: true,
     };
     let could = client.start_drill(request.clone()).await.map_err(|s| failed(&s))?.into_inner();
-    let length = long_enough(fault, args.length, &could)?;
+    let length = long_enough(fault, args.length, &could, !across.is_empty())?;
     request.seconds = length.0;
     let whom = device.as_ref().map_or_else(|| "its devices".to_owned(), ToString::to_string);
     let what = format!("{fault} of {whom} in zone {} for {}", args.zone, words::span(length.0.into()));
@@ -155,7 +187,7 @@ async fn drill(
         return session.report(&Sentence::would(format!("would begin {what}, and watch {counted}")));
     }
     agree::settle(args.yes, &format!("Begin {what}?"))?;
-    let sessions = Sessions::open(&args.sessions).await?;
+    let sessions = Sessions::open(args.sessions, across).await?;
     request.dry_run = false;
     let begun = client.start_drill(request).await.map_err(|s| failed(&s))?.into_inner();
     announce(fault, &args.zone, &whom, &begun);
@@ -168,8 +200,7 @@ async fn drill(
             eprintln!("the drill in zone {} ends by itself at {}", args.zone, words::rfc3339(begun.ends_at));
         }
     }
-    let (bounds, at) = (drilled?, begun.before.as_ref().map_or(0, |before| before.broker_time));
-    let report = DrillReport::new(fault, &args.zone, device.as_ref(), at, begun, bounds);
+    let report = DrillReport::new(fault, &args.zone, device.as_ref(), begun, drilled?);
     let exit = if report.is_kept() { Exit::Done } else { Exit::NeedsYou };
     Ok(session.report(&report)?.ending(exit))
 }
@@ -205,12 +236,18 @@ async fn end(args: &EndArgs, session: &Session) -> Result<Report> {
 
 /// How long the fault runs: as long as was said, if that is as long as what is promised of it takes. A device that is
 /// refused for a shorter time than its zone takes to cut it off would prove nothing, nor would one that proves itself
-/// when answers come in time again.
-fn long_enough(fault: Fault, length: Option<Span>, could: &StartDrillResponse) -> Result<Span> {
+/// when answers come in time again, nor a gate that has not missed the broker yet.
+fn long_enough(
+    fault: Fault,
+    length: Option<Span>,
+    could: &StartDrillResponse,
+    tries_gates: bool,
+) -> Result<Span> {
     let bounds = could.before.as_ref().and_then(|before| before.zone.as_ref()?.drills).unwrap_or_default();
     let (least, what) = match fault {
         Fault::CorruptedUpdate => (bounds.cut_within_seconds, "have cut the device off"),
         Fault::Delay => (bounds.recover_within_seconds, "have heard from every device"),
+        Fault::LinkLoss if tries_gates => (GATES_TRIED.0, "have missed the broker at its gates"),
         Fault::LinkLoss | Fault::CompromisedCredential | Fault::Reboot => (0, ""),
     };
     match length {
@@ -245,11 +282,14 @@ mod tests {
         let zone = Some(Zone { drills: bounds, ..Zone::default() });
         let before = Some(ZoneInDrill { zone, ..ZoneInDrill::default() });
         let could = StartDrillResponse { before, ..StartDrillResponse::default() };
-        let lasts = |fault, length| long_enough(fault, length, &could).map_err(|failure| failure.exit());
+        let lasts =
+            |fault, length| long_enough(fault, length, &could, false).map_err(|failure| failure.exit());
         assert_eq!(lasts(Fault::Delay, None), Ok(Span(120)));
         assert_eq!(lasts(Fault::Delay, Some(Span(119))), Err(Exit::Usage));
         assert_eq!(lasts(Fault::CorruptedUpdate, None), Ok(Span(60)));
         assert_eq!(lasts(Fault::CorruptedUpdate, Some(Span(9))), Err(Exit::Usage));
         assert_eq!(lasts(Fault::LinkLoss, Some(Span(1))), Ok(Span(1)));
+        let across = |length| long_enough(Fault::LinkLoss, length, &could, true).ok();
+        assert_eq!((across(None), across(Some(Span(149)))), (Some(GATES_TRIED), None));
     }
 }

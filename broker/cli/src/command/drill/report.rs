@@ -26,6 +26,11 @@ pub(super) struct Bound {
 }
 
 impl Bound {
+    #[cfg(test)]
+    pub(super) const fn is_kept(&self) -> bool {
+        self.kept
+    }
+
     /// Something that happens within `promised`, and took `took`; none: it did not happen as long as it was waited for.
     pub(super) fn within(what: impl Into<String>, promised: Duration, took: Option<Duration>) -> Self {
         let measured = took.map_or_else(|| "it did not happen".to_owned(), |took| seconds(tenths(took)));
@@ -77,6 +82,18 @@ fn seconds(value: f64) -> String {
     format!("{value:.1} s")
 }
 
+/// What a drill came to.
+#[derive(Debug, Default)]
+pub(super) struct Drilled {
+    pub(super) bounds: Vec<Bound>,
+    /// Devices that were watched.
+    pub(super) watched: Vec<String>,
+    /// Those that watch another broker of the plant.
+    pub(super) elsewhere: Vec<String>,
+    /// What the drill says nothing of, and why.
+    pub(super) unjudged: Vec<String>,
+}
+
 /// What gates of the zone do by themselves.
 #[derive(Debug, Serialize)]
 struct SafeMode {
@@ -94,6 +111,12 @@ pub(super) struct DrillReport {
     began: Moment,
     safe_mode: SafeMode,
     bounds: Vec<Bound>,
+    /// Devices that it judges.
+    watched: Vec<String>,
+    /// Devices that watch another broker of the plant, and were not seen.
+    elsewhere: Vec<String>,
+    /// What it does not judge, and why.
+    not_judged: Vec<String>,
     /// Devices that are in other zones too, which the drill did not touch.
     left_out: Vec<String>,
     /// Devices that were not trusted or not connected before, and so were not watched.
@@ -106,23 +129,26 @@ impl DrillReport {
         fault: Fault,
         zone: &ZoneName,
         device: Option<&DeviceName>,
-        at: u64,
         begun: StartDrillResponse,
-        bounds: Vec<Bound>,
+        drilled: Drilled,
     ) -> Self {
+        let Drilled { bounds, watched, elsewhere, unjudged } = drilled;
         let before = begun.before.unwrap_or_default();
-        let unfit = before.devices.iter().filter(|device| !is_healthy(device));
+        let unfit = before.devices.iter().filter(|device| !is_healthy(device) && !device.elsewhere);
         let rules = before.zone.unwrap_or_default();
         Self {
             zone: zone.to_string(),
             fault: fault.to_string(),
             device: device.map(ToString::to_string),
-            began: Moment(at),
+            began: Moment(before.broker_time),
             safe_mode: SafeMode { gate_drain_seconds: rules.gate_drain_seconds, gate_fail: rules.gate_fail },
             left_out: before.left_out,
             unfit: unfit.map(|device| device.device.clone()).collect(),
             kept: bounds.iter().all(|bound| bound.kept),
             bounds,
+            watched,
+            elsewhere,
+            not_judged: unjudged,
         }
     }
 
@@ -152,16 +178,16 @@ impl View for DrillReport {
             table.row([bound.what.clone(), bound.promised.clone(), bound.measured.clone(), verdict]);
         }
         text.push_str(&table.text("nothing was promised", page.colour));
-        if !self.left_out.is_empty() {
-            let _ = writeln!(
-                text,
-                "\nnot touched, being in other zones too: {}",
-                words::visible(&words::list(&self.left_out))
-            );
-        }
-        if !self.unfit.is_empty() {
-            let names = words::visible(&words::list(&self.unfit)).to_string();
-            let _ = writeln!(text, "\nnot watched, being not trusted or not connected before: {names}");
+        for (what, these) in [
+            ("watched", &self.watched),
+            ("not touched, being in other zones too", &self.left_out),
+            ("not watched, being not trusted or not connected before", &self.unfit),
+            ("not watched, being connected to another broker: drill there too", &self.elsewhere),
+            ("not judged", &self.not_judged),
+        ] {
+            if !these.is_empty() {
+                let _ = writeln!(text, "\n{what}: {}", words::visible(&words::list(these)));
+            }
         }
         let end = if self.kept { "every bound was kept" } else { "a bound was broken" };
         let _ = writeln!(text, "\n{end}");
@@ -175,7 +201,7 @@ mod tests {
 
     fn report(bounds: Vec<Bound>) -> DrillReport {
         let (zone, begun) = ("staging".parse().unwrap(), StartDrillResponse::default());
-        DrillReport::new(Fault::LinkLoss, &zone, None, 60, begun, bounds)
+        DrillReport::new(Fault::LinkLoss, &zone, None, begun, Drilled { bounds, ..Drilled::default() })
     }
 
     #[test]

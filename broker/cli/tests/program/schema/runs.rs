@@ -308,6 +308,7 @@ fn say(broker: &FakeBroker, label: &str, sbom: Vec<u8>) {
             let healthy = DrillDevice {
                 device: "press-7".to_owned(),
                 decision: "trusted".to_owned(),
+                elsewhere: false,
                 ..before.devices[0].clone()
             };
             let unfit = DrillDevice {
@@ -316,7 +317,13 @@ fn say(broker: &FakeBroker, label: &str, sbom: Vec<u8>) {
                 ..healthy.clone()
             };
             let other = DrillDevice { device: "press-8".to_owned(), ..healthy.clone() };
-            before.devices = vec![healthy.clone(), other, unfit];
+            let elsewhere = DrillDevice {
+                device: "press-10".to_owned(),
+                watching: false,
+                elsewhere: true,
+                ..healthy.clone()
+            };
+            before.devices = vec![healthy.clone(), other, unfit, elsewhere];
             let answer = StartDrillResponse { before: Some(before.clone()), ..filled };
             // The first look sees them cut off; the filler's later ones see other devices.
             let cut =
