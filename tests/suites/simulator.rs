@@ -22,10 +22,12 @@ fn figures(args: &[&str]) -> BTreeMap<String, Value> {
     said.lines().map(figure).collect()
 }
 
+/// A fleet that a build without optimization carries.
+const FEW: [&str; 10] = ["--devices", "30", "--storm", "25", "--watch", "5", "--rate", "5", "--seconds", "2"];
+
 #[test]
 fn a_small_fleet_enrolls_attests_watches_and_powers_up_and_every_device_is_trusted() {
-    let few = ["--devices", "30", "--storm", "25", "--watch", "5", "--rate", "5", "--seconds", "2"];
-    let figures = figures(&few);
+    let figures = figures(&FEW);
     for name in [
         "enroll",
         "floor_verify",
@@ -39,14 +41,40 @@ fn a_small_fleet_enrolls_attests_watches_and_powers_up_and_every_device_is_trust
         "storm_broker_memory",
         "steady_p99",
         "cut_p99",
+        "store_churn_proofs",
         "store_records",
+        "store_audit",
         "store_on_disk",
+        "store_evidence",
         "start",
+        "storm_after_restore_all_trusted",
+        "steady_after_restore_p99",
+        "start_after_restore",
     ] {
         assert!(figures.contains_key(name), "{name} is missing: {figures:#?}");
     }
-    for errors in ["storm_errors", "steady_errors", "storm_after_restore_errors"] {
+    no_errors(&figures);
+}
+
+fn no_errors(figures: &BTreeMap<String, Value>) {
+    for errors in
+        ["storm_errors", "steady_errors", "storm_after_restore_errors", "steady_after_restore_errors"]
+    {
         assert_eq!(figures[errors]["value"], 0.0, "{errors}");
+    }
+}
+
+#[test]
+fn a_small_fleet_on_etcd_does_the_same() {
+    let scenarios = ["--store", "etcd", "--scenario", "storm,steady,store,restore"];
+    let figures = figures(&[&FEW[..], &scenarios].concat());
+    if figures.is_empty() {
+        eprintln!("skipped: etcd is not installed; deploy/packages.sh names its package");
+        return;
+    }
+    no_errors(&figures);
+    for name in ["start", "start_after_restore", "store_records", "store_on_disk_of_a_node"] {
+        assert!(figures.contains_key(name), "{name} is missing: {figures:#?}");
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Node {
 pub struct Cluster {
     pub nodes: Vec<Node>,
     /// What the nodes keep; removed with the cluster.
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Cluster {
@@ -53,7 +53,12 @@ impl Cluster {
         for node in &mut nodes {
             node.ready(1).await;
         }
-        Some(Self { nodes, _folder: folder })
+        Some(Self { nodes, folder })
+    }
+
+    /// What one of the nodes keeps.
+    pub fn folder_of_a_node(&self) -> PathBuf {
+        self.folder.path().join(&self.nodes[0].name)
     }
 
     /// Where a plant is below `prefix`.

@@ -17,6 +17,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, UnparsedPublicKey,
 };
+use broker::config::Backend;
 use broker::grpc::connection;
 use broker::plant::Plant;
 use broker::server;
@@ -80,7 +81,7 @@ impl Said {
 
 /// Starts the server in `dir` that does the least for what was said.
 pub async fn start(dir: &Path, said: &Said, connections: usize) -> Server {
-    plant::initialize(dir, connections).await;
+    plant::initialize(dir, connections, Backend::Sled).await;
     let write = |name: &str, bytes: Vec<u8>| fs::write(dir.join(name), bytes).expect("a file of the run");
     write(BEGIN, said.begun.encode_to_vec());
     write(COMPLETE, said.response.encode_to_vec());

@@ -4,6 +4,7 @@
 //! Promises: every figure stands beside a floor, or a promise, that was taken on the same machine in the same run. Does not
 //! promise anything outside measuring: it panics when a device is not trusted.
 
+mod churn;
 mod client;
 mod cut;
 mod device;
@@ -21,14 +22,15 @@ mod store;
 mod storm;
 mod tpm;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use broker::config::Backend;
 use clap::{Parser, Subcommand, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::device::{Device, Kind};
+use crate::etcd::Cluster;
 use crate::load::{Shared, each, shared, timed};
 use crate::report::{Figure, Times};
 use crate::server::Server;
@@ -46,6 +48,8 @@ const STARTED_WITHIN: f64 = 3.0;
 const AT_SCALE: f64 = 1.2;
 /// Attestations a second of two brokers, unless stated.
 const SEVERAL_RATE: f64 = 200.0;
+/// What figures are named after, that are taken after a restore.
+const RESTORED: &str = "_after_restore";
 /// Files that a process has open besides its connections.
 const OTHER_FILES: usize = 200;
 
@@ -68,6 +72,12 @@ struct Args {
     /// Seconds of steady state.
     #[arg(long, default_value_t = 30)]
     seconds: u32,
+    /// Proofs of each device before the store is measured; a day has 96, and six of those bring certificates.
+    #[arg(long, default_value_t = 8)]
+    churn: u32,
+    /// What the plant has its records on.
+    #[arg(long, value_enum, default_value_t = Kept::Sled)]
+    store: Kept,
     /// What is measured; everything unless stated.
     #[arg(long, value_enum, value_delimiter = ',')]
     scenario: Vec<Scenario>,
@@ -76,6 +86,33 @@ struct Args {
     dir: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Own>,
+}
+
+impl Args {
+    fn asks(&self, scenario: Scenario) -> bool {
+        self.scenario.is_empty() || self.scenario.contains(&scenario)
+    }
+
+    /// Devices that power up at once.
+    fn storm(&self) -> usize {
+        let count = self.devices.max(1);
+        self.storm.unwrap_or(count).clamp(1, count)
+    }
+
+    fn steady(&self) -> Steady {
+        let count = self.devices.max(1);
+        let rate = self.rate.unwrap_or(count as f64 / USUAL_SECONDS);
+        Steady { watch: self.watch.unwrap_or(count / 10), rate, seconds: self.seconds }
+    }
+}
+
+/// What a plant has its records on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kept {
+    /// The broker's own folder.
+    Sled,
+    /// Three nodes of etcd on this machine.
+    Etcd,
 }
 
 /// A rate at which somebody comes.
@@ -108,12 +145,12 @@ enum Scenario {
     Steady,
     /// Sessions at a gate are cut, of devices that prove to be tampered with.
     Cut,
-    /// What the store takes on disk, and how soon the broker serves it.
+    /// What the store takes on disk after a day's proofs, and how soon the broker serves it.
     Store,
     /// Two brokers at a plant of its own on etcd, and what becomes of the devices when parts of it fail; only if it is
     /// asked for.
     Brokers,
-    /// The storm again, after a backup was restored on another host.
+    /// Storm, steady state and start again, after a backup was restored on another host.
     Restore,
 }
 
@@ -138,68 +175,100 @@ async fn main() -> ExitCode {
 
 /// Runs what is asked for. True if every device was trusted without an error.
 async fn run(args: &Args, folder: &Path) -> bool {
-    let asked: BTreeSet<Scenario> = args.scenario.iter().copied().collect();
-    let asks = |scenario| asked.is_empty() || asked.contains(&scenario);
-    let (dir, count) = (folder.join("plant"), args.devices.max(1));
-    if asked.contains(&Scenario::Brokers) {
+    let count = args.devices.max(1);
+    if args.scenario.contains(&Scenario::Brokers) {
         return several::measure(folder, count, args.rate.unwrap_or(SEVERAL_RATE)).await;
     }
-    let (broker, devices) = power_on(&dir, count).await;
-    let storm = args.storm.unwrap_or(count).clamp(1, count);
-    let mut well = true;
-    if asks(Scenario::Exchange) {
-        exchange::measure(&dir, &broker, &devices).await;
-    }
-    if asks(Scenario::Scale) {
-        scale(&dir, &broker, &devices).await;
-    }
-    if asks(Scenario::Storm) {
-        well &= storm::measure(&dir, &broker, &devices[..storm], &storm::POWER_UP).await;
-    }
-    if asks(Scenario::Steady) {
-        let rate = args.rate.unwrap_or(count as f64 / USUAL_SECONDS);
-        let (watch, seconds) = (args.watch.unwrap_or(count / 10), args.seconds);
-        well &= steady::measure(&dir, &broker, &devices, Steady { watch, rate, seconds }).await;
-    }
-    if asks(Scenario::Cut) {
-        well &= cut::measure(&dir, &broker, &devices, args.watch.unwrap_or(WATCHING)).await;
-    }
-    let backup = match asks(Scenario::Restore) {
-        true => Some(restore::backup(&dir, &broker).await),
+    let cluster = match args.store {
+        Kept::Sled => None,
+        Kept::Etcd => match Cluster::start(folder).await {
+            None => return true,
+            cluster => cluster,
+        },
+    };
+    let ground = Ground { dir: folder.join("plant"), cluster };
+    let (broker, devices) = power_on(&ground.dir, count, ground.backend("plant")).await;
+    let mut well = ground.measure(args, &broker, &devices).await;
+    let backup = match args.asks(Scenario::Restore) {
+        true => Some(restore::backup(&ground.dir, &broker).await),
         false => None,
     };
     broker.stop();
-    if asks(Scenario::Store) {
-        store::measure(&dir, count).await;
-        start(&dir, &devices[0]).await.stop();
+    if args.asks(Scenario::Store) {
+        store::measure(&ground.dir, count, ground.cluster.as_ref()).await;
+        start(&ground.dir, &devices[0], "").await.stop();
     }
     if let Some(backup) = backup {
-        let (_, broker) = restore::restore(&dir, &backup, count).await;
-        well &= storm::measure(&dir, &broker, &devices[..storm], &storm::RESTORED).await;
+        let backend = ground.backend("restored");
+        let (dir, broker) = restore::restore(&ground.dir, &backup, count, &backend).await;
+        let storm = args.storm();
+        well &= storm::measure(&ground.dir, &broker, &devices[..storm], RESTORED).await;
+        // Whoever watches has to have attested since.
+        let steady = Steady { watch: args.steady().watch.min(storm), ..args.steady() };
+        well &= steady::measure(&ground.dir, &broker, &devices, steady, RESTORED).await;
+        broker.stop();
+        start(&dir, &devices[0], RESTORED).await.stop();
     }
     well
 }
 
-/// A plant in `dir` with so many devices that are enrolled, and its broker.
-async fn power_on(dir: &Path, devices: usize) -> (Server, Vec<Shared>) {
-    let devices = plant::make(dir, devices).await;
+/// Where a plant is.
+struct Ground {
+    dir: PathBuf,
+    cluster: Option<Cluster>,
+}
+
+impl Ground {
+    /// What the plant of this name has its records on.
+    fn backend(&self, name: &str) -> Backend {
+        self.cluster.as_ref().map_or(Backend::Sled, |cluster| Backend::Etcd(cluster.options(name)))
+    }
+
+    /// Measures what needs no other broker. True if every device was trusted without an error.
+    async fn measure(&self, args: &Args, broker: &Server, devices: &[Shared]) -> bool {
+        let (dir, mut well) = (&self.dir, true);
+        if args.asks(Scenario::Exchange) {
+            exchange::measure(dir, broker, devices).await;
+        }
+        if args.asks(Scenario::Scale) {
+            self.scale(broker, devices).await;
+        }
+        if args.asks(Scenario::Storm) {
+            well &= storm::measure(dir, broker, &devices[..args.storm()], "").await;
+        }
+        if args.asks(Scenario::Steady) {
+            well &= steady::measure(dir, broker, devices, args.steady(), "").await;
+        }
+        if args.asks(Scenario::Cut) {
+            well &= cut::measure(dir, broker, devices, args.watch.unwrap_or(WATCHING)).await;
+        }
+        if args.asks(Scenario::Store) {
+            churn::measure(dir, broker, devices, args.churn).await;
+        }
+        well
+    }
+
+    /// Compares what a re-attestation costs here and in a plant with a hundredth of the devices.
+    async fn scale(&self, broker: &Server, devices: &[Shared]) {
+        let (dir, small) = (&self.dir, self.dir.with_file_name("small"));
+        let (other, few) = power_on(&small, devices.len().div_ceil(100), self.backend("small")).await;
+        let client = |dir: &Path, server: &Server| client::client(dir, server.address());
+        let floor = exchange::reattest_micros(&other, &client(&small, &other), &few, true).await;
+        let cost = exchange::reattest_micros(broker, &client(dir, broker), devices, true).await;
+        Figure::new("reattest_at_scale", cost, "us of processor").over(floor).at_most(AT_SCALE).print();
+    }
+}
+
+/// A plant in `dir`, on `backend`, with so many devices that are enrolled, and its broker.
+async fn power_on(dir: &Path, devices: usize, backend: Backend) -> (Server, Vec<Shared>) {
+    let devices = plant::make(dir, devices, backend).await;
     let broker = Server::broker(dir);
     let devices = enroll(dir, &broker, devices).await;
     (broker, devices)
 }
 
-/// Compares what a re-attestation costs here and in a plant with a hundredth of the devices.
-async fn scale(dir: &Path, broker: &Server, devices: &[Shared]) {
-    let small = dir.with_file_name("small");
-    let (other, few) = power_on(&small, devices.len().div_ceil(100)).await;
-    let client = |dir, server: &Server| client::client(dir, server.address());
-    let floor = exchange::reattest_micros(&other, &client(&small, &other), &few, true).await;
-    let cost = exchange::reattest_micros(broker, &client(dir, broker), devices, true).await;
-    Figure::new("reattest_at_scale", cost, "us of processor").over(floor).at_most(AT_SCALE).print();
-}
-
-/// Starts the broker again, and prints how long it took until `device` was trusted.
-async fn start(dir: &Path, device: &Shared) -> Server {
+/// Starts the broker of `dir` again, and prints how long it took until `device` was trusted.
+async fn start(dir: &Path, device: &Shared, when: &str) -> Server {
     let started = async {
         let broker = Server::broker(dir);
         let connection = client::client(dir, broker.address()).connect(0).await.expect("the broker answers");
@@ -207,7 +276,7 @@ async fn start(dir: &Path, device: &Shared) -> Server {
         broker
     };
     let (broker, took) = timed(started).await;
-    Figure::new("start", took.as_secs_f64(), "s").at_most(STARTED_WITHIN).print();
+    Figure::new(format!("start{when}"), took.as_secs_f64(), "s").at_most(STARTED_WITHIN).print();
     broker
 }
 

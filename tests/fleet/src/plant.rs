@@ -44,14 +44,9 @@ const OF_A_LIST: usize = 25 * OF_A_ZONE;
 const OTHER_CONNECTIONS: usize = 100;
 
 /// Makes a plant in `dir` whose zones enforce one golden release, with so many devices that run it: they are registered
-/// by the digests of their EKs, and have not come yet.
-pub async fn make(dir: &Path, devices: usize) -> Vec<Device> {
-    make_on(dir, devices, Backend::Sled).await
-}
-
-/// The same, with its records on `backend`.
-pub async fn make_on(dir: &Path, devices: usize, backend: Backend) -> Vec<Device> {
-    initialize_on(dir, devices, backend).await;
+/// by the digests of their EKs, and have not come yet. Its records are on `backend`.
+pub async fn make(dir: &Path, devices: usize, backend: Backend) -> Vec<Device> {
+    initialize(dir, devices, backend).await;
     let plant = server::open(dir).await.expect("the plant opens");
     let zones = devices.div_ceil(OF_A_ZONE);
     for n in 0..zones {
@@ -72,11 +67,7 @@ pub async fn make_on(dir: &Path, devices: usize, backend: Backend) -> Vec<Device
 }
 
 /// Makes a plant in `dir` that is empty.
-pub async fn initialize(dir: &Path, devices: usize) {
-    initialize_on(dir, devices, Backend::Sled).await;
-}
-
-async fn initialize_on(dir: &Path, devices: usize, store: Backend) {
+pub async fn initialize(dir: &Path, devices: usize, store: Backend) {
     let request = Request {
         dir: dir.to_owned(),
         plant: DOMAIN.parse().expect("a domain"),

@@ -12,7 +12,7 @@ pub fn micros(span: Duration) -> f64 {
 /// A figure.
 #[derive(Debug)]
 pub struct Figure {
-    name: &'static str,
+    name: String,
     value: f64,
     unit: &'static str,
     floor: Option<f64>,
@@ -24,22 +24,22 @@ pub struct Figure {
 
 impl Figure {
     /// A figure without floor and promise.
-    pub const fn new(name: &'static str, value: f64, unit: &'static str) -> Self {
-        Self { name, value, unit, floor: None, most: None, of_value: false }
+    pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
+        Self { name: name.into(), value, unit, floor: None, most: None, of_value: false }
     }
 
     /// With what it is compared to.
-    pub const fn over(self, floor: f64) -> Self {
+    pub fn over(self, floor: f64) -> Self {
         Self { floor: Some(floor), ..self }
     }
 
     /// With what is promised.
-    pub const fn at_most(self, most: f64) -> Self {
+    pub fn at_most(self, most: f64) -> Self {
         Self { most: Some(most), ..self }
     }
 
     /// With what is promised of the value itself, although there is a floor.
-    pub const fn within(self, most: f64) -> Self {
+    pub fn within(self, most: f64) -> Self {
         Self { most: Some(most), of_value: true, ..self }
     }
 

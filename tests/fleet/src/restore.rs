@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use broker::config::Backend;
+
 use crate::load::timed;
 use crate::plant::{DOMAIN, admit_connections};
 use crate::report::Figure;
@@ -22,12 +24,19 @@ pub async fn backup(dir: &Path, broker: &Server) -> PathBuf {
     file
 }
 
-/// Another host beside the lost one of `dir`, which restores `backup`. Gives its folder and its broker.
-pub async fn restore(dir: &Path, backup: &Path, devices: usize) -> (PathBuf, Server) {
+/// Another host beside the lost one of `dir`, which restores `backup` into an empty plant on `backend`. Gives its folder
+/// and its broker.
+pub async fn restore(dir: &Path, backup: &Path, devices: usize, backend: &Backend) -> (PathBuf, Server) {
     let new = dir.with_file_name("restored");
     let mut init = Command::new(program("touchstone-broker"));
     init.args(["init", "--plant", DOMAIN, "--listen", "127.0.0.1:0", "--dir"]).arg(&new);
     init.arg("--kek").arg(dir.join("secrets/kek"));
+    if let Backend::Etcd(options) = backend {
+        for node in &options.endpoints {
+            init.args(["--etcd", node]);
+        }
+        init.args(["--etcd-prefix", &options.prefix]);
+    }
     done(init);
     admit_connections(&new, devices);
     let broker = Server::broker(&new);

@@ -92,7 +92,7 @@ pub async fn measure(folder: &Path, count: usize, rate: f64) -> bool {
 impl Plant {
     async fn make(folder: &Path, cluster: Cluster, count: usize) -> (Self, Vec<Shared>) {
         let dirs = [folder.join("one"), folder.join("two")];
-        let devices = plant::make_on(&dirs[0], count, Backend::Etcd(cluster.options("touchstone"))).await;
+        let devices = plant::make(&dirs[0], count, Backend::Etcd(cluster.options("touchstone"))).await;
         let one = Server::broker(&dirs[0]);
         plant::listen_on(&dirs[0], one.address());
         let mut another = Command::new(program("touchstone-broker"));
@@ -149,7 +149,7 @@ impl Plant {
     /// A backup of the plant on etcd is restored into a folder.
     async fn moves(self, device: &Shared) {
         let file = backup(&self.dirs[0], &self.brokers[1]).await;
-        let (dir, broker) = restore(&self.dirs[0], &file, SOME).await;
+        let (dir, broker) = restore(&self.dirs[0], &file, SOME, &Backend::Sled).await;
         let connection = client(&dir, broker.address()).connect(0).await.expect("the broker answers");
         let attested = device.lock().await.attest(&connection, Kind::Reattest).await;
         attested.expect("a device of the plant on etcd is one of the plant in the folder");

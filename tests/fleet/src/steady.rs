@@ -37,8 +37,8 @@ pub struct Steady {
 /// What went wrong, by its words.
 pub type Errors = Arc<Mutex<BTreeMap<String, usize>>>;
 
-/// Keeps the plant in steady state and prints what came of it. True if nothing went wrong.
-pub async fn measure(dir: &Path, broker: &Server, devices: &[Shared], steady: Steady) -> bool {
+/// Keeps the plant in steady state and prints what came of it, `when`: empty, or after what. True if nothing went wrong.
+pub async fn measure(dir: &Path, broker: &Server, devices: &[Shared], steady: Steady, when: &str) -> bool {
     let client = client(dir, broker.address());
     broker.forget_peak();
     let errors = Errors::default();
@@ -58,18 +58,19 @@ pub async fn measure(dir: &Path, broker: &Server, devices: &[Shared], steady: St
         eprintln!("{count} times: {error}");
     }
     let count: usize = errors.values().sum();
+    let name = |figure| format!("steady{when}_{figure}");
     let done = times.len();
     eprintln!("{done} attestations in {over:.1?}, {watching} watch", watching = watching.len());
     if !times.is_empty() {
         let times = Times::new(times);
-        Figure::new("steady_p50", times.percentile(50) * 1e3, "ms").print();
-        Figure::new("steady_p99", times.percentile(99) * 1e3, "ms").at_most(P99).print();
+        Figure::new(name("p50"), times.percentile(50) * 1e3, "ms").print();
+        Figure::new(name("p99"), times.percentile(99) * 1e3, "ms").at_most(P99).print();
     }
-    Figure::new("steady_rate", done as f64 / over.as_secs_f64(), "attestations a second").print();
-    Figure::new("steady_processor", spent.as_secs_f64() / over.as_secs_f64(), "cores of the broker").print();
-    Figure::new("steady_errors", count as f64, "errors").at_most(0.0).print();
+    Figure::new(name("rate"), done as f64 / over.as_secs_f64(), "attestations a second").print();
+    Figure::new(name("processor"), spent.as_secs_f64() / over.as_secs_f64(), "cores of the broker").print();
+    Figure::new(name("errors"), count as f64, "errors").at_most(0.0).print();
     let memory = broker.peak_memory() as f64 / f64::from(1 << 20);
-    Figure::new("steady_broker_memory", memory, "MiB").at_most(MEMORY).print();
+    Figure::new(name("broker_memory"), memory, "MiB").at_most(MEMORY).print();
     count == 0
 }
 

@@ -7,14 +7,16 @@ use std::path::Path;
 use broker::server;
 use broker::store::{AUDIT_PREFIX, MAX_SCAN};
 
+use crate::etcd::Cluster;
 use crate::report::Figure;
 
 /// What is promised: bytes of keys and values of a device, and how many times that on disk.
 const RECORDS: f64 = 3_072.0;
 const ON_DISK: f64 = 4.0;
 
-/// Prints what the plant in `dir`, whose broker does not run, takes for each of `devices`.
-pub async fn measure(dir: &Path, devices: usize) {
+/// Prints what the plant in `dir`, whose broker does not run, takes for each of `devices`; on a cluster, the disk of one
+/// node.
+pub async fn measure(dir: &Path, devices: usize, cluster: Option<&Cluster>) {
     let kinds = kinds(dir).await;
     let (audit, records): (Vec<_>, Vec<_>) =
         kinds.iter().partition(|(kind, _)| AUDIT_PREFIX.starts_with(*kind));
@@ -26,12 +28,18 @@ pub async fn measure(dir: &Path, devices: usize) {
     let count = devices as f64;
     Figure::new("store_records", records / count, "bytes a device").at_most(RECORDS).print();
     Figure::new("store_audit", audit / count, "bytes a device").print();
+    if let Some(cluster) = cluster {
+        // Evidence is there too, and a history of an hour: nothing is promised of it.
+        let disk = size(&cluster.folder_of_a_node()) as f64 / count;
+        return Figure::new("store_on_disk_of_a_node", disk, "bytes a device").over(records / count).print();
+    }
     let folder = |folder: &fs::DirEntry| folder.file_name().to_string_lossy().starts_with("db-");
     let entries = fs::read_dir(dir).expect("the plant's folder").map(|entry| entry.expect("an entry"));
-    let disk: u64 = entries.filter(folder).map(|folder| size(&folder.path())).sum();
-    let floor = (records + audit) / count;
-    // The audit is in the same files: it counts on both sides.
-    Figure::new("store_on_disk", disk as f64 / count, "bytes a device").over(floor).at_most(ON_DISK).print();
+    let disk = entries.filter(folder).map(|folder| size(&folder.path())).sum::<u64>() as f64;
+    Figure::new("store_files", disk / count, "bytes a device").print();
+    // The audit lies in the same files and counts by itself.
+    let apart = (disk - audit).max(0.0) / count;
+    Figure::new("store_on_disk", apart, "bytes a device").over(records / count).at_most(ON_DISK).print();
     Figure::new("store_evidence", size(&dir.join("blobs")) as f64 / count, "bytes a device").print();
 }
 

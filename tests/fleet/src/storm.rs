@@ -26,32 +26,6 @@ const MOST_BACKOFF: Duration = Duration::from_secs(60);
 /// A device that is not trusted by then is an error of its own.
 const GIVE_UP: Duration = Duration::from_secs(900);
 
-/// Names of the figures: a plant that powers up, and one that does after its broker was restored.
-pub struct Names {
-    trusted: &'static str,
-    tail: &'static str,
-    errors: &'static str,
-    later: &'static str,
-    memory: &'static str,
-}
-
-/// A plant that powers up.
-pub const POWER_UP: Names = Names {
-    trusted: "storm_all_trusted",
-    tail: "storm_waiting_p99",
-    errors: "storm_errors",
-    later: "storm_try_later",
-    memory: "storm_broker_memory",
-};
-/// The same after a restore.
-pub const RESTORED: Names = Names {
-    trusted: "storm_after_restore_all_trusted",
-    tail: "storm_after_restore_waiting_p99",
-    errors: "storm_after_restore_errors",
-    later: "storm_after_restore_try_later",
-    memory: "storm_after_restore_broker_memory",
-};
-
 /// What went wrong for devices, by its words, and how often they were told to come later.
 #[derive(Default)]
 struct Mishaps {
@@ -59,8 +33,9 @@ struct Mishaps {
     later: usize,
 }
 
-/// Powers up all `devices` and prints what came of it. True if each was trusted without an error.
-pub async fn measure(dir: &Path, broker: &Server, devices: &[Shared], names: &Names) -> bool {
+/// Powers up all `devices` and prints what came of it, `when`: empty, or after what. True if each was trusted without an
+/// error.
+pub async fn measure(dir: &Path, broker: &Server, devices: &[Shared], when: &str) -> bool {
     let client = client(dir, broker.address());
     for device in devices {
         device.lock().await.tpm().reset();
@@ -96,11 +71,12 @@ pub async fn measure(dir: &Path, broker: &Server, devices: &[Shared], names: &Na
     }
     let never = devices.len() - times.count();
     let errors = mishaps.errors.values().sum::<usize>() + never;
-    Figure::new(names.trusted, times.longest(), "s").at_most(TRUSTED_WITHIN).print();
-    Figure::new(names.tail, times.percentile(99), "s").over(times.mean()).at_most(TAIL).print();
-    Figure::new(names.errors, errors as f64, "errors").at_most(0.0).print();
-    Figure::new(names.later, mishaps.later as f64, "answers").print();
-    Figure::new(names.memory, broker.peak_memory() as f64 / f64::from(1 << 20), "MiB")
+    let name = |figure| format!("storm{when}_{figure}");
+    Figure::new(name("all_trusted"), times.longest(), "s").at_most(TRUSTED_WITHIN).print();
+    Figure::new(name("waiting_p99"), times.percentile(99), "s").over(times.mean()).at_most(TAIL).print();
+    Figure::new(name("errors"), errors as f64, "errors").at_most(0.0).print();
+    Figure::new(name("try_later"), mishaps.later as f64, "answers").print();
+    Figure::new(name("broker_memory"), broker.peak_memory() as f64 / f64::from(1 << 20), "MiB")
         .at_most(MEMORY)
         .print();
     eprintln!("{} devices in a storm: {spent:.2?} of processor in the broker", devices.len());
