@@ -6,7 +6,7 @@ use std::path::Path;
 
 use attestor::plant::PlantRoot;
 use e2e::{BOOT, Disks, Machine, World, until_within};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const PRODUCT: &str = "edge-box";
 /// The attestor's own files: what they hold is proven in other ways, and changes with each certificate.
@@ -136,6 +136,25 @@ fn until_attested(world: &World, machine: &Machine, holds: impl Fn(&Value) -> bo
     });
 }
 
+/// Of a TPM that nobody registered the broker knows that it waits for a person, and it issued nothing to it.
+fn is_a_stranger(world: &World) {
+    let listed = world.admin("device list --state pending");
+    let [waiting] = listed["devices"].as_array().expect("devices").as_slice() else { panic!("{listed:#}") };
+    assert_eq!((&waiting["certificates"], &waiting["attested"]), (&json!([]), &Value::Null), "{waiting:#}");
+    let ek = waiting["ek_digest"].as_str().expect("a digest");
+    // Certificates are issued to devices that were let in, and no such device has its TPM.
+    let listed = world.admin("device list");
+    let of_it = |device: &&Value| device["ek_digest"] == ek && device["state"] != "pending";
+    assert_eq!(listed["devices"].as_array().expect("devices").iter().filter(of_it).count(), 0, "{listed:#}");
+    let why = world.admin(&format!("device why {ek}"));
+    assert!(why["next_command"].as_str().is_some_and(|next| next.contains("device admit")), "{why:#}");
+    let events = world.admin("audit list --limit 1000");
+    let about = |event: &&Value| event["subject"] == ek || event["actor"] == ek;
+    let events: Vec<&Value> = events["events"].as_array().expect("events").iter().filter(about).collect();
+    assert!(events.iter().any(|event| event["action"] == "device.pending"), "{events:#?}");
+    assert!(events.iter().all(|event| event["serials"].as_array().is_none_or(Vec::is_empty)), "{events:#?}");
+}
+
 #[test]
 fn a_machine_comes_back_by_itself_is_updated_and_its_disk_opens_no_door_for_another() {
     let Some(disks) = Disks::made() else { return };
@@ -170,6 +189,7 @@ fn a_machine_comes_back_by_itself_is_updated_and_its_disk_opens_no_door_for_anot
         copy.until_console("is of another TPM: the disk was copied");
     }
     other.until_console("the device is now pending");
+    is_a_stranger(&world);
     until_trusted(&world, &late);
     until_booted(&world, &updated, booted + 3);
     until_trusted(&world, &updated);

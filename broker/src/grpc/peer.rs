@@ -81,10 +81,14 @@ impl Anchors {
     ) -> Result<Peer, PeerError> {
         let plant = self.plant.as_ref().ok_or_else(|| PeerError("the broker is starting".to_owned()))?;
         let fields = Fields::read(leaf)?;
-        if verify(leaf, chain, &self.issuing, KeyUsage::required(ADMINISTRATOR_EKU_DER), now).is_ok() {
-            return fields.administrator(plant);
+        match verify(leaf, chain, &self.issuing, KeyUsage::required(ADMINISTRATOR_EKU_DER), now) {
+            Ok(()) => fields.administrator(plant),
+            // Whoever's it is, a person is to hear that it has ended, and not that it is no device's.
+            Err(error @ (webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. })) => {
+                Err(PeerError(format!("{error:?}")))
+            }
+            Err(_) => self.device(leaf, fields, plant, now),
         }
-        self.device(leaf, fields, plant, now)
     }
 
     /// The device that shows `leaf`, under an authority of the very zone that it names.

@@ -6,12 +6,13 @@
 //! published contract tells.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
 use attestor::role::Role;
 use attestor::tpm::TpmIdentityKey;
-use e2e::World;
+use e2e::{World, until};
 use prost::Message;
 use proto::v1;
 use proto::v1::DenialReason as Reason;
@@ -64,12 +65,12 @@ pub(super) const ADMIN: &str = "/touchstone.v1.Admin/";
 /// By then every certificate of a device or person has ended.
 const LATER: Duration = Duration::from_secs(400 * 86_400);
 
+/// What anybody may ask.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+
 /// What else the port serves.
-const OTHERS: [&str; 3] = [
-    "/grpc.health.v1.Health/Check",
-    "/grpc.health.v1.Health/Watch",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-];
+const OTHERS: [&str; 3] =
+    [HEALTH, "/grpc.health.v1.Health/Watch", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"];
 
 /// As much of `google.protobuf.FileDescriptorSet` as names the methods.
 #[derive(Message)]
@@ -315,18 +316,43 @@ async fn certificates_that_counted_once_open_nothing_any_more() {
     world.stop_broker();
     world.plant.environment = later;
     world.start_broker();
-    for path in routes().into_keys() {
-        for (who, identity) in [("press-1", &press), ("the owner", &owner)] {
-            let answer = match connect_ahead(&world, Some(identity.clone()), LATER).await {
-                Ok(channel) => call_on(channel, &path).await,
-                Err(status) => Err(status),
-            };
+    assert_eq!(
+        ahead(&world, None, HEALTH).await.map_err(|status| status.to_string()),
+        Ok(()),
+        "it serves then"
+    );
+    for (who, identity) in [("press-1", &press), ("the owner", &owner)] {
+        let named = expired(&world);
+        for path in routes().into_keys() {
             // Refused by TLS, wherever it leads.
-            match answer {
+            match ahead(&world, Some(identity.clone()), &path).await {
                 Err(status) if proto::denial::from_status(&status).is_none() => {}
                 answer => wrong.push(format!("{path} as {who}: {answer:?}")),
             }
         }
+        until("the broker says why", || match expired(&world) - named {
+            times if times == routes().len() => Ok(()),
+            times => Err(format!("{who}: {times} times that a certificate has ended")),
+        });
     }
     assert!(wrong.is_empty(), "expired: {wrong:#?}");
+
+    // The same certificates at a time at which they hold.
+    world.stop_broker();
+    world.plant.environment.clear();
+    world.start_broker();
+    assert_eq!(is_told_of_its_end(&world, &press).await, Ok(()), "TLS lets it in");
+    let answer = call(&world, Some(owner), "/touchstone.v1.Admin/GetStatus").await;
+    assert!(answer.is_ok(), "{answer:?}");
+}
+
+/// How often the broker said that a certificate has ended: to whoever showed it, its TLS gives no reason.
+fn expired(world: &World) -> usize {
+    let log = fs::read_to_string(world.plant.run_path("broker.log")).expect("its log");
+    log.matches("CertExpired").count()
+}
+
+/// Calls a method when all certificates of today have ended.
+async fn ahead(world: &World, identity: Option<Identity>, path: &str) -> Result<(), Status> {
+    call_on(connect_ahead(world, identity, LATER).await?, path).await
 }

@@ -155,6 +155,9 @@ fn row_32_time_use_and_name_are_held() {
     assert!(before.starts_with("CertNotValidYet"), "{before}");
     let after = refused(&plant, &good, &[], validity().not_after.plus(1));
     assert!(after.starts_with("CertExpired"), "{after}");
+    let person = plant.issuing.sign(&administrator(ADMINISTRATOR));
+    let after = refused(&plant, &person, &[], validity().not_after.plus(1));
+    assert!(after.starts_with("CertExpired"), "a person's: {after}");
     let listener = plant.press.sign(&leaf(&[DEVICE], ExtendedKeyUsagePurpose::ServerAuth));
     let of_listener = refused(&plant, &listener, &[], NOW);
     assert!(of_listener.starts_with("RequiredEkuNotFound"), "{of_listener}");
