@@ -173,17 +173,30 @@ impl BrokerFolder {
         PASSPHRASE.get().expect("init prints the passphrase")
     }
 
+    /// Runs `touchstone` with this context folder against the broker at `address`.
+    pub fn tool(&self, context: &Path, address: &str, args: &[&str]) -> Answer {
+        Answer::of(context, address, &self.environment, args)
+    }
+
     /// Starts the broker and waits until it listens.
     pub fn start(&self) -> (Process, String) {
+        self.try_start().unwrap_or_else(|said| panic!("touchstone-broker ended by itself: {said}"))
+    }
+
+    /// The same of one that may not start: then what it said.
+    pub fn try_start(&self) -> Result<(Process, String), String> {
         // A broker that was killed leaves its address behind.
         drop(fs::remove_file(self.path("address")));
         let args = ["run", "--dir", &self.text("")];
         let mut process =
             Process::start_in(&self.environment, "touchstone-broker", &args, &self.run_path("broker.log"));
-        let address = until("the broker listens", || {
-            process.assert_alive();
-            fs::read_to_string(self.path("address")).map_err(|error| error.to_string())
+        let address = until("the broker listens or ends", || match process.ended() {
+            Some(_) => Ok(None),
+            None => fs::read_to_string(self.path("address")).map(Some).map_err(|error| error.to_string()),
         });
-        (process, address.trim().to_owned())
+        match address {
+            Some(address) => Ok((process, address.trim().to_owned())),
+            None => Err(process.last_words()),
+        }
     }
 }

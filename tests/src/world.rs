@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use attestor::testing::{Manufacturer, missing_tool};
 use serde_json::Value;
@@ -145,13 +145,15 @@ impl World {
         serde_json::json!([changes, self.admin("device list")])
     }
 
-    /// Kills the broker (SIGKILL) after `life`, whatever it does then.
-    pub fn kill_broker_after(&mut self, life: Duration) -> JoinHandle<()> {
+    /// Kills the broker (SIGKILL) after `life`, whatever it does then; gives when that was.
+    pub fn kill_broker_after(&mut self, life: Duration) -> JoinHandle<Instant> {
         let broker = self.broker.take().expect("the broker runs");
         thread::spawn(move || {
             // No condition to wait for: any moment must do.
             thread::sleep(life);
+            let killed = Instant::now();
             broker.kill();
+            killed
         })
     }
 

@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::{Device, World, until};
 use serde_json::Value;
 
-/// How often the broker, or the attestor, is killed, unless `TOUCHSTONE_KILLS` says otherwise.
-const KILLS: u64 = 10;
+/// How often the broker, or the attestor, is killed, unless `TOUCHSTONE_KILLS` says otherwise: hundreds of times take some
+/// minutes.
+const KILLS: u64 = 40;
 /// The broker lives at least and at most about this long between two kills, in milliseconds.
 const LIFE: std::ops::Range<u64> = 50..650;
 
-/// The attestor is killed at most so many milliseconds after it was given something to do.
-const AT_WORK: u64 = 500;
+/// The attestor is killed at most so many milliseconds after it was given something to do: it does most of it in less.
+const AT_WORK: u64 = 60;
 
 fn kills() -> u64 {
     std::env::var("TOUCHSTONE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS)
@@ -31,38 +32,44 @@ fn moment(round: u64, end: u64) -> Duration {
 struct Acknowledged {
     zones: BTreeSet<String>,
     conduits: BTreeSet<String>,
-    tokens: usize,
+    /// Zones for which there is a token, of this round.
+    tokens: BTreeSet<String>,
     counter: u64,
 }
 
+/// A command that was not answered.
+struct Cut {
+    command: String,
+    begun: Instant,
+}
+
 impl Acknowledged {
-    /// Works until the broker does not answer any more.
-    fn work(&mut self, world: &World, round: u64) {
-        for n in 0.. {
+    /// Works until the broker does not answer any more; what it was asked then.
+    fn work(&mut self, world: &World, round: u64) -> Cut {
+        self.tokens.clear();
+        let told = |command: &str| {
+            let begun = Instant::now();
+            let answer = world.tool(&command.split(' ').collect::<Vec<_>>());
+            match answer.code {
+                0 => Ok(answer.json),
+                _ => Err(Cut { command: command.to_owned(), begun }),
+            }
+        };
+        let mut step = |n: u64| -> Result<(), Cut> {
             let zone = format!("zone-{round}-{n}");
-            if world.tool(&["zone", "create", &zone, "--product", "edge-box"]).code != 0 {
-                return;
-            }
+            told(&format!("zone create {zone} --product edge-box"))?;
             self.zones.insert(zone.clone());
-            let conduit = ["conduit", "allow", "--from", &zone, "--to", "zone-first", "--service", "opcua"];
-            if world.tool(&conduit).code != 0 {
-                return;
-            }
+            told(&format!("conduit allow --from {zone} --to zone-first --service opcua"))?;
             self.conduits.insert(zone.clone());
-            if world.tool(&["token", "create", "--zone", &zone]).code != 0 {
-                return;
-            }
-            self.tokens += 1;
+            told(&format!("token create --zone {zone}"))?;
+            self.tokens.insert(zone);
             // Asked to prove itself, the device attests while the next things are done.
-            if world.tool(&["device", "attest", "press-1"]).code != 0 {
-                return;
-            }
-            let device = world.tool(&["device", "show", "press-1"]);
-            if device.code != 0 {
-                return;
-            }
-            self.counter = device.json["attestation_counter"].as_u64().expect("a counter");
-        }
+            told("device attest press-1")?;
+            let device = told("device show press-1")?;
+            self.counter = device["attestation_counter"].as_u64().expect("a counter");
+            Ok(())
+        };
+        (0..).find_map(|n| step(n).err()).expect("the broker is killed")
     }
 
     fn assert_there(&self, world: &World) {
@@ -78,10 +85,12 @@ impl Acknowledged {
             "lost conduits: {:?}",
             self.conduits.difference(&conduits)
         );
-        let events = world.admin("audit list --limit 1000");
-        let events = events["events"].as_array().expect("events");
-        let tokens = events.iter().filter(|event| event["action"] == "token.create").count();
-        assert!(tokens >= self.tokens, "{tokens} tokens of {} are in the audit", self.tokens);
+        let events = world.admin("audit list --action token.create --limit 1000");
+        let events = events["events"].as_array().expect("events").iter().map(Value::to_string);
+        let events: Vec<String> = events.collect();
+        let of_zone = |zone: &str| events.iter().any(|event| event.contains(zone));
+        let lost = self.tokens.iter().find(|zone| !of_zone(zone));
+        assert_eq!(lost, None, "the token for this zone is not in the audit");
         let counter = world.admin("device show press-1")["attestation_counter"].as_u64();
         assert!(counter >= Some(self.counter), "the counter went back from {} to {counter:?}", self.counter);
     }
@@ -96,15 +105,23 @@ fn a_broker_that_is_killed_comes_back_with_everything_it_acknowledged() {
     press.measure("boot-a");
     press.start();
     press.until_state("trusted");
-    let mut acknowledged = Acknowledged::default();
+    let (mut acknowledged, mut inside, begun) = (Acknowledged::default(), 0, Instant::now());
     for round in 0..kills() {
         let life = Duration::from_millis(LIFE.start) + moment(round, LIFE.end - LIFE.start);
         let killer = world.kill_broker_after(life);
-        acknowledged.work(&world, round);
-        killer.join().expect("the broker is killed");
+        let Cut { command, begun } = acknowledged.work(&world, round);
+        let killed = killer.join().expect("the broker is killed");
+        if let Some(at) = killed.checked_duration_since(begun).filter(|_| !command.starts_with("device show"))
+        {
+            eprintln!("killed {at:.1?} into `{command}`");
+            inside += 1;
+        }
         world.start_broker();
         acknowledged.assert_there(&world);
     }
+    let each = begun.elapsed() / u32::try_from(kills()).expect("a small number").max(1);
+    eprintln!("{inside} of {} kills fell into a change that was under way; {each:.1?} each", kills());
+    assert!(inside > 0, "no kill fell into a change");
     assert!(!acknowledged.zones.is_empty(), "the broker was never up long enough to acknowledge anything");
     let asked = world.admin("device show press-1")["attestation_counter"].as_u64();
     press.until_status("trusted and attesting again", |status| {
@@ -164,15 +181,30 @@ fn an_attestor_that_is_killed_comes_back_as_it_was_and_does_what_it_was_told() {
     let closed = inbound(&press);
     assert!(closed.contains("BEGIN CERTIFICATE"), "nobody is let in, by name: {closed}");
     let way = "--from scada --to press --service opcua";
-    let mut open = None;
+    let (mut open, mut proving, mut delivering, begun) = (None, 0, 0, Instant::now());
+    let proofs = || world.admin("device show press-1")["attestation_counter"].as_u64();
     for round in 0..kills() {
         let opens = round % 2 == 0;
         // It has files to write and a proof to give when its power is cut.
-        world.admin(&format!("conduit {} {way}", if opens { "allow" } else { "close" }));
-        world.admin("device attest press-1");
+        let (proofs_before, files_before) = (proofs(), inbound(&press));
+        let mut tasks = [
+            format!("conduit {} {way}", if opens { "allow" } else { "close" }),
+            "device attest press-1".to_owned(),
+        ];
+        // What it is told last is what it is most likely killed at.
+        if round % 4 < 2 {
+            tasks.reverse();
+        }
+        tasks.iter().for_each(|task| drop(world.admin(task)));
         // No condition to wait for: any moment must do.
-        thread::sleep(moment(round, AT_WORK));
+        let wait = moment(round, AT_WORK);
+        thread::sleep(wait);
         press.cut_power();
+        // What it had not ended yet it was at, or about to be.
+        let at_work = [("a proof", proofs() == proofs_before), ("files", inbound(&press) == files_before)];
+        eprintln!("killed {wait:?} after it was asked: {at_work:?}");
+        proving += u64::from(at_work[0].1);
+        delivering += u64::from(at_work[1].1);
         press.start();
         let status = press.until_status("trusted and watching", |status| {
             status["state"] == "trusted" && status["broker"]["watching"] == true
@@ -186,4 +218,10 @@ fn an_attestor_that_is_killed_comes_back_as_it_was_and_does_what_it_was_told() {
             assert_eq!(*open.get_or_insert(seen.clone()), seen, "round {round}");
         }
     }
+    let each = begun.elapsed() / u32::try_from(kills()).expect("a small number").max(1);
+    eprintln!(
+        "of {} kills {proving} fell before a proof was done, {delivering} before files were; {each:.1?} each",
+        kills()
+    );
+    assert!(proving + delivering > 0, "no kill fell into work");
 }

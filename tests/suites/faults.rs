@@ -22,7 +22,7 @@ fn names(said: &str, words: &[&str]) {
     }
 }
 
-fn plant() -> BrokerFolder {
+pub(crate) fn plant() -> BrokerFolder {
     // Any certificate is a manufacturer's as long as no device comes.
     let key = rcgen::KeyPair::generate().expect("a key");
     let mut params = rcgen::CertificateParams::default();
@@ -55,7 +55,7 @@ fn a_missing_key_is_named() {
 }
 
 /// The files below `folder` with what is in them.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(folder).expect("a folder of the store") {
         let path = entry.expect("an entry").path();
@@ -67,6 +67,20 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     all
+}
+
+/// Copies the folder `from` to `to`, which is not there, with its modes.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("a folder of the run");
+    fs::set_permissions(to, fs::metadata(from).expect("a folder").permissions()).expect("a mode");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let (from, to) = entry.map(|entry| (entry.path(), to.join(entry.file_name()))).expect("an entry");
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            fs::copy(&from, &to).expect("a file is copied");
+        }
+    }
 }
 
 #[test]

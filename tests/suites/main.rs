@@ -7,6 +7,7 @@ mod authorize;
 mod bootstrap;
 mod broker_clock;
 mod configuration;
+mod damage;
 mod dark_plant;
 mod day_two;
 mod drill;

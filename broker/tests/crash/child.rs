@@ -64,10 +64,7 @@ impl Child {
         let mut seen = 0;
         while seen < count {
             let line = self.lines.recv_timeout(PATIENCE).expect("the child went on acknowledging");
-            if let Some(ack) = line.strip_prefix("ack ") {
-                acks.note(ack);
-                seen += 1;
-            }
+            seen += u64::from(acks.hear(&line));
         }
     }
 
@@ -76,9 +73,7 @@ impl Child {
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => {
-                    if let Some(ack) = line.strip_prefix("ack ") {
-                        acks.note(ack);
-                    }
+                    acks.hear(&line);
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => panic!("the child neither works nor stops"),
@@ -91,9 +86,7 @@ impl Child {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         self.lines.iter().for_each(|line| {
-            if let Some(ack) = line.strip_prefix("ack ") {
-                acks.note(ack);
-            }
+            acks.hear(&line);
         });
     }
 }
@@ -140,6 +133,7 @@ async fn transact(task: u64, store: Arc<SledStore>, blobs: Blobs) {
     let mut version = store.get(&key).await.unwrap().map(|record| record.version);
     loop {
         number += 1;
+        say(&format!("begin {task} {number}"));
         if let Some(blob) = workload::blob(task, number) {
             blobs.put(blob).await.unwrap();
         }
@@ -152,6 +146,7 @@ async fn restore(store: &SledStore) {
     let mut generation = number_at(store, "generation").await.unwrap();
     loop {
         generation += 1;
+        say(&format!("begin 0 {generation}"));
         let content = workload::restored(generation).into_iter().map(Ok);
         store.replace_all(Box::new(content), Revision(0)).await.unwrap();
         say(&format!("ack 0 {generation}"));

@@ -17,22 +17,46 @@ pub(crate) const RESTORED: u64 = 100;
 
 /// What was acknowledged: the last number of each task, or of the restorer, which is task 0.
 #[derive(Debug, Default)]
-pub(crate) struct Acks(BTreeMap<u64, u64>);
+pub(crate) struct Acks {
+    acknowledged: BTreeMap<u64, u64>,
+    /// The number that each was at last.
+    begun: BTreeMap<u64, u64>,
+}
 
 impl Acks {
+    /// Takes note of a line that a child says; whether it was an acknowledgement.
+    pub(crate) fn hear(&mut self, line: &str) -> bool {
+        if let Some(text) = line.strip_prefix("begin ") {
+            let (task, number) = numbers(text);
+            self.begun.insert(task, number);
+        }
+        line.strip_prefix("ack ").inspect(|text| self.note(text)).is_some()
+    }
+
     /// Takes note of `<task> <number>`.
     pub(crate) fn note(&mut self, text: &str) {
-        let (task, number) = text.split_once(' ').unwrap();
-        self.0.insert(task.parse().unwrap(), number.parse().unwrap());
+        let (task, number) = numbers(text);
+        self.acknowledged.insert(task, number);
     }
 
     pub(crate) fn of(&self, task: u64) -> u64 {
-        self.0.get(&task).copied().unwrap_or(0)
+        self.acknowledged.get(&task).copied().unwrap_or(0)
     }
 
     pub(crate) fn total(&self) -> u64 {
-        self.0.values().sum()
+        self.acknowledged.values().sum()
     }
+
+    /// How many were at something that was not acknowledged when the child ended; it begins anew.
+    pub(crate) fn cut_off(&mut self) -> usize {
+        let begun = std::mem::take(&mut self.begun);
+        begun.into_iter().filter(|(task, number)| *number > self.of(*task)).count()
+    }
+}
+
+fn numbers(text: &str) -> (u64, u64) {
+    let (task, number) = text.split_once(' ').unwrap();
+    (task.parse().unwrap(), number.parse().unwrap())
 }
 
 pub(crate) fn count_key(task: u64) -> String {
