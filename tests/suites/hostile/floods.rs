@@ -21,7 +21,7 @@ const FRAMES: u32 = 5_000;
 /// Bytes of each that sends long ones.
 const BYTES: usize = 32 << 20;
 /// What the broker may need more than before all floods: a connection has buffers, and an allocator keeps what it had.
-const GROWTH: u64 = 192 << 20;
+pub(super) const GROWTH: u64 = 192 << 20;
 /// A method that a stranger may call.
 const OPEN: &str = "/touchstone.v1.Enrollment/BeginEnrollment";
 
@@ -126,19 +126,19 @@ const FLOODS: [Flood; 10] = [
 ];
 
 /// Most memory that the broker had so far, in bytes.
-fn memory(world: &World) -> u64 {
+pub(super) fn memory(world: &World) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", world.broker_id())).expect("the broker runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line of proc(5)");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
-fn counter(world: &World) -> u64 {
+pub(super) fn counter(world: &World) -> u64 {
     let shown = world.admin("device show press-1");
     shown["attestation_counter"].as_u64().unwrap_or_else(|| panic!("{shown:#}"))
 }
 
 /// The device proves itself once more.
-fn proves_itself(world: &World, press: &Device) {
+pub(super) fn proves_itself(world: &World, press: &Device) {
     let before = counter(world);
     world.admin("device attest press-1");
     until("the device proved itself", || match counter(world) {
