@@ -144,7 +144,7 @@ async fn subnets_are_bounded_and_change_in_a_file_as_by_hand() {
     let settings = Settings { subnets: Some(many), ..Settings::default() };
     let text =
         refused!(set(&bench.plant, &actor, &"cell-3".parse().unwrap(), &settings, false).await, Malformed);
-    assert_eq!(text, "17 subnets; a zone has at most 16");
+    assert_eq!(text, "zone cell-3 has 17 subnets; name at most 16");
     let seen = graph::view(&bench.plant, &crate::admin::reach::Scope::Plant).await.unwrap().document;
     let other = seen.replacen("10.1.3.0/24", "10.1.4.0/24", 1);
     assert_ne!(seen, other);

@@ -1,7 +1,6 @@
 //! What stands in the certificates of a zone's authorities is changed: its subnets and its name constraint.
 
 use policy::time::UnixTime;
-use policy::zone::subnet::MAX_SUBNETS;
 use policy::zone::{Role, Zone};
 
 use crate::admin::authority::room_for_another;
@@ -32,12 +31,6 @@ pub(in crate::admin) async fn confined(
 /// Subnets and the name constraint stand in the authorities' certificates: the next generation of both is prepared, and signs once all that
 /// meet it know it.
 async fn prepare(plant: &Plant, mut txn: Txn, zone: &Zone, published: u64) -> Result<Txn, Refusal> {
-    if zone.subnets.len() > MAX_SUBNETS {
-        return Err(Refusal::malformed(format!(
-            "{} subnets; a zone has at most {MAX_SUBNETS}",
-            zone.subnets.len()
-        )));
-    }
     let born = Born { state: AuthorityState::Prepared, published, now: plant.now() };
     for role in [Role::Caller, Role::Listener] {
         let line: Vec<Held<AuthorityRecord>> =
