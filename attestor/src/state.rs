@@ -155,10 +155,8 @@ impl State {
         Seat::of_zones(&self.zones).any(|seat| !self.keys.contains_key(&seat))
     }
 
-    /// Whether a place is all that it was given. That is saved with the keys that are made for it, before the broker hears of
-    /// them: one that is lost until then is given again.
-    #[must_use]
-    pub fn has_place_alone(&self) -> bool {
+    /// Whether a place is all that it was given.
+    fn has_place_alone(&self) -> bool {
         self.lacks_keys() && !self.holds_any()
     }
 

@@ -42,10 +42,16 @@ pub async fn run(config: &Path) -> Result<(), CommandError> {
     let outline = Outline::read(config, &Sources::of_machine())?;
     telemetry::start(outline.log_format());
     // Before anything that the other one has: its status, the TPM, and the sockets of local software.
-    let ended = match Lock::of(&outline.state) {
+    let lock = Lock::of(&outline.state);
+    let ended = match &lock {
         Ok(None) => return Err(CommandError::Taken(outline.state)),
-        Ok(Some(_held)) => begin(&outline, config).await,
-        Err(unreadable) => Err(unreadable.into()),
+        Ok(Some(_)) => begin(&outline, config).await,
+        Err(_) => Ok(()),
+    };
+    // Held until the status tells of it: that of whoever begins next is theirs.
+    let (_held, ended) = match lock {
+        Ok(held) => (held, ended),
+        Err(unreadable) => (None, Err(unreadable.into())),
     };
     match &ended {
         Ok(()) => tracing::info!("the attestor stopped"),
@@ -64,6 +70,7 @@ async fn begin(outline: &Outline, file: &Path) -> Result<(), CommandError> {
         prepared = prepare(outline, file, &manager) => prepared?,
     }
     let config = Config::load(file)?;
+    let _held = moved(&outline.state, &config.state)?;
     let start = |address| TpmHandle::start(EsapiTpm::new(address)).map_err(system("a thread for the TPM"));
     let tpm = config.tpm.clone().map(start).transpose()?.map(|tpm| tpm.with_deadline(config.tpm_deadline));
     let ended = serve(config, tpm.clone(), manager, stop).await;
@@ -71,6 +78,14 @@ async fn begin(outline: &Outline, file: &Path) -> Result<(), CommandError> {
         tpm.close(LAST_COMMAND).await;
     }
     ended
+}
+
+/// Takes the state folder that the file names now, if it was another when the attestor began to wait.
+fn moved(held: &Path, state: &Path) -> Result<Option<Lock>, CommandError> {
+    if held == state {
+        return Ok(None);
+    }
+    Lock::of(state)?.map(Some).ok_or_else(|| CommandError::Taken(state.to_owned()))
 }
 
 /// Waits for the network where the plant root has to be fetched.

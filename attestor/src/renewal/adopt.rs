@@ -152,8 +152,7 @@ impl Attester {
             }
             learn_time(state, signed, clock);
         });
-        let place = self.keeper.read(State::has_place_alone);
-        let saved = if place { Ok(()) } else { self.keeper.catch_up() };
+        let saved = if self.keeper.has_place_alone() { Ok(()) } else { self.keeper.catch_up() };
         match &issued.wanted {
             Some(wanted) => self.adopt_wanted(wanted),
             None => self.forget_wanted(),

@@ -179,6 +179,13 @@ impl Keeper {
         }
     }
 
+    /// Whether a place is all that the device was given, and the file claims no more: it is saved with the keys that are made for
+    /// it, before the broker hears of them; one that is lost until then is given again.
+    pub(crate) fn has_place_alone(&self) -> bool {
+        let saved = Arc::clone(&self.saved());
+        self.read(|state| state.has_place_alone() && !state.lost_since(&saved))
+    }
+
     /// Lets those who hear of changes look again.
     pub fn announce(&self) {
         self.changed.send_replace(());

@@ -39,7 +39,7 @@ impl Driver {
         }
         self.input(Input::Finished(outcome));
         let goes_on = matches!(outcome, Outcome::Issued { .. } | Outcome::Pending { keys_missing: true, .. });
-        if !(goes_on && self.attester.keeper.read(State::has_place_alone)) {
+        if !(goes_on && self.attester.keeper.has_place_alone()) {
             self.settle();
         }
     }
