@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderValue, Response};
 use tonic::transport::Server;
-use tower::util::MapResponseLayer;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use crate::admin::staging;
 use crate::attendance::Attendance;
@@ -35,7 +35,7 @@ use crate::drill::Drills;
 use crate::golden::GoldenCache;
 use crate::grpc::admin::Administration;
 use crate::grpc::{
-    authorize, connection, device::Devices, health, invitation, peer::Anchors, watch::Watching,
+    authorize, confined, connection, device::Devices, health, invitation, peer::Anchors, watch::Watching,
 };
 use crate::hub::{Hub, moves_trust};
 use crate::init::{id_file, kek_file};
@@ -263,6 +263,7 @@ pub async fn serve(dir: &Path, stop: impl Future<Output = ()>) -> Result<(), Ser
         .max_concurrent_streams(STREAMS)
         .timeout(REQUEST)
         .layer(MapResponseLayer::new(structured))
+        .layer(MapRequestLayer::new(confined::to_their_right))
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(EnrollmentServer::new(devices.clone()).max_decoding_message_size(MAX_REQUEST))

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod authorize;
+pub(crate) mod confined;
 pub mod connection;
 pub mod device;
 pub mod health;
