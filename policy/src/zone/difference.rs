@@ -151,10 +151,11 @@ fn differing<'a>(
 /// When `new` is first open while `old` is not, and first closed while `old` is open, if that is not so at `now` already.
 fn first_departures(old: Option<&Conduit>, new: Option<&Conduit>, now: UnixTime) -> [Option<UnixTime>; 2] {
     let both = || [old, new].into_iter().flatten();
-    // After an end hours may differ that were alike for longer than hours are looked ahead.
-    let begins: Vec<UnixTime> =
-        [now].into_iter().chain(both().filter_map(|one| one.expires).filter(|end| *end > now)).collect();
     let schedules = || both().filter_map(|one| one.schedule.as_ref());
+    // After an end, and from summer time on, hours may differ that were alike for longer than hours are looked ahead.
+    let ends = both().filter_map(|one| one.expires).filter(|end| *end > now);
+    let clocks = schedules().flat_map(|one| one.clock_changes(now));
+    let begins: Vec<UnixTime> = [now].into_iter().chain(ends).chain(clocks).collect();
     let edges = begins.iter().flat_map(|begin| schedules().flat_map(|one| one.edges(*begin)));
     let moments: BTreeSet<UnixTime> = begins.iter().copied().chain(edges).collect();
     let open = |one: Option<&Conduit>, at| one.is_some_and(|one| one.is_open(at));

@@ -126,6 +126,23 @@ fn an_end_that_is_far_is_told_when_the_hours_come_after_it() {
 }
 
 #[test]
+fn hours_of_two_clocks_part_when_summer_time_begins() {
+    let members = historian(["opcua".to_owned()]);
+    let now: UnixTime = THURSDAY.parse().unwrap();
+    let [berlin, utc] = ["mon-fri 08:00-16:00 in Europe/Berlin", "mon-fri 07:00-15:00"]
+        .map(|hours| open(Some(hours.parse().unwrap()), None));
+    let monday = |hour: &str| format!("2027-03-29T{hour}:00:00Z");
+    assert_eq!(
+        times(&later_changes(&utc, &berlin, &members, now)),
+        [(monday("06"), 1, 0), (monday("14"), 0, 1)]
+    );
+    assert_eq!(
+        times(&later_changes(&berlin, &utc, &members, now)),
+        [(monday("06"), 0, 1), (monday("14"), 1, 0)]
+    );
+}
+
+#[test]
 fn times_that_are_too_many_are_counted() {
     let zones = PLANT.split_once("[[conduit]]").unwrap().0;
     let ends = |n: u32| {

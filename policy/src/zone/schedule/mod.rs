@@ -110,6 +110,12 @@ impl Schedule {
         candidates.into_iter().filter(turns).filter_map(unix)
     }
 
+    /// When its clock is set next, and back: from then on it is open at other times than before.
+    pub fn clock_changes(&self, now: UnixTime) -> impl Iterator<Item = UnixTime> {
+        let following = instant(now).into_iter().flat_map(|now| self.clock.following(now).take(2));
+        following.filter_map(|change| unix(change.timestamp()))
+    }
+
     /// The first second from `now` on at which it is open.
     #[must_use]
     pub fn next_opening(&self, now: UnixTime) -> Option<UnixTime> {
