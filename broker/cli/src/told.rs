@@ -147,7 +147,12 @@ fn a_flag_or_value_that_is_gone_is_noticed() {
     ] {
         assert_eq!(fault(line).map(|error| error.kind()), Some(kind), "{line}");
     }
-    for line in ["touchstone device replace", "touchstone device why NAME", "touchstone zone show {zone}"] {
+    let replace = format!("touchstone device replace press-7 --ek sha256:{}", "ab".repeat(32));
+    let short = ["touchstone authority prepare cell-3", "touchstone device retire press-7", &replace];
+    for line in ["touchstone device replace", "touchstone device why NAME", "touchstone zone show {zone}"]
+        .into_iter()
+        .chain(short)
+    {
         assert!(fault(line).is_none(), "{line}");
     }
 }

@@ -161,6 +161,10 @@ fn has_room(rest: &Txn, change: &Difference) -> Result<(), Refusal> {
 }
 
 fn as_seen(now: &Segmentation, seen: &str) -> Result<(), Refusal> {
+    // To the letter, so that a graph which is longer than what is read of a file can be made shorter.
+    if seen == render(now) {
+        return Ok(());
+    }
     let seen = parse(seen).map_err(|_| {
         Refusal::malformed("say what you saw: send the graph that the plan was made on".to_owned())
     })?;

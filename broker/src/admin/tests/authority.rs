@@ -1,6 +1,6 @@
 //! Authorities are followed by others, and no zone is without one.
 
-use policy::zone::Role;
+use policy::zone::{Role, leaves};
 
 use super::{Bench, NOW, observing, refused};
 use crate::admin::authority::{Distrust, activate, distrust, rotate};
@@ -194,4 +194,5 @@ async fn an_authority_has_few_generations_in_trust_files() {
     activate(&bench.plant, &activating, &zone, Role::Caller, false).await.unwrap();
     let text = refused!(rotate(&bench.plant, &rotating, &zone, Some(Role::Caller), false).await, Conflict);
     assert!(text.starts_with("3 generations of cell-3/caller are in trust files"), "{text}");
+    assert!(text.contains(&format!("leaves them by itself on {}", leaves(bench.plant.now()))), "{text}");
 }

@@ -101,6 +101,13 @@ async fn a_graph_that_is_too_large_already_may_shrink() {
     let settings = Settings { products: Some(products(0)), ..Settings::default() };
     set(plant, &setting, &"from".parse().unwrap(), &settings, false).await.unwrap();
     close(plant, &bench.actor(Act::CloseConduit).await, &conduit("to"), None, false).await.unwrap();
+    let applying = bench.actor(Act::ApplyGraph).await;
+    let seen = trust::segmentation(plant).await.unwrap();
+    assert!(render(&seen).len() > MAX_DOCUMENT);
+    let fewer = seen.zones().filter(|zone| zone.name != large(0).name && zone.name != large(1).name).cloned();
+    let fewer = render(&Segmentation::new(fewer.collect(), Vec::new()).unwrap());
+    let planned = graph::plan(plant, &Scope::Plant, &fewer).await.unwrap();
+    graph::apply(plant, &applying, &fewer, &planned.before, Unoffered::Refuse, true).await.unwrap();
     let allowing = bench.actor(Act::AllowConduit).await;
     let again = allow(plant, &allowing, &conduit("to"), None, Unoffered::Refuse, false).await;
     let text = refused!(again, Malformed);

@@ -128,6 +128,20 @@ async fn row_7_a_name_is_not_taken_over_by_another_tpm() {
 }
 
 #[tokio::test]
+async fn a_csr_for_another_key_than_the_tpms_is_refused() {
+    let mut tpm = TestTpm::new();
+    let (bench, _) = plant_of(&tpm, true).await;
+    tpm.asks = vec![("cell-3", v1::Role::Caller)];
+    tpm.requester = Some(rcgen::KeyPair::generate().unwrap());
+    let before = bench.revision();
+    let text = refused!(tpm.enroll(&bench.plant, "press-7").await, EvidenceInvalid);
+    assert!(text.contains("a CSR is for another key than the one that was certified"), "{text}");
+    assert_eq!(bench.revision(), before, "a refusal changes nothing");
+    tpm.requester = None;
+    tpm.enroll(&bench.plant, "press-7").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_csr_that_asks_for_names_is_refused() {
     let mut tpm = TestTpm::new();
     let (bench, _) = plant_of(&tpm, true).await;

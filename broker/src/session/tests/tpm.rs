@@ -67,6 +67,8 @@ pub(super) struct TestTpm {
     pub(super) asks: Vec<(&'static str, v1::Role)>,
     /// What the requests for its identity keys ask for.
     pub(super) request: CertificateParams,
+    /// The key that signs those requests, where it is not the identity key that each is for.
+    pub(super) requester: Option<rcgen::KeyPair>,
     /// Certificates of its other EKs, as it names them.
     pub(super) other_ek_certificates: Vec<Vec<u8>>,
     /// Serials of the certificates that its software has; none: it does not say.
@@ -81,6 +83,7 @@ impl TestTpm {
         request.distinguished_name = rcgen::DistinguishedName::new();
         Self {
             request,
+            requester: None,
             ek: ek(),
             ak: key(),
             clock: 1000,
@@ -242,7 +245,8 @@ impl TestTpm {
         for (zone, role) in &self.asks {
             let (key, zone, role) = (rcgen::KeyPair::generate().unwrap(), (*zone).to_owned(), (*role).into());
             let public = public_area(IDENTITY_ATTRIBUTES, key.public_key_raw());
-            let csr = self.request.serialize_request(&key).unwrap().der().to_vec();
+            let requester = self.requester.as_ref().unwrap_or(&key);
+            let csr = self.request.serialize_request(requester).unwrap().der().to_vec();
             statement.identity_keys.push(v1::StatedKey {
                 zone: zone.clone(),
                 role,

@@ -50,7 +50,7 @@ pub(crate) struct ApplyArgs {
     /// Make conduits although the devices of their zone offer other services and not theirs yet
     #[arg(long)]
     unoffered: bool,
-    /// Apply what this plan of `zone plan` showed, and nothing else
+    /// Apply the change of this `zone plan`, and refuse if zones, conduits or the file moved since
     #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     plan: Option<String>,
     /// Do it without asking
@@ -305,8 +305,10 @@ impl View for ChangeView {
         }
         if !self.applied {
             let plan = &self.plan;
-            let _ =
-                writeln!(text, "Plan {plan}: `zone apply --plan {plan}` refuses if anything moved since.");
+            let _ = writeln!(
+                text,
+                "Plan {plan}: `zone apply --plan {plan}` refuses if zones, conduits or the file moved since."
+            );
         }
         text
     }
