@@ -27,5 +27,5 @@ pub use process::{Environment, Process, clock, clock_of, program, run, run_in};
 pub use relay::{Passing, relay};
 pub use service_manager::ServiceManager;
 pub use tool::Answer;
-pub use wait::{DEADLINE, PROMISE, until, until_within};
+pub use wait::{DEADLINE, in_time, until, until_within};
 pub use world::World;

@@ -11,7 +11,7 @@
 //! | trust lost | refused, timed; grpcio: until its conduit is closed | refused; curl and openssl refuse such a server, timed | nothing to show, timed; go-spiffe that runs: until its conduit is closed |
 //! | certificate ended | refused | refuse the server | refused |
 //! | broker away for as long as zones outlive it, by the clock | served | served | served |
-//! | rotation under load | nginx, HAProxy, mosquitto and grpcio lose nothing; openssl restarts | | the crate `spiffe` and go-spiffe lose nothing |
+//! | rotation under load | nginx, HAProxy, mosquitto and grpcio lose nothing; openssl, and nginx with its key in the TPM, restart | | the crate `spiffe` and go-spiffe lose nothing |
 //!
 //! grpcio that asks the attestor about every call: `grpc_asking`.
 

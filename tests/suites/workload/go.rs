@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use attestor::testing::command;
-use e2e::{Device, GoProgram, PROMISE, until};
+use e2e::{Device, GoProgram, in_time, until};
 use tempfile::TempDir;
 
 use super::rotation::replace_all;
@@ -208,21 +208,18 @@ pub(super) fn is_not_served_without_trust(program: &GoProgram, plant: &Plant) {
             (heard, _) => Err(heard),
         }
     });
-    println!("measured: go-spiffe has nothing to show {:.1} s after trust was lost", took.as_secs_f64());
-    assert!(took < PROMISE, "{took:?}");
-    let keeps = matches!(runs.child.try_wait(), Ok(None));
-    println!("measured: go-spiffe that ran before keeps what it has: {keeps}");
+    in_time("go-spiffe that starts has nothing to show for a device that lost trust", took);
+    assert!(
+        matches!(runs.child.try_wait(), Ok(None)),
+        "README says that go-spiffe that ran before keeps what it has"
+    );
     plant.world.admin(CLOSE);
     let closed = Instant::now();
     let complained = runs.until_refused();
     let took = closed.elapsed();
-    println!(
-        "measured: go-spiffe that runs is refused {:.1} s after the conduit was closed",
-        took.as_secs_f64()
-    );
     // The server's word of it, or the connection that ended with it.
     assert!(!complained.is_empty(), "it ended by itself");
-    assert!(took < PROMISE, "{took:?}");
+    in_time("go-spiffe that runs is refused once the conduit is closed,", took);
     let (heard, _) = ask(program, &server, camera, PLC);
     assert!(heard.is_empty(), "{heard}");
 }
