@@ -94,7 +94,7 @@ fn flat_spots_are_found_and_the_picture_shows_what_is() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a conduit that ends in a moment needs the real time")]
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
