@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::report::Bound;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 
@@ -73,23 +74,62 @@ impl Sessions {
     }
 }
 
-/// Begins a session with each of `addresses`, of which it is not known whether it is let in. Gives those that were, for as
-/// long as `patience`, and those that were not.
-pub(super) async fn begin(addresses: &[String], patience: Duration) -> (Vec<String>, Vec<String>) {
+/// What became of sessions that were begun.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    /// Those that were let in.
+    let_in: Vec<String>,
+    /// Those that were taken, and ended at once.
+    refused: Vec<String>,
+    /// Where nothing took the connection, and why: what a gate would have done with it is not known.
+    unreached: Vec<(String, String)>,
+}
+
+impl Begun {
+    /// What gates did with them without the broker, against what their zone says.
+    pub(super) fn by_gate_fail(&self, gate_fail: &str) -> Vec<Bound> {
+        let Self { let_in, refused, unreached } = self;
+        let tried = let_in.len() + refused.len();
+        let judged = (tried > 0).then(|| match gate_fail {
+            "closed" => Bound::none("other zones that gates let in without the broker", tried, let_in),
+            _ => Bound::none("other zones that gates kept out without the broker", tried, refused),
+        });
+        let addresses: Vec<String> = unreached.iter().map(|(address, _)| address.clone()).collect();
+        let all = tried + addresses.len();
+        let unseen = (!addresses.is_empty())
+            .then(|| Bound::none("gates that took no connection, unjudged here", all, &addresses));
+        judged.into_iter().chain(unseen).collect()
+    }
+
+    /// What they say nothing of, and why.
+    pub(super) fn unjudged(&self) -> impl Iterator<Item = String> {
+        self.unreached.iter().map(|(address, why)| {
+            format!("gate_fail at {address} (it took no connection: {why}; see that its gate runs)")
+        })
+    }
+}
+
+/// Begins a session with each of `addresses`, of which it is not known whether it is let in, for as long as `patience`.
+pub(super) async fn begin(addresses: &[String], patience: Duration) -> Begun {
     let mut trials = JoinSet::new();
     for address in addresses.iter().cloned() {
         trials.spawn(async move {
             let let_in = match connect(&address).await {
-                Ok(stream) => timeout(patience, hold(stream).changed()).await.is_err(),
-                Err(_) => false,
+                Ok(stream) => Ok(timeout(patience, hold(stream).changed()).await.is_err()),
+                Err(why) => Err(why),
             };
             (address, let_in)
         });
     }
-    let (let_in, refused): (Vec<_>, Vec<_>) =
-        trials.join_all().await.into_iter().partition(|(_, let_in)| *let_in);
-    let names = |trials: Vec<(String, bool)>| trials.into_iter().map(|(address, _)| address).collect();
-    (names(let_in), names(refused))
+    let mut begun = Begun::default();
+    for (address, let_in) in trials.join_all().await {
+        match let_in {
+            Ok(true) => begun.let_in.push(address),
+            Ok(false) => begun.refused.push(address),
+            Err(why) => begun.unreached.push((address, why)),
+        }
+    }
+    begun
 }
 
 async fn connect(address: &str) -> std::result::Result<TcpStream, String> {
@@ -118,12 +158,12 @@ fn refused(address: &str, why: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
 
     #[tokio::test]
-    async fn a_session_that_ends_at_once_was_not_let_in() {
+    async fn a_session_that_ends_at_once_was_not_let_in_and_one_that_nothing_takes_says_nothing() {
         let (serves, refuses) = (
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -137,7 +177,38 @@ mod tests {
             }
         });
         tokio::spawn(async move { while refuses.accept().await.is_ok() {} });
-        let (let_in, refused) = begin(&[serving.clone(), refusing.clone()], Duration::from_secs(3)).await;
+        let deaf = TcpSocket::new_v4().unwrap();
+        deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let absent = deaf.local_addr().unwrap().to_string();
+        let all = [serving.clone(), refusing.clone(), absent.clone()];
+        let Begun { let_in, refused, unreached } = begin(&all, Duration::from_secs(3)).await;
         assert_eq!((let_in, refused), (vec![serving], vec![refusing]));
+        let [(address, why)] = &unreached[..] else { panic!("{unreached:?}") };
+        assert!(*address == absent && why.contains("refused"), "{unreached:?}");
+    }
+
+    fn kept(begun: &Begun, gate_fail: &str) -> Vec<bool> {
+        begun.by_gate_fail(gate_fail).iter().map(Bound::is_kept).collect()
+    }
+
+    #[test]
+    fn what_gates_do_without_the_broker_is_judged_by_the_zone() {
+        let one = || vec!["10.9.0.7:502".to_owned()];
+        let let_in = Begun { let_in: one(), ..Begun::default() };
+        let refused = Begun { refused: one(), ..Begun::default() };
+        assert_eq!((kept(&let_in, "open"), kept(&refused, "open")), (vec![true], vec![false]));
+        assert_eq!((kept(&let_in, "closed"), kept(&refused, "closed")), (vec![false], vec![true]));
+    }
+
+    #[test]
+    fn a_gate_that_takes_no_connection_keeps_no_promise() {
+        let unreached = || vec![("10.9.0.8:502".to_owned(), "no answer".to_owned())];
+        let nobody = Begun { unreached: unreached(), ..Begun::default() };
+        assert_eq!((kept(&nobody, "open"), kept(&nobody, "closed")), (vec![false], vec![false]));
+        let refused = vec!["10.9.0.7:502".to_owned()];
+        let beside = Begun { refused, unreached: unreached(), ..Begun::default() };
+        assert_eq!(kept(&beside, "closed"), [true, false]);
+        let said: Vec<String> = beside.unjudged().collect();
+        assert!(said.len() == 1 && said.concat().starts_with("gate_fail at 10.9.0.8:502 "), "{said:?}");
     }
 }
