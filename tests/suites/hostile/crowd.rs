@@ -14,14 +14,17 @@ use super::floods::{GROWTH, memory, proves_itself};
 const PLACES: usize = 64;
 /// Far more strangers than places.
 const CROWD: usize = 10_000;
+/// They come in so many parts, of which each fills the port.
+const PARTS: usize = 4;
 /// Files that this process and the broker have open besides connections.
 const OTHERS: usize = 2_000;
 
 /// One crowd at a time: two are more files than a process may have.
 static CROWDED: Mutex<()> = Mutex::new(());
 
-/// Allows this process, and the broker that it starts, a file for each connection; how many strangers that is.
-fn crowd() -> usize {
+/// Allows this process, and the broker that it starts, a file for each connection; how many strangers that is. None if each
+/// part of them would find places in a port that is to be full.
+fn crowd() -> Option<usize> {
     let needed = u64::try_from(CROWD + OTHERS).expect("a small number");
     let limits = getrlimit(Resource::Nofile);
     let granted = limits.maximum.map_or(needed, |most| most.min(needed));
@@ -30,12 +33,19 @@ fn crowd() -> usize {
             .expect("below the hard limit");
     }
     let strangers = usize::try_from(granted).expect("a small number").saturating_sub(OTHERS);
+    if strangers < PARTS * PLACES {
+        eprintln!(
+            "skipped: {strangers} connections are no crowd; `ulimit -Hn {}` as root allows enough files",
+            OTHERS + CROWD
+        );
+        return None;
+    }
     if strangers < CROWD {
         eprintln!(
             "skipped in part: {strangers} connections and not {CROWD}, `ulimit -Hn` allows no more files"
         );
     }
-    strangers
+    Some(strangers)
 }
 
 /// A plant with a device that is trusted; `limits` is added to the broker's configuration.
@@ -59,12 +69,12 @@ fn connect(world: &World, count: usize) -> Vec<TcpStream> {
 #[test]
 fn a_device_proves_itself_in_a_crowd_of_strangers() {
     let _alone = CROWDED.lock().unwrap_or_else(PoisonError::into_inner);
-    let count = crowd();
+    let Some(count) = crowd() else { return };
     let Some((world, press)) = plant(&format!("[limits]\nconnections = {PLACES}\n")) else { return };
     let before = memory(&world);
     let mut strangers = Vec::new();
-    for _ in 0..4 {
-        strangers.extend(connect(&world, count / 4));
+    for _ in 0..PARTS {
+        strangers.extend(connect(&world, count / PARTS));
         proves_itself(&world, &press);
     }
     let grown = memory(&world).saturating_sub(before) >> 20;
@@ -76,7 +86,7 @@ fn a_device_proves_itself_in_a_crowd_of_strangers() {
 #[test]
 fn a_crowd_that_finds_places_costs_little_and_is_sent_away_when_it_says_nothing() {
     let _alone = CROWDED.lock().unwrap_or_else(PoisonError::into_inner);
-    let count = crowd();
+    let Some(count) = crowd() else { return };
     let Some((world, press)) = plant("") else { return };
     let before = memory(&world);
     let strangers = connect(&world, count);
