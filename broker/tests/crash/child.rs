@@ -133,11 +133,12 @@ async fn transact(task: u64, store: Arc<SledStore>, blobs: Blobs) {
     let mut version = store.get(&key).await.unwrap().map(|record| record.version);
     loop {
         number += 1;
-        say(&format!("begin {task} {number}"));
         if let Some(blob) = workload::blob(task, number) {
             blobs.put(blob).await.unwrap();
         }
-        version = Some(store.transact(workload::txn(task, number, version)).await.unwrap());
+        let txn = workload::txn(task, number, version);
+        say(&format!("begin {task} {number}"));
+        version = Some(store.transact(txn).await.unwrap());
         say(&format!("ack {task} {number}"));
     }
 }
@@ -146,9 +147,9 @@ async fn restore(store: &SledStore) {
     let mut generation = number_at(store, "generation").await.unwrap();
     loop {
         generation += 1;
+        let content = Box::new(workload::restored(generation).into_iter().map(Ok));
         say(&format!("begin 0 {generation}"));
-        let content = workload::restored(generation).into_iter().map(Ok);
-        store.replace_all(Box::new(content), Revision(0)).await.unwrap();
+        store.replace_all(content, Revision(0)).await.unwrap();
         say(&format!("ack 0 {generation}"));
     }
 }

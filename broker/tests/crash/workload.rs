@@ -19,7 +19,7 @@ pub(crate) const RESTORED: u64 = 100;
 #[derive(Debug, Default)]
 pub(crate) struct Acks {
     acknowledged: BTreeMap<u64, u64>,
-    /// The number that each was at last.
+    /// The last number that each gave to the store.
     begun: BTreeMap<u64, u64>,
 }
 
@@ -47,8 +47,8 @@ impl Acks {
         self.acknowledged.values().sum()
     }
 
-    /// How many were at something that was not acknowledged when the child ended; it begins anew.
-    pub(crate) fn cut_off(&mut self) -> usize {
+    /// How many had given the store something that was not acknowledged when the child ended; it begins anew.
+    pub(crate) fn pending(&mut self) -> usize {
         let begun = std::mem::take(&mut self.begun);
         begun.into_iter().filter(|(task, number)| *number > self.of(*task)).count()
     }
